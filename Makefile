@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment first.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# Compiled modules halve the time a command takes to start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test slow lint format benchmark install clean
+
+demo: install  ## CAFE over leave-none on the embedded suite, and the report
+	$(BIN)/fergen-bench run --method cafe --protocol leave-none --suite synth5 --seeds 0
+	$(BIN)/fergen-bench report --suite synth5
+
+test: install  ## all tests but the slow ones
+	$(BIN)/python -m pytest
+
+slow: install  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: install  ## style, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: install  ## timings of the hot functions
+	$(BIN)/python -m pytest tests/test_benchmarks.py --benchmark-enable --benchmark-only
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Making the environment in $(VENV): about two minutes, mostly torch."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) results/cache results/runs results/report results/failed
