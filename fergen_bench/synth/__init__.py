@@ -1,0 +1,45 @@
+"""synth5, the embedded suite: five domains of rendered faces, so that a clone without any licence runs the whole
+benchmark.
+
+Whatever is measured on it is labelled synthetic. This file loads neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fergen_bench.domain import Suite
+
+VERSION = 1
+"""Raised when a face or a label of the suite changes."""
+
+DOMAINS = ("web", "grey48", "wild", "film", "scrape")
+WEIGHTS = Path(__file__).parent / "weights"
+
+_TINY = 10
+"""synth5-tiny holds the first tenth of every split."""
+
+
+def _suite(name: str, about: str) -> Suite:
+    return Suite(name, DOMAINS, backbone="synth", trunk="synth-trunk", recipe="small", synthetic=True, about=about)
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        _suite("synth5", "five domains of rendered faces, 64 pixels"),
+        _suite("synth5-112", "the same faces at 112 pixels"),
+        _suite("synth5-224", "the same faces at 224 pixels"),
+        _suite("synth5-tiny", "the first tenth of synth5, for trials and tests"),
+    )
+}
+
+
+def size_of(suite: str) -> int:
+    """Side of the faces in pixels."""
+    return {"synth5-112": 112, "synth5-224": 224}.get(suite, 64)
+
+
+def share_of(suite: str) -> int:
+    """One in how many faces the suite holds."""
+    return _TINY if suite == "synth5-tiny" else 1

@@ -1,0 +1,448 @@
+"""What a face is made of before it is drawn: identity, action units, circumstances. Numpy only, one value per face and
+name.
+
+A scene is a flat table of named columns, so the generating factors of every image can be kept beside its label. Lengths
+are in head units (half the head's height is 1), angles in radians, colours in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.draws import Draws
+
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 20, 23, 25, 26, 43)
+"""The action units of the Facial Action Coding System (Ekman and Friesen 1978) that the renderer draws; 43 closes the
+eyes.
+"""
+
+Columns = dict[str, np.ndarray]
+
+# -------------------------------------------------------------------------------------------------------- distributions
+
+
+@dataclass(frozen=True)
+class Constant:
+    value: float
+
+    def sample(self, draws: Draws, name: str) -> np.ndarray:
+        return np.full(len(draws), float(self.value))
+
+
+@dataclass(frozen=True)
+class Uniform:
+    low: float
+    high: float
+
+    def sample(self, draws: Draws, name: str) -> np.ndarray:
+        return draws.uniform(name, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Clipped at 2.5 deviations, or at `limit` on both sides of the mean."""
+
+    mean: float
+    deviation: float
+    limit: float | None = None
+
+    def sample(self, draws: Draws, name: str) -> np.ndarray:
+        reach = 2.5 * self.deviation if self.limit is None else self.limit
+        return draws.normal(name, self.mean, self.deviation).clip(self.mean - reach, self.mean + reach)
+
+
+@dataclass(frozen=True)
+class Humped:
+    """A Kumaraswamy hump stretched over [low, high]."""
+
+    a: float
+    b: float
+    low: float
+    high: float
+
+    def sample(self, draws: Draws, name: str) -> np.ndarray:
+        return self.low + (self.high - self.low) * draws.kumaraswamy(name, self.a, self.b)
+
+
+@dataclass(frozen=True)
+class Sometimes:
+    """`then` with the given probability, else a constant."""
+
+    probability: float
+    then: Distribution
+    otherwise: float = 0.0
+
+    def sample(self, draws: Draws, name: str) -> np.ndarray:
+        return np.where(
+            draws.chance(name + ".happens", self.probability), self.then.sample(draws, name), self.otherwise
+        )
+
+
+Distribution = Constant | Uniform | Normal | Humped | Sometimes
+
+
+@dataclass(frozen=True)
+class Style:
+    """The statistics of a world: one distribution for each factor that is not the face itself. Defaults: an aligned
+    photograph.
+    """
+
+    # placement and pose of the head in the frame (the frame reaches from -1 to 1)
+    scale: Distribution = Normal(0.86, 0.03)
+    shift_x: Distribution = Normal(0.0, 0.02)
+    shift_y: Distribution = Normal(-0.02, 0.02)
+    roll: Distribution = Normal(0.0, 0.05)
+    yaw: Distribution = Normal(0.0, 0.22)
+    pitch: Distribution = Normal(0.0, 0.10)
+    gaze: Distribution = Normal(0.0, 0.40)
+    # light
+    light_azimuth: Distribution = Uniform(-1.2, 1.2)
+    light_elevation: Distribution = Normal(0.45, 0.30)
+    ambient: Distribution = Uniform(0.45, 0.70)
+    diffuse: Distribution = Uniform(0.35, 0.60)
+    specular: Distribution = Uniform(0.0, 0.12)
+    backdrop_light: Distribution = Uniform(0.70, 1.05)
+    backdrop_saturation: Distribution = Uniform(0.1, 0.5)
+    backdrop_value: Distribution = Uniform(0.2, 0.9)
+    # camera and file
+    exposure: Distribution = Normal(1.0, 0.08)
+    warmth: Distribution = Normal(0.0, 0.05)
+    vignette: Distribution = Constant(0.0)
+    blur: Distribution = Uniform(0.2, 0.5)  # standard deviation in pixels of a 64-pixel frame
+    motion: Distribution = Constant(0.0)  # the same, along one direction
+    resolution: Distribution = Constant(1.0)  # share of the frame's pixels per side that the camera had
+    grain: Distribution = Constant(0.0)
+    noise: Distribution = Uniform(0.003, 0.015)
+    grey_noise: Distribution = Constant(0.0)
+    jpeg: Distribution = Uniform(0.0, 0.03)  # quantisation step of the lowest frequency
+    gamma: Distribution = Normal(0.95, 0.06)
+    contrast: Distribution = Normal(1.0, 0.06)
+    lift: Distribution = Normal(0.0, 0.02)
+    grey: Distribution = Constant(0.0)
+    sharpen: Distribution = Constant(0.0)
+    occluder: Distribution = Constant(0.0)
+    # how expressions are shown
+    intensity: Distribution = Humped(2.2, 1.6, 0.45, 1.2)
+    ambiguity: Distribution = Sometimes(0.12, Uniform(0.15, 0.40))  # share of a second expression mixed in
+    stray_units: Distribution = Constant(0.06)  # size of action units that belong to no expression
+    open_mouth: Distribution = Constant(0.0)  # speech: mouths opened whatever the expression
+    asymmetry: Distribution = Normal(0.0, 0.10)
+    teeth: Distribution = Uniform(0.5, 1.0)
+    # who is in it
+    skin_tone: tuple[float, float] = (1.1, 1.7)  # Kumaraswamy shape over the palette, light to dark
+    hair_colours: tuple[float, ...] = (3, 3, 2.5, 1.5, 1, 0.8, 0.4, 0.5)
+    hair_lengths: tuple[float, ...] = (0.15, 0.45, 0.20, 0.20)  # bald, short, medium, long
+    glasses: float = 0.16
+    sunglasses: float = 0.08  # of those with glasses
+    beard: float = 0.20
+    acting: float = (
+        1.0  # exponent on the weights of an expression's forms: below 1 rarer forms are as common as the usual ones
+    )
+
+    def with_factors(self, overrides: Mapping[str, float]) -> Style:
+        """The same world with some factors held at a value, for controlled shifts: `with_factors({"yaw": 0.4})`"""
+        known = {f.name for f in fields(self)}
+        for name in overrides:
+            if name not in known:
+                raise KeyError(f"no factor {name!r}; known: {', '.join(sorted(known))}")
+        held = {name: Constant(value) for name, value in overrides.items()}
+        return Style(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **held})
+
+    def sample(self, draws: Draws, factor: str) -> np.ndarray:
+        distribution: Distribution = getattr(self, factor)
+        return distribution.sample(draws, "factor." + factor)
+
+
+# ------------------------------------------------------------------------------------------------------------- identity
+
+SKIN = np.array(
+    [
+        [0.98, 0.86, 0.77],
+        [0.95, 0.78, 0.66],
+        [0.89, 0.70, 0.56],
+        [0.80, 0.60, 0.45],
+        [0.66, 0.46, 0.33],
+        [0.50, 0.34, 0.24],
+        [0.36, 0.24, 0.17],
+    ]
+)
+HAIR = np.array(
+    [
+        [0.09, 0.07, 0.06],
+        [0.18, 0.12, 0.09],
+        [0.30, 0.19, 0.12],
+        [0.48, 0.33, 0.19],
+        [0.76, 0.62, 0.40],
+        [0.55, 0.54, 0.53],
+        [0.50, 0.20, 0.10],
+        [0.82, 0.82, 0.82],
+    ]
+)
+
+
+def sample_identity(draws: Draws, style: Style) -> Columns:
+    """A person: shape of head and features, skin, hair, age, make-up, glasses, beard."""
+
+    def normal(name: str, mean: float, deviation: float, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+        return draws.clipped_normal("person." + name, mean, deviation).clip(low, high)
+
+    def uniform(name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+        return draws.uniform("person." + name, low, high)
+
+    person: Columns = {
+        "head_width": normal("head_width", 0.74, 0.05),
+        "head_top": normal("head_top", 1.0, 0.05),
+        "head_bottom": normal("head_bottom", 0.98, 0.06),
+        "jaw": normal("jaw", 0.30, 0.10, 0.02, 0.6),
+        "squareness": normal("squareness", 0.25, 0.15, 0.0, 0.6),
+        "eye_y": normal("eye_y", 0.06, 0.03),
+        "eye_x": normal("eye_x", 0.31, 0.025),
+        "eye_width": normal("eye_width", 0.165, 0.017),
+        "eye_opening": normal("eye_opening", 0.088, 0.014),
+        "eye_tilt": normal("eye_tilt", 0.02, 0.05),
+        "iris": normal("iris", 0.075, 0.006),
+        "brow_y": normal("brow_y", 0.235, 0.028),
+        "brow_width": normal("brow_width", 0.21, 0.02),
+        "brow_thickness": normal("brow_thickness", 0.034, 0.010, 0.012, 0.07),
+        "brow_arch": normal("brow_arch", 0.03, 0.018),
+        "brow_tilt": normal("brow_tilt", -0.006, 0.020),
+        "nose_length": normal("nose_length", 0.34, 0.035),
+        "nose_width": normal("nose_width", 0.135, 0.022),
+        "mouth_y": normal("mouth_y", -0.52, 0.03),
+        "mouth_width": normal("mouth_width", 0.27, 0.028),
+        "upper_lip": normal("upper_lip", 0.048, 0.014, 0.014, 0.1),
+        "lower_lip": normal("lower_lip", 0.064, 0.016, 0.02, 0.12),
+        "mouth_curve": normal("mouth_curve", 0.0, 0.016),
+        "age": draws.kumaraswamy("person.age", 1.2, 1.6),
+        "hairline": draws.normal("person.hairline", 0.62, 0.11).clip(0.36, 0.95),
+        "fringe": draws.normal("person.fringe", 0.25, 0.3),
+        "parting": draws.normal("person.parting", 0.0, 0.25),
+        "hair_length": draws.choice("person.hair_length", style.hair_lengths).astype(float),
+        "glasses": draws.chance("person.glasses", style.glasses).astype(float),
+        "glasses_radius": uniform("glasses_radius", 0.17, 0.23),
+        "glasses_square": uniform("glasses_square"),
+        "glasses_rim": uniform("glasses_rim", 0.012, 0.035),
+        "glasses_colour": uniform("glasses_colour", 0.03, 0.35),
+        "beard": draws.chance("person.beard", style.beard) * uniform("beard_density", 0.25, 0.95),
+        "make_up": draws.kumaraswamy("person.make_up", 1.0, 3.0),
+        "iris_colour": uniform("iris_colour"),
+        "cheek_colour": uniform("cheek_colour", 0.0, 0.14),
+    }
+    person["sunglasses"] = person["glasses"] * draws.chance("person.sunglasses", style.sunglasses)
+    grows = draws.chance("person.moustache", 0.6)
+    person["moustache"] = np.where(grows, person["beard"], draws.chance("person.only_moustache", 0.05) * 0.8)
+
+    person["skin_tone"] = draws.kumaraswamy("person.skin_tone", *style.skin_tone)
+    place = person["skin_tone"] * (len(SKIN) - 1.001)
+    below, share = place.astype(int), (place % 1.0)[:, None]
+    tint = 1.0 + 0.05 * np.stack([draws.normal(f"person.skin_{c}") for c in "rgb"], 1)
+    add_colour(person, "skin", np.clip((SKIN[below] * (1.0 - share) + SKIN[below + 1] * share) * tint, 0.08, 1.0))
+    hair = HAIR[draws.choice("person.hair_colour", style.hair_colours)]
+    add_colour(person, "hair", np.clip(hair * (1.0 + 0.15 * draws.normal("person.hair_shade"))[:, None], 0.03, 0.95))
+    return person
+
+
+# ---------------------------------------------------------------------------------------------------------- expressions
+
+FORMS: dict[str, tuple[tuple[float, dict[int, float]], ...]] = {
+    "surprise": (
+        (0.45, {1: 0.8, 2: 0.8, 5: 0.7, 25: 0.7, 26: 0.7}),
+        (0.30, {1: 0.9, 2: 0.9, 5: 0.9, 25: 1.0, 26: 1.1}),
+        (0.25, {1: 0.8, 2: 0.8, 5: 0.6, 25: 0.3}),
+    ),
+    "fear": (
+        (0.40, {1: 0.8, 2: 0.5, 4: 0.6, 5: 0.8, 20: 0.7, 25: 0.6, 26: 0.3}),
+        (0.35, {1: 0.6, 2: 0.4, 4: 0.5, 5: 0.9, 20: 0.5, 25: 0.5, 26: 0.7}),
+        (0.25, {1: 0.7, 4: 0.5, 5: 0.8, 20: 0.5, 25: 0.2}),
+    ),
+    "disgust": (
+        (0.30, {9: 0.8, 15: 0.4, 16: 0.5, 25: 0.4}),
+        (0.30, {9: 0.6, 10: 0.7, 17: 0.5, 4: 0.4}),
+        (0.20, {10: 0.8, 4: 0.3, 7: 0.4, 25: 0.4}),
+        (0.20, {9: 0.9, 4: 0.5, 7: 0.5, 17: 0.5, 15: 0.4}),
+    ),
+    "happiness": (
+        (0.35, {6: 0.8, 12: 0.9, 25: 0.6}),
+        (0.25, {12: 0.7}),
+        (0.20, {6: 0.9, 12: 1.0, 25: 1.0, 26: 0.4}),
+        (0.20, {6: 0.6, 12: 0.75}),
+    ),
+    "sadness": (
+        (0.40, {1: 0.8, 4: 0.6, 15: 0.8, 17: 0.3}),
+        (0.35, {1: 0.6, 4: 0.4, 15: 0.6, 43: 0.35}),
+        (0.25, {1: 0.7, 4: 0.7, 15: 0.5, 17: 0.7, 43: 0.45}),
+    ),
+    "anger": (
+        (0.40, {4: 0.9, 5: 0.5, 7: 0.6, 23: 0.8}),
+        (0.35, {4: 0.9, 7: 0.7, 23: 0.6, 17: 0.5}),
+        (0.25, {4: 0.9, 5: 0.5, 7: 0.4, 10: 0.4, 25: 0.9, 26: 0.7}),
+    ),
+    "neutral": ((1.0, {}),),
+}
+"""The forms each expression takes: (weight, mean intensity of its action units), after EMFACS-style prediction tables.
+"""
+
+GAIN = 1.3
+"""Applied to all action units: below it, faces of 64 pixels show too little to be learned from 3,000 examples."""
+STRONGEST = 1.5
+
+
+def _form_tables() -> tuple[np.ndarray, np.ndarray]:
+    most = max(len(forms) for forms in FORMS.values())
+    weights, units = np.zeros((len(EXPRESSIONS), most)), np.zeros((len(EXPRESSIONS), most, len(ACTION_UNITS)))
+    for row, name in enumerate(EXPRESSIONS):
+        for place, (weight, means) in enumerate(FORMS[name]):
+            weights[row, place] = weight
+            for unit, mean in means.items():
+                units[row, place, ACTION_UNITS.index(unit)] = mean
+    return weights, units
+
+
+_WEIGHTS, _UNITS = _form_tables()
+
+
+def unit_columns(units: np.ndarray) -> Columns:
+    """(N, 17) intensities → one column per action unit, named au1, au2, …"""
+    return {f"au{unit}": units[:, place] for place, unit in enumerate(ACTION_UNITS)}
+
+
+def sample_expression(draws: Draws, style: Style, expression: np.ndarray) -> Columns:
+    """Action units that show `expression` (N,), and what made them so: form, intensity, second expression mixed in."""
+    neutral = EXPRESSIONS.index("neutral")
+    weights = np.where(_WEIGHTS > 0, np.maximum(_WEIGHTS, 1e-9) ** style.acting, 0.0)
+    form = draws.choice("expression.form", weights[expression])
+    second = (expression + 1 + draws.integers("expression.second", len(EXPRESSIONS) - 1)) % len(EXPRESSIONS)
+    second_form = draws.choice("expression.second_form", _WEIGHTS[second])
+    ambiguity = style.sample(draws, "ambiguity")
+    intensity = style.sample(draws, "intensity")
+    intensity = np.where(expression == neutral, 0.5 + 0.5 * intensity, intensity)
+
+    units = (
+        _UNITS[expression, form] * (1.0 - 0.55 * ambiguity)[:, None] + _UNITS[second, second_form] * ambiguity[:, None]
+    )
+    jitter = np.stack([1.0 + 0.22 * draws.normal(f"expression.jitter{unit}") for unit in ACTION_UNITS], 1)
+    units = units * intensity[:, None] * jitter.clip(0.3, 1.6)
+    stray = [
+        np.maximum(0.0, draws.normal(f"expression.stray{u}")) * draws.chance(f"expression.strays{u}", 0.35)
+        for u in ACTION_UNITS
+    ]
+    units = units + np.stack(stray, 1) * style.sample(draws, "stray_units")[:, None]
+
+    part, drop, close = (ACTION_UNITS.index(unit) for unit in (25, 26, 43))
+    speech = style.sample(draws, "open_mouth")
+    units[:, part] = np.maximum(units[:, part], speech)
+    units[:, drop] = np.maximum(units[:, drop], 0.45 * speech)
+    units[:, close] = np.maximum(units[:, close], draws.chance("expression.blink", 0.02) * 0.9)
+    units = (GAIN * units).clip(0.0, STRONGEST)
+    return {
+        **unit_columns(units),
+        "intensity": intensity,
+        "ambiguity": ambiguity,
+        "form": form,
+        "second_expression": second,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- circumstances
+
+
+def sample_circumstances(draws: Draws, style: Style) -> Columns:
+    """Pose, light, backdrop, occluder, camera and file."""
+    plain = (
+        "scale shift_x shift_y roll yaw pitch ambient diffuse specular backdrop_light exposure vignette resolution "
+        "grain noise "
+        "grey_noise jpeg gamma contrast lift grey sharpen occluder teeth asymmetry"
+    )
+    scene: Columns = {name: style.sample(draws, name) for name in plain.split()}
+    azimuth, elevation = style.sample(draws, "light_azimuth"), style.sample(draws, "light_elevation").clip(-0.6, 1.3)
+    scene["light_x"] = np.sin(azimuth) * np.cos(elevation)
+    scene["light_y"] = np.sin(elevation)
+    scene["light_z"] = np.cos(azimuth) * np.cos(elevation)
+
+    warmth = style.sample(draws, "warmth").clip(-0.35, 0.35)
+    green = 1.0 + 0.1 * draws.normal("factor.green") * np.abs(warmth)
+    add_colour(scene, "white", np.stack([1.0 + warmth, green, 1.0 - warmth], 1))
+    blur, motion, direction = (
+        style.sample(draws, "blur"),
+        style.sample(draws, "motion"),
+        draws.uniform("factor.direction", 0.0, np.pi / 2),
+    )
+    scene["blur_x"], scene["blur_y"] = (
+        np.hypot(blur, motion * np.cos(direction)),
+        np.hypot(blur, motion * np.sin(direction)),
+    )
+
+    saturation, value = style.sample(draws, "backdrop_saturation"), style.sample(draws, "backdrop_value")
+    second = (value * draws.uniform("backdrop.second", 0.5, 1.3)).clip(0.0, 1.0)
+    add_colour(scene, "backdrop0", hsv(draws.uniform("backdrop.hue0"), saturation, value))
+    add_colour(scene, "backdrop1", hsv(draws.uniform("backdrop.hue1"), saturation, second))
+    add_colour(
+        scene, "backdrop2", hsv(draws.uniform("backdrop.hue2"), saturation, draws.uniform("backdrop.value2", 0.1, 1.0))
+    )
+    cloth = hsv(
+        draws.uniform("cloth.hue"),
+        draws.uniform("cloth.saturation", 0.0, 0.8),
+        draws.uniform("cloth.value", 0.05, 0.95),
+    )
+    add_colour(scene, "cloth", cloth)
+    scene["backdrop_x"], scene["backdrop_y"] = (
+        draws.normal("backdrop.x", 0.0, 0.3),
+        draws.normal("backdrop.y", 0.0, 0.3),
+    )
+    scene["backdrop_level"], scene["backdrop_blobs"] = (
+        draws.uniform("backdrop.level", -0.5, 1.5),
+        draws.uniform("backdrop.blobs"),
+    )
+
+    scene["asymmetry_brow"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_brow", -1.5, 1.5)
+    scene["asymmetry_eye"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_eye", -1.0, 1.0)
+    # People mostly look at the camera: the eyes turn back against the head.
+    scene["gaze_x"] = style.sample(draws, "gaze").clip(-1.0, 1.0) + 0.5 * np.sin(-scene["yaw"])
+    scene["gaze_y"] = draws.normal("factor.gaze_y", 0.0, 0.4).clip(-1.0, 1.0)
+
+    angle, distance = draws.uniform("occluder.angle", 0.0, 2 * np.pi), draws.uniform("occluder.distance", 0.25, 0.75)
+    scene["occluder_x"], scene["occluder_y"] = np.cos(angle) * distance, 0.95 * np.sin(angle) * distance
+    scene["occluder_width"], scene["occluder_height"] = (
+        draws.uniform("occluder.width", 0.14, 0.38),
+        draws.uniform("occluder.height", 0.14, 0.38),
+    )
+    scene["occluder_angle"], scene["occluder_box"] = (
+        draws.uniform("occluder.turn", 0.0, np.pi),
+        draws.uniform("occluder.box"),
+    )
+    hand = SKIN[draws.integers("occluder.skin", len(SKIN))]
+    thing = hsv(
+        draws.uniform("occluder.hue"),
+        draws.uniform("occluder.saturation", 0.0, 0.7),
+        draws.uniform("occluder.value", 0.05, 0.95),
+    )
+    add_colour(scene, "occluder", np.where(draws.chance("occluder.is_hand", 0.5)[:, None], hand, thing))
+    return scene
+
+
+def add_colour(columns: Columns, name: str, rgb: np.ndarray) -> None:
+    for channel, letter in enumerate("rgb"):
+        columns[f"{name}_{letter}"] = rgb[:, channel]
+
+
+def hsv(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Hue, saturation, value in 0..1, each (N,) → RGB (N, 3)."""
+    turn = np.stack([hue * 6.0 + offset for offset in (5.0, 3.0, 1.0)], 1) % 6.0
+    return value[:, None] * (1.0 - saturation[:, None] * np.clip(np.minimum(turn, 4.0 - turn), 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that decides the pixels of a batch of faces: one column per factor, and the draws for textures and
+    noise.
+    """
+
+    columns: Columns
+    draws: Draws = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.draws)
