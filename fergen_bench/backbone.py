@@ -1,0 +1,332 @@
+"""Image networks behind one call: open_clip, timm or the packaged ones; with their own input size and statistics; and
+their features.
+
+A network takes faces as they are (uint8 RGB of any size, or floats in 0..1), resizes and normalises them as it was
+trained to see them, and gives one feature vector per face. Names are explained in `weights.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench.domain import Clean, Domain, Piece, Split
+from fergen_bench.error import BenchError
+from fergen_bench.weights import PACKAGED, NetworkName, parse_network
+
+Statistics = Literal["own", "imagenet"]
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FEATURE_BATCH = 256
+
+Report = Callable[[str, int, int], None]
+"""report(what is being done, done, total)"""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants to see a face. The whole face is squashed to a square: faces are cropped already, and nothing
+    is cut off.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+
+    def __str__(self) -> str:
+        return f"{self.size}-{self.interpolation}-{'-'.join(f'{value:.4f}' for value in (*self.mean, *self.deviation))}"
+
+
+class Network(nn.Module):
+    """A pretrained network: faces (B, 3, height, width) → features (B, `features`)."""
+
+    mean: Tensor
+    deviation: Tensor
+    body: Any
+
+    def __init__(self, name: str, body: nn.Module, features: int, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.name, self.features, self.preprocessing = name, features, preprocessing
+        self.body = body
+        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(preprocessing.deviation)[:, None, None], persistent=False)
+        self.digest = ""
+        self._cache: Path | None = None
+        self._report: Report = lambda what, done, total: None
+        self._frozen: tuple[int, int] = (0, 0)
+        self._open: dict[tuple[str, str], np.ndarray] = {}
+
+    @property
+    def size(self) -> int:
+        """Side of the network's own input, in pixels."""
+        return self.preprocessing.size
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8, or float in 0..1, of any size → float (B, 3, size, size), normalised."""
+        images = images.float() / 255.0 if images.dtype == torch.uint8 else images
+        return ((resize(images, self.size, self.preprocessing.interpolation) - self.mean) / self.deviation).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self._cache is not None:
+            # Faces as they stand in a domain need no second look: their features are on the disk.
+            clean: Clean | None = getattr(images, "clean", None)
+            if clean is not None and clean.version == images._version and self._state() == self._frozen:
+                return torch.from_numpy(self.cached(clean.split, clean.positions)).to(images.device)
+            with torch.no_grad(), _half_precision(images.device):
+                return self.body(self.prepare(images)).float()
+        return self.body(self.prepare(images))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last map before pooling, (B, channels, height, width), for networks that have one."""
+        prepared = self.prepare(images)
+        if hasattr(self.body, "feature_map"):
+            return self.body.feature_map(prepared)
+        if hasattr(self.body, "forward_features"):
+            return self.body.forward_features(prepared)
+        raise BenchError(f"{self.name} has no feature map; choose a convolutional network")
+
+    # --------------------------------------------------------------------------------------------------------- features
+
+    def freeze(self, cache: Path, report: Report) -> Network:
+        """No gradient, evaluation mode for good, and features of unchanged faces kept under `cache`."""
+        self.requires_grad_(False)
+        self.eval()
+        slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
+        precision = "fp16" if self.mean.device.type == "cuda" else "fp32"
+        how = hashlib.sha256(f"{self.preprocessing} {precision}".encode()).hexdigest()[:8]
+        self._cache, self._report = cache / "features" / f"{slug}-{self.digest}-{how}", report
+        self._frozen = self._state()
+        return self
+
+    def _state(self) -> tuple[int, int]:
+        """Changes when the body is exchanged or a weight is written: then kept features no longer count."""
+        return id(self.body), sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))
+
+    def train(self, mode: bool = True) -> Network:
+        """A frozen network stays in evaluation mode, also as part of a method that trains."""
+        super().train(mode and self._cache is None)
+        return self
+
+    def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:
+        """Features of a split's unchanged faces, float32 (N, features): computed once per (weights, preprocessing,
+        fingerprint).
+        """
+        everything = np.concatenate([self._piece(piece) for piece in split.pieces]) if len(split.pieces) > 1 else None
+        if everything is None:
+            (piece,) = split.pieces
+            rows = piece.rows if positions is None else piece.rows[positions]
+            return self._piece(Piece(piece.domain, rows, piece.part))
+        return everything if positions is None else everything[positions]
+
+    def _piece(self, piece: Piece) -> np.ndarray:
+        stored = self._part(piece.domain, piece.part)
+        places = np.searchsorted(piece.domain.rows(piece.part), piece.rows)
+        return np.ascontiguousarray(stored[places])
+
+    def _part(self, domain: Domain, part: str) -> np.ndarray:
+        from filelock import FileLock
+
+        assert self._cache is not None
+        key = (domain.fingerprint, part)
+        if key not in self._open:
+            path = self._cache / f"{domain.fingerprint}-{part}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                with FileLock(path.with_suffix(".lock")):
+                    if not path.is_file():
+                        self._extract(domain, part, path)
+            self._open[key] = np.load(path, mmap_mode="r")
+        return self._open[key]
+
+    def _extract(self, domain: Domain, part: str, path: Path) -> None:
+        split, done = domain.split(part), 0
+        device = self.mean.device
+        features = np.empty((len(split), self.features), np.float32)
+        with torch.no_grad(), _half_precision(device):
+            for images in split.batches(device, FEATURE_BATCH):
+                block = self.body(self.prepare(images)).float().cpu().numpy()
+                features[done : done + len(block)] = block
+                done += len(block)
+                self._report(f"features of {domain.name} {part}", done, len(split))
+        if not np.isfinite(features).all():
+            raise BenchError(f"{self.name} gives NaN or infinite features on {domain.name}; its weights may be damaged")
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, features)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+
+
+def _half_precision(device: torch.device) -> torch.autocast:
+    """Frozen networks run in fp16 on a GPU, as CLIP's reference code does."""
+    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+
+
+def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
+    """Float images to a square of `size`, antialiased: what PIL does, up to one grey level."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode=interpolation, antialias=True).clamp(0.0, 1.0)
+
+
+# -------------------------------------------------------------------------------------------------------------- loading
+
+
+def load_network(name: str, device: torch.device, statistics: Statistics = "own") -> Network:
+    """A network by name, on a device. statistics: its own mean and deviation, or ImageNet's."""
+    parsed = parse_network(name, "network")
+    loaders: Mapping[str, Callable[[NetworkName], Network]] = {"open_clip": _open_clip, "timm": _timm}
+    network = loaders.get(parsed.family, _packaged)(parsed)
+    if statistics == "imagenet":
+        own = network.preprocessing
+        imagenet = Preprocessing(own.size, IMAGENET_MEAN, IMAGENET_DEVIATION, own.interpolation)
+        network = Network(network.name, network.body, network.features, imagenet)
+    network.digest = content_digest(network.body)
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def content_digest(module: nn.Module) -> str:
+    """SHA-256 over names and values of all weights, 16 digits: the same for any file format they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _packaged(name: NetworkName) -> Network:
+    from fergen_bench.synth.networks import DEVIATION, MEAN, FaceEncoder, Trunk
+
+    body = FaceEncoder() if name.family == "synth" else Trunk()
+    if not name.scratch:
+        _fill(body, name.path or PACKAGED[name.family], str(name))
+    return Network(str(name), body, body.features, Preprocessing(body.size, (MEAN,) * 3, (DEVIATION,) * 3, "bilinear"))
+
+
+def _timm(name: NetworkName) -> Network:
+    import timm
+
+    published = not name.scratch and name.path is None
+    try:
+        body = timm.create_model(name.model, pretrained=published, num_classes=0)
+    except RuntimeError as error:
+        if "Unknown model" not in str(error):
+            raise _not_fetched(name, error) from error
+        near = timm.list_models(f"*{name.model.partition('.')[0][:6]}*")[:3]
+        raise BenchError(f"timm has no model {name.model!r}; near it are {', '.join(near) or 'none'}") from None
+    except Exception as error:
+        raise _not_fetched(name, error) from error
+    if name.path is not None:
+        _fill(body, name.path, str(name), ignore=("fc.", "head.", "classifier.", "last_linear."))
+    config = timm.data.resolve_model_data_config(body)
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
+    preprocessing = Preprocessing(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]), interpolation)
+    return Network(str(name), body, body.num_features, preprocessing)
+
+
+def _open_clip(name: NetworkName) -> Network:
+    import open_clip
+
+    if name.model not in open_clip.list_models():
+        from fergen_bench.error import did_you_mean
+
+        raise BenchError(
+            f"open_clip has no model {name.model!r}{did_you_mean(name.model, open_clip.list_models())[:200]}"
+        )
+    known = open_clip.list_pretrained_tags_by_model(name.model)
+    if name.tag is not None and name.tag not in known:
+        raise BenchError(
+            f"open_clip has no weights {name.tag!r} for {name.model}; there are {', '.join(known) or 'none'}"
+        )
+    if name.path is not None and "quickgelu" not in name.model and _is_openai_archive(name.path):
+        raise BenchError(
+            f"{name.path} holds OpenAI's weights, which need the activation of {name.model}-quickgelu; name that model"
+        )
+    weights = None if name.scratch else str(name.path or name.tag)
+    try:
+        model: Any = open_clip.create_model(name.model, pretrained=weights, precision="fp32")
+    except Exception as error:
+        raise _not_fetched(name, error) from error
+    visual = model.visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    mean, deviation = (
+        visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
+        visual.image_std or open_clip.OPENAI_DATASET_STD,
+    )
+    with torch.no_grad():
+        features = visual(torch.zeros(1, 3, size, size)).shape[-1]
+    return Network(str(name), visual, features, Preprocessing(size, tuple(mean), tuple(deviation), "bicubic"))
+
+
+def _is_openai_archive(path: Path) -> bool:
+    """Whether a file is a TorchScript program, as OpenAI's checkpoints are, and not a dictionary of weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _not_fetched(name: NetworkName, error: Exception) -> BenchError:
+    reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+    base = str(name).partition("/")[0]
+    if name.path is not None:
+        return BenchError(f"the weights {name.path} do not fit {base}: {reason}")
+    return BenchError(
+        f"the weights of {name} could not be fetched ({reason}); download them elsewhere and name the file: "
+        f"{base}//path/to/weights"
+    )
+
+
+def _fill(body: nn.Module, path: Path, name: str, ignore: Iterable[str] = ()) -> None:
+    """Loads weights from a .safetensors or a torch file into a network. All of its weights must be there; a classifier
+    may be left over.
+    """
+    state = {_plain(key): value for key, value in _read_state(path).items()}
+    missing, unexpected = body.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=False
+    )
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    unexpected = [
+        key for key in unexpected if not key.startswith(tuple(ignore)) and not key.endswith("num_batches_tracked")
+    ]
+    if missing or unexpected:
+        wrong = f"lacks {missing[0]!r}" if missing else f"holds {unexpected[0]!r}, which the network lacks"
+        raise BenchError(
+            f"{path} does not fit {name}: it {wrong} ({len(missing)} missing, {len(unexpected)} unexpected)"
+        )
+
+
+def _plain(key: str) -> str:
+    return key.removeprefix("module.")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BenchError(f"{path} holds no weights that can be loaded safely: {str(error).splitlines()[0]}") from None
+    for wrapper in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}

@@ -1,0 +1,848 @@
+"""The command line: the only reader of argv. Commands load what they need when they run; help and lists never load
+torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.screen import Progress, busy, console_on, near
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fergen_bench.matrix import Plan
+    from fergen_bench.project import Project
+    from fergen_bench.record import RunRecord
+
+EXAMPLES = """
+\b
+Examples:
+  fergen-bench run --method cafe --protocol leave-none
+  fergen-bench run --method cafe --method linear_probe --seeds 0,1,2 --dry-run
+  fergen-bench run --method cafe --set gate=linear --sources web
+  fergen-bench report
+  fergen-bench new-method my_idea
+"""
+
+
+class _Group(click.Group):
+    """Suggests the command that was meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], self.commands)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class _List(click.ParamType):  # type: ignore[type-arg]
+    """Comma-separated words."""
+
+    name = "a,b,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class _Integers(_List):
+    name = "0,1,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            numbers = [int(part) for part in super().convert(value, param, ctx)]
+        except ValueError:
+            self.fail(f"{value!r} is no list of integers; write 0,1,2")
+        if not numbers or min(numbers) < 0:
+            self.fail(f"{value!r}: name at least one, none negative")
+        return numbers
+
+
+class _Setting(click.ParamType):  # type: ignore[type-arg]
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is no setting; write name=value")
+        return key.strip().replace("-", "_"), text
+
+
+class _Shard(click.ParamType):  # type: ignore[type-arg]
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        part, _, whole = value.partition("/")
+        if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
+            self.fail(f"{value!r} is no share; write 2/8 for the second of eight")
+        return int(part), int(whole)
+
+
+def _complete(kind: str) -> Any:
+    """Completion of names from the project one stands in."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        from fergen_bench.project import find_project
+
+        project = find_project()
+        names: dict[str, Any] = {
+            "method": project.methods(),
+            "protocol": project.protocols(),
+            "suite": project.suites(),
+        }
+        return sorted(name for name in names[kind] if name.startswith(incomplete))
+
+    return complete
+
+
+@click.group(
+    cls=_Group, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="fergen-bench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def app(debug: bool) -> None:
+    """How good is a facial-expression method on domains it never saw, compared fairly with everything else."""
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+RUN_EXAMPLES = """
+\b
+Examples:
+  fergen-bench run --method cafe                             each domain alone → all domains, three seeds
+  fergen-bench run --method cafe --seeds 0 --sources web     one row of the matrix
+  fergen-bench run --protocol cafe-ablation                  the method's own ablation
+  fergen-bench run --method full_finetune --set backbone=scratch --set epochs=20
+  fergen-bench run --method cafe --suite real --backbone open_clip:ViT-B-32-quickgelu//data/clip.pt
+"""
+
+
+@app.command(epilog=RUN_EXAMPLES)
+@click.option(
+    "--method",
+    "-m",
+    "methods",
+    multiple=True,
+    shell_complete=_complete("method"),
+    help="A method; repeat it for several.",
+)
+@click.option(
+    "--protocol",
+    "-p",
+    default="leave-none",
+    show_default=True,
+    shell_complete=_complete("protocol"),
+    help="Who trains and who is scored.",
+)
+@click.option(
+    "--suite",
+    "-s",
+    shell_complete=_complete("suite"),
+    help="The domains. Default: the protocol's, then bench.toml's, then synth5.",
+)
+@click.option(
+    "--backbone", "-b", help="The encoder, as in: synth, open_clip:MODEL/TAG, timm:MODEL, …//path/to/weights."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    type=_Setting(),
+    help="Another value for a parameter of the method; repeat it for several.",
+)
+@click.option("--seeds", type=_Integers(), help="Other seeds than the protocol's.")
+@click.option("--sources", type=_List(), help="Train only on these domains, each alone.")
+@click.option("--targets", type=_List(), help="Score only these domains.")
+@click.option("--selection", type=click.Choice(["last", "source-val"]), help="Which checkpoint is scored.")
+@click.option("--device", help="auto, cpu, cuda or cuda:1. Default: bench.toml's, then auto.")
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=0),
+    help="Runs at a time. Default: one per core, or one on a GPU. 0: in this process.",
+)
+@click.option(
+    "--shard",
+    type=_Shard(),
+    default=(1, 1),
+    help="Only every n-th run, beginning with the i-th: share a plan between machines.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--rerun", is_flag=True, help="Run also what has a record.")
+@click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
+@click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
+def run(
+    methods: tuple[str, ...],
+    protocol: str,
+    suite: str | None,
+    backbone: str | None,
+    settings: tuple[tuple[str, str], ...],
+    seeds: list[int] | None,
+    sources: list[str] | None,
+    targets: list[str] | None,
+    selection: Any,
+    device: str | None,
+    jobs: int | None,
+    shard: tuple[int, int],
+    dry_run: bool,
+    rerun: bool,
+    no_track: bool,
+    allow_missing_class: bool,
+) -> None:
+    """Train on sources, score targets, keep records. What has a record already is not run again."""
+    from fergen_bench import matrix, yamlfile
+    from fergen_bench.project import find_project
+    from fergen_bench.protocol import Request, outline, read_protocol
+
+    project = find_project()
+    path = project.protocol_path(protocol)
+    asked = read_protocol(path)
+    suite_meant = project.suite(suite or asked.suite or project.settings.suite)
+    names = methods or (tuple(project.methods()) if asked.method == "all" else (asked.method,) if asked.method else ())
+    if not names:
+        raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
+    files = [project.method(name) for name in dict.fromkeys(names)]
+    changes = {key: yamlfile.read_scalar(text) for key, text in settings}
+    if backbone is not None:
+        changes["backbone"] = backbone
+    wanted = device or project.settings.device
+    if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
+        raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
+
+    planned = outline(asked, str(path), suite_meant, files, Request(seeds, sources, targets, selection, changes))
+    resolved = matrix.resolve_device(wanted)
+    slots = next(value for value in (jobs, project.settings.jobs, matrix.default_slots(resolved)) if value is not None)
+    console = console_on(stderr=True)
+    if dry_run and not project.is_prepared(suite_meant, planned.domains):
+        console.print("note: the domains are not prepared yet, so it is open which runs have records", style="dim")
+        _show_plan([(o.title, o.sources, o.targets, o.seed, "?") for o in planned.outlines[shard[0] - 1 :: shard[1]]])
+        return
+    with Progress(console) as progress:
+        plan = matrix.make_plan(
+            project, suite_meant, protocol, planned, resolved, rerun, shard, allow_missing_class, progress.preparation
+        )
+    slots = min(slots, len(plan.missing))
+    _announce(console, plan, [file.name for file in files], resolved, slots)
+    if dry_run:
+        missing = {job.spec.key for job in plan.missing}
+        specs = [job.spec for job in plan.runs]
+        states = ["to run" if spec.key in missing else "done" for spec in specs]
+        _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
+        return
+    if not plan.missing:
+        console.print(
+            f"Nothing to do: all {len(plan.runs)} runs have records. See them with: fergen-bench report --suite "
+            f"{plan.suite.name}"
+        )
+        return
+    sys.exit(_execute(console, project, plan, slots, track=not no_track))
+
+
+def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, slots: int) -> None:
+    """The first line: everything that was resolved."""
+    kind = ", synthetic faces" if plan.suite.synthetic else ""
+    done = len(plan.runs) - len(plan.missing)
+    together = f", {slots} at a time" if slots else ", in this process" if plan.missing else ""
+    what = f"{plan.suite.name}{kind} · {plan.protocol} · {', '.join(methods)} · {device}"
+    console.print(f"{what} · {len(plan.runs)} runs, {done} done before{together}", style="bold")
+    for note in plan.notes:
+        console.print(f"note: {note}", style="dim")
+
+
+def _show_plan(runs: Iterable[tuple[str, Iterable[str], Iterable[str], int, str]]) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for column in ("method", "trained on", "scored on", "seed", "record"):
+        table.add_column(column, overflow="fold")
+    for label, sources, targets, seed, state in runs:
+        table.add_row(label, " + ".join(sources), " ".join(targets) or "—", str(seed), state)
+    console_on().print(table)
+
+
+def _execute(console: Console, project: Project, plan: Plan, slots: int, track: bool) -> int:
+    """Runs what is missing, mirrors it, and sums up. Returns the exit status."""
+    import time
+
+    from fergen_bench import matrix
+    from fergen_bench.fanout import Outcome
+
+    failed: list[Outcome] = []
+    finished: list[RunRecord] = []
+    started = time.monotonic()
+    with Progress(console) as progress:
+        progress.begin(len(plan.missing))
+
+        def conclude(outcome: Outcome, record: RunRecord | None) -> None:
+            if record is None:
+                failed.append(outcome)
+                reason = outcome.refused or outcome.failure
+                where = matrix.failure_path(project, outcome.job.spec)
+                progress.say(f"{outcome.job.spec.title}: {reason}\n  trace: {near(where)}", style="red")
+            else:
+                finished.append(record)
+            progress.end(outcome.job.spec, _short(record) if record else None)
+
+        try:
+            matrix.execute(plan, project, slots, lambda job, message: progress.listen(job.spec, message), conclude)
+        except KeyboardInterrupt:
+            progress.say(
+                f"Stopped. {len(finished)} of {len(plan.missing)} runs have records; the same command goes on with the "
+                f"rest, and fergen-bench sync mirrors the records to MLflow."
+            )
+            return 130
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    if track and finished:
+        _mirror(console, project, finished)
+    left = len(plan.missing) - len(finished)
+    console.print(
+        f"{len(finished)} runs done in {minutes} min {seconds} s"
+        + (f", {left} not" if left else "")
+        + f"; records in {near(project.results / 'runs')}"
+    )
+    if not failed:
+        console.print(f"See them with: fergen-bench report --suite {plan.suite.name}")
+        return 0
+    return 2 if any(outcome.refused for outcome in failed) else 1
+
+
+def _short(record: Any) -> str:
+    """What one run came to: its own domain, and the mean over unseen ones."""
+    import numpy as np
+
+    from fergen_bench.metric import accuracy
+
+    def mean(relation: str) -> str:
+        scores = [accuracy(np.array(cell.confusion)) for cell in record.cells if cell.relation == relation]
+        return f"{100 * float(np.mean(scores)):.1f}" if scores else "—"
+
+    took = f"({record.seconds['fit']:.0f} s)"
+    if not record.cells:
+        scores = [entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
+        return f"held-out {100 * scores[-1]:.1f} {took}" if scores else f"done {took}"
+    return f"in-domain {mean('source')}, unseen {mean('unseen')} {took}"
+
+
+def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
+    """Mirrors records to MLflow. Returns how many were written; an absent or silent MLflow is one warning."""
+    from filelock import FileLock
+
+    from fergen_bench import tracking
+    from fergen_bench.report import plots
+
+    settings = project.settings.tracking
+    uri = tracking.resolve_uri(settings.uri, project.results)
+    written = 0
+    project.results.mkdir(parents=True, exist_ok=True)
+    try:
+        # Two commands that end together would both create the database, and destroy it.
+        with busy(console, "mirroring to MLflow"), FileLock(project.results / ".mlflow.lock"):
+            mirror = tracking.Mirror(uri, settings.experiment, project.results, plots.confusion_png)
+            for record in records:
+                written += mirror.mirror(record)
+    except tracking.TrackingError as error:
+        console.print(f"warning: {error}", style="yellow")
+    return written
+
+
+# --------------------------------------------------------------------------------------------------------------- report
+
+
+@app.command()
+@click.option(
+    "--suite",
+    "-s",
+    shell_complete=_complete("suite"),
+    help="The suite. Default: bench.toml's, or the only one that has records.",
+)
+@click.option(
+    "--method", "-m", "methods", multiple=True, shell_complete=_complete("method"), help="Only these methods."
+)
+@click.option(
+    "--metric", type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]), default="accuracy", show_default=True
+)
+@click.option("--selection", type=click.Choice(["last", "source-val"]), help="Only runs with this selection.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Read records from here instead of results/runs.",
+)
+@click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
+def report(
+    suite: str | None,
+    methods: tuple[str, ...],
+    metric: str,
+    selection: str | None,
+    records: Path | None,
+    to: Path | None,
+) -> None:
+    """Leaderboards, matrices and plots from the records of one suite."""
+    from fergen_bench import record as recording
+    from fergen_bench.project import find_project, shipped
+    from fergen_bench.report import published, render
+
+    project, console = find_project(), console_on()
+    loaded, meant = _records(project, records or project.results / "runs", suite, methods, selection)
+    if not loaded:
+        where = near(records or project.results / "runs")
+        raise BenchError(f"there are no such records of {meant} under {where}; make some with: fergen-bench run")
+    tables = published.read_published(shipped("results") / "published")
+    own = project.results / "published"
+    if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
+        tables += published.read_published(own)
+    cells = recording.cells_frame(loaded)
+    render.show(console, cells, metric, tables)
+    target = to or project.results / "report"
+    with busy(console_on(stderr=True), "drawing"):
+        files = render.write(target, cells, metric, tables, _ablations(project, meant))
+    console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
+
+
+def _records(
+    project: Project, folder: Path, suite: str | None, methods: Sequence[str] = (), selection: str | None = None
+) -> tuple[list[RunRecord], str]:
+    """The current records of one suite, with the relations of its targets as the suite has them now; and its name.
+
+    No suite named: bench.toml's where it has records, else the only one that has.
+    """
+    from dataclasses import replace
+
+    from fergen_bench import record as recording
+
+    console = console_on(stderr=True)
+    everything, faults = recording.load_all(folder)
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
+    there = sorted({entry.spec.suite for entry in everything})
+    meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
+    if meant not in there:
+        project.suite(meant)  # a misspelt one is refused with what there is
+    others = [name for name in there if name != meant]
+    if others:
+        console.print(f"note: there are records of {', '.join(others)} too; see them with --suite", style="dim")
+    known = project.suites().get(meant)
+    entries = [
+        entry
+        for entry in everything
+        if entry.spec.suite == meant
+        and (not methods or entry.spec.method in methods)
+        and (selection is None or entry.spec.selection == selection)
+    ]
+    kept = recording.current(entries)
+    if len(kept) < len(entries):
+        left = len(entries) - len(kept)
+        console.print(
+            f"note: {left} records are left out: newer ones have other defaults, versions or faces", style="dim"
+        )
+    if known is None:
+        return kept, meant
+    return [
+        replace(
+            entry, cells=tuple(replace(c, relation=known.relation(entry.spec.sources, c.target)) for c in entry.cells)
+        )
+        for entry in kept
+    ], meant
+
+
+def _ablations(project: Project, suite: str) -> list[Any]:
+    """Protocols with several variants of one method, as the changes that records of a suite keep of them."""
+    import json
+
+    from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.report.render import Ablation
+
+    found = []
+    known = project.suites()
+    for name, path in project.protocols().items():
+        try:
+            protocol = read_protocol(path)
+            if len(protocol.variants) < 2 or protocol.method is None or suite not in known:
+                continue
+            planned = outline(protocol, str(path), known[suite], [project.method(protocol.method)], Request())
+        except BenchError:
+            continue  # a protocol that does not fit this suite or these methods has no plot here
+        variants = {}
+        for item in planned.outlines:
+            changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
+            variants[item.variant] = json.dumps(changed, sort_keys=True)
+        found.append(Ablation(name, suite, protocol.about, protocol.method, variants))
+    return found
+
+
+@app.command()
+@click.option(
+    "--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's, or the only one."
+)
+@click.option(
+    "--method", "-m", "methods", multiple=True, shell_complete=_complete("method"), help="Only these methods."
+)
+def choose(suite: str | None, methods: tuple[str, ...]) -> None:
+    """Compare parameters on source validation, without a look at any target.
+
+    Reads the records of runs with --selection source-val, such as those of: run --protocol learning-rate
+    """
+    from rich.table import Table
+
+    from fergen_bench.project import find_project
+    from fergen_bench.report.tables import number, validation
+
+    project = find_project()
+    records, meant = _records(project, project.results / "runs", suite, methods, "source-val")
+    frame = validation(records)
+    if frame.empty:
+        raise BenchError(f"no run on {meant} has validated on its source; make some with: run --selection source-val")
+    table = Table(title=f"{meant}: accuracy on held-out faces of the source (%), last epoch", title_justify="left")
+    table.add_column("method", overflow="fold")
+    for column in frame.columns:
+        table.add_column({"last": "mean", "best": "best epoch"}.get(column, column), justify="right")
+    for name, row in frame.iterrows():
+        table.add_row(str(name), *(str(int(row[c])) if c == "runs" else number(row[c]) for c in frame.columns))
+    console_on().print(table)
+
+
+@app.command()
+def sync() -> None:
+    """Mirror every record to MLflow that is not there yet: after a server was away, or into a new one."""
+    from fergen_bench import record as recording
+    from fergen_bench import tracking
+    from fergen_bench.project import find_project
+
+    project, console = find_project(), console_on(stderr=True)
+    records, _ = recording.load_all(project.results / "runs")
+    written = _mirror(console, project, records)
+    uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
+    console.print(f"{written} of {len(records)} records written to {uri}")
+
+
+@app.command()
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+def ui(port: int) -> None:
+    """MLflow's own pages for the records, on this machine only."""
+    import subprocess
+
+    from fergen_bench import tracking
+    from fergen_bench.project import find_project
+
+    project, console = find_project(), console_on(stderr=True)
+    uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
+    if uri.startswith("http"):
+        console.print(f"The records are mirrored to {uri}: open it in a browser.")
+        return
+    try:
+        number = tracking.experiment_id(uri, project.settings.tracking.experiment)
+    except ImportError:
+        raise BenchError("mlflow is not installed; install it with: pip install mlflow") from None
+    if number is None:
+        raise BenchError(f"nothing is mirrored to {uri} yet; run something, or: fergen-bench sync")
+    console.print(f"Open http://127.0.0.1:{port}/#/experiments/{number}/runs in half a minute. Ctrl-C ends it.")
+    command, extra = tracking.server_command(uri, project.results, port)
+    try:
+        sys.exit(subprocess.run(command, env={**os.environ, **extra}).returncode)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+# ----------------------------------------------------------------------------------------------------------------- list
+
+
+@app.command("list")
+@click.argument("what", required=False)
+def list_(what: str | None) -> None:
+    """What there is: methods, protocols, suites, backbones and domains.
+
+    WHAT: one of these, or the name of a method, for its parameters.
+    """
+    from fergen_bench.project import find_project
+
+    project = find_project()
+    kinds = {
+        "methods": _list_methods,
+        "protocols": _list_protocols,
+        "suites": _list_suites,
+        "backbones": _list_backbones,
+        "domains": _list_domains,
+    }
+    if what in kinds:
+        kinds[what](project)
+    elif what is None:
+        for show in kinds.values():
+            show(project)
+    elif what in project.methods():
+        _list_parameters(project, what)
+    else:
+        raise BenchError(f"there is nothing called {what!r} to list{did_you_mean(what, [*kinds, *project.methods()])}")
+
+
+def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=title, box=None, show_header=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0)
+    )
+    for row in rows:
+        table.add_row(*(Text(cell, style="cyan" if place == 0 else "") for place, cell in enumerate(row)))
+    console_on().print(table)
+
+
+def _list_methods(project: Project) -> None:
+    from fergen_bench.project import shipped
+
+    rows = []
+    for name in sorted(project.methods()):
+        try:
+            method = project.method(name)
+        except BenchError as error:
+            rows.append((name, f"cannot be read: {error}"))
+            continue
+        own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
+        rows.append((name, method.about + (" [yours]" if own else "")))
+    _print_table("Methods (fergen-bench list NAME shows a method's parameters)", rows)
+
+
+def _list_parameters(project: Project, name: str) -> None:
+    method = project.method(name)
+    recipes = {recipe: method.defaults(recipe) for recipe in method.recipes}
+    rows = []
+    for parameter in method.parameters:
+        default = str(parameter.default)
+        for recipe, values in recipes.items():
+            if values[parameter.name] != parameter.default:
+                default += f" ({recipe}: {values[parameter.name]})"
+        rows.append((parameter.name, parameter.annotation, default, parameter.about))
+    _print_table(f"{name}, version {method.version}: {method.about}", rows)
+    console_on().print(f"{near(method.path)}", style="dim")
+
+
+def _list_protocols(project: Project) -> None:
+    from fergen_bench.protocol import read_protocol
+
+    _print_table("Protocols", [(name, read_protocol(path).about) for name, path in sorted(project.protocols().items())])
+
+
+def _list_suites(project: Project) -> None:
+    rows = [
+        (suite.name, " ".join(suite.domains), suite.about or f"{suite.backbone}, {suite.trunk}")
+        for suite in project.suites().values()
+    ]
+    _print_table("Suites", rows)
+
+
+def _list_backbones(project: Project) -> None:
+    rows = [
+        ("synth", "the packaged face encoder, 512 features"),
+        ("synth-trunk", "the packaged trunk, pretrained on identity attributes"),
+        ("open_clip:MODEL/TAG", "any open_clip model, such as open_clip:ViT-B-32-quickgelu/openai"),
+        ("timm:MODEL", "any timm model, such as timm:resnet18.tv_in1k"),
+        ("…//path/to/weights", "any of them with weights from a file (.safetensors, .pt)"),
+        ("…/scratch", "any of them with random weights"),
+    ]
+    _print_table("Backbones (for --backbone, and for parameters of the type Backbone or Trunk)", rows)
+
+
+def _list_domains(project: Project) -> None:
+    from fergen_bench import synth
+
+    own = [(name, str(settings.path)) for name, settings in project.settings.domains.items()]
+    _print_table("Domains", [(name, "rendered, in synth5") for name in synth.DOMAINS] + own)
+
+
+# ----------------------------------------------------------------------------------------------------------------- data
+
+
+@app.group(cls=_Group)
+def data() -> None:
+    """Prepare datasets and look at them."""
+
+
+@data.command()
+@click.argument("layout", type=click.Choice(["folder"]))
+@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--name", required=True, help="What the domain is called.")
+@click.option(
+    "--labels",
+    type=_List(),
+    help="Names of class folders that are no usual alias: joy=happiness,contempt= (nothing: leave it out).",
+)
+@click.option("--subject", help="Regular expression with one group that finds the subject in a file's name.")
+@click.option("--size", type=click.IntRange(16, 1024), help="Side of the prepared faces in pixels.")
+@click.option("--to", type=click.Path(path_type=Path), help="The prepared folder. Default: data/NAME in the project.")
+def prepare(
+    layout: str, path: Path, name: str, labels: list[str] | None, subject: str | None, size: int | None, to: Path | None
+) -> None:
+    """Read a dataset once and keep it in the form that runs use.
+
+    LAYOUT folder: one folder per expression, alone or under train and test.
+    """
+    from pydantic import ValidationError
+
+    from fergen_bench.datasets.folder import prepare_folder
+    from fergen_bench.domain import is_prepared
+    from fergen_bench.plugin import valid_name
+    from fergen_bench.project import available_cores, find_project
+    from fergen_bench.settings import DomainSettings
+
+    project, console = find_project(), console_on(stderr=True)
+    if not valid_name(name):
+        raise BenchError(f"--name: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter")
+    pairs = dict(part.partition("=")[::2] for part in labels or ())
+    try:
+        settings = DomainSettings(path=path, labels=pairs, subject=subject, size=size)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = str(fault["loc"][0])
+        raise BenchError(f"--{option}: {fault['msg'].removeprefix('Value error, ')}") from None
+    folder = to or project.root / "data" / name
+    if folder.exists() and not is_prepared(folder) and any(folder.iterdir()):
+        raise BenchError(f"{folder} holds something else; name an empty place with --to")
+    with Progress(console) as progress:
+        prepare_folder(
+            name,
+            path,
+            folder,
+            settings,
+            available_cores(),
+            lambda done, total: progress.preparation(f"preparing {name}", done, total),
+        )
+    _describe(folder)
+    inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
+    console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
+
+
+@data.command()
+@click.argument("domain")
+@click.option(
+    "--suite", "-s", default="synth5", show_default=True, help="For domains of the embedded suite: at which size."
+)
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    help="Also write a contact sheet: a PNG with a row of faces per expression.",
+)
+def describe(domain: str, suite: str, sheet: Path | None) -> None:
+    """Counts, size and fingerprint of a domain: a name, or a prepared folder."""
+    from fergen_bench import synth
+    from fergen_bench.domain import Suite, is_prepared
+    from fergen_bench.project import find_project
+
+    project = find_project()
+    if is_prepared(Path(domain)):
+        folder = Path(domain)
+    else:
+        known = [*synth.DOMAINS, *project.settings.domains]
+        if domain not in known:
+            raise BenchError(f"no domain {domain!r}, and no prepared folder of that name{did_you_mean(domain, known)}")
+        meant = Suite("", (domain,), backbone="", trunk="")
+        if domain in synth.DOMAINS:
+            if suite not in synth.SUITES:
+                raise BenchError(f"--suite: {domain} is a domain of {', '.join(synth.SUITES)}, not of {suite}")
+            meant = synth.SUITES[suite]
+        with Progress(console_on(stderr=True)) as progress:
+            folder = project.prepared(meant, [domain], progress.preparation)[domain]
+    _describe(folder)
+    if sheet is not None:
+        from fergen_bench.datasets.sheet import contact_sheet
+
+        contact_sheet(folder, sheet)
+        console_on().print(f"contact sheet: {near(sheet)}")
+
+
+def _describe(folder: Path) -> None:
+    from rich.table import Table
+
+    from fergen_bench.domain import EXPRESSIONS, read_about
+
+    about, console = read_about(folder), console_on()
+    shown = {key: value for key, value in about.items() if key not in {"counts", "name"} and value is not None}
+    console.print(f"{about['name']}  {near(folder)}", style="bold")
+    for key, value in shown.items():
+        console.print(f"  {key}: {value}")
+    table = Table()
+    table.add_column("expression")
+    for split in about["counts"]:
+        table.add_column(split, justify="right")
+    for name in EXPRESSIONS:
+        table.add_row(name, *(f"{counts[name]:,}" if counts[name] else "—" for counts in about["counts"].values()))
+    table.add_section()
+    table.add_row("all", *(f"{sum(counts.values()):,}" for counts in about["counts"].values()))
+    console.print(table)
+
+
+# ----------------------------------------------------------------------------------------------------------- new-method
+
+
+@app.command("new-method")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["gradient", "frozen"]),
+    default="gradient",
+    show_default=True,
+    help="Trains a network, or works on frozen features.",
+)
+def new_method(name: str, kind: str) -> None:
+    """Write methods/NAME.py: a method that runs as it stands, to be changed."""
+    from fergen_bench.plugin import valid_name
+    from fergen_bench.project import find_project
+    from fergen_bench.templates import method_template
+
+    project = find_project()
+    stem = name.replace("-", "_")
+    if not valid_name(stem) or stem.startswith("_"):
+        raise BenchError(f"{name!r} cannot be the name of a method; use letters, digits and _, and begin with a letter")
+    if stem in project.methods() or (project.root / "methods" / f"{stem}.py").exists():
+        raise BenchError(f"there is a method {stem!r} already; choose another name")
+    path = project.root / "methods" / f"{stem}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(method_template(stem, kind), encoding="utf-8")
+    console_on().print(f"{near(path)} is written. Try it: fergen-bench run --method {stem} --protocol smoke")
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: eval "$(fergen-bench completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(app, {}, "fergen-bench", "_FERGEN_BENCH_COMPLETE").source())
+
+
+def main() -> None:
+    """The entry point: errors become one sentence and an exit status of 2."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app.main(arguments, prog_name="fergen-bench", standalone_mode=True)
+    except BenchError as error:
+        if debug:
+            raise
+        click.echo(f"fergen-bench: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(
+            f"fergen-bench: unexpected {type(error).__name__}: {error}. The program is at fault; --debug shows where",
+            err=True,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Readers: the layouts in which people have datasets → the prepared form."""

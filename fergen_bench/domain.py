@@ -1,0 +1,403 @@
+"""A prepared dataset: faces, labels, splits, fingerprint; and what is made of domains: splits, sources, suites.
+
+A prepared domain is a folder with
+- faces.npy: uint8 (N, height, width, 3), RGB, read as a memory map;
+- labels.csv: id, expression, split (train, val or test), and what else the dataset knows (subject, votes, native label,
+  …);
+- domain.json: name, how it was prepared, counts, fingerprint. Everything after preparation sees only this.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fergen_bench.error import BenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+EXPRESSIONS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+"""The label space and its one order, which is that of RAF-DB."""
+
+ALIASES: Mapping[str, str] = {
+    alias: name
+    for name, aliases in {
+        "surprise": ("surprise", "surprised", "suprise", "su"),
+        "fear": ("fear", "fearful", "afraid", "fe", "af"),
+        "disgust": ("disgust", "disgusted", "di"),
+        "happiness": ("happiness", "happy", "ha"),
+        "sadness": ("sadness", "sad", "unhappy", "sa"),
+        "anger": ("anger", "angry", "an"),
+        "neutral": ("neutral", "normal", "ne"),
+    }.items()
+    for alias in aliases
+}
+"""Spellings met in public datasets, in lower case. `af` is afraid (KDEF), never angry."""
+
+HOLD_OUT = 0.1
+"""Share of a source's train split that is held out as its validation part where the dataset has none."""
+
+
+def expression_index(name: str, place: str) -> int:
+    """The one function through which labels enter: a name or an alias → its index. place: where it stands, for the
+    error.
+    """
+    try:
+        return EXPRESSIONS.index(ALIASES[name.strip().lower()])
+    except KeyError:
+        raise BenchError(
+            f"{place}: {name!r} is no expression; the seven are {', '.join(EXPRESSIONS)}. "
+            f'Map other names with labels = {{ {name} = "…" }}'
+        ) from None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A fixed exam: ordered domains with one label space, and the networks and the recipe that methods use on it by
+    default.
+    """
+
+    name: str
+    domains: tuple[str, ...]
+    backbone: str
+    trunk: str
+    recipe: str = "default"
+    profile: str = "official"
+    synthetic: bool = False
+    overlaps: frozenset[frozenset[str]] = field(default_factory=frozenset)  # pairs of domains that share images
+    about: str = ""
+
+    def relation(self, sources: Sequence[str], target: str) -> str:
+        """ "source", "seen" (shares images with a source) or "unseen"."""
+        if target in sources:
+            return "source"
+        return "seen" if any(frozenset((source, target)) in self.overlaps for source in sources) else "unseen"
+
+
+class Domain:
+    """A prepared domain, opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.about = read_about(folder)
+        self.name: str = self.about["name"]
+        self.fingerprint: str = self.about["fingerprint"]
+
+    @cached_property
+    def faces(self) -> np.ndarray:
+        """uint8 (N, height, width, 3), a memory map."""
+        import numpy as np
+
+        return np.load(self.folder / "faces.npy", mmap_mode="r")
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        with (self.folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        header, body = rows[0], rows[1:]
+        wanted = [name for name in ("id", "expression", "split", "subject") if name in header]
+        columns = {name: [row[header.index(name)] for row in body] for name in wanted}
+        labels = [
+            expression_index(name, f"{self.folder / 'labels.csv'}:{line}")
+            for line, name in enumerate(columns["expression"], start=2)
+        ]
+        return {**{name: np.array(values) for name, values in columns.items()}, "label": np.array(labels, np.int64)}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,), indices into EXPRESSIONS."""
+        return self._columns["label"]
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self._columns["id"]
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """Who is shown; every face is its own subject where the dataset does not say."""
+        return self._columns.get("subject", self.ids)
+
+    def rows(self, part: str) -> np.ndarray:
+        """Row numbers of train, val or test."""
+        import numpy as np
+
+        return np.flatnonzero(self._columns["split"] == part)
+
+    def split(self, part: str) -> Split:
+        return Split((Piece(self, self.rows(part), part),))
+
+
+class Piece(NamedTuple):
+    """Some rows of one part of a domain."""
+
+    domain: Domain
+    rows: np.ndarray
+    part: str  # train, val or test
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Marks a batch as unchanged faces of a split, so that a frozen encoder may look its features up instead of
+    computing them.
+    """
+
+    split: Split
+    positions: slice
+    version: int  # of the tensor when it was handed out: a batch changed in place is no longer clean
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled faces for one purpose: rows of one domain, or of several where a run has several sources."""
+
+    pieces: tuple[Piece, ...]
+
+    def __len__(self) -> int:
+        return sum(len(piece.rows) for piece in self.pieces)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 (N,)."""
+        import numpy as np
+
+        return np.concatenate([piece.domain.labels[piece.rows] for piece in self.pieces])
+
+    @cached_property
+    def domain_index(self) -> np.ndarray:
+        """Which piece each face comes from, int64 (N,): for methods that treat their sources apart."""
+        import numpy as np
+
+        return np.concatenate([np.full(len(piece.rows), place) for place, piece in enumerate(self.pieces)])
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the batches: of the largest domain among the pieces."""
+        shapes = [piece.domain.faces.shape[1:3] for piece in self.pieces]
+        return max(height for height, _ in shapes), max(width for _, width in shapes)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Faces per expression, int64 (7,)."""
+        import numpy as np
+
+        return np.bincount(self.labels, minlength=len(EXPRESSIONS))
+
+    @property
+    def bytes(self) -> int:
+        height, width = self.size
+        return len(self) * height * width * 3
+
+    def subset(self, keep: np.ndarray) -> Split:
+        """The faces at the given positions, in ascending order."""
+        import numpy as np
+
+        chosen, start, pieces = np.sort(keep), 0, []
+        for piece in self.pieces:
+            inside = chosen[(chosen >= start) & (chosen < start + len(piece.rows))] - start
+            if len(inside):
+                pieces.append(Piece(piece.domain, piece.rows[inside], piece.part))
+            start += len(piece.rows)
+        return Split(tuple(pieces))
+
+    def faces(self, positions: np.ndarray | slice | None = None) -> torch.Tensor:
+        """uint8 (n, 3, height, width) on the CPU. Domains of different sizes are enlarged to the largest (bicubic,
+        antialiased).
+        """
+        import numpy as np
+        import torch
+        from torch.nn import functional
+
+        everything = np.arange(len(self))
+        wanted = everything if positions is None else everything[positions]
+        height, width = self.size
+        out = np.empty((len(wanted), height, width, 3), np.uint8)
+        start = 0
+        for piece in self.pieces:
+            here = np.flatnonzero((wanted >= start) & (wanted < start + len(piece.rows)))
+            if len(here):
+                faces = piece.domain.faces[piece.rows[wanted[here] - start]]
+                if faces.shape[1:3] != (height, width):
+                    pixels = torch.from_numpy(faces).permute(0, 3, 1, 2)
+                    pixels = functional.interpolate(pixels, (height, width), mode="bicubic", antialias=True)
+                    faces = pixels.permute(0, 2, 3, 1).numpy()
+                out[here] = faces
+            start += len(piece.rows)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+    def batches(self, device: torch.device, size: int) -> Iterator[torch.Tensor]:
+        """All faces in order, in batches of `size`, marked as clean where they are as the domain keeps them."""
+        for start in range(0, len(self), size):
+            positions = slice(start, min(start + size, len(self)))
+            images = self.faces(positions).to(device)
+            if len({piece.domain.faces.shape[1:3] for piece in self.pieces}) == 1:  # nothing was enlarged
+                images.clean = Clean(self, positions, images._version)  # type: ignore[attr-defined]
+            yield images
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a method may learn from: no test split is in it.
+
+    train: all faces of the sources' train splits. fit and val: the same, divided: `val` is the datasets' own validation
+    part, or a stratified hold-out of train that shares no subject with `fit`.
+    """
+
+    names: tuple[str, ...]
+    train: Split
+    fit: Split
+    val: Split
+
+
+def open_source(domains: Sequence[Domain], seed: int, fraction: float = 1.0) -> Source:
+    """A source of one or more domains. fraction: the share of each expression of each domain's train split that is
+    used, nested.
+    """
+    import numpy as np
+
+    train, fit, val = [], [], []
+    for domain in domains:
+        rows = _nested_subset(domain, domain.rows("train"), fraction, seed)
+        held = Piece(domain, domain.rows("val"), "val")
+        rest = rows
+        if not len(held.rows):
+            held = Piece(domain, _hold_out(domain, rows, seed), "train")
+            if not len(held.rows):
+                raise BenchError(
+                    f"{domain.folder}: the train split of {domain.name} shows one subject only, so no face can be held "
+                    f"out for validation; add a val split"
+                )
+            rest = np.setdiff1d(rows, held.rows)
+        train.append(Piece(domain, rows, "train"))
+        fit.append(Piece(domain, rest, "train"))
+        val.append(held)
+    return Source(tuple(domain.name for domain in domains), Split(tuple(train)), Split(tuple(fit)), Split(tuple(val)))
+
+
+def _nested_subset(domain: Domain, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """The first share of each expression in a fixed order, so that a smaller fraction is part of a larger one."""
+    import numpy as np
+
+    if fraction >= 1.0:
+        return rows
+    order = rows[shuffled(len(rows), "fraction", domain.name, seed)]
+    chosen = []
+    for label in range(len(EXPRESSIONS)):
+        members = order[domain.labels[order] == label]
+        chosen.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def _hold_out(domain: Domain, rows: np.ndarray, seed: int) -> np.ndarray:
+    """A tenth of every expression, whole subjects at a time."""
+    return rows[disjoint_share(domain.labels[rows], domain.subjects[rows], HOLD_OUT, "hold out", domain.name, seed)]
+
+
+def shuffled(count: int, *names: object) -> np.ndarray:
+    """0 .. count - 1 in an order that depends on the names only."""
+    import numpy as np
+
+    from fergen_bench.draws import counters, seed_of
+
+    return np.argsort(counters(np.arange(count), seed_of(*names)), kind="stable")
+
+
+def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *names: object) -> np.ndarray:
+    """Positions of a share of every expression that takes subjects whole or not at all, ascending. names: the seed."""
+    import numpy as np
+
+    open_places = np.round(share * np.bincount(labels, minlength=len(EXPRESSIONS))).astype(int)
+    faces_of: dict[str, list[int]] = {}
+    for position in shuffled(len(labels), *names):
+        faces_of.setdefault(subjects[position], []).append(position)
+    taken: list[int] = []
+    for positions in faces_of.values():
+        needed = np.bincount(labels[positions], minlength=len(EXPRESSIONS))
+        if (needed <= open_places).all():
+            taken += positions
+            open_places -= needed
+    if not taken and len(faces_of) > 1:
+        taken = min(faces_of.values(), key=len)
+    return np.sort(np.array(taken, np.int64))
+
+
+# ------------------------------------------------------------------------------------------------------------------ the
+# prepared form
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """domain.json of a prepared domain."""
+    try:
+        return json.loads((folder / "domain.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{folder} is not a prepared domain: its domain.json cannot be read ({error})") from None
+
+
+def is_prepared(folder: Path) -> bool:
+    return (folder / "domain.json").is_file()
+
+
+def write_prepared(
+    folder: Path, name: str, faces: Iterable[np.ndarray], columns: Mapping[str, Sequence[Any]], about: Mapping[str, Any]
+) -> Path:
+    """Writes a prepared domain whole: into a folder beside it, which takes its place in one step.
+
+    faces: blocks of uint8 (n, height, width, 3), in the order of the columns; only one of them is held at a time.
+    columns: at least id, expression (names), split.
+    """
+    import shutil
+    import tempfile
+
+    import numpy as np
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        stored, done = None, 0
+        for block in faces:
+            if stored is None:
+                shape = (len(columns["id"]), *block.shape[1:])
+                stored = np.lib.format.open_memmap(draft / "faces.npy", "w+", np.uint8, shape)
+            stored[done : done + len(block)] = block
+            done += len(block)
+        if stored is None or done != len(stored):
+            raise ValueError(f"{done} faces for {len(columns['id'])} rows")
+        size = list(stored.shape[1:3])
+        stored.flush()
+        del stored
+        with (draft / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+        counts: dict[str, dict[str, int]] = {}
+        for split, expression in zip(columns["split"], columns["expression"], strict=True):
+            counts.setdefault(split, dict.fromkeys(EXPRESSIONS, 0))[expression] += 1
+        described = {"name": name, **about, "size": size, "counts": counts, "fingerprint": _fingerprint(draft)}
+        (draft / "domain.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        draft.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _fingerprint(folder: Path) -> str:
+    """SHA-256 over faces and labels, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in ("faces.npy", "labels.csv"):
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()[:16]

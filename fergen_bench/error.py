@@ -1,0 +1,54 @@
+"""What the user meets when the input is bad: one sentence with the thing, the place and the next step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class BenchError(Exception):
+    """Bad input. The command prints the sentence and exits with 2; `--debug` shows where it was raised."""
+
+
+class RunError(BenchError):
+    """Bad input that shows in one run and says nothing about the others, such as a loss that diverges on one source."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence: "; did you mean cafe?", or the known names where none is near, or a full stop where there
+    are none.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; there are {', '.join(known)}." if known else "."
+
+
+def explain(
+    error: ValidationError, place: Path | str, lines: dict[tuple[str, ...], int], known: dict[str, Iterable[str]]
+) -> str:
+    """The first fault of a validated file as a sentence with file, line and key.
+
+    lines: where each key stands (1-based), by its path. known: the names that exist at a place ("" is the top), for
+    "did you mean".
+    """
+    fault = error.errors()[0]
+    path = [part for part in fault["loc"] if not (isinstance(part, str) and part in {"str", "int", "float", "bool"})]
+    keys = tuple(str(part) for part in path)
+    line = next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), None)
+    where = f"{place}:{line}" if line else f"{place}"
+    key = ".".join(keys) or "the file"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        names = known.get(".".join(keys[:-1]), known.get("*", ()))
+        return f"{where}: there is no key {key!r}{did_you_mean(keys[-1], names)}{more}"
+    if fault["type"] == "missing":
+        return f"{where}: the key {key!r} is missing{more}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {key}: {message[0].lower()}{message[1:]}, not {fault['input']!r}{more}"

@@ -1,0 +1,213 @@
+"""A matrix of runs from a plan to records: prepare the domains, skip what is done, run the rest. Torch-free; the runs
+are elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fergen_bench import record
+from fergen_bench.domain import EXPRESSIONS, Suite, read_about
+from fergen_bench.error import BenchError, RunError
+from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
+from fergen_bench.project import Progress, Project, available_cores
+from fergen_bench.protocol import Planned, specify
+from fergen_bench.record import Job, RunRecord, RunSpec
+
+GPU_THREADS = 4
+"""CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
+count.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs that were asked for, and those of them that have no record yet."""
+
+    suite: Suite
+    protocol: str
+    runs: tuple[Job, ...]
+    missing: tuple[Job, ...]
+    notes: tuple[str, ...]  # what the reader should know about the targets
+
+
+def resolve_device(wanted: str) -> str:
+    """`auto` → cuda where there is a GPU, else cpu."""
+    return ("cuda" if gpu_count() else "cpu") if wanted == "auto" else wanted
+
+
+def default_slots(device: str) -> int:
+    """Runs at a time: one on a GPU, one per core without."""
+    return 1 if device.startswith("cuda") else available_cores()
+
+
+def make_plan(
+    project: Project,
+    suite: Suite,
+    protocol: str,
+    planned: Planned,
+    device: str,
+    rerun: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    allow_missing_class: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """Prepares the domains and finds what is done.
+
+    shard: (i, n) keeps every n-th run, beginning with the i-th (from 1).
+    """
+    runs = project.results / "runs"
+    domains = _Domains(project, suite, planned.domains, progress)
+    notes = domains.check(planned, allow_missing_class)
+    jobs, missing = [], []
+    edited: dict[str, int] = {}
+    for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
+        spec = specify(outlined, suite, protocol, domains.fingerprints)
+        done = record.find(spec, runs)
+        answered = done is not None and done.answers(spec) and not rerun
+        if done is not None and not answered:
+            spec = _widened(spec, done, suite, domains)
+        job = Job(
+            spec=spec,
+            method_file=str(outlined.method.path),
+            class_name=outlined.method.class_name,
+            method_digest=outlined.method.digest,
+            folders={name: str(domains.folders[name]) for name in dict.fromkeys((*spec.sources, *spec.targets))},
+            cache=str(project.cache),
+            runs=str(runs),
+            device=device,
+            threads=1 if device == "cpu" else GPU_THREADS,
+        )
+        jobs.append(job)
+        if not answered:
+            missing.append(job)
+        elif done is not None and done.method_digest != job.method_digest:
+            edited[spec.method] = edited.get(spec.method, 0) + 1
+    for method, count in edited.items():
+        notes.append(
+            f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
+            f"should change, raise the version, or run with --rerun"
+        )
+    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes))
+
+
+def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) -> RunSpec:
+    """The spec with the targets that its record scored before, so that writing the record again loses none of them."""
+    wanted = {*spec.targets, *(cell.target for cell in done.cells)}
+    targets = [name for name in suite.domains if name in wanted]
+    domains.prepare(targets)
+    return replace(
+        spec,
+        targets={name: domains.fingerprints[name] for name in targets},
+        relations={name: suite.relation(spec.sources, name) for name in targets},
+    )
+
+
+class _Domains:
+    """The prepared domains of a plan."""
+
+    def __init__(self, project: Project, suite: Suite, names: Iterable[str], progress: Progress | None) -> None:
+        self._project, self._suite, self._progress = project, suite, progress
+        self.folders: dict[str, Path] = {}
+        self.fingerprints: dict[str, str] = {}
+        self._counts: dict[str, dict[str, dict[str, int]]] = {}
+        self.prepare(names)
+
+    def prepare(self, names: Iterable[str]) -> None:
+        new = [name for name in names if name not in self.folders]
+        for name, folder in self._project.prepared(self._suite, new, self._progress).items():
+            about = read_about(folder)
+            self.folders[name], self.fingerprints[name], self._counts[name] = (
+                folder,
+                about["fingerprint"],
+                about["counts"],
+            )
+
+    def check(self, planned: Planned, allow_missing_class: bool) -> list[str]:
+        """Refuses sources and targets without faces. A target without some expression is a note."""
+        for source in dict.fromkeys(name for outlined in planned.outlines for name in outlined.sources):
+            absent = self._absent(source, "train", "source")
+            if absent and not allow_missing_class:
+                raise BenchError(
+                    f"the source {source} has no training faces of {', '.join(absent)}; add some, or pass "
+                    f"--allow-missing-class"
+                )
+        notes = []
+        for target in dict.fromkeys(name for outlined in planned.outlines for name in outlined.targets):
+            if absent := self._absent(target, "test", "target"):
+                notes.append(
+                    f"the target {target} has no faces of {', '.join(absent)}: its balanced accuracy is over the others"
+                )
+        return notes
+
+    def _absent(self, name: str, part: str, role: str) -> list[str]:
+        counts = self._counts[name].get(part, {})
+        absent = [expression for expression in EXPRESSIONS if not counts.get(expression)]
+        if len(absent) == len(EXPRESSIONS):
+            raise BenchError(
+                f"{self.folders[name]}: the domain {name} has no {part} split, so it cannot be a {role}; leave it out "
+                f"with --{role}s"
+            )
+        return absent
+
+
+def execute(
+    plan: Plan, project: Project, slots: int, listen: Listen, finished: Callable[[Outcome, RunRecord | None], None]
+) -> None:
+    """Runs what is missing, `slots` at a time, each in a process of its own; with slots 0 in this process.
+
+    A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
+    would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up.
+    """
+    given_up: set[str] = set()
+
+    def conclude(outcome: Outcome) -> None:
+        if outcome.everywhere:
+            given_up.add(_ingredients(outcome.job))
+        trace = failure_path(project, outcome.job.spec)
+        if outcome.record is None:
+            trace.parent.mkdir(parents=True, exist_ok=True)
+            why = outcome.refused or outcome.failure
+            trace.write_text(f"{outcome.job.spec.title}\n{why}\n\n{outcome.log}", encoding="utf-8")
+            finished(outcome, None)
+        else:
+            trace.unlink(missing_ok=True)
+            finished(outcome, record.load(outcome.record))
+
+    def wanted(job: Job) -> bool:
+        return _ingredients(job) not in given_up
+
+    if slots:
+        run_all(plan.missing, slots, wanted, listen, conclude)
+        return
+    for job in plan.missing:
+        if wanted(job):
+            conclude(_run_here(job, listen))
+
+
+def _ingredients(job: Job) -> str:
+    """What runs share that differ in sources and seed alone."""
+    return json.dumps([job.method_file, dict(job.spec.parameters)], sort_keys=True, default=str)
+
+
+def failure_path(project: Project, spec: RunSpec) -> Path:
+    return (
+        project.results / "failed" / f"{spec.suite}-{spec.method}-{'+'.join(spec.sources)}-s{spec.seed}-{spec.key}.txt"
+    )
+
+
+def _run_here(job: Job, listen: Listen) -> Outcome:
+    from fergen_bench.runner import run_one
+
+    try:
+        path = run_one(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
+    except BenchError as error:
+        everywhere = not isinstance(error, RunError)
+        return Outcome(job, None, refused=str(error), everywhere=everywhere, log=traceback.format_exc())
+    except Exception as error:
+        return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=traceback.format_exc())
+    return Outcome(job, path)

@@ -1,0 +1,322 @@
+"""The contract of a method, and the training loop that a method may borrow.
+
+A method is one dataclass in one file: its fields are its hyperparameters, with literal defaults. `fit` learns from a
+source, `predict` gives logits; that is all the runner calls, and a method is never given a target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fergen_bench.augment import SampleDraws
+from fergen_bench.backbone import Network, Report, Statistics, load_network
+from fergen_bench.domain import EXPRESSIONS, Source, Split
+from fergen_bench.draws import seed_of
+from fergen_bench.error import BenchError, RunError
+
+CLASSES = len(EXPRESSIONS)
+SCORING_BATCH = 256
+
+
+class Context:
+    """What a run lends its method: a device, pretrained networks, cached features, randomness by name, and an ear for
+    progress.
+    """
+
+    def __init__(self, run: str, seed: int, selection: str, device: torch.device, cache: Path, report: Report) -> None:
+        self.run, self.seed, self.selection, self.device = run, seed, selection, device
+        self.history: list[dict[str, float]] = []
+        self.selected_epoch: int | None = None
+        self.networks: dict[str, Network] = {}
+        self._cache, self._report = cache, report
+
+    def backbone(self, name: str, trainable: bool = False, statistics: Statistics = "own") -> Network:
+        """A pretrained network by name. Frozen, it keeps the features of unchanged faces on the disk; trainable, it is
+        a fresh copy.
+        """
+        network = load_network(name, self.device, statistics)
+        self.networks[name] = network
+        return network if trainable else network.freeze(self._cache, self._report)
+
+    def features(self, backbone: Network, split: Split) -> tuple[Tensor, Tensor]:
+        """Frozen features float32 (N, features) and labels int64 (N,) of a split's unchanged faces, on the device."""
+        return torch.from_numpy(backbone.cached(split)).to(self.device), torch.from_numpy(split.labels).to(self.device)
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A CPU generator that depends on the run and on the names only."""
+        return torch.Generator().manual_seed(seed_of(self.run, self.seed, *names))
+
+    def draws(self, index: Tensor, *names: object) -> SampleDraws:
+        """Random numbers per face, that depend on the run, the names and the face only."""
+        return SampleDraws(index, self.run, self.seed, *names)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 on a GPU, nothing on a CPU (where most processors are slower with it)."""
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
+
+    def epoch_done(self, epoch: int, epochs: int, **values: float) -> None:
+        """Notes an epoch (from 1) in the history of the run, and shows it."""
+        self.history.append({"epoch": epoch, **{name: float(value) for name, value in values.items()}})
+        self._report("epoch", epoch, epochs)
+
+
+@dataclass
+class Method(ABC):
+    """An algorithm under test."""
+
+    version: ClassVar[int] = 1
+    """raised when numbers should change; part of a run's key"""
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}
+    """defaults that differ under a recipe a suite names, such as small; the choice is explained beside it"""
+
+    @abstractmethod
+    def fit(self, source: Source, ctx: Context) -> None:
+        """Learns from a source."""
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Tensor:
+        """uint8 RGB (B, 3, height, width) on the run's device → logits (B, 7). Called without gradients."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees."""
+
+    images: Tensor  # (B, 3, height, width), as `augment` left them
+    labels: Tensor  # int64 (B,)
+    index: Tensor  # int64 (B,), the faces' positions in the split that is learned from
+    epoch: int  # from 0
+    step: int  # from 0, over the whole training
+    draws: SampleDraws  # randomness per face
+    generator: torch.Generator  # randomness per step, on the CPU
+
+
+Losses = Tensor | Mapping[str, Tensor]
+
+
+@dataclass
+class GradientMethod(Method):
+    """Lends the training loop: write `build`, `loss`, `logits`, and perhaps `augment` and `parameter_groups`.
+
+    With the selection `source-val` it learns from `source.fit` and keeps the epoch that is best on `source.val` (the
+    first of equals); with `last` it learns from all of `source.train` and keeps the last epoch.
+    """
+
+    epochs: int = 60  # passes over the source
+    batch_size: int = 32  # faces per step
+    learning_rate: float = 2e-4  # at its highest
+    weight_decay: float = 1e-4  # coupled L2 with adam and sgd, decoupled with adamw
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # sgd has momentum 0.9
+    schedule: Literal["exponential", "cosine", "constant"] = (
+        "exponential"  # times decay after each epoch; or warm-up over a tenth, then cosine to 0
+    )
+    decay: float = 0.9  # of the exponential schedule
+
+    @abstractmethod
+    def build(self, ctx: Context) -> nn.Module:
+        """The modules to be trained. Frozen networks may be kept aside. Called once, with torch's global seed set by
+        the run.
+        """
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Losses:
+        """The loss of a batch in training mode; or its weighted terms by name, which are added up and shown apart."""
+
+    @abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, 7) of images, in evaluation mode."""
+
+    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
+        """uint8 (B, 3, height, width) → what `loss` sees. By default nothing is changed."""
+        return images
+
+    def parameter_groups(self) -> Iterable[Any]:
+        """For the optimiser: parameters, or groups of them with their own settings."""
+        return self.model.parameters()
+
+    def fit(self, source: Source, ctx: Context) -> None:
+        selecting = ctx.selection == "source-val"
+        split = source.fit if selecting else source.train
+        faces, labels = Faces(split, ctx.device), torch.from_numpy(split.labels).to(ctx.device)
+        self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
+        optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, epoch=0)))
+        best, kept = -1.0, None
+        for epoch in range(self.epochs):
+            started = time.perf_counter()
+            self.model.train()
+            sums: dict[str, Tensor] = {}
+            batches = self._batches(len(split), ctx, epoch)
+            for place, rows in enumerate(batches):
+                index = rows.to(ctx.device)
+                draws = ctx.draws(index, "augment", epoch)
+                images = self.augment(faces.at(rows), draws)
+                step = epoch * len(batches) + place
+                batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step))
+                with ctx.autocast():
+                    losses = self.loss(batch)
+                terms = losses if isinstance(losses, Mapping) else {"loss": losses}
+                total = torch.stack([term.float() for term in terms.values()]).sum()
+                optimizer.zero_grad(set_to_none=True)
+                total.backward()
+                optimizer.step()
+                schedule.step()
+                for name, term in {"loss": total, **terms}.items():
+                    sums[name] = sums.get(name, 0) + term.detach()
+            # The only wait for the device: once per epoch, not per step.
+            values = {name: float(value) / len(batches) for name, value in sums.items()}
+            if not np.isfinite(values["loss"]):
+                raise RunError(
+                    f"the loss of {type(self).__name__} was {values['loss']} in epoch {epoch + 1}; lower learning_rate "
+                    f"(it is {self.learning_rate})"
+                )
+            values["images_per_second"] = len(split) / (time.perf_counter() - started)
+            self.model.eval()
+            if selecting:
+                values["val_accuracy"] = score = self._accuracy(source.val, ctx)
+                if score > best:
+                    best, ctx.selected_epoch = score, epoch + 1
+                    kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            ctx.epoch_done(epoch + 1, self.epochs, **values)
+        if kept is not None:
+            self.model.load_state_dict(kept)
+        self.model.eval()
+
+    def predict(self, images: Tensor) -> Tensor:
+        return self.logits(images)
+
+    def _batches(self, count: int, ctx: Context, epoch: int) -> list[Tensor]:
+        """Positions in a fresh order. A last batch of one face is left out: batch norm cannot learn from it."""
+        if self.batch_size < 2:
+            raise BenchError(
+                f"batch_size is {self.batch_size}; it must be 2 or more, because batch norm needs two faces"
+            )
+        order = torch.randperm(count, generator=ctx.generator("order", epoch))
+        batches = [rows for rows in order.split(self.batch_size) if len(rows) > 1]
+        if not batches:
+            raise BenchError(f"there are too few faces to learn from: {count}")
+        return batches
+
+    def _optimization(self, steps_per_epoch: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "sgd": torch.optim.SGD,
+        }
+        extra = {"momentum": 0.9} if self.optimizer == "sgd" else {}
+        optimizer = kinds[self.optimizer](
+            self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
+        )
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps_per_epoch))
+
+    def _rate(self, step: int, steps_per_epoch: int) -> float:
+        """The share of the learning rate at a step."""
+        if self.schedule == "exponential":
+            return self.decay ** (step // steps_per_epoch)
+        if self.schedule == "constant":
+            return 1.0
+        steps = self.epochs * steps_per_epoch
+        warm_up = max(1, steps // 10)
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+    @torch.no_grad()
+    def _accuracy(self, split: Split, ctx: Context) -> float:
+        right = sum(
+            (self.predict(images).argmax(1).cpu().numpy() == labels).sum()
+            for images, labels in labelled(split, ctx.device)
+        )
+        return float(right) / max(1, len(split))
+
+
+def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """A split's faces in order, a scoring batch at a time, with their labels."""
+    done = 0
+    for images in split.batches(device, SCORING_BATCH):
+        yield images, split.labels[done : done + len(images)]
+        done += len(images)
+
+
+class Faces:
+    """A split's faces at hand on the device: all of them where they fit, else batch by batch from the memory map."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self._split, self._device = split, device
+        self._resident = self._upload() if self._fits() else None
+
+    def _upload(self) -> Tensor:
+        """Everything on the device, a block at a time: the host never holds a second copy."""
+        height, width = self._split.size
+        faces = torch.empty(len(self._split), height, width, 3, dtype=torch.uint8, device=self._device).permute(
+            0, 3, 1, 2
+        )
+        for start in range(0, len(self._split), 1024):
+            block = self._split.faces(slice(start, start + 1024))
+            faces[start : start + len(block)] = block
+        return faces
+
+    def _fits(self) -> bool:
+        if self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            return self._split.bytes < 0.5 * free
+        return self._split.bytes < 2**30
+
+    def at(self, rows: Tensor) -> Tensor:
+        """uint8 (len(rows), 3, height, width). rows: int64 on the CPU."""
+        if self._resident is not None:
+            return self._resident.index_select(0, rows.to(self._device))
+        batch = self._split.faces(rows.numpy())
+        return batch.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else batch
+
+
+# -------------------------------------------------------------------------------------------------------------- loading
+
+
+def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> Method:
+    """Runs a method file and makes its method. A file that cannot be run, or is not what was read in it, is refused."""
+    spec = importlib.util.spec_from_file_location(f"fergen_bench_method_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+        method = getattr(module, class_name)(**parameters)
+    except BenchError:
+        raise
+    except Exception as error:
+        line = _line_in(path, error)
+        raise BenchError(
+            f"{path}{f':{line}' if line else ''}: this method file fails to load: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(method, Method):
+        raise BenchError(
+            f"{path}: {class_name} is not a Method; derive it from fergen_bench.Method or fergen_bench.GradientMethod"
+        )
+    if sorted(f.name for f in fields(method)) != sorted(parameters):
+        raise BenchError(
+            f"{path}: {class_name} must be a dataclass with its fields written out in the class; put @dataclass above"
+        )
+    return method
+
+
+def _line_in(path: Path, error: Exception) -> int | None:
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return getattr(error, "lineno", None) or line

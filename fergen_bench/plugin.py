@@ -1,0 +1,226 @@
+"""What a method file says about itself, read without running it.
+
+Planning a matrix and listing what there is must not load torch, and must not run a stranger's code before its run. So
+the parameters of a method are read from the syntax tree: the annotated fields of its dataclass, with literal defaults.
+The worker, which does run the file, refuses it where the class disagrees with what was read.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import keyword
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from fergen_bench.error import BenchError, did_you_mean
+
+Backbone: TypeAlias = str
+"""The type of a parameter that names a pretrained image encoder; "suite" is the suite's own backbone."""
+Trunk: TypeAlias = str
+"""The type of a parameter that names a small network to be trained; "suite" is the suite's own trunk."""
+
+_TYPES: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "tuple": tuple,
+    "Literal": Literal,
+    "Backbone": Backbone,
+    "Trunk": Trunk,
+}
+_BASES = {"Method", "GradientMethod"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A field of a method's dataclass."""
+
+    name: str
+    annotation: str
+    default: Any
+    about: str  # the comment behind it
+
+    @property
+    def network(self) -> str | None:
+        """Backbone or Trunk where the parameter names a network."""
+        return next((kind for kind in ("Backbone", "Trunk") if kind in self.annotation.split(" | ")), None)
+
+    @cached_property
+    def type(self) -> Any:
+        return _resolve(ast.parse(self.annotation, mode="eval").body)
+
+    def convert(self, value: Any, place: str) -> Any:
+        """The value as the field's type, or a BenchError that names the field."""
+        from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+        if isinstance(value, list):
+            value = tuple(value)
+        try:
+            return TypeAdapter(self.type, config=ConfigDict(allow_inf_nan=False)).validate_python(value, strict=True)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise BenchError(
+                f"{place}: {self.name} takes {self.annotation}, not {value!r} ({message[0].lower()}{message[1:]})"
+            ) from None
+
+
+@dataclass(frozen=True)
+class MethodFile:
+    """A plugin as it stands on disk."""
+
+    name: str
+    path: Path
+    about: str
+    class_name: str
+    version: int
+    parameters: tuple[Parameter, ...]
+    recipes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's text: recorded, so that one version made by two texts is seen."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def defaults(self, recipe: str) -> dict[str, Any]:
+        """The parameters before anyone changes them: the class's defaults, then the recipe of the suite where the
+        method has one.
+        """
+        values = {parameter.name: parameter.default for parameter in self.parameters}
+        return values | self.checked(self.recipes.get(recipe, {}), f"{self.path.name}: recipes[{recipe!r}]")
+
+    def checked(self, changes: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """Changes with their values converted; unknown names and wrong types are refused. place: where they were asked
+        for.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in changes:
+            if name not in known:
+                raise BenchError(
+                    f"{place}: the method {self.name} has no parameter {name!r}{did_you_mean(name, known)}"
+                )
+        return {name: known[name].convert(value, place) for name, value in changes.items()}
+
+
+def read_method(path: Path, name: str | None = None) -> MethodFile:
+    """The method in a file, under its own name or the file's. Errors name file and line."""
+    text = _text(path)
+    try:
+        tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        raise BenchError(f"{path}:{error.lineno}: this method file is not valid Python: {error.msg}") from None
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _base(node)]
+    if len(classes) != 1:
+        found = "no class" if not classes else f"{len(classes)} classes"
+        raise BenchError(
+            f"{path}: a method file holds one class derived from Method or GradientMethod; this one has {found}"
+        )
+    (node,) = classes
+    lines = text.splitlines()
+    own = _fields(node, lines, path)
+    inherited = _gradient_fields() if _base(node) == "GradientMethod" else {}
+    # A dataclass keeps an inherited field in its first place and takes the new default.
+    parameters = {**{name: own.get(name, field) for name, field in inherited.items()}, **own}
+    about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
+    version = _class_value(node, "version", 1, path)
+    recipes = _class_value(node, "recipes", {}, path)
+    return MethodFile(name or path.stem, path, about, node.name, version, tuple(parameters.values()), recipes)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: cannot be read: {error}") from None
+
+
+def _gradient_fields() -> dict[str, Parameter]:
+    path = Path(__file__).with_name("method.py")
+    text = path.read_text(encoding="utf-8")
+    (node,) = (
+        node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == "GradientMethod"
+    )
+    return _fields(node, text.splitlines(), path)
+
+
+def _base(node: ast.ClassDef) -> str | None:
+    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", None) for base in node.bases]
+    return next((name for name in names if name in _BASES), None)
+
+
+def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Parameter]:
+    fields = {}
+    for statement in node.body:
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        annotation, name = ast.unparse(statement.annotation), statement.target.id
+        if annotation.startswith("ClassVar"):
+            continue
+        place = f"{path}:{statement.lineno}"
+        if statement.value is None:
+            raise BenchError(f"{place}: the parameter {name!r} has no default; every parameter of a method needs one")
+        try:
+            default = ast.literal_eval(statement.value)
+        except ValueError:
+            raise BenchError(
+                f"{place}: the default of {name!r} is not a literal; parameters are read without running the file"
+            ) from None
+        _, _, comment = lines[(statement.end_lineno or statement.lineno) - 1].partition("  # ")
+        parameter = Parameter(name, annotation, default, comment.strip())
+        try:
+            default = parameter.convert(default, place)
+        except _Unsupported as error:
+            raise BenchError(
+                f"{place}: {name} has the type {annotation!r}, which parameters cannot have: {error}"
+            ) from None
+        fields[name] = Parameter(name, annotation, default, comment.strip())
+    return fields
+
+
+def _class_value(node: ast.ClassDef, name: str, default: Any, path: Path) -> Any:
+    for statement in node.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        if isinstance(target, ast.Name) and target.id == name and statement.value is not None:
+            try:
+                value = ast.literal_eval(statement.value)
+            except ValueError:
+                raise BenchError(f"{path}:{statement.lineno}: {name} must be written as a literal") from None
+            if type(value) is not type(default):
+                raise BenchError(f"{path}:{statement.lineno}: {name} must be a {type(default).__name__}, not {value!r}")
+            return value
+    return default
+
+
+class _Unsupported(Exception):
+    pass
+
+
+def _resolve(node: ast.expr) -> Any:
+    """An annotation's syntax → the type, from a short list of names and nothing else."""
+    match node:
+        case ast.Name(id=name) if name in _TYPES:
+            return _TYPES[name]
+        case ast.Constant(value=None):
+            return None
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=items):
+            return Literal[ast.literal_eval(items)]
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, ast.Constant()])):
+            kind: Any = _resolve(item)
+            return tuple.__class_getitem__((kind, ...))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _resolve(left) | _resolve(right)
+    raise _Unsupported(
+        f"use int, float, str, bool, Literal[…], tuple[…, ...], Backbone, Trunk, or one of them | None; not "
+        f"{ast.unparse(node)!r}"
+    )
+
+
+def valid_name(name: str) -> bool:
+    """Method, domain and suite names become file names and Python modules, and stand in commands."""
+    return name.replace("-", "_").isidentifier() and not keyword.iskeyword(name)

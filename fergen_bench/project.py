@@ -1,0 +1,246 @@
+"""Where you stand: bench.toml → settings; the name of a method, protocol, suite or domain → the thing itself.
+
+A project is the folder of the nearest bench.toml upwards, or the folder you are in. Its own methods/ and protocols/
+come before the shipped ones; methods come from installed packages too (entry points of the group
+`fergen_bench.methods`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fergen_bench import synth
+from fergen_bench.domain import Suite, is_prepared
+from fergen_bench.error import BenchError, did_you_mean, explain
+from fergen_bench.plugin import MethodFile, read_method, valid_name
+from fergen_bench.weights import anchored
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings, Settings
+
+ENTRY_POINTS = "fergen_bench.methods"
+
+Progress = Callable[[str, int, int], None]
+"""progress(what is being done, done, total)"""
+
+
+def shipped(kind: Literal["methods", "protocols", "results"]) -> Path:
+    """The folder that came with the package: inside it when installed from a wheel, beside it in a checkout."""
+    inside = Path(__file__).parent / "shipped" / kind
+    return inside if inside.is_dir() else Path(__file__).parents[1] / kind
+
+
+def find_project(start: Path | None = None) -> Project:
+    """The project you stand in."""
+    here = (start or Path.cwd()).resolve()
+    root = next((folder for folder in (here, *here.parents) if (folder / "bench.toml").is_file()), None)
+    return Project(root or here, configured=root is not None)
+
+
+@dataclass(frozen=True)
+class Project:
+    root: Path
+    configured: bool
+
+    @cached_property
+    def settings(self) -> Settings:
+        from pydantic import ValidationError
+
+        from fergen_bench.settings import Settings, known_keys
+
+        path = self.root / "bench.toml"
+        if not self.configured:
+            return Settings()
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = tomllib.loads(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise BenchError(f"{path}: cannot be read: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            line = re.search(r"at line (\d+)", str(error))
+            raise BenchError(f"{path}{':' + line[1] if line else ''}: this is not valid TOML: {error}") from None
+        lines = _toml_lines(text)
+        try:
+            settings = Settings.model_validate(content)
+        except ValidationError as error:
+            raise BenchError(explain(error, path, lines, known_keys())) from None
+        for kind, name in (*(("domains", d) for d in settings.domains), *(("suites", s) for s in settings.suites)):
+            place = f"{path}:{lines[kind, name]}" if (kind, name) in lines else f"{path}"
+            if not valid_name(name):
+                raise BenchError(
+                    f"{place}: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter"
+                )
+            if name in synth.DOMAINS or name in synth.SUITES:
+                raise BenchError(f"{place}: {name!r} is a name of the embedded suite; choose another")
+        return settings
+
+    @property
+    def results(self) -> Path:
+        return self.root / self.settings.results.expanduser()
+
+    @property
+    def cache(self) -> Path:
+        return self.root / self.settings.cache.expanduser()
+
+    # ---------------------------------------------------------------------------------------------------------- methods
+
+    def methods(self) -> dict[str, Path]:
+        """Every method file by name; a name in the project hides a shipped one, which hides an installed one."""
+        found = dict(_installed_methods())
+        for folder in (shipped("methods"), self.root / "methods"):
+            found |= {path.stem: path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")}
+        return found
+
+    def method(self, name: str) -> MethodFile:
+        known = self.methods()
+        if name not in known:
+            raise BenchError(
+                f"no method {name!r} in {self.root / 'methods'} or the shipped ones{did_you_mean(name, known)} See: "
+                f"fergen-bench list"
+            )
+        return read_method(known[name], name)
+
+    # -------------------------------------------------------------------------------------------------------- protocols
+
+    def protocols(self) -> dict[str, Path]:
+        folders = (shipped("protocols"), self.root / "protocols")
+        return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+    def protocol_path(self, name: str) -> Path:
+        known = self.protocols()
+        if name not in known:
+            raise BenchError(
+                f"no protocol {name!r} in {self.root / 'protocols'} or the shipped ones{did_you_mean(name, known)} "
+                f"See: fergen-bench list"
+            )
+        return known[name]
+
+    # ------------------------------------------------------------------------------------------------------- suites and
+    # domains
+
+    def suites(self) -> dict[str, Suite]:
+        own = {
+            name: Suite(
+                name,
+                tuple(suite.domains),
+                backbone=anchored(suite.backbone, self.root),
+                trunk=anchored(suite.trunk, self.root),
+                recipe=suite.recipe,
+                overlaps=frozenset(frozenset(pair) for pair in suite.overlaps),
+                about=suite.about,
+            )
+            for name, suite in self.settings.suites.items()
+        }
+        return {**synth.SUITES, **own}
+
+    def suite(self, name: str) -> Suite:
+        known = self.suites()
+        if name not in known:
+            raise BenchError(f"no suite {name!r}{did_you_mean(name, known)} See: fergen-bench list")
+        for domain in known[name].domains:
+            if not known[name].synthetic and domain not in self.settings.domains:
+                place = self.root / "bench.toml"
+                raise BenchError(
+                    f"{place}: suites.{name}: there is no table "
+                    f"[domains.{domain}]{did_you_mean(domain, self.settings.domains)}"
+                )
+        return known[name]
+
+    def prepared(self, suite: Suite, domains: Iterable[str], progress: Progress | None = None) -> dict[str, Path]:
+        """The prepared folders of some domains of a suite.
+
+        What is not prepared yet is prepared first: once, in the cache.
+        """
+        from filelock import FileLock
+
+        folders = {domain: self._folder(suite, domain) for domain in domains}
+        missing = {domain: folder for domain, folder in folders.items() if not is_prepared(folder)}
+        if missing:
+            place = self.cache / "domains"
+            place.mkdir(parents=True, exist_ok=True)
+            with FileLock(place / ".lock"):
+                # Another process may have been here first.
+                missing = {domain: folder for domain, folder in missing.items() if not is_prepared(folder)}
+                self._prepare(suite, missing, progress or (lambda what, done, total: None))
+        return folders
+
+    def is_prepared(self, suite: Suite, domains: Iterable[str]) -> bool:
+        return all(is_prepared(self._folder(suite, domain)) for domain in domains)
+
+    def _folder(self, suite: Suite, domain: str) -> Path:
+        """Where the prepared form of a domain is, or will be."""
+        if suite.synthetic:
+            return self.cache / "domains" / f"{suite.name}-v{synth.VERSION}" / domain
+        settings = self.settings.domains[domain]
+        path = self.root / settings.path.expanduser()
+        if is_prepared(path):
+            return path
+        if not path.is_dir():
+            raise BenchError(f"{self.root / 'bench.toml'}: domains.{domain}.path: there is no folder {path}")
+        return self.cache / "domains" / f"{domain}-{_listing_digest(path, settings)}"
+
+    def _prepare(self, suite: Suite, missing: Mapping[str, Path], progress: Progress) -> None:
+        if suite.synthetic:
+            from fergen_bench.synth.prepare import prepare
+
+            prepare(
+                suite.name, missing, available_cores(), lambda d, done, all_: progress(f"rendering {d}", done, all_)
+            )
+            return
+        from fergen_bench.datasets.folder import prepare_folder
+
+        for domain, folder in missing.items():
+            settings = self.settings.domains[domain]
+            path = self.root / settings.path.expanduser()
+            prepare_folder(domain, path, folder, settings, available_cores(), partial(progress, f"preparing {domain}"))
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _installed_methods() -> Iterator[tuple[str, Path]]:
+    """Methods of installed packages. Nothing is imported; a package that has gone is as if it offered none."""
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        top, *inside = entry.module.split(".")
+        spec = find_spec(top)
+        for folder in spec.submodule_search_locations or [] if spec else []:
+            place = Path(folder, *inside)
+            yield from (
+                (entry.name, path) for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()
+            )
+
+
+def _listing_digest(path: Path, settings: DomainSettings) -> str:
+    """Changes when a file is added, removed or written again, or when the way of reading changes."""
+    digest = hashlib.sha256(settings.model_dump_json(exclude={"path"}).encode())
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            stat = os.stat(os.path.join(folder, name))
+            digest.update(f"{os.path.relpath(folder, path)}/{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line of every table and key, by its path: tomllib does not keep them."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            lines[table] = number
+        elif key := re.match(r"\s*([\w.\-]+|\"[^\"]+\")\s*=", line):
+            lines.setdefault((*table, key[1].strip('"')), number)
+    return lines

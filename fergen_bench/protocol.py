@@ -1,0 +1,207 @@
+"""A protocol: who trains, who is scored, which seeds and variants, how a checkpoint is selected. YAML → RunSpecs. Pure
+data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fergen_bench import yamlfile
+from fergen_bench.domain import Suite
+from fergen_bench.error import BenchError, did_you_mean, explain
+from fergen_bench.plugin import MethodFile
+from fergen_bench.record import RunSpec, Selection
+from fergen_bench.weights import parse_network, resolve_network, weights_digest
+
+
+class Protocol(BaseModel):
+    """The keys of a protocol file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    about: str
+    """one line for lists and reports"""
+    suite: str | None = None
+    """the suite it is made for; the command line and bench.toml may name another"""
+    sources: Literal["each", "all-but-target"] | Annotated[list[str], Field(min_length=1)] = "each"
+    """each domain alone; for every target all other domains together; or these domains, each alone"""
+    targets: Literal["all", "none"] | Annotated[list[str], Field(min_length=1)] = "all"
+    """who is scored; none where only source validation is wanted"""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    selection: Selection = "last"
+    """which checkpoint is scored: the last, or the best on faces held out of the sources"""
+    method: str | None = None
+    """the method of a protocol that is about one method"""
+    variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"default": {}}
+    """named changes of parameters; an empty one is the method as it is"""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """share of each source's train split"""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """the most epochs that a method with epochs may take"""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """how many of the runs are planned for each method, for quick looks"""
+
+
+def read_protocol(path: Path) -> Protocol:
+    """A protocol file. Errors name file, line and key."""
+    content, lines = yamlfile.read(path)
+    if not isinstance(content, dict):
+        raise BenchError(f"{path}: a protocol is a mapping of keys, such as about, sources and seeds")
+    try:
+        return Protocol.model_validate(content)
+    except ValidationError as error:
+        raise BenchError(explain(error, path, lines, {"": tuple(Protocol.model_fields)})) from None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line adds to a protocol. None keeps the protocol's own."""
+
+    seeds: Sequence[int] | None = None
+    sources: Sequence[str] | None = None
+    targets: Sequence[str] | None = None
+    selection: Selection | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # from --set and --backbone
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A protocol laid out before anything is prepared: which domains it needs, and one outline per run."""
+
+    outlines: tuple[Outline, ...]
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for outline in self.outlines for name in (*outline.sources, *outline.targets)))
+
+
+@dataclass(frozen=True)
+class Outline:
+    method: MethodFile
+    variant: str
+    parameters: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    weights: Mapping[str, str]
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    seed: int
+    selection: Selection
+    fraction: float
+
+    @property
+    def title(self) -> str:
+        return self.method.name if self.variant == "default" else f"{self.method.name}: {self.variant}"
+
+
+def outline(protocol: Protocol, place: str, suite: Suite, methods: Sequence[MethodFile], request: Request) -> Planned:
+    """Every run that a protocol asks of some methods on a suite. place: the protocol's file, for errors."""
+    for option, names in (("--sources", request.sources), ("--targets", request.targets)):
+        if names is not None and not names:
+            raise BenchError(f"{option}: names no domain; the suite {suite.name} has {', '.join(suite.domains)}")
+    targets = _domains(suite, request.targets, "--targets") or _targets(protocol, suite, place)
+    pairs = _pairs(protocol, place, suite, targets, request)
+    outlines: list[Outline] = []
+    for method in methods:
+        runs: dict[tuple[Any, ...], Outline] = {}
+        defaults = _resolved(method, method.defaults(suite.recipe), suite, method.path.name, check=False)
+        for variant, changes in protocol.variants.items():
+            asked = method.checked(changes, f"{place}: variants.{variant}") | method.checked(request.settings, "--set")
+            values = {**method.defaults(suite.recipe), **asked}
+            if protocol.epochs is not None and "epochs" in values:
+                values["epochs"] = min(values["epochs"], protocol.epochs)
+            parameters = _resolved(method, values, suite, "--set")
+            weights = {
+                parameter.name: weights_digest(parse_network(parameters[parameter.name], parameter.name))
+                for parameter in method.parameters
+                if parameter.network and parameters[parameter.name] is not None
+            }
+            for seed in request.seeds or protocol.seeds:
+                for sources, scored in pairs:
+                    outlined = Outline(
+                        method,
+                        variant,
+                        parameters,
+                        defaults,
+                        weights,
+                        sources,
+                        scored,
+                        seed,
+                        request.selection or protocol.selection,
+                        protocol.fraction,
+                    )
+                    # Two variants may come to the same parameters once --set has been applied: one run serves both.
+                    runs.setdefault((repr(sorted(parameters.items())), sources, seed), outlined)
+        outlines += list(runs.values())[: protocol.limit]
+    return Planned(tuple(outlines))
+
+
+def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mapping[str, str]) -> RunSpec:
+    """An outline with the fingerprints of the prepared domains."""
+    return RunSpec(
+        suite=suite.name,
+        profile=suite.profile,
+        sources=outlined.sources,
+        fingerprints={name: fingerprints[name] for name in outlined.sources},
+        method=outlined.method.name,
+        version=outlined.method.version,
+        parameters=outlined.parameters,
+        weights=outlined.weights,
+        seed=outlined.seed,
+        selection=outlined.selection,
+        fraction=outlined.fraction,
+        targets={name: fingerprints[name] for name in outlined.targets},
+        relations={name: suite.relation(outlined.sources, name) for name in outlined.targets},
+        defaults=outlined.defaults,
+        synthetic=suite.synthetic,
+        protocol=protocol,
+    )
+
+
+def _pairs(
+    protocol: Protocol, place: str, suite: Suite, targets: tuple[str, ...], request: Request
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(sources, targets) of every run."""
+    if request.sources is None and protocol.sources == "all-but-target":
+        if len(suite.domains) < 2:
+            raise BenchError(
+                f"{place}: sources: all-but-target needs two domains or more, and the suite {suite.name} has one"
+            )
+        return [(tuple(name for name in suite.domains if name != target), (target,)) for target in targets]
+    if request.sources is not None:
+        alone = _domains(suite, request.sources, "--sources")
+    else:
+        alone = suite.domains if protocol.sources == "each" else _domains(suite, list(protocol.sources), place)
+    return [((source,), targets) for source in alone]
+
+
+def _targets(protocol: Protocol, suite: Suite, place: str) -> tuple[str, ...]:
+    if isinstance(protocol.targets, list):
+        return _domains(suite, protocol.targets, place)
+    return suite.domains if protocol.targets == "all" else ()
+
+
+def _domains(suite: Suite, names: Sequence[str] | None, place: str) -> tuple[str, ...]:
+    for name in names or ():
+        if name not in suite.domains:
+            raise BenchError(
+                f"{place}: the suite {suite.name} has no domain {name!r}{did_you_mean(name, suite.domains)}"
+            )
+    return tuple(dict.fromkeys(names or ()))
+
+
+def _resolved(
+    method: MethodFile, values: Mapping[str, Any], suite: Suite, place: str, check: bool = True
+) -> dict[str, Any]:
+    """Values with the names of networks resolved on a suite. check: whether files of weights must exist."""
+    kinds = {parameter.name: parameter.network for parameter in method.parameters}
+    return {
+        name: resolve_network(value, kind, suite, f"{place}: {name}", check)
+        if (kind := kinds[name]) and value
+        else value
+        for name, value in values.items()
+    }

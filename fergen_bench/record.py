@@ -1,0 +1,347 @@
+"""What was asked (RunSpec), what happened (RunRecord), and how it is kept: one JSON file per run, written whole, at
+once.
+
+The key of a run is a hash of what changes its numbers, and of nothing else. Everything else (device, commit, durations)
+is recorded beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fergen_bench.error import BenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+FORMAT = 1
+"""Raised when the form of a record changes."""
+
+Selection = Literal["last", "source-val"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training, on one set of sources, with one seed, and the targets it is scored on."""
+
+    suite: str
+    profile: str
+    sources: tuple[str, ...]
+    fingerprints: Mapping[str, str]  # of every domain named in sources
+    method: str
+    version: int
+    parameters: Mapping[str, Any]  # all of them, with defaults and networks resolved
+    weights: Mapping[str, str]  # digest of the weights behind each parameter that names a network
+    seed: int
+    selection: Selection
+    fraction: float = 1.0
+    adaptation_target: str | None = None
+    targets: Mapping[str, str] = field(default_factory=dict)  # name → fingerprint; not part of the key
+    relations: Mapping[str, str] = field(default_factory=dict)  # target → source, seen or unseen
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters nobody changed, for the name in tables
+    synthetic: bool = False
+    protocol: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """What changes the numbers. A path to weights is circumstance; their digest is what counts."""
+        parameters = {
+            name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
+        }
+        return {
+            "suite": self.suite,
+            "profile": self.profile,
+            "sources": {source: self.fingerprints[source] for source in self.sources},
+            "method": self.method,
+            "version": self.version,
+            "parameters": parameters,
+            "weights": dict(self.weights),
+            "seed": self.seed,
+            "selection": self.selection,
+            "fraction": self.fraction,
+            "adaptation_target": self.adaptation_target,
+        }
+
+    @property
+    def key(self) -> str:
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The parameters that differ from the method's defaults on this suite."""
+        return {
+            name: _shown(value, self.weights[name]) if name in self.weights else value
+            for name, value in self.parameters.items()
+            if name not in self.defaults or self.defaults[name] != value
+        }
+
+    @property
+    def label(self) -> str:
+        """The method as tables name it: cafe, or cafe (gate=linear)."""
+        changed = ", ".join(f"{name}={value}" for name, value in self.changes.items())
+        return f"{self.method} ({changed})" if changed else self.method
+
+    @property
+    def title(self) -> str:
+        """What progress and messages call this run."""
+        return f"{self.label} on {'+'.join(self.sources)}, seed {self.seed}"
+
+    def path(self, runs: Path) -> Path:
+        return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunSpec:
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in content.items() if name in known}
+        values["sources"] = tuple(values["sources"])
+        values["parameters"] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
+        }
+        values["defaults"] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.get("defaults", {}).items()
+        }
+        return cls(**values)
+
+
+def _without_path(network: Any) -> Any:
+    return network if network is None else network.partition("/")[0]
+
+
+def _shown(network: Any, digest: str) -> Any:
+    """A network as tables name it: weights from a file by their digest, because a path differs between machines."""
+    base, _, weights = str(network).partition("/")
+    return f"{base}@{digest[:6]}" if weights.startswith("/") else network
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's spec, and the circumstances it runs under, which are no part of its identity."""
+
+    spec: RunSpec
+    method_file: str
+    class_name: str
+    method_digest: str
+    folders: Mapping[str, str]  # prepared folder of every domain
+    cache: str
+    runs: str
+    device: str
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Job:
+        return cls(**{**content, "spec": RunSpec.from_json(content["spec"])})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run scored on one target."""
+
+    target: str
+    fingerprint: str
+    relation: str  # source, seen or unseen
+    confusion: list[list[int]]
+
+    @property
+    def count(self) -> int:
+        """Faces scored."""
+        return sum(map(sum, self.confusion))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run."""
+
+    spec: RunSpec
+    cells: tuple[Cell, ...]
+    history: tuple[Mapping[str, float], ...]  # one entry per epoch, for methods that have epochs
+    selected_epoch: int | None
+    networks: Mapping[str, Mapping[str, Any]]  # parameter → name and digest of the weights as loaded
+    environment: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    started: str
+    method_digest: str
+
+    def cell(self, target: str) -> Cell | None:
+        return next((cell for cell in self.cells if cell.target == target), None)
+
+    def answers(self, spec: RunSpec) -> bool:
+        """Whether every target of a spec is scored here, as the target is now."""
+        return all(
+            (cell := self.cell(target)) is not None and cell.fingerprint == fingerprint
+            for target, fingerprint in spec.targets.items()
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}
+
+
+def save(record: RunRecord, runs: Path, logits: Mapping[str, np.ndarray] | None = None) -> Path:
+    """Writes a record, with logits (target → float (N, 7), kept as float16) beside it. The JSON file comes last: it is
+    the commit.
+    """
+    import numpy as np
+
+    path = record.spec.path(runs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if logits is not None:
+        with _atomically(path.with_suffix(".npz")) as draft, draft.open("wb") as file:
+            # Only differences between logits mean anything; from their maximum they fit into half precision best.
+            arrays: dict[str, Any] = {
+                target: (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+                for target, values in logits.items()
+            }
+            np.savez_compressed(file, **arrays)
+    with _atomically(path) as draft:
+        draft.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _atomically(path: Path) -> Iterator[Path]:
+    """A draft beside the file that takes its place only when all of it is on the disk."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        draft.chmod(0o644)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: Path) -> RunRecord:
+    """A record from its file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise BenchError(
+                f"{path}: this record has the form {content['format']}, this version reads {FORMAT}; run it again"
+            )
+        return RunRecord(
+            spec=RunSpec.from_json(content["spec"]),
+            cells=tuple(Cell(**cell) for cell in content["cells"]),
+            history=tuple(content["history"]),
+            **{
+                name: content[name]
+                for name in ("selected_epoch", "networks", "environment", "seconds", "started", "method_digest")
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path}: this record cannot be read ({error!r}); delete it and run again") from None
+
+
+def find(spec: RunSpec, runs: Path) -> RunRecord | None:
+    """The record of a spec's run, whatever targets it scored. One that cannot be read is as good as none: it will be
+    written again.
+    """
+    try:
+        return load(spec.path(runs)) if spec.path(runs).is_file() else None
+    except BenchError:
+        return None
+
+
+def load_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
+    """Every record under a folder that can be read, and a sentence for each that cannot."""
+    records, faults = [], []
+    for path in sorted(runs.glob("*/*/*.json")):
+        try:
+            records.append(load(path))
+        except BenchError as error:
+            faults.append(str(error))
+    return records, faults
+
+
+def current(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The records that belong together, in the order given: what a newer one has made obsolete is left out.
+
+    Obsolete are runs of a row of the tables under another version, other defaults or other weights than its newest run,
+    and runs and cells on a domain in another state than the newest record knows.
+    """
+    given = list(records)
+    rows: dict[Any, Any] = {}
+    states: dict[Any, str] = {}
+    for record in sorted(given, key=lambda entry: entry.started, reverse=True):
+        spec = record.spec
+        rows.setdefault(_row(spec), _making(spec))
+        for name, fingerprint in {**spec.targets, **spec.fingerprints}.items():
+            states.setdefault((spec.suite, spec.profile, name), fingerprint)
+    kept = []
+    for record in given:
+        spec = record.spec
+        fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.sources, *spec.targets}}
+        if rows[_row(spec)] != _making(spec) or any(fresh[name] != spec.fingerprints[name] for name in spec.sources):
+            continue
+        kept.append(replace(record, cells=tuple(c for c in record.cells if c.fingerprint == fresh[c.target])))
+    return kept
+
+
+def _row(spec: RunSpec) -> tuple[Any, ...]:
+    """What names a row of a table."""
+    return spec.suite, spec.profile, spec.selection, spec.fraction, spec.adaptation_target, spec.label
+
+
+def _making(spec: RunSpec) -> str:
+    """What all runs of a row must share."""
+    identity = spec.identity()
+    return json.dumps([identity["version"], identity["parameters"], identity["weights"]], sort_keys=True)
+
+
+def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per cell, with the run's identity, the metrics (in per cent) and their counts."""
+    import numpy as np
+    import pandas as pd
+
+    from fergen_bench.metric import METRICS
+
+    rows = []
+    for record in records:
+        spec = record.spec
+        pretraining = (
+            ", ".join(f"{network['name']} {network['digest'][:6]}" for network in record.networks.values()) or "none"
+        )
+        for cell in record.cells:
+            confusion = np.array(cell.confusion)
+            rows.append(
+                {
+                    "suite": spec.suite,
+                    "synthetic": spec.synthetic,
+                    "profile": spec.profile,
+                    "selection": spec.selection,
+                    "method": spec.label,
+                    "base_method": spec.method,
+                    "version": spec.version,
+                    "digest": record.method_digest,
+                    "changes": json.dumps(spec.changes, sort_keys=True),
+                    "pretraining": pretraining,
+                    "source": "+".join(spec.sources),
+                    "sources": len(spec.sources),
+                    "fraction": spec.fraction,
+                    "seed": spec.seed,
+                    "target": cell.target,
+                    "relation": cell.relation,
+                    "faces": cell.count,
+                    "key": spec.key,
+                    "fit_seconds": record.seconds.get("fit", float("nan")),
+                    **{name: 100.0 * function(confusion) for name, function in METRICS.items()},
+                }
+            )
+    return pd.DataFrame(rows)

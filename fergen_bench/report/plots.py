@@ -1,0 +1,175 @@
+"""The pictures of a report. Colour-blind readers are thought of; synthetic results say so in the picture itself."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.record import RunRecord
+from fergen_bench.report.tables import Board, comparable, gaps, matrix, number
+
+NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+_STYLE = {
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "font.size": 9,
+    "svg.hashsalt": "fergen-bench",
+}
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Writes NAME.png and NAME.pdf, without dates, so that the same records give the same files."""
+    figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
+    plt.close(figure)
+    return folder / f"{name}.png"
+
+
+def _title(board: Board, what: str) -> str:
+    return f"{what}\n{board.title}"
+
+
+def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figure:
+    """Source x target of one method, with what is lost on unseen faces beside the rows and below the columns."""
+    mean, spread, relation = matrix(cells, metric)
+    row_gap, column_gap = gaps(mean, relation)
+    seen = relation == "seen"
+    labels = mean.copy().astype(object)
+    for source in mean.index:
+        for target in mean.columns:
+            text = number(mean.loc[source, target])
+            sd = spread.loc[source, target]
+            labels.loc[source, target] = (
+                text + (f"\n± {sd:.1f}" if pd.notna(sd) else "") + ("\nseen" if seen.loc[source, target] else "")
+            )
+    with plt.rc_context(_STYLE):
+        height, width = 0.62 * len(mean) + 1.9, 0.95 * len(mean.columns) + 3.0
+        figure, axes = plt.subplots(figsize=(width, height))
+        colours = {
+            "cmap": "viridis",
+            "vmin": 100 / len(EXPRESSIONS),
+            "vmax": 100,
+            "cbar_kws": {"label": f"{NAMES[metric]} (%)"},
+        }
+        sns.heatmap(
+            mean.astype(float), annot=labels, fmt="", linewidths=1, ax=axes, annot_kws={"fontsize": 8}, **colours
+        )
+        for row, source in enumerate(mean.index):
+            for column, target in enumerate(mean.columns):
+                if relation.loc[source, target] == "source":
+                    axes.add_patch(plt.Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, fill=False, lw=2, ec="white"))
+        axes.set_yticklabels([f"{source}\ngap {number(row_gap[source])}" for source in mean.index], rotation=0)
+        axes.set_xticklabels([f"{target}\ngap {number(column_gap[target])}" for target in mean.columns], rotation=0)
+        axes.set(xlabel="scored on", ylabel="trained on")
+        axes.set_title(_title(board, method))
+    return figure
+
+
+def unseen_bars(board: Board, metric: str) -> Figure:
+    """Mean over unseen targets, one bar per method, a dot per seed; in-domain accuracy as a mark."""
+    table = board.table.dropna(subset=["unseen"])
+    cells = board.cells[board.cells.relation == "unseen"]
+    several = table.pretraining.nunique() > 1
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7.0, 0.42 * len(table) + 1.6), layout="constrained")
+        places = np.arange(len(table))
+        axes.barh(
+            places, table.unseen, color=sns.color_palette("colorblind")[0], alpha=0.75, label="mean over unseen targets"
+        )
+        axes.plot(
+            table.in_domain, places, "D", color=sns.color_palette("colorblind")[1], label="in-domain", markersize=5
+        )
+        names = board.names()
+        shown = []
+        for place, row in zip(places, table.itertuples(), strict=True):
+            own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
+            whole = comparable({"all": cells.drop_duplicates(["source", "target"]), "own": own}).get("own", own[:0])
+            per_seed = whole.groupby("seed")[metric].mean()
+            label = "one seed" if place == 0 else None
+            axes.plot(per_seed, np.full(len(per_seed), place), "o", color="black", markersize=3, label=label)
+            name = names[row.method, row.pretraining]
+            shown.append(f"{name}\n{row.pretraining}" if several else name)
+        axes.set_yticks(places, shown)
+        axes.invert_yaxis()
+        axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100))
+        axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":", label="chance")
+        axes.set_title(_title(board, "Generalisation to unseen targets"))
+        figure.legend(loc="outside lower center", ncol=4, frameon=False)
+        sns.despine(figure)
+    return figure
+
+
+def ablation(board: Board, title: str, variants: dict[str, pd.DataFrame], metric: str) -> Figure:
+    """Mean over unseen targets of each variant, and the difference from the first one, seed by seed."""
+    variants = comparable({name: cells[cells.relation == "unseen"] for name, cells in variants.items()})
+    names = list(variants)
+    scores = {name: cells.groupby("seed")[metric].mean() for name, cells in variants.items()}
+    base = scores[names[0]]
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.5, 0.45 * len(names) + 1.3))
+        blue, orange = sns.color_palette("colorblind")[:2]
+        for place, name in enumerate(names):
+            own = scores[name]
+            axes.plot(own, np.full(len(own), place), "o", color=blue if place else orange, alpha=0.5, markersize=4)
+            axes.plot([own.mean()], [place], "D", color=blue if place else orange, markersize=7)
+            difference = (own - base).dropna()
+            note = "" if place == 0 or difference.empty else f"{difference.mean():+.1f}"
+            if len(difference) > 1 and place:
+                note += f" ± {difference.std(ddof=1):.1f}"
+            axes.annotate(note, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        axes.axvline(base.mean(), color=orange, lw=0.8, ls="--")
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set(
+            xlabel=f"mean {NAMES[metric]} over unseen targets (%); right: difference from {names[0]}",
+            ylim=(len(names) - 0.4, -0.6),
+        )
+        axes.set_title(_title(board, title))
+        sns.despine(figure)
+    return figure
+
+
+def confusion_png(record: RunRecord) -> bytes:
+    """The confusion matrices of a run, rows summing to one, a panel per target. A record without cells has none."""
+    with plt.rc_context(_STYLE):
+        count = len(record.cells)
+        figure, panels = plt.subplots(1, count, figsize=(2.7 * count + 0.8, 3.3), squeeze=False)
+        for place, (axes, cell) in enumerate(zip(panels[0], record.cells, strict=True)):
+            confusion = np.array(cell.confusion, float)
+            total = confusion.sum(1, keepdims=True)
+            share = np.divide(confusion, total, out=np.full_like(confusion, np.nan), where=total > 0)
+            names = [name[:3] for name in EXPRESSIONS]
+            sns.heatmap(
+                share,
+                annot=True,
+                fmt=".2f",
+                annot_kws={"fontsize": 6},
+                vmin=0,
+                vmax=1,
+                cbar=False,
+                square=True,
+                ax=axes,
+                cmap="viridis",
+            )
+            axes.set_xticklabels(names, rotation=90, fontsize=7)
+            axes.set_yticklabels(names if place == 0 else [], rotation=0, fontsize=7)
+            axes.set_title(f"{cell.target} ({cell.relation}, n = {cell.count})", fontsize=8)
+        note = " (synthetic faces)" if record.spec.synthetic else ""
+        figure.suptitle(f"{record.spec.title}{note}", fontsize=9)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        plt.close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,251 @@
+"""How tables look: on a terminal, in Markdown, CSV and LaTeX; and which files a report consists of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fergen_bench.report import plots
+from fergen_bench.report.published import Published, summary
+from fergen_bench.report.tables import Board, boards, gaps, matrix, number
+
+COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A protocol with variants: the changes that each of its variants makes, as records keep them."""
+
+    protocol: str
+    suite: str
+    about: str
+    method: str
+    variants: Mapping[str, str]
+
+
+# ------------------------------------------------------------------------------------------------------------- terminal
+
+
+def show(console: Console, cells: pd.DataFrame, metric: str, published: Iterable[Published] = ()) -> None:
+    """Leaderboards, the matrix of each method, and published tables in grey below."""
+    for board in boards(cells, metric):
+        console.print(_leaderboard(board, metric))
+        for name, group in board.rows():
+            console.print(_matrix(board, name, group, metric))
+    for table in published:
+        console.print(_published(table))
+
+
+def _leaderboard(board: Board, metric: str) -> RenderableType:
+    table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", caption=board.title)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("method", overflow="fold")
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right")
+    table.add_column("seeds", justify="right")
+    names, several = board.names(), len(board.marks) > 1
+    for row in board.table.itertuples():
+        numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
+        name = names[row.method, row.pretraining]
+        mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
+        seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds} ({row.cells}/{row.asked} cells)"
+        table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
+    return Padding(Group(table, *(Text(note, style="dim") for note in _notes(board))), (1, 0, 0, 0))
+
+
+def _stacked(value: float, spread: float, style: str = "") -> Text:
+    """A number, with its spread on a line below where it has one: five columns must fit into 80 characters."""
+    text = Text(number(value), style=style)
+    return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}", style="dim")
+
+
+def _notes(board: Board) -> list[str]:
+    """What must be said below a leaderboard."""
+    if len(board.marks) == 1:
+        notes = [f"Pre-training of all: {next(iter(board.marks))}"]
+    else:
+        kinds = "; ".join(f"{mark}: {kind}" for kind, mark in board.marks.items())
+        notes = [f"Pre-training differs between rows: {kinds}"]
+    counts = board.cells.groupby("target", sort=False).faces.max()
+    notes.append("Faces scored: " + ", ".join(f"{target} {count:,}" for target, count in counts.items()))
+    small = [target for target, count in counts.items() if count < 500]
+    if small:
+        notes.append(f"Few faces in {', '.join(small)}: differences of a few points there mean little")
+    untrained = [target for target in counts.index if target not in set(board.cells.source)]
+    if board.sources == 1 and untrained:
+        notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
+    if board.table.seeds.max() < 2:
+        notes.append("One seed: no spread can be told")
+    if (board.cells.relation == "seen").any():
+        notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
+    for row in board.table[board.table.texts > 1].itertuples():
+        notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
+    return notes
+
+
+def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> RenderableType:
+    mean, spread, relation = matrix(cells, metric)
+    row_gap, column_gap = gaps(mean, relation)
+    kind = "synthetic faces, " if board.synthetic else ""
+    title = f"{method}: trained on row, scored on column ({kind}{plots.NAMES[metric]}, %)"
+    table = Table(title=title, title_justify="left", show_lines=bool(spread.notna().any().any()))
+    table.add_column("", no_wrap=True)
+    for target in mean.columns:
+        table.add_column(target, justify="right")
+    table.add_column("unseen", justify="right", style="bold", no_wrap=True)
+    table.add_column("gap", justify="right", style="dim", no_wrap=True)
+    styles = {"source": "cyan", "seen": "dim"}
+    for source in mean.index:
+        row = []
+        for target in mean.columns:
+            how = relation.loc[source, target]
+            text = _stacked(mean.loc[source, target], spread.loc[source, target], styles.get(how, ""))
+            row.append(text + Text("\nseen", style="dim") if how == "seen" else text)
+        unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
+        table.add_row(source, *row, number(unseen), number(row_gap[source]))
+    table.add_section()
+    table.add_row("gap", *(number(column_gap[target]) for target in mean.columns), "", "", style="dim")
+    note = "gap: in-domain minus unseen, by row of one training, by column of one target"
+    return Padding(Group(table, Text(note, style="dim")), (1, 0, 0, 0))
+
+
+def _published(published: Published) -> RenderableType:
+    frame = summary(published)
+    table = Table(
+        title=f"Published, not measured here: {published.about}",
+        title_justify="left",
+        style="dim",
+        title_style="dim italic",
+    )
+    for column in frame.columns:
+        table.add_column(column, justify="left" if column == "method" else "right", style="grey50")
+    for row in frame.itertuples(index=False):
+        table.add_row(row[0], *(number(value) for value in row[1:]))
+    notes = [
+        "own: on the source itself; other: mean over the other targets; then the same for each source",
+        *published.notes,
+    ]
+    return Padding(Group(table, *(Text(note, style="grey50") for note in notes)), (1, 0, 0, 0))
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def write(
+    folder: Path, cells: pd.DataFrame, metric: str, published: list[Published], ablations: Iterable[Ablation]
+) -> list[Path]:
+    """Everything a report leaves: leaderboard.md, .csv, .tex and the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    all_boards = list(boards(cells, metric))
+    files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
+    files[0].write_text(_markdown(all_boards, metric, published), encoding="utf-8")
+    _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
+    files[2].write_text("\n".join(_latex(board, metric) for board in all_boards), encoding="utf-8")
+    known = list(ablations)
+    for board in all_boards:
+        for name, group in board.rows():
+            figure = plots.heatmap(board, name, group, metric)
+            files.append(plots.save(figure, folder, f"{board.slug}-{_slug(name)}"))
+        if board.table.unseen.notna().any():
+            files.append(plots.save(plots.unseen_bars(board, metric), folder, f"{board.slug}-unseen"))
+        for ablation in (ablation for ablation in known if ablation.suite == board.suite):
+            rows = board.cells[board.cells.base_method == ablation.method]
+            variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
+            variants = {name: group for name, group in variants.items() if len(group)}
+            if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
+                figure = plots.ablation(board, ablation.about, variants, metric)
+                files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
+    return files
+
+
+def _slug(name: str) -> str:
+    """full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
+    kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name.replace(" (", "-"))
+    kept = kept.strip("_")
+    return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
+
+
+def _markdown(all_boards: list[Board], metric: str, published: list[Published]) -> str:
+    parts = [f"# Leaderboard: {plots.NAMES[metric]} (%)"]
+    for board in all_boards:
+        names = board.names()
+        rows = [["method", *COLUMNS.values(), "seeds", "cells", "pre-training"]]
+        for row in board.table.itertuples():
+            numbers = [number(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
+            last = [str(row.seeds), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
+            rows.append([names[row.method, row.pretraining], *numbers, *last])
+        notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
+        notes += [f"- {note}" for note in _notes(board)[1:]]
+        parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
+        for name, group in board.rows():
+            parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
+    for table in published:
+        frame = summary(table)
+        rows = [list(frame)] + [
+            [row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)
+        ]
+        parts += ["## Published, not measured here", table.about, _markdown_table(rows), *table.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
+    mean, spread, relation = matrix(cells, metric)
+    row_gap, column_gap = gaps(mean, relation)
+    rows = [["", *mean.columns, "unseen", "gap"]]
+    for source in mean.index:
+        line = []
+        for target in mean.columns:
+            text = number(mean.loc[source, target], spread.loc[source, target])
+            how = relation.loc[source, target]
+            line.append(f"**{text}**" if how == "source" else f"{text} (seen)" if how == "seen" else text)
+        unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
+        rows.append([source, *line, number(unseen), number(row_gap[source])])
+    rows.append(["gap", *(number(column_gap[target]) for target in mean.columns), "", ""])
+    return _markdown_table(rows)
+
+
+def _markdown_table(rows: list[list[str]]) -> str:
+    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    line = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *body])
+
+
+def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
+    """All leaderboards under each other, every condition in a column."""
+    frames = []
+    for board in all_boards:
+        conditions = {
+            name: getattr(board, name) for name in ("suite", "synthetic", "profile", "selection", "sources", "fraction")
+        }
+        frames.append(board.table.assign(**conditions, metric=metric).drop(columns=["texts"]))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _latex(board: Board, metric: str) -> str:
+    names, several = board.names(), len(board.marks) > 1
+    methods = []
+    for row in board.table.itertuples():
+        name = names[row.method, row.pretraining]
+        mark = f"$^{{{board.marks[row.pretraining]}}}$" if several and name == row.method else ""
+        methods.append(_escape(name) + mark)
+    frame = pd.DataFrame({"method": methods})
+    for column, name in COLUMNS.items():
+        pairs = zip(board.table[column], board.table[column + "_sd"], strict=True)
+        frame[name] = [number(value, spread).replace("±", r"$\pm$").replace("—", "--") for value, spread in pairs]
+    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(_notes(board)))
+    layout = "l" + "r" * len(COLUMNS)
+    style = frame.style.hide(axis="index")
+    label = f"tab:{board.slug}"
+    return style.to_latex(hrules=True, column_format=layout, caption=caption, label=label, position_float="centering")
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)

@@ -1,0 +1,194 @@
+"""Leaderboards and matrices from records, as data frames; how they look on a terminal and on paper is in `render.py`.
+
+A leaderboard ranks only what was measured under the same conditions: one suite, profile, class set, selection, number
+of sources and fraction of data. Numbers are in per cent. A mean over cells exists only where all of the cells do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from fergen_bench.record import RunRecord
+
+CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction"]
+ROW = ["method", "pretraining"]
+
+
+@dataclass(frozen=True)
+class Board:
+    """The methods that may be ranked against each other."""
+
+    suite: str
+    synthetic: bool
+    profile: str
+    selection: str
+    sources: int
+    fraction: float
+    table: pd.DataFrame  # one row per method and pre-training, best mean over unseen targets first
+    cells: pd.DataFrame  # its cells
+
+    @property
+    def title(self) -> str:
+        kind = "synthetic faces" if self.synthetic else "real faces"
+        trained = "one source" if self.sources == 1 else f"{self.sources} sources"
+        share = "" if self.fraction == 1 else f", {self.fraction:.0%} of the data"
+        return f"{self.suite} ({kind}): {trained}, selection {self.selection}, profile {self.profile}{share}"
+
+    def names(self) -> dict[tuple[str, str], str]:
+        """What each row is called: the method, with the mark of its pre-training where one method has several."""
+        pairs = list(zip(self.table.method, self.table.pretraining, strict=True))
+        several = {method for method, _ in pairs if sum(other == method for other, _ in pairs) > 1}
+        return {
+            (method, kind): f"{method} [{self.marks[kind]}]" if method in several else method for method, kind in pairs
+        }
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """Letters for the kinds of pre-training."""
+        kinds = list(dict.fromkeys(self.table.pretraining))
+        return dict(zip(kinds, letters(len(kinds)), strict=True))
+
+    def rows(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Name and cells of every row, best first."""
+        names = self.names()
+        for (method, kind), name in names.items():
+            yield name, self.cells[(self.cells.method == method) & (self.cells.pretraining == kind)]
+
+    @property
+    def slug(self) -> str:
+        """The beginning of its files' names."""
+        parts = [
+            self.suite,
+            f"{self.sources}-sources" if self.sources > 1 else "",
+            "" if self.selection == "last" else self.selection,
+        ]
+        parts += ["" if self.profile == "official" else self.profile]
+        parts += ["" if self.fraction == 1 else f"{self.fraction:.0%}".replace("%", "percent")]
+        return "-".join(part for part in parts if part)
+
+
+def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
+    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several."""
+    if cells.empty:
+        return
+    cells = cells.sort_values(["synthetic", "sources"], kind="stable")
+    for conditions, group in cells.groupby(CONDITIONS, sort=False):
+        asked = group.drop_duplicates(["source", "target"])
+        rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
+        table = pd.DataFrame(rows).sort_values(
+            ["unseen", "all", "in_domain"], ascending=False, na_position="last", ignore_index=True
+        )
+        yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=table, cells=group)
+
+
+def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
+    """One line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
+    per_seed = []
+    complete = [seed for _, seed in rows.groupby("seed") if len(seed) == asked]
+    for seed in complete:
+        score = seed[metric]
+        unseen = score[seed.relation == "unseen"]
+        worst = seed[seed.relation == "unseen"].groupby("target")[metric].mean()
+        per_seed.append(
+            {
+                "in_domain": score[seed.relation == "source"].mean(),
+                "all": score.mean(),
+                "unseen": unseen.mean(),
+                "worst": worst.min() if len(worst) else np.nan,
+            }
+        )
+    means = pd.DataFrame(per_seed, columns=["in_domain", "all", "unseen", "worst"], dtype=float)
+    spread = means.std(ddof=1) if len(means) > 1 else means.mean() * np.nan
+    return {
+        "method": name[0],
+        "base_method": rows.base_method.iloc[0],
+        "pretraining": name[1],
+        **means.mean().to_dict(),
+        **{f"{column}_sd": value for column, value in spread.items()},
+        "seeds": len(complete),
+        "cells": len(rows),
+        "asked": asked * rows.seed.nunique(),
+        "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean(),
+        "texts": rows.digest.nunique(),
+    }
+
+
+def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Source x target of one method: means over seeds, spread over seeds (nan below two), and the relation of each
+    cell.
+    """
+    sources, targets = _order(cells.source, cells.target)
+    grouped = cells.groupby(["source", "target"])
+    mean = grouped[metric].mean().unstack().reindex(index=sources, columns=targets)
+    spread = grouped[metric].std(ddof=1).unstack().reindex(index=sources, columns=targets)
+    relation = grouped.relation.first().unstack().reindex(index=sources, columns=targets)
+    return mean, spread, relation
+
+
+def _order(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
+    """Both in the order of the records' targets, which is that of the suite."""
+    columns = list(dict.fromkeys(targets))
+    rows = sorted(
+        dict.fromkeys(sources), key=lambda name: (columns.index(name) if name in columns else len(columns), name)
+    )
+    return rows, columns
+
+
+def gaps(mean: pd.DataFrame, relation: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """How much is lost on unseen faces.
+
+    By row: accuracy on the source itself minus the mean over unseen targets of the same training. By column: accuracy
+    on a target of the method trained on it minus the mean of the method trained elsewhere; a domain that is hard in
+    itself does not show there.
+    """
+    own, unseen = mean.where(relation == "source"), mean.where(relation == "unseen")
+    return own.mean(axis=1) - unseen.mean(axis=1), own.mean(axis=0) - unseen.mean(axis=0)
+
+
+def validation(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """What source validation says of each method and its variants, in per cent: the accuracy on held-out faces of the
+    sources at the last epoch and at the best one, as means over sources and seeds. No target is looked at."""
+    rows = []
+    for record in records:
+        scores = [100.0 * entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
+        if scores:
+            spec = record.spec
+            source = "+".join(spec.sources)
+            rows.append({"method": spec.label, "source": source, "last": scores[-1], "best": max(scores)})
+    if not rows:
+        return pd.DataFrame()
+    frame = pd.DataFrame(rows)
+    by_source = frame.pivot_table(index="method", columns="source", values="last", sort=False)
+    means = frame.groupby("method", sort=False)[["last", "best"]].mean()
+    means[by_source.isna().any(axis=1)] = np.nan  # a mean over fewer sources is no mean
+    runs = frame.groupby("method", sort=False).size().rename("runs")
+    return pd.concat([by_source, means, runs], axis=1).sort_values("last", ascending=False)
+
+
+def comparable(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Of several rows, the seeds for which each has all the cells of the first: other means cannot be compared."""
+    first = next(iter(parts.values()))
+    wanted = first.drop_duplicates(["source", "target"])[["source", "target"]]
+    complete = {}
+    for name, cells in parts.items():
+        shared = cells.merge(wanted, on=["source", "target"])
+        counts = shared.groupby("seed").target.transform("size")
+        complete[name] = shared[counts == len(wanted)]
+    return {name: cells for name, cells in complete.items() if len(cells)}
+
+
+def letters(count: int) -> list[str]:
+    """a, b, … z, aa, ab: marks for footnotes."""
+    return [("" if i < 26 else chr(96 + i // 26)) + chr(97 + i % 26) for i in range(count)]
+
+
+def number(value: float, spread: float = float("nan")) -> str:
+    """61.4, 61.4 ± 0.3, or — where there is nothing."""
+    if pd.isna(value):
+        return "—"
+    return f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"

@@ -1,0 +1,158 @@
+"""One run: open the source, fit the method, score every target, save the record. The whole benchmark is these two
+functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# Before torch is loaded: cuBLAS gives the same sums every time only with a fixed workspace.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import numpy as np
+import torch
+
+from fergen_bench.domain import Domain, open_source
+from fergen_bench.draws import seed_of
+from fergen_bench.error import BenchError, RunError
+from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
+from fergen_bench.metric import confusion_matrix
+from fergen_bench.record import Cell, Job, RunRecord, save
+from fergen_bench.weights import SCRATCH
+
+Report = Callable[[str, int, int], None]
+"""report(what is being done, done, total): epochs under the name "epoch", everything else in words."""
+
+
+def run_one(job: Job, report: Report) -> Path:
+    """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
+    spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
+    domains = {name: Domain(Path(folder)) for name, folder in job.folders.items()}
+    source = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
+    if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
+        raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
+    method = load_method(Path(job.method_file), job.class_name, spec.parameters)
+    name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
+    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report)
+    # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
+    for seeder in (torch.manual_seed, np.random.seed, random.seed):
+        seeder(seed_of(name, spec.seed, "global") % 2**32)
+    clock = time.perf_counter()
+    method.fit(source, ctx)
+    seconds = {"fit": time.perf_counter() - clock}
+
+    clock = time.perf_counter()
+    cells, logits = [], {}
+    for place, (target, fingerprint) in enumerate(spec.targets.items()):
+        logits[target], confusion = score(method, domains[target], device, job)
+        cells.append(Cell(target, fingerprint, spec.relations[target], confusion.tolist()))
+        report(f"scored {target}", place + 1, len(spec.targets))
+    seconds["score"] = time.perf_counter() - clock
+
+    networks = {
+        parameter: {
+            "name": spec.parameters[parameter].partition("//")[0],
+            "digest": SCRATCH if digest == SCRATCH else ctx.networks[spec.parameters[parameter]].digest,
+        }
+        for parameter, digest in spec.weights.items()
+        if spec.parameters[parameter] in ctx.networks
+    }
+    record = RunRecord(
+        spec,
+        tuple(cells),
+        tuple(ctx.history),
+        ctx.selected_epoch,
+        networks,
+        _environment(job, device),
+        seconds,
+        started.isoformat(),
+        job.method_digest,
+    )
+    return save(record, Path(job.runs), logits)
+
+
+@torch.no_grad()
+def score(method: Method, target: Domain, device: torch.device, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 (N, 7) and confusion matrix int64 (7, 7) on a target's test split."""
+    split = target.split("test")
+    if not len(split):
+        raise BenchError(
+            f"{target.folder}: the domain {target.name} has no test split, so it cannot be a target; leave it out with "
+            f"--targets"
+        )
+    parts = []
+    for images, labels in labelled(split, device):
+        logits = method.predict(images)
+        if not isinstance(logits, torch.Tensor) or logits.shape != (len(labels), CLASSES):
+            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise BenchError(
+                f"{job.method_file}: predict must return logits of the shape {(len(labels), CLASSES)}, not {got}"
+            )
+        if not torch.isfinite(logits).all():
+            raise RunError(
+                f"{job.method_file}: predict returned NaN or infinite logits on {target.name}; try a smaller step"
+            )
+        parts.append(logits.float().cpu().numpy())
+    logits_of_all = np.concatenate(parts)
+    return logits_of_all, confusion_matrix(split.labels, logits_of_all.argmax(1), CLASSES)
+
+
+def _prepare_device(job: Job) -> torch.device:
+    device = torch.device(job.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BenchError(
+            f"--device {job.device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
+            f"use another, or --device cpu"
+        )
+    torch.set_num_threads(job.threads)
+    if device.type == "cuda":  # on one CPU thread sums have one order anyway, and the call below loads a compiler
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return device
+
+
+def _environment(job: Job, device: torch.device) -> dict[str, Any]:
+    """Where and with what a run happened."""
+    environment: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
+        "threads": job.threads,
+        "commit": _commit(),
+    }
+    for package in ("fergen-bench", "torch", "timm", "open_clip_torch", "numpy"):
+        try:
+            environment[package] = version(package)
+        except PackageNotFoundError:
+            environment[package] = None
+    if device.type == "cuda":
+        environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return environment
+
+
+def _commit() -> str | None:
+    """The commit of the project one stands in, with + behind it where files were changed."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

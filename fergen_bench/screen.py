@@ -1,0 +1,98 @@
+"""What the command line shows while it works: bars on a terminal, one line per finished run elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fergen_bench.record import RunSpec
+
+
+def console_on(stderr: bool = False) -> Console:
+    """Results go to standard output, everything about the work to standard error. Nothing is read as markup."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    console.soft_wrap = stderr and not console.is_terminal  # a log keeps its lines whole
+    return console
+
+
+def near(path: Path) -> str:
+    """A path as the reader would write it from here."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def busy(console: Console, what: str) -> AbstractContextManager[Any]:
+    """A spinner on a terminal, for work that cannot be counted."""
+    return console.status(what) if console.is_terminal else nullcontext()
+
+
+class Progress:
+    """Preparation, and the runs of a matrix."""
+
+    def __init__(self, console: Console) -> None:
+        from rich import progress
+
+        self.console = console
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=20),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._shares: dict[str, float] = {}  # of every run that has begun
+        self._all: Any = None
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def say(self, text: str, style: str = "") -> None:
+        self.console.print(text, style=style)
+
+    def preparation(self, what: str, done: int, total: int) -> None:
+        """Something that is done once, before the runs."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+            if not self.console.is_terminal:
+                self.say(f"{what}: {total:,} faces")
+        self._bars.update(self._tasks[what], completed=done, total=total)
+
+    def begin(self, runs: int) -> None:
+        self._all = self._bars.add_task(f"{runs} runs", total=runs)
+
+    def listen(self, spec: RunSpec, message: dict[str, Any]) -> None:
+        """What a worker says of its run."""
+        if "what" not in message:
+            return
+        key, what = spec.key, message["what"]
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(spec.title, total=None)
+        described = spec.title if what == "epoch" else f"{spec.title}: {what}"
+        self._bars.update(self._tasks[key], description=described, completed=message["done"], total=message["total"])
+        if what == "epoch":
+            self._shares[key] = message["done"] / max(1, message["total"])
+            self._bars.update(self._all, completed=sum(self._shares.values()))
+
+    def end(self, spec: RunSpec, result: str | None) -> None:
+        """A run has ended. result: what it came to, or None where that has been said already."""
+        if spec.key in self._tasks:
+            self._bars.remove_task(self._tasks.pop(spec.key))
+        self._shares[spec.key] = 1.0
+        self._bars.update(self._all, completed=sum(self._shares.values()))
+        if result is not None:
+            self.say(f"{spec.title}: {result}")

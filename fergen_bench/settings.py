@@ -1,0 +1,115 @@
+"""The keys of bench.toml: this lab's circumstances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from fergen_bench.domain import EXPRESSIONS
+
+Folder = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DomainSettings(_Table):
+    """[domains.NAME]: a folder of images, one class folder per expression, or a folder that is prepared already."""
+
+    path: Folder
+    """where it is; relative to bench.toml"""
+    labels: dict[str, str] = {}
+    """names of class folders that are no usual alias → one of the seven expressions, or "" to leave the folder out"""
+    size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """side in pixels that faces are resized to; by default they keep their size where all share one of at most 224,
+    else 224
+    """
+    subject: str | None = None
+    """regular expression with one group that finds the subject in a file's name, for splits that share no person"""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """share of each expression that becomes the test split where there are no folders train and test"""
+    split_seed: int = 0
+    """seed of that split"""
+
+    @field_validator("subject")
+    @classmethod
+    def _pattern(cls, subject: str | None) -> str | None:
+        try:
+            if subject is not None and re.compile(subject).groups != 1:
+                raise ValueError("the pattern needs exactly one (group)")
+        except re.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from None
+        return subject
+
+    @field_validator("labels")
+    @classmethod
+    def _expressions(cls, labels: dict[str, str]) -> dict[str, str]:
+        for folder, name in labels.items():
+            if name and name not in EXPRESSIONS:
+                raise ValueError(f"{folder} is mapped to {name!r}, which is not one of {', '.join(EXPRESSIONS)}")
+        return labels
+
+
+class SuiteSettings(_Table):
+    """[suites.NAME]: which domains are compared, and with what networks by default."""
+
+    domains: Annotated[list[str], Field(min_length=1)]
+    """names of domains, in the order of the tables"""
+    backbone: str = "open_clip:ViT-B-32-quickgelu/openai"
+    """the image encoder that `suite` means in a method's parameters"""
+    trunk: str = "timm:resnet18.tv_in1k"
+    """the network that `suite` means where a method trains one"""
+    recipe: Literal["default", "small"] = "default"
+    """which of its recipes a method uses: default (as published) or small (64-pixel networks, for synth and
+    synth-trunk)
+    """
+    overlaps: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    """pairs of domains that share images: such targets count as seen"""
+    about: str = ""
+
+    @model_validator(mode="after")
+    def _overlaps_of_domains(self) -> Self:
+        for name in (name for pair in self.overlaps for name in pair):
+            if name not in self.domains:
+                raise ValueError(f"overlaps names {name}, which is none of its domains")
+        return self
+
+
+class TrackingSettings(_Table):
+    """[tracking]: where results are mirrored."""
+
+    uri: str | None = None
+    """an MLflow tracking address; by default sqlite in the results folder, or MLFLOW_TRACKING_URI"""
+    experiment: str = "fergen-bench"
+
+
+class Settings(_Table):
+    """The top of bench.toml."""
+
+    suite: str = "synth5"
+    """the suite that `run` and `report` mean when none is named"""
+    results: Folder = Path("results")
+    """where records, reports and the MLflow database go"""
+    cache: Folder = Path("results/cache")
+    """where prepared domains and features go"""
+    device: Device = "auto"
+    """auto, cpu, cuda or cuda:1"""
+    jobs: Annotated[int, Field(ge=0)] | None = None
+    """runs at a time; by default one per core without a GPU, one with; 0 stays in one process"""
+    tracking: TrackingSettings = TrackingSettings()
+    domains: dict[str, DomainSettings] = {}
+    suites: dict[str, SuiteSettings] = {}
+
+
+def known_keys() -> dict[str, Iterable[str]]:
+    """The keys of every table, for "did you mean"."""
+    tables: dict[str, Any] = {"": Settings, "tracking": TrackingSettings}
+    known: dict[str, Iterable[str]] = {place: tuple(model.model_fields) for place, model in tables.items()}
+    known["*"] = (*DomainSettings.model_fields, *SuiteSettings.model_fields)
+    return known

@@ -1,0 +1,205 @@
+"""Mirrors records to MLflow. MLflow is a mirror, not the memory: delete it, and `fergen-bench sync` fills it again from
+the records.
+
+Only the driver writes, one process at a time: workers racing on a new SQLite file would destroy it. This is the only
+file that imports mlflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fergen_bench.error import BenchError
+from fergen_bench.metric import METRICS
+from fergen_bench.record import RunRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Picture = Callable[[RunRecord], bytes]
+"""The confusion matrices of a record as PNG."""
+
+KEY, PLAN = "fergen.key", "fergen.plan"
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+
+
+class TrackingError(Exception):
+    """MLflow is absent or does not answer. Nothing is lost: the records are on the disk."""
+
+
+def resolve_uri(configured: str | None, results: Path) -> str:
+    """bench.toml, then MLFLOW_TRACKING_URI, then SQLite in the results folder."""
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').resolve()}"
+
+
+class Mirror:
+    """An MLflow experiment that records are mirrored to: a parent run per suite and protocol, a child per record."""
+
+    def __init__(self, uri: str, experiment: str, results: Path, picture: Picture | None = None) -> None:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        try:
+            from mlflow import MlflowClient
+        except Exception as error:  # absent, or broken in any of its many parts
+            raise TrackingError(f"mlflow cannot be loaded ({error}); the records are complete without it") from None
+        for chatty in ("alembic", "mlflow"):  # after the import, which sets its own levels
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+        self._picture, self._uri = picture, uri
+        self._parents: dict[tuple[str, str], str] = {}
+        with _translated(uri):
+            self.client: MlflowClient = MlflowClient(tracking_uri=uri)
+            self.experiment = self._experiment(experiment, results)
+
+    def _experiment(self, name: str, results: Path) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        local = self._uri.startswith("sqlite:")
+        place = (results / "mlruns").resolve().as_uri() if local else None
+        return str(
+            self.client.create_experiment(
+                name, artifact_location=place, tags={"mlflow.experimentKind": "custom_model_development"}
+            )
+        )
+
+    def mirror(self, record: RunRecord) -> bool:
+        """Mirrors a record, unless it is there already. True if it was written."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        spec = record.spec
+        with _translated(self._uri):
+            same = f"tags.`{KEY}` = '{spec.key}' and tags.`fergen.started` = '{record.started}'"
+            if self._search(f"{same} and attributes.status = 'FINISHED'"):
+                return False
+            for torn in self._search(same):  # begun by a command that did not come to its end
+                self.client.delete_run(torn)
+            picture = self._picture(record) if self._picture is not None and record.cells else None
+            begin = int(datetime.fromisoformat(record.started).timestamp() * 1000)
+            tags = {
+                KEY: spec.key,
+                "fergen.started": record.started,
+                "mlflow.parentRunId": self._parent(spec.suite, spec.protocol),
+                "suite": spec.suite,
+                "profile": spec.profile,
+                "selection": spec.selection,
+                "synthetic": str(spec.synthetic).lower(),
+                "method": spec.method,
+                "source": "+".join(spec.sources),
+            }
+            run = self.client.create_run(self.experiment, start_time=begin, run_name=spec.title, tags=tags)
+            metrics = [Metric(name, value, begin, 0) for name, value in _metrics(record).items()]
+            for entry in record.history:
+                step = int(entry["epoch"])
+                curves = {name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)}
+                metrics += [Metric(name, value, begin, step) for name, value in curves.items()]
+            parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
+            params = [Param(name, str(value)) for name, value in parameters.items()]
+            for start in range(0, len(metrics), 1000):
+                self.client.log_batch(run.info.run_id, metrics=metrics[start : start + 1000])
+            networks = [
+                RunTag(f"network.{name}", f"{network['name']} {network['digest']}")
+                for name, network in record.networks.items()
+            ]
+            self.client.log_batch(run.info.run_id, params=params, tags=networks)
+            if picture is not None:
+                self._log_picture(run.info.run_id, picture)
+            end = begin + int(1000 * sum(record.seconds.values()))
+            self.client.set_terminated(run.info.run_id, "FINISHED", end_time=end)
+        return True
+
+    def _log_picture(self, run: str, png: bytes) -> None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "confusion.png")
+            path.write_bytes(png)
+            self.client.log_artifact(run, str(path))
+
+    def _parent(self, suite: str, protocol: str) -> str:
+        if (suite, protocol) not in self._parents:
+            plan = f"{suite}/{protocol}"
+            found = self._search(f"tags.`{PLAN}` = '{plan}'")
+            if found:
+                run = found[0]
+            else:
+                run = self.client.create_run(
+                    self.experiment, run_name=f"{protocol} on {suite}", tags={PLAN: plan, "suite": suite}
+                ).info.run_id
+                self.client.set_terminated(run, "FINISHED")
+            self._parents[suite, protocol] = run
+        return self._parents[suite, protocol]
+
+    def _search(self, query: str) -> list[str]:
+        return [run.info.run_id for run in self.client.search_runs([self.experiment], query, max_results=1)]
+
+
+def _metrics(record: RunRecord) -> dict[str, float]:
+    """Per target and as means over all and over unseen targets, in 0..1. What does not exist is left out."""
+    import numpy as np
+
+    values: dict[str, float] = {}
+    for name, function in METRICS.items():
+        by_target = {cell.target: function(np.array(cell.confusion)) for cell in record.cells}
+        unseen = [by_target[cell.target] for cell in record.cells if cell.relation == "unseen"]
+        values |= {f"{name}/{target}": score for target, score in by_target.items()}
+        if by_target:
+            values[f"{name}/mean_all"] = float(np.mean(list(by_target.values())))
+        if unseen:
+            values[f"{name}/mean_unseen"] = float(np.mean(unseen))
+    return {name: value for name, value in values.items() if math.isfinite(value)} | {
+        f"seconds/{n}": s for n, s in record.seconds.items()
+    }
+
+
+class _translated:
+    """MLflow's many errors as one: what it was, where, and that nothing is lost."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, (TrackingError, BenchError)):
+            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+            raise TrackingError(
+                f"MLflow at {self._uri} did not take it ({reason}); nothing is lost, `fergen-bench sync` will try again"
+            ) from error
+
+
+def server_command(uri: str, results: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of MLflow's own pages on this machine, bound to loopback."""
+    import sys
+
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--default-artifact-root",
+        (results / "mlruns").resolve().as_uri(),
+        *where,
+    ]
+    return command, {**_QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def experiment_id(uri: str, experiment: str) -> str | None:
+    """The id of the experiment, for a link to its table of runs."""
+    from mlflow import MlflowClient
+
+    found: Any = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
+    return None if found is None else str(found.experiment_id)

@@ -1,0 +1,64 @@
+"""One run in a process of its own: `python -m fergen_bench.worker JOB.json`. The command that everything which fans out
+launches.
+
+It speaks JSON lines on its standard output: {"what": …, "done": …, "total": …} while it works, and at the end
+{"record": path} or {"refused": sentence}. Whatever a method prints goes to standard error. Exit status: 0 done, 2
+refused (bad input), 1 failed.
+
+Standard input is a lifeline: when it closes, the process that wanted the run is gone, and so is the reason to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from fergen_bench.error import BenchError, RunError
+
+
+def main() -> int:
+    (path,) = sys.argv[1:]
+    speech = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    if stat.S_ISFIFO(os.fstat(0).st_mode):  # a pipe from a driver, not a terminal or /dev/null
+        threading.Thread(target=_follow_lifeline, daemon=True).start()
+
+    def say(**message: Any) -> None:
+        speech.write(json.dumps(message) + "\n")
+        speech.flush()
+
+    try:
+        from fergen_bench.record import Job
+        from fergen_bench.runner import run_one
+
+        job = Job.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        say(what="started", done=0, total=1)
+        record = run_one(job, lambda what, done, total: say(what=what, done=done, total=total))
+    except BenchError as error:
+        traceback.print_exc()
+        say(refused=str(error), everywhere=not isinstance(error, RunError))
+        return 2
+    except Exception:
+        traceback.print_exc()
+        return 1
+    say(record=str(record))
+    return 0
+
+
+def _follow_lifeline() -> None:
+    sys.stdin.buffer.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    code = main()
+    # Without the interpreter's farewell: unloading torch takes longer than many runs.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
