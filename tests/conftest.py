@@ -1,0 +1,90 @@
+"""One small world for all tests: synth5-tiny, rendered once, in a project of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from fergen_bench import cli
+from fergen_bench.domain import Domain, Source, open_source
+from fergen_bench.method import Context
+from fergen_bench.project import Project, find_project
+from fergen_bench.synth import DOMAINS
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds synth5-tiny."""
+    root = tmp_path_factory.mktemp("tiny")
+    project = Project(root, configured=False)
+    suite = project.suite("synth5-tiny")
+    project.prepared(suite, DOMAINS)
+    return project.cache
+
+
+@pytest.fixture
+def project(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """An empty project to stand in, with the session's cache."""
+    (tmp_path / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
+    monkeypatch.chdir(tmp_path)
+    return find_project()
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Bench = Callable[..., Result]
+
+
+@pytest.fixture
+def bench(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Bench:
+    """The command line, run in this process: bench("run", "--method", "cafe") → code, out, err."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr("sys.argv", ["fergen-bench", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Result(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def web(cache: Path) -> Domain:
+    return Domain(cache / "domains" / "synth5-tiny-v1" / "web")
+
+
+@pytest.fixture(scope="session")
+def film(cache: Path) -> Domain:
+    return Domain(cache / "domains" / "synth5-tiny-v1" / "film")
+
+
+@pytest.fixture
+def source(web: Domain) -> Source:
+    return open_source([web], seed=0)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    """A context on the CPU with an empty cache."""
+    return Context("test", 0, "last", torch.device("cpu"), tmp_path / "cache", lambda what, done, total: None)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fergen_bench.augment import SampleDraws, add_noise, erase, random_boxes, random_flip, random_noise
+
+
+def faces(count: int = 8, size: int = 32) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def augmented(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    draws = SampleDraws(index, "run", 0)
+    images = random_flip(random_noise(images, draws), draws).float() / 255
+    return erase(images, random_boxes(images.shape, draws), torch.zeros(3, 1, 1))
+
+
+def test_what_happens_to_a_face_does_not_depend_on_its_batch() -> None:
+    images, index = faces(), torch.arange(8) + 100
+    whole = augmented(images, index)
+    order = torch.tensor([5, 0, 7])
+    assert torch.equal(whole[order], augmented(images[order], index[order]))
+
+
+def test_equal_faces_in_a_batch_are_treated_differently() -> None:
+    images = faces(1).expand(64, -1, -1, -1)
+    assert (
+        len(torch.unique(augmented(images, torch.arange(64)).flatten(1), dim=0)) > 45
+    )  # a quarter is neither noisy nor erased
+
+
+def test_noise_has_its_variance_and_its_share() -> None:
+    images = torch.full((400, 3, 16, 16), 128, dtype=torch.uint8)
+    noisy = random_noise(images, SampleDraws(torch.arange(400), "n"), probability=0.25, variance=30.0)
+    touched = (noisy != images).flatten(1).any(1)
+    assert touched.float().mean().item() == pytest.approx(0.25, abs=0.07)
+    values = noisy[touched].double() - 128
+    assert values.mean().item() == pytest.approx(-0.5, abs=0.1)  # truncated, not rounded
+    assert values.var().item() == pytest.approx(30.0 + 1 / 12, rel=0.05)
+
+
+def test_noise_is_clipped() -> None:
+    bright = torch.full((1, 3, 4, 4), 250, dtype=torch.uint8)
+    assert (add_noise(bright, torch.full((1, 3, 4, 4), 99.0)) == 255).all()
+    assert (add_noise(bright, torch.full((1, 3, 4, 4), -999.0)) == 0).all()
+
+
+def test_boxes_are_inside_and_have_the_asked_area_and_aspect() -> None:
+    shape = torch.Size((5000, 3, 64, 48))
+    boxes = random_boxes(shape, SampleDraws(torch.arange(5000), "b"), probability=0.5)
+    top, left, height, width = boxes.T
+    erased = height > 0
+    assert erased.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert ((top + height <= 64) & (left + width <= 48))[erased].all()
+    area = (height * width)[erased] / (64 * 48)
+    assert area.min() > 0.015
+    assert area.max() < 0.27
+    assert area.mean().item() == pytest.approx(0.135, abs=0.02)
+    aspect = (height / width)[erased]
+    assert aspect.min() > 0.25
+    assert aspect.max() < 4.0
+
+
+def test_erase_fills_each_channel_with_its_value() -> None:
+    images = torch.ones(2, 3, 8, 8)
+    boxes = torch.tensor([[1, 2, 3, 4], [0, 0, 0, 0]])
+    out = erase(images, boxes, torch.tensor([0.1, 0.2, 0.3])[:, None, None])
+    assert torch.equal(out[1], images[1])
+    assert out[0, :, 1:4, 2:6].flatten(1).mean(1).tolist() == pytest.approx([0.1, 0.2, 0.3])
+    out[0, :, 1:4, 2:6] = 1.0
+    assert torch.equal(out, images)
+
+
+def test_flip_mirrors_the_width() -> None:
+    images = faces()
+    flipped = random_flip(images, SampleDraws(torch.arange(8), "f"), probability=1.0)
+    assert torch.equal(flipped, images.flip(3))

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fergen_bench.backbone import IMAGENET_MEAN, Network, content_digest, load_network, resize
+from fergen_bench.domain import Domain
+from fergen_bench.error import BenchError
+from fergen_bench.weights import parse_network, weights_digest
+
+CPU = torch.device("cpu")
+
+
+def quiet(what: str, done: int, total: int) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Registers a small CLIP with open_clip, and writes random weights for it to a file."""
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("clip")
+    tower = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
+    text = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+    (folder / "tiny-clip.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": tower, "text_cfg": text}))
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("tiny-clip").state_dict(), folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+@pytest.mark.parametrize("name", ["synth", "synth-trunk", "synth-trunk/scratch", "timm:test_resnet.r160_in1k/scratch"])
+def test_every_family_gives_features_for_faces_of_any_size(name: str) -> None:
+    network = load_network(name, CPU)
+    network.eval()
+    for size in (48, 64, 100):
+        faces = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+        features = network(faces)
+        assert features.shape == (2, network.features)
+        torch.testing.assert_close(features, network(faces.float() / 255))
+
+
+def test_the_trunk_ends_in_a_rectified_map_that_is_pooled() -> None:
+    network = load_network("synth-trunk", CPU)
+    network.eval()
+    faces = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    maps = network.feature_map(faces)
+    assert maps.min() >= 0
+    torch.testing.assert_close(maps.mean((2, 3)), network(faces))
+
+
+def test_open_clip_from_a_local_file(tiny_clip: Path) -> None:
+    network = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
+    again = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
+    assert (network.features, network.size, network.preprocessing.interpolation) == (24, 32, "bicubic")
+    assert network.preprocessing.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert network.digest == again.digest
+    stored = torch.load(tiny_clip, weights_only=True)
+    assert torch.equal(network.body.state_dict()["proj"], stored["visual.proj"])
+
+
+def test_the_weights_of_openai_need_their_activation(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "clip.pt", "w") as archive:
+        archive.writestr("clip/code/__torch__.py", "")
+    with pytest.raises(BenchError, match=r"clip\.pt holds OpenAI's weights, which need .* ViT-B-32-quickgelu"):
+        load_network(f"open_clip:ViT-B-32/{tmp_path / 'clip.pt'}", CPU)
+
+
+def test_timm_from_a_local_file_may_carry_another_classifier(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(1)
+    model = timm.create_model("test_resnet.r160_in1k", num_classes=11)
+    wrapped = {"state_dict": {f"module.{name}": tensor for name, tensor in model.state_dict().items()}}
+    torch.save(wrapped, tmp_path / "face.pth")
+    network = load_network(f"timm:test_resnet.r160_in1k/{tmp_path / 'face.pth'}", CPU)
+    model.reset_classifier(0)
+    assert network.digest == content_digest(model)
+
+
+def test_the_digest_is_of_the_values_not_of_the_container(tmp_path: Path) -> None:
+    body = load_network("synth-trunk/scratch", CPU).body
+    state = {name: tensor.contiguous() for name, tensor in body.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "a.pt")
+    names = [f"synth-trunk/{tmp_path / file}" for file in ("a.safetensors", "a.pt")]
+    digests = {load_network(name, CPU).digest for name in names}
+    assert digests == {content_digest(body)}
+    assert len({weights_digest(parse_network(name, "x")) for name in names}) == 2
+
+
+def test_statistics_of_imagenet_instead_of_its_own() -> None:
+    own, imagenet = load_network("synth", CPU), load_network("synth", CPU, "imagenet")
+    assert imagenet.preprocessing.mean == IMAGENET_MEAN
+    assert own.digest == imagenet.digest
+    grey = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
+    assert not torch.allclose(own.prepare(grey), imagenet.prepare(grey))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:resnet18.nonsense", "the weights of timm:resnet18.nonsense could not be fetched|timm has no model"),
+        ("timm:nonsense", "timm has no model 'nonsense'"),
+        ("open_clip:ViT-B-33/openai", "open_clip has no model 'ViT-B-33'; did you mean"),
+        ("open_clip:ViT-B-32/nobody", "open_clip has no weights 'nobody' for ViT-B-32; there are .*laion"),
+    ],
+)
+def test_an_unknown_model_or_tag_is_named(name: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        load_network(name, CPU)
+
+
+def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        BenchError, match=r"could not be fetched .* name the file: timm:resnet18\.tv_in1k//path/to/weights"
+    ):
+        load_network("timm:resnet18.tv_in1k", CPU)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(BenchError, match=r"w\.safetensors does not fit synth-trunk.*: it lacks"):
+        load_network(f"synth-trunk/{tmp_path / 'w.safetensors'}", CPU)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"x": Path("/")}, tmp_path / "evil.pt")
+    with pytest.raises(BenchError, match="holds no weights that can be loaded safely"):
+        load_network(f"synth-trunk/{tmp_path / 'evil.pt'}", CPU)
+
+
+class Counter:
+    """How many faces a network really looked at."""
+
+    def __init__(self, network: Network) -> None:
+        self.seen = 0
+        network.body.register_forward_hook(self)
+
+    def __call__(self, body: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.seen += len(inputs[0])
+
+
+def counted(cache: Path) -> tuple[Network, Counter]:
+    network = load_network("synth", CPU).freeze(cache, quiet)
+    return network, Counter(network)
+
+
+def test_features_of_unchanged_faces_are_computed_once_and_kept(tmp_path: Path, web: Domain) -> None:
+    test = web.split("test")
+    network, counter = counted(tmp_path)
+    plain = torch.cat([network(images) for images in test.batches(CPU, 64)])
+    assert counter.seen == len(test)
+    again = torch.cat([network(images) for images in test.batches(CPU, 17)])
+    assert counter.seen == len(test)
+    assert torch.equal(plain, again)
+    other, counter = counted(tmp_path)
+    part = np.array([3, 7, 50])
+    np.testing.assert_array_equal(other.cached(test.subset(part)), plain.numpy()[part])
+    assert counter.seen == 0
+    fresh = load_network("synth", CPU)
+    fresh.eval()
+    torch.testing.assert_close(fresh(test.faces()), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_changed_faces_are_looked_at(tmp_path: Path, web: Domain) -> None:
+    network, counter = counted(tmp_path)
+    (images,) = web.split("test").batches(CPU, 100)
+    clean = network(images)
+    flipped = network(images.flip(3))
+    assert counter.seen == 200
+    assert not torch.allclose(clean, flipped)
+    images[:, :, :8] = 0  # in place: the mark of a clean batch no longer counts
+    assert not torch.allclose(network(images), clean)
+    assert counter.seen == 300
+
+
+def test_a_network_that_was_changed_has_no_kept_features(tmp_path: Path, web: Domain) -> None:
+    network, _ = counted(tmp_path)
+    (images,) = web.split("test").batches(CPU, 100)
+    before = network(images)
+    with torch.no_grad():
+        network.body.project.weight.mul_(2.0)
+    assert not torch.allclose(network(images), before)
+    network, _ = counted(tmp_path)
+    network.body = torch.nn.Sequential(network.body, torch.nn.Tanh())
+    assert network(images).abs().max() <= 1.0
+
+
+def test_damaged_weights_are_noticed_before_their_features_are_kept(tmp_path: Path, web: Domain) -> None:
+    network = load_network("synth", CPU)
+    torch.nn.init.constant_(network.body.project.bias, float("nan"))
+    with pytest.raises(BenchError, match="gives NaN or infinite features on web"):
+        network.freeze(tmp_path, quiet).cached(web.split("test"))
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_other_statistics_and_other_weights_have_features_of_their_own(tmp_path: Path, web: Domain) -> None:
+    for name, statistics in (
+        ("synth", "own"),
+        ("synth", "imagenet"),
+        ("synth-trunk", "own"),
+        ("synth-trunk/scratch", "own"),
+    ):
+        load_network(name, CPU, statistics).freeze(tmp_path, quiet).cached(web.split("test"))  # type: ignore[arg-type]
+    assert len(list((tmp_path / "features").glob("*/*.npy"))) == 4
+
+
+def test_a_frozen_network_stays_frozen_inside_a_method_that_trains(tmp_path: Path) -> None:
+    network = load_network("synth-trunk", CPU).freeze(tmp_path, quiet)
+    torch.nn.ModuleDict({"frozen": network}).train()
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_resizing_is_what_pillow_does(web: Domain) -> None:
+    from PIL import Image
+
+    face = np.array(Image.fromarray(np.asarray(web.faces[0])).resize((100, 100)))
+    for kind, resample in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        pillow = np.asarray(Image.fromarray(face).resize((64, 64), resample)).astype(float)
+        ours = resize(torch.from_numpy(face).permute(2, 0, 1)[None].float() / 255, 64, kind)[0].permute(1, 2, 0) * 255
+        assert np.abs(ours.numpy() - pillow).max() <= 1.01

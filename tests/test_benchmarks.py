@@ -1,0 +1,90 @@
+"""Timings of the hot functions: `make benchmark`. In an ordinary test run each is called once, to see that it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_golden import method_module
+
+from conftest import ROOT
+from fergen_bench.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
+from fergen_bench.backbone import load_network
+from fergen_bench.domain import Source
+from fergen_bench.method import Batch, Context, load_method
+from fergen_bench.metric import METRICS
+from fergen_bench.plugin import read_method
+from fergen_bench.synth.render import render
+from fergen_bench.synth.worlds import compose
+
+CPU = torch.device("cpu")
+
+
+def test_benchmark_composing_64_scenes(benchmark: Any) -> None:
+    benchmark(compose, "web", "train", np.arange(64))
+
+
+@pytest.mark.parametrize("size", [64, 112])
+def test_benchmark_rendering_32_faces(benchmark: Any, size: int) -> None:
+    scene = compose("web", "train", np.arange(32))
+    assert benchmark(render, scene, size).shape == (32, 3, size, size)
+
+
+@pytest.mark.parametrize("name", ["synth", "synth-trunk"])
+def test_benchmark_features_of_256_faces(benchmark: Any, name: str) -> None:
+    network = load_network(name, CPU)
+    network.eval()
+    images = torch.randint(0, 256, (256, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        benchmark(network, images)
+
+
+def test_benchmark_augmenting_64_faces(benchmark: Any) -> None:
+    images, index = torch.randint(0, 256, (64, 3, 64, 64), dtype=torch.uint8), torch.arange(64)
+
+    def augment() -> torch.Tensor:
+        draws = SampleDraws(index, "benchmark", 0)
+        noisy = random_flip(random_noise(images, draws), draws).float() / 255
+        return erase(noisy, random_boxes(noisy.shape, draws), torch.zeros(3, 1, 1))
+
+    benchmark(augment)
+
+
+@pytest.mark.parametrize("name", ["cafe", "full_finetune"])
+def test_benchmark_a_training_step_on_64_faces(benchmark: Any, name: str, source: Source, tmp_path: Path) -> None:
+    file = read_method(ROOT / "methods" / f"{name}.py")
+    networks = {"backbone": "synth", "trunk": "synth-trunk"}
+    values = file.defaults("small") | {key: value for key, value in networks.items() if key in file.defaults("small")}
+    method: Any = load_method(file.path, file.class_name, values)
+    ctx = Context("benchmark", 0, "last", CPU, tmp_path, lambda what, done, total: None)
+    method.model = method.build(ctx).to(memory_format=torch.channels_last)
+    optimizer, _ = method._optimization(100)
+    images, index = source.train.faces(slice(0, 64)), torch.arange(64)
+    labels = torch.from_numpy(source.train.labels[:64])
+
+    def step() -> None:
+        draws = ctx.draws(index, "augment", 0)
+        losses = method.loss(Batch(method.augment(images, draws), labels, index, 0, 0, draws, ctx.generator("step")))
+        optimizer.zero_grad()
+        (sum(losses.values()) if isinstance(losses, dict) else losses).backward()
+        optimizer.step()
+
+    benchmark(step)
+
+
+def test_benchmark_a_linear_probe_on_3000_faces(benchmark: Any) -> None:
+    probe = method_module("linear_probe")
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 7, (3000,), generator=generator)
+    features = (
+        torch.randn(3000, 512, generator=generator).double() + 0.3 * torch.randn(7, 512, generator=generator)[labels]
+    )
+    benchmark(probe.solve, features, labels, 7, 1.0)
+
+
+def test_benchmark_metrics_of_a_confusion_matrix(benchmark: Any) -> None:
+    confusion = np.random.default_rng(0).integers(0, 500, (7, 7))
+    benchmark(lambda: [function(confusion) for function in METRICS.values()])

@@ -1,0 +1,221 @@
+"""What a person types and meets."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import Bench
+from fergen_bench.project import Project
+from fergen_bench.templates import method_template
+
+METHOD = '''"""Mine."""
+from dataclasses import dataclass
+import torch
+from fergen_bench import Method
+@dataclass
+class Mine(Method):
+    shift: float = 0.0  # of the logits
+    def fit(self, source, ctx):
+        self.counts = torch.from_numpy(source.train.counts).float()
+    def predict(self, images):
+        return self.counts.expand(len(images), 7) + self.shift
+'''
+
+
+@pytest.fixture
+def lab(project: Project) -> Project:
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "mine.py").write_text(METHOD)
+    return project
+
+
+def test_run_then_run_again_then_report(lab: Project, bench: Bench) -> None:
+    first = bench("run", "--method", "mine", "--seeds", "0", "--jobs", "0", "--no-track")
+    assert first.code == 0, first.err
+    assert (
+        "synth5-tiny, synthetic faces · leave-none · mine · cpu · 5 runs, 0 done before, in this process" in first.err
+    )
+    assert "mine on web, seed 0: in-domain 33.0, unseen" in first.err
+    assert "5 runs done in" in first.err
+    second = bench("run", "--method", "mine", "--seeds", "0")
+    assert second.code == 0
+    assert "Nothing to do: all 5 runs have records" in second.err
+    report = bench("report")
+    assert report.code == 0
+    assert "Leaderboard, accuracy (%)" in report.out
+    assert (lab.results / "report" / "leaderboard.md").is_file()
+    assert (lab.results / "report" / "synth5-tiny-mine.png").is_file()
+    assert bench("report", "--metric", "macro_f1", "--to", str(lab.root / "f1")).code == 0
+    assert "macro F1" in (lab.root / "f1" / "leaderboard.md").read_text()
+
+
+def test_runs_are_mirrored_and_can_be_mirrored_later(lab: Project, bench: Bench) -> None:
+    arguments = ("run", "--method", "mine", "--seeds", "0", "--sources", "web", "--jobs", "0")
+    assert bench(*arguments, "--no-track").code == 0
+    assert not (lab.results / "mlflow.db").exists()
+    assert "1 of 1 records written to sqlite:///" in bench("sync").err
+    assert "0 of 1 records written" in bench("sync").err
+    assert bench(*arguments, "--set", "shift=1.0").code == 0
+    assert "0 of 2 records written" in bench("sync").err
+
+
+def test_a_dry_run_runs_nothing(lab: Project, bench: Bench) -> None:
+    result = bench("run", "--method", "mine", "--protocol", "leave-one-out", "--seeds", "0,1", "--dry-run")
+    assert result.code == 0
+    assert result.out.count("to run") == 10
+    assert "grey48 + wild + film + scrape" in result.out
+    assert not (lab.results / "runs").exists()
+
+
+def test_a_parameter_is_changed_by_its_name(lab: Project, bench: Bench) -> None:
+    assert (
+        bench(
+            "run",
+            "--method",
+            "mine",
+            "--sources",
+            "web",
+            "--seeds",
+            "0",
+            "--set",
+            "shift=0.5",
+            "--jobs",
+            "0",
+            "--no-track",
+        ).code
+        == 0
+    )
+    (path,) = (lab.results / "runs").glob("*/*/*.json")
+    assert json.loads(path.read_text())["spec"]["parameters"] == {"shift": 0.5}
+    assert "mine (shift=0.5)" in bench("report").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --method cafee", r"no method 'cafee' in .*; did you mean cafe\?"),
+        ("run --method mine --protocol leave-non", r"no protocol 'leave-non' .*did you mean leave-none\?"),
+        ("run --method mine --suite synth6", r"no suite 'synth6'; did you mean synth5\?"),
+        ("run --method linear_probe --backbone sinth", r"--set: backbone: no network 'sinth'; did you mean synth\?"),
+        ("run --method mine --backbone synth", r"--set: the method mine has no parameter 'backbone'"),
+        ("run --method mine --set shft=1", r"--set: the method mine has no parameter 'shft'; did you mean shift\?"),
+        ("run --method mine --set shift=high", r"--set: shift takes float, not 'high'"),
+        ("run --method mine --set shift", r"'shift' is no setting; write name=value"),
+        ("run --method mine --seeds one", r"'one' is no list of integers; write 0,1,2"),
+        ("run --method mine --shard 3/2", r"'3/2' is no share"),
+        ("run --method mine --device tpu", r"--device: 'tpu' is no device"),
+        ("run --method mine --sources webb", r"--sources: .* has no domain 'webb'; did you mean web\?"),
+        ("run", r"name a method with --method; there are cafe, full_finetune, linear_probe, mine\."),
+        ("runn", r"no command 'runn'; did you mean run\?"),
+        ("list cafee", r"nothing called 'cafee' to list; did you mean cafe\?"),
+        ("report", r"there are no such records of synth5-tiny under results/runs; make some"),
+        ("data describe webb", r"no domain 'webb', .*did you mean web\?"),
+        ("new-method cafe", r"there is a method 'cafe' already"),
+        ("new-method 1st", r"'1st' cannot be the name of a method"),
+        ("ui", r"nothing is mirrored to sqlite:.* yet"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_sentence_and_exit_code_2(lab: Project, bench: Bench, arguments: str, message: str) -> None:
+    result = bench(*arguments.split())
+    assert result.code == 2
+    assert re.search(message, result.err.replace("\n", " ")), result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def broken(:", r"methods/mine\.py:1: this method file is not valid Python"),
+        ("import nowhere_to_be_found\n" + METHOD, r"mine\.py:1: this method file fails to load: ModuleNotFoundError"),
+        (
+            METHOD.replace(
+                "self.counts.expand(len(images), 7)", "self.counts * float('nan') * torch.ones(len(images), 7)"
+            ),
+            "NaN or infinite",
+        ),
+        (
+            METHOD.replace("self.counts.expand(len(images), 7)", "self.counts"),
+            r"must return logits of the shape \(100, 7\), not \(7,\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("jobs", ["0", "1"])
+def test_a_bad_method_file_is_one_sentence_and_exit_code_2(
+    lab: Project, bench: Bench, text: str, message: str, jobs: str
+) -> None:
+    (lab.root / "methods" / "mine.py").write_text(text)
+    result = bench("run", "--method", "mine", "--seeds", "0", "--sources", "web", "--jobs", jobs)
+    assert result.code == 2
+    assert re.search(message, result.err), result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_run_that_breaks_is_exit_code_1_with_a_trace_on_disk(lab: Project, bench: Bench) -> None:
+    (lab.root / "methods" / "mine.py").write_text(METHOD.replace("self.counts = ", "1 / 0; self.counts = "))
+    result = bench("run", "--method", "mine", "--seeds", "0", "--sources", "web", "--jobs", "0")
+    assert result.code == 1
+    assert "mine on web, seed 0: ZeroDivisionError" in result.err
+    (trace,) = (lab.results / "failed").iterdir()
+    assert "Traceback" in trace.read_text()
+
+
+def test_debug_shows_the_traceback(lab: Project, bench: Bench) -> None:
+    with pytest.raises(Exception, match="no method 'cafee'"):
+        bench("run", "--method", "cafee", "--debug")
+
+
+def test_lists(lab: Project, bench: Bench) -> None:
+    everything = bench("list").out
+    for name in ("cafe", "mine", "[yours]", "leave-none", "synth5", "open_clip:MODEL/TAG", "grey48"):
+        assert name in everything
+    parameters = bench("list", "mine").out
+    assert "shift" in parameters
+    assert "of the logits" in parameters
+
+
+def test_help_has_examples(bench: Bench) -> None:
+    assert "fergen-bench run --method cafe --protocol leave-none" in bench("--help").out
+    assert "fergen-bench run --protocol cafe-ablation" in bench("run", "--help").out
+
+
+@pytest.mark.parametrize("kind", ["gradient", "frozen"])
+def test_a_new_method_runs_as_it_stands(project: Project, bench: Bench, kind: str) -> None:
+    made = bench("new-method", "my_idea", "--kind", kind)
+    assert made.code == 0
+    assert "methods/my_idea.py is written" in made.out
+    result = bench("run", "--method", "my_idea", "--protocol", "smoke", "--jobs", "0", "--no-track")
+    assert result.code == 0, result.err
+    assert "my_idea" in bench("report").out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(bench: Bench, shell: str) -> None:
+    assert "_FERGEN_BENCH_COMPLETE" in bench("completion", shell).out
+
+
+def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
+    result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.png")
+    assert result.code == 0
+    assert "fingerprint" in result.out
+    assert "happiness" in result.out
+    assert Path("sheet.png").stat().st_size > 10_000
+
+
+def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench: Bench) -> None:
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "tiny.py").write_text(method_template("tiny", "gradient"))
+    refused = bench("choose")
+    assert refused.code == 2
+    assert "no run on synth5-tiny has validated on its source" in refused.err
+    arguments = ("--sources", "film", "--set", "epochs=1", "--jobs", "0", "--no-track")
+    assert bench("run", "--method", "tiny", "--protocol", "learning-rate", *arguments).code == 0
+    records = [json.loads(path.read_text()) for path in (project.results / "runs").glob("*/*/*.json")]
+    assert len(records) == 4
+    assert all(record["cells"] == [] for record in records)
+    shown = bench("choose").out
+    assert "tiny (epochs=1, learning_rate=0.001)" in shown
+    assert "film" in shown

@@ -1,0 +1,170 @@
+"""Imports point one way, and nothing heavy is loaded before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "fergen_bench"
+
+MAY_IMPORT = {
+    "error": set(),
+    "draws": set(),
+    "metric": set(),
+    "templates": set(),
+    "yamlfile": {"error"},
+    "plugin": {"error"},
+    "domain": {"error", "draws"},
+    "synth": {"domain", "draws"},
+    "settings": {"domain"},
+    "datasets": {"domain", "error", "settings"},
+    "weights": {"domain", "error", "synth"},
+    "record": {"error", "metric"},
+    "protocol": {"domain", "error", "plugin", "record", "weights", "yamlfile"},
+    "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "weights"},
+    "augment": {"draws"},
+    "backbone": {"domain", "error", "synth", "weights"},
+    "method": {"augment", "backbone", "domain", "draws", "error"},
+    "runner": {"domain", "draws", "error", "method", "metric", "record", "weights"},
+    "worker": {"error", "record", "runner"},
+    "fanout": {"record"},
+    "matrix": {"domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner"},
+    "tracking": {"error", "metric", "record"},
+    "report": {"domain", "error", "record"},
+    "screen": {"record"},
+    "cli": None,  # everything
+}
+"""What each module or package may import from fergen_bench, in an order in which they could be built."""
+
+WITH_TORCH = {"augment", "backbone", "method", "runner", "synth"}
+
+
+def modules() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        inside = path.relative_to(PACKAGE)
+        if inside.parts[0] == "__init__.py" or "shipped" in inside.parts:
+            continue
+        found.setdefault(inside.parts[0].removesuffix(".py"), []).append(path)
+    return found
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """Full names of what a file imports, apart from imports for type checkers."""
+    tree = ast.parse(path.read_text())
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_one_way(name: str) -> None:
+    allowed = MAY_IMPORT[name]
+    if allowed is None:
+        return
+    for path in modules()[name]:
+        for target in imported(path):
+            parts = target.split(".")
+            if parts[0] == "fergen_bench" and len(parts) > 1 and parts[1] in modules():
+                assert parts[1] in allowed | {name}, f"{path.relative_to(ROOT)} imports {target}"
+
+
+def test_the_order_above_has_no_cycle() -> None:
+    built: set[str] = set()
+    for name, allowed in MAY_IMPORT.items():
+        assert allowed is None or allowed <= built, name
+        built.add(name)
+    assert built == set(modules())
+
+
+@pytest.mark.parametrize("name", sorted(set(modules()) - WITH_TORCH))
+def test_the_other_modules_never_import_torch_at_the_top(name: str) -> None:
+    for path in modules()[name]:
+        heavy = {
+            target
+            for target in imported(path, top_level_only=True)
+            if target.split(".")[0] in {"torch", "timm", "open_clip", "mlflow"}
+        }
+        assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
+
+
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [("mlflow", "tracking"), ("seaborn", "report"), ("open_clip", "backbone"), ("timm", "backbone")],
+)
+def test_a_heavy_package_has_one_home(package: str, home: str) -> None:
+    users = {
+        name
+        for name, paths in modules().items()
+        for path in paths
+        if any(target.split(".")[0] == package for target in imported(path))
+    }
+    assert users == {home}
+
+
+def test_methods_use_public_names_and_never_each_other() -> None:
+    stems = {path.stem for path in (ROOT / "methods").glob("*.py")}
+    for path in (ROOT / "methods").glob("*.py"):
+        for target in imported(path):
+            parts = target.split(".")
+            assert parts[0] not in stems - {path.stem}, f"{path.name} imports {target}"
+            if parts[0] == "fergen_bench":
+                assert len(parts) == 2 or parts[1] == "augment", f"{path.name} imports {target}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "forbidden"),
+    [
+        ("--help", "torch numpy pandas pydantic mlflow rich"),
+        ("run --help", "torch numpy pandas pydantic mlflow"),
+        ("list", "torch numpy pandas mlflow"),
+        ("list cafe", "torch numpy pandas mlflow"),
+        ("list backbones", "torch open_clip timm"),
+        ("completion bash", "torch numpy pandas mlflow"),
+    ],
+)
+def test_help_and_lists_load_nothing_heavy(arguments: str, forbidden: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from fergen_bench import cli\ntry: cli.main()\n"
+        "except SystemExit as end: assert not end.code\nprint('LOADED', *sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments.split()]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    loaded = set(answer.stdout.partition("LOADED")[2].split())
+    assert not loaded & set(forbidden.split())
+
+
+def test_reports_never_load_torch(tmp_path: Path) -> None:
+    code = "import sys; import fergen_bench.report.render, fergen_bench.record; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert answer.stdout.strip() == "False", answer.stderr
+
+
+def test_public_names_are_all_there() -> None:
+    import fergen_bench
+
+    for name in fergen_bench.__all__:
+        assert getattr(fergen_bench, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = fergen_bench.Nothing

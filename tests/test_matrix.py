@@ -1,0 +1,274 @@
+"""From a plan to records: workers, failures, resuming, and the same numbers however a run is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fergen_bench import matrix, record
+from fergen_bench.domain import Domain, write_prepared
+from fergen_bench.error import BenchError
+from fergen_bench.fanout import Outcome
+from fergen_bench.project import Project, find_project
+from fergen_bench.protocol import Protocol, Request, outline
+from fergen_bench.record import RunRecord
+
+METHOD = '''"""A method for tests."""
+from dataclasses import dataclass
+import os, time
+import torch
+from fergen_bench import Method
+@dataclass
+class Probe(Method):
+    kind: str = "fine"
+    def fit(self, source, ctx):
+        print("methods may print")
+        self.noise = torch.rand(7, generator=ctx.generator("noise")) + torch.rand(7)
+        if self.kind == "error": raise RuntimeError("it broke")
+        if self.kind == "killed": os.kill(os.getpid(), 9)
+        if self.kind == "slow": time.sleep(60)
+    def predict(self, images):
+        logits = images.float().mean((2, 3)) @ torch.ones(3, 7) * self.noise
+        if self.kind == "nan": logits[0, 0] = float("nan")
+        if self.kind == "shape": logits = logits[:, :6]
+        return logits
+'''
+
+
+@pytest.fixture
+def lab(project: Project) -> Project:
+    folder = project.root / "methods"
+    folder.mkdir()
+    (folder / "probe.py").write_text(METHOD)
+    return project
+
+
+def make_plan(
+    project: Project, changes: dict[str, Any] | None = None, protocol: dict[str, Any] | None = None, **options: Any
+) -> matrix.Plan:
+    suite = project.suite("synth5-tiny")
+    asked = Protocol.model_validate(
+        {"about": "x", "sources": ["web", "film"], "targets": ["web", "film"], "seeds": [0], **(protocol or {})}
+    )
+    planned = outline(
+        asked, "p.yaml", suite, [project.method(options.pop("method", "probe"))], Request(settings=changes or {})
+    )
+    return matrix.make_plan(project, suite, "test", planned, "cpu", **options)
+
+
+def execute(plan: matrix.Plan, project: Project, slots: int) -> list[tuple[Outcome, RunRecord | None]]:
+    ended: list[tuple[Outcome, RunRecord | None]] = []
+    matrix.execute(
+        plan, project, slots, lambda job, message: None, lambda outcome, entry: ended.append((outcome, entry))
+    )
+    return ended
+
+
+def test_workers_and_one_process_give_the_same_numbers(lab: Project) -> None:
+    plan = make_plan(lab)
+    apart = {entry.spec.key: entry for _, entry in execute(plan, lab, 2) if entry}
+    logits = {key: np.load(entry.spec.path(lab.results / "runs").with_suffix(".npz")) for key, entry in apart.items()}
+    together = {entry.spec.key: entry for _, entry in execute(plan, lab, 0) if entry}
+    assert set(apart) == set(together) == {job.spec.key for job in plan.runs}
+    for key, entry in together.items():
+        assert entry.cells == apart[key].cells
+        again = np.load(entry.spec.path(lab.results / "runs").with_suffix(".npz"))
+        for target in again:
+            np.testing.assert_array_equal(logits[key][target], again[target])
+
+
+def test_a_record_says_what_happened(lab: Project) -> None:
+    plan = make_plan(lab, protocol={"sources": ["web"]})
+    ((_, entry),) = execute(plan, lab, 1)
+    assert entry is not None
+    assert [cell.relation for cell in entry.cells] == ["source", "unseen"]
+    assert [cell.count for cell in entry.cells] == [100, 100]
+    assert entry.environment["threads"] == 1
+    assert entry.environment["torch"]
+    assert entry.method_digest == lab.method("probe").digest
+    assert set(entry.seconds) == {"fit", "score"}
+
+
+def test_what_has_a_record_is_not_run_again(lab: Project) -> None:
+    execute(make_plan(lab), lab, 2)
+    assert make_plan(lab).missing == ()
+    assert len(make_plan(lab, rerun=True).missing) == 2
+    assert len(make_plan(lab, changes={"kind": "other"}).missing) == 2
+    wider = make_plan(lab, protocol={"targets": ["web", "film", "wild"]})
+    assert len(wider.missing) == 2
+
+
+def test_shards_share_a_plan_without_overlap(lab: Project) -> None:
+    whole = [job.spec.key for job in make_plan(lab, protocol={"seeds": [0, 1, 2]}).runs]
+    parts = [
+        [job.spec.key for job in make_plan(lab, protocol={"seeds": [0, 1, 2]}, shard=(i, 4)).runs] for i in (1, 2, 3, 4)
+    ]
+    assert sorted(key for part in parts for key in part) == sorted(whole)
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nan", "probe.py: predict returned NaN or infinite logits on web"),
+        ("shape", "probe.py: predict must return logits of the shape (100, 7), not (100, 6)"),
+    ],
+)
+def test_wrong_logits_are_refused(lab: Project, kind: str, message: str, slots: int) -> None:
+    ended = execute(make_plan(lab, {"kind": kind}), lab, slots)
+    assert message in (ended[0][0].refused or "")
+    assert make_plan(lab, {"kind": kind}).missing
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+def test_what_every_run_would_meet_is_met_once(lab: Project, slots: int) -> None:
+    ended = execute(make_plan(lab, {"kind": "shape"}, {"seeds": [0, 1, 2]}), lab, slots)
+    assert len(ended) == 1
+
+
+def test_what_one_run_meets_does_not_stop_the_others(lab: Project) -> None:
+    ended = execute(make_plan(lab, {"kind": "nan"}, {"seeds": [0, 1]}), lab, 0)
+    assert len(ended) == 4
+
+
+def test_a_subset_of_targets_does_not_lose_the_others(lab: Project) -> None:
+    runs = lab.results / "runs"
+    first = make_plan(lab, protocol={"sources": ["web"], "targets": ["web", "film"]})
+    execute(first, lab, 0)
+    again = make_plan(lab, protocol={"sources": ["web"], "targets": ["grey48"]})
+    assert list(again.missing[0].spec.targets) == ["web", "grey48", "film"]
+    execute(again, lab, 0)
+    found = record.find(first.runs[0].spec, runs)
+    assert found is not None
+    assert [cell.target for cell in found.cells] == ["web", "grey48", "film"]
+    assert not make_plan(lab, protocol={"sources": ["web"], "targets": ["film"]}).missing
+
+
+def test_a_method_edited_under_one_version_is_said(lab: Project) -> None:
+    execute(make_plan(lab), lab, 0)
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(METHOD + "# other text\n")
+    plan = make_plan(lab)
+    assert plan.missing == ()
+    assert "2 records of probe were made by another text of its file under the same version" in plan.notes[0]
+
+
+def test_a_method_edited_between_plan_and_run_is_refused(lab: Project) -> None:
+    plan = make_plan(lab)
+    (lab.root / "methods" / "probe.py").write_text(METHOD + "# other text\n")
+    ((outcome, _),) = execute(plan, lab, 0)
+    assert "was changed after the runs were planned; run again" in (outcome.refused or "")
+
+
+def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> None:
+    broken, fine = (
+        make_plan(lab, {"kind": "error"}, {"sources": ["web"]}),
+        make_plan(lab, protocol={"sources": ["film"]}),
+    )
+    both = matrix.Plan(fine.suite, "test", (*broken.runs, *fine.runs), (*broken.missing, *fine.missing), ())
+    ended = execute(both, lab, 1)
+    assert [entry is None for _, entry in ended] == [True, False]
+    assert ended[0][0].failure == "RuntimeError: it broke"
+    (trace,) = (lab.results / "failed").iterdir()
+    assert "in fit" in trace.read_text()
+    assert "methods may print" in trace.read_text()
+    # A run that then succeeds takes its trace away.
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(METHOD.replace('raise RuntimeError("it broke")', "pass"))
+    execute(make_plan(lab, {"kind": "error"}, {"sources": ["web"]}), lab, 1)
+    assert list((lab.results / "failed").iterdir()) == []
+
+
+def test_a_killed_worker_is_one_failed_run(lab: Project) -> None:
+    ((outcome, entry),) = execute(make_plan(lab, {"kind": "killed"}, {"sources": ["web"]}), lab, 1)
+    assert entry is None
+    assert "SIGKILL" in (outcome.failure or "")
+
+
+def workers() -> list[int]:
+    """Processes of this machine that run a worker and are children of this one."""
+    answer = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in answer.stdout.splitlines() if "fergen_bench.worker" in line]
+
+
+def wait_for(condition: Any, seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_leaving_early_ends_the_workers_and_nothing_is_torn(lab: Project) -> None:
+    plan = make_plan(lab, {"kind": "slow"})
+    started = threading.Event()
+
+    def interrupt(job: Any, message: dict[str, Any]) -> None:
+        if message.get("what") == "started":
+            started.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        matrix.execute(plan, lab, 2, interrupt, lambda outcome, entry: None)
+    assert started.is_set()
+    assert wait_for(lambda: not workers())
+    assert not list((lab.results / "runs").rglob("*"))
+
+
+def test_a_worker_whose_driver_is_gone_ends(lab: Project, tmp_path: Path) -> None:
+    plan = make_plan(lab, {"kind": "slow"}, {"sources": ["web"]})
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(plan.runs[0].to_json()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fergen_bench.worker", str(job)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert b"started" in process.stdout.readline()
+    process.stdin.close()
+    assert process.wait(timeout=30) == 3
+
+
+def faces_of(domain: Domain, keep: np.ndarray, folder: Path, name: str) -> Path:
+    """A prepared domain with some rows of another."""
+    lines = (domain.folder / "labels.csv").read_text().splitlines()
+    rows = [lines[1 + place].split(",")[:3] for place in keep]
+    columns = dict(zip(("id", "expression", "split"), zip(*rows, strict=True), strict=True))
+    return write_prepared(folder, name, [domain.faces[keep]], columns, {"profile": "official"})
+
+
+def test_a_missing_expression_is_refused_in_a_source_and_noted_in_a_target(project: Project, web: Domain) -> None:
+    faces_of(web, np.flatnonzero(web.labels != 1), project.root / "part", "part")
+    faces_of(web, np.flatnonzero(web.labels >= 0), project.root / "whole", "whole")
+    text = (project.root / "bench.toml").read_text()
+    tables = '[domains.part]\npath = "part"\n[domains.whole]\npath = "whole"\n'
+    suite = '[suites.mine]\ndomains = ["part", "whole"]\nbackbone = "synth"\ntrunk = "synth-trunk"\nrecipe = "small"\n'
+    (project.root / "bench.toml").write_text(text + tables + suite)
+    lab = find_project(project.root)
+    mine, probe = lab.suite("mine"), lab.method("linear_probe")
+
+    def plan(sources: list[str], **options: Any) -> matrix.Plan:
+        planned = outline(Protocol(about="x", sources=sources), "p", mine, [probe], Request(seeds=[0]))
+        return matrix.make_plan(lab, mine, "test", planned, "cpu", **options)
+
+    with pytest.raises(BenchError, match=r"the source part has no training faces of fear; add some, or pass --allow"):
+        plan(["part"])
+    allowed = plan(["part"], allow_missing_class=True)
+    assert allowed.notes == ("the target part has no faces of fear: its balanced accuracy is over the others",)
+    ((_, entry),) = execute(allowed, lab, 0)
+    assert entry is not None
+    assert record.find(entry.spec, lab.results / "runs") == entry
+    assert plan(["whole"]).notes == allowed.notes

@@ -1,0 +1,96 @@
+"""One exam for every plugin, shipped or freshly written from a template, on a world small enough to assert numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT
+from fergen_bench.domain import Domain, open_source
+from fergen_bench.method import Context, Method, labelled, load_method
+from fergen_bench.metric import confusion_matrix
+from fergen_bench.plugin import MethodFile, read_method
+from fergen_bench.templates import method_template
+
+CPU = torch.device("cpu")
+SHIPPED = sorted(path.stem for path in (ROOT / "methods").glob("*.py"))
+TEMPLATES = ["template_gradient", "template_frozen"]
+SUITE_NETWORKS = {"backbone": "synth", "trunk": "synth-trunk", "network": "synth-trunk"}
+
+
+@pytest.fixture(scope="module", params=SHIPPED + TEMPLATES)
+def candidate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MethodFile:
+    name: str = request.param
+    if name in SHIPPED:
+        return read_method(ROOT / "methods" / f"{name}.py")
+    path = tmp_path_factory.mktemp("methods") / f"{name}.py"
+    path.write_text(method_template(name, name.removeprefix("template_")))
+    return read_method(path)
+
+
+def fitted(candidate: MethodFile, domain: Domain, cache: Path, seed: int = 0) -> Method:
+    """The method on one small source, with few epochs."""
+    values = candidate.defaults("small")
+    values |= {name: network for name, network in SUITE_NETWORKS.items() if name in values}
+    if "epochs" in values:
+        values["epochs"] = 6
+    method = load_method(candidate.path, candidate.class_name, values)
+    torch.manual_seed(seed)
+    method.fit(open_source([domain], seed), Context("exam", seed, "last", CPU, cache, lambda what, done, total: None))
+    return method
+
+
+@pytest.fixture(scope="module")
+def candidate_fitted(
+    candidate: MethodFile, web: Domain, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Method, Path]:
+    cache = tmp_path_factory.mktemp("cache")
+    return fitted(candidate, web, cache), cache
+
+
+@torch.no_grad()
+def confusion(method: Method, domain: Domain) -> np.ndarray:
+    split = domain.split("test")
+    predicted = np.concatenate([method.predict(images).argmax(1).numpy() for images, _ in labelled(split, CPU)])
+    return confusion_matrix(split.labels, predicted, 7)
+
+
+@torch.no_grad()
+def test_exam_logits_are_finite_and_one_per_expression(candidate_fitted: tuple[Method, Path], film: Domain) -> None:
+    logits = candidate_fitted[0].predict(film.split("test").faces())
+    assert logits.shape == (len(film.split("test")), 7)
+    assert torch.isfinite(logits).all()
+
+
+def test_exam_the_same_seed_gives_the_same_confusion(
+    candidate: MethodFile, candidate_fitted: tuple[Method, Path], web: Domain, film: Domain
+) -> None:
+    method, cache = candidate_fitted
+    again = fitted(candidate, web, cache)
+    np.testing.assert_array_equal(confusion(method, film), confusion(again, film))
+
+
+def test_exam_it_is_better_than_always_saying_the_commonest(candidate_fitted: tuple[Method, Path], web: Domain) -> None:
+    matrix = confusion(candidate_fitted[0], web)
+    assert np.trace(matrix) > matrix.sum(1).max()
+
+
+@torch.no_grad()
+def test_exam_a_prediction_does_not_depend_on_the_batch(candidate_fitted: tuple[Method, Path], film: Domain) -> None:
+    method, faces = candidate_fitted[0], film.split("test").faces()[:40]
+    whole = method.predict(faces)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(method.predict(faces[order]), whole[order], atol=2e-3, rtol=1e-3)
+    alone = torch.cat([method.predict(faces[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(alone, whole[:4], atol=2e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_exam_faces_are_not_changed(candidate_fitted: tuple[Method, Path], film: Domain) -> None:
+    faces = film.split("test").faces()[:16]
+    before = faces.clone()
+    candidate_fitted[0].predict(faces)
+    assert torch.equal(faces, before)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fergen_bench.error import BenchError
+from fergen_bench.method import load_method
+from fergen_bench.plugin import read_method
+from fergen_bench.project import Project
+
+HEADER = '''"""One line about it."""
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+from fergen_bench import GradientMethod, Method, Backbone, Trunk
+import torch
+'''
+BODY = """
+@dataclass
+class Mine(Method):
+    version: ClassVar[int] = 3
+    recipes: ClassVar[dict] = {"small": {"rate": 0.5}}
+    backbone: Backbone = "suite"  # which encoder
+    rate: float = 1e-3  # how fast
+    count: int = 2
+    kind: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = (1, 2)
+    limit: float | None = None
+    deep: bool = True
+
+    def fit(self, source, ctx): ...
+    def predict(self, images): ...
+"""
+
+
+def write(folder: Path, text: str, name: str = "mine") -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return path
+
+
+def test_a_method_is_read_without_running_it(tmp_path: Path) -> None:
+    method = read_method(write(tmp_path, HEADER + "raise SystemExit('never run')\n" + BODY))
+    assert (method.name, method.class_name, method.version, method.about) == ("mine", "Mine", 3, "One line about it.")
+    parameters = {parameter.name: (parameter.default, parameter.about) for parameter in method.parameters}
+    assert parameters["backbone"] == ("suite", "which encoder")
+    assert parameters["rate"] == (1e-3, "how fast")
+    assert parameters["sizes"] == ((1, 2), "")
+    assert method.defaults("default")["rate"] == 1e-3
+    assert method.defaults("small")["rate"] == 0.5
+
+
+def test_inherited_parameters_come_first_and_take_new_defaults(tmp_path: Path) -> None:
+    text = HEADER + "@dataclass\nclass Mine(GradientMethod):\n    own: int = 1\n    epochs: int = 5\n"
+    method = read_method(write(tmp_path, text))
+    assert method.parameters[0].name == "epochs"
+    assert method.defaults("default")["epochs"] == 5
+    assert method.parameters[-1].name == "own"
+    assert {"batch_size", "learning_rate", "schedule"} <= {parameter.name for parameter in method.parameters}
+
+
+def test_every_shipped_method_is_what_was_read(tmp_path: Path) -> None:
+    project = Project(tmp_path, configured=False)
+    for name, path in project.methods().items():
+        method = read_method(path)
+        made = load_method(path, method.class_name, method.defaults("default"))
+        assert type(made)() == made, name
+        assert type(made).version == method.version
+        assert dict(type(made).recipes) == dict(method.recipes)
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "message"),
+    [
+        ("rate", "fast", "rate takes float, not 'fast'"),
+        ("count", 1.5, "count takes int, not 1.5"),
+        ("count", True, "count takes int, not True"),
+        ("kind", "c", "kind takes Literal['a', 'b'], not 'c'"),
+        ("rate", float("nan"), "rate takes float, not nan"),
+        ("sizes", ["x"], "sizes takes tuple[int, ...], not ('x',)"),
+        ("rat", 1.0, "the method mine has no parameter 'rat'; did you mean rate?"),
+        ("zebra", 1.0, "the method mine has no parameter 'zebra'; there are backbone, count"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(tmp_path: Path, change: str, value: object, message: str) -> None:
+    method = read_method(write(tmp_path, HEADER + BODY))
+    with pytest.raises(BenchError, match=re.escape(message)):
+        method.checked({change: value}, "--set")
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1, 1.0), (None, None), (0.5, 0.5)])
+def test_right_values_are_converted(tmp_path: Path, value: object, expected: object) -> None:
+    method = read_method(write(tmp_path, HEADER + BODY))
+    assert method.checked({"limit": value}, "--set") == {"limit": expected}
+    assert method.checked({"sizes": [3]}, "--set") == {"sizes": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def broken(:\n", r"mine\.py:1: this method file is not valid Python"),
+        ("x = 1\n", r"mine\.py: a method file holds one class .* this one has no class"),
+        (BODY + BODY.replace("Mine", "Other"), r"this one has 2 classes"),
+        (BODY.replace("int = 2", "int"), r"mine\.py:\d+: the parameter 'count' has no default"),
+        (BODY.replace("int = 2", "int = len('ab')"), r"mine\.py:\d+: the default of 'count' is not a literal"),
+        (BODY.replace("int = 2", "int = 'two'"), r"mine\.py:\d+: count takes int, not 'two'"),
+        (
+            BODY.replace("int = 2", "Counter = 2"),
+            r"mine\.py:\d+: count has the type 'Counter', which parameters cannot",
+        ),
+        (BODY.replace("= 3", "= 'three'"), r"mine\.py:\d+: version must be a int, not 'three'"),
+        (BODY.replace('"small": {"rate"', '"small": {"rte"'), r"recipes\['small'\]: .* did you mean rate\?"),
+    ],
+)
+def test_a_file_that_is_no_method_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        read_method(write(tmp_path, text)).defaults("small")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER + "import does_not_exist\n" + BODY, r"mine\.py:6: this method file fails to load: ModuleNotFoundError"),
+        (HEADER + BODY + "\nraise ValueError('no')\n", r"mine\.py:\d+: this method file fails to load: ValueError: no"),
+        (HEADER + BODY.replace("@dataclass\n", ""), r"fails to load: TypeError|must be a dataclass"),
+        (HEADER + BODY.replace("def predict", "def forward"), r"fails to load: TypeError: Can't instantiate"),
+    ],
+)
+def test_a_method_that_cannot_be_made_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    method = read_method(path)
+    with pytest.raises(BenchError, match=message):
+        load_method(path, method.class_name, method.defaults("default"))
+
+
+def test_the_digest_is_of_the_text(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER + BODY)
+    before = read_method(path).digest
+    path.write_text(path.read_text() + "# another text\n")
+    assert read_method(path).digest != before

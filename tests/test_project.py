@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from fergen_bench.error import BenchError
+from fergen_bench.project import Project, find_project
+
+METHOD = '''"""Mine."""
+from dataclasses import dataclass
+from fergen_bench import Method
+@dataclass
+class Mine(Method):
+    x: int = 1
+    def fit(self, source, ctx): ...
+    def predict(self, images): ...
+'''
+
+
+def write(folder: Path, text: str) -> Project:
+    (folder / "bench.toml").write_text(text)
+    return find_project(folder)
+
+
+def test_the_project_is_the_nearest_bench_toml_upwards(tmp_path: Path) -> None:
+    (tmp_path / "bench.toml").write_text("")
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    assert find_project(deep).root == tmp_path
+    assert find_project(deep).configured
+
+
+def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> None:
+    project = find_project(tmp_path)
+    if not project.configured:
+        assert project.root == tmp_path
+        assert project.settings.suite == "synth5"
+        assert project.results == tmp_path / "results"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suite = \n", r"bench\.toml:1: this is not valid TOML"),
+        ('\nsuit = "x"\n', r"bench\.toml:2: there is no key 'suit'; did you mean suite\?"),
+        ('jobs = "two"\n', r"bench\.toml:1: jobs: .*integer, not 'two'"),
+        ("device = 'tpu'\n", r"bench\.toml:1: device: .*not 'tpu'"),
+        ("[domains.a]\n", r"bench\.toml:1: the key 'domains\.a\.path' is missing"),
+        (
+            '[domains.a]\npath = "x"\nlabel = {}\n',
+            r"bench\.toml:3: there is no key 'domains\.a\.label'; did you mean labels\?",
+        ),
+        (
+            '[domains.a]\npath = "x"\nlabels = {joy = "joyful"}\n',
+            r"bench\.toml:3: domains\.a\.labels: joy is mapped to 'joyful'",
+        ),
+        ("[suites.s]\ndomains = []\n", r"bench\.toml:2: suites\.s\.domains"),
+        ('[domains.web]\npath = "x"\n', r"'web' is a name of the embedded suite"),
+        ('[domains."no name"]\npath = "x"\n', r"'no name' cannot be a name"),
+        (
+            '[suites.s]\ndomains = ["a"]\noverlaps = [["a", "c"]]\n',
+            r"suites\.s: overlaps names c, which is none of its",
+        ),
+        ('[suites.s]\ndomains = ["a"]\nrecipe = "smal"\n', r"bench\.toml:3: suites\.s\.recipe: .*not 'smal'"),
+        ('[domains.a]\npath = "x"\nsubject = "("\n', r"bench\.toml:3: domains\.a\.subject: this is no regular expr"),
+        ('[tracking]\nurl = "x"\n', r"bench\.toml:2: there is no key 'tracking\.url'; did you mean uri\?"),
+    ],
+)
+def test_a_fault_in_bench_toml_is_named_with_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        _ = write(tmp_path, text).settings
+
+
+def test_own_methods_and_protocols_come_before_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "methods" / "cafe.py").write_text(METHOD)
+    (tmp_path / "methods" / "_helper.py").write_text("")
+    (tmp_path / "protocols" / "smoke.yaml").write_text("about: mine\n")
+    project = write(tmp_path, "")
+    assert project.method("cafe").about == "Mine."
+    assert "_helper" not in project.methods()
+    assert project.protocol_path("smoke").parent == tmp_path / "protocols"
+    assert project.method("linear_probe").path == ROOT / "methods" / "linear_probe.py"
+
+
+def test_methods_of_installed_packages_are_found_without_importing_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, info = tmp_path / "their_package", tmp_path / "their_package-1.0.dist-info"
+    package.mkdir()
+    info.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "idea.py").write_text(METHOD + "raise SystemExit('imported')\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fergen_bench.methods]\ntheirs = their_package.idea:Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    method = Project(tmp_path, configured=False).method("theirs")
+    assert (method.name, method.path) == ("theirs", package / "idea.py")
+
+
+def test_an_installed_package_that_has_gone_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "gone-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gone\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fergen_bench.methods]\ngone = gone_package.idea:Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "gone" not in Project(tmp_path, configured=False).methods()
+
+
+def test_weights_beside_bench_toml_are_found_from_a_subfolder(tmp_path: Path) -> None:
+    text = '[domains.a]\npath = "x"\n[suites.mine]\ndomains = ["a"]\nbackbone = "synth/./w.pt"\n'
+    assert write(tmp_path, text).suite("mine").backbone == f"synth/{tmp_path / 'w.pt'}"
+
+
+@pytest.mark.parametrize(
+    ("look_up", "message"),
+    [
+        (
+            lambda p: p.method("cafee"),
+            r"no method 'cafee' in .*methods or the shipped ones; did you mean cafe\? See: fergen-bench list",
+        ),
+        (lambda p: p.protocol_path("leave-nun"), r"no protocol 'leave-nun' .*did you mean leave-none\?"),
+        (lambda p: p.suite("synth"), r"no suite 'synth'; did you mean synth5\?"),
+        (lambda p: p.suite("qqq"), r"no suite 'qqq'; there are mine, synth5"),
+        (lambda p: p.suite("mine"), r"suites\.mine: there is no table \[domains\.b\]; did you mean|there are a\."),
+    ],
+)
+def test_an_unknown_name_says_what_there_is(tmp_path: Path, look_up: object, message: str) -> None:
+    project = write(tmp_path, '[domains.a]\npath = "x"\n[suites.mine]\ndomains = ["a", "b"]\n')
+    with pytest.raises(BenchError, match=message):
+        look_up(project)  # type: ignore[operator]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    project = write(tmp_path, '[domains.a]\npath = "nowhere"\n[suites.mine]\ndomains = ["a"]\n')
+    with pytest.raises(BenchError, match=r"domains\.a\.path: there is no folder .*nowhere"):
+        project.prepared(project.suite("mine"), ["a"])
+
+
+def test_a_prepared_domain_is_found_again(cache: Path) -> None:
+    project = Project(cache.parents[1], configured=False)
+    before = (cache / "domains" / "synth5-tiny-v1" / "web" / "domain.json").stat().st_mtime_ns
+    folder = project.prepared(project.suite("synth5-tiny"), ["web"])["web"]
+    assert (folder / "domain.json").stat().st_mtime_ns == before

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from fergen_bench.domain import Suite
+from fergen_bench.error import BenchError
+from fergen_bench.plugin import read_method
+from fergen_bench.protocol import Outline, Protocol, Request, outline, read_protocol, specify
+
+SUITE = Suite("s", ("a", "b", "c"), "synth", "synth-trunk", recipe="small", synthetic=True)
+CAFE, PROBE = read_method(ROOT / "methods" / "cafe.py"), read_method(ROOT / "methods" / "linear_probe.py")
+
+
+NOTHING = Request()
+
+
+def plan(
+    protocol: dict[str, Any], request: Request = NOTHING, methods: Any = (CAFE,), suite: Suite = SUITE
+) -> tuple[Outline, ...]:
+    return outline(Protocol.model_validate({"about": "x", **protocol}), "p.yaml", suite, methods, request).outlines
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "protocols").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
+    protocol = read_protocol(path)
+    assert outline(protocol, str(path), SUITE, [CAFE], Request()).outlines
+
+
+def test_leave_none_trains_each_domain_alone_and_scores_all() -> None:
+    runs = plan({"seeds": [0, 1]})
+    assert [(run.sources, run.targets, run.seed) for run in runs[:3]] == [((s,), ("a", "b", "c"), 0) for s in "abc"]
+    assert len(runs) == 6
+
+
+def test_leave_one_out_trains_on_all_but_the_target() -> None:
+    runs = plan({"sources": "all-but-target", "seeds": [0]})
+    assert [(run.sources, run.targets) for run in runs] == [
+        (("b", "c"), ("a",)),
+        (("a", "c"), ("b",)),
+        (("a", "b"), ("c",)),
+    ]
+
+
+def test_the_request_overrides_the_protocol() -> None:
+    request = Request(seeds=[5], sources=["b"], targets=["c"], selection="source-val", settings={"drop": 0.2})
+    (run,) = plan({"seeds": [0, 1]}, request)
+    assert (run.seed, run.sources, run.targets, run.selection) == (5, ("b",), ("c",), "source-val")
+    assert run.parameters["drop"] == 0.2
+
+
+def test_variants_change_parameters_and_an_empty_one_is_the_method_itself() -> None:
+    runs = plan({"variants": {"full": {}, "linear": {"gate": "linear"}}, "seeds": [0]}, Request(sources=["a"]))
+    assert [run.variant for run in runs] == ["full", "linear"]
+    assert runs[0].parameters == runs[0].defaults
+    assert runs[1].parameters == {**runs[0].parameters, "gate": "linear"}
+
+
+def test_variants_that_come_to_the_same_are_one_run() -> None:
+    request = Request(sources=["a"], seeds=[0], settings={"gate": "tanh"})
+    assert len(plan({"variants": {"full": {}, "linear": {"gate": "linear"}}}, request)) == 1
+
+
+def test_recipes_networks_and_caps_are_resolved() -> None:
+    (run, *_) = plan({"epochs": 2})
+    assert run.parameters["epochs"] == 2
+    assert run.defaults["epochs"] == CAFE.recipes["small"]["epochs"]
+    assert (run.parameters["backbone"], run.parameters["trunk"]) == ("synth", "synth-trunk")
+    assert set(run.weights) == {"backbone", "trunk"}
+    (run, *_) = plan({}, Request(settings={"trunk": "scratch"}))
+    assert run.parameters["trunk"] == "synth-trunk/scratch"
+    assert run.weights["trunk"] == "scratch"
+
+
+def test_a_limit_is_per_method() -> None:
+    runs = plan({"limit": 1}, methods=(CAFE, PROBE))
+    assert [run.method.name for run in runs] == ["cafe", "linear_probe"]
+
+
+def test_a_spec_takes_fingerprints_and_relations() -> None:
+    (run, *_) = plan({})
+    spec = specify(run, SUITE, "leave-none", {"a": "1", "b": "2", "c": "3"})
+    assert spec.fingerprints == {"a": "1"}
+    assert spec.targets == {"a": "1", "b": "2", "c": "3"}
+    assert spec.relations == {"a": "source", "b": "unseen", "c": "unseen"}
+    assert spec.synthetic
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("about: x\nseed: [0]\n", r"p\.yaml:2: there is no key 'seed'; did you mean seeds\?"),
+        ("about: x\nseeds: [zero]\n", r"p\.yaml:2: seeds\.0: .*integer, not 'zero'"),
+        ("about: x\nseeds: [0, -1]\n", r"p\.yaml:2: seeds\.1: "),
+        ("seeds: [0]\n", r"p\.yaml: the key 'about' is missing"),
+        ("about: x\nselection: best\n", r"p\.yaml:2: selection: .*not 'best'"),
+        ("about: x\nabout: y\n", r"p\.yaml:2: this is not valid YAML: the key 'about' stands twice"),
+        ("about: [x\n", r"p\.yaml:\d: this is not valid YAML"),
+        ("- a\n", r"p\.yaml: a protocol is a mapping"),
+        ("about: x\nfraction: 2\n", r"p\.yaml:2: fraction"),
+    ],
+)
+def test_a_fault_in_a_protocol_is_named_with_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=message):
+        read_protocol(path)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "request_", "message"),
+    [
+        ({"targets": ["d"]}, Request(), r"p\.yaml: the suite s has no domain 'd'; there are a, b, c\."),
+        ({}, Request(sources=["z"]), r"--sources: the suite s has no domain 'z'"),
+        (
+            {"variants": {"v": {"gat": 1}}},
+            Request(),
+            r"p\.yaml: variants\.v: the method cafe has no parameter 'gat'; did you mean gate\?",
+        ),
+        ({}, Request(settings={"backbone": "sinth"}), r"--set: backbone: no network 'sinth'; did you mean synth\?"),
+        (
+            {},
+            Request(settings={"trunk": "timm:resnet18//no/file.pth"}),
+            r"--set: trunk: there are no weights at /no/file\.pth",
+        ),
+        ({}, Request(settings={"backbone": "open_clip:ViT-B-32"}), r"says no weights; write open_clip:ViT-B-32/TAG"),
+    ],
+)
+def test_an_impossible_request_is_refused(protocol: dict[str, Any], request_: Request, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        plan(protocol, request_)
+
+
+def test_a_suite_whose_own_weights_are_away_runs_with_others() -> None:
+    away = Suite("s", ("a",), "timm:resnet18//no/such/file.pth", "synth-trunk", recipe="small")
+    runs = plan({"seeds": [0]}, Request(settings={"backbone": "synth"}), suite=away)
+    assert runs[0].parameters["backbone"] == "synth"
+    with pytest.raises(BenchError, match=r"there are no weights at /no/such/file\.pth"):
+        plan({"seeds": [0]}, suite=away)
+
+
+@pytest.mark.parametrize("option", ["sources", "targets"])
+def test_an_empty_list_of_domains_is_refused(option: str) -> None:
+    with pytest.raises(BenchError, match=f"--{option}: names no domain; the suite s has a, b, c"):
+        plan({}, Request(**{option: []}))  # type: ignore[arg-type]
+
+
+def test_leave_one_out_needs_two_domains() -> None:
+    with pytest.raises(BenchError, match="needs two domains or more"):
+        plan({"sources": "all-but-target"}, suite=Suite("s", ("a",), "synth", "synth-trunk"))

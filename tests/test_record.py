@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fergen_bench import record
+from fergen_bench.error import BenchError
+from fergen_bench.record import Cell, Job, RunRecord, RunSpec
+
+SPEC = RunSpec(
+    suite="s",
+    profile="official",
+    sources=("a",),
+    fingerprints={"a": "f1"},
+    method="cafe",
+    version=1,
+    parameters={"lr": 0.1, "gate": "sigmoid", "backbone": "synth//home/me/w.pt"},
+    weights={"backbone": "d1"},
+    seed=0,
+    selection="last",
+    targets={"a": "f1", "b": "f2"},
+    relations={"a": "source", "b": "unseen"},
+    defaults={"lr": 0.1, "gate": "linear", "backbone": "synth//home/me/w.pt"},
+)
+
+
+def finished(spec: RunSpec = SPEC, **changes: Any) -> RunRecord:
+    cells = tuple(
+        Cell(name, fingerprint, spec.relations[name], np.eye(7, dtype=int).tolist())
+        for name, fingerprint in spec.targets.items()
+    )
+    values: dict[str, Any] = {
+        "cells": cells,
+        "history": ({"epoch": 1, "loss": 0.5},),
+        "selected_epoch": None,
+        "networks": {"backbone": {"name": "synth", "digest": "d1" * 8}},
+        "environment": {"torch": "2"},
+        "seconds": {"fit": 1.0, "score": 0.5},
+        "started": "2026-01-01T00:00:00+00:00",
+        "method_digest": "m" * 64,
+    }
+    return RunRecord(spec=spec, **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suite": "t"},
+        {"profile": "cafe"},
+        {"sources": ("a", "b"), "fingerprints": {"a": "f1", "b": "f2"}},
+        {"fingerprints": {"a": "other"}},
+        {"method": "other"},
+        {"version": 2},
+        {"parameters": {**SPEC.parameters, "lr": 0.2}},
+        {"weights": {"backbone": "d2"}},
+        {"seed": 1},
+        {"selection": "source-val"},
+        {"fraction": 0.5},
+        {"adaptation_target": "b"},
+    ],
+)
+def test_what_changes_the_numbers_changes_the_key(change: dict[str, Any]) -> None:
+    assert replace(SPEC, **change).key != SPEC.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"targets": {"b": "f2"}},
+        {"relations": {}},
+        {"defaults": {}},
+        {"protocol": "other"},
+        {"parameters": {**SPEC.parameters, "backbone": "synth//elsewhere/w.pt"}},
+    ],
+)
+def test_circumstances_do_not_change_the_key(change: dict[str, Any]) -> None:
+    assert replace(SPEC, **change).key == SPEC.key
+
+
+def test_the_key_of_a_spec_is_pinned() -> None:
+    """Keys must never drift between versions unnoticed: every record would be lost."""
+    assert SPEC.key == "18f769ed9350"
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    path = record.save(finished(), tmp_path, {"a": np.full((3, 7), 0.5), "b": np.zeros((2, 7))})
+    assert path == tmp_path / "s" / "cafe" / f"a-s0-{SPEC.key}.json"
+    assert record.load(path) == finished()
+    logits = np.load(path.with_suffix(".npz"))
+    assert logits["a"].dtype == np.float16
+    assert logits["a"].shape == (3, 7)
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".npz").name]
+
+
+def test_a_save_that_breaks_keeps_the_record_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = record.save(finished(), tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(record.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        record.save(finished(started="later"), tmp_path)
+    assert record.load(path) == finished()
+
+
+def test_find_and_whether_all_targets_are_scored_as_they_are_now(tmp_path: Path) -> None:
+    assert record.find(SPEC, tmp_path) is None
+    path = record.save(finished(), tmp_path)
+    found = record.find(SPEC, tmp_path)
+    assert found == finished()
+    assert found.answers(SPEC)
+    assert found.answers(replace(SPEC, targets={"b": "f2"}))
+    assert not found.answers(replace(SPEC, targets={"b": "changed"}))
+    assert not found.answers(replace(SPEC, targets={"c": "f3"}))
+    path.write_text("{")
+    assert record.find(SPEC, tmp_path) is None  # it will be written again
+
+
+def test_one_torn_record_does_not_hide_the_others(tmp_path: Path) -> None:
+    record.save(finished(), tmp_path)
+    torn = record.save(finished(replace(SPEC, seed=1)), tmp_path)
+    torn.write_text("{")
+    records, faults = record.load_all(tmp_path)
+    assert records == [finished()]
+    assert [str(torn) in fault for fault in faults] == [True]
+
+
+def later(hours: int, **changes: Any) -> RunRecord:
+    return finished(replace(SPEC, **changes), started=f"2026-01-01T{hours:02}:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"parameters": {**SPEC.parameters, "lr": 0.5}, "defaults": {**SPEC.defaults, "lr": 0.5}},
+        {"weights": {"backbone": "d2"}},
+        {"fingerprints": {"a": "f9"}, "targets": {"a": "f9", "b": "f2"}},
+    ],
+)
+def test_newer_runs_of_a_row_make_older_ones_of_another_making_obsolete(change: dict[str, Any]) -> None:
+    old, new = later(1), later(2, seed=1, **change)
+    assert record.current([old, new]) == [new]
+    assert record.current([new, old]) == [new]
+
+
+def test_rows_of_their_own_and_seeds_live_together() -> None:
+    records = [
+        later(1),
+        later(2, seed=1),
+        later(3, parameters={**SPEC.parameters, "gate": "tanh"}),
+        later(4, suite="t"),
+    ]
+    assert record.current(records) == records
+
+
+def test_a_cell_on_faces_that_have_changed_is_left_out() -> None:
+    old, new = later(1), later(2, seed=1, targets={"a": "f1", "b": "f9"})
+    (kept, other) = record.current([old, new])
+    assert [cell.target for cell in kept.cells] == ["a"]
+    assert [cell.target for cell in other.cells] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "[]"])
+def test_a_torn_record_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "torn.json"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=r"torn\.json: this record cannot be read .*delete it and run again"):
+        record.load(path)
+
+
+def test_another_form_of_record_is_named(tmp_path: Path) -> None:
+    path = record.save(finished(), tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(BenchError, match="has the form 99"):
+        record.load(path)
+
+
+def test_labels_name_only_what_was_changed_and_no_path() -> None:
+    assert SPEC.label == "cafe (gate=sigmoid)"
+    other = replace(SPEC, defaults={**SPEC.defaults, "gate": "sigmoid", "backbone": "synth"})
+    assert other.label == "cafe (backbone=synth@d1)"
+    assert replace(SPEC, defaults=SPEC.parameters).label == "cafe"
+
+
+def test_a_job_survives_its_file(tmp_path: Path) -> None:
+    job = Job(SPEC, "m.py", "M", "digest", {"a": "/a"}, "/cache", "/runs", "cpu", 1)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
+    frame = record.cells_frame([finished()])
+    assert frame.target.tolist() == ["a", "b"]
+    assert frame.accuracy.tolist() == [100.0, 100.0]
+    assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]

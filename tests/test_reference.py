@@ -1,0 +1,88 @@
+"""The committed records of synth5 belong to the methods and faces of this commit, and the README says what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, Bench
+from fergen_bench import record
+from fergen_bench.metric import accuracy
+from fergen_bench.project import Project
+from fergen_bench.record import RunRecord
+from fergen_bench.synth import DOMAINS
+
+FOLDER = ROOT / "results" / "reference"
+
+
+@pytest.fixture(scope="module")
+def records() -> list[RunRecord]:
+    loaded, faults = record.load_all(FOLDER)
+    assert not faults
+    return loaded
+
+
+def test_every_row_is_whole(records: list[RunRecord]) -> None:
+    rows: dict[str, set[tuple[str, int]]] = {}
+    for entry in records:
+        assert [cell.target for cell in entry.cells] == list(DOMAINS)
+        assert all(cell.count == 1000 for cell in entry.cells)
+        rows.setdefault(entry.spec.label, set()).add((*entry.spec.sources, entry.spec.seed))
+    assert {"cafe", "linear_probe", "full_finetune"} <= set(rows)
+    for label, runs in rows.items():
+        assert runs == {(source, seed) for source in DOMAINS for seed in (0, 1, 2)}, label
+
+
+def test_they_were_made_with_the_methods_and_recipes_of_this_commit(records: list[RunRecord]) -> None:
+    project = Project(ROOT, configured=False)
+    networks = {"suite": {"backbone": "synth", "trunk": "synth-trunk"}}
+    for entry in records:
+        method = project.method(entry.spec.method)
+        assert entry.spec.version == method.version, entry.spec.title
+        defaults = {
+            name: networks["suite"][name] if value == "suite" else value
+            for name, value in method.defaults("small").items()
+        }
+        assert entry.spec.defaults == defaults, entry.spec.title
+
+
+def test_their_files_are_named_by_their_keys(records: list[RunRecord]) -> None:
+    for entry in records:
+        assert entry.spec.path(FOLDER).is_file()
+
+
+def test_the_readme_says_what_they_say() -> None:
+    readme, board = (ROOT / "README.md").read_text(), (FOLDER / "leaderboard.md").read_text()
+    rows = [
+        line for line in board.splitlines() if (line.startswith("| ") and "/75 |" in line) or line.endswith("/75 | a |")
+    ]
+    assert len(rows) >= 5
+    for row in rows:
+        numbers = [cell.strip() for cell in row.split("|")[1:6]]
+        assert "| " + " | ".join(numbers) + " |" in readme, row
+
+
+@pytest.mark.slow
+def test_a_row_comes_out_again(bench: Bench, project: Project, records: list[RunRecord]) -> None:
+    """On another processor faces may differ by a grey level here and there, and accuracies by a little."""
+    result = bench(
+        "run", "--suite", "synth5", "--method", "linear_probe", "--seeds", "0", "--sources", "film", "--no-track"
+    )
+    assert result.code == 0, result.err
+    (again,), _ = record.load_all(project.results / "runs")
+    (stored,) = (
+        entry
+        for entry in records
+        if entry.spec.method == "linear_probe" and entry.spec.sources == ("film",) and entry.spec.seed == 0
+    )
+    for cell in again.cells:
+        other = stored.cell(cell.target)
+        assert other is not None
+        assert accuracy(np.array(cell.confusion)) == pytest.approx(accuracy(np.array(other.confusion)), abs=0.01)
+
+
+def test_the_folder_holds_no_pictures_of_faces_and_little_else() -> None:
+    kinds = {path.suffix for path in Path(FOLDER).rglob("*") if path.is_file()}
+    assert kinds <= {".json", ".md", ".csv", ".tex", ".png", ".pdf"}

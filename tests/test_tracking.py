@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_record import SPEC, finished
+
+from fergen_bench import tracking
+from fergen_bench.report import plots
+from fergen_bench.tracking import Mirror, TrackingError, resolve_uri
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mirror, Path]:
+    results = tmp_path_factory.mktemp("results")
+    mirror = Mirror(resolve_uri(None, results), "test", results, plots.confusion_png)
+    assert mirror.mirror(finished())
+    return mirror, results
+
+
+def test_a_record_becomes_a_run_below_its_protocol(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, _ = mirrored
+    (child,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.KEY}` = '{SPEC.key}'")
+    parent = mirror.client.get_run(child.data.tags["mlflow.parentRunId"])
+    assert parent.data.tags[tracking.PLAN] == "s/"
+    assert child.data.params["gate"] == "sigmoid"
+    assert child.data.metrics["accuracy/b"] == 1.0
+    assert child.data.metrics["accuracy/mean_unseen"] == 1.0
+    tags = {name: child.data.tags[name] for name in ("suite", "profile", "selection", "synthetic")}
+    assert tags == {"suite": "s", "profile": "official", "selection": "last", "synthetic": "false"}
+    assert [point.step for point in mirror.client.get_metric_history(child.info.run_id, "loss")] == [1]
+    assert [file.path for file in mirror.client.list_artifacts(child.info.run_id)] == ["confusion.png"]
+
+
+def test_mirroring_twice_changes_nothing(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, results = mirrored
+    assert not mirror.mirror(finished())
+    assert mirror.mirror(replace(finished(), started="2026-02-01T00:00:00+00:00"))  # a rerun is a run of its own
+    again = Mirror(resolve_uri(None, results), "test", results)
+    assert not again.mirror(finished())
+    assert len(again.client.search_runs([again.experiment])) == 3
+
+
+def test_a_record_without_cells_is_mirrored_without_a_picture(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, _ = mirrored
+    spec = replace(SPEC, seed=7, targets={})
+    assert mirror.mirror(finished(spec, cells=()))
+    (run,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.KEY}` = '{spec.key}'")
+    assert mirror.client.list_artifacts(run.info.run_id) == []
+    assert "accuracy/mean_all" not in run.data.metrics
+
+
+def test_a_run_that_was_half_mirrored_is_mirrored_again(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, _ = mirrored
+    entry = finished(replace(SPEC, seed=8))
+    tags = {tracking.KEY: entry.spec.key, "fergen.started": entry.started}
+    mirror.client.create_run(mirror.experiment, tags=tags)
+    assert mirror.mirror(entry)
+    (run,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.KEY}` = '{entry.spec.key}'")
+    assert run.info.status == "FINISHED"
+    assert not mirror.mirror(entry)
+
+
+def test_the_address_comes_from_the_settings_then_the_environment_then_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert resolve_uri(None, tmp_path) == "http://127.0.0.1:1"
+    assert resolve_uri("sqlite:///x", tmp_path) == "sqlite:///x"
+
+
+def test_a_dead_server_is_one_sentence_within_seconds(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(TrackingError, match=r"MLflow at http://127\.0\.0\.1:9 did not take it .*fergen-bench sync"):
+        Mirror("http://127.0.0.1:9", "test", tmp_path)
+    assert time.monotonic() - started < 20
+
+
+def test_without_mlflow_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(TrackingError, match=r"mlflow cannot be loaded .*the records are complete without it"):
+        Mirror("sqlite:///x", "test", tmp_path)
+
+
+def test_the_server_is_bound_to_loopback(tmp_path: Path) -> None:
+    command, _ = tracking.server_command("sqlite:///x", tmp_path, 5001)
+    assert command[command.index("--host") + 1] == "127.0.0.1"

@@ -1,0 +1,83 @@
+"""The package as others install it: a wheel in a clean environment, in an empty folder, with a method of one's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from fergen_bench.templates import method_template
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean environment with the wheel in it. The dependencies are those of the environment the tests run in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    ]
+    subprocess.run(install, check=True, capture_output=True)
+    # After the installation: the folder is searched last, and its own .pth files (an editable install) are not read.
+    Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "venv" / "bin" / "fergen-bench"
+
+
+def call(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    return subprocess.run(
+        [command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) -> None:
+    listed = call(installed, tmp_path, "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "leave-none" in listed.stdout
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "mine.py").write_text(method_template("mine", "frozen"))
+    ran = call(
+        installed, tmp_path, "run", "--protocol", "smoke", "--method", "mine", "--method", "linear_probe", "--no-track"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "mine on web, seed 0: in-domain" in ran.stderr
+    assert len(list((tmp_path / "results" / "runs").glob("synth5-tiny/*/*.json"))) == 2
+    report = call(installed, tmp_path, "report")
+    assert report.returncode == 0, report.stderr
+    assert "Published, not measured here" in report.stdout
+
+
+def test_the_wheel_is_what_is_used(installed: Path, tmp_path: Path) -> None:
+    python = installed.parent / "python"
+    where = subprocess.run(
+        [python, "-c", "import fergen_bench; print(fergen_bench.__file__)"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert str(installed.parents[1]) in where.stdout
