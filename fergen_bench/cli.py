@@ -729,7 +729,7 @@ def prepare(
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path),
-    help="Also write a contact sheet: a PNG with a row of faces per expression.",
+    help="Also write a contact sheet: a .png or .jpg with a row of faces per expression.",
 )
 def describe(domain: str, suite: str, sheet: Path | None) -> None:
     """Counts, size and fingerprint of a domain: a name, or a prepared folder."""

@@ -203,6 +203,8 @@ def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
     assert "fingerprint" in result.out
     assert "happiness" in result.out
     assert Path("sheet.png").stat().st_size > 10_000
+    result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.gif")
+    assert result.code == 2 and "sheet.gif: a contact sheet ends in .png or .jpg" in result.err
 
 
 def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench: Bench) -> None:

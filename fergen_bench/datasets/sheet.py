@@ -8,12 +8,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fergen_bench.domain import EXPRESSIONS, Domain
+from fergen_bench.error import BenchError
 
 COLUMNS, SIDE, LABEL = 10, 96, 74
+PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def contact_sheet(folder: Path, path: Path, part: str = "test") -> None:
-    """Writes a PNG with the first faces of every expression of a prepared domain's split."""
+    """Writes a PNG or JPEG with the first faces of every expression of a prepared domain's split."""
+    if path.suffix.lower() not in PICTURES:
+        raise BenchError(f"{path}: a contact sheet ends in {' or '.join(PICTURES)}")
     domain = Domain(folder)
     rows = domain.rows(part)
     sheet = Image.new("RGB", (LABEL + COLUMNS * SIDE, len(EXPRESSIONS) * SIDE), "white")
@@ -26,4 +30,4 @@ def contact_sheet(folder: Path, path: Path, part: str = "test") -> None:
             )
             sheet.paste(face, (LABEL + column * SIDE, row * SIDE))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
+    sheet.save(path, optimize=True, quality=85)
