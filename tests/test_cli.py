@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Bench
 from fergen_bench.project import Project
+from fergen_bench.record import load_all
 from fergen_bench.templates import method_template
 
 METHOD = '''"""Mine."""
@@ -51,6 +52,24 @@ def test_run_then_run_again_then_report(lab: Project, bench: Bench) -> None:
     assert (lab.results / "report" / "synth5-tiny-mine.png").is_file()
     assert bench("report", "--metric", "macro_f1", "--to", str(lab.root / "f1")).code == 0
     assert "macro F1" in (lab.root / "f1" / "leaderboard.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_same_command_from_empty_caches_gives_the_same_numbers(
+    tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("--method", "cafe", "--method", "linear_probe", "--method", "full_finetune")
+    outcomes = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bench.toml").write_text('device = "cpu"\n')
+        monkeypatch.chdir(tmp_path / name)
+        assert bench("run", "--protocol", "smoke", *methods, "--no-track").code == 0
+        records, faults = load_all(tmp_path / name / "results" / "runs")
+        assert len(records) == 3
+        assert not faults
+        outcomes.append({record.spec.key: [cell.confusion for cell in record.cells] for record in records})
+    assert outcomes[0] == outcomes[1]
 
 
 def test_runs_are_mirrored_and_can_be_mirrored_later(lab: Project, bench: Bench) -> None:
@@ -204,7 +223,8 @@ def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
     assert "happiness" in result.out
     assert Path("sheet.png").stat().st_size > 10_000
     result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.gif")
-    assert result.code == 2 and "sheet.gif: a contact sheet ends in .png or .jpg" in result.err
+    assert result.code == 2
+    assert "sheet.gif: a contact sheet ends in .png or .jpg" in result.err
 
 
 def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench: Bench) -> None:
