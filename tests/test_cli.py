@@ -239,5 +239,5 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     assert len(records) == 4
     assert all(record["cells"] == [] for record in records)
     shown = bench("choose").out
-    assert "tiny (epochs=1, learning_rate=0.001)" in shown
+    assert re.search(r"tiny +[\d.]+ .*\n +epochs=1 *\n +learning_rate=0.001", shown)
     assert "film" in shown
