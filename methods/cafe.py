@@ -51,7 +51,7 @@ class Cafe(GradientMethod):
         "small": {
             "epochs": 10,
             "batch_size": 64,
-            "learning_rate": 2e-3,
+            "learning_rate": 4e-3,
             "optimizer": "adamw",
             "weight_decay": 5e-3,
             "schedule": "cosine",
