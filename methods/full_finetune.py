@@ -31,7 +31,7 @@ class FullFinetune(GradientMethod):
         "small": {
             "epochs": 10,
             "batch_size": 64,
-            "learning_rate": 1e-3,
+            "learning_rate": 2.5e-4,
             "optimizer": "adamw",
             "weight_decay": 5e-3,
             "schedule": "cosine",
