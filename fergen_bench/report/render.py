@@ -47,10 +47,10 @@ def show(console: Console, cells: pd.DataFrame, metric: str, published: Iterable
 def _leaderboard(board: Board, metric: str) -> RenderableType:
     table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", caption=board.title)
     table.title_justify = table.caption_justify = "left"
-    table.add_column("method", overflow="fold")
+    table.add_column("method", overflow="fold", min_width=23)
     for name in COLUMNS.values():
-        table.add_column(name, justify="right")
-    table.add_column("seeds", justify="right")
+        table.add_column(name.replace(" ", "\n"), justify="right", min_width=len(max(name.split(), key=len)))
+    table.add_column("seeds", justify="right", min_width=8)
     names, several = board.names(), len(board.marks) > 1
     for row in board.table.itertuples():
         numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
