@@ -13,11 +13,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from fergen_bench.domain import ALIASES, EXPRESSIONS
+from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, did_you_mean
 
 if TYPE_CHECKING:
