@@ -243,6 +243,18 @@ def class_folders(
             yield image, expression, place.name
 
 
+def with_splits(faces: Sequence[Face], settings: DomainSettings) -> list[Face]:
+    """Faces of a dataset without a split of its owner's: a share of every expression becomes the test split, seeded,
+    and no subject is in both.
+    """
+    import numpy as np
+
+    labels = np.array([EXPRESSIONS.index(face.expression) for face in faces], np.int64)
+    subjects = np.array([face.subject if face.subject is not None else face.id for face in faces])
+    test = set(disjoint_share(labels, subjects, settings.test_share, "test split", settings.split_seed).tolist())
+    return [replace(face, split="test" if place in test else "train") for place, face in enumerate(faces)]
+
+
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
