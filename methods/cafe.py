@@ -26,6 +26,7 @@ and 512).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -33,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
 from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
 
 Gate = Literal["sigmoid", "linear", "softmax", "tanh", "none"]
@@ -69,6 +70,10 @@ class Cafe(GradientMethod):
     head: Literal["fc", "channel"] = "fc"  # what is scored: the linear layer, or the largest channel of each group
     separation: float = 1.5  # weight of L_sep
     diversity: float = 5.0  # weight of L_div
+    diversity_form: Literal["released", "distinct"] = "released"  # distinct: channels of a group answer to other faces
+    groups: Literal["released", "even"] = (
+        "released"  # even: the channels beyond K * (C // K) are spread over the groups
+    )
     drop: float = 0.137  # share of each group's channels that L_sep does not see
     noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
     erasing: float = 0.5  # share of faces that get a box of mean colour
@@ -90,22 +95,26 @@ class Cafe(GradientMethod):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         masked = self._masked(batch.images)
-        drop = drop_mask(masked.shape[1], len(EXPRESSIONS), self.drop, batch.generator).to(masked)
+        borders = group_borders(masked.shape[1], len(EXPRESSIONS), self.groups)
+        drop = drop_mask(masked.shape[1], borders, self.drop, batch.generator).to(masked)
         return self.terms(masked, self._fc(masked), batch.labels, drop)
 
     def terms(self, masked: Tensor, logits: Tensor, labels: Tensor, drop: Tensor) -> dict[str, Tensor]:
         """The weighted terms of L. masked: (N, C), logits: (N, K), labels: (N,), drop: (C,)."""
-        classes = logits.shape[1]
+        borders = group_borders(masked.shape[1], logits.shape[1], self.groups)
         terms = {"classification": functional.cross_entropy(logits, labels)}
         if self.separation:
-            terms["separation"] = self.separation * separation_loss(masked, drop, labels, classes)
+            terms["separation"] = self.separation * separation_loss(masked, drop, labels, borders)
         if self.diversity:
-            terms["diversity"] = self.diversity * diversity_loss(masked, classes)
+            form = diversity_loss if self.diversity_form == "released" else distinctness_loss
+            terms["diversity"] = self.diversity * form(masked, borders)
         return terms
 
     def logits(self, images: Tensor) -> Tensor:
         masked = self._masked(images)
-        return channel_logits(masked, len(EXPRESSIONS)) if self.head == "channel" else self._fc(masked)
+        if self.head == "fc":
+            return self._fc(masked)
+        return channel_logits(masked, group_borders(masked.shape[1], len(EXPRESSIONS), self.groups))
 
     def _masked(self, images: Tensor) -> Tensor:
         features = self.encoder(images)
@@ -134,31 +143,57 @@ def masked_features(features: Tensor, preactivation: Tensor, gate: Gate = "sigmo
             return features
 
 
-def channel_logits(masked: Tensor, classes: int) -> Tensor:
-    """The largest channel of each group: (N, C) → (N, K). Channels beyond K * (C // K) belong to no group."""
-    width = masked.shape[1] // classes
-    return masked[:, : classes * width].unflatten(1, (classes, width)).amax(2)
+def group_borders(channels: int, classes: int, groups: Literal["released", "even"] = "released") -> list[int]:
+    """Where each expression's group of channels begins, and where the last one ends (K + 1 numbers)."""
+    if channels < classes:
+        raise BenchError(
+            f"{channels} features cannot be divided among {classes} expressions; choose a backbone with more"
+        )
+    width, over = divmod(channels, classes)
+    if groups == "released":
+        return [group * width for group in range(classes + 1)]
+    return [group * width + min(group, over) for group in range(classes + 1)]
 
 
-def drop_mask(channels: int, classes: int, share: float, generator: torch.Generator) -> Tensor:
-    """1 for channels that are kept, 0 for a share of each group: float (C,). The last group counts the left-over
-    channels to itself.
+def grouped(masked: Tensor, borders: list[int]) -> Tensor:
+    """(N, C) → (N, K, width); groups narrower than the widest are filled up with minus infinity."""
+    widths = [stop - start for start, stop in itertools.pairwise(borders)]
+    if min(widths) == max(widths):
+        return masked[:, : borders[-1]].unflatten(1, (len(widths), widths[0]))
+    parts = masked[:, : borders[-1]].split(widths, dim=1)
+    return torch.stack([functional.pad(p, (0, max(widths) - p.shape[1]), value=-torch.inf) for p in parts], 1)
+
+
+def channel_logits(masked: Tensor, borders: list[int]) -> Tensor:
+    """The largest channel of each group: (N, C) → (N, K)."""
+    return grouped(masked, borders).amax(2)
+
+
+def drop_mask(channels: int, borders: list[int], share: float, generator: torch.Generator) -> Tensor:
+    """1 for channels that are kept, 0 for a share of each group: float (C,). The last group counts channels that belong
+    to no group to itself.
     """
-    width = channels // classes
-    dropped = round(share * width)
     mask = torch.ones(channels)
-    for group in range(classes):
-        start = group * width
-        stop = channels if group == classes - 1 else start + width
+    for start, stop in itertools.pairwise([*borders[:-1], channels]):
+        dropped = round(share * (borders[1] - borders[0]))
         mask[start + torch.randperm(stop - start, generator=generator)[:dropped]] = 0.0
     return mask
 
 
-def separation_loss(masked: Tensor, drop: Tensor, labels: Tensor, classes: int) -> Tensor:
+def separation_loss(masked: Tensor, drop: Tensor, labels: Tensor, borders: list[int]) -> Tensor:
     """Cross-entropy of the channel logits after the drop: each group is to stand for its expression."""
-    return functional.cross_entropy(channel_logits(masked * drop, classes), labels)
+    return functional.cross_entropy(channel_logits(masked * drop, borders), labels)
 
 
-def diversity_loss(masked: Tensor, classes: int) -> Tensor:
+def diversity_loss(masked: Tensor, borders: list[int]) -> Tensor:
     """One minus the mean largest channel over the group width, as released; nothing in it makes channels differ."""
-    return 1.0 - channel_logits(masked, classes).mean() / (masked.shape[1] // classes)
+    return 1.0 - (channel_logits(masked, borders).mean(0) / torch.tensor(borders).diff().to(masked)).mean()
+
+
+def distinctness_loss(masked: Tensor, borders: list[int]) -> Tensor:
+    """One minus the mean over groups of how many different faces a group's channels stand for, as a share of how many
+    could be: 0 where each channel answers to a face of its own, near 1 where all answer to the same.
+    """
+    shares = grouped(torch.softmax(masked, 0), borders)  # minus infinity in filled places never is the largest
+    most = torch.tensor(borders).diff().clamp(max=len(masked)).to(masked)
+    return 1.0 - (shares.amax(2).sum(0) / most).mean()

@@ -32,22 +32,23 @@ def test_golden_cafe_outputs_losses_and_gradients(dtype: torch.dtype) -> None:
     cafe, golden = method_module("cafe"), Golden("cafe", dtype)
     features, mask = golden("clip_features", grad=True), golden("mask_preact", grad=True)
     weight, bias = golden("fc_weight", grad=True), golden("fc_bias", grad=True)
-    labels, drop, classes = golden("labels"), golden("drop_mask"), len(golden("fc_bias"))
+    labels, drop = golden("labels"), golden("drop_mask")
+    borders = cafe.group_borders(features.shape[1], len(bias))
 
     masked = cafe.masked_features(features, mask, "sigmoid")
     logits = functional.linear(masked, weight, bias)
     losses = {
         "ce": functional.cross_entropy(logits, labels),
-        "sep": cafe.separation_loss(masked, drop, labels, classes),
-        "div": cafe.diversity_loss(masked, classes),
+        "sep": cafe.separation_loss(masked, drop, labels, borders),
+        "div": cafe.diversity_loss(masked, borders),
         "total": sum(cafe.Cafe().terms(masked, logits, labels, drop).values()),
     }
 
     golden.check("masked", masked)
     golden.check("logits_fc", logits)
     golden.check("logits_test", logits)
-    golden.check("logits_channel", cafe.channel_logits(masked, classes))
-    golden.check("logits_channel_dropped", cafe.channel_logits(masked * drop, classes))
+    golden.check("logits_channel", cafe.channel_logits(masked, borders))
+    golden.check("logits_channel_dropped", cafe.channel_logits(masked * drop, borders))
     inputs = {"mask_preact": mask, "clip_features": features, "fc_weight": weight, "fc_bias": bias}
     for name, loss in losses.items():
         golden.check(f"loss_{name}", loss)
@@ -62,9 +63,9 @@ def test_golden_cafe_drop_mask_drops_as_many_channels_in_every_group() -> None:
     stored, classes = golden("drop_mask"), len(golden("fc_bias"))
     width = len(stored) // classes
     share = float((stored[:width] == 0).double().mean())
-    drawn = cafe.drop_mask(len(stored), classes, share, torch.Generator().manual_seed(1)).double()
-    borders = [group * width for group in range(classes)] + [len(stored)]
-    for start, stop in itertools.pairwise(borders):
+    borders = cafe.group_borders(len(stored), classes)
+    drawn = cafe.drop_mask(len(stored), borders, share, torch.Generator().manual_seed(1)).double()
+    for start, stop in itertools.pairwise([*borders[:-1], len(stored)]):
         assert (drawn[start:stop] == 0).sum() == (stored[start:stop] == 0).sum()
         assert set(drawn[start:stop].tolist()) == {0.0, 1.0}
 
