@@ -18,6 +18,7 @@ from fergen_bench.screen import Progress, busy, console_on, near
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fergen_bench.datasets.check import Check
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
     from fergen_bench.record import RunRecord
@@ -662,10 +663,17 @@ def _list_backbones(project: Project) -> None:
 
 
 def _list_domains(project: Project) -> None:
-    from fergen_bench import synth
+    from fergen_bench import datasets, synth
+    from fergen_bench.domain import is_prepared
 
-    own = [(name, str(settings.path)) for name, settings in project.settings.domains.items()]
-    _print_table("Domains", [(name, "rendered, in synth5") for name in synth.DOMAINS] + own)
+    own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in project.settings.domains.items()]
+    rows = [(name, "rendered, in synth5") for name in synth.DOMAINS] + own
+    for name in datasets.NAMES:
+        if name in project.settings.domains or name in datasets.GENERIC:
+            continue
+        there = is_prepared(project.data / name)
+        rows.append((name, f"prepared, data/{name}" if there else f"fergen-bench data prepare {name} PATH"))
+    _print_table("Domains", rows)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -676,58 +684,171 @@ def data() -> None:
     """Prepare datasets and look at them."""
 
 
-@data.command()
-@click.argument("layout", type=click.Choice(["folder"]))
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--name", required=True, help="What the domain is called.")
+PREPARE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench data prepare rafdb /data/RAF_DB
+  fergen-bench data prepare ferplus /data/ferplus --label-rule argmax8
+  fergen-bench data prepare folder /data/lab --name lab --labels joy=happiness,contempt=
+  fergen-bench data prepare csv /data/lab/faces.csv --name lab --columns image=file,label=emotion
+"""
+
+
+@data.command(epilog=PREPARE_EXAMPLES)
+@click.argument("dataset")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--name", help="What the domain is called. Default: the dataset's name.")
+@click.option("--layout", help="Which of the dataset's layouts it has. Default: the one that fits.")
 @click.option(
     "--labels",
     type=_List(),
-    help="Names of class folders that are no usual alias: joy=happiness,contempt= (nothing: leave it out).",
+    help="Labels that are no usual name: joy=happiness,contempt= (nothing: leave it out).",
 )
+@click.option("--columns", type=_List(), help="For csv: image=file,label=emotion,split=usage,subject=person,…")
+@click.option("--images", type=click.Path(path_type=Path), help="For csv and list: where paths in the file begin.")
+@click.option("--label-rule", help="For ferplus: majority (default), probability, multi-target, argmax8 or argmax10.")
+@click.option("--label-source", help="For ferplus: fer2013new or label.csv.")
 @click.option("--subject", help="Regular expression with one group that finds the subject in a file's name.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Side of the prepared faces in pixels.")
+@click.option("--margin", type=click.FloatRange(0, 1), help="Around boxes: the share of their side added on each side.")
+@click.option("--emulate-bgr", is_flag=True, help="Reverse the colour channels, as published code did.")
+@click.option("--allow-missing", is_flag=True, help="Leave out files that are missing or cannot be read.")
 @click.option("--to", type=click.Path(path_type=Path), help="The prepared folder. Default: data/NAME in the project.")
 def prepare(
-    layout: str, path: Path, name: str, labels: list[str] | None, subject: str | None, size: int | None, to: Path | None
+    dataset: str,
+    path: Path,
+    name: str | None,
+    to: Path | None,
+    labels: list[str] | None,
+    columns: list[str] | None,
+    **options: Any,
 ) -> None:
     """Read a dataset once and keep it in the form that runs use.
 
-    LAYOUT folder: one folder per expression, alone or under train and test.
+    DATASET: rafdb, ferplus, affectnet, sfew, mma; mma-expw, fer2013, expw, ckplus, jaffe, kdef, caer-s; or folder, csv,
+    list for faces of your own. Its layout is found; what fits none is refused.
     """
     from pydantic import ValidationError
 
-    from fergen_bench.datasets.folder import prepare_folder
+    from fergen_bench import datasets
+    from fergen_bench.datasets.prepare import prepare_dataset
     from fergen_bench.domain import is_prepared
     from fergen_bench.plugin import valid_name
     from fergen_bench.project import available_cores, find_project
     from fergen_bench.settings import DomainSettings
 
     project, console = find_project(), console_on(stderr=True)
+    kind = datasets.dataset(dataset, "data prepare")
+    if name is None and dataset in datasets.GENERIC:
+        raise BenchError(f"data prepare {dataset}: say what the domain is called, with --name")
+    name = name or dataset
     if not valid_name(name):
         raise BenchError(f"--name: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter")
-    pairs = dict(part.partition("=")[::2] for part in labels or ())
+    given = {key: value for key, value in options.items() if value is not None}
+    given |= {"labels": _pairs(labels), "columns": _pairs(columns), "path": path, "dataset": dataset}
     try:
-        settings = DomainSettings(path=path, labels=pairs, subject=subject, size=size)
+        settings = DomainSettings(**given)
     except ValidationError as error:
         fault = error.errors()[0]
-        option = str(fault["loc"][0])
+        option = str(fault["loc"][0]).replace("_", "-")
         raise BenchError(f"--{option}: {fault['msg'].removeprefix('Value error, ')}") from None
-    folder = to or project.root / "data" / name
-    if folder.exists() and not is_prepared(folder) and any(folder.iterdir()):
+    folder = to or project.data / name
+    if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise BenchError(f"{folder} holds something else; name an empty place with --to")
     with Progress(console) as progress:
-        prepare_folder(
-            name,
-            path,
-            folder,
-            settings,
-            available_cores(),
-            lambda done, total: progress.preparation(f"preparing {name}", done, total),
-        )
+        prepare_dataset(name, kind, settings, folder, available_cores(), progress.preparing(name))
     _describe(folder)
-    inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
-    console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
+    if folder == project.data / name and name not in project.settings.domains:
+        console.print(f"\n{name} can be used now: in a suite of bench.toml, or in wild5 if it is one of its five.")
+    else:
+        inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
+        console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
+
+
+def _pairs(parts: list[str] | None) -> dict[str, str]:
+    """a=b,c= → {"a": "b", "c": ""}"""
+    return dict(part.partition("=")[::2] for part in parts or ())
+
+
+@data.command()
+@click.argument("domains", nargs=-1)
+@click.option("--suite", "-s", shell_complete=_complete("suite"), help="The domains of this suite.")
+@click.option("--quick", is_flag=True, help="Do not open the images: labels and names only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: bool) -> None:
+    """Say what each copy is: found and expected faces, faults, verdict. Exit status 1 where one has errors.
+
+    DOMAINS: tables of bench.toml. Default: all of them, or those of a suite.
+    """
+    import json
+
+    from fergen_bench import datasets
+    from fergen_bench.datasets.check import check_copy, check_prepared
+    from fergen_bench.domain import is_prepared
+    from fergen_bench.project import available_cores, find_project
+
+    project, console = find_project(), console_on(stderr=True)
+    known = {name: project.root / table.path.expanduser() for name, table in project.settings.domains.items()}
+    if project.data.is_dir():
+        known |= {p.name: p for p in sorted(project.data.iterdir()) if p.name not in known and is_prepared(p)}
+    wanted = domains or (project.suite(suite).domains if suite else tuple(known))
+    if not wanted:
+        raise BenchError(f"{project.root / 'bench.toml'} has no table [domains.NAME], and nothing is prepared in data/")
+    checks = []
+    with Progress(console) as progress:
+        for name in wanted:
+            if name not in known:
+                raise BenchError(f"no domain {name!r} in {project.root / 'bench.toml'}{did_you_mean(name, known)}")
+            kind = datasets.dataset(project.dataset_of(name), name)
+            if is_prepared(known[name]):
+                checks.append(check_prepared(name, kind, known[name]))
+                continue
+            settings = project.settings.domains[name].model_copy(update={"path": known[name]})
+            reading = progress.checking(name)
+            checks.append(check_copy(name, kind, settings, available_cores(), reading, not quick))
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in checks], indent=2))
+    else:
+        for entry in checks:
+            _show_check(entry)
+    sys.exit(1 if any(entry.failed for entry in checks) else 0)
+
+
+def _show_check(entry: Check) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from fergen_bench.domain import EXPRESSIONS
+
+    console = console_on()
+    console.print(f"\n{entry.domain}  {entry.dataset}, layout {entry.layout or '—'}  {entry.path}", style="bold")
+    splits = list(dict.fromkeys((*entry.found, *entry.expected)))
+    if entry.found:
+        table = Table()
+        table.add_column("expression")
+        for split in splits:
+            table.add_column(f"{split} found", justify="right")
+            if entry.expected:
+                table.add_column("expected", justify="right")
+        rows = {
+            name: [(entry.found.get(s, {}).get(name), entry.expected.get(s, {}).get(name)) for s in splits]
+            for name in EXPRESSIONS
+        }
+        rows["all"] = [(sum(entry.found.get(s, {}).values()), sum(entry.expected.get(s, {}).values())) for s in splits]
+        for name, pairs in rows.items():
+            cells = []
+            for found, expected in pairs:
+                differs = bool(entry.expected) and found != expected
+                cells.append(Text(f"{found:,}" if found else "—", style="red" if differs else ""))
+                if entry.expected:
+                    cells.append(Text(f"{expected:,}" if expected else "—", style="dim"))
+            table.add_row(name, *cells, end_section=name == EXPRESSIONS[-1])
+        console.print(table)
+    for reason, count in entry.dropped.items():
+        console.print(f"  left out: {count:,} {reason}", style="dim")
+    styles = {"ok": "green", "note": "", "error": "red"}
+    for finding in entry.findings:
+        console.print(f"  {finding.level}: {finding.what}", style=styles[finding.level])
 
 
 @data.command()

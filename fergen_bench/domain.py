@@ -137,6 +137,10 @@ class Domain:
     def split(self, part: str) -> Split:
         return Split((Piece(self, self.rows(part), part),))
 
+    def exam(self, profile: str, is_source: bool) -> Split:
+        """The faces on which a run is scored."""
+        return self.split(scored_part(self.about, profile, is_source))
+
 
 class Piece(NamedTuple):
     """Some rows of one part of a domain."""
@@ -341,6 +345,14 @@ def read_about(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "domain.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BenchError(f"{folder} is not a prepared domain: its domain.json cannot be read ({error})") from None
+
+
+def scored_part(about: Mapping[str, Any], profile: str, is_source: bool) -> str:
+    """The part of a domain that is scored: test, unless a profile names another for runs that were not trained on it.
+    about: its domain.json.
+    """
+    part: str = "test" if is_source else about.get("scored", {}).get(profile, "test")
+    return part
 
 
 def is_prepared(folder: Path) -> bool:

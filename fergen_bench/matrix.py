@@ -9,9 +9,10 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fergen_bench import record
-from fergen_bench.domain import EXPRESSIONS, Suite, read_about
+from fergen_bench.domain import EXPRESSIONS, Suite, read_about, scored_part
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
 from fergen_bench.project import Progress, Project, available_cores
@@ -114,18 +115,14 @@ class _Domains:
         self._project, self._suite, self._progress = project, suite, progress
         self.folders: dict[str, Path] = {}
         self.fingerprints: dict[str, str] = {}
-        self._counts: dict[str, dict[str, dict[str, int]]] = {}
+        self._abouts: dict[str, dict[str, Any]] = {}
         self.prepare(names)
 
     def prepare(self, names: Iterable[str]) -> None:
         new = [name for name in names if name not in self.folders]
         for name, folder in self._project.prepared(self._suite, new, self._progress).items():
             about = read_about(folder)
-            self.folders[name], self.fingerprints[name], self._counts[name] = (
-                folder,
-                about["fingerprint"],
-                about["counts"],
-            )
+            self.folders[name], self.fingerprints[name], self._abouts[name] = folder, about["fingerprint"], about
 
     def check(self, planned: Planned, allow_missing_class: bool) -> list[str]:
         """Refuses sources and targets without faces. A target without some expression is a note."""
@@ -137,15 +134,23 @@ class _Domains:
                     f"--allow-missing-class"
                 )
         notes = []
-        for target in dict.fromkeys(name for outlined in planned.outlines for name in outlined.targets):
-            if absent := self._absent(target, "test", "target"):
+        exams = dict.fromkeys(
+            (target, scored_part(self._abouts[target], self._suite.profile, target in outlined.sources))
+            for outlined in planned.outlines
+            for target in outlined.targets
+        )
+        for target, part in exams:
+            if absent := self._absent(target, part, "target"):
                 notes.append(
                     f"the target {target} has no faces of {', '.join(absent)}: its balanced accuracy is over the others"
                 )
+            if part != "test":
+                count = sum(self._abouts[target]["counts"][part].values())
+                notes.append(f"profile {self._suite.profile}: {target} is scored on its {count:,} {part} faces")
         return notes
 
     def _absent(self, name: str, part: str, role: str) -> list[str]:
-        counts = self._counts[name].get(part, {})
+        counts = self._abouts[name]["counts"].get(part, {})
         absent = [expression for expression in EXPRESSIONS if not counts.get(expression)]
         if len(absent) == len(EXPRESSIONS):
             raise BenchError(

@@ -22,7 +22,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import numpy as np
 import torch
 
-from fergen_bench.domain import Domain, open_source
+from fergen_bench.domain import Domain, Split, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
@@ -54,7 +54,8 @@ def run_one(job: Job, report: Report) -> Path:
     clock = time.perf_counter()
     cells, logits = [], {}
     for place, (target, fingerprint) in enumerate(spec.targets.items()):
-        logits[target], confusion = score(method, domains[target], device, job)
+        split = domains[target].exam(spec.profile, target in spec.sources)
+        logits[target], confusion = score(method, target, split, device, job)
         cells.append(Cell(target, fingerprint, spec.relations[target], confusion.tolist()))
         report(f"scored {target}", place + 1, len(spec.targets))
     seconds["score"] = time.perf_counter() - clock
@@ -82,14 +83,10 @@ def run_one(job: Job, report: Report) -> Path:
 
 
 @torch.no_grad()
-def score(method: Method, target: Domain, device: torch.device, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (N, 7) and confusion matrix int64 (7, 7) on a target's test split."""
-    split = target.split("test")
-    if not len(split):
-        raise BenchError(
-            f"{target.folder}: the domain {target.name} has no test split, so it cannot be a target; leave it out with "
-            f"--targets"
-        )
+def score(
+    method: Method, target: str, split: Split, device: torch.device, job: Job
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 (N, 7) and confusion matrix int64 (7, 7) on the faces of a target that are scored."""
     parts = []
     for images, labels in labelled(split, device):
         logits = method.predict(images)
@@ -100,7 +97,7 @@ def score(method: Method, target: Domain, device: torch.device, job: Job) -> tup
             )
         if not torch.isfinite(logits).all():
             raise RunError(
-                f"{job.method_file}: predict returned NaN or infinite logits on {target.name}; try a smaller step"
+                f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step"
             )
         parts.append(logits.float().cpu().numpy())
     logits_of_all = np.concatenate(parts)

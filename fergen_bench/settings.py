@@ -88,6 +88,8 @@ class SuiteSettings(_Table):
     """which of its recipes a method uses: default (as published) or small (64-pixel networks, for synth and
     synth-trunk)
     """
+    profile: str = "official"
+    """which images of a target are scored: official, or another that its dataset knows, such as cafe"""
     overlaps: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     """pairs of domains that share images: such targets count as seen"""
     about: str = ""

@@ -127,6 +127,23 @@ class Dataset:
         return found[0]
 
 
+def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
+    """The faces of a copy of a dataset. A copy without faces, or with two of one name, is refused."""
+    layout, base = kind.layout(settings.path, settings.layout)
+    listing = layout.read(base, settings)
+    if not listing.faces:
+        dropped = "; ".join(f"{count:,} left out: {reason}" for reason, count in listing.dropped.items())
+        missing = sum(fault.kind == "missing" for fault in listing.faults)
+        raise BenchError(
+            f"{base}: no face of {kind.title} is left in the layout {layout.name}"
+            f"{f' ({dropped})' if dropped else ''}{f'; {missing:,} listed files are missing' if missing else ''}"
+        )
+    twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
+    if twice:
+        raise BenchError(f"{base}: {len(twice):,} faces have the name of another, such as {twice[0]}; names must differ")
+    return layout, listing
+
+
 def _glimpse(path: Path) -> str:
     """The first names in a folder, for messages."""
     if path.is_file():
