@@ -47,16 +47,16 @@ def show(console: Console, cells: pd.DataFrame, metric: str, published: Iterable
 def _leaderboard(board: Board, metric: str) -> RenderableType:
     table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", caption=board.title)
     table.title_justify = table.caption_justify = "left"
-    table.add_column("method", overflow="fold")
+    table.add_column("method", overflow="fold", min_width=23)
     for name in COLUMNS.values():
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n"), justify="right", min_width=len(max(name.split(), key=len)))
     table.add_column("seeds", justify="right")
     names, several = board.names(), len(board.marks) > 1
     for row in board.table.itertuples():
         numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
-        seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds} ({row.cells}/{row.asked} cells)"
+        seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds}\n{row.cells}/{row.asked}\ncells"
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
     return Padding(Group(table, *(Text(note, style="dim") for note in _notes(board))), (1, 0, 0, 0))
 
