@@ -182,6 +182,9 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--rerun", is_flag=True, help="Run also what has a record.")
+@click.option(
+    "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
+)
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -201,6 +204,7 @@ def run(
     rerun: bool,
     no_track: bool,
     allow_missing_class: bool,
+    exclude_overlaps: bool,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
@@ -232,7 +236,16 @@ def run(
         return
     with Progress(console) as progress:
         plan = matrix.make_plan(
-            project, suite_meant, protocol, planned, resolved, rerun, shard, allow_missing_class, progress.preparation
+            project,
+            suite_meant,
+            protocol,
+            planned,
+            resolved,
+            rerun,
+            shard,
+            allow_missing_class,
+            progress.preparation,
+            exclude_overlaps,
         )
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
@@ -418,9 +431,9 @@ def _records(
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
-    from dataclasses import replace
-
     from fergen_bench import record as recording
+    from fergen_bench.datasets.audit import load_audit
+    from fergen_bench.matrix import related
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
@@ -449,12 +462,8 @@ def _records(
         )
     if known is None:
         return kept, meant
-    return [
-        replace(
-            entry, cells=tuple(replace(c, relation=known.relation(entry.spec.sources, c.target)) for c in entry.cells)
-        )
-        for entry in kept
-    ], meant
+    audit = load_audit(project.audit_folder(known))
+    return [related(entry, known, audit) for entry in kept], meant
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:

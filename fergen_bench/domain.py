@@ -178,6 +178,13 @@ class Split:
         return np.concatenate([piece.domain.labels[piece.rows] for piece in self.pieces])
 
     @cached_property
+    def ids(self) -> np.ndarray:
+        """The faces' names in their domains, text (N,)."""
+        import numpy as np
+
+        return np.concatenate([piece.domain.ids[piece.rows] for piece in self.pieces])
+
+    @cached_property
     def domain_index(self) -> np.ndarray:
         """Which piece each face comes from, int64 (N,): for methods that treat their sources apart."""
         import numpy as np

@@ -97,6 +97,10 @@ class Project:
         """Where `fergen-bench data prepare` puts domains, and where they are looked for without a table of their own."""
         return self.root / "data"
 
+    def audit_folder(self, suite: Suite) -> Path:
+        """Where the audit of a suite's domains is kept."""
+        return self.results / "audit" / suite.name
+
     # ---------------------------------------------------------------------------------------------------------- methods
 
     def methods(self) -> dict[str, Path]:

@@ -26,8 +26,7 @@ from fergen_bench.domain import Domain, Split, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
-from fergen_bench.metric import confusion_matrix
-from fergen_bench.record import Cell, Job, RunRecord, save
+from fergen_bench.record import Cell, Job, RunRecord, save, scored_cell
 from fergen_bench.weights import SCRATCH
 
 Report = Callable[[str, int, int], None]
@@ -55,8 +54,9 @@ def run_one(job: Job, report: Report) -> Path:
     cells, logits = [], {}
     for place, (target, fingerprint) in enumerate(spec.targets.items()):
         split = domains[target].exam(spec.profile, target in spec.sources)
-        logits[target], confusion = score(method, target, split, device, job)
-        cells.append(Cell(target, fingerprint, spec.relations[target], confusion.tolist()))
+        logits[target] = predict(method, target, split, device, job)
+        left_out = job.excluded.get(target, ())
+        cells.append(scored_cell(spec, target, fingerprint, split.labels, split.ids, logits[target], left_out))
         report(f"scored {target}", place + 1, len(spec.targets))
     seconds["score"] = time.perf_counter() - clock
 
@@ -83,10 +83,8 @@ def run_one(job: Job, report: Report) -> Path:
 
 
 @torch.no_grad()
-def score(
-    method: Method, target: str, split: Split, device: torch.device, job: Job
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (N, 7) and confusion matrix int64 (7, 7) on the faces of a target that are scored."""
+def predict(method: Method, target: str, split: Split, device: torch.device, job: Job) -> np.ndarray:
+    """Logits float32 (N, 7) of the faces of a target."""
     parts = []
     for images, labels in labelled(split, device):
         logits = method.predict(images)
@@ -100,8 +98,7 @@ def score(
                 f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step"
             )
         parts.append(logits.float().cpu().numpy())
-    logits_of_all = np.concatenate(parts)
-    return logits_of_all, confusion_matrix(split.labels, logits_of_all.argmax(1), CLASSES)
+    return np.concatenate(parts)
 
 
 def _prepare_device(job: Job) -> torch.device:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
-from fergen_bench.report.tables import Board, comparable, gaps, matrix, number
+from fergen_bench.report.tables import Board, comparable, gaps, marks, matrix, number
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _STYLE = {
@@ -46,15 +46,13 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
     """Source x target of one method, with what is lost on unseen faces beside the rows and below the columns."""
     mean, spread, relation = matrix(cells, metric)
     row_gap, column_gap = gaps(mean, relation)
-    seen = relation == "seen"
+    said = marks(cells)
     labels = mean.copy().astype(object)
     for source in mean.index:
         for target in mean.columns:
-            text = number(mean.loc[source, target])
-            sd = spread.loc[source, target]
-            labels.loc[source, target] = (
-                text + (f"\n± {sd:.1f}" if pd.notna(sd) else "") + ("\nseen" if seen.loc[source, target] else "")
-            )
+            sd, mark = spread.loc[source, target], said.loc[source, target]
+            lines = [number(mean.loc[source, target]), f"± {sd:.1f}" if pd.notna(sd) else "", mark]
+            labels.loc[source, target] = "\n".join(line for line in lines if line)
     with plt.rc_context(_STYLE):
         height, width = 0.62 * len(mean) + 1.9, 0.95 * len(mean.columns) + 3.0
         figure, axes = plt.subplots(figsize=(width, height))
