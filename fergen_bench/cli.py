@@ -18,6 +18,7 @@ from fergen_bench.screen import Progress, busy, console_on, near
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
@@ -462,8 +463,9 @@ def _records(
         )
     if known is None:
         return kept, meant
-    audit = load_audit(project.audit_folder(known))
-    return [related(entry, known, audit) for entry in kept], meant
+    found = load_audit(project.audit_folder(known))
+    parts = {} if known.synthetic else {name: project.scored(name, known.profile) for name in known.domains}
+    return [related(entry, known, found, parts) for entry in kept], meant
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:
@@ -858,6 +860,72 @@ def _show_check(entry: Check) -> None:
     styles = {"ok": "green", "note": "", "error": "red"}
     for finding in entry.findings:
         console.print(f"  {finding.level}: {finding.what}", style=styles[finding.level])
+
+
+@data.command()
+@click.option("--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's suite.")
+@click.option("--domains", type=_List(), help="Only these domains of the suite.")
+@click.option("--backbone", "-b", help="Also compare what pixels find alike by the features of this frozen encoder.")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="With --backbone: least cosine of the features of twins.",
+)
+def audit(suite: str | None, domains: list[str] | None, backbone: str | None, limit: float) -> None:
+    """Find faces that are one picture, within and between the domains of a suite, exactly or nearly.
+
+    Tables then say of every target how many of its faces have a twin in the source; run --exclude-overlaps leaves them
+    out.
+    """
+    from fergen_bench.datasets.audit import audit_domains
+    from fergen_bench.domain import Domain
+    from fergen_bench.project import available_cores, find_project
+    from fergen_bench.weights import resolve_network
+
+    project, console = find_project(), console_on(stderr=True)
+    meant = project.suite(suite or project.settings.suite)
+    for name in domains or ():
+        if name not in meant.domains:
+            raise BenchError(f"--domains: {meant.name} has no domain {name!r}{did_you_mean(name, meant.domains)}")
+    with Progress(console) as progress:
+        folders = project.prepared(meant, domains or meant.domains, progress.preparation)
+        opened = [Domain(folder) for folder in folders.values()]
+        refinement = None
+        if backbone is not None:
+            from fergen_bench.runner import feature_similarity
+
+            name = resolve_network(backbone, "Backbone", meant, "--backbone")
+            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation)
+        folder = project.audit_folder(meant)
+        found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
+    _show_audit(found)
+    console.print(f"\nEvery pair: {near(folder / 'twins.csv')}. Look at: {near(folder / 'worst-pairs.png')}")
+
+
+def _show_audit(found: Audit) -> None:
+    from rich.table import Table
+
+    console = console_on()
+    between = [overlap for overlap in found.overlaps if overlap.a != overlap.b]
+    inside = [overlap for overlap in found.overlaps if overlap.a == overlap.b]
+    for title, rows in (("Twins between splits", between), ("Twins inside a split", inside)):
+        if not rows:
+            console.print(f"{title}: none")
+            continue
+        table = Table(title=title, title_justify="left")
+        table.add_column("of")
+        table.add_column("in")
+        for column in ("exact pairs", "near pairs", "faces of the first", "faces of the second"):
+            table.add_column(column, justify="right")
+        for row in rows:
+            numbers = (row.exact, row.near, row.faces_a, row.faces_b)
+            table.add_row(str(row.a), str(row.b), *(f"{number:,}" for number in numbers))
+        console.print(table)
+    console.print(f"Decided by: {found.refined_by}", style="dim")
+    for note in found.notes:
+        console.print(f"note: {note}", style="dim")
 
 
 @data.command()

@@ -117,9 +117,9 @@ def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) ->
     )
 
 
-def related(entry: RunRecord, suite: Suite, audit: Audit | None) -> RunRecord:
+def related(entry: RunRecord, suite: Suite, audit: Audit | None, parts: Mapping[str, str]) -> RunRecord:
     """A record whose cells say how each target stands to the sources: as an audit of these very faces counted it, else
-    as it is known of the datasets.
+    as it is known of the datasets. parts: what is scored of each target, where it is not test.
     """
     spec = entry.spec
     cells = []
@@ -128,7 +128,7 @@ def related(entry: RunRecord, suite: Suite, audit: Audit | None) -> RunRecord:
         mark = "seen (inferred)" if relation == "seen" else ""
         states = {**spec.fingerprints, cell.target: cell.fingerprint}
         if relation != "source" and audit is not None and audit.covers(states):
-            twins = sum(audit.count(source, cell.target) for source in spec.sources)
+            twins = len(audit.twins_of(cell.target, parts.get(cell.target, "test"), spec.sources))
             relation, mark = ("seen", f"seen, {twins:,} twins") if twins else ("unseen", "")
         if cell.excluded:
             relation, mark = "unseen", "twins left out"

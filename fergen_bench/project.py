@@ -97,6 +97,10 @@ class Project:
         """Where `fergen-bench data prepare` puts domains, and where they are looked for without a table of their own."""
         return self.root / "data"
 
+    def scored(self, domain: str, profile: str) -> str:
+        """The part of a domain that a profile scores for runs that were not trained on it."""
+        return datasets.dataset(self.dataset_of(domain), domain).scored.get(profile, "test")
+
     def audit_folder(self, suite: Suite) -> Path:
         """Where the audit of a suite's domains is kept."""
         return self.results / "audit" / suite.name

@@ -10,11 +10,11 @@ import platform
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before torch is loaded: cuBLAS gives the same sums every time only with a fixed workspace.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -22,12 +22,16 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import numpy as np
 import torch
 
+from fergen_bench.backbone import load_network
 from fergen_bench.domain import Domain, Split, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
 from fergen_bench.record import Cell, Job, RunRecord, save, scored_cell
 from fergen_bench.weights import SCRATCH
+
+if TYPE_CHECKING:
+    from fergen_bench.datasets.audit import Refinement
 
 Report = Callable[[str, int, int], None]
 """report(what is being done, done, total): epochs under the name "epoch", everything else in words."""
@@ -150,3 +154,20 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
+
+
+def feature_similarity(
+    name: str, domains: Sequence[Domain], limit: float, cache: Path, report: Report, device: str = "cpu"
+) -> Refinement:
+    """For the audit: faces are twins where the cosine of their frozen features is at least `limit`."""
+    from fergen_bench.datasets.audit import Refinement
+
+    network = load_network(name, torch.device(device)).freeze(cache, report)
+    features = [network.of_domain(domain) for domain in domains]
+
+    def similarity(pairs: np.ndarray) -> np.ndarray:
+        sides = [np.stack([features[domain][row] for domain, row in pairs[:, side]]) for side in (0, 1)]
+        norms = [np.linalg.norm(side, axis=1) for side in sides]
+        return np.einsum("nc,nc->n", *sides) / (norms[0] * norms[1])
+
+    return Refinement(f"cosine of the features of {name.partition('//')[0]} {network.digest[:6]}", limit, similarity)
