@@ -711,9 +711,7 @@ Examples:
 @click.option("--name", help="What the domain is called. Default: the dataset's name.")
 @click.option("--layout", help="Which of the dataset's layouts it has. Default: the one that fits.")
 @click.option(
-    "--labels",
-    type=_List(),
-    help="Labels that are no usual name: joy=happiness,contempt= (nothing: leave it out).",
+    "--labels", type=_List(), help="Labels that are no usual name: joy=happiness,contempt= (nothing: leave it out)."
 )
 @click.option("--columns", type=_List(), help="For csv: image=file,label=emotion,split=usage,subject=person,…")
 @click.option("--images", type=click.Path(path_type=Path), help="For csv and list: where paths in the file begin.")

@@ -27,7 +27,7 @@ from fergen_bench.domain import Domain, Split, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
-from fergen_bench.record import Cell, Job, RunRecord, save, scored_cell
+from fergen_bench.record import Job, RunRecord, save, scored_cell
 from fergen_bench.weights import SCRATCH
 
 if TYPE_CHECKING:

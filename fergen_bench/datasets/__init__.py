@@ -1,5 +1,5 @@
-"""Readers: the layouts in which people have datasets → the prepared form. What is known here is a catalogue; the readers
-themselves are loaded when they are asked for.
+"""Readers: the layouts in which people have datasets → the prepared form. Here is their catalogue; the readers themselves
+are loaded when they are asked for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ KNOWN_OVERLAPS = frozenset(
         ("mma-expw", "expw"),
     )
 )
-"""Pairs of datasets that share images by what is known of how they were made; an audit of one's own copies says more."""
+"""Datasets that share images, by what is known of how they were made; an audit of one's own copies says more."""
 
 
 def dataset(name: str, place: str) -> Dataset:

@@ -74,7 +74,11 @@ def check_copy(
     faults = list(listing.faults)
     if decode:
         faults += _decoded(listing, processes, progress)
-    findings = [verdict(kind, found, layout.official), *_summed_up(faults), *(Finding("note", n) for n in listing.notes)]
+    findings = [
+        verdict(kind, found, layout.official),
+        *_summed_up(faults),
+        *(Finding("note", n) for n in listing.notes),
+    ]
     return Check(
         domain,
         kind.name,

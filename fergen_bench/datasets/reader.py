@@ -140,7 +140,9 @@ def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
         )
     twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
     if twice:
-        raise BenchError(f"{base}: {len(twice):,} faces have the name of another, such as {twice[0]}; names must differ")
+        raise BenchError(
+            f"{base}: {len(twice):,} faces have the name of another, such as {twice[0]}; names must differ"
+        )
     return layout, listing
 
 
