@@ -63,7 +63,7 @@ def make_plan(
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
-    a twin in the sources are not scored; where the rest of a record serves, its cells are counted again from its logits.
+    a twin in the sources are not scored; a record that has their logits is counted again, not run again.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)

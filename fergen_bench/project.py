@@ -94,7 +94,7 @@ class Project:
 
     @property
     def data(self) -> Path:
-        """Where `fergen-bench data prepare` puts domains, and where they are looked for without a table of their own."""
+        """Where `fergen-bench data prepare` puts domains, and where those without a table are looked for."""
         return self.root / "data"
 
     def scored(self, domain: str, profile: str) -> str:
@@ -163,7 +163,7 @@ class Project:
         return {**synth.SUITES, **datasets.SUITES, **own}
 
     def dataset_of(self, domain: str) -> str:
-        """The dataset that a domain is a copy of: what its table says, else the one of its name, else a plain folder."""
+        """The dataset a domain is a copy of: what its table says, else the one of its name, else a plain folder."""
         table = self.settings.domains.get(domain)
         if table is not None and table.dataset is not None:
             return table.dataset

@@ -1,5 +1,5 @@
-"""Readers: the layouts in which people have datasets → the prepared form. Here is their catalogue; the readers themselves
-are loaded when they are asked for.
+"""Readers: the layouts in which people have datasets → the prepared form. Here is their catalogue; the readers
+themselves are loaded when they are asked for.
 """
 
 from __future__ import annotations

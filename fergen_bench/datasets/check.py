@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from fergen_bench.datasets import GENERIC, NAMES, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
-from fergen_bench.datasets.reader import Dataset, Face, Fault, Listing, read
+from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
 from fergen_bench.domain import EXPRESSIONS, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -217,7 +217,7 @@ def _looked_at(faces: Sequence[Face]) -> list[bytes | str]:
 
 def _summed_up(faults: Sequence[Fault]) -> list[Finding]:
     """One sentence per kind of fault, with the first of them."""
-    levels: dict[str, tuple[Literal["note", "error"], str]] = {
+    levels: dict[FaultKind, tuple[Literal["note", "error"], str]] = {
         "missing": ("error", "listed files are missing"),
         "unreadable": ("error", "images cannot be read"),
         "label": ("error", "labels disagree"),
