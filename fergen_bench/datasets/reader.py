@@ -81,6 +81,7 @@ class Listing:
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the reader should know, one sentence each
     about: dict[str, object] = field(default_factory=dict)  # choices that made the labels: more keys of domain.json
+    expected: Mapping[str, Mapping[str, int]] | None = None  # counts under these choices, where not the dataset's own
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,25 @@ def images(folder: Path, root: Path) -> list[Path]:
     return found
 
 
+def below(path: Path, fits: Callable[[Path], bool], depth: int = 2) -> Path | None:
+    """The folder that fits: the one named, or else the only one on the first level below it that has any. Two on one
+    level are refused.
+    """
+    level = [path] if path.is_dir() else []
+    for _ in range(depth + 1):
+        found = [folder for folder in level if fits(folder)]
+        if len(found) > 1:
+            raise BenchError(f"{path} holds two copies, {found[0]} and {found[1]}; name the one that is meant")
+        if found:
+            return found[0]
+        level = [inner for folder in level for inner in folders(folder, path)]
+    return None
+
+
 def inside(root: Path, relative: str, place: str) -> Path:
     """A path that a file of the dataset names, below root. One that leads out of it is refused. place: file:line."""
     pure = PurePosixPath(relative.strip().replace("\\", "/"))
-    if not relative.strip() or "\0" in relative:
+    if not pure.parts or "\0" in relative:
         raise BenchError(f"{place}: there is no file name where one is expected")
     if pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:", relative):
         raise BenchError(f"{place}: {relative!r} leads out of {root}; paths must lie below it")
@@ -217,7 +233,9 @@ class Files:
     def has(self, path: Path) -> bool:
         folder = path.parent
         if folder not in self._known:
-            there = folder.is_dir()
+            there = os.path.isdir(folder)  # unlike Path.is_dir, it answers no to a name that is too long
+            if there and not folder.resolve().is_relative_to(self._root.resolve()):
+                raise BenchError(f"{folder}: a link leads out of {self._root} here; put the files themselves there")
             names = frozenset(e.name for e in entries(folder, self._root) if not e.is_dir()) if there else frozenset()
             self._known[folder] = names
         return path.name in self._known[folder]
@@ -329,6 +347,8 @@ def table(
                 place = f"{path}:{line}"
                 if names is None:
                     names = [canonical.get(cell.strip().casefold(), cell.strip()) for cell in row]
+                    if twice := [name for name in needed if names.count(name) > 1]:
+                        raise BenchError(f"{place}: two columns are named {twice[0]}; rename one")
                     if set(needed) <= set(names):
                         continue
                     if header is None or len(row) != len(header):
