@@ -97,7 +97,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as its owner defines it. Counts: split → expression → faces."""
+    """A dataset as its owner defines it. Counts: split → expression → faces; the split is `all` where the owner gave
+    none.
+    """
 
     name: str
     title: str
@@ -160,14 +162,15 @@ def _glimpse(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
-def entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name; hidden files are passed over.
+def entries(folder: Path, root: Path, ending: str = "") -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; hidden files are passed over. ending: only names that end so.
 
     Refused: a folder that may not be read, names that differ only in case (another machine would see one file), and
     links that lead out of root.
     """
     try:
-        found = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
+        visible = (entry for entry in os.scandir(folder) if entry.name.endswith(ending) and entry.name[0] != ".")
+        found = sorted(visible, key=lambda entry: entry.name)
     except OSError as error:
         raise BenchError(f"{folder}: cannot be read: {error.strerror}; see to its permissions") from None
     seen: dict[str, str] = {}
@@ -213,6 +216,20 @@ def below(path: Path, fits: Callable[[Path], bool], depth: int = 2) -> Path | No
     return None
 
 
+def roots(path: Path, *names: str) -> Iterator[Path]:
+    """Folders in which a layout may begin, nearest first: the path, its subfolders of these names, and the same in a
+    folder that is the only one there, as archives unpack.
+    """
+    root = path
+    while path.is_dir() and len(path.relative_to(root).parts) < 3:
+        yield path
+        below = folders(path, root)
+        yield from (path / name for name in names if path / name in below)
+        if len(below) != 1:
+            return
+        path = below[0]
+
+
 def inside(root: Path, relative: str, place: str) -> Path:
     """A path that a file of the dataset names, below root. One that leads out of it is refused. place: file:line."""
     pure = PurePosixPath(relative.strip().replace("\\", "/"))
@@ -239,6 +256,23 @@ class Files:
             names = frozenset(e.name for e in entries(folder, self._root) if not e.is_dir()) if there else frozenset()
             self._known[folder] = names
         return path.name in self._known[folder]
+
+    def image(self, path: Path) -> Path | None:
+        """The file; or, where only its ending differs from what a list says, the one image of that name."""
+        if self.has(path):
+            return path
+        endings = (spelling for ending in sorted(IMAGES) for spelling in (ending, ending.upper()))
+        found = [other for ending in endings if self.has(other := path.with_suffix(ending))]
+        return found[0] if len(found) == 1 else None
+
+    def images(self) -> list[Path]:
+        """All images in the folders that were asked about."""
+        return [
+            folder / name
+            for folder, names in sorted(self._known.items())
+            for name in sorted(names)
+            if os.path.splitext(name)[1].lower() in IMAGES
+        ]
 
 
 # --------------------------------------------------------------------------------------------------------------- labels
