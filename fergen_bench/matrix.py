@@ -129,7 +129,7 @@ def related(entry: RunRecord, suite: Suite, audit: Audit | None, parts: Mapping[
         states = {**spec.fingerprints, cell.target: cell.fingerprint}
         if relation != "source" and audit is not None and audit.covers(states):
             twins = len(audit.twins_of(cell.target, parts.get(cell.target, "test"), spec.sources))
-            relation, mark = ("seen", f"seen, {twins:,} twins") if twins else ("unseen", "")
+            relation, mark = ("seen", f"seen, {twins:,} twin{'s' * (twins > 1)}") if twins else ("unseen", "")
         if cell.excluded:
             relation, mark = "unseen", "twins left out"
         cells.append(replace(cell, relation=relation, mark=mark))

@@ -75,7 +75,7 @@ def check_copy(
     if decode:
         faults += _decoded(listing, processes, progress)
     findings = [
-        verdict(kind, found, layout.official),
+        verdict(kind, found, listing.expected, layout.official),
         *_summed_up(faults),
         *(Finding("note", n) for n in listing.notes),
     ]
@@ -85,7 +85,7 @@ def check_copy(
         str(settings.path),
         layout.name,
         found,
-        kind.expected,
+        listing.expected or kind.expected,
         dict(listing.dropped),
         tuple(faults),
         tuple(findings),
@@ -97,9 +97,11 @@ def check_prepared(domain: str, kind: Dataset, folder: Path) -> Check:
     when it was made.
     """
     about = read_about(folder)
-    findings = [verdict(kind, about["counts"])]
+    expected = about.get("expected", kind.expected)
+    findings = [verdict(kind, about["counts"], expected, about.get("official_split", True))]
     if about.get("left_out"):
-        findings.append(Finding("error", f"{_faces(about['left_out'])} were left out because they could not be read"))
+        missing = _faces(about["left_out"]["total"])
+        findings.append(Finding("error", f"{missing} were left out, because they were missing or could not be read"))
     findings += [Finding("note", note) for note in about.get("notes", ())]
     return Check(
         domain,
@@ -107,7 +109,7 @@ def check_prepared(domain: str, kind: Dataset, folder: Path) -> Check:
         str(folder),
         about.get("layout"),
         about["counts"],
-        kind.expected,
+        expected,
         about.get("dropped", {}),
         (),
         tuple(findings),
@@ -125,29 +127,32 @@ def counts_of(faces: Sequence[Face]) -> dict[str, dict[str, int]]:
 # -------------------------------------------------------------------------------------------------------------- verdict
 
 
-def verdict(kind: Dataset, found: Counts, official: bool = True) -> Finding:
-    """What the counts say the copy is."""
-    if not kind.expected:
+def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, official: bool = True) -> Finding:
+    """What the counts say the copy is. expected: where choices of the reader make them differ from the dataset's."""
+    expected = expected or kind.expected
+    if not expected:
         return Finding("ok", f"{_faces(_total(found))}; nothing is known that they could be compared with")
     if not official:
         return Finding("error", f"this layout does not have the official split of {kind.title}")
-    if _same(found, kind.expected):
+    if _same(found, expected):
         return Finding("ok", f"the counts of every class are those of {kind.title}")
     if (other := identify(found, but=kind.name)) is not None:
         return Finding("error", f"this is {other.title}, not {kind.title}: the counts of every class are its own")
-    split = next((s for s in kind.expected if found.get(s) != kind.expected[s]), None)
-    assert split is not None
-    here, there = sum(found.get(split, {}).values()), sum(kind.expected[split].values())
+    differing = [split for split in (*expected, *found) if found.get(split) != expected.get(split)]
+    split = differing[0]
+    here, there = sum(found.get(split, {}).values()), sum(expected.get(split, {}).values())
+    if not there:
+        return Finding("error", f"there is a split {split}, which {kind.title} does not have")
     if here > 1.2 * there:
         return Finding("error", f"{split} looks augmented: {here:,} faces where {there:,} are expected")
     if here == there:
         return Finding("error", f"{split} has the expected {here:,} faces, but other labels: they were made again")
-    differing = [
-        f"{name} {found.get(split, {}).get(name, 0):,} of {expected:,}"
-        for name, expected in kind.expected[split].items()
-        if found.get(split, {}).get(name, 0) != expected
+    classes = [
+        f"{name} {found.get(split, {}).get(name, 0):,} of {count:,}"
+        for name, count in expected[split].items()
+        if found.get(split, {}).get(name, 0) != count
     ]
-    what = "is missing" if not here else f"has {here:,} faces where {there:,} are expected ({', '.join(differing)})"
+    what = "is missing" if not here else f"has {here:,} faces where {there:,} are expected ({', '.join(classes)})"
     return Finding("error", f"{split} {what}")
 
 

@@ -34,7 +34,8 @@ from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
-    from fergen_bench.datasets.reader import Face, Listing
+    from fergen_bench.datasets.check import counts_of, identify, verdict
+from fergen_bench.datasets.reader import Dataset, Face, Listing, read
     from fergen_bench.settings import DomainSettings
 
 BLOCK_BYTES = 1 << 23
@@ -133,6 +134,39 @@ def prepare(
                 finish_prepared(blocks[0].path.parent, folder, name, columns, {**described, "inputs": inputs})
                 _beside(folder, "journal").unlink(missing_ok=True)
     return folder
+
+
+def prepare_dataset(
+    name: str,
+    kind: Dataset,
+    settings: DomainSettings,
+    folder: Path,
+    processes: int,
+    progress: Callable[[int, int], None],
+) -> Path:
+    """Reads a copy of a dataset and prepares it as the domain `name`. A copy of another dataset is refused."""
+    layout, listing = read(kind, settings)
+    found = counts_of(listing.faces)
+    finding = verdict(kind, found, listing.expected, layout.official)
+    if kind.expected and (other := identify(found, but=kind.name)) is not None:
+        raise BenchError(
+            f"{settings.path}: {finding.what}; prepare it as what it is: fergen-bench data prepare {other.name} "
+            f"{settings.path}"
+        )
+    about: dict[str, object] = {
+        "dataset": kind.name,
+        "layout": layout.name,
+        "verdict": finding.what,
+        "official_split": layout.official,
+    }
+    if kind.scored:
+        about["scored"] = dict(kind.scored)
+    if listing.expected is not None:
+        about["expected"] = listing.expected
+    for choice in ("margin", "emulate_bgr"):
+        if getattr(settings, choice):
+            about[choice] = getattr(settings, choice)
+    return prepare(name, listing, about, settings, folder, processes, progress)
 
 
 def _beside(folder: Path, what: str) -> Path:
