@@ -20,6 +20,7 @@ from fergen_bench.datasets.lists import listed_faces, split_named
 from fergen_bench.datasets.reader import (
     CONTEMPT,
     LEFT_OUT,
+    SPLITS,
     Dataset,
     Face,
     Fault,
@@ -182,7 +183,8 @@ class Sources(NamedTuple):
 def sources(base: Path) -> Sources:
     """The files of votes in a folder, or in folders in it."""
     holder = below(base, lambda folder: _has(folder, VOTES_FILE))
-    parts = _parts(base)
+    named = {SPLITS[inner.name.lower()]: inner for inner in folders(base, base) if inner.name.lower() in SPLITS}
+    parts = {**named, **_parts(base)}
     found = {split: parts[split] / "label.csv" for split in parts if _has(parts[split], "label.csv")}
     return Sources(None if holder is None else holder / VOTES_FILE, found)
 
@@ -303,8 +305,8 @@ def _read_images(base: Path, settings: DomainSettings) -> Listing:
             last[ballot.name] = ballot
     if source == "label.csv" and "fer0033120.png" in last:
         listing.notes.append(
-            f"fer0033120.png shows no face, because the official generator overwrites it, though label.csv has emotions "
-            f"for it; only {VOTES_FILE} knows."
+            f"fer0033120.png shows no face, because the official generator overwrites it, though label.csv has "
+            f"emotions for it; only {VOTES_FILE} knows."
         )
     for split in sorted({ballot.split for ballot in last.values()} ^ set(PARTS.values())):
         listing.notes.append(f"There is no {split} part: no folder, or no votes, for its images.")
@@ -368,17 +370,21 @@ def _named_apart(listing: Listing) -> dict[str, list[Face]]:
         if len(by_name[stem]) > 1:
             what = f"the same name is at {by_name[stem][0].id}; one of them is a copy"
             listing.faults.append(Fault("duplicate", face.id, what))
-        own = "train" if int(number[1]) < FIRST_VALID else "val" if int(number[1]) < FIRST_TEST else "test"
+        own = _split_of_number(int(number[1]))
         if own != face.split:
             what = f"this face is of FERPlus's {own} part by its number, but of {face.split} here"
             listing.faults.append(Fault("label", face.id, what))
     other = len(listing.faces) - sum(map(len, by_name.values()))
     if other:
         listing.notes.append(
-            f"{other:,} of {len(listing.faces):,} names are not FERPlus's own (fer0000000.png): this copy was augmented "
-            f"or renamed, or it is another dataset."
+            f"{other:,} of {len(listing.faces):,} names are not FERPlus's own (fer0000000.png): this copy was "
+            f"augmented or renamed, or it is another dataset."
         )
     return by_name
+
+
+def _split_of_number(number: int) -> str:
+    return "train" if number < FIRST_VALID else "val" if number < FIRST_TEST else "test"
 
 
 def _compare(
@@ -466,7 +472,7 @@ def _read_ran(base: Path, settings: DomainSettings) -> Listing:
                 what = f"{listed}.png or .jpg is not in {root} (a folder of its crops does not replace the face)"
                 listing.faults.append(Fault("missing", place, what))
                 continue
-            split = "train" if int(number[1]) < FIRST_VALID else "val" if int(number[1]) < FIRST_TEST else "test"
+            split = _split_of_number(int(number[1]))
             listing.faces.append(Face(image.relative_to(root).as_posix(), split, expression, native, file=image))
     if not listing.faces:
         raise BenchError(f"{base}: no face of its lists is in {root}; say where they are with images = …")
@@ -559,7 +565,7 @@ DATASET = Dataset(
         ),
     ),
     request=(
-        "Images: Kaggle's FER2013 competition. Votes: fer2013new.csv of github.com/microsoft/FERPlus, beside the images."
+        "Images: Kaggle's FER2013 competition. Votes: fer2013new.csv of github.com/microsoft/FERPlus, to be put beside."
     ),
     expected=EXPECTED["fer2013new", "majority"],
 )

@@ -96,7 +96,7 @@ def _read(path: Path, settings: DomainSettings) -> Listing:
     listing = Listing(about={"splits": "as given" if len(paths) > 1 else generated_splits(settings)})
     listed_faces(given, settings.images or paths[0].parent, settings.labels, settings, listing)
     if not listing.faces:
-        raise BenchError(nothing_left(path, listing))
+        raise BenchError(nothing_left(paths[0] if len(paths) == 1 else path, listing))
     if len(paths) == 1:
         listing.faces = with_splits(listing.faces, settings)
     return listing

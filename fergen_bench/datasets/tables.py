@@ -1,4 +1,4 @@
-"""The generic reader of csv files: a row for each face, with columns for the image, its label and what else is known."""
+"""The generic reader of csv files: a row for each face, with columns for the image, its label and more."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
     first = next(table(path, ()), None)
     if first is None:
         raise BenchError(f"{path}: has a first line and no rows; expected a row for each face")
-    place, row = first
+    _, row = first
     there = {name.casefold(): name for name in row}
     found: dict[str, str] = {}
     for role, usual in USUAL.items():
@@ -73,9 +73,10 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
             found[role] = name
         elif role in chosen or role in {"image", "label"}:
             if len(row) == 1:
-                next(table(path, (role, *USUAL)))  # refuses another delimiter
+                next(table(path, (role,)))  # refuses another delimiter
             raise BenchError(
-                f"{path}: no column is named {chosen.get(role, ' or '.join(usual[:3]))}; found {', '.join(row)[:80]!r}. "
+                f"{path}: no column is named {chosen.get(role, ' or '.join(usual[:3]))}; found "
+                f"{', '.join(row)[:80]!r}. "
                 f'Say which holds the {role} with columns = {{ {role} = "…" }}'
             )
     if not set(BOX) <= set(found):
