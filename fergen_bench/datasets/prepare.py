@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import PIL
 
+from fergen_bench.datasets.check import counts_of, identify, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
+from fergen_bench.datasets.reader import Dataset, Face, Listing, read
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
-    from fergen_bench.datasets.check import counts_of, identify, verdict
-from fergen_bench.datasets.reader import Dataset, Face, Listing, read
     from fergen_bench.settings import DomainSettings
 
 BLOCK_BYTES = 1 << 23
