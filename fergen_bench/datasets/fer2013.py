@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
 
 SIDE = 48
+LEVELS = {str(level): level for level in range(256)}
+"""Grey levels as text: looking one up takes two thirds of the time of int(), for 83 million of them."""
 NATIVE = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "sadness", "5": "surprise", "6": "neutral"}
 PARTS: Mapping[str, str] = {"training": "train", "publictest": "val", "privatetest": "test"}
 """The owner's parts (in lower case) → splits."""
@@ -44,8 +46,8 @@ def split_of(usage: str, place: str) -> str:
 def pixels_of(text: str, place: str) -> bytes:
     """2,304 numbers from 0 to 255 with blanks between them → a square of grey levels, row by row."""
     try:
-        pixels = bytes(map(int, text.split())) if text.isascii() and "_" not in text else b""
-    except ValueError:
+        pixels = bytes(map(LEVELS.__getitem__, text.split()))
+    except KeyError:
         pixels = b""
     if len(pixels) != SIDE * SIDE:
         raise BenchError(

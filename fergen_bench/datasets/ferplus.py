@@ -70,7 +70,8 @@ def label_of(votes: Sequence[int], rule: LabelRule) -> str:
     """One of COLUMNS, or NO_MAJORITY. Of equal votes the first column wins. The faces whose label is unknown or NF
     have no place in the dataset.
 
-    majority, probability and multi-target are those of the official code, which first strikes out every single vote;
+    majority, probability and multi-target are those of the official code, which first strikes out every single vote,
+    and which labels validation and test by majority whatever the rule for train; here one rule labels all three parts.
     argmax8 and argmax10 are the plain maximum over the emotions, and over all ten columns.
     """
     if rule == "argmax8":
