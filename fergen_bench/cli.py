@@ -768,7 +768,10 @@ def prepare(
         prepare_dataset(name, kind, settings, folder, available_cores(), progress.preparing(name))
     _describe(folder)
     if folder == project.data / name and name not in project.settings.domains:
-        console.print(f"\n{name} can be used now: in a suite of bench.toml, or in wild5 if it is one of its five.")
+        console.print(
+            f"\n{name} can be used now, in a suite of bench.toml"
+            + (" and in wild5." if name in datasets.WILD5 else ".")
+        )
     else:
         inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
         console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')

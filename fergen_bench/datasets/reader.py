@@ -80,8 +80,6 @@ class Listing:
     dropped: Counter[str] = field(default_factory=Counter)  # why faces were left out → how many
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the reader should know, one sentence each
-    expected: Mapping[str, Mapping[str, int]] | None = None  # what these choices give with the owner's copy, if not
-    # what the dataset expects
     about: dict[str, object] = field(default_factory=dict)  # choices that made the labels: more keys of domain.json
     expected: Mapping[str, Mapping[str, int]] | None = None  # counts under these choices, where not the dataset's own
 
