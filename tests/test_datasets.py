@@ -159,7 +159,7 @@ def test_a_subject_that_is_not_in_a_name_is_said(folder: Path, tmp_path: Path) -
 def test_prepare_describe_and_run_from_the_command_line(folder: Path, project: Project, bench: Bench) -> None:
     result = bench("data", "prepare", "folder", str(folder), "--name", "mine")
     assert result.code == 0, result.err
-    assert "mine can be used now: in a suite of bench.toml" in result.err
+    assert "mine can be used now, in a suite of bench.toml" in result.err
     assert bench("data", "describe", "data/mine").code == 0
     text = (project.root / "bench.toml").read_text()
     tables = f'[domains.raw]\npath = "{folder}"\n'
