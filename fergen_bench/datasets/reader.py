@@ -92,6 +92,7 @@ class Layout:
     find: Callable[[Path], Path | None]  # the layout's base below a path, or None
     read: Callable[[Path, DomainSettings], Listing]  # base, settings → faces
     official: bool = True  # whether its splits are the owner's
+    asked_only: bool = False  # never found by itself: what it reads is seldom what is meant, such as whole photographs
 
 
 @dataclass(frozen=True)
@@ -106,25 +107,54 @@ class Dataset:
     scored: Mapping[str, str] = field(default_factory=dict)  # profile → the part that is scored, where it is not test
 
     def layout(self, path: Path, wanted: str | None = None) -> tuple[Layout, Path]:
-        """The layout below a path, and its base. None, or two at once, are refused."""
+        """The layout below a path, and its base. None, or two at once, are refused; where the first holds all that the
+        others hold, it is the one.
+        """
         known = {layout.name: layout for layout in self.layouts}
         if wanted is not None and wanted not in known:
             raise BenchError(f"{self.name} has no layout {wanted!r}{did_you_mean(wanted, known)}")
         asked = self.layouts if wanted is None else (known[wanted],)
-        found = [(layout, base) for layout in asked if (base := layout.find(path)) is not None]
+        try:
+            tried = [layout for layout in asked if wanted is not None or not layout.asked_only]
+            found = [(layout, base) for layout in tried if (base := layout.find(path)) is not None]
+            glimpse = _glimpse(path)
+        except OSError as error:
+            raise BenchError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
         if not found:
-            shapes = "".join(f"\n  {layout.name}: {layout.shape}" for layout in asked)
+            shapes = "".join(
+                f"\n  {layout.name}: {layout.shape}" + (" (only with --layout)" if layout.asked_only else "")
+                for layout in asked
+            )
             raise BenchError(
-                f"{path} holds no layout of {self.title} that is known here. It holds {_glimpse(path)}; expected one "
+                f"{path} holds no layout of {self.title} that is known here. It holds {glimpse}; expected one "
                 f"of{shapes}"
             )
-        if len(found) > 1:
+        if len(found) > 1 and not _first_holds_all(found, path):
             names = " and ".join(layout.name for layout, _ in found)
             raise BenchError(
                 f"{path} holds {len(found)} layouts of {self.title} at once, {names}; say which with --layout, or "
                 f"layout = … in bench.toml"
             )
         return found[0]
+
+
+def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
+    """Whether the first of several layouts is official, and every face of the others is in it: a file of the same name
+    with the same expression in the same split.
+    """
+    from fergen_bench.settings import DomainSettings
+
+    if not found[0][0].official:
+        return False
+    try:
+        listings = [layout.read(base, DomainSettings(path=path)) for layout, base in found]
+    except BenchError:
+        return False  # said in full when the layout is asked for by name
+    first, *others = (
+        {(face.file.name if face.file else face.id, face.expression, face.split) for face in listing.faces}
+        for listing in listings
+    )
+    return all(other <= first for other in others)
 
 
 def _glimpse(path: Path) -> str:
@@ -144,8 +174,10 @@ def entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, by name; hidden files are passed over.
 
     Refused: a folder that may not be read, names that differ only in case (another machine would see one file), and
-    links that lead out of root.
+    links that lead out of root, the folder itself among them.
     """
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise BenchError(f"{folder}: a link on this path leads out of {root}; put the files themselves there")
     try:
         found = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
