@@ -139,22 +139,27 @@ class Dataset:
 
 
 def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
-    """Whether the first of several layouts is official, and every face of the others is in it: a file of the same name
-    with the same expression in the same split.
+    """Whether the first of several layouts is official, and every face of the others is in it, with the same expression
+    in the same split: the same file, or a copy of its name.
     """
     from fergen_bench.settings import DomainSettings
 
     if not found[0][0].official:
         return False
     try:
-        listings = [layout.read(base, DomainSettings(path=path)) for layout, base in found]
+        first, *others = (layout.read(base, DomainSettings(path=path)).faces for layout, base in found)
     except BenchError:
         return False  # said in full when the layout is asked for by name
-    first, *others = (
-        {(face.file.name if face.file else face.id, face.expression, face.split) for face in listing.faces}
-        for listing in listings
+    known: dict[Path | str, set[tuple[str, str]]] = {}
+    for face in first:
+        for key in (face.file or face.id, face.file.name if face.file else face.id):
+            known.setdefault(key, set()).add((face.expression, face.split))
+    return all(
+        known.get(face.file or face.id, known.get(face.file.name if face.file else face.id))
+        == {(face.expression, face.split)}
+        for other in others
+        for face in other
     )
-    return all(other <= first for other in others)
 
 
 def _glimpse(path: Path) -> str:
@@ -213,7 +218,7 @@ def images(folder: Path, root: Path) -> list[Path]:
 def inside(root: Path, relative: str, place: str) -> Path:
     """A path that a file of the dataset names, below root. One that leads out of it is refused. place: file:line."""
     pure = PurePosixPath(relative.strip().replace("\\", "/"))
-    if not relative.strip() or "\0" in relative:
+    if not pure.name or "\0" in relative:
         raise BenchError(f"{place}: there is no file name where one is expected")
     if pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:", relative):
         raise BenchError(f"{place}: {relative!r} leads out of {root}; paths must lie below it")
@@ -230,7 +235,7 @@ class Files:
     def has(self, path: Path) -> bool:
         folder = path.parent
         if folder not in self._known:
-            there = folder.is_dir()
+            there = os.path.isdir(folder)  # False for a name that no file can have
             names = frozenset(e.name for e in entries(folder, self._root) if not e.is_dir()) if there else frozenset()
             self._known[folder] = names
         return path.name in self._known[folder]
