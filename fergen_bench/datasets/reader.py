@@ -93,6 +93,7 @@ class Layout:
     find: Callable[[Path], Path | None]  # the layout's base below a path, or None
     read: Callable[[Path, DomainSettings], Listing]  # base, settings → faces
     official: bool = True  # whether its splits are the owner's
+    asked_only: bool = False  # never found by itself: what it reads is seldom what is meant, such as whole photographs
 
 
 @dataclass(frozen=True)
@@ -109,19 +110,29 @@ class Dataset:
     scored: Mapping[str, str] = field(default_factory=dict)  # profile → the part that is scored, where it is not test
 
     def layout(self, path: Path, wanted: str | None = None) -> tuple[Layout, Path]:
-        """The layout below a path, and its base. None, or two at once, are refused."""
+        """The layout below a path, and its base. None, or two at once, are refused; where the first holds all that the
+        others hold, it is the one.
+        """
         known = {layout.name: layout for layout in self.layouts}
         if wanted is not None and wanted not in known:
             raise BenchError(f"{self.name} has no layout {wanted!r}{did_you_mean(wanted, known)}")
         asked = self.layouts if wanted is None else (known[wanted],)
-        found = [(layout, base) for layout in asked if (base := layout.find(path)) is not None]
+        try:
+            tried = [layout for layout in asked if wanted is not None or not layout.asked_only]
+            found = [(layout, base) for layout in tried if (base := layout.find(path)) is not None]
+            glimpse = _glimpse(path)
+        except OSError as error:
+            raise BenchError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
         if not found:
-            shapes = "".join(f"\n  {layout.name}: {layout.shape}" for layout in asked)
+            shapes = "".join(
+                f"\n  {layout.name}: {layout.shape}" + (" (only with --layout)" if layout.asked_only else "")
+                for layout in asked
+            )
             raise BenchError(
-                f"{path} holds no layout of {self.title} that is known here. It holds {_glimpse(path)}; expected one "
+                f"{path} holds no layout of {self.title} that is known here. It holds {glimpse}; expected one "
                 f"of{shapes}"
             )
-        if len(found) > 1:
+        if len(found) > 1 and not _first_holds_all(found, path):
             names = " and ".join(layout.name for layout, _ in found)
             raise BenchError(
                 f"{path} holds {len(found)} layouts of {self.title} at once, {names}; say which with --layout, or "
@@ -149,6 +160,30 @@ def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     return layout, listing
 
 
+def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
+    """Whether the first of several layouts is official, and every face of the others is in it, with the same expression
+    in the same split: the same file, or a copy of its name.
+    """
+    from fergen_bench.settings import DomainSettings
+
+    if not found[0][0].official:
+        return False
+    try:
+        first, *others = (layout.read(base, DomainSettings(path=path)).faces for layout, base in found)
+    except BenchError:
+        return False  # said in full when the layout is asked for by name
+    known: dict[Path | str, set[tuple[str, str]]] = {}
+    for face in first:
+        for key in (face.file or face.id, face.file.name if face.file else face.id):
+            known.setdefault(key, set()).add((face.expression, face.split))
+    return all(
+        known.get(face.file or face.id, known.get(face.file.name if face.file else face.id))
+        == {(face.expression, face.split)}
+        for other in others
+        for face in other
+    )
+
+
 def _glimpse(path: Path) -> str:
     """The first names in a folder, for messages."""
     if path.is_file():
@@ -166,8 +201,10 @@ def entries(folder: Path, root: Path, ending: str = "") -> list[os.DirEntry[str]
     """What is in a folder, by name; hidden files are passed over. ending: only names that end so.
 
     Refused: a folder that may not be read, names that differ only in case (another machine would see one file), and
-    links that lead out of root.
+    links that lead out of root, the folder itself among them.
     """
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise BenchError(f"{folder}: a link on this path leads out of {root}; put the files themselves there")
     try:
         visible = (entry for entry in os.scandir(folder) if entry.name.endswith(ending) and entry.name[0] != ".")
         found = sorted(visible, key=lambda entry: entry.name)
@@ -233,7 +270,7 @@ def roots(path: Path, *names: str) -> Iterator[Path]:
 def inside(root: Path, relative: str, place: str) -> Path:
     """A path that a file of the dataset names, below root. One that leads out of it is refused. place: file:line."""
     pure = PurePosixPath(relative.strip().replace("\\", "/"))
-    if not pure.parts or "\0" in relative:
+    if not pure.name or "\0" in relative:
         raise BenchError(f"{place}: there is no file name where one is expected")
     if pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:", relative):
         raise BenchError(f"{place}: {relative!r} leads out of {root}; paths must lie below it")
@@ -250,9 +287,7 @@ class Files:
     def has(self, path: Path) -> bool:
         folder = path.parent
         if folder not in self._known:
-            there = os.path.isdir(folder)  # unlike Path.is_dir, it answers no to a name that is too long
-            if there and not folder.resolve().is_relative_to(self._root.resolve()):
-                raise BenchError(f"{folder}: a link leads out of {self._root} here; put the files themselves there")
+            there = os.path.isdir(folder)  # False for a name that no file can have
             names = frozenset(e.name for e in entries(folder, self._root) if not e.is_dir()) if there else frozenset()
             self._known[folder] = names
         return path.name in self._known[folder]
