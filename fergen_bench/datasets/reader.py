@@ -346,7 +346,7 @@ def table(
                     names = [canonical.get(cell.strip().casefold(), cell.strip()) for cell in row]
                     if set(needed) <= set(names):
                         continue
-                    if header is None or len(row) != len(header):
+                    if header is None or len(row) != len(header) or set(needed) & set(names):
                         raise BenchError(_header_fault(place, row, needed))
                     names = list(header)
                 if len(row) != len(names):
