@@ -364,13 +364,13 @@ def test_arbitrary_bytes_are_a_label_or_one_sentence(tmp_path: Path, content: by
 
 
 def test_annotations_are_read_in_bounded_time(tmp_path: Path) -> None:
-    """287,651 of them take less than five minutes even at a tenth of the measured rate."""
+    """At a thousand in half a second of processor time, the release's 287,651 would take two and a half minutes."""
     paths = [tmp_path / f"{number}_exp.npy" for number in range(1000)]
     for number, path in enumerate(paths):
         path.write_bytes(npy(str(number % 8)))
-    start = time.perf_counter()
+    start = time.process_time()
     assert [annotation_label(str(path)) for path in paths] == [number % 8 for number in range(1000)]
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 0.5
 
 
 # -------------------------------------------------------------------------------------------------------- class folders
