@@ -420,7 +420,7 @@ def table(
                         raise BenchError(f"{place}: two columns are named {twice[0]}; rename one")
                     if set(needed) <= set(names):
                         continue
-                    if header is None or len(row) != len(header):
+                    if header is None or len(row) != len(header) or set(needed) & set(names):
                         raise BenchError(_header_fault(place, row, needed))
                     names = list(header)
                 if len(row) != len(names):
