@@ -19,6 +19,7 @@ from fergen_bench import datasets, record
 from fergen_bench.datasets.audit import load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.project import Project, find_project
+from fergen_bench.synth import DOMAINS
 
 TRAIN, TEST = 6, 3  # faces per expression
 CAPITALS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")
@@ -105,12 +106,11 @@ MAKERS = {"rafdb": make_rafdb, "ferplus": make_ferplus, "affectnet": make_affect
 
 
 @pytest.fixture(scope="session")
-def copies(tmp_path_factory: pytest.TempPathFactory, web: Domain) -> Path:
-    """A folder with a copy of each dataset."""
+def copies(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A folder with a copy of each dataset, each with faces of another domain."""
     root = tmp_path_factory.mktemp("copies")
-    deck = Deck(web)
-    for name, make in MAKERS.items():
-        make(root / name, deck)
+    for (name, make), domain in zip(MAKERS.items(), DOMAINS, strict=True):
+        make(root / name, Deck(Domain(cache / "domains" / "synth5-tiny-v1" / domain)))
     return root
 
 
