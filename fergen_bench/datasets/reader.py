@@ -215,7 +215,7 @@ class Files:
     def has(self, path: Path) -> bool:
         folder = path.parent
         if folder not in self._known:
-            there = folder.is_dir()
+            there = os.path.isdir(folder)  # unlike Path.is_dir, no error where a name is too long to be one
             names = frozenset(e.name for e in entries(folder, self._root) if not e.is_dir()) if there else frozenset()
             self._known[folder] = names
         return path.name in self._known[folder]
