@@ -24,6 +24,7 @@ from fergen_bench.datasets.reader import (
     Files,
     Layout,
     Listing,
+    Once,
     class_folders,
     entries,
     expression_of,
@@ -65,24 +66,6 @@ def _expression(native: str, settings: DomainSettings, place: str, listing: List
     if expression == LEFT_OUT:
         listing.dropped[NOT_ONE_OF_SEVEN.get(native, native)] += 1
     return expression
-
-
-class _Once:
-    """Adds faces to a listing, each image once: a second row for one is counted, and named where it disagrees."""
-
-    def __init__(self, listing: Listing) -> None:
-        self._listing = listing
-        self._known: dict[str, tuple[str, str]] = {}
-
-    def add(self, face: Face, place: str) -> None:
-        before, expression = self._known.setdefault(face.id, (place, face.expression))
-        if before == place:
-            self._listing.faces.append(face)
-            return
-        self._listing.dropped["listed a second time"] += 1
-        if expression != face.expression:
-            what = f"says {face.expression} of {face.id}, which {before} calls {expression}; the first is kept"
-            self._listing.faults.append(Fault("label", place, what))
 
 
 def _require_faces(listing: Listing, split: str, path: Path) -> None:
@@ -132,7 +115,7 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
     if pictures is None:
         raise BenchError(f"{base}: the lists of AffectNet are here, but not their images; expected {PICTURES}/")
     listing = Listing(about={"test": TEST_IS_VALIDATION})
-    files, once, listed, other_ending = Files(pictures), _Once(listing), set[str](), 0
+    files, once, listed, other_ending = Files(pictures), Once(listing), set[str](), 0
     # Validation first: a face that both lists name is scored, not trained on.
     for split, name in (("test", "validation"), ("train", "training")):
         path = _rows(base, name)
@@ -447,7 +430,7 @@ def _read_list(base: Path, settings: DomainSettings) -> Listing:
         raise BenchError(f"{base}: has a list of training faces only; AffectNet needs one whose name holds val or test")
     if "train" not in lists:
         listing.notes.append("There is no list of training faces: this domain can be a target, not a source.")
-    once = _Once(listing)
+    once = Once(listing)
     for split in ("test", "val", "train"):
         if split not in lists:
             continue

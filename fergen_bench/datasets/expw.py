@@ -15,6 +15,7 @@ from fergen_bench.datasets.reader import (
     Files,
     Layout,
     Listing,
+    Once,
     expression_of,
     inside,
     list_file,
@@ -52,8 +53,8 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
     pictures, path = base / "image" / "origin", base / "label" / "label.lst"
     if not pictures.is_dir():
         raise BenchError(f"{pictures}: this folder is missing; ExpW keeps the images of label/label.lst in it")
-    listing, files, known = Listing(), Files(pictures), dict[str, tuple[str, str]]()
-    listed: set[Path] = set()
+    listing, files, listed = Listing(), Files(pictures), set[Path]()
+    once = Once(listing)
     for place, name, (number, *edges, confidence, label) in list_file(path, columns=8):
         image = inside(pictures, name, place)
         listed.add(image)
@@ -61,22 +62,15 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
         expression = expression_of(native, {**NATIVE, **settings.labels}, place)
         box = _box(edges, place)
         face_id = f"{name}#{whole_number(number, 0, FARTHEST, place, 'the number of the face')}"
-        before, other = known.setdefault(face_id, (place, expression))
         if expression == LEFT_OUT:
             listing.dropped[native] += 1
-        elif before != place:
-            listing.dropped["listed a second time"] += 1
-            if other != expression:
-                what = f"says {expression} of {face_id}, which {before} calls {other}; the first is kept"
-                listing.faults.append(Fault("label", place, what))
         elif box is None:
             listing.dropped["without a face box"] += 1
         elif not files.has(image):
             listing.faults.append(Fault("missing", place, f"{name} is not in {pictures}"))
         else:
             extra = {"confidence": confidence}
-            face = Face(face_id, "train", expression, native, image, box=box, subject=name, extra=extra)
-            listing.faces.append(face)
+            once.add(Face(face_id, "train", expression, native, image, box=box, subject=name, extra=extra), place)
     if not listing.faces:
         raise BenchError(f"{path}: none of its faces can be used; see that its images are in {pictures}")
     listing.faults += [

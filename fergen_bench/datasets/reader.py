@@ -349,6 +349,24 @@ def class_folders(
             yield image, expression, place.name
 
 
+class Once:
+    """Adds faces to a listing, each image once: a second row for one is counted, and named where it disagrees."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def add(self, face: Face, place: str) -> None:
+        before, expression = self._known.setdefault(face.id, (place, face.expression))
+        if before == place:
+            self._listing.faces.append(face)
+            return
+        self._listing.dropped["listed a second time"] += 1
+        if expression != face.expression:
+            what = f"says {face.expression} of {face.id}, which {before} calls {expression}; the first is kept"
+            self._listing.faults.append(Fault("label", place, what))
+
+
 def with_splits(faces: Sequence[Face], settings: DomainSettings) -> list[Face]:
     """Faces of a dataset without a split of its owner's: a share of every expression becomes the test split, seeded,
     and no subject is in both.

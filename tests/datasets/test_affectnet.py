@@ -198,6 +198,13 @@ def test_an_image_with_another_ending_than_the_list_says_is_found(tmp_path: Path
     assert any("3 images have another ending" in note for note in listing.notes)
 
 
+def test_a_name_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    training, _ = original(tmp_path)
+    add(training, [f"{'9' * 300}/{name(3)}.jpg", "1", "2", "3", "4", "", "1", "0", "0"])
+    (fault,) = read(DATASET, tmp_path)[1].faults
+    assert (fault.kind, fault.where) == ("missing", f"{training}:18")
+
+
 def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
