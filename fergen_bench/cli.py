@@ -834,8 +834,11 @@ def _show_check(entry: Check) -> None:
 
     console = console_on()
     console.print(f"\n{entry.domain}  {entry.dataset}, layout {entry.layout or '—'}  {entry.path}", style="bold")
-    splits = list(dict.fromkeys((*entry.found, *entry.expected)))
-    if entry.found:
+    there = dict(entry.found)
+    if "all" in entry.expected:  # the owner gave no split
+        there["all"] = {name: sum(counts[name] for counts in entry.found.values()) for name in EXPRESSIONS}
+    splits = [split for split in ("train", "val", "test", "all") if split in there or split in entry.expected]
+    if there:
         table = Table()
         table.add_column("expression")
         for split in splits:
@@ -843,14 +846,14 @@ def _show_check(entry: Check) -> None:
             if entry.expected:
                 table.add_column("expected", justify="right")
         rows = {
-            name: [(entry.found.get(s, {}).get(name), entry.expected.get(s, {}).get(name)) for s in splits]
+            name: [(there.get(s, {}).get(name), entry.expected.get(s, {}).get(name)) for s in splits]
             for name in EXPRESSIONS
         }
-        rows["all"] = [(sum(entry.found.get(s, {}).values()), sum(entry.expected.get(s, {}).values())) for s in splits]
+        rows["all"] = [(sum(there.get(s, {}).values()), sum(entry.expected.get(s, {}).values())) for s in splits]
         for name, pairs in rows.items():
             cells = []
             for found, expected in pairs:
-                differs = bool(entry.expected) and found != expected
+                differs = expected is not None and found != expected
                 cells.append(Text(f"{found:,}" if found else "—", style="red" if differs else ""))
                 if entry.expected:
                     cells.append(Text(f"{expected:,}" if expected else "—", style="dim"))
@@ -973,7 +976,8 @@ def _describe(folder: Path) -> None:
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
-    shown = {key: value for key, value in about.items() if key not in {"counts", "name"} and value is not None}
+    hidden = {"counts", "name", "inputs", "expected"}
+    shown = {key: value for key, value in about.items() if key not in hidden and value not in (None, [], {})}
     console.print(f"{about['name']}  {near(folder)}", style="bold")
     for key, value in shown.items():
         console.print(f"  {key}: {value}")

@@ -65,4 +65,5 @@ DATASET = Dataset(
     title="JAFFE",
     layouts=(Layout("jaffe-official", "KA.AN1.39.tiff and so on, in one folder", _find, _read, official=False),),
     request="From zenodo.org/records/3451524, for non-commercial research.",
+    expected={"all": {"all": 213}},
 )

@@ -99,7 +99,7 @@ class Layout:
 @dataclass(frozen=True)
 class Dataset:
     """A dataset as its owner defines it. Counts: split → expression → faces; the split is `all` where the owner gave
-    none.
+    none, and so is the expression where only the number of all faces is known.
     """
 
     name: str

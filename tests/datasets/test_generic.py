@@ -238,7 +238,11 @@ def test_missing_and_repeated_rows_are_faults(root: Path) -> None:
             r"a\.csv:2: width is '0'; expected a number",
         ),
         ("image,label,left,top,width,height\nimg/0.png,sad,nan,1,5,5\n", {}, r"a\.csv:2: left is 'nan'; expected a"),
-        ("image,label\nout/0.png,sad\n", {}, r"out: a link on this path leads out of .* put the files themselves there"),
+        (
+            "image,label\nout/0.png,sad\n",
+            {},
+            r"out: a link on this path leads out of .* put the files themselves there",
+        ),
     ],
 )
 def test_a_bad_csv_is_refused(root: Path, text: str, options: dict[str, Any], message: str) -> None:
