@@ -26,9 +26,9 @@ from fergen_bench.datasets.reader import Face, Listing
 from fergen_bench.settings import DomainSettings
 
 CASES = (
-    ("350 px JPEG → 224", 350, "jpg", 224, 300),
-    ("100 px JPEG at its size", 100, "jpg", 100, 1500),
-    ("48 px grey PNG at its size", 48, "png", 48, 2000),
+    ("350 px JPEG → 224", 350, "jpg", 224, 200),
+    ("100 px JPEG at its size", 100, "jpg", 100, 800),
+    ("48 px grey PNG at its size", 48, "png", 48, 1200),
 )
 """what, side of the files, their ending, side of the faces, files"""
 
