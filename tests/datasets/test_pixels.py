@@ -65,7 +65,7 @@ def test_a_table_of_grey_levels_becomes_a_square() -> None:
             face_pixels(Face("a", "train", "fear", "1", pixels=levels), SIZE)
 
 
-# ----------------------------------------------------------------------------------------------------------------- boxes
+# -------------------------------------------------------------------------------------------------------------- boxes
 
 
 def scene(path: Path) -> Path:
@@ -116,7 +116,7 @@ def test_a_box_that_misses_the_image_is_unreadable(tmp_path: Path, box: tuple[fl
         face_pixels(boxed(scene(tmp_path / "a.png"), *box), 8)
 
 
-# ----------------------------------------------------------------------------------------------------------- odd formats
+# -------------------------------------------------------------------------------------------------------- odd formats
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -193,7 +193,7 @@ def test_content_counts_not_the_ending(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(face_pixels(face, SIZE), COLOURS)
 
 
-# ------------------------------------------------------------------------------------------------------------ unreadable
+# --------------------------------------------------------------------------------------------------------- unreadable
 
 
 def spoilt(content: bytes) -> bytes:
