@@ -940,17 +940,22 @@ def _show_audit(found: Audit) -> None:
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path),
-    help="Also write a contact sheet: a .png or .jpg with a row of faces per expression.",
+    help="Write the contact sheet of the test split here, a .png or .jpg, and no other picture.",
 )
 def describe(domain: str, suite: str, sheet: Path | None) -> None:
-    """Counts, size and fingerprint of a domain: a name, or a prepared folder."""
+    """Counts, size and fingerprint of a domain (a name, or a prepared folder), and pictures to look at.
+
+    A histogram of its classes and ten faces of every expression from each split: a wrong label map shows at once.
+    """
     from fergen_bench import synth
     from fergen_bench.domain import Suite, is_prepared
     from fergen_bench.project import find_project
 
     project = find_project()
-    if is_prepared(Path(domain)):
-        folder = Path(domain)
+    places = (Path(domain), *(() if domain in project.settings.domains else (project.data / domain,)))
+    there = next((place for place in places if is_prepared(place)), None)
+    if there is not None:
+        folder = there
     else:
         known = [*synth.DOMAINS, *project.settings.domains]
         if domain not in known:
@@ -963,11 +968,20 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
         with Progress(console_on(stderr=True)) as progress:
             folder = project.prepared(meant, [domain], progress.preparation)[domain]
     _describe(folder)
-    if sheet is not None:
-        from fergen_bench.datasets.sheet import contact_sheet
+    from fergen_bench.datasets.sheet import contact_sheet, contact_sheets
 
+    if sheet is not None:
         contact_sheet(folder, sheet)
         console_on().print(f"contact sheet: {near(sheet)}")
+        return
+    from fergen_bench.domain import read_about
+    from fergen_bench.report import plots
+
+    place, about = project.results / "data", read_about(folder)
+    with busy(console_on(stderr=True), "drawing"):
+        pictures = contact_sheets(folder, place / f"{about['name']}.png")
+        pictures.append(plots.save(plots.class_histogram(about), place, f"{about['name']}-classes"))
+    console_on().print(f"look at: {', '.join(near(picture) for picture in pictures)}")
 
 
 def _describe(folder: Path) -> None:
