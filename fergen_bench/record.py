@@ -354,9 +354,14 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     rows = []
     for record in records:
         spec = record.spec
-        pretraining = (
-            ", ".join(f"{network['name']} {network['digest'][:6]}" for network in record.networks.values()) or "none"
+        # A name says it all where there are no weights: synth-trunk/scratch.
+        networks = (
+            network["name"]
+            if network["name"].endswith(network["digest"])
+            else f"{network['name']} {network['digest'][:6]}"
+            for network in record.networks.values()
         )
+        pretraining = ", ".join(networks) or "none"
         for cell in record.cells:
             confusion = np.array(cell.confusion)
             rows.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def unseen_bars(board: Board, metric: str) -> Figure:
     cells = board.cells[board.cells.relation == "unseen"]
     several = table.pretraining.nunique() > 1
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.0, 0.42 * len(table) + 1.6), layout="constrained")
+        figure, axes = plt.subplots(figsize=(8.5, 0.62 * len(table) + 1.6), layout="constrained")
         places = np.arange(len(table))
         axes.barh(
             places, table.unseen, color=sns.color_palette("colorblind")[0], alpha=0.75, label="mean over unseen targets"
@@ -134,8 +135,9 @@ def unseen_bars(board: Board, metric: str) -> Figure:
             label = "one seed" if place == 0 else None
             axes.plot(per_seed, np.full(len(per_seed), place), "o", color="black", markersize=3, label=label)
             name = names[row.method, row.pretraining]
-            shown.append(f"{name}\n{row.pretraining}" if several else name)
-        axes.set_yticks(places, shown)
+            lines = textwrap.wrap(name, 34) + (textwrap.wrap(row.pretraining, 34) if several else [])
+            shown.append("\n".join(lines))
+        axes.set_yticks(places, shown, fontsize=8)
         axes.invert_yaxis()
         axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100))
         axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":", label="chance")
