@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fergen_bench.domain import Domain
 
 FORMAT = 1
-PIXELS = "correlation of 32 x 32 grey pixels"
+PIXELS = "correlation of edges in 32 x 32 grey pixels"
 CLOSEST, LEAST = 16, 8
 """Pairs on the sheet: the most alike, and those that only just count."""
 REPEAT = "make it again with fergen-bench data audit"
@@ -207,9 +207,10 @@ def audit_domains(
         os.replace(draft, folder)
         return audit
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
         raise BenchError(
-            f"{folder}: the audit cannot be written: {error.strerror or error}; it needs about one kilobyte for each "
-            f"face while it works"
+            f"{folder}: the audit cannot be made: {error.strerror or error}{where}; while it works it needs about one "
+            f"kilobyte of this disk for each face"
         ) from None
     finally:
         if draft is not None:
