@@ -368,7 +368,7 @@ def _refined(faces: Faces, pairs: np.ndarray, refinement: Refinement, progress: 
     return similarity
 
 
-# ----------------------------------------------------------------------------------------------------- classes of equals
+# --------------------------------------------------------------------------------------------------- classes of equals
 
 
 def _expanded(

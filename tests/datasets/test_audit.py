@@ -140,7 +140,7 @@ def test_different_people_in_one_pose_with_one_expression_are_no_twins(
             for factor, values in scene.columns.items()
         }
         faces = list(render(Scene(columns, scene.draws), 64).permute(0, 2, 3, 1).numpy())
-        first, second = (twins.reduced(np.stack(faces))[list(rows)] for rows in zip(*combinations(range(12), 2)))
+        first, second = (twins.reduced(np.stack(faces))[rows] for rows in np.array([*combinations(range(12), 2)]).T)
         assert twins.correlation(first, second).max() > 0.8  # they are alike; that is what makes the test one
         assert made(prepared(name, train=faces[:6], test=faces[6:])).twins == ()
 
@@ -174,7 +174,7 @@ def test_a_refinement_decides_which_candidates_are_twins(
     assert (audit.refined_by, audit.thresholds["similarity"]) == ("cosine of features", 0.9)
 
 
-# ------------------------------------------------------------------------------------------------------------ the search
+# ----------------------------------------------------------------------------------------------------------- the search
 
 
 def test_the_join_finds_every_close_pair_once_whatever_bits_differ() -> None:
@@ -437,7 +437,7 @@ def test_a_full_disk_is_one_sentence(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(audits, "_write", full)
-    with pytest.raises(BenchError, match="the audit cannot be written: No space left on device"):
+    with pytest.raises(BenchError, match="the audit cannot be made: No space left on device"):
         made(prepared("a", train=drawn[:2]))
 
 
