@@ -110,9 +110,10 @@ class Audit:
                 if tuple(next(rows, ())) != Twin._fields:
                     raise ValueError("its first line is not that of an audit")
                 return tuple(
-                    Twin(*row[:6], "near" if row[6] == "near" else "exact", int(row[7]), float(row[8])) for row in rows
+                    Twin(a, b, c, d, e, f, "near" if kind == "near" else "exact", int(distance), float(alike))
+                    for a, b, c, d, e, f, kind, distance, alike in rows
                 )
-        except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise BenchError(f"{path}: cannot be read ({error}); {REPEAT}") from None
 
     def twins_of(
@@ -225,11 +226,12 @@ def _twins(faces: Faces, found: Found) -> list[Twin]:
     for index, (near, distance, similarity) in enumerate(
         zip(found.near.tolist(), found.distance.tolist(), found.similarity.tolist(), strict=True)
     ):
-        sides = sorted(
-            (*faces.parts[faces.part[number]], str(ids[domain[index, side]][row[index, side]]))
+        first, second = sorted(
+            (Part(*faces.parts[faces.part[number]]), str(ids[domain[index, side]][row[index, side]]))
             for side, number in enumerate(found.pairs[index])
         )
-        pairs.append(Twin(*sides[0], *sides[1], "near" if near else "exact", distance, round(similarity, 4)))
+        kind: Literal["exact", "near"] = "near" if near else "exact"
+        pairs.append(Twin(*first[0], first[1], *second[0], second[1], kind, distance, round(similarity, 4)))
     return sorted(pairs)
 
 
