@@ -2,9 +2,9 @@
 
     python benchmarks/audit.py [--faces 10000 50000 100000] [--processes 2] [--domain FOLDER …]
 
-Makes so many faces of 48 pixels as two prepared domains: each is a mixture of two faces of the embedded suite (or of the
-prepared domains that are named), cropped, lit from a side and with noise; only a few are mixtures of the same two, and
-count as other pairs. One in a hundred stands a second time: as it is, as a JPEG of quality 60, a sixth darker, or
+Makes so many faces of 48 pixels as two prepared domains: each is a mixture of two faces of the embedded suite (or of
+the prepared domains that are named), cropped, lit from a side and with noise; only a few are mixtures of the same two,
+and count as other pairs. One in a hundred stands a second time: as it is, as a JPEG of quality 60, a sixth darker, or
 mirrored.
 """
 
