@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fergen_bench.domain import Domain
 
 FORMAT = 1
-PIXELS = "correlation of 32 x 32 grey pixels"
+PIXELS = "correlation of edges in 32 x 32 grey pixels"
 CLOSEST, LEAST = 16, 8
 """Pairs on the sheet: the most alike, and those that only just count."""
 REPEAT = "make it again with fergen-bench data audit"
@@ -110,9 +110,10 @@ class Audit:
                 if tuple(next(rows, ())) != Twin._fields:
                     raise ValueError("its first line is not that of an audit")
                 return tuple(
-                    Twin(*row[:6], "near" if row[6] == "near" else "exact", int(row[7]), float(row[8])) for row in rows
+                    Twin(a, b, c, d, e, f, "near" if kind == "near" else "exact", int(distance), float(alike))
+                    for a, b, c, d, e, f, kind, distance, alike in rows
                 )
-        except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise BenchError(f"{path}: cannot be read ({error}); {REPEAT}") from None
 
     def twins_of(
@@ -207,9 +208,10 @@ def audit_domains(
         os.replace(draft, folder)
         return audit
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
         raise BenchError(
-            f"{folder}: the audit cannot be written: {error.strerror or error}; it needs about one kilobyte for each "
-            f"face while it works"
+            f"{folder}: the audit cannot be made: {error.strerror or error}{where}; while it works it needs about one "
+            f"kilobyte of this disk for each face"
         ) from None
     finally:
         if draft is not None:
@@ -224,11 +226,12 @@ def _twins(faces: Faces, found: Found) -> list[Twin]:
     for index, (near, distance, similarity) in enumerate(
         zip(found.near.tolist(), found.distance.tolist(), found.similarity.tolist(), strict=True)
     ):
-        sides = sorted(
-            (*faces.parts[faces.part[number]], str(ids[domain[index, side]][row[index, side]]))
+        first, second = sorted(
+            (Part(*faces.parts[faces.part[number]]), str(ids[domain[index, side]][row[index, side]]))
             for side, number in enumerate(found.pairs[index])
         )
-        pairs.append(Twin(*sides[0], *sides[1], "near" if near else "exact", distance, round(similarity, 4)))
+        kind: Literal["exact", "near"] = "near" if near else "exact"
+        pairs.append(Twin(*first[0], first[1], *second[0], second[1], kind, distance, round(similarity, 4)))
     return sorted(pairs)
 
 
