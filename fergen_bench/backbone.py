@@ -132,6 +132,14 @@ class Network(nn.Module):
             return self._piece(Piece(piece.domain, rows, piece.part))
         return everything if positions is None else everything[positions]
 
+    def of_domain(self, domain: Domain) -> np.ndarray:
+        """Features of all faces of a domain in the order of its rows, float32 (N, features)."""
+        features = np.empty((len(domain.ids), self.features), np.float32)
+        for part in ("train", "val", "test"):
+            if len(rows := domain.rows(part)):
+                features[rows] = self._part(domain, part)
+        return features
+
     def _piece(self, piece: Piece) -> np.ndarray:
         stored = self._part(piece.domain, piece.part)
         places = np.searchsorted(piece.domain.rows(piece.part), piece.rows)

@@ -18,6 +18,8 @@ from fergen_bench.screen import Progress, busy, console_on, near
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fergen_bench.datasets.audit import Audit
+    from fergen_bench.datasets.check import Check
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
     from fergen_bench.record import RunRecord
@@ -181,6 +183,9 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--rerun", is_flag=True, help="Run also what has a record.")
+@click.option(
+    "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
+)
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -200,6 +205,7 @@ def run(
     rerun: bool,
     no_track: bool,
     allow_missing_class: bool,
+    exclude_overlaps: bool,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
@@ -231,7 +237,16 @@ def run(
         return
     with Progress(console) as progress:
         plan = matrix.make_plan(
-            project, suite_meant, protocol, planned, resolved, rerun, shard, allow_missing_class, progress.preparation
+            project,
+            suite_meant,
+            protocol,
+            planned,
+            resolved,
+            rerun,
+            shard,
+            allow_missing_class,
+            progress.preparation,
+            exclude_overlaps,
         )
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
@@ -417,9 +432,9 @@ def _records(
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
-    from dataclasses import replace
-
     from fergen_bench import record as recording
+    from fergen_bench.datasets.audit import load_audit
+    from fergen_bench.matrix import related
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
@@ -448,12 +463,9 @@ def _records(
         )
     if known is None:
         return kept, meant
-    return [
-        replace(
-            entry, cells=tuple(replace(c, relation=known.relation(entry.spec.sources, c.target)) for c in entry.cells)
-        )
-        for entry in kept
-    ], meant
+    found = load_audit(project.audit_folder(known))
+    parts = {} if known.synthetic else {name: project.scored(name, known.profile) for name in known.domains}
+    return [related(entry, known, found, parts) for entry in kept], meant
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:
@@ -662,10 +674,17 @@ def _list_backbones(project: Project) -> None:
 
 
 def _list_domains(project: Project) -> None:
-    from fergen_bench import synth
+    from fergen_bench import datasets, synth
+    from fergen_bench.domain import is_prepared
 
-    own = [(name, str(settings.path)) for name, settings in project.settings.domains.items()]
-    _print_table("Domains", [(name, "rendered, in synth5") for name in synth.DOMAINS] + own)
+    own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in project.settings.domains.items()]
+    rows = [(name, "rendered, in synth5") for name in synth.DOMAINS] + own
+    for name in datasets.NAMES:
+        if name in project.settings.domains or name in datasets.GENERIC:
+            continue
+        there = is_prepared(project.data / name)
+        rows.append((name, f"prepared, data/{name}" if there else f"fergen-bench data prepare {name} PATH"))
+    _print_table("Domains", rows)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -676,58 +695,241 @@ def data() -> None:
     """Prepare datasets and look at them."""
 
 
-@data.command()
-@click.argument("layout", type=click.Choice(["folder"]))
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--name", required=True, help="What the domain is called.")
+PREPARE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench data prepare rafdb /data/RAF_DB
+  fergen-bench data prepare ferplus /data/ferplus --label-rule argmax8
+  fergen-bench data prepare folder /data/lab --name lab --labels joy=happiness,contempt=
+  fergen-bench data prepare csv /data/lab/faces.csv --name lab --columns image=file,label=emotion
+"""
+
+
+@data.command(epilog=PREPARE_EXAMPLES)
+@click.argument("dataset")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--name", help="What the domain is called. Default: the dataset's name.")
+@click.option("--layout", help="Which of the dataset's layouts it has. Default: the one that fits.")
 @click.option(
-    "--labels",
-    type=_List(),
-    help="Names of class folders that are no usual alias: joy=happiness,contempt= (nothing: leave it out).",
+    "--labels", type=_List(), help="Labels that are no usual name: joy=happiness,contempt= (nothing: leave it out)."
 )
+@click.option("--columns", type=_List(), help="For csv: image=file,label=emotion,split=usage,subject=person,…")
+@click.option("--images", type=click.Path(path_type=Path), help="For csv and list: where paths in the file begin.")
+@click.option("--label-rule", help="For ferplus: majority (default), probability, multi-target, argmax8 or argmax10.")
+@click.option("--label-source", help="For ferplus: fer2013new or label.csv.")
 @click.option("--subject", help="Regular expression with one group that finds the subject in a file's name.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Side of the prepared faces in pixels.")
+@click.option("--margin", type=click.FloatRange(0, 1), help="Around boxes: the share of their side added on each side.")
+@click.option("--emulate-bgr", is_flag=True, help="Reverse the colour channels, as published code did.")
+@click.option("--allow-missing", is_flag=True, help="Leave out files that are missing or cannot be read.")
 @click.option("--to", type=click.Path(path_type=Path), help="The prepared folder. Default: data/NAME in the project.")
 def prepare(
-    layout: str, path: Path, name: str, labels: list[str] | None, subject: str | None, size: int | None, to: Path | None
+    dataset: str,
+    path: Path,
+    name: str | None,
+    to: Path | None,
+    labels: list[str] | None,
+    columns: list[str] | None,
+    **options: Any,
 ) -> None:
     """Read a dataset once and keep it in the form that runs use.
 
-    LAYOUT folder: one folder per expression, alone or under train and test.
+    DATASET: rafdb, ferplus, affectnet, sfew, mma; mma-expw, fer2013, expw, ckplus, jaffe, kdef, caer-s; or folder, csv,
+    list for faces of your own. Its layout is found; what fits none is refused.
     """
     from pydantic import ValidationError
 
-    from fergen_bench.datasets.folder import prepare_folder
+    from fergen_bench import datasets
+    from fergen_bench.datasets.prepare import prepare_dataset
     from fergen_bench.domain import is_prepared
     from fergen_bench.plugin import valid_name
     from fergen_bench.project import available_cores, find_project
     from fergen_bench.settings import DomainSettings
 
     project, console = find_project(), console_on(stderr=True)
+    kind = datasets.dataset(dataset, "data prepare")
+    if name is None and dataset in datasets.GENERIC:
+        raise BenchError(f"data prepare {dataset}: say what the domain is called, with --name")
+    name = name or dataset
     if not valid_name(name):
         raise BenchError(f"--name: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter")
-    pairs = dict(part.partition("=")[::2] for part in labels or ())
+    given = {key: value for key, value in options.items() if value is not None}
+    given |= {"labels": _pairs(labels), "columns": _pairs(columns), "path": path, "dataset": dataset}
     try:
-        settings = DomainSettings(path=path, labels=pairs, subject=subject, size=size)
+        settings = DomainSettings(**given)
     except ValidationError as error:
         fault = error.errors()[0]
-        option = str(fault["loc"][0])
+        option = str(fault["loc"][0]).replace("_", "-")
         raise BenchError(f"--{option}: {fault['msg'].removeprefix('Value error, ')}") from None
-    folder = to or project.root / "data" / name
-    if folder.exists() and not is_prepared(folder) and any(folder.iterdir()):
+    folder = to or project.data / name
+    if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise BenchError(f"{folder} holds something else; name an empty place with --to")
     with Progress(console) as progress:
-        prepare_folder(
-            name,
-            path,
-            folder,
-            settings,
-            available_cores(),
-            lambda done, total: progress.preparation(f"preparing {name}", done, total),
-        )
+        prepare_dataset(name, kind, settings, folder, available_cores(), progress.preparing(name))
     _describe(folder)
-    inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
-    console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
+    if folder == project.data / name and name not in project.settings.domains:
+        console.print(
+            f"\n{name} can be used now, in a suite of bench.toml"
+            + (" and in wild5." if name in datasets.WILD5 else ".")
+        )
+    else:
+        inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
+        console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
+
+
+def _pairs(parts: list[str] | None) -> dict[str, str]:
+    """a=b,c= → {"a": "b", "c": ""}"""
+    return dict(part.partition("=")[::2] for part in parts or ())
+
+
+@data.command()
+@click.argument("domains", nargs=-1)
+@click.option("--suite", "-s", shell_complete=_complete("suite"), help="The domains of this suite.")
+@click.option("--quick", is_flag=True, help="Do not open the images: labels and names only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: bool) -> None:
+    """Say what each copy is: found and expected faces, faults, verdict. Exit status 1 where one has errors.
+
+    DOMAINS: tables of bench.toml. Default: all of them, or those of a suite.
+    """
+    import json
+
+    from fergen_bench import datasets
+    from fergen_bench.datasets.check import check_copy, check_prepared
+    from fergen_bench.domain import is_prepared
+    from fergen_bench.project import available_cores, find_project
+
+    project, console = find_project(), console_on(stderr=True)
+    known = {name: project.root / table.path.expanduser() for name, table in project.settings.domains.items()}
+    if project.data.is_dir():
+        known |= {p.name: p for p in sorted(project.data.iterdir()) if p.name not in known and is_prepared(p)}
+    wanted = domains or (project.suite(suite).domains if suite else tuple(known))
+    if not wanted:
+        raise BenchError(f"{project.root / 'bench.toml'} has no table [domains.NAME], and nothing is prepared in data/")
+    checks = []
+    with Progress(console) as progress:
+        for name in wanted:
+            if name not in known:
+                raise BenchError(f"no domain {name!r} in {project.root / 'bench.toml'}{did_you_mean(name, known)}")
+            kind = datasets.dataset(project.dataset_of(name), name)
+            if is_prepared(known[name]):
+                checks.append(check_prepared(name, kind, known[name]))
+                continue
+            settings = project.settings.domains[name].model_copy(update={"path": known[name]})
+            reading = progress.checking(name)
+            checks.append(check_copy(name, kind, settings, available_cores(), reading, not quick))
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in checks], indent=2))
+    else:
+        for entry in checks:
+            _show_check(entry)
+    sys.exit(1 if any(entry.failed for entry in checks) else 0)
+
+
+def _show_check(entry: Check) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from fergen_bench.domain import EXPRESSIONS
+
+    console = console_on()
+    console.print(f"\n{entry.domain}  {entry.dataset}, layout {entry.layout or '—'}  {entry.path}", style="bold")
+    there = dict(entry.found)
+    if "all" in entry.expected:  # the owner gave no split
+        there["all"] = {name: sum(counts[name] for counts in entry.found.values()) for name in EXPRESSIONS}
+    splits = [split for split in ("train", "val", "test", "all") if split in there or split in entry.expected]
+    if there:
+        table = Table()
+        table.add_column("expression")
+        for split in splits:
+            table.add_column(f"{split} found", justify="right")
+            if entry.expected:
+                table.add_column("expected", justify="right")
+        rows = {
+            name: [(there.get(s, {}).get(name), entry.expected.get(s, {}).get(name)) for s in splits]
+            for name in EXPRESSIONS
+        }
+        rows["all"] = [(sum(there.get(s, {}).values()), sum(entry.expected.get(s, {}).values())) for s in splits]
+        for name, pairs in rows.items():
+            cells = []
+            for found, expected in pairs:
+                differs = expected is not None and found != expected
+                cells.append(Text(f"{found:,}" if found else "—", style="red" if differs else ""))
+                if entry.expected:
+                    cells.append(Text(f"{expected:,}" if expected else "—", style="dim"))
+            table.add_row(name, *cells, end_section=name == EXPRESSIONS[-1])
+        console.print(table)
+    for reason, count in entry.dropped.items():
+        console.print(f"  left out: {count:,} {reason}", style="dim")
+    styles = {"ok": "green", "note": "", "error": "red"}
+    for finding in entry.findings:
+        console.print(f"  {finding.level}: {finding.what}", style=styles[finding.level])
+
+
+@data.command()
+@click.option("--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's suite.")
+@click.option("--domains", type=_List(), help="Only these domains of the suite.")
+@click.option("--backbone", "-b", help="Also compare what pixels find alike by the features of this frozen encoder.")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="With --backbone: least cosine of the features of twins.",
+)
+def audit(suite: str | None, domains: list[str] | None, backbone: str | None, limit: float) -> None:
+    """Find faces that are one picture, within and between the domains of a suite, exactly or nearly.
+
+    Tables then say of every target how many of its faces have a twin in the source; run --exclude-overlaps leaves them
+    out.
+    """
+    from fergen_bench.datasets.audit import audit_domains
+    from fergen_bench.domain import Domain
+    from fergen_bench.project import available_cores, find_project
+    from fergen_bench.weights import resolve_network
+
+    project, console = find_project(), console_on(stderr=True)
+    meant = project.suite(suite or project.settings.suite)
+    for name in domains or ():
+        if name not in meant.domains:
+            raise BenchError(f"--domains: {meant.name} has no domain {name!r}{did_you_mean(name, meant.domains)}")
+    with Progress(console) as progress:
+        folders = project.prepared(meant, domains or meant.domains, progress.preparation)
+        opened = [Domain(folder) for folder in folders.values()]
+        refinement = None
+        if backbone is not None:
+            from fergen_bench.runner import feature_similarity
+
+            name = resolve_network(backbone, "Backbone", meant, "--backbone")
+            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation)
+        folder = project.audit_folder(meant)
+        found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
+    _show_audit(found)
+    console.print(f"\nEvery pair: {near(folder / 'twins.csv')}. Look at: {near(folder / 'worst-pairs.png')}")
+
+
+def _show_audit(found: Audit) -> None:
+    from rich.table import Table
+
+    console = console_on()
+    between = [overlap for overlap in found.overlaps if overlap.a != overlap.b]
+    inside = [overlap for overlap in found.overlaps if overlap.a == overlap.b]
+    for title, rows in (("Twins between splits", between), ("Twins inside a split", inside)):
+        if not rows:
+            console.print(f"{title}: none")
+            continue
+        table = Table(title=title, title_justify="left")
+        table.add_column("of")
+        table.add_column("in")
+        for column in ("exact pairs", "near pairs", "faces of the first", "faces of the second"):
+            table.add_column(column, justify="right")
+        for row in rows:
+            numbers = (row.exact, row.near, row.faces_a, row.faces_b)
+            table.add_row(str(row.a), str(row.b), *(f"{number:,}" for number in numbers))
+        console.print(table)
+    console.print(f"Decided by: {found.refined_by}", style="dim")
+    for note in found.notes:
+        console.print(f"note: {note}", style="dim")
 
 
 @data.command()
@@ -738,17 +940,22 @@ def prepare(
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path),
-    help="Also write a contact sheet: a .png or .jpg with a row of faces per expression.",
+    help="Write the contact sheet of the test split here, a .png or .jpg, and no other picture.",
 )
 def describe(domain: str, suite: str, sheet: Path | None) -> None:
-    """Counts, size and fingerprint of a domain: a name, or a prepared folder."""
+    """Counts, size and fingerprint of a domain (a name, or a prepared folder), and pictures to look at.
+
+    A histogram of its classes and ten faces of every expression from each split: a wrong label map shows at once.
+    """
     from fergen_bench import synth
     from fergen_bench.domain import Suite, is_prepared
     from fergen_bench.project import find_project
 
     project = find_project()
-    if is_prepared(Path(domain)):
-        folder = Path(domain)
+    places = (Path(domain), *(() if domain in project.settings.domains else (project.data / domain,)))
+    there = next((place for place in places if is_prepared(place)), None)
+    if there is not None:
+        folder = there
     else:
         known = [*synth.DOMAINS, *project.settings.domains]
         if domain not in known:
@@ -761,11 +968,20 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
         with Progress(console_on(stderr=True)) as progress:
             folder = project.prepared(meant, [domain], progress.preparation)[domain]
     _describe(folder)
-    if sheet is not None:
-        from fergen_bench.datasets.sheet import contact_sheet
+    from fergen_bench.datasets.sheet import contact_sheet, contact_sheets
 
+    if sheet is not None:
         contact_sheet(folder, sheet)
         console_on().print(f"contact sheet: {near(sheet)}")
+        return
+    from fergen_bench.domain import read_about
+    from fergen_bench.report import plots
+
+    place, about = project.results / "data", read_about(folder)
+    with busy(console_on(stderr=True), "drawing"):
+        pictures = contact_sheets(folder, place / f"{about['name']}.png")
+        pictures.append(plots.save(plots.class_histogram(about), place, f"{about['name']}-classes"))
+    console_on().print(f"look at: {', '.join(near(picture) for picture in pictures)}")
 
 
 def _describe(folder: Path) -> None:
@@ -774,7 +990,8 @@ def _describe(folder: Path) -> None:
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
-    shown = {key: value for key, value in about.items() if key not in {"counts", "name"} and value is not None}
+    hidden = {"counts", "name", "inputs", "expected"}
+    shown = {key: value for key, value in about.items() if key not in hidden and value not in (None, [], {})}
     console.print(f"{about['name']}  {near(folder)}", style="bold")
     for key, value in shown.items():
         console.print(f"  {key}: {value}")

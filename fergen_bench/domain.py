@@ -137,6 +137,10 @@ class Domain:
     def split(self, part: str) -> Split:
         return Split((Piece(self, self.rows(part), part),))
 
+    def exam(self, profile: str, is_source: bool) -> Split:
+        """The faces on which a run is scored."""
+        return self.split(scored_part(self.about, profile, is_source))
+
 
 class Piece(NamedTuple):
     """Some rows of one part of a domain."""
@@ -172,6 +176,13 @@ class Split:
         import numpy as np
 
         return np.concatenate([piece.domain.labels[piece.rows] for piece in self.pieces])
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """The faces' names in their domains, text (N,)."""
+        import numpy as np
+
+        return np.concatenate([piece.domain.ids[piece.rows] for piece in self.pieces])
 
     @cached_property
     def domain_index(self) -> np.ndarray:
@@ -343,6 +354,14 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise BenchError(f"{folder} is not a prepared domain: its domain.json cannot be read ({error})") from None
 
 
+def scored_part(about: Mapping[str, Any], profile: str, is_source: bool) -> str:
+    """The part of a domain that is scored: test, unless a profile names another for runs that were not trained on it.
+    about: its domain.json.
+    """
+    part: str = "test" if is_source else about.get("scored", {}).get(profile, "test")
+    return part
+
+
 def is_prepared(folder: Path) -> bool:
     return (folder / "domain.json").is_file()
 
@@ -372,24 +391,43 @@ def write_prepared(
             done += len(block)
         if stored is None or done != len(stored):
             raise ValueError(f"{done} faces for {len(columns['id'])} rows")
-        size = list(stored.shape[1:3])
         stored.flush()
         del stored
-        with (draft / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-        counts: dict[str, dict[str, int]] = {}
-        for split, expression in zip(columns["split"], columns["expression"], strict=True):
-            counts.setdefault(split, dict.fromkeys(EXPRESSIONS, 0))[expression] += 1
-        described = {"name": name, **about, "size": size, "counts": counts, "fingerprint": _fingerprint(draft)}
-        (draft / "domain.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        draft.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)
+        return finish_prepared(draft, folder, name, columns, about)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def finish_prepared(
+    draft: Path, folder: Path, name: str, columns: Mapping[str, Sequence[Any]], about: Mapping[str, Any]
+) -> Path:
+    """Adds labels.csv and domain.json to a draft that holds all faces in faces.npy, and puts it in folder's place: the
+    folder is the old one or the new one, never a part.
+    """
+    import shutil
+
+    import numpy as np
+
+    with (draft / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    counts: dict[str, dict[str, int]] = {}
+    for split, expression in zip(columns["split"], columns["expression"], strict=True):
+        counts.setdefault(split, dict.fromkeys(EXPRESSIONS, 0))[expression] += 1
+    size = list(np.load(draft / "faces.npy", mmap_mode="r").shape[1:3])
+    described = {"name": name, **about, "size": size, "counts": counts, "fingerprint": _fingerprint(draft)}
+    (draft / "domain.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    for path in draft.iterdir():  # on the disk before it counts as prepared, whatever happens to the machine
+        with path.open("rb+") as stored:
+            os.fsync(stored.fileno())
+    draft.chmod(0o755)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(draft, folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fergen_bench import record
-from fergen_bench.domain import EXPRESSIONS, Suite, read_about
+from fergen_bench.datasets.audit import Audit, load_audit
+from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
 from fergen_bench.project import Progress, Project, available_cores
@@ -55,10 +58,12 @@ def make_plan(
     shard: tuple[int, int] = (1, 1),
     allow_missing_class: bool = False,
     progress: Progress | None = None,
+    exclude_overlaps: bool = False,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
-    shard: (i, n) keeps every n-th run, beginning with the i-th (from 1).
+    shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
+    a twin in the sources are not scored; a record that has their logits is counted again, not run again.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
@@ -67,7 +72,11 @@ def make_plan(
     edited: dict[str, int] = {}
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
+        twins = domains.twins(spec) if exclude_overlaps else {}
+        spec = replace(spec, excluded={target: record.digest_of(ids) for target, ids in twins.items()})
         done = record.find(spec, runs)
+        if done is not None and not rerun:
+            done = domains.counted_again(done, spec, twins, runs)
         answered = done is not None and done.answers(spec) and not rerun
         if done is not None and not answered:
             spec = _widened(spec, done, suite, domains)
@@ -81,6 +90,7 @@ def make_plan(
             runs=str(runs),
             device=device,
             threads=1 if device == "cpu" else GPU_THREADS,
+            excluded=twins,
         )
         jobs.append(job)
         if not answered:
@@ -107,6 +117,25 @@ def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) ->
     )
 
 
+def related(entry: RunRecord, suite: Suite, audit: Audit | None, parts: Mapping[str, str]) -> RunRecord:
+    """A record whose cells say how each target stands to the sources: as an audit of these very faces counted it, else
+    as it is known of the datasets. parts: what is scored of each target, where it is not test.
+    """
+    spec = entry.spec
+    cells = []
+    for cell in entry.cells:
+        relation = suite.relation(spec.sources, cell.target)
+        mark = "seen (inferred)" if relation == "seen" else ""
+        states = {**spec.fingerprints, cell.target: cell.fingerprint}
+        if relation != "source" and audit is not None and audit.covers(states):
+            twins = len(audit.twins_of(cell.target, parts.get(cell.target, "test"), spec.sources))
+            relation, mark = ("seen", f"seen, {twins:,} twin{'s' * (twins > 1)}") if twins else ("unseen", "")
+        if cell.excluded:
+            relation, mark = "unseen", "twins left out"
+        cells.append(replace(cell, relation=relation, mark=mark))
+    return replace(entry, cells=tuple(cells))
+
+
 class _Domains:
     """The prepared domains of a plan."""
 
@@ -114,18 +143,58 @@ class _Domains:
         self._project, self._suite, self._progress = project, suite, progress
         self.folders: dict[str, Path] = {}
         self.fingerprints: dict[str, str] = {}
-        self._counts: dict[str, dict[str, dict[str, int]]] = {}
+        self._abouts: dict[str, dict[str, Any]] = {}
         self.prepare(names)
 
     def prepare(self, names: Iterable[str]) -> None:
         new = [name for name in names if name not in self.folders]
         for name, folder in self._project.prepared(self._suite, new, self._progress).items():
             about = read_about(folder)
-            self.folders[name], self.fingerprints[name], self._counts[name] = (
-                folder,
-                about["fingerprint"],
-                about["counts"],
+            self.folders[name], self.fingerprints[name], self._abouts[name] = folder, about["fingerprint"], about
+
+    @cached_property
+    def _audit(self) -> Audit:
+        found = load_audit(self._project.audit_folder(self._suite))
+        if found is None or not found.covers(self.fingerprints):
+            state = "has not been made" if found is None else "was made of other faces"
+            raise BenchError(
+                f"--exclude-overlaps: the audit of {self._suite.name} {state}; make it with: fergen-bench data audit "
+                f"--suite {self._suite.name}"
             )
+        return found
+
+    def twins(self, spec: RunSpec) -> dict[str, list[str]]:
+        """For every target, the ids of scored faces that have a twin among the faces of the sources."""
+        found = {}
+        for target in spec.targets:
+            if target not in spec.sources:
+                part = scored_part(self._abouts[target], spec.profile, is_source=False)
+                found[target] = sorted(self._audit.twins_of(target, part, spec.sources))
+        return {target: ids for target, ids in found.items() if ids}
+
+    def counted_again(
+        self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
+    ) -> RunRecord:
+        """A record whose cells leave out other faces than is wanted, with those cells made anew from its logits."""
+        path = spec.path(runs)
+        stale = [
+            cell
+            for cell in done.cells
+            if spec.targets.get(cell.target) == cell.fingerprint and cell.excluded != spec.excluded.get(cell.target, "")
+        ]
+        if not stale or not path.with_suffix(".npz").is_file():
+            return done
+        logits, fresh = record.load_logits(path), {}
+        for cell in stale:
+            exam = Domain(self.folders[cell.target]).exam(spec.profile, cell.target in spec.sources)
+            if len(logits[cell.target]) == len(exam):
+                values, left_out = logits[cell.target], twins.get(cell.target, ())
+                fresh[cell.target] = record.scored_cell(
+                    spec, cell.target, cell.fingerprint, exam.labels, exam.ids, values, left_out
+                )
+        counted = replace(done, cells=tuple(fresh.get(cell.target, cell) for cell in done.cells))
+        record.save(counted, runs)
+        return counted
 
     def check(self, planned: Planned, allow_missing_class: bool) -> list[str]:
         """Refuses sources and targets without faces. A target without some expression is a note."""
@@ -137,15 +206,23 @@ class _Domains:
                     f"--allow-missing-class"
                 )
         notes = []
-        for target in dict.fromkeys(name for outlined in planned.outlines for name in outlined.targets):
-            if absent := self._absent(target, "test", "target"):
+        exams = dict.fromkeys(
+            (target, scored_part(self._abouts[target], self._suite.profile, target in outlined.sources))
+            for outlined in planned.outlines
+            for target in outlined.targets
+        )
+        for target, part in exams:
+            if absent := self._absent(target, part, "target"):
                 notes.append(
                     f"the target {target} has no faces of {', '.join(absent)}: its balanced accuracy is over the others"
                 )
+            if part != "test":
+                count = sum(self._abouts[target]["counts"][part].values())
+                notes.append(f"profile {self._suite.profile}: {target} is scored on its {count:,} {part} faces")
         return notes
 
     def _absent(self, name: str, part: str, role: str) -> list[str]:
-        counts = self._counts[name].get(part, {})
+        counts = self._abouts[name]["counts"].get(part, {})
         absent = [expression for expression in EXPRESSIONS if not counts.get(expression)]
         if len(absent) == len(EXPRESSIONS):
             raise BenchError(

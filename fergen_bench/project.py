@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fergen_bench import synth
+from fergen_bench import datasets, synth
 from fergen_bench.domain import Suite, is_prepared
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile, read_method, valid_name
@@ -78,8 +78,10 @@ class Project:
                 raise BenchError(
                     f"{place}: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter"
                 )
-            if name in synth.DOMAINS or name in synth.SUITES:
-                raise BenchError(f"{place}: {name!r} is a name of the embedded suite; choose another")
+            if name in synth.DOMAINS or name in synth.SUITES or (kind == "suites" and name in datasets.SUITES):
+                raise BenchError(f"{place}: {name!r} is a name that comes with the package; choose another")
+            if kind == "domains" and (asked := settings.domains[name].dataset) is not None:
+                datasets.dataset(asked, f"{place}: domains.{name}.dataset")
         return settings
 
     @property
@@ -89,6 +91,19 @@ class Project:
     @property
     def cache(self) -> Path:
         return self.root / self.settings.cache.expanduser()
+
+    @property
+    def data(self) -> Path:
+        """Where `fergen-bench data prepare` puts domains, and where those without a table are looked for."""
+        return self.root / "data"
+
+    def scored(self, domain: str, profile: str) -> str:
+        """The part of a domain that a profile scores for runs that were not trained on it."""
+        return datasets.dataset(self.dataset_of(domain), domain).scored.get(profile, "test")
+
+    def audit_folder(self, suite: Suite) -> Path:
+        """Where the audit of a suite's domains is kept."""
+        return self.results / "audit" / suite.name
 
     # ---------------------------------------------------------------------------------------------------------- methods
 
@@ -134,23 +149,36 @@ class Project:
                 backbone=anchored(suite.backbone, self.root),
                 trunk=anchored(suite.trunk, self.root),
                 recipe=suite.recipe,
-                overlaps=frozenset(frozenset(pair) for pair in suite.overlaps),
+                profile=suite.profile,
+                overlaps=frozenset(
+                    (
+                        *(frozenset(pair) for pair in suite.overlaps),
+                        *datasets.overlaps({domain: self.dataset_of(domain) for domain in suite.domains}),
+                    )
+                ),
                 about=suite.about,
             )
             for name, suite in self.settings.suites.items()
         }
-        return {**synth.SUITES, **own}
+        return {**synth.SUITES, **datasets.SUITES, **own}
+
+    def dataset_of(self, domain: str) -> str:
+        """The dataset a domain is a copy of: what its table says, else the one of its name, else a plain folder."""
+        table = self.settings.domains.get(domain)
+        if table is not None and table.dataset is not None:
+            return table.dataset
+        return domain if domain in datasets.NAMES else "folder"
 
     def suite(self, name: str) -> Suite:
         known = self.suites()
         if name not in known:
             raise BenchError(f"no suite {name!r}{did_you_mean(name, known)} See: fergen-bench list")
-        for domain in known[name].domains:
-            if not known[name].synthetic and domain not in self.settings.domains:
+        for domain in known[name].domains if name in self.settings.suites else ():
+            if domain not in self.settings.domains and not is_prepared(self.data / domain):
                 place = self.root / "bench.toml"
                 raise BenchError(
-                    f"{place}: suites.{name}: there is no table "
-                    f"[domains.{domain}]{did_you_mean(domain, self.settings.domains)}"
+                    f"{place}: suites.{name}: there is no table [domains.{domain}], nor a prepared {self.data / domain}"
+                    f"{did_you_mean(domain, self.settings.domains)}"
                 )
         return known[name]
 
@@ -179,12 +207,19 @@ class Project:
         """Where the prepared form of a domain is, or will be."""
         if suite.synthetic:
             return self.cache / "domains" / f"{suite.name}-v{synth.VERSION}" / domain
-        settings = self.settings.domains[domain]
+        settings = self.settings.domains.get(domain)
+        if settings is None:
+            if is_prepared(self.data / domain):
+                return self.data / domain
+            raise BenchError(
+                f"the suite {suite.name} needs {domain}, and there is no {self.data / domain} yet; make it with: "
+                f"fergen-bench data prepare {domain} PATH. Or name what you have with --sources and --targets"
+            )
         path = self.root / settings.path.expanduser()
         if is_prepared(path):
             return path
-        if not path.is_dir():
-            raise BenchError(f"{self.root / 'bench.toml'}: domains.{domain}.path: there is no folder {path}")
+        if not path.exists():
+            raise BenchError(f"{self.root / 'bench.toml'}: domains.{domain}.path: there is no {path}")
         return self.cache / "domains" / f"{domain}-{_listing_digest(path, settings)}"
 
     def _prepare(self, suite: Suite, missing: Mapping[str, Path], progress: Progress) -> None:
@@ -195,12 +230,13 @@ class Project:
                 suite.name, missing, available_cores(), lambda d, done, all_: progress(f"rendering {d}", done, all_)
             )
             return
-        from fergen_bench.datasets.folder import prepare_folder
+        from fergen_bench.datasets.prepare import prepare_dataset
 
         for domain, folder in missing.items():
             settings = self.settings.domains[domain]
-            path = self.root / settings.path.expanduser()
-            prepare_folder(domain, path, folder, settings, available_cores(), partial(progress, f"preparing {domain}"))
+            settings = settings.model_copy(update={"path": self.root / settings.path.expanduser()})
+            kind = datasets.dataset(self.dataset_of(domain), domain)
+            prepare_dataset(domain, kind, settings, folder, available_cores(), partial(progress, f"preparing {domain}"))
 
 
 def available_cores() -> int:
@@ -225,6 +261,8 @@ def _installed_methods() -> Iterator[tuple[str, Path]]:
 def _listing_digest(path: Path, settings: DomainSettings) -> str:
     """Changes when a file is added, removed or written again, or when the way of reading changes."""
     digest = hashlib.sha256(settings.model_dump_json(exclude={"path"}).encode())
+    if path.is_file():
+        digest.update(f"{path.stat().st_size}\x1f{path.stat().st_mtime_ns}\n".encode())
     for folder, folders, names in os.walk(path, followlinks=True):
         folders.sort()
         for name in sorted(names):

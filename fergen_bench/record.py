@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ class RunSpec:
     adaptation_target: str | None = None
     targets: Mapping[str, str] = field(default_factory=dict)  # name → fingerprint; not part of the key
     relations: Mapping[str, str] = field(default_factory=dict)  # target → source, seen or unseen
+    excluded: Mapping[str, str] = field(default_factory=dict)  # target → digest of the ids that are not scored; no key
     defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters nobody changed, for the name in tables
     synthetic: bool = False
     protocol: str = ""
@@ -126,6 +127,12 @@ def _shown(network: Any, digest: str) -> Any:
     return f"{base}@{digest[:6]}" if weights.startswith("/") else network
 
 
+def digest_of(ids: Iterable[str]) -> str:
+    """Names the faces of a target that are not scored; "" where all are."""
+    text = "\n".join(sorted(ids))
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
+
+
 @dataclass(frozen=True)
 class Job:
     """A run's spec, and the circumstances it runs under, which are no part of its identity."""
@@ -139,6 +146,7 @@ class Job:
     runs: str
     device: str
     threads: int
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -156,11 +164,33 @@ class Cell:
     fingerprint: str
     relation: str  # source, seen or unseen
     confusion: list[list[int]]
+    excluded: str = ""  # digest of the ids of faces that were not scored, because the sources hold a twin
+    mark: str = ""  # what tables say beside the number; not known when a record is made, but when it is read
 
     @property
     def count(self) -> int:
         """Faces scored."""
         return sum(map(sum, self.confusion))
+
+
+def scored_cell(
+    spec: RunSpec,
+    target: str,
+    fingerprint: str,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    logits: np.ndarray,
+    excluded: Iterable[str] = (),
+) -> Cell:
+    """A target's cell from the logits (N, 7) of all its faces. excluded: ids that are not scored."""
+    import numpy as np
+
+    from fergen_bench.metric import confusion_matrix
+
+    left_out = list(excluded)
+    kept = ~np.isin(ids, left_out)
+    confusion = confusion_matrix(labels[kept], logits[kept].argmax(1), logits.shape[1])
+    return Cell(target, fingerprint, spec.relations[target], confusion.tolist(), digest_of(left_out))
 
 
 @dataclass(frozen=True)
@@ -183,7 +213,8 @@ class RunRecord:
     def answers(self, spec: RunSpec) -> bool:
         """Whether every target of a spec is scored here, as the target is now."""
         return all(
-            (cell := self.cell(target)) is not None and cell.fingerprint == fingerprint
+            (cell := self.cell(target)) is not None
+            and (cell.fingerprint, cell.excluded) == (fingerprint, spec.excluded.get(target, ""))
             for target, fingerprint in spec.targets.items()
         )
 
@@ -210,6 +241,14 @@ def save(record: RunRecord, runs: Path, logits: Mapping[str, np.ndarray] | None 
     with _atomically(path) as draft:
         draft.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def load_logits(path: Path) -> dict[str, np.ndarray]:
+    """The logits beside a record's file: target → float16 (N, 7), every face that could be scored, in its order."""
+    import numpy as np
+
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 @contextmanager
@@ -343,6 +382,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "seed": spec.seed,
                     "target": cell.target,
                     "relation": cell.relation,
+                    "mark": cell.mark,
                     "faces": cell.count,
                     "key": spec.key,
                     "fit_seconds": record.seconds.get("fit", float("nan")),

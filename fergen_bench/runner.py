@@ -10,11 +10,11 @@ import platform
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before torch is loaded: cuBLAS gives the same sums every time only with a fixed workspace.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -22,13 +22,16 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import numpy as np
 import torch
 
-from fergen_bench.domain import Domain, open_source
+from fergen_bench.backbone import load_network
+from fergen_bench.domain import Domain, Split, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
-from fergen_bench.metric import confusion_matrix
-from fergen_bench.record import Cell, Job, RunRecord, save
+from fergen_bench.record import Job, RunRecord, save, scored_cell
 from fergen_bench.weights import SCRATCH
+
+if TYPE_CHECKING:
+    from fergen_bench.datasets.audit import Refinement
 
 Report = Callable[[str, int, int], None]
 """report(what is being done, done, total): epochs under the name "epoch", everything else in words."""
@@ -54,8 +57,10 @@ def run_one(job: Job, report: Report) -> Path:
     clock = time.perf_counter()
     cells, logits = [], {}
     for place, (target, fingerprint) in enumerate(spec.targets.items()):
-        logits[target], confusion = score(method, domains[target], device, job)
-        cells.append(Cell(target, fingerprint, spec.relations[target], confusion.tolist()))
+        split = domains[target].exam(spec.profile, target in spec.sources)
+        logits[target] = predict(method, target, split, device, job)
+        left_out = job.excluded.get(target, ())
+        cells.append(scored_cell(spec, target, fingerprint, split.labels, split.ids, logits[target], left_out))
         report(f"scored {target}", place + 1, len(spec.targets))
     seconds["score"] = time.perf_counter() - clock
 
@@ -82,14 +87,8 @@ def run_one(job: Job, report: Report) -> Path:
 
 
 @torch.no_grad()
-def score(method: Method, target: Domain, device: torch.device, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (N, 7) and confusion matrix int64 (7, 7) on a target's test split."""
-    split = target.split("test")
-    if not len(split):
-        raise BenchError(
-            f"{target.folder}: the domain {target.name} has no test split, so it cannot be a target; leave it out with "
-            f"--targets"
-        )
+def predict(method: Method, target: str, split: Split, device: torch.device, job: Job) -> np.ndarray:
+    """Logits float32 (N, 7) of the faces of a target."""
     parts = []
     for images, labels in labelled(split, device):
         logits = method.predict(images)
@@ -100,11 +99,10 @@ def score(method: Method, target: Domain, device: torch.device, job: Job) -> tup
             )
         if not torch.isfinite(logits).all():
             raise RunError(
-                f"{job.method_file}: predict returned NaN or infinite logits on {target.name}; try a smaller step"
+                f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step"
             )
         parts.append(logits.float().cpu().numpy())
-    logits_of_all = np.concatenate(parts)
-    return logits_of_all, confusion_matrix(split.labels, logits_of_all.argmax(1), CLASSES)
+    return np.concatenate(parts)
 
 
 def _prepare_device(job: Job) -> torch.device:
@@ -156,3 +154,20 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
+
+
+def feature_similarity(
+    name: str, domains: Sequence[Domain], limit: float, cache: Path, report: Report, device: str = "cpu"
+) -> Refinement:
+    """For the audit: faces are twins where the cosine of their frozen features is at least `limit`."""
+    from fergen_bench.datasets.audit import Refinement
+
+    network = load_network(name, torch.device(device)).freeze(cache, report)
+    features = [network.of_domain(domain) for domain in domains]
+
+    def similarity(pairs: np.ndarray) -> np.ndarray:
+        sides = [np.stack([features[domain][row] for domain, row in pairs[:, side]]) for side in (0, 1)]
+        norms = [np.linalg.norm(side, axis=1) for side in sides]
+        return np.einsum("nc,nc->n", *sides) / (norms[0] * norms[1])
+
+    return Refinement(f"cosine of the features of {name.partition('//')[0]} {network.digest[:6]}", limit, similarity)

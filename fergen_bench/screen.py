@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,12 @@ class Progress:
             if not self.console.is_terminal:
                 self.say(f"{what}: {total:,} faces")
         self._bars.update(self._tasks[what], completed=done, total=total)
+
+    def preparing(self, name: str) -> Callable[[int, int], None]:
+        return partial(self.preparation, f"preparing {name}")
+
+    def checking(self, name: str) -> Callable[[int, int], None]:
+        return partial(self.preparation, f"checking {name}")
 
     def begin(self, runs: int) -> None:
         self._all = self._bars.add_task(f"{runs} runs", total=runs)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from fergen_bench.domain import EXPRESSIONS
 
 Folder = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+LabelRule = Literal["majority", "probability", "multi-target", "argmax8", "argmax10"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
@@ -20,12 +21,30 @@ class _Table(BaseModel):
 
 
 class DomainSettings(_Table):
-    """[domains.NAME]: a folder of images, one class folder per expression, or a folder that is prepared already."""
+    """[domains.NAME]: a dataset as it lies on the disk, or a folder that is prepared already."""
 
     path: Folder
     """where it is; relative to bench.toml"""
+    dataset: str | None = None
+    """what it is: rafdb, ferplus, …, or folder, csv or list; by default the dataset of the table's name, else folder"""
+    layout: str | None = None
+    """which of the dataset's layouts it has; found by itself where only one fits"""
     labels: dict[str, str] = {}
-    """names of class folders that are no usual alias → one of the seven expressions, or "" to leave the folder out"""
+    """native labels that are no usual alias → one of the seven expressions, or "" to leave them out"""
+    columns: dict[str, str] = {}
+    """for csv: which column holds the image, label, split, subject, left, top, width or height"""
+    images: Folder | None = None
+    """for csv and list: where the paths in the file begin; by default the folder of the file"""
+    label_rule: LabelRule = "majority"
+    """for ferplus: how ten votes become a label"""
+    label_source: Literal["fer2013new", "label.csv"] | None = None
+    """for ferplus: which of the two official files of votes; by default fer2013new where it is there"""
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """where a box marks the face: how much of its side is added on each side"""
+    emulate_bgr: bool = False
+    """reverses the colour channels, as published code did for some targets"""
+    allow_missing: bool = False
+    """leaves out listed files that are missing or cannot be read, instead of refusing"""
     size: Annotated[int, Field(ge=16, le=1024)] | None = None
     """side in pixels that faces are resized to; by default they keep their size where all share one of at most 224,
     else 224
@@ -69,6 +88,8 @@ class SuiteSettings(_Table):
     """which of its recipes a method uses: default (as published) or small (64-pixel networks, for synth and
     synth-trunk)
     """
+    profile: str = "official"
+    """which images of a target are scored: official, or another that its dataset knows, such as cafe"""
     overlaps: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     """pairs of domains that share images: such targets count as seen"""
     about: str = ""

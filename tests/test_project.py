@@ -57,7 +57,7 @@ def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> No
             r"bench\.toml:3: domains\.a\.labels: joy is mapped to 'joyful'",
         ),
         ("[suites.s]\ndomains = []\n", r"bench\.toml:2: suites\.s\.domains"),
-        ('[domains.web]\npath = "x"\n', r"'web' is a name of the embedded suite"),
+        ('[domains.web]\npath = "x"\n', r"'web' is a name that comes with the package"),
         ('[domains."no name"]\npath = "x"\n', r"'no name' cannot be a name"),
         (
             '[suites.s]\ndomains = ["a"]\noverlaps = [["a", "c"]]\n',
@@ -136,7 +136,7 @@ def test_an_unknown_name_says_what_there_is(tmp_path: Path, look_up: object, mes
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     project = write(tmp_path, '[domains.a]\npath = "nowhere"\n[suites.mine]\ndomains = ["a"]\n')
-    with pytest.raises(BenchError, match=r"domains\.a\.path: there is no folder .*nowhere"):
+    with pytest.raises(BenchError, match=r"domains\.a\.path: there is no .*nowhere"):
         project.prepared(project.suite("mine"), ["a"])
 
 

@@ -1,1 +1,91 @@
-"""Readers: the layouts in which people have datasets → the prepared form."""
+"""Readers: the layouts in which people have datasets → the prepared form. Here is their catalogue; the readers
+themselves are loaded when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from fergen_bench.domain import Suite
+from fergen_bench.error import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from fergen_bench.datasets.reader import Dataset
+
+WILD5 = ("rafdb", "ferplus", "affectnet", "sfew", "mma")
+"""The five datasets of the literature's cross-dataset tables, in the order of the CAFE paper."""
+
+GENERIC = {"folder": "folders, one per expression", "csv": "a table of images", "list": "lines of image and label"}
+"""Readers for whatever is not known by name."""
+
+_HOME = {
+    "rafdb": "rafdb.DATASET",
+    "ferplus": "ferplus.DATASET",
+    "affectnet": "affectnet.DATASET",
+    "sfew": "sfew.DATASET",
+    "mma": "mma.DATASET",
+    "mma-expw": "mma.EXPW_PART",
+    "fer2013": "fer2013.DATASET",
+    "expw": "expw.DATASET",
+    "ckplus": "ckplus.DATASET",
+    "jaffe": "jaffe.DATASET",
+    "kdef": "kdef.DATASET",
+    "caer-s": "caer_s.DATASET",
+    "folder": "folder.DATASET",
+    "csv": "tables.DATASET",
+    "list": "lists.DATASET",
+}
+NAMES = tuple(_HOME)
+
+KNOWN_OVERLAPS = frozenset(
+    frozenset(pair)
+    for pair in (
+        ("ferplus", "fer2013"),  # the same images under other labels
+        ("mma", "fer2013"),  # by arithmetic: MMA is FER2013, split as it is, and ExpW
+        ("mma", "ferplus"),
+        ("mma", "expw"),
+        ("mma", "mma-expw"),
+        ("mma-expw", "expw"),
+    )
+)
+"""Datasets that share images, by what is known of how they were made; an audit of one's own copies says more."""
+
+
+def dataset(name: str, place: str) -> Dataset:
+    """A dataset by name. place: where it was named, for the error."""
+    if name not in _HOME:
+        raise BenchError(f"{place}: no dataset {name!r} is known{did_you_mean(name, NAMES)}")
+    module, _, attribute = _HOME[name].partition(".")
+    found: Dataset = getattr(import_module(f"fergen_bench.datasets.{module}"), attribute)
+    return found
+
+
+def overlaps(kinds: dict[str, str]) -> Iterable[frozenset[str]]:
+    """Pairs of domains that are known to share images. kinds: domain → dataset."""
+    for one, other in combinations(kinds, 2):
+        if kinds[one] == kinds[other] in WILD5 or frozenset((kinds[one], kinds[other])) in KNOWN_OVERLAPS:
+            yield frozenset((one, other))
+
+
+def _wild5(name: str, profile: str, about: str) -> Suite:
+    return Suite(
+        name,
+        WILD5,
+        backbone="open_clip:ViT-B-32-quickgelu/openai",
+        trunk="timm:resnet18.tv_in1k",
+        profile=profile,
+        overlaps=frozenset(overlaps({domain: domain for domain in WILD5})),
+        about=about,
+    )
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        _wild5("wild5", "official", "five real datasets, on the test splits of their owners"),
+        _wild5("wild5-cafe", "cafe", "the same, on the images the CAFE paper was scored on, as far as can be told"),
+    )
+}

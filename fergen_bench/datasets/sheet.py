@@ -7,27 +7,48 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fergen_bench.domain import EXPRESSIONS, Domain
+from fergen_bench.domain import EXPRESSIONS, Domain, shuffled
 from fergen_bench.error import BenchError
 
-COLUMNS, SIDE, LABEL = 10, 96, 74
+COLUMNS, SIDE, LABEL = 10, 96, 110
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
-def contact_sheet(folder: Path, path: Path, part: str = "test") -> None:
-    """Writes a PNG or JPEG with the first faces of every expression of a prepared domain's split."""
+def contact_sheet(folder: Path, path: Path, part: str = "test", seed: int = 0) -> None:
+    """Writes a PNG or JPEG with ten faces of every expression of a prepared domain's split, and how many there are.
+
+    The faces are drawn from the whole split by the seed: the first ones of a folder often come from one person or one
+    batch, and would hide what is wrong with the others.
+    """
     if path.suffix.lower() not in PICTURES:
         raise BenchError(f"{path}: a contact sheet ends in {' or '.join(PICTURES)}")
     domain = Domain(folder)
     rows = domain.rows(part)
-    sheet = Image.new("RGB", (LABEL + COLUMNS * SIDE, len(EXPRESSIONS) * SIDE), "white")
+    if not len(rows):
+        there = ", ".join(domain.about["counts"])
+        raise BenchError(f"{folder}: {domain.name} has no {part} split to show; it has {there}")
+    sheet = Image.new("RGB", (LABEL + COLUMNS * SIDE, SIDE // 3 + len(EXPRESSIONS) * SIDE), "white")
     pen = ImageDraw.Draw(sheet)
-    for row, name in enumerate(EXPRESSIONS):
-        pen.text((4, row * SIDE + SIDE // 2 - 6), name, fill="black")
-        for column, member in enumerate(rows[domain.labels[rows] == row][:COLUMNS]):
-            face = Image.fromarray(np.asarray(domain.faces[member])).resize(
-                (SIDE - 2, SIDE - 2), Image.Resampling.BICUBIC
-            )
-            sheet.paste(face, (LABEL + column * SIDE, row * SIDE))
+    # PIL's own font has no multiplication sign.
+    title = f"{domain.name}, {part}: {len(rows):,} faces of {domain.faces.shape[2]} x {domain.faces.shape[1]} pixels"
+    pen.text((6, 8), title, fill="black", font_size=14)
+    for label, name in enumerate(EXPRESSIONS):
+        top = SIDE // 3 + label * SIDE
+        members = rows[domain.labels[rows] == label]
+        pen.text((6, top + SIDE // 2 - 18), f"{name}\n{len(members):,}", fill="black", font_size=14)
+        drawn = members[shuffled(len(members), "contact sheet", part, name, seed)[:COLUMNS]]
+        for column, member in enumerate(sorted(drawn)):
+            face = Image.fromarray(np.asarray(domain.faces[member]))
+            face = face.resize((SIDE - 2, SIDE - 2), Image.Resampling.BICUBIC)
+            sheet.paste(face, (LABEL + column * SIDE, top))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, optimize=True, quality=85)
+
+
+def contact_sheets(folder: Path, path: Path, seed: int = 0) -> list[Path]:
+    """A sheet for each split of a domain, as NAME-train.png, NAME-test.png, …"""
+    written = []
+    for part in Domain(folder).about["counts"]:
+        written.append(path.with_stem(f"{path.stem}-{part}"))
+        contact_sheet(folder, written[-1], part, seed)
+    return written

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -18,7 +20,7 @@ from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
-from fergen_bench.report.tables import Board, comparable, gaps, matrix, number
+from fergen_bench.report.tables import Board, comparable, gaps, marks, matrix, number
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _STYLE = {
@@ -29,6 +31,8 @@ _STYLE = {
     "font.size": 9,
     "svg.hashsalt": "fergen-bench",
 }
+_PARTS = ("train", "val", "test")
+"""In this order, each with its colour in every figure."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
@@ -43,19 +47,48 @@ def _title(board: Board, what: str) -> str:
     return f"{what}\n{board.title}"
 
 
+def class_histogram(about: Mapping[str, Any]) -> Figure:
+    """Faces per expression and split of one domain. about: its domain.json."""
+    counts: dict[str, dict[str, int]] = {part: about["counts"][part] for part in _PARTS if part in about["counts"]}
+    every = [count for part in counts.values() for count in part.values()]
+    total = sum(every)
+    # Bars of less than half a hundredth of the height cannot be told from none.
+    logarithmic = max(every) > 200 * min((count for count in every if count), default=1)
+    floor = 0.7 if logarithmic else 0
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
+        width = 0.84 / len(counts)
+        for place, (part, row) in enumerate(counts.items()):
+            heights = [row[name] for name in EXPRESSIONS]
+            centres = np.arange(len(EXPRESSIONS)) + (place - (len(counts) - 1) / 2) * width
+            colour = sns.color_palette("colorblind")[list(_PARTS).index(part)]
+            axes.bar(centres, heights, width * 0.94, color=colour, label=f"{part} ({sum(heights):,})")
+            for centre, height in zip(centres, heights, strict=True):  # zeros too: an absent expression is news
+                above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7}
+                axes.annotate(f"{height:,}", (centre, max(height, floor)), **above)
+        axes.set_yscale("log" if logarithmic else "linear")
+        axes.set_ylim(floor, max(every) * (2 if logarithmic else 1.08))
+        axes.set_xticks(range(len(EXPRESSIONS)), EXPRESSIONS)
+        axes.set_ylabel("faces" + (" (logarithmic)" if logarithmic else ""))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        note = ", synthetic faces" if about.get("synthetic") else ""
+        axes.set_title(f"{about['name']}: {about.get('layout', 'layout not said')}{note}; {total:,} faces")
+        figure.legend(loc="outside lower center", ncol=len(counts), frameon=False)
+        sns.despine(figure)
+    return figure
+
+
 def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figure:
     """Source x target of one method, with what is lost on unseen faces beside the rows and below the columns."""
     mean, spread, relation = matrix(cells, metric)
     row_gap, column_gap = gaps(mean, relation)
-    seen = relation == "seen"
+    said = marks(cells)
     labels = mean.copy().astype(object)
     for source in mean.index:
         for target in mean.columns:
-            text = number(mean.loc[source, target])
-            sd = spread.loc[source, target]
-            labels.loc[source, target] = (
-                text + (f"\n± {sd:.1f}" if pd.notna(sd) else "") + ("\nseen" if seen.loc[source, target] else "")
-            )
+            sd, mark = spread.loc[source, target], said.loc[source, target]
+            lines = [number(mean.loc[source, target]), f"± {sd:.1f}" if pd.notna(sd) else "", mark]
+            labels.loc[source, target] = "\n".join(line for line in lines if line)
     with plt.rc_context(_STYLE):
         height, width = 0.62 * len(mean) + 1.9, 0.95 * len(mean.columns) + 3.0
         figure, axes = plt.subplots(figsize=(width, height))

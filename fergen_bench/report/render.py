@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fergen_bench.report import plots
 from fergen_bench.report.published import Published, summary
-from fergen_bench.report.tables import Board, boards, gaps, matrix, number
+from fergen_bench.report.tables import Board, boards, gaps, marks, matrix, number
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 
@@ -74,8 +74,11 @@ def _notes(board: Board) -> list[str]:
     else:
         kinds = "; ".join(f"{mark}: {kind}" for kind, mark in board.marks.items())
         notes = [f"Pre-training differs between rows: {kinds}"]
-    counts = board.cells.groupby("target", sort=False).faces.max()
-    notes.append("Faces scored: " + ", ".join(f"{target} {count:,}" for target, count in counts.items()))
+    # A target has several counts where a profile scores other faces of it for its own source, or twins are left out.
+    several = board.cells.groupby("target", sort=False).faces.unique()
+    shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
+    notes.append("Faces scored: " + ", ".join(shown))
+    counts = board.cells.groupby("target", sort=False).faces.min()
     small = [target for target, count in counts.items() if count < 500]
     if small:
         notes.append(f"Few faces in {', '.join(small)}: differences of a few points there mean little")
@@ -86,6 +89,8 @@ def _notes(board: Board) -> list[str]:
         notes.append("One seed: no spread can be told")
     if (board.cells.relation == "seen").any():
         notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
+    if board.cells.mark.str.contains("inferred").any():
+        notes.append("Inferred from how the datasets were made, until fergen-bench data audit has compared your copies")
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
@@ -93,6 +98,7 @@ def _notes(board: Board) -> list[str]:
 
 def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> RenderableType:
     mean, spread, relation = matrix(cells, metric)
+    said = marks(cells)
     row_gap, column_gap = gaps(mean, relation)
     kind = "synthetic faces, " if board.synthetic else ""
     title = f"{method}: trained on row, scored on column ({kind}{plots.NAMES[metric]}, %)"
@@ -108,7 +114,8 @@ def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Rend
         for target in mean.columns:
             how = relation.loc[source, target]
             text = _stacked(mean.loc[source, target], spread.loc[source, target], styles.get(how, ""))
-            row.append(text + Text("\nseen", style="dim") if how == "seen" else text)
+            mark = said.loc[source, target]
+            row.append(text + Text(f"\n{mark}", style="dim") if mark else text)
         unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
         table.add_row(source, *row, number(unseen), number(row_gap[source]))
     table.add_section()
@@ -198,14 +205,16 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
 
 def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
     mean, spread, relation = matrix(cells, metric)
+    said = marks(cells)
     row_gap, column_gap = gaps(mean, relation)
     rows = [["", *mean.columns, "unseen", "gap"]]
     for source in mean.index:
         line = []
         for target in mean.columns:
             text = number(mean.loc[source, target], spread.loc[source, target])
-            how = relation.loc[source, target]
-            line.append(f"**{text}**" if how == "source" else f"{text} (seen)" if how == "seen" else text)
+            mark = said.loc[source, target]
+            bold = f"**{text}**" if relation.loc[source, target] == "source" else text
+            line.append(f"{bold}, {mark}" if mark else bold)
         unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
         rows.append([source, *line, number(unseen), number(row_gap[source])])
     rows.append(["gap", *(number(column_gap[target]) for target in mean.columns), "", ""])

@@ -130,6 +130,13 @@ def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame
     return mean, spread, relation
 
 
+def marks(cells: pd.DataFrame) -> pd.DataFrame:
+    """What is said beside each number of the matrix, such as "seen (inferred)"; "" for most."""
+    sources, targets = _order(cells.source, cells.target)
+    frame = cells.groupby(["source", "target"]).mark.first().unstack()
+    return frame.reindex(index=sources, columns=targets).fillna("")
+
+
 def _order(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
     """Both in the order of the records' targets, which is that of the suite."""
     columns = list(dict.fromkeys(targets))

@@ -1,0 +1,149 @@
+"""How long the leakage audit takes, what memory it needs, and whether it finds the twins that were planted.
+
+    python benchmarks/audit.py [--faces 10000 50000 100000] [--processes 2] [--domain FOLDER …]
+
+Makes so many faces of 48 pixels as two prepared domains: each is a mixture of two faces of the embedded suite (or of
+the prepared domains that are named), cropped, lit from a side and with noise; only a few are mixtures of the same two,
+and count as other pairs. One in a hundred stands a second time: as it is, as a JPEG of quality 60, a sixth darker, or
+mirrored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fergen_bench.datasets.audit import audit_domains, load_audit
+from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
+from fergen_bench.project import Project
+from fergen_bench.synth import DOMAINS
+
+SIZE, BLOCK, EVERY = 48, 500, 100
+KINDS = ("equal", "jpeg", "darker", "mirrored")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, nargs="+", default=[10_000, 50_000, 100_000])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--domain", type=Path, nargs="+", help="prepared domains to make the faces of")
+    choices = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fergen-bench-audit-") as name:
+        folders = choices.domain
+        if folders is None:
+            project = Project(Path(name), configured=False)
+            folders = list(project.prepared(project.suite("synth5-tiny"), DOMAINS).values())
+        seeds = np.concatenate([_small(Domain(folder)) for folder in folders])
+        print(f"made of {len(seeds):,} faces", flush=True)
+        for count in choices.faces:
+            measure(seeds, count, choices.processes, Path(name))
+
+
+def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None:
+    """Prints one line: time, rate, memory, and the share of planted twins that are found, by kind."""
+    originals = count * EVERY // (EVERY + 1)
+    copies = count - originals
+    faces = np.concatenate([*_different(seeds, originals)])
+    copied = np.random.default_rng(1).permutation(originals)[:copies]
+    kinds = [KINDS[place % len(KINDS)] for place in range(copies)]
+    doubles = np.stack([_copy(faces[row], kind) for row, kind in zip(copied, kinds, strict=True)])
+    one, two = _domain(folder / "one", "train", faces), _domain(folder / "two", "test", doubles)
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # so that no memory above is counted
+        took, reading, memory = fresh.submit(audited, one, two, folder / "audit", processes).result()
+    audit = load_audit(folder / "audit")
+    assert audit is not None
+    found = {(twin.id_a, twin.id_b) for twin in audit.twins}
+    planted = {(str(row), str(place)): kind for place, (row, kind) in enumerate(zip(copied, kinds, strict=True))}
+    hits = Counter(kind for pair, kind in planted.items() if pair in found)
+    print(
+        f"{count:,} faces: {took:.1f} s, {count / took:,.0f} faces/s (reading {reading:.1f} s, the rest "
+        f"{took - reading:.1f} s); peak memory {memory} MB, all processes together; "
+        f"found {sum(hits.values()):,} of {copies:,} planted twins ("
+        + ", ".join(f"{kind} {hits[kind]} of {kinds.count(kind)}" for kind in KINDS)
+        + f"), and {len(found - set(planted)):,} other pairs",
+        *audit.notes,
+        sep="\n  ",
+        flush=True,
+    )
+
+
+def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[float, float, int]:
+    """Seconds in all, seconds for reading, peak memory in MB: the peaks of this process and its workers, added."""
+    began: dict[str, float] = {}
+    peaks: dict[int | str, int] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        began.setdefault(what, time.perf_counter())
+        for process in ("self", *(child.pid for child in active_children() if child.pid)):
+            status = Path(f"/proc/{process}/status")
+            line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
+            peaks[process] = int(line.split()[1]) // 1024 if line else peaks.get(process, 0)
+
+    start = time.perf_counter()
+    audit_domains("benchmark", [Domain(one), Domain(two)], folder, processes, progress)
+    took = time.perf_counter() - start
+    workers = sorted(peak for process, peak in peaks.items() if process != "self")[-processes:]
+    return took, began["comparing"] - began["reading faces"], peaks["self"] + sum(workers)
+
+
+def _small(domain: Domain) -> np.ndarray:
+    """The faces of a domain, at 64 pixels."""
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(np.asarray(face)).resize((64, 64), Image.Resampling.BICUBIC))
+            for face in domain.faces
+        ]
+    )
+
+
+def _different(seeds: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Blocks of faces."""
+    random = np.random.default_rng(0)
+    grain = random.normal(0, 3, (1 << 20) + SIZE * SIZE * 3).astype(np.float32)
+    across = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    for start in range(0, count, BLOCK):
+        number = min(BLOCK, count - start)
+        first, second = random.integers(0, len(seeds), (2, number))
+        share = random.uniform(0.3, 0.5, (number, 1, 1, 1)).astype(np.float32)
+        mixed = seeds[first] * (1 - share) + seeds[second] * share
+        left, top = random.integers(0, 64 - SIZE + 1, (2, number))
+        rows, columns = np.arange(SIZE)[None, :, None], np.arange(SIZE)[None, None, :]
+        cropped = mixed[np.arange(number)[:, None, None], top[:, None, None] + rows, left[:, None, None] + columns]
+        slope = random.normal(0, 15, (2, number, 1, 1)).astype(np.float32)
+        light = slope[0] * across[:, None] + slope[1] * across
+        contrast = random.uniform(0.6, 1.2, (number, 1, 1, 1)).astype(np.float32)
+        noise = np.stack([grain[at : at + SIZE * SIZE * 3] for at in random.integers(0, 1 << 20, number)])
+        faces = (cropped - 128) * contrast + 128 + light[..., None] + noise.reshape(cropped.shape)
+        yield faces.clip(0, 255).astype(np.uint8)
+
+
+def _copy(face: np.ndarray, kind: str) -> np.ndarray:
+    if kind == "jpeg":
+        file = io.BytesIO()
+        Image.fromarray(face).save(file, "JPEG", quality=60)
+        return np.asarray(Image.open(file))
+    return {"equal": face, "darker": (face * 0.83).astype(np.uint8), "mirrored": face[:, ::-1]}[kind]
+
+
+def _domain(folder: Path, split: str, faces: np.ndarray) -> Path:
+    columns: dict[str, Sequence[str]] = {
+        "id": [str(row) for row in range(len(faces))],
+        "expression": [EXPRESSIONS[row % 7] for row in range(len(faces))],
+        "split": [split] * len(faces),
+    }
+    return write_prepared(folder, folder.name, [faces], columns, {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""CAER-S: Lee, Kim, Kim, Park, Sohn, ICCV 2019. About 70,000 stills of television programmes, whole scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.reader import Dataset, Layout, Listing
+from fergen_bench.datasets.shapes import base_below, has_split_classes, split_class_folders
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+LABELS = {
+    "Anger": "anger",
+    "Disgust": "disgust",
+    "Fear": "fear",
+    "Happy": "happiness",
+    "Neutral": "neutral",
+    "Sad": "sadness",
+    "Surprise": "surprise",
+}
+
+
+def _find(path: Path) -> Path | None:
+    return base_below(path, ("CAER-S",), lambda base: has_split_classes(base, LABELS))
+
+
+def _read(base: Path, settings: DomainSettings) -> Listing:
+    listing = Listing(notes=["CAER-S holds whole scenes: faces are not cropped."])
+    listing.faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing))
+    return listing
+
+
+DATASET = Dataset(
+    name="caer-s",
+    title="CAER-S",
+    layouts=(
+        Layout("caers-official", "{train,test}/{Anger,Disgust,Fear,Happy,Neutral,Sad,Surprise}/*.png", _find, _read),
+    ),
+    request="Ask the authors of “Context-Aware Emotion Recognition Networks” (ICCV 2019); for research only.",
+)

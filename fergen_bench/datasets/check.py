@@ -1,0 +1,237 @@
+"""What a copy of a dataset is: found and expected faces, what is wrong with files and labels, and a verdict from the
+counts. A copy is known by its counts per class, not by its name: packs under one name hold other datasets, augmented
+training faces or labels that somebody's model made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from fergen_bench.datasets import GENERIC, NAMES, dataset
+from fergen_bench.datasets.pixels import Unreadable, face_pixels
+from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
+from fergen_bench.domain import EXPRESSIONS, read_about
+from fergen_bench.error import BenchError
+from fergen_bench.settings import DomainSettings
+
+Counts = Mapping[str, Mapping[str, int]]
+"""split → expression → faces"""
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about a copy. An error means that it is not what its owner distributes, or cannot be used whole."""
+
+    level: Literal["ok", "note", "error"]
+    what: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is known of one copy."""
+
+    domain: str
+    dataset: str
+    path: str
+    layout: str | None
+    found: Counts
+    expected: Counts
+    dropped: Mapping[str, int]
+    faults: tuple[Fault, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.level == "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "failed": self.failed}
+
+
+def check_copy(
+    domain: str,
+    kind: Dataset,
+    settings: DomainSettings,
+    processes: int,
+    progress: Callable[[int, int], None],
+    decode: bool = True,
+) -> Check:
+    """Reads a copy, and decodes every image of it. decode: without, only labels and names are looked at."""
+    try:
+        layout, listing = read(kind, settings)
+    except BenchError as error:
+        finding = Finding("error", str(error))
+        return Check(domain, kind.name, str(settings.path), None, {}, kind.expected, {}, (), (finding,))
+    found = counts_of(listing.faces)
+    faults = list(listing.faults)
+    if decode:
+        faults += _decoded(listing, processes, progress)
+    findings = [
+        verdict(kind, found, listing.expected, layout.official),
+        *_summed_up(faults),
+        *(Finding("note", n) for n in listing.notes),
+    ]
+    return Check(
+        domain,
+        kind.name,
+        str(settings.path),
+        layout.name,
+        found,
+        kind.expected if listing.expected is None else listing.expected,
+        dict(listing.dropped),
+        tuple(faults),
+        tuple(findings),
+    )
+
+
+def check_prepared(domain: str, kind: Dataset, folder: Path) -> Check:
+    """The same of a domain that is prepared already: its counts, and what was left out then. Its images were decoded
+    when it was made.
+    """
+    about = read_about(folder)
+    expected = about.get("expected", kind.expected)
+    findings = [verdict(kind, about["counts"], expected, about.get("official_split", True))]
+    if about.get("left_out"):
+        missing = _faces(about["left_out"]["total"])
+        findings.append(Finding("error", f"{missing} were left out, because they were missing or could not be read"))
+    findings += [Finding("note", note) for note in about.get("notes", ())]
+    return Check(
+        domain,
+        kind.name,
+        str(folder),
+        about.get("layout"),
+        about["counts"],
+        expected,
+        about.get("dropped", {}),
+        (),
+        tuple(findings),
+    )
+
+
+def counts_of(faces: Sequence[Face]) -> dict[str, dict[str, int]]:
+    """Faces per split and expression."""
+    counts: dict[str, dict[str, int]] = {}
+    for face in faces:
+        counts.setdefault(face.split, dict.fromkeys(EXPRESSIONS, 0))[face.expression] += 1
+    return {split: counts[split] for split in ("train", "val", "test") if split in counts}
+
+
+# -------------------------------------------------------------------------------------------------------------- verdict
+
+
+def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, official: bool = True) -> Finding:
+    """What the counts say the copy is. expected: where choices of the reader make them differ from the dataset's."""
+    expected = kind.expected if expected is None else expected
+    if not expected:
+        return Finding("ok", f"{_faces(_total(found))}; nothing is known that they could be compared with")
+    if "all" in expected:  # the owner gave no split
+        found = {"all": {name: sum(counts[name] for counts in found.values()) for name in EXPRESSIONS}}
+    differing = [s for s in (*expected, *found) if not _same(found.get(s, {}), expected.get(s, {}))]
+    if not differing:
+        return Finding("ok", f"the counts of every class are those of {kind.title}")
+    if not official and "all" not in expected:
+        return Finding("error", f"this layout does not have the official split of {kind.title}")
+    if (other := identify(found, but=kind.name)) is not None:
+        return Finding("error", f"this is {other.title}, not {kind.title}: the counts of every class are its own")
+    split = differing[0]
+    here, there = sum(found.get(split, {}).values()), sum(expected.get(split, {}).values())
+    if not there:
+        return Finding("error", f"there is a split {split}, which {kind.title} does not have")
+    if here > 1.2 * there:
+        return Finding("error", f"{split} looks augmented: {here:,} faces where {there:,} are expected")
+    if here == there:
+        return Finding("error", f"{split} has the expected {here:,} faces, but other labels: they were made again")
+    what = "is missing" if not here else f"has {here:,} faces where {there:,} are expected"
+    return Finding("error", f"{split} {what}")
+
+
+def identify(found: Counts, but: str = "") -> Dataset | None:
+    """The dataset whose training or test counts these are, class by class."""
+    for name in NAMES:
+        if name in GENERIC or name == but:
+            continue
+        known = dataset(name, "check")
+        # A total alone proves nothing; all the splits that can be compared must agree class by class.
+        parts = [part for part in found if "all" not in known.expected.get(part, {"all": 0})]
+        if parts and all(_same(found[part], known.expected[part]) for part in parts):
+            return known
+    return None
+
+
+def _same(found: Mapping[str, int], expected: Mapping[str, int]) -> bool:
+    """Whether the counts of a split are as expected: class by class, or in all where no more is known."""
+    return sum(found.values()) == expected["all"] if "all" in expected else dict(found) == dict(expected)
+
+
+def _total(counts: Counts) -> int:
+    return sum(sum(by_class.values()) for by_class in counts.values())
+
+
+def _faces(number: int) -> str:
+    return f"{number:,} faces"
+
+
+# --------------------------------------------------------------------------------------------------------------- images
+
+
+def _decoded(listing: Listing, processes: int, progress: Callable[[int, int], None]) -> list[Fault]:
+    """Files that cannot be read, and files that are the same as another, bit for bit."""
+    faults: list[Fault] = []
+    owners: dict[bytes, list[Face]] = defaultdict(list)
+    blocks = [listing.faces[start : start + BLOCK] for start in range(0, len(listing.faces), BLOCK)]
+    done = 0
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for block, answers in zip(blocks, pool.map(_looked_at, blocks), strict=True):
+            for face, answer in zip(block, answers, strict=True):
+                if isinstance(answer, str):
+                    faults.append(Fault("unreadable", str(face.file or face.id), f"{face.file or face.id} {answer}"))
+                else:
+                    owners[answer].append(face)
+            done += len(block)
+            progress(done, len(listing.faces))
+    for same in owners.values():
+        first = same[0]
+        for face in same[1:]:
+            labels = f", labelled {first.expression} and {face.expression}" * (first.expression != face.expression)
+            parts = f", in {first.split} and {face.split}" * (first.split != face.split)
+            faults.append(Fault("duplicate", face.id, f"{face.id} is the same image as {first.id}{parts}{labels}"))
+    return faults
+
+
+def _looked_at(faces: Sequence[Face]) -> list[bytes | str]:
+    """For each face a digest of its image, or what is wrong with it."""
+    answers: list[bytes | str] = []
+    for face in faces:
+        try:
+            face_pixels(face, 32)
+            content = face.pixels if face.file is None else face.file.read_bytes()
+            answers.append(hashlib.blake2b(repr(face.box).encode() + (content or b""), digest_size=16).digest())
+        except Unreadable as error:
+            answers.append(str(error))
+    return answers
+
+
+def _summed_up(faults: Sequence[Fault]) -> list[Finding]:
+    """One sentence per kind of fault, with the first of them."""
+    levels: dict[FaultKind, tuple[Literal["note", "error"], str]] = {
+        "missing": ("error", "listed files are missing"),
+        "unreadable": ("error", "images cannot be read"),
+        "label": ("error", "labels disagree"),
+        "extra": ("note", "files are listed nowhere"),
+        "duplicate": ("note", "images are copies of another"),
+    }
+    counts = Counter(fault.kind for fault in faults)
+    first = {fault.kind: fault.what for fault in reversed(faults)}
+    return [
+        Finding(level, f"{counts[kind]:,} {what}, such as: {first[kind]}")
+        for kind, (level, what) in levels.items()
+        if counts[kind]
+    ]

@@ -1,0 +1,159 @@
+"""CK+ (Lucey et al., CVPR Workshops 2010): sequences from a neutral face to an expression's peak, without a split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.reader import (
+    CONTEMPT,
+    LEFT_OUT,
+    Dataset,
+    Face,
+    Fault,
+    Layout,
+    Listing,
+    class_folders,
+    entries,
+    expression_of,
+    folders,
+    images,
+    roots,
+    text_of,
+    whole_number,
+    with_splits,
+)
+from fergen_bench.domain import ALIASES
+from fergen_bench.error import BenchError
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+NATIVE: Mapping[str, str] = {
+    "0": "neutral",
+    "1": "anger",
+    "2": LEFT_OUT,  # contempt
+    "3": "disgust",
+    "4": "fear",
+    "5": "happiness",
+    "6": "sadness",
+    "7": "surprise",
+}
+FRAMES, LABELS = "cohn-kanade-images", "Emotion"
+SUBJECT = re.compile(r"(S\d{3})_")
+
+
+def _below(base: Path, *places: str) -> Path | None:
+    return next((base / place for place in places if (base / place).is_dir()), None)
+
+
+def _frames(base: Path) -> Path | None:
+    return _below(base, FRAMES, f"extended-{FRAMES}/{FRAMES}")
+
+
+def _find_official(path: Path) -> Path | None:
+    return next((base for base in roots(path) if _frames(base)), None)
+
+
+def _read_official(base: Path, settings: DomainSettings) -> Listing:
+    """The last frame of every labelled sequence, as its expression; and of every subject, the first frame of its first
+    labelled sequence, as neutral. One neutral face a subject: its sequences begin with the same face.
+    """
+    pictures, emotions = _frames(base), _below(base, LABELS, f"Emotion_labels/{LABELS}")
+    if pictures is None or emotions is None:
+        raise BenchError(f"{base}: expected {FRAMES}/ and {LABELS}/ (the labels) here; unpack both archives of CK+")
+    listing, with_neutral = Listing(), set[str]()
+    for subject, sequence in _sequences(pictures, base):
+        label = _label(emotions / subject / sequence.name, base)
+        if label is None:
+            listing.dropped["sequence without a label"] += 1
+            continue
+        native, place = label
+        frames = images(sequence, base)
+        if not frames:
+            listing.faults.append(Fault("missing", place, f"labels a sequence without frames, {sequence}"))
+            continue
+        expression = expression_of(native, {**NATIVE, **settings.labels}, place)
+        if expression == LEFT_OUT:
+            listing.dropped[CONTEMPT if NATIVE[native] == LEFT_OUT else native] += 1
+        else:
+            listing.faces.append(_face(frames[-1], base, expression, native, subject))
+        if subject not in with_neutral and len(frames) > 1:
+            with_neutral.add(subject)
+            listing.faces.append(_face(frames[0], base, "neutral", "first frame", subject))
+    labelled = [(subject, sequence) for subject, sequence in _sequences(emotions, base)]
+    for subject, sequence in labelled:
+        if not (pictures / subject / sequence.name).is_dir() and _label(sequence, base):
+            listing.faults.append(Fault("missing", str(pictures / subject / sequence.name), "is labelled, but missing"))
+    if not listing.faces:
+        raise BenchError(f"{emotions}: no sequence in {pictures} has a label there; see that both are whole")
+    listing.faces = with_splits(listing.faces, settings)
+    return listing
+
+
+def _face(frame: Path, base: Path, expression: str, native: str, subject: str) -> Face:
+    return Face(frame.relative_to(base).as_posix(), "train", expression, native, frame, subject=subject)
+
+
+def _sequences(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    """(subject, folder of a sequence) of S005/001 and the like."""
+    for subject in folders(folder, root):
+        for sequence in folders(subject, root):
+            yield subject.name, sequence
+
+
+def _label(folder: Path, root: Path) -> tuple[str, str] | None:
+    """(native label, file) of a sequence, from its file of one number such as 3.0000000e+00; None without one."""
+    found = entries(folder, root, "_emotion.txt") if folder.is_dir() else []
+    if not found:
+        return None
+    if len(found) > 1:
+        raise BenchError(f"{folder}: holds {len(found)} labels of one sequence; expected one file *_emotion.txt")
+    path = found[0].path
+    return str(whole_number(text_of(Path(path)).strip(), 0, 7, path, "the expression")), path
+
+
+def _find_folders(path: Path) -> Path | None:
+    names = {*ALIASES, CONTEMPT}
+    return next(
+        (base for base in roots(path) if any(place.name.casefold() in names for place in folders(base, base))), None
+    )
+
+
+def _read_folders(base: Path, settings: DomainSettings) -> Listing:
+    """The pack from Kaggle: crops of 48×48 in class folders, without neutral faces, by subject where names begin so."""
+    listing, unknown = Listing(notes=["This pack has no neutral faces of its owner's choice."]), 0
+    for image, expression, native in class_folders(base, base, "the pack", settings.labels, listing):
+        match = SUBJECT.match(image.name)
+        unknown += match is None
+        name, subject = image.relative_to(base).as_posix(), match[1] if match else None
+        listing.faces.append(Face(name, "train", expression, native, image, subject=subject))
+    if unknown:
+        listing.notes.append(f"{unknown:,} names do not begin with a subject (S005_): one person may be in two splits.")
+    listing.faces = with_splits(listing.faces, settings)
+    return listing
+
+
+DATASET = Dataset(
+    name="ckplus",
+    title="CK+",
+    layouts=(
+        Layout(
+            "ckplus-official",
+            f"{FRAMES}/S005/001/*.png, {LABELS}/S005/001/*_emotion.txt",
+            _find_official,
+            _read_official,
+            official=False,
+        ),
+        Layout(
+            "ckplus48-kaggle",
+            "{anger,contempt,disgust,fear,happy,sadness,surprise}/*.png",
+            _find_folders,
+            _read_folders,
+            official=False,
+        ),
+    ),
+    request="From its owners at the University of Pittsburgh, with a signed agreement; for research only.",
+)

@@ -1,0 +1,109 @@
+"""ExpW (Zhang, Luo, Loy, Tang, IJCV 2018): photographs from the web with several faces each, without a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.reader import (
+    LEFT_OUT,
+    Box,
+    Dataset,
+    Face,
+    Fault,
+    Files,
+    Layout,
+    Listing,
+    Once,
+    expression_of,
+    inside,
+    list_file,
+    roots,
+    whole_number,
+    with_splits,
+)
+from fergen_bench.error import BenchError
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+NATIVE: Mapping[str, str] = {
+    "0": "anger",
+    "1": "disgust",
+    "2": "fear",
+    "3": "happiness",
+    "4": "sadness",
+    "5": "surprise",
+    "6": "neutral",
+}
+FARTHEST = 100_000
+"""Pixels; beyond that a coordinate is no place in an image."""
+
+
+def _find(path: Path) -> Path | None:
+    return next((base for base in roots(path) if (base / "label" / "label.lst").is_file()), None)
+
+
+def _read(base: Path, settings: DomainSettings) -> Listing:
+    """label.lst: image, number of the face in it, top, left, right, bottom, confidence, label, with blanks between.
+
+    The faces of one photograph count as one subject, so that no photograph is in two splits.
+    """
+    pictures, path = base / "image" / "origin", base / "label" / "label.lst"
+    if not pictures.is_dir():
+        raise BenchError(f"{pictures}: this folder is missing; ExpW keeps the images of label/label.lst in it")
+    listing, files, listed = Listing(), Files(pictures), set[Path]()
+    once = Once(listing)
+    for place, name, (number, *edges, confidence, label) in list_file(path, columns=8):
+        image = inside(pictures, name, place)
+        listed.add(image)
+        native = str(whole_number(label, 0, 6, place, "the label"))
+        expression = expression_of(native, {**NATIVE, **settings.labels}, place)
+        box = _box(edges, place)
+        face_id = f"{name}#{whole_number(number, 0, FARTHEST, place, 'the number of the face')}"
+        if expression == LEFT_OUT:
+            listing.dropped[native] += 1
+        elif box is None:
+            listing.dropped["without a face box"] += 1
+        elif not files.has(image):
+            listing.faults.append(Fault("missing", place, f"{name} is not in {pictures}"))
+        else:
+            extra = {"confidence": confidence}
+            once.add(Face(face_id, "train", expression, native, image, box=box, subject=name, extra=extra), place)
+    if not listing.faces:
+        raise BenchError(f"{path}: none of its faces can be used; see that its images are in {pictures}")
+    listing.faults += [
+        Fault("extra", str(file), "is not in label.lst") for file in files.images() if file not in listed
+    ]
+    listing.faces = with_splits(listing.faces, settings)
+    return listing
+
+
+def _box(edges: list[str], place: str) -> Box | None:
+    """Top, left, right, bottom, in this order of the file → a box; None where nothing is in it."""
+    names = ("top", "left", "right", "bottom")
+    top, left, right, bottom = (
+        whole_number(edge, -FARTHEST, FARTHEST, place, f"the {name} of the box")
+        for edge, name in zip(edges, names, strict=True)
+    )
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
+DATASET = Dataset(
+    name="expw",
+    title="ExpW",
+    layouts=(Layout("expw-official", "image/origin/*.jpg, label/label.lst", _find, _read, official=False),),
+    request="From its authors' page at mmlab.ie.cuhk.edu.hk/projects/socialrelation; for non-commercial research.",
+    expected={
+        "all": {
+            "surprise": 7_060,
+            "fear": 1_088,
+            "disgust": 3_995,
+            "happiness": 30_537,
+            "sadness": 10_559,
+            "anger": 3_671,
+            "neutral": 34_883,
+        }
+    },
+)

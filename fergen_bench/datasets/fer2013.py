@@ -1,0 +1,175 @@
+"""FER2013: 35,887 faces of 48 × 48 grey pixels in one csv, or in class folders with the part in the file's name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.folder import is_split_into_classes, split_faces
+from fergen_bench.datasets.reader import (
+    LEFT_OUT,
+    Dataset,
+    Face,
+    Fault,
+    Layout,
+    Listing,
+    below,
+    entries,
+    expression_of,
+    table,
+)
+from fergen_bench.error import BenchError
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+SIDE = 48
+LEVELS = {str(level): level for level in range(256)}
+"""Grey levels as text: looking one up takes two thirds of the time of int(), for 83 million of them."""
+NATIVE = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "sadness", "5": "surprise", "6": "neutral"}
+PARTS: Mapping[str, str] = {"training": "train", "publictest": "val", "privatetest": "test"}
+"""The owner's parts (in lower case) → splits."""
+TABLES = ("fer2013.csv", "icml_face_data.csv")
+PART_IN_NAME = re.compile(r"^(Training|PublicTest|PrivateTest)_\d+")
+
+
+def split_of(usage: str, place: str) -> str:
+    """The split of a part as the csv files name it."""
+    if (part := usage.strip().casefold()) in PARTS:
+        return PARTS[part]
+    raise BenchError(f"{place}: Usage is {usage[:40]!r}; expected Training, PublicTest or PrivateTest")
+
+
+def pixels_of(text: str, place: str) -> bytes:
+    """2,304 numbers from 0 to 255 with blanks between them → a square of grey levels, row by row."""
+    try:
+        pixels = bytes(map(LEVELS.__getitem__, text.split()))
+    except KeyError:
+        pixels = b""
+    if len(pixels) != SIDE * SIDE:
+        raise BenchError(
+            f"{place}: pixels must be {SIDE * SIDE:,} whole numbers from 0 to 255 with blanks between them; found "
+            f"{len(text.split()):,} that begin {text[:20]!r}"
+        )
+    return pixels
+
+
+def image_table(folder: Path) -> Path | None:
+    """The csv of pixels in a folder: fer2013.csv, or else icml_face_data.csv, which holds the same columns."""
+    names = {entry.name for entry in entries(folder, folder) if entry.is_file()}
+    return next((folder / name for name in TABLES if name in names), None)
+
+
+def image_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str], str, bytes]]:
+    """(file:line, row, split, pixels) of the csv of pixels, one row at a time. needed: more columns than these two."""
+    for place, row in table(path, ("pixels", "Usage", *needed)):
+        yield place, row, split_of(row["Usage"], place), pixels_of(row["pixels"], place)
+
+
+def _find_csv(path: Path) -> Path | None:
+    if path.is_file():
+        return path if path.name in TABLES else None
+    folder = below(path, lambda folder: image_table(folder) is not None)
+    return None if folder is None else image_table(folder)
+
+
+def _read_csv(path: Path, settings: DomainSettings) -> Listing:
+    """The base is the csv itself. A face's id is its row, because FER2013 has no names."""
+    listing = Listing()
+    for number, (place, row, split, pixels) in enumerate(image_rows(path, ["emotion"])):
+        native = row["emotion"]
+        expression = expression_of(native, {**NATIVE, **settings.labels}, place)
+        if expression == LEFT_OUT:
+            listing.dropped[native] += 1
+        else:
+            listing.faces.append(Face(f"row{number:05d}", split, expression, native, pixels=pixels))
+    if not listing.faces:
+        raise BenchError(f"{path}: holds no faces; expected 35,887 rows of emotion, pixels and Usage")
+    return listing
+
+
+def _find_folders(path: Path) -> Path | None:
+    return below(path, is_split_into_classes)
+
+
+def _read_folders(base: Path, settings: DomainSettings) -> Listing:
+    """The part in a file's name counts where there is one, because packs with only train and test merge two parts."""
+    listing = Listing()
+    moved: Counter[tuple[str, str]] = Counter()
+    unnamed = 0
+    seen: dict[str, Path] = {}
+    for image, expression, native, split in split_faces(base, settings.labels, listing):
+        name = image.relative_to(base).as_posix()
+        part = PART_IN_NAME.match(image.name)
+        if part is None:
+            unnamed += 1
+        else:
+            own = PARTS[part[1].casefold()]
+            moved[split, own] += own != split
+            split = own
+            if (other := seen.setdefault(image.name, image)) != image:
+                where = other.relative_to(base).as_posix()
+                listing.faults.append(Fault("duplicate", name, f"the same name is at {where}; one of them is a copy"))
+        listing.faces.append(Face(name, split, expression, native, file=image))
+    for (folder, own), count in sorted(moved.items()):
+        if count:
+            listing.notes.append(
+                f"{count:,} faces of the folder {folder} are {own} by their names, and are taken as {own}."
+            )
+    if unnamed:
+        merged = (
+            "" if any(face.split == "val" for face in listing.faces) else ", where test holds both of its test parts"
+        )
+        listing.notes.append(
+            f"{unnamed:,} of {len(listing.faces):,} names do not begin with FER2013's part (Training_, PublicTest_, "
+            f"PrivateTest_), so the folder says the split{merged}."
+        )
+    return listing
+
+
+DATASET = Dataset(
+    name="fer2013",
+    title="FER2013",
+    layouts=(
+        Layout("fer2013-csv", "fer2013.csv or icml_face_data.csv: emotion, pixels, Usage", _find_csv, _read_csv),
+        Layout(
+            "fer2013-folders",
+            "{train,validation,test}/{angry,disgust,fear,happy,neutral,sad,surprise}/Training_*.jpg",
+            _find_folders,
+            _read_folders,
+        ),
+    ),
+    request="Kaggle, competition “Challenges in Representation Learning: Facial Expression Recognition Challenge”.",
+    expected={
+        "train": {
+            "surprise": 3171,
+            "fear": 4097,
+            "disgust": 436,
+            "happiness": 7215,
+            "sadness": 4830,
+            "anger": 3995,
+            "neutral": 4965,
+        },
+        "val": {
+            "surprise": 415,
+            "fear": 496,
+            "disgust": 56,
+            "happiness": 895,
+            "sadness": 653,
+            "anger": 467,
+            "neutral": 607,
+        },
+        "test": {
+            "surprise": 416,
+            "fear": 528,
+            "disgust": 55,
+            "happiness": 879,
+            "sadness": 594,
+            "anger": 491,
+            "neutral": 626,
+        },
+    },
+)

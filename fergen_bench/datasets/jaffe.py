@@ -1,0 +1,69 @@
+"""JAFFE (Lyons, Akamatsu, Kamachi, Gyoba, FG 1998): 213 posed faces of ten women, without a split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.reader import (
+    LEFT_OUT,
+    Dataset,
+    Face,
+    Fault,
+    Layout,
+    Listing,
+    entries,
+    expression_of,
+    images,
+    roots,
+    with_splits,
+)
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+NATIVE: Mapping[str, str] = {
+    "AN": "anger",
+    "DI": "disgust",
+    "FE": "fear",
+    "HA": "happiness",
+    "NE": "neutral",
+    "SA": "sadness",
+    "SU": "surprise",
+}
+NAME = re.compile(r"(?P<subject>[A-Z]{2})\.(?P<native>AN|DI|FE|HA|NE|SA|SU)\d\.\d+\.\w+")
+"""KA.AN1.39.tiff: who, which expression and the how manieth of it, number"""
+
+
+def _find(path: Path) -> Path | None:
+    return next((base for base in roots(path) if any(NAME.fullmatch(e.name) for e in entries(base, base))), None)
+
+
+def _read(base: Path, settings: DomainSettings) -> Listing:
+    """The name of a file says everything."""
+    listing = Listing()
+    for image in images(base, base):
+        match = NAME.fullmatch(image.name)
+        if match is None:
+            what = "has no name such as KA.AN1.39.tiff, and is left out"
+            listing.faults.append(Fault("extra", str(image), what))
+            continue
+        expression = expression_of(match["native"], {**NATIVE, **settings.labels}, str(image))
+        if expression == LEFT_OUT:
+            listing.dropped[match["native"]] += 1
+            continue
+        name = image.relative_to(base).as_posix()
+        listing.faces.append(Face(name, "train", expression, match["native"], image, subject=match["subject"]))
+    listing.faces = with_splits(listing.faces, settings)
+    return listing
+
+
+DATASET = Dataset(
+    name="jaffe",
+    title="JAFFE",
+    layouts=(Layout("jaffe-official", "KA.AN1.39.tiff and so on, in one folder", _find, _read, official=False),),
+    request="From zenodo.org/records/3451524, for non-commercial research.",
+    expected={"all": {"all": 213}},
+)

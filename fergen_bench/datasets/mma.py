@@ -1,0 +1,163 @@
+"""MMA (MMAFEDB, Kaggle): 127,680 faces of 48×48 pixels, and its clean part, `mma-expw`.
+
+By arithmetic, MMA is FER2013 (its files have three channels) and ExpW (one channel) put together: the three-channel
+counts are those of FER2013's splits, and the rest is 91,793, the size of ExpW. Whoever trains on FERPlus has seen the
+first part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.shapes import base_below, has_split_classes, list_layout, split_class_folders
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+LABELS = {
+    "angry": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "sad": "sadness",
+    "surprise": "surprise",
+}
+NUMBERS = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "neutral", "5": "sadness", "6": "surprise"}
+"""Labels in lists: the order of the class folders' names."""
+ROOTS = ("mma-facial-expression/MMAFEDB", "archive/MMAFEDB")
+EXPW_NAME = re.compile(r"\d+Exp[0-6].+")
+"""17Exp1angry_actor_195.jpg: a number, the label in ExpW, the name of the image in ExpW."""
+REQUEST = "Download mahmoudima/mma-facial-expression from Kaggle and keep to the terms of its page."
+
+
+def _find(path: Path) -> Path | None:
+    return base_below(path, ROOTS, lambda base: has_split_classes(base, LABELS))
+
+
+def _read(base: Path, settings: DomainSettings) -> Listing:
+    listing = Listing()
+    listing.faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing))
+    return listing
+
+
+FOLDERS = Layout(
+    "mma-official", "{train,valid,test}/{angry,disgust,fear,happy,neutral,sad,surprise}/*.jpg", _find, _read
+)
+LISTS = list_layout(NUMBERS, ROOTS)
+
+
+def _expw_part(layout: Layout) -> Layout:
+    """The layout without the faces of FER2013."""
+
+    def read(base: Path, settings: DomainSettings) -> Listing:
+        listing = layout.read(base, settings)
+        told: Counter[str] = Counter()
+        listing.faces = [face for face in listing.faces if _is_expw(face, told, listing)]
+        listing.about["part"] = "expw"
+        listing.about["told apart by"] = dict(told)
+        listing.notes.append(
+            f"The FER2013 part is left out: {told['name']:,} faces are known to be ExpW's by their names, "
+            f"{told['channels']:,} were told apart by the channels of the file (three are FER2013's)."
+        )
+        return listing
+
+    return Layout(layout.name, layout.shape, layout.find, read, layout.official)
+
+
+def _is_expw(face: Face, told: Counter[str], listing: Listing) -> bool:
+    """Whether a face is of ExpW: by its name where that is ExpW's, else by the file's channels, counted in `told`."""
+    assert face.file is not None
+    if EXPW_NAME.fullmatch(face.file.stem):
+        told["name"] += 1
+        return True
+    channels = _channels(face.file)
+    if channels is None:
+        what = f"{face.file} cannot be read, so nothing says whether it is of FER2013 or of ExpW; it is left out."
+        listing.faults.append(Fault("unreadable", face.id, what))
+        return False
+    told["channels"] += 1
+    if channels > 1:
+        listing.dropped["FER2013 part"] += 1
+    return channels == 1
+
+
+def _channels(path: Path) -> int | None:
+    """Channels of an image, by its header, or None where it has none that can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return len(image.getbands())
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+DATASET = Dataset(
+    name="mma",
+    title="MMA (MMAFEDB)",
+    layouts=(FOLDERS, LISTS),
+    request=REQUEST,
+    expected={
+        "train": {
+            "surprise": 8113,
+            "fear": 4859,
+            "disgust": 3231,
+            "happiness": 28592,
+            "sadness": 12223,
+            "anger": 6566,
+            "neutral": 29384,
+        },
+        "val": {
+            "surprise": 1474,
+            "fear": 659,
+            "disgust": 656,
+            "happiness": 5475,
+            "sadness": 2236,
+            "anger": 1017,
+            "neutral": 5839,
+        },
+        "test": {
+            "surprise": 1475,
+            "fear": 691,
+            "disgust": 655,
+            "happiness": 5459,
+            "sadness": 2177,
+            "anger": 1041,
+            "neutral": 5858,
+        },
+    },
+)
+
+_VAL_AND_TEST = {
+    "surprise": 1059,
+    "fear": 163,
+    "disgust": 600,
+    "happiness": 4580,
+    "sadness": 1583,
+    "anger": 550,
+    "neutral": 5232,
+}
+EXPW_PART = Dataset(
+    name="mma-expw",
+    title="MMA without its FER2013 part",
+    layouts=(_expw_part(FOLDERS), _expw_part(LISTS)),
+    request=REQUEST,
+    expected={
+        "train": {
+            "surprise": 4942,
+            "fear": 762,
+            "disgust": 2795,
+            "happiness": 21377,
+            "sadness": 7393,
+            "anger": 2571,
+            "neutral": 24419,
+        },
+        "val": _VAL_AND_TEST,
+        "test": _VAL_AND_TEST,
+    },
+)

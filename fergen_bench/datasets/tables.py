@@ -1,0 +1,155 @@
+"""The generic reader of csv files: a row for each face, with columns for the image, its label and more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.datasets.fer2013 import PARTS
+from fergen_bench.datasets.folder import generated_splits, subject_of
+from fergen_bench.datasets.lists import nothing_left
+from fergen_bench.datasets.reader import (
+    LEFT_OUT,
+    SPLITS,
+    Box,
+    Dataset,
+    Face,
+    Fault,
+    Files,
+    Layout,
+    Listing,
+    entries,
+    expression_of,
+    inside,
+    table,
+    with_splits,
+)
+from fergen_bench.error import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+BOX = ("left", "top", "width", "height")
+USUAL: Mapping[str, tuple[str, ...]] = {
+    "image": ("image", "file", "path", "filename", "file_name", "filepath", "file_path", "image_path", "image_name"),
+    "label": ("label", "emotion", "expression"),
+    "split": ("split", "usage"),
+    "subject": ("subject", "subject_id", "person"),
+    **{side: (side,) for side in BOX},
+}
+"""What a column is for → usual names of it, in lower case."""
+SPLIT_VALUES: Mapping[str, str] = {**SPLITS, **PARTS}
+
+
+def _find(path: Path) -> Path | None:
+    """The csv file itself."""
+    if path.is_file():
+        return path if path.suffix.lower() == ".csv" else None
+    if not path.is_dir():
+        return None
+    found = [Path(e.path) for e in entries(path, path) if e.is_file() and e.name.lower().endswith(".csv")]
+    if len(found) > 1:
+        raise BenchError(f"{path}: holds {len(found)} csv files, such as {found[0].name}; name the one that is meant")
+    return found[0] if found else None
+
+
+def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
+    """What columns are for → their names in the file: those chosen in the settings, and usual ones."""
+    for role in chosen:
+        if role not in USUAL:
+            raise BenchError(f"columns: {role!r} is nothing that a column is for{did_you_mean(role, USUAL)}")
+    first = next(table(path, ()), None)
+    if first is None:
+        raise BenchError(f"{path}: has a first line and no rows; expected a row for each face")
+    _, row = first
+    there = {name.casefold(): name for name in row}
+    found: dict[str, str] = {}
+    for role, usual in USUAL.items():
+        names = (chosen[role].strip().casefold(),) if role in chosen else usual
+        name = next((there[name] for name in names if name in there), None)
+        if name is not None:
+            found[role] = name
+        elif role in chosen or role in {"image", "label"}:
+            if len(row) == 1:
+                next(table(path, (role,)))  # refuses another delimiter
+            raise BenchError(
+                f"{path}: no column is named {chosen.get(role, ' or '.join(usual[:3]))}; found "
+                f"{', '.join(row)[:80]!r}. "
+                f'Say which holds the {role} with columns = {{ {role} = "…" }}'
+            )
+    if not set(BOX) <= set(found):
+        if half := [side for side in BOX if side in chosen]:
+            missing = ", ".join(side for side in BOX if side not in found)
+            raise BenchError(f"{path}: a box needs four columns; {half[0]} is there without {missing}")
+        found = {role: name for role, name in found.items() if role not in BOX}
+    return found
+
+
+def _read(path: Path, settings: DomainSettings) -> Listing:
+    """An image that has several boxes is several faces."""
+    columns = _columns(path, settings.columns)
+    root = settings.images or path.parent
+    if not root.is_dir():
+        raise BenchError(f"{root}: there is no such folder; say where the paths of {path.name} begin with images = …")
+    files = Files(root)
+    listing = Listing(about={"splits": "as given" if "split" in columns else generated_splits(settings)})
+    seen: dict[tuple[Path, Box | None], str] = {}
+    faces_of: dict[Path, int] = {}
+    for place, row in table(path, list(columns.values())):
+        native = row[columns["label"]]
+        expression = expression_of(native, settings.labels, place)
+        split = _split(row[columns["split"]], place) if "split" in columns else "train"
+        image = inside(root, row[columns["image"]], place)
+        box = _box(row, columns, place) if BOX[0] in columns else None
+        name = image.relative_to(root).as_posix()
+        if expression == LEFT_OUT:
+            listing.dropped[native] += 1
+        elif (image, box) in seen:
+            listing.dropped["listed twice"] += 1
+            listing.faults.append(Fault("duplicate", place, f"{name} is listed already at {seen[image, box]}"))
+        elif not files.has(image):
+            listing.faults.append(Fault("missing", place, f"{name} is not in {root}"))
+        else:
+            seen[image, box] = place
+            number = faces_of[image] = faces_of.get(image, 0) + 1
+            subject = (
+                row[columns["subject"]] if "subject" in columns else subject_of(image.name, settings.subject, place)
+            )
+            face_id = name if number == 1 else f"{name}#{number}"
+            listing.faces.append(Face(face_id, split, expression, native, file=image, box=box, subject=subject or None))
+    if not listing.faces:
+        raise BenchError(nothing_left(path, listing))
+    if "split" not in columns:
+        listing.faces = with_splits(listing.faces, settings)
+    elif not {"train", "test"} & {face.split for face in listing.faces}:
+        raise BenchError(f"{path}: the column {columns['split']} says val for every face; expected train or test, too")
+    return listing
+
+
+def _split(text: str, place: str) -> str:
+    if (value := text.casefold()) in SPLIT_VALUES:
+        return SPLIT_VALUES[value]
+    raise BenchError(f"{place}: {text[:40]!r} is no split; expected train, val or test")
+
+
+def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
+    numbers = []
+    for side in BOX:
+        try:
+            number = float(row[columns[side]])
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or (side in {"width", "height"} and number <= 0):
+            raise BenchError(f"{place}: {columns[side]} is {row[columns[side]][:40]!r}; expected a number of pixels")
+        numbers.append(number)
+    left, top, width, height = numbers
+    return left, top, width, height
+
+
+DATASET = Dataset(
+    name="csv",
+    title="a csv file",
+    layouts=(Layout("csv", "a csv file with a first line such as image,label,split", _find, _read),),
+)

@@ -1,0 +1,395 @@
+"""From a listing to a prepared domain: whole, resumable, and the same whoever is in the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter, namedtuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fergen_bench.datasets import prepare as module
+from fergen_bench.datasets.prepare import prepare
+from fergen_bench.datasets.reader import Face, Fault, Listing
+from fergen_bench.domain import EXPRESSIONS, Domain, is_prepared, write_prepared
+from fergen_bench.error import BenchError
+from fergen_bench.settings import DomainSettings
+
+COUNT, SIDE, STEP = 40, 16, 4
+worker_processes = module._pool
+
+
+@contextmanager
+def one_thread(processes: int) -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture(autouse=True)
+def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks; and a thread where it does not matter that workers are processes, which take half a second."""
+    monkeypatch.setattr(module, "BLOCK_BYTES", STEP * SIDE * SIDE * 3)
+    monkeypatch.setattr(module, "_pool", one_thread)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_pool", worker_processes)
+
+
+def level(number: int) -> int:
+    """The grey of a face says its number, and so its expression."""
+    return 20 + 5 * number
+
+
+def listing_of(root: Path, count: int = COUNT, side: int = SIDE) -> Listing:
+    """Flat grey squares: file number i shows expression i modulo 7."""
+    root.mkdir(parents=True, exist_ok=True)
+    listing = Listing()
+    for number in range(count):
+        path = root / f"{number:03d}.png"
+        if not path.exists():
+            Image.new("L", (side, side), level(number)).save(path)
+        split = "test" if number % 4 == 3 else "train"
+        listing.faces.append(Face(path.name, split, EXPRESSIONS[number % 7], str(number % 7), file=path))
+    return listing
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Listing:
+    return listing_of(tmp_path / "files")
+
+
+def run(
+    listing: Listing, folder: Path, seen: Callable[[int, int], None] = lambda done, total: None, **settings: object
+) -> Domain:
+    chosen = DomainSettings(path=folder, **settings)  # type: ignore[arg-type]
+    prepare("grey", listing, {"dataset": "folder", "layout": "flat"}, chosen, folder, 1, seen)
+    return Domain(folder)
+
+
+def hidden(folder: Path) -> set[str]:
+    """What is left of the work. Lock files stay, as removing one would race."""
+    return {path.name for path in folder.iterdir() if path.name.startswith(".") and path.suffix != ".lock"}
+
+
+@pytest.mark.usefixtures("processes")
+def test_faces_labels_and_facts_arrive(listing: Listing, tmp_path: Path) -> None:
+    listing.faces[0] = replace(listing.faces[0], subject="anna", extra={"votes": "3 7"})
+    listing.dropped, listing.notes, listing.about = Counter(contempt=5), ["One note."], {"label_rule": "majority"}
+    seen: list[tuple[int, int]] = []
+    domain = run(listing, tmp_path / "out", lambda done, total: seen.append((done, total)))
+    assert domain.faces.shape == (COUNT, SIDE, SIDE, 3)
+    assert [int(face[0, 0, 0]) for face in domain.faces] == [level(number) for number in range(COUNT)]
+    assert domain.labels.tolist() == [number % 7 for number in range(COUNT)]
+    lines = (tmp_path / "out" / "labels.csv").read_text().splitlines()
+    assert lines[0] == "id,expression,split,subject,native_label,votes"
+    assert lines[1:3] == ["000.png,surprise,train,anna,0,3 7", "001.png,fear,train,001.png,1,"]
+    about = domain.about
+    assert (about["dataset"], about["layout"], about["label_rule"]) == ("folder", "flat", "majority")
+    assert (about["dropped"], about["notes"], about["resizer"]) == ({"contempt": 5}, ["One note."], "PIL bicubic")
+    assert about["counts"]["test"] == dict(Counter(EXPRESSIONS[number % 7] for number in range(3, COUNT, 4)))
+    assert seen[0] == (0, COUNT)
+    assert seen[-1] == (COUNT, COUNT)
+    assert hidden(tmp_path) == set()
+
+
+def test_the_bytes_are_those_of_a_domain_written_at_once(listing: Listing, tmp_path: Path) -> None:
+    domain = run(listing, tmp_path / "out")
+    faces = [np.full((1, SIDE, SIDE, 3), level(number), np.uint8) for number in range(COUNT)]
+    columns = {
+        "id": [face.id for face in listing.faces],
+        "expression": [face.expression for face in listing.faces],
+        "split": [face.split for face in listing.faces],
+        "native_label": [face.native_label for face in listing.faces],
+    }
+    other = Domain(write_prepared(tmp_path / "other", "other", faces, columns, {}))
+    assert domain.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sides", "asked", "expected"),
+    [([30, 30], None, 30), ([30, 31], None, 224), ([300, 300], None, 224), ([30, 31], 20, 20)],
+)
+def test_a_common_small_side_is_kept(tmp_path: Path, sides: list[int], asked: int | None, expected: int) -> None:
+    faces = [listing_of(tmp_path / str(place), 2, side).faces[place] for place, side in enumerate(sides)]
+    assert run(Listing(faces=faces), tmp_path / "out", size=asked).about["size"] == [expected, expected]
+
+
+def test_boxes_give_224_and_tables_their_side(tmp_path: Path) -> None:
+    face = listing_of(tmp_path / "files", 1).faces[0]
+    boxed = run(Listing(faces=[replace(face, box=(2, 2, 4, 4))]), tmp_path / "boxed")
+    assert boxed.about["size"] == [224, 224]
+    table = run(Listing(faces=[replace(face, file=None, pixels=bytes([9] * 400))]), tmp_path / "table")
+    assert table.faces.shape == (1, 20, 20, 3)
+    assert (table.faces == 9).all()
+
+
+def test_margin_and_bgr_reach_the_pixels(tmp_path: Path) -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[8:24, 8:24] = (200, 100, 50)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    face = Face("a", "train", "fear", "1", file=tmp_path / "a.png", box=(8, 8, 16, 16))
+    plain = run(Listing(faces=[face]), tmp_path / "plain", size=16).faces
+    assert (plain == (200, 100, 50)).all()
+    other = run(Listing(faces=[face]), tmp_path / "other", size=24, margin=0.25, emulate_bgr=True).faces[0]
+    assert (other[4:20, 4:20] == (50, 100, 200)).all()
+    assert not other[:4].any()
+
+
+# -------------------------------------------------------------------------------- what cannot be read
+
+
+def spoil(listing: Listing, *rows: int) -> None:
+    for row in rows:
+        path = listing.faces[row].file
+        assert path is not None
+        path.write_bytes(b"" if row % 2 else b"no image")
+
+
+def test_all_unreadable_files_are_found_and_refused(listing: Listing, tmp_path: Path) -> None:
+    spoil(listing, 1, 2, 39)
+    listing.faults = [
+        Fault("missing", "list.txt:7", "there is no lost.png"),
+        Fault("extra", "x.png", "nobody lists it"),
+    ]
+    with pytest.raises(BenchError) as error:
+        run(listing, tmp_path / "out")
+    message = str(error.value)
+    assert message.startswith(
+        "grey: 4 files are missing or cannot be read; mend them, or leave them out with --allow-m"
+    )
+    named = [line.strip().removeprefix(f"{tmp_path}/files/") for line in message.splitlines()[1:]]
+    assert named == [
+        "list.txt:7: there is no lost.png",
+        "001.png: an empty file",
+        "002.png: no image of a known kind",
+        "039.png: an empty file",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_the_first_twenty_are_named(listing: Listing, tmp_path: Path) -> None:
+    spoil(listing, *range(25))
+    with pytest.raises(BenchError, match="25 files are missing") as error:
+        run(listing, tmp_path / "out")
+    assert str(error.value).splitlines()[-1].strip() == "and 5 more"
+    assert len(str(error.value).splitlines()) == 22
+
+
+def test_unreadable_files_are_left_out_when_that_is_allowed(listing: Listing, tmp_path: Path) -> None:
+    spoil(listing, 0, 5, 6, 39)
+    listing.faults = [Fault("missing", "list.txt:7", "there is no lost.png")]
+    with pytest.raises(BenchError):
+        run(listing, tmp_path / "out")
+    seen: list[int] = []
+    domain = run(listing, tmp_path / "out", lambda done, total: seen.append(done), allow_missing=True)
+    assert seen == [COUNT]  # the refused attempt had decoded everything
+    kept = [number for number in range(COUNT) if number not in {0, 5, 6, 39}]
+    assert [int(face[0, 0, 0]) for face in domain.faces] == [level(number) for number in kept]
+    assert domain.labels.tolist() == [number % 7 for number in kept]
+    assert domain.about["left_out"] == {"total": 5, "files": ["list.txt:7", "000.png", "005.png", "006.png", "039.png"]}
+    assert sum(sum(part.values()) for part in domain.about["counts"].values()) == len(kept)
+    rest = Listing(faces=[listing.faces[number] for number in kept])
+    assert run(rest, tmp_path / "rest").fingerprint == domain.fingerprint
+    with pytest.raises(BenchError, match="5 files are missing"):  # a later call without leave refuses again
+        run(listing, tmp_path / "out")
+    assert Domain(tmp_path / "out").fingerprint == domain.fingerprint
+
+
+def test_a_mended_file_costs_one_block(listing: Listing, tmp_path: Path) -> None:
+    spoil(listing, 6)
+    with pytest.raises(BenchError, match="1 file is missing or cannot be read"):
+        run(listing, tmp_path / "out")
+    Image.new("L", (SIDE, SIDE), level(6)).save(tmp_path / "files" / "006.png")
+    seen: list[int] = []
+    domain = run(listing, tmp_path / "out", lambda done, total: seen.append(done))
+    assert seen == [COUNT - STEP, COUNT]
+    assert [int(face[0, 0, 0]) for face in domain.faces] == [level(number) for number in range(COUNT)]
+
+
+def test_nothing_left_is_refused(listing: Listing, tmp_path: Path) -> None:
+    spoil(listing, *range(COUNT))
+    with pytest.raises(BenchError, match="grey: not one of the 40 faces can be read"):
+        run(listing, tmp_path / "out", allow_missing=True)
+    with pytest.raises(BenchError, match=r"grey: there is no face to prepare \(left out: 3 contempt\)"):
+        run(Listing(dropped=Counter(contempt=3)), tmp_path / "out")
+
+
+# -------------------------------------------------------------------------------- killed, full, and raced
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from fergen_bench.datasets import prepare as module
+from test_prepare import STEP, SIDE, listing_of, run
+module.BLOCK_BYTES = STEP * SIDE * SIDE * 3
+def seen(done, total):
+    print(done, flush=True)
+    if done >= {kill_at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+print(run(listing_of(Path({files!r})), Path({out!r}), seen).fingerprint)
+"""
+
+
+def start(tmp_path: Path, kill_at: int = 1000) -> subprocess.Popen[str]:
+    tests, files, out = str(Path(__file__).parent), str(tmp_path / "files"), str(tmp_path / "out")
+    script = SCRIPT.format(tests=tests, files=files, out=out, kill_at=kill_at)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def blacken(path: Path) -> None:
+    """Other pixels in a file whose size and time stay the same: whoever decodes it again is found out."""
+    before = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(b"\0" * len(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_killed_in_the_middle_it_continues_from_the_finished_blocks(listing: Listing, tmp_path: Path) -> None:
+    expected = run(listing, tmp_path / "undisturbed").fingerprint
+    process = start(tmp_path, kill_at=5 * STEP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert int(out.split()[-1]) == 5 * STEP
+    assert not (tmp_path / "out").exists()
+    with (tmp_path / ".out.journal").open("a") as journal:
+        journal.write('{"digest": "cut sho')
+    for face in listing.faces[: 5 * STEP]:
+        assert face.file is not None
+        blacken(face.file)
+    seen: list[int] = []
+    assert run(listing, tmp_path / "out", lambda done, total: seen.append(done)).fingerprint == expected
+    assert seen[0] == 5 * STEP
+    assert hidden(tmp_path) == set()
+
+
+def test_a_draft_of_other_files_or_settings_is_not_used(listing: Listing, tmp_path: Path) -> None:
+    spoil(listing, 39)
+    with pytest.raises(BenchError):
+        run(listing, tmp_path / "out")
+    assert listing.faces[0].file is not None
+    Image.new("L", (SIDE, SIDE), 255).save(listing.faces[0].file)
+    seen: list[int] = []
+    domain = run(listing, tmp_path / "out", lambda done, total: seen.append(done), size=20, allow_missing=True)
+    assert seen[0] == 0
+    assert domain.faces.shape == (COUNT - 1, 20, 20, 3)
+    assert domain.faces[0, 0, 0, 0] == 255
+
+
+def test_a_draft_without_its_journal_begins_anew(listing: Listing, tmp_path: Path) -> None:
+    (tmp_path / ".out.draft").mkdir()
+    (tmp_path / ".out.draft" / "faces.npy").write_bytes(b"half")
+    assert run(listing, tmp_path / "out").faces[1, 0, 0, 0] == level(1)
+
+
+def test_two_at_once_do_the_work_once(listing: Listing, tmp_path: Path) -> None:
+    outs = [process.communicate(timeout=60)[0].split() for process in [start(tmp_path), start(tmp_path)]]
+    assert outs[0][-1] == outs[1][-1] == Domain(tmp_path / "out").fingerprint
+    assert sorted(out[0] for out in outs) == ["0", str(COUNT)]
+
+
+def test_the_same_again_does_nothing_and_a_change_replaces(listing: Listing, tmp_path: Path) -> None:
+    first = run(listing, tmp_path / "out")
+    written = (tmp_path / "out" / "faces.npy").stat().st_ino
+    assert run(listing, tmp_path / "out").fingerprint == first.fingerprint
+    assert (tmp_path / "out" / "faces.npy").stat().st_ino == written
+    listing.faces[0] = replace(listing.faces[0], expression="anger")
+    assert run(listing, tmp_path / "out").fingerprint != first.fingerprint
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_full_disk_is_one_sentence_and_work_goes_on_after_it(listing: Listing, tmp_path: Path) -> None:
+    before = run(listing, tmp_path / "out", emulate_bgr=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6 * STEP * SIDE * SIDE * 3, hard))  # inherited by the workers
+    try:
+        with pytest.raises(BenchError) as error:
+            run(listing, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path}/.out.draft/faces.npy: the disk or your quota is full (File too large)")
+    assert f"preparing {tmp_path}/out needs " in message
+    assert "\n" not in message
+    assert Domain(tmp_path / "out").about["inputs"] == before.about["inputs"]
+    seen: list[int] = []
+    run(listing, tmp_path / "out", lambda done, total: seen.append(done))
+    assert seen[0] == 5 * STEP
+
+
+def test_a_full_disk_at_the_labels_leaves_the_old_state(
+    listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(draft: Path, *rest: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft / "labels.csv"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish_prepared", full)
+        with pytest.raises(
+            BenchError, match=r"labels\.csv: the disk or your quota is full \(No space left on device\)"
+        ):
+            run(listing, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    seen: list[int] = []
+    run(listing, tmp_path / "out", lambda done, total: seen.append(done))
+    assert seen == [COUNT]
+
+
+def test_too_little_space_is_seen_beforehand(listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(
+        BenchError, match=r"40 faces of 16 × 16 pixels needs \d\d,\d{3} bytes more and the disk has 1,000"
+    ):
+        run(listing, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_worker_that_is_killed_is_said(listing: Listing, tmp_path: Path) -> None:
+    def seen(done: int, total: int) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(BenchError, match=r"out: a process that decoded faces for it was ended .* it goes on where it"):
+        run(listing, tmp_path / "out", seen)
+    assert run(listing, tmp_path / "out").faces[1, 0, 0, 0] == level(1)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(listing: Listing, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(BenchError, match="holds something else"):
+        run(listing, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_place_that_cannot_be_written_is_named(listing: Listing, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchError, match=r"file: cannot be written: (File exists|Not a directory)"):
+        run(listing, tmp_path / "file" / "out")
+
+
+def test_half_a_domain_is_never_taken_for_a_whole(listing: Listing, tmp_path: Path) -> None:
+    states: list[bool] = []
+    run(listing, tmp_path / "out", lambda done, total: states.append((tmp_path / "out").exists()))
+    assert not any(states)
+    assert is_prepared(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "domain.json").read_text())["fingerprint"]

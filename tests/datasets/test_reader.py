@@ -1,0 +1,356 @@
+"""What all readers share: names and links in folders, labels, tables and lists, the choice of a layout."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from fergen_bench.datasets.reader import (
+    Dataset,
+    Face,
+    Files,
+    Layout,
+    Listing,
+    class_folders,
+    entries,
+    expression_of,
+    images,
+    inside,
+    list_file,
+    table,
+    whole_number,
+    with_splits,
+)
+from fergen_bench.datasets.shapes import base_below, list_layout, split_of_name
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.error import BenchError
+from fergen_bench.settings import DomainSettings
+
+few = settings(max_examples=100, deadline=None, derandomize=True)
+TEXTS = some.one_of(
+    some.binary(max_size=200),
+    some.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    some.text(alphabet='a.jpg 1"\r\n,;\t\0', max_size=200).map(str.encode),
+)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch") / "file.txt"
+
+
+def outcome(call: Callable[[], object]) -> tuple[Any, str]:
+    """What a call gives, or the sentence with which it refuses; any other exception fails the test."""
+    try:
+        return call(), ""
+    except BenchError as error:
+        return None, str(error)
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+@few
+@given(TEXTS, some.integers(2, 4))
+def test_a_list_of_anything_ends_in_rows_or_one_sentence(scratch: Path, content: bytes, columns: int) -> None:
+    scratch.write_bytes(content)
+    rows, refusal = outcome(lambda: list(list_file(scratch, columns)))
+    if rows is None:
+        assert str(scratch) in refusal
+    else:
+        assert rows
+        assert all(name and len(others) == columns - 1 for _, name, others in rows)
+
+
+@few
+@given(TEXTS, some.booleans())
+def test_a_table_of_anything_ends_in_rows_or_one_sentence(scratch: Path, content: bytes, bare: bool) -> None:
+    scratch.write_bytes(content)
+    rows, refusal = outcome(lambda: list(table(scratch, ["a", "1"], ["a", "1"] if bare else None)))
+    if rows is None:
+        assert str(scratch) in refusal
+    else:
+        assert all({"a", "1"} <= set(row) for _, row in rows)
+
+
+@few
+@given(TEXTS)
+def test_a_list_layout_of_anything_ends_in_a_listing_or_one_sentence(scratch: Path, content: bytes) -> None:
+    scratch.write_bytes(b"a.jpg 1\n" + content)
+    listing, refusal = outcome(lambda: list_layout({"1": "fear"}).read(scratch, DomainSettings(path=scratch)))
+    if listing is None:
+        assert str(scratch.parent) in refusal
+    else:
+        assert not listing.faces  # nothing of it is there
+        assert listing.faults
+
+
+@few
+@given(some.text(max_size=30))
+def test_a_path_of_anything_is_below_the_root_or_refused(relative: str) -> None:
+    path, refusal = outcome(lambda: inside(Path("/data"), relative, "list.txt:1"))
+    if path is None:
+        assert refusal.startswith("list.txt:1: ")
+    else:
+        assert Path("/data") in Path(os.path.normpath(path)).parents
+
+
+@few
+@given(some.text(max_size=10))
+def test_a_number_of_anything_is_in_its_range_or_refused(text: str) -> None:
+    number, refusal = outcome(lambda: whole_number(text, 0, 6, "a:1", "the label"))
+    assert refusal.startswith("a:1: the label is ") if number is None else 0 <= number <= 6
+
+
+def test_a_name_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    assert not Files(tmp_path).has(tmp_path / ("a" * 5000) / "b.jpg")
+
+
+def test_lists_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeffone face.jpg  5\r\n\r\n  b.jpg\t6".encode())
+    assert list(list_file(path)) == [(f"{path}:1", "one face.jpg", ["5"]), (f"{path}:3", "b.jpg", ["6"])]
+    path.write_text("one face.jpg 5 2")
+    assert list(list_file(path, 3)) == [(f"{path}:1", "one face.jpg", ["5", "2"])]
+
+
+def test_tables_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b'\xef\xbb\xbf Image ,LABEL,box\r\na.png, 3,"(0, 0, 48, 48)"\r\n')
+    row = {"image": "a.png", "label": "3", "box": "(0, 0, 48, 48)"}
+    assert list(table(path, ["image", "label"])) == [(f"{path}:2", row)]
+    path.write_text("a.png,3")
+    assert list(table(path, ["image", "label"], ["image", "label"])) == [
+        (f"{path}:1", {"image": "a.png", "label": "3"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"file: is empty; expected a csv with the columns image, label"),
+        (b"a.png,3\n", r"file:1: the first line must name the columns, and image, label is not among them"),
+        (b"image\tlabel\n", r"file:1: columns are divided by '\\t' here; expected commas"),
+        (b"image,label\na.png\n", r"file:2: has 1 columns where the first line has 2"),
+        (b"image,label\n\xff\xff\n", r"file: is no text file"),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=message):
+        list(table(path, ["image", "label"]))
+
+
+@pytest.mark.parametrize("read", [list_file, lambda path: table(path, ["image"])])
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(BenchError, match=r"list\.txt: cannot be read: No such file"):
+        list(read(tmp_path / "list.txt"))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "relative", ["../a.jpg", "a/../../b.jpg", "/etc/a.jpg", "C:\\a.jpg", "..\\a.jpg", " ", ".", "a\0b"]
+)
+def test_a_path_out_of_the_root_is_refused(tmp_path: Path, relative: str) -> None:
+    with pytest.raises(BenchError, match=r"list\.txt:3: (.* leads out of|there is no file name)"):
+        inside(tmp_path, relative, "list.txt:3")
+
+
+@pytest.mark.parametrize("text", ["7", "-1", "1.5", "nan", "inf", "", "x"])
+def test_a_label_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(BenchError, match=r"a:1: the label is .*; expected a whole number from 0 to 6"):
+        whole_number(text, 0, 6, "a:1", "the label")
+    assert whole_number("3.0", 0, 6, "a:1", "the label") == 3
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_images_are_found_by_their_suffix_in_the_order_of_their_names(tmp_path: Path) -> None:
+    names = ["b/z.PNG", "a.jpg", "b/a.jpeg", "notes.txt", ".hidden.jpg", "c.webp"]
+    touch(*(tmp_path / name for name in names))
+    found = [path.relative_to(tmp_path).as_posix() for path in images(tmp_path, tmp_path)]
+    assert found == ["a.jpg", "b/a.jpeg", "b/z.PNG", "c.webp"]
+
+
+def test_names_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "Happy" / "a.jpg", tmp_path / "happy" / "a.jpg")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system does not tell case apart")
+    with pytest.raises(BenchError, match="Happy and happy differ only in case; rename or remove one"):
+        entries(tmp_path, tmp_path)
+
+
+def test_links_out_of_the_root_are_refused_and_links_inside_are_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    touch(root / "a.jpg", outside / "b.jpg")
+    (root / "link.jpg").symlink_to(root / "a.jpg")
+    assert len(images(root, root)) == 2
+    (root / "out.jpg").symlink_to(outside / "b.jpg")
+    with pytest.raises(BenchError, match=r"out\.jpg: this link leads out of .*; put the files themselves there"):
+        images(root, root)
+    (root / "out.jpg").unlink()
+    (root / "Image").symlink_to(outside)
+    with pytest.raises(BenchError, match=r"Image: this link leads out of"):
+        images(root, root)
+    with pytest.raises(BenchError, match=r"Image: a link on this path leads out of"):
+        Files(root).has(root / "Image" / "b.jpg")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BenchError, match="cannot be read: Permission denied; see to its permissions"):
+        entries(tmp_path, tmp_path)
+    layout = Layout("plain", "*.jpg", lambda path: path if list(os.scandir(path)) else None, lambda base, _: Listing())
+    with pytest.raises(BenchError, match=f"^{tmp_path}: cannot be read: Permission denied"):
+        Dataset("some", "Some", (layout,)).layout(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    try:
+        with pytest.raises(BenchError, match="cannot be read: Permission denied"):
+            entries(tmp_path, tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "fear" / "a.jpg", tmp_path / "Contempt" / "b.jpg", tmp_path / "none" / "c.jpg")
+    labels, listing = {"none": ""}, Listing()
+    found = list(class_folders(tmp_path, tmp_path, "train", labels, listing))
+    assert [(path.name, *others) for path, *others in found] == [("a.jpg", "fear", "fear")]
+    assert listing.dropped == {"contempt": 1, "none": 1}
+    (tmp_path / "suprise").mkdir()
+    with pytest.raises(BenchError, match="suprise: this class folder holds no images"):
+        list(class_folders(tmp_path, tmp_path, "train", labels, listing))
+    (tmp_path / "suprise").rename(tmp_path / "joy")
+    with pytest.raises(BenchError, match=r"""joy: 'joy' is no expression here; .* labels = \{ "joy" = "anger" \}"""):
+        list(class_folders(tmp_path, tmp_path, "train", labels, listing))
+
+
+def test_the_users_map_comes_before_the_usual_names() -> None:
+    assert expression_of("AF", {}, "a") == "fear"
+    assert expression_of("AF", {"AF": "anger"}, "a") == "anger"
+    assert expression_of("Contempt", {}, "a") == ""
+    with pytest.raises(BenchError, match=r"labels\.csv:4: '7' is no expression here; expected 0, 1\."):
+        expression_of("7", {"0": "anger", "1": "fear"}, "labels.csv:4")
+
+
+def test_a_split_is_taken_where_there_is_none_and_people_stay_whole() -> None:
+    faces = [Face(f"{n}", "", EXPRESSIONS[n % 7], "", subject=f"p{n // 7}") for n in range(70)]
+    made = with_splits(faces, DomainSettings(path=Path(), test_share=0.3))
+    assert [(face.id, face.expression) for face in made] == [(face.id, face.expression) for face in faces]
+    test = {face.subject for face in made if face.split == "test"}
+    assert len(test) == 3
+    assert not test & {face.subject for face in made if face.split == "train"}
+
+
+# -------------------------------------------------------------------------------------------------------------- layouts
+
+
+def folder_layout(name: str, label: str, asked_only: bool = False, official: bool = True) -> Layout:
+    """One image per file of a folder, all of one label."""
+
+    def read(base: Path, _: DomainSettings) -> Listing:
+        return Listing([Face(f"{path.name}", "test", label, label, path) for path in images(base, base)])
+
+    def find(path: Path) -> Path | None:
+        return path / name if (path / name).is_dir() else None
+
+    return Layout(name, f"{name}/*.jpg", find, read, official, asked_only)
+
+
+@pytest.mark.parametrize(
+    ("second", "official", "chosen"), [("fear", True, True), ("anger", True, False), ("fear", False, False)]
+)
+def test_of_two_layouts_the_first_is_taken_only_if_it_is_official_and_holds_all(
+    tmp_path: Path, second: str, official: bool, chosen: bool
+) -> None:
+    touch(tmp_path / "one" / "a.jpg", tmp_path / "one" / "b.jpg", tmp_path / "two" / "a.jpg")
+    layouts = folder_layout("one", "fear", official=official), folder_layout("two", second)
+    dataset = Dataset("some", "Some", layouts)
+    if chosen:
+        assert dataset.layout(tmp_path)[0].name == "one"
+        touch(tmp_path / "two" / "c.jpg")
+    with pytest.raises(BenchError, match="holds 2 layouts of Some at once, one and two; say which with --layout"):
+        dataset.layout(tmp_path)
+    assert dataset.layout(tmp_path, "two")[1] == tmp_path / "two"
+
+
+def test_no_layout_says_what_was_expected_and_what_was_found(tmp_path: Path) -> None:
+    dataset = Dataset("some", "Some", (folder_layout("one", "fear"), folder_layout("two", "fear", asked_only=True)))
+    with pytest.raises(BenchError, match=r"It holds nothing; expected one of\n  one: one/\*\.jpg\n  two: .* --layout"):
+        dataset.layout(tmp_path)
+    touch(tmp_path / "two" / "a.jpg")
+    with pytest.raises(BenchError, match="It holds two/; expected"):
+        dataset.layout(tmp_path)
+    assert dataset.layout(tmp_path, "two")[0].name == "two"
+    with pytest.raises(BenchError, match="some has no layout 'twoo'; did you mean two"):
+        dataset.layout(tmp_path, "twoo")
+    with pytest.raises(BenchError, match="absent: cannot be read: No such file"):
+        dataset.layout(tmp_path / "absent")
+
+
+def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
+    place = tmp_path / "RAF" / "basic"
+    touch(place / "list.txt")
+    for start in (tmp_path, tmp_path / "RAF", place):
+        assert base_below(start, ["RAF/basic"], lambda base: (base / "list.txt").is_file()) == place
+    assert base_below(tmp_path, ["basic"], lambda base: (base / "list.txt").is_file()) is None
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "basic").symlink_to(place)
+    with pytest.raises(BenchError, match="basic: this link leads out of"):
+        base_below(tmp_path / "other", ["basic"], lambda base: (base / "list.txt").is_file())
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("sfew_train", "train"),
+        ("Val_Aligned_Faces", "val"),
+        ("test_new_fer", "test"),
+        ("SFEW2_label", None),
+        ("trains", None),
+    ],
+)
+def test_a_split_stands_in_a_name_as_a_word(name: str, split: str | None) -> None:
+    from fergen_bench.datasets.reader import SPLITS
+
+    assert split_of_name(name, SPLITS) == split
+
+
+def test_lists_of_which_only_some_say_the_split_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "a.jpg", tmp_path / "more" / "b.jpg")
+    (tmp_path / "label.txt").write_text("train/a.jpg 0\nmore/b.jpg 0\n")
+    layout = list_layout({"0": "anger"})
+    base = layout.find(tmp_path)
+    assert base == tmp_path
+    with pytest.raises(
+        BenchError, match=r"train/a\.jpg is of the train split, but nothing says of which more/b\.jpg is"
+    ):
+        layout.read(base, DomainSettings(path=tmp_path))
+
+
+def test_a_text_file_that_is_no_list_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "README.txt").write_text("Please cite us.\n")
+    (tmp_path / "empty.txt").touch()
+    assert list_layout({}).find(tmp_path) is None
+    assert list_layout({}).find(tmp_path / "README.txt") is None
