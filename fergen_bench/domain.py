@@ -43,6 +43,9 @@ ALIASES: Mapping[str, str] = {
 }
 """Spellings met in public datasets, in lower case. `af` is afraid (KDEF), never angry."""
 
+VOTES = tuple(f"votes_{name}" for name in EXPRESSIONS)
+"""Columns of labels.csv where several people labelled each face."""
+
 HOLD_OUT = 0.1
 """Share of a source's train split that is held out as its validation part where the dataset has none."""
 
@@ -106,7 +109,7 @@ class Domain:
         with (self.folder / "labels.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
         header, body = rows[0], rows[1:]
-        wanted = [name for name in ("id", "expression", "split", "subject") if name in header]
+        wanted = [name for name in ("id", "expression", "split", "subject", *VOTES) if name in header]
         columns = {name: [row[header.index(name)] for row in body] for name in wanted}
         labels = [
             expression_index(name, f"{self.folder / 'labels.csv'}:{line}")
@@ -122,6 +125,22 @@ class Domain:
     @property
     def ids(self) -> np.ndarray:
         return self._columns["id"]
+
+    @cached_property
+    def soft_labels(self) -> np.ndarray:
+        """Share of the votes that each expression got, float32 (N, 7); all of it where one label is all that is kept.
+        Votes for what is none of the seven count for nothing.
+        """
+        import numpy as np
+
+        certain = np.eye(len(EXPRESSIONS), dtype=np.float32)[self.labels]
+        if not set(VOTES) <= set(self._columns):
+            return certain
+        # Empty cells, as in a test split that nobody voted on, are no votes.
+        votes = np.stack([np.where(self._columns[name] == "", "0", self._columns[name]) for name in VOTES], 1)
+        votes = votes.astype(np.float32)
+        total = votes.sum(1, keepdims=True)
+        return np.where(total > 0, votes / np.maximum(total, 1), certain)
 
     @property
     def subjects(self) -> np.ndarray:
@@ -176,6 +195,13 @@ class Split:
         import numpy as np
 
         return np.concatenate([piece.domain.labels[piece.rows] for piece in self.pieces])
+
+    @cached_property
+    def soft_labels(self) -> np.ndarray:
+        """float32 (N, 7): see Domain.soft_labels."""
+        import numpy as np
+
+        return np.concatenate([piece.domain.soft_labels[piece.rows] for piece in self.pieces])
 
     @cached_property
     def ids(self) -> np.ndarray:

@@ -62,6 +62,18 @@ def test_the_fingerprint_changes_with_a_pixel_and_with_a_label(tmp_path: Path) -
     assert labels.read_text().splitlines()[0] == "id,expression,split"
 
 
+def test_votes_become_shares_and_single_labels_certainty(tmp_path: Path) -> None:
+    face = [np.zeros((3, 8, 8, 3), np.uint8)]
+    columns: dict[str, list[object]] = {"id": ["a", "b", "c"], "expression": ["fear"] * 3, "split": ["train"] * 3}
+    plain = Domain(write_prepared(tmp_path / "plain", "plain", face, columns, {}))
+    np.testing.assert_array_equal(plain.soft_labels, np.eye(7)[[1, 1, 1]])
+    votes: dict[str, list[object]] = {f"votes_{name}": [0, 0, ""] for name in EXPRESSIONS}
+    votes |= {"votes_fear": [6, 0, ""], "votes_sadness": [2, 0, ""], "votes_contempt": [2, 9, ""]}
+    voted = Domain(write_prepared(tmp_path / "voted", "voted", face, columns | votes, {}))
+    np.testing.assert_allclose(voted.soft_labels[0], [0, 0.75, 0, 0, 0.25, 0, 0])
+    np.testing.assert_array_equal(voted.split("train").soft_labels[1:], np.eye(7)[[1, 1]])
+
+
 def test_a_preparation_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_prepared(tmp_path / "d", "d", [np.zeros((1, 8, 8, 3), np.uint8)], {"id": ["x"]}, {})
