@@ -12,23 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fergen_bench.datasets.reader import (
-    Dataset,
-    Face,
-    Files,
-    Layout,
-    Listing,
-    class_folders,
-    entries,
-    expression_of,
-    images,
-    inside,
-    list_file,
-    table,
-    whole_number,
-    with_splits,
-)
-from fergen_bench.datasets.shapes import base_below, list_layout, split_of_name
+from fergen_bench.datasets.faces import SPLITS, class_folders, expression_of, list_layout, split_named, with_splits
+from fergen_bench.datasets.files import Files, entries, images, inside, list_file, nearest, table, whole_number
+from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -85,11 +71,8 @@ def test_a_table_of_anything_ends_in_rows_or_one_sentence(scratch: Path, content
 def test_a_list_layout_of_anything_ends_in_a_listing_or_one_sentence(scratch: Path, content: bytes) -> None:
     scratch.write_bytes(b"a.jpg 1\n" + content)
     listing, refusal = outcome(lambda: list_layout({"1": "fear"}).read(scratch, DomainSettings(path=scratch)))
-    if listing is None:
-        assert str(scratch.parent) in refusal
-    else:
-        assert not listing.faces  # nothing of it is there
-        assert listing.faults
+    assert listing is None  # nothing of it is there
+    assert str(scratch.parent) in refusal
 
 
 @few
@@ -217,7 +200,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(BenchError, match="cannot be read: Permission denied; see to its permissions"):
         entries(tmp_path, tmp_path)
-    layout = Layout("plain", "*.jpg", lambda path: path if list(os.scandir(path)) else None, lambda base, _: Listing())
+    layout = Layout("plain", "*.jpg", lambda path: bool(list(os.scandir(path))), lambda base, _: Listing())
     with pytest.raises(BenchError, match=f"^{tmp_path}: cannot be read: Permission denied"):
         Dataset("some", "Some", (layout,)).layout(tmp_path)
 
@@ -236,7 +219,7 @@ def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "fear" / "a.jpg", tmp_path / "Contempt" / "b.jpg", tmp_path / "none" / "c.jpg")
     labels, listing = {"none": ""}, Listing()
     found = list(class_folders(tmp_path, tmp_path, "train", labels, listing))
-    assert [(path.name, *others) for path, *others in found] == [("a.jpg", "fear", "fear")]
+    assert [(face.id, face.expression, face.native_label) for face in found] == [("fear/a.jpg", "fear", "fear")]
     assert listing.dropped == {"contempt": 1, "none": 1}
     (tmp_path / "suprise").mkdir()
     with pytest.raises(BenchError, match="suprise: this class folder holds no images"):
@@ -272,10 +255,7 @@ def folder_layout(name: str, label: str, asked_only: bool = False, official: boo
     def read(base: Path, _: DomainSettings) -> Listing:
         return Listing([Face(f"{path.name}", "test", label, label, path) for path in images(base, base)])
 
-    def find(path: Path) -> Path | None:
-        return path / name if (path / name).is_dir() else None
-
-    return Layout(name, f"{name}/*.jpg", find, read, official, asked_only)
+    return Layout(name, f"{name}/*.jpg", lambda path: path.name == name, read, official, asked_only, roots=(name,))
 
 
 @pytest.mark.parametrize(
@@ -313,12 +293,12 @@ def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
     place = tmp_path / "RAF" / "basic"
     touch(place / "list.txt")
     for start in (tmp_path, tmp_path / "RAF", place):
-        assert base_below(start, ["RAF/basic"], lambda base: (base / "list.txt").is_file()) == place
-    assert base_below(tmp_path, ["basic"], lambda base: (base / "list.txt").is_file()) is None
+        assert nearest(start, lambda base: (base / "list.txt").is_file(), ["RAF/basic"]) == place
+    assert nearest(tmp_path, lambda base: (base / "list.txt").is_file(), ["basic"]) is None
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "basic").symlink_to(place)
-    with pytest.raises(BenchError, match="basic: this link leads out of"):
-        base_below(tmp_path / "other", ["basic"], lambda base: (base / "list.txt").is_file())
+    with pytest.raises(BenchError, match="basic: a link on this path leads out of"):
+        nearest(tmp_path / "other", lambda base: (base / "list.txt").is_file(), ["basic"])
 
 
 @pytest.mark.parametrize(
@@ -332,25 +312,22 @@ def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
     ],
 )
 def test_a_split_stands_in_a_name_as_a_word(name: str, split: str | None) -> None:
-    from fergen_bench.datasets.reader import SPLITS
-
-    assert split_of_name(name, SPLITS) == split
+    assert split_named(name, SPLITS) == split
 
 
 def test_lists_of_which_only_some_say_the_split_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "train" / "a.jpg", tmp_path / "more" / "b.jpg")
     (tmp_path / "label.txt").write_text("train/a.jpg 0\nmore/b.jpg 0\n")
     layout = list_layout({"0": "anger"})
-    base = layout.find(tmp_path)
-    assert base == tmp_path
+    assert layout.fits(tmp_path)
     with pytest.raises(
         BenchError, match=r"train/a\.jpg is of the train split, but nothing says of which more/b\.jpg is"
     ):
-        layout.read(base, DomainSettings(path=tmp_path))
+        layout.read(tmp_path, DomainSettings(path=tmp_path))
 
 
 def test_a_text_file_that_is_no_list_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("Please cite us.\n")
     (tmp_path / "empty.txt").touch()
-    assert list_layout({}).find(tmp_path) is None
-    assert list_layout({}).find(tmp_path / "README.txt") is None
+    assert not list_layout({}).fits(tmp_path)
+    assert not list_layout({}).fits(tmp_path / "README.txt")
