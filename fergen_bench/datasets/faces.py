@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -272,11 +273,12 @@ def read_lists(
         raise BenchError(f"{root}: there is no such folder; say where the paths of the list begin with images = …")
     listing = Listing(about={"lists": [path.name for path in lists], "splits": "as given"})
     gathering = Gathering(listing, root, {**labels, **settings.labels}, reasons)
+    split_of = cache(lambda word: split_named(word, splits))  # the same few names for every face
     for path in lists:
         for place, name, (native,) in list_file(path):
             image = inside(root, name, place)
             words = (path.stem, *image.relative_to(root).parts[:-1])
-            split = next((split for word in words if (split := split_named(word, splits))), "")
+            split = next(filter(None, map(split_of, words)), "")
             gathering.add(place, image, native, split, subject=subject_of(image.name, settings.subject, place))
     gathering.close()
     listing.require_faces(lists[0] if len(lists) == 1 else base)

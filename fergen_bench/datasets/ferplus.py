@@ -184,7 +184,8 @@ def sources(base: Path) -> Sources:
 def _parts(base: Path) -> dict[str, Path]:
     """split → FER2013Train, FER2013Valid or FER2013Test, in the folder or in a folder in it."""
     holder = nearest(base, lambda folder: any((folder / part).is_dir() for part in PARTS), INNER)
-    return {} if holder is None else {PARTS[part.name]: part for part in folders(holder, base) if part.name in PARTS}
+    there = {} if holder is None else {folder.name: folder for folder in folders(holder, base)}
+    return {split: there[part] for part, split in PARTS.items() if part in there}
 
 
 def _pixels(base: Path) -> Path | None:

@@ -29,7 +29,8 @@ def nearest(path: Path, fits: Callable[[Path], bool], roots: Iterable[str] = ())
     tails = {"/".join(parts[start:]) for root in roots for parts in [root.split("/")] for start in range(len(parts))}
     for depth in sorted({tail.count("/") for tail in tails}):
         places = {place for tail in tails if tail.count("/") == depth for place in path.glob(tail) if place.is_dir()}
-        found = sorted(place for place in places if fits(place))
+        visible = (place for place in sorted(places) if "/." not in f"/{place.relative_to(path).as_posix()}")
+        found = [place for place in visible if fits(place)]
         if len(found) > 1:
             raise BenchError(f"{path}: holds two copies, {found[0]} and {found[1]}; name the one that is meant")
         if found:

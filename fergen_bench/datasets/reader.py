@@ -136,7 +136,10 @@ class Dataset:
 def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     """The faces of a copy of a dataset. A copy without faces, or with two of one name, is refused."""
     layout, base = kind.layout(settings.path, settings.layout)
-    listing = layout.read(base, settings)
+    try:
+        listing = layout.read(base, settings)
+    except OSError as error:
+        raise BenchError(f"{error.filename or base}: cannot be read: {error.strerror}") from None
     listing.require_faces(f"{base} ({kind.title}, layout {layout.name})")
     twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
     if twice:

@@ -289,6 +289,13 @@ def test_a_list_of_words_gets_a_split(root: Path) -> None:
         assert listing.faces[-1].id == "img/a b.png"
 
 
+def test_a_list_for_training_alone_gets_a_split(root: Path) -> None:
+    (root / "train.txt").write_text("".join(f"img/{number}.png sad\n" for number in range(10)))
+    listing = read(lists.DATASET, root / "train.txt")
+    assert Counter(face.split for face in listing.faces) == {"train": 8, "test": 2}
+    assert listing.about["splits"] == "0.2 of each expression, seed 0"
+
+
 def test_lists_of_numbers_for_each_split(root: Path) -> None:
     (root / "lists").mkdir()
     (root / "lists" / "list_train_label.txt").write_text("0.png 0\n1.png 6\n2.png 7\n")

@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fergen_bench.datasets.faces import SPLITS, class_folders, expression_of, list_layout, split_named, with_splits
+from fergen_bench.datasets.faces import (
+    SPLITS,
+    class_folders,
+    expression_of,
+    list_layout,
+    split_class_folders,
+    split_named,
+    with_splits,
+)
 from fergen_bench.datasets.files import Files, entries, images, inside, list_file, nearest, table, whole_number
-from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing
+from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, read
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -193,6 +201,23 @@ def test_links_out_of_the_root_are_refused_and_links_inside_are_followed(tmp_pat
         Files(root).has(root / "Image" / "b.jpg")
 
 
+@pytest.mark.parametrize("target", [".", "loop", "../root"])
+def test_links_in_a_circle_are_refused(tmp_path: Path, target: str) -> None:
+    root = tmp_path / "root"
+    touch(root / "a.jpg")
+    (root / "loop").symlink_to(target)
+    with pytest.raises(BenchError, match="loop: this link leads back to where it stands; remove it"):
+        images(root, root)
+
+
+def test_a_file_is_found_under_another_ending_if_only_one_has_it(tmp_path: Path) -> None:
+    touch(tmp_path / "a.PNG", tmp_path / "a.txt", tmp_path / "b.png", tmp_path / "b.bmp")
+    files = Files(tmp_path)
+    assert files.image(tmp_path / "a.jpg") == tmp_path / "a.PNG"
+    assert files.image(tmp_path / "b.jpg") is None
+    assert files.image(tmp_path / "b.bmp") == tmp_path / "b.bmp"
+
+
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -227,6 +252,18 @@ def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "suprise").rename(tmp_path / "joy")
     with pytest.raises(BenchError, match=r"""joy: 'joy' is no expression here; .* labels = \{ "joy" = "anger" \}"""):
         list(class_folders(tmp_path, tmp_path, "train", labels, listing))
+
+
+def test_class_folders_below_splits_and_what_lies_beside_them(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "fear" / "a.jpg", tmp_path / "train" / "b.jpg", tmp_path / "more" / "c.jpg")
+    listing = Listing()
+    (face,) = split_class_folders(tmp_path, {}, listing)
+    assert (face.id, face.split) == ("train/fear/a.jpg", "train")
+    extra = [(fault.kind, fault.where) for fault in listing.faults]
+    assert extra == [("extra", str(tmp_path / "more")), ("extra", "train/b.jpg")]
+    (tmp_path / "more").rename(tmp_path / "Training")
+    with pytest.raises(BenchError, match="train: Training stands beside it, and both mean train; remove one"):
+        list(split_class_folders(tmp_path, {}, listing))
 
 
 def test_the_users_map_comes_before_the_usual_names() -> None:
@@ -287,6 +324,31 @@ def test_no_layout_says_what_was_expected_and_what_was_found(tmp_path: Path) -> 
         dataset.layout(tmp_path, "twoo")
     with pytest.raises(BenchError, match="absent: cannot be read: No such file"):
         dataset.layout(tmp_path / "absent")
+
+
+def test_the_nearest_place_is_the_base_and_hidden_ones_are_none(tmp_path: Path) -> None:
+    touch(tmp_path / ".old" / "list.txt", tmp_path / "a" / "b" / "list.txt")
+    for place in (tmp_path / "a" / "b", tmp_path / "a", tmp_path):
+        touch(place / "list.txt")
+        assert nearest(tmp_path, lambda base: (base / "list.txt").is_file(), ["*/*"]) == place
+
+
+def test_a_layout_is_found_in_the_only_folder_that_is_there(tmp_path: Path) -> None:
+    touch(tmp_path / "archive" / "data" / "one" / "a.jpg")
+    dataset = Dataset("some", "Some", (folder_layout("one", "fear"),))
+    assert dataset.layout(tmp_path)[1] == tmp_path / "archive" / "data" / "one"
+    touch(tmp_path / "archive" / "other" / "b.jpg")
+    with pytest.raises(BenchError, match="holds no layout of Some"):
+        dataset.layout(tmp_path)
+
+
+def test_what_the_system_refuses_while_a_copy_is_read_is_named(tmp_path: Path) -> None:
+    def refuse(base: Path, _: DomainSettings) -> Listing:
+        raise PermissionError(errno.EACCES, "Permission denied", str(base / "a.jpg"))
+
+    dataset = Dataset("some", "Some", (Layout("one", "*.jpg", Path.is_dir, refuse),))
+    with pytest.raises(BenchError, match=r"a\.jpg: cannot be read: Permission denied"):
+        read(dataset, DomainSettings(path=tmp_path))
 
 
 def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
