@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fergen_bench.datasets.faces import has_split_classes, split_class_folders
 from fergen_bench.datasets.reader import Dataset, Layout, Listing
-from fergen_bench.datasets.shapes import base_below, has_split_classes, split_class_folders
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -22,10 +22,6 @@ LABELS = {
 }
 
 
-def _find(path: Path) -> Path | None:
-    return base_below(path, ("CAER-S",), lambda base: has_split_classes(base, LABELS))
-
-
 def _read(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing(notes=["CAER-S holds whole scenes: faces are not cropped."])
     listing.faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing))
@@ -36,7 +32,13 @@ DATASET = Dataset(
     name="caer-s",
     title="CAER-S",
     layouts=(
-        Layout("caers-official", "{train,test}/{Anger,Disgust,Fear,Happy,Neutral,Sad,Surprise}/*.png", _find, _read),
+        Layout(
+            "caers-official",
+            "{train,test}/{Anger,Disgust,Fear,Happy,Neutral,Sad,Surprise}/*.png",
+            lambda path: has_split_classes(path, path),
+            _read,
+            roots=("CAER-S",),
+        ),
     ),
     request="Ask the authors of “Context-Aware Emotion Recognition Networks” (ICCV 2019); for research only.",
 )

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.reader import (
-    CONTEMPT,
-    LEFT_OUT,
-    Dataset,
-    Face,
-    Fault,
-    Layout,
-    Listing,
-    class_folders,
-    entries,
-    expression_of,
-    folders,
-    images,
-    roots,
-    text_of,
-    whole_number,
-    with_splits,
-)
-from fergen_bench.domain import ALIASES
+from fergen_bench.datasets.faces import CONTEMPT, LEFT_OUT, class_folders, expression_of, has_classes, with_splits
+from fergen_bench.datasets.files import entries, folders, images, text_of, whole_number
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -51,10 +36,6 @@ def _below(base: Path, *places: str) -> Path | None:
 
 def _frames(base: Path) -> Path | None:
     return _below(base, FRAMES, f"extended-{FRAMES}/{FRAMES}")
-
-
-def _find_official(path: Path) -> Path | None:
-    return next((base for base in roots(path) if _frames(base)), None)
 
 
 def _read_official(base: Path, settings: DomainSettings) -> Listing:
@@ -87,8 +68,7 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
     for subject, sequence in labelled:
         if not (pictures / subject / sequence.name).is_dir() and _label(sequence, base):
             listing.faults.append(Fault("missing", str(pictures / subject / sequence.name), "is labelled, but missing"))
-    if not listing.faces:
-        raise BenchError(f"{emotions}: no sequence in {pictures} has a label there; see that both are whole")
+    listing.require_faces(emotions)
     listing.faces = with_splits(listing.faces, settings)
     return listing
 
@@ -106,7 +86,7 @@ def _sequences(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
 
 def _label(folder: Path, root: Path) -> tuple[str, str] | None:
     """(native label, file) of a sequence, from its file of one number such as 3.0000000e+00; None without one."""
-    found = entries(folder, root, "_emotion.txt") if folder.is_dir() else []
+    found = entries(folder, root, "_emotion.txt")
     if not found:
         return None
     if len(found) > 1:
@@ -115,21 +95,13 @@ def _label(folder: Path, root: Path) -> tuple[str, str] | None:
     return str(whole_number(text_of(Path(path)).strip(), 0, 7, path, "the expression")), path
 
 
-def _find_folders(path: Path) -> Path | None:
-    names = {*ALIASES, CONTEMPT}
-    return next(
-        (base for base in roots(path) if any(place.name.casefold() in names for place in folders(base, base))), None
-    )
-
-
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     """The pack from Kaggle: crops of 48×48 in class folders, without neutral faces, by subject where names begin so."""
     listing, unknown = Listing(notes=["This pack has no neutral faces of its owner's choice."]), 0
-    for image, expression, native in class_folders(base, base, "the pack", settings.labels, listing):
-        match = SUBJECT.match(image.name)
+    for face in class_folders(base, base, "train", settings.labels, listing):
+        match = SUBJECT.match(face.id.rpartition("/")[2])
         unknown += match is None
-        name, subject = image.relative_to(base).as_posix(), match[1] if match else None
-        listing.faces.append(Face(name, "train", expression, native, image, subject=subject))
+        listing.faces.append(replace(face, subject=match[1] if match else None))
     if unknown:
         listing.notes.append(f"{unknown:,} names do not begin with a subject (S005_): one person may be in two splits.")
     listing.faces = with_splits(listing.faces, settings)
@@ -143,14 +115,14 @@ DATASET = Dataset(
         Layout(
             "ckplus-official",
             f"{FRAMES}/S005/001/*.png, {LABELS}/S005/001/*_emotion.txt",
-            _find_official,
+            lambda path: _frames(path) is not None,
             _read_official,
             official=False,
         ),
         Layout(
             "ckplus48-kaggle",
             "{anger,contempt,disgust,fear,happy,sadness,surprise}/*.png",
-            _find_folders,
+            lambda path: has_classes(path, path),
             _read_folders,
             official=False,
         ),

@@ -6,23 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.reader import (
-    LEFT_OUT,
-    Box,
-    Dataset,
-    Face,
-    Fault,
-    Files,
-    Layout,
-    Listing,
-    Once,
-    expression_of,
-    inside,
-    list_file,
-    roots,
-    whole_number,
-    with_splits,
-)
+from fergen_bench.datasets.faces import Gathering, with_splits
+from fergen_bench.datasets.files import first_file, inside, list_file, whole_number
+from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -41,10 +27,6 @@ FARTHEST = 100_000
 """Pixels; beyond that a coordinate is no place in an image."""
 
 
-def _find(path: Path) -> Path | None:
-    return next((base for base in roots(path) if (base / "label" / "label.lst").is_file()), None)
-
-
 def _read(base: Path, settings: DomainSettings) -> Listing:
     """label.lst: image, number of the face in it, top, left, right, bottom, confidence, label, with blanks between.
 
@@ -53,29 +35,23 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
     pictures, path = base / "image" / "origin", base / "label" / "label.lst"
     if not pictures.is_dir():
         raise BenchError(f"{pictures}: this folder is missing; ExpW keeps the images of label/label.lst in it")
-    listing, files, listed = Listing(), Files(pictures), set[Path]()
-    once = Once(listing)
+    listing = Listing()
+    gathering = Gathering(listing, pictures, {**NATIVE, **settings.labels})
     for place, name, (number, *edges, confidence, label) in list_file(path, columns=8):
-        image = inside(pictures, name, place)
-        listed.add(image)
-        native = str(whole_number(label, 0, 6, place, "the label"))
-        expression = expression_of(native, {**NATIVE, **settings.labels}, place)
-        box = _box(edges, place)
-        face_id = f"{name}#{whole_number(number, 0, FARTHEST, place, 'the number of the face')}"
-        if expression == LEFT_OUT:
-            listing.dropped[native] += 1
-        elif box is None:
-            listing.dropped["without a face box"] += 1
-        elif not files.has(image):
-            listing.faults.append(Fault("missing", place, f"{name} is not in {pictures}"))
-        else:
-            extra = {"confidence": confidence}
-            once.add(Face(face_id, "train", expression, native, image, box=box, subject=name, extra=extra), place)
-    if not listing.faces:
-        raise BenchError(f"{path}: none of its faces can be used; see that its images are in {pictures}")
-    listing.faults += [
-        Fault("extra", str(file), "is not in label.lst") for file in files.images() if file not in listed
-    ]
+        image, box = inside(pictures, name, place), _box(edges, place)
+        gathering.add(
+            place,
+            image,
+            str(whole_number(label, 0, 6, place, "the label")),
+            "train",
+            number=whole_number(number, 0, FARTHEST, place, "the number of the face"),
+            box=box,
+            unusable="without a face box" if box is None else None,
+            subject=name,
+            extra={"confidence": confidence},
+        )
+    gathering.close(pictures)
+    listing.require_faces(path)
     listing.faces = with_splits(listing.faces, settings)
     return listing
 
@@ -93,7 +69,15 @@ def _box(edges: list[str], place: str) -> Box | None:
 DATASET = Dataset(
     name="expw",
     title="ExpW",
-    layouts=(Layout("expw-official", "image/origin/*.jpg, label/label.lst", _find, _read, official=False),),
+    layouts=(
+        Layout(
+            "expw-official",
+            "image/origin/*.jpg, label/label.lst",
+            lambda path: first_file(path, "label/label.lst") is not None,
+            _read,
+            official=False,
+        ),
+    ),
     request="From its authors' page at mmlab.ie.cuhk.edu.hk/projects/socialrelation; for non-commercial research.",
     expected={
         "all": {

@@ -5,22 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.folder import is_split_into_classes, split_faces
-from fergen_bench.datasets.reader import (
-    LEFT_OUT,
-    Dataset,
-    Face,
-    Fault,
-    Layout,
-    Listing,
-    below,
-    entries,
-    expression_of,
-    table,
-)
+from fergen_bench.datasets.faces import LEFT_OUT, expression_of, has_split_classes, split_class_folders
+from fergen_bench.datasets.files import first_file, table
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -57,10 +48,13 @@ def pixels_of(text: str, place: str) -> bytes:
     return pixels
 
 
-def image_table(folder: Path) -> Path | None:
-    """The csv of pixels in a folder: fer2013.csv, or else icml_face_data.csv, which holds the same columns."""
-    names = {entry.name for entry in entries(folder, folder) if entry.is_file()}
-    return next((folder / name for name in TABLES if name in names), None)
+def image_table(path: Path) -> Path | None:
+    """The csv of pixels in a folder, or the one that is named itself: fer2013.csv, or else icml_face_data.csv, which
+    holds the same columns.
+    """
+    if path.is_file():
+        return path if path.name in TABLES else None
+    return first_file(path, *TABLES)
 
 
 def image_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str], str, bytes]]:
@@ -69,15 +63,10 @@ def image_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, di
         yield place, row, split_of(row["Usage"], place), pixels_of(row["pixels"], place)
 
 
-def _find_csv(path: Path) -> Path | None:
-    if path.is_file():
-        return path if path.name in TABLES else None
-    folder = below(path, lambda folder: image_table(folder) is not None)
-    return None if folder is None else image_table(folder)
-
-
-def _read_csv(path: Path, settings: DomainSettings) -> Listing:
-    """The base is the csv itself. A face's id is its row, because FER2013 has no names."""
+def _read_csv(base: Path, settings: DomainSettings) -> Listing:
+    """A face's id is its row, because FER2013 has no names."""
+    path = image_table(base)
+    assert path is not None
     listing = Listing()
     for number, (place, row, split, pixels) in enumerate(image_rows(path, ["emotion"])):
         native = row["emotion"]
@@ -86,13 +75,8 @@ def _read_csv(path: Path, settings: DomainSettings) -> Listing:
             listing.dropped[native] += 1
         else:
             listing.faces.append(Face(f"row{number:05d}", split, expression, native, pixels=pixels))
-    if not listing.faces:
-        raise BenchError(f"{path}: holds no faces; expected 35,887 rows of emotion, pixels and Usage")
+    listing.require_faces(path)
     return listing
-
-
-def _find_folders(path: Path) -> Path | None:
-    return below(path, is_split_into_classes)
 
 
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
@@ -100,20 +84,18 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing()
     moved: Counter[tuple[str, str]] = Counter()
     unnamed = 0
-    seen: dict[str, Path] = {}
-    for image, expression, native, split in split_faces(base, settings.labels, listing):
-        name = image.relative_to(base).as_posix()
-        part = PART_IN_NAME.match(image.name)
-        if part is None:
+    seen: dict[str, str] = {}
+    for face in split_class_folders(base, settings.labels, listing):
+        name = face.id.rpartition("/")[2]
+        if (part := PART_IN_NAME.match(name)) is None:
             unnamed += 1
-        else:
-            own = PARTS[part[1].casefold()]
-            moved[split, own] += own != split
-            split = own
-            if (other := seen.setdefault(image.name, image)) != image:
-                where = other.relative_to(base).as_posix()
-                listing.faults.append(Fault("duplicate", name, f"the same name is at {where}; one of them is a copy"))
-        listing.faces.append(Face(name, split, expression, native, file=image))
+            listing.faces.append(face)
+            continue
+        own = PARTS[part[1].casefold()]
+        moved[face.split, own] += own != face.split
+        if (other := seen.setdefault(name, face.id)) != face.id:
+            listing.faults.append(Fault("duplicate", face.id, f"the same name is at {other}; one of them is a copy"))
+        listing.faces.append(replace(face, split=own))
     for (folder, own), count in sorted(moved.items()):
         if count:
             listing.notes.append(
@@ -134,11 +116,17 @@ DATASET = Dataset(
     name="fer2013",
     title="FER2013",
     layouts=(
-        Layout("fer2013-csv", "fer2013.csv or icml_face_data.csv: emotion, pixels, Usage", _find_csv, _read_csv),
+        Layout(
+            "fer2013-csv",
+            "fer2013.csv or icml_face_data.csv: emotion, pixels, Usage",
+            lambda path: image_table(path) is not None,
+            _read_csv,
+            roots=("*/*",),
+        ),
         Layout(
             "fer2013-folders",
             "{train,validation,test}/{angry,disgust,fear,happy,neutral,sad,surprise}/Training_*.jpg",
-            _find_folders,
+            lambda path: has_split_classes(path, path),
             _read_folders,
         ),
     ),

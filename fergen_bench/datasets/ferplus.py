@@ -9,35 +9,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table, split_of
-from fergen_bench.datasets.folder import is_split_into_classes, split_faces
-from fergen_bench.datasets.lists import listed_faces, split_named
-from fergen_bench.datasets.reader import (
+from fergen_bench.datasets.faces import (
     CONTEMPT,
     LEFT_OUT,
-    SPLITS,
-    Dataset,
-    Face,
-    Fault,
-    Files,
-    Layout,
-    Listing,
-    below,
-    entries,
-    expression_of,
-    folders,
-    images,
-    inside,
-    lines_of,
-    list_file,
-    table,
-    whole_number,
+    Gathering,
+    has_split_classes,
+    lists_in,
+    read_lists,
+    split_class_folders,
+    split_folders,
 )
+from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table, split_of
+from fergen_bench.datasets.files import first_file, folders, images, inside, list_file, nearest, table, whole_number
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 
@@ -181,24 +169,29 @@ class Sources(NamedTuple):
                 yield from part_ballots(path, split)
 
 
+INNER = ("*/*",)
+"""Votes, images and their csv may each lie in a folder or two of its own."""
+
+
 def sources(base: Path) -> Sources:
     """The files of votes in a folder, or in folders in it."""
-    holder = below(base, lambda folder: _has(folder, VOTES_FILE))
-    named = {SPLITS[inner.name.lower()]: inner for inner in folders(base, base) if inner.name.lower() in SPLITS}
-    parts = {**named, **_parts(base)}
-    found = {split: parts[split] / "label.csv" for split in parts if _has(parts[split], "label.csv")}
+    holder = nearest(base, lambda folder: first_file(folder, VOTES_FILE) is not None, INNER)
+    parts = {**split_folders(base, base), **_parts(base)}
+    found = {split: path for split, part in parts.items() if (path := first_file(part, "label.csv")) is not None}
     return Sources(None if holder is None else holder / VOTES_FILE, found)
-
-
-def _has(folder: Path, name: str) -> bool:
-    return any(entry.name == name and entry.is_file() for entry in entries(folder, folder))
 
 
 def _parts(base: Path) -> dict[str, Path]:
     """split → FER2013Train, FER2013Valid or FER2013Test, in the folder or in a folder in it."""
-    holder = below(base, lambda folder: any(inner.name in PARTS for inner in folders(folder, folder)))
-    found = [] if holder is None else [inner for inner in folders(holder, base) if inner.name in PARTS]
-    return {PARTS[part.name]: part for part in sorted(found, key=lambda part: list(PARTS).index(part.name))}
+    holder = nearest(base, lambda folder: any((folder / part).is_dir() for part in PARTS), INNER)
+    there = {} if holder is None else {folder.name: folder for folder in folders(holder, base)}
+    return {split: there[part] for part, split in PARTS.items() if part in there}
+
+
+def _pixels(base: Path) -> Path | None:
+    """The csv of pixels in a folder, or in a folder in it."""
+    holder = nearest(base, lambda folder: image_table(folder) is not None, INNER)
+    return None if holder is None else image_table(holder)
 
 
 def _label(ballot: Ballot, settings: DomainSettings, listing: Listing) -> str | None:
@@ -226,17 +219,11 @@ def _columns(votes: Votes) -> dict[str, str]:
 # -------------------------------------------------------------------------------------------------------------- layouts
 
 
-def _find_csv(path: Path) -> Path | None:
-    return path if below(path, lambda folder: image_table(folder) is not None) is not None else None
-
-
 def _read_csv(base: Path, settings: DomainSettings) -> Listing:
     """Images and names are joined row by row, as the owner made them, and held to agree in the part of each row. The
     votes are then found by name. Both rows of a name that occurs twice are kept, with the row in the second one's id.
     """
-    holder = below(base, lambda folder: image_table(folder) is not None)
-    pixels_file = None if holder is None else image_table(holder)
-    found = sources(base)
+    pixels_file, found = _pixels(base), sources(base)
     if pixels_file is None or found.fer2013new is None:
         raise BenchError(
             f"{base}: holds the images of FER2013 without {VOTES_FILE}, which names them; put that file of "
@@ -276,26 +263,21 @@ def _read_csv(base: Path, settings: DomainSettings) -> Listing:
             listing.faults.append(Fault("duplicate", place, f"{ballot.name} names an earlier row, too; both are kept"))
         seen.add(face_id)
         listing.faces.append(Face(face_id, split, expression, expression, pixels=pixels, extra=_columns(ballot.votes)))
-    if number < 0:
-        raise BenchError(f"{pixels_file}: holds no faces; expected 35,887 rows of emotion, pixels and Usage")
+    listing.require_faces(pixels_file)
     listing.expected = EXPECTED.get((source, settings.label_rule), {})
     return listing
 
 
-def _find_images(path: Path) -> Path | None:
+def _has_images(path: Path) -> bool:
     """Only where images are in the folders: the official repository has them with nothing but label.csv inside."""
-    if not path.is_dir():
-        return None
-    return path if any(images(part, path) for part in _parts(path).values()) else None
+    return path.is_dir() and any(images(part, path) for part in _parts(path).values())
 
 
 def _read_images(base: Path, settings: DomainSettings) -> Listing:
     """The official generator wrote one file per name, so of two rows of one name the later one's image is there, and
     its votes count.
     """
-    listing = Listing()
-    parts, files = _parts(base), Files(base)
-    found = sources(base)
+    listing, parts, found = Listing(), _parts(base), sources(base)
     source = found.choose(settings, base, listing)
     last: dict[str, Ballot] = {}
     for ballot in found.ballots(source):
@@ -311,31 +293,23 @@ def _read_images(base: Path, settings: DomainSettings) -> Listing:
         )
     for split in sorted({ballot.split for ballot in last.values()} ^ set(PARTS.values())):
         listing.notes.append(f"There is no {split} part: no folder, or no votes, for its images.")
-    for ballot in last.values():
-        image = inside(parts[ballot.split], ballot.name, ballot.place)
+    there = {image for part in parts.values() for image in images(part, base)}
+    named = {inside(parts[ballot.split], ballot.name, ballot.place): ballot for ballot in last.values()}
+    for image, ballot in named.items():
         expression = _label(ballot, settings, listing)
         if expression is None:
             continue
-        if not files.has(image):
+        if image not in there:
             listing.faults.append(Fault("missing", ballot.place, f"{ballot.name} is not in {image.parent}"))
             continue
         columns = _columns(ballot.votes)
         listing.faces.append(Face(ballot.name, ballot.split, expression, expression, file=image, extra=columns))
-    for split, part in parts.items():
-        for image in images(part, base):
-            name = image.relative_to(part).as_posix()
-            if name not in last or last[name].split != split:
-                where = image.relative_to(base).as_posix()
-                listing.faults.append(Fault("extra", where, f"no votes of the {split} part name this image"))
-    if not listing.faces:
-        raise BenchError(f"{base}: none of the images that the votes name is there; expected names like fer0000000.png")
+    for image in sorted(there - named.keys()):
+        listing.faults.append(Fault("extra", image.relative_to(base).as_posix(), f"no votes name {image}."))
+    listing.require_faces(base)
     listing.dropped += Counter()  # without zeros
     listing.expected = _less_overwritten(EXPECTED.get((source, settings.label_rule), {}), source)
     return listing
-
-
-def _find_folders(path: Path) -> Path | None:
-    return below(path, is_split_into_classes)
 
 
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
@@ -343,15 +317,14 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     its test part. Where a file of votes lies beside them, labels that it contradicts are faults.
     """
     listing = Listing(about={"label_rule": "as the folders say"})
-    for image, expression, native, split in split_faces(base, settings.labels, listing):
-        if PART_IN_NAME.match(image.name):
+    for face in split_class_folders(base, settings.labels, listing):
+        if PART_IN_NAME.match(face.id.rpartition("/")[2]):
             raise BenchError(
-                f"{image}: this is FER2013, with labels of its own; its files cannot be joined to FERPlus's votes by "
-                f"name. Prepare it as fer2013, or take fer2013.csv with {VOTES_FILE}"
+                f"{face.file}: this is FER2013, with labels of its own; its files cannot be joined to FERPlus's votes "
+                f"by name. Prepare it as fer2013, or take fer2013.csv with {VOTES_FILE}"
             )
-        listing.faces.append(Face(image.relative_to(base).as_posix(), split, expression, native, file=image))
-    if not listing.faces:
-        raise BenchError(f"{base}: there are no images in its class folders")
+        listing.faces.append(face)
+    listing.require_faces(base)
     by_name = _named_apart(listing)
     _compare(listing, by_name, base, "argmax8", settings)
     listing.expected = EXPECTED["label.csv", "argmax8"]
@@ -404,47 +377,25 @@ def _compare(
                 listing.faults.append(Fault("label", face.id, what))
 
 
-def _lists(folder: Path, is_ran: bool) -> list[Path]:
-    """Text files in a folder with a part in their name and lines like `fer0000000.png 6`; or RAN's, which are named
-    so.
-    """
-    texts = [Path(entry.path) for entry in entries(folder, folder) if entry.is_file() and entry.name.endswith(".txt")]
-    named = [path for path in texts if split_named(path) is not None]
-    if is_ran:
-        return [path for path in named if "center_crop_range_list" in path.name]
-    return [path for path in named if "center_crop_range" not in path.name and _begins_with_an_image(path)]
-
-
-def _begins_with_an_image(path: Path) -> bool:
-    try:
-        line = next((line for _, line in lines_of(path)), "")
-    except BenchError:  # some other file
-        return False
-    return re.search(r"\.(png|jpe?g|bmp)\s+\S+\s*$", line, re.IGNORECASE) is not None
-
-
-def _find_list(path: Path, is_ran: bool) -> Path | None:
-    return below(path, lambda folder: bool(_lists(folder, is_ran)))
-
-
 def _read_list(base: Path, settings: DomainSettings) -> Listing:
     """Lines of `path id`. The ids are CAFE's, surprise 0 to neutral 6, unless labels say otherwise."""
-    listing = Listing(about={"label_rule": "as the lists say"})
-    paths = _lists(base, is_ran=False)
-    for path in paths:
-        if path.name.startswith("ferplus_") and not settings.labels:
-            raise BenchError(
-                f"{path}: what the numbers in this list mean was never published; say it with labels = "
-                f'{{ "0" = "neutral", … }}'
-            )
+    unknown = next((path for path in lists_in(base) if path.name.startswith("ferplus_")), None)
+    if unknown is not None and not settings.labels:
+        raise BenchError(
+            f"{unknown}: what the numbers in this list mean was never published; say it with labels = "
+            f'{{ "0" = "neutral", … }}'
+        )
+    listing = read_lists(base, settings, {} if settings.labels else CANONICAL)
+    listing.about["label_rule"] = "as the lists say"
     if not settings.labels:
         listing.notes.append("The ids of the lists are read as CAFE's: surprise 0, fear 1, … neutral 6.")
-    root = settings.images or base
-    listed_faces({path: split_named(path) for path in paths}, root, settings.labels or CANONICAL, settings, listing)
-    if not listing.faces and not listing.faults:
-        raise BenchError(f"{base}: the lists {', '.join(path.name for path in paths)} name no faces")
     _compare(listing, _named_apart(listing), base, settings.label_rule, settings)
     return listing
+
+
+def _ran_lists(base: Path) -> list[Path]:
+    names = (f"dlib_ferplus_{part}_center_crop_range_list.txt" for part in ("train", "val"))
+    return [path for name in names if (path := first_file(base, name)) is not None]
 
 
 def _read_ran(base: Path, settings: DomainSettings) -> Listing:
@@ -454,29 +405,18 @@ def _read_ran(base: Path, settings: DomainSettings) -> Listing:
     """
     listing = Listing(about={"label_rule": "as the folders say"}, expected={})
     root = settings.images or base
-    files = Files(root)
     labels = {str(number): name if name != CONTEMPT else LEFT_OUT for number, name in enumerate(COLUMNS[:EMOTIONS])}
-    for path in _lists(base, is_ran=True):
+    gathering = Gathering(listing, root, {**labels, **settings.labels}, {"7": CONTEMPT})
+    for path in _ran_lists(base):
         for place, listed, (crops,) in list_file(path):
             whole_number(crops, 1, 1000, place, "the number of crops")
-            native, _, name = listed.replace("\\", "/").rpartition("/")
-            expression = expression_of(native.rpartition("/")[2], {**labels, **settings.labels}, place)
-            if expression == LEFT_OUT:
-                listing.dropped[CONTEMPT if native == "7" else native] += 1
-                continue
-            number = OFFICIAL_NAME.match(Path(name).stem)
+            image = inside(root, listed, place)
+            number = OFFICIAL_NAME.match(image.stem)
             if number is None:
-                raise BenchError(f"{place}: {name[:40]!r} is no name of FERPlus; expected one like fer0000001")
-            stem = inside(root, listed, place)
-            image = next((file for end in (".png", ".jpg", "") if files.has(file := Path(f"{stem}{end}"))), None)
-            if image is None:
-                what = f"{listed}.png or .jpg is not in {root} (a folder of its crops does not replace the face)"
-                listing.faults.append(Fault("missing", place, what))
-                continue
-            split = _split_of_number(int(number[1]))
-            listing.faces.append(Face(image.relative_to(root).as_posix(), split, expression, native, file=image))
-    if not listing.faces:
-        raise BenchError(f"{base}: no face of its lists is in {root}; say where they are with images = …")
+                raise BenchError(f"{place}: {image.name[:40]!r} is no name of FERPlus; expected one like fer0000001")
+            gathering.add(place, image, image.parent.name, _split_of_number(int(number[1])))
+    gathering.close()
+    listing.require_faces(base)
     _compare(listing, _named_apart(listing), base, settings.label_rule, settings)
     return listing
 
@@ -538,30 +478,35 @@ DATASET = Dataset(
     name="ferplus",
     title="FERPlus",
     layouts=(
-        Layout("ferplus-csv", f"fer2013.csv or icml_face_data.csv, and {VOTES_FILE} beside it", _find_csv, _read_csv),
+        Layout(
+            "ferplus-csv",
+            f"fer2013.csv or icml_face_data.csv, and {VOTES_FILE} beside it",
+            lambda path: _pixels(path) is not None,
+            _read_csv,
+        ),
         Layout(
             "ferplus-ms-png",
             f"FER2013{{Train,Valid,Test}}/fer0000000.png with label.csv in each, or {VOTES_FILE} beside them",
-            _find_images,
+            _has_images,
             _read_images,
         ),
         Layout(
             "ferplus-kaggle-folders",
             "{train,validation,test}/{angry,contempt,disgust,fear,happy,neutral,sad,surprise}/fer0000000.png",
-            _find_folders,
+            lambda path: has_split_classes(path, path),
             _read_folders,
         ),
         Layout(
             "ferplus-list",
             "*train*.txt, *test*.txt: lines of `path id`, ids in CAFE's order",
-            partial(_find_list, is_ran=False),
+            lambda path: bool(lists_in(path)),
             _read_list,
             official=False,
         ),
         Layout(
             "ferplus-ran-list",
             "dlib_ferplus_{train,val}_center_crop_range_list.txt: lines of `0/fer0000001 6`, and 0/fer0000001.png",
-            partial(_find_list, is_ran=True),
+            lambda path: bool(_ran_lists(path)),
             _read_ran,
         ),
     ),

@@ -7,19 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.reader import (
-    LEFT_OUT,
-    Dataset,
-    Face,
-    Fault,
-    Layout,
-    Listing,
-    entries,
-    expression_of,
-    images,
-    roots,
-    with_splits,
-)
+from fergen_bench.datasets.faces import LEFT_OUT, expression_of, with_splits
+from fergen_bench.datasets.files import entries, images
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -37,8 +27,8 @@ NAME = re.compile(r"(?P<subject>[A-Z]{2})\.(?P<native>AN|DI|FE|HA|NE|SA|SU)\d\.\
 """KA.AN1.39.tiff: who, which expression and the how manieth of it, number"""
 
 
-def _find(path: Path) -> Path | None:
-    return next((base for base in roots(path) if any(NAME.fullmatch(e.name) for e in entries(base, base))), None)
+def _fits(path: Path) -> bool:
+    return any(NAME.fullmatch(entry.name) for entry in entries(path, path))
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
@@ -63,7 +53,7 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
 DATASET = Dataset(
     name="jaffe",
     title="JAFFE",
-    layouts=(Layout("jaffe-official", "KA.AN1.39.tiff and so on, in one folder", _find, _read, official=False),),
+    layouts=(Layout("jaffe-official", "KA.AN1.39.tiff and so on, in one folder", _fits, _read, official=False),),
     request="From zenodo.org/records/3451524, for non-commercial research.",
     expected={"all": {"all": 213}},
 )

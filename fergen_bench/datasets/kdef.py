@@ -7,20 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.reader import (
-    LEFT_OUT,
-    Dataset,
-    Face,
-    Fault,
-    Layout,
-    Listing,
-    entries,
-    expression_of,
-    folders,
-    images,
-    roots,
-    with_splits,
-)
+from fergen_bench.datasets.faces import LEFT_OUT, expression_of, with_splits
+from fergen_bench.datasets.files import entries, folders, images
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -41,13 +30,10 @@ NAME = re.compile(
 """AF01ANS.JPG: session A, woman 01, anger, straight"""
 
 
-def _find(path: Path) -> Path | None:
+def _fits(path: Path) -> bool:
     """The files lie in one folder, or in one per person and session (AF01)."""
-    for base in roots(path, "KDEF"):
-        places = [base, *(place for place in folders(base, base) if re.fullmatch(r"[AB][FM]\d\d", place.name))]
-        if any(NAME.fullmatch(entry.name) for place in places for entry in entries(place, base)):
-            return base
-    return None
+    places = [path, *(place for place in folders(path, path) if re.fullmatch(r"[AB][FM]\d\d", place.name))]
+    return any(NAME.fullmatch(entry.name) for place in places for entry in entries(place, path))
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
@@ -76,7 +62,16 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
 DATASET = Dataset(
     name="kdef",
     title="KDEF",
-    layouts=(Layout("kdef-official", "AF01/AF01ANS.JPG and so on, or in one folder", _find, _read, official=False),),
+    layouts=(
+        Layout(
+            "kdef-official",
+            "AF01/AF01ANS.JPG and so on, or in one folder",
+            _fits,
+            _read,
+            official=False,
+            roots=("KDEF",),
+        ),
+    ),
     request="From kdef.se, for non-commercial research.",
     expected={"all": dict.fromkeys(("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), 700)},
 )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fergen_bench.datasets.faces import has_split_classes, list_layout, split_class_folders
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
-from fergen_bench.datasets.shapes import base_below, has_split_classes, list_layout, split_class_folders
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -35,10 +36,6 @@ EXPW_NAME = re.compile(r"\d+Exp[0-6].+")
 REQUEST = "Download mahmoudima/mma-facial-expression from Kaggle and keep to the terms of its page."
 
 
-def _find(path: Path) -> Path | None:
-    return base_below(path, ROOTS, lambda base: has_split_classes(base, LABELS))
-
-
 def _read(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing()
     listing.faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing))
@@ -46,9 +43,13 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
 
 
 FOLDERS = Layout(
-    "mma-official", "{train,valid,test}/{angry,disgust,fear,happy,neutral,sad,surprise}/*.jpg", _find, _read
+    "mma-official",
+    "{train,valid,test}/{angry,disgust,fear,happy,neutral,sad,surprise}/*.jpg",
+    lambda path: has_split_classes(path, path),
+    _read,
+    roots=ROOTS,
 )
-LISTS = list_layout(NUMBERS, ROOTS)
+LISTS = list_layout(NUMBERS, roots=ROOTS)
 
 
 def _expw_part(layout: Layout) -> Layout:
@@ -66,7 +67,7 @@ def _expw_part(layout: Layout) -> Layout:
         )
         return listing
 
-    return Layout(layout.name, layout.shape, layout.find, read, layout.official)
+    return replace(layout, read=read)
 
 
 def _is_expw(face: Face, told: Counter[str], listing: Listing) -> bool:

@@ -6,28 +6,24 @@ of 436: the owner's detector missed the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.reader import (
+from fergen_bench.datasets.faces import (
     LEFT_OUT,
     SPLITS,
-    Dataset,
-    Face,
-    Fault,
-    Files,
-    Layout,
-    Listing,
+    Gathering,
+    box_of,
     class_folders,
-    entries,
-    expression_of,
-    images,
-    inside,
-    table,
+    has_classes,
+    list_layout,
+    split_named,
 )
-from fergen_bench.datasets.shapes import base_below, box_of, classes, first_of, has_classes, list_layout, split_of_name
+from fergen_bench.datasets.files import Files, first_file, images, inside, table
+from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -45,6 +41,7 @@ LABELS = {
 NUMBERS = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "neutral", "5": "sadness", "6": "surprise"}
 """Labels in lists: the order of the class folders' names."""
 PARTS = {"train": "train", "val": "test"}
+"""Val is the test split."""
 ROOTS = ("SFEW", "datasetsfew")
 TABLE, TABLE_IMAGES = "sfew_2.0_labels.csv", "sfew2.0_images"
 
@@ -57,15 +54,9 @@ NOT_CLASSES = {"Train_Aligned_Faces": LEFT_OUT, "Val_Aligned_Faces": LEFT_OUT, "
 """Folders of aligned faces that stand beside those of whole frames."""
 
 
-def _finder(
-    places: Mapping[str, str], apart: Callable[[Path], bool] = lambda base: True
-) -> Callable[[Path], Path | None]:
-    """Finds class folders in one of the places. apart: what else tells the layout from others."""
-
-    def fits(base: Path) -> bool:
-        return apart(base) and any(has_classes(base / place, LABELS) for place in places.values())
-
-    return lambda path: base_below(path, ROOTS, fits)
+def _fits(places: Mapping[str, str], base: Path) -> bool:
+    """Whether there are class folders in one of the places."""
+    return any(has_classes(base / place, base) for place in places.values())
 
 
 def _read(places: Mapping[str, str], base: Path, settings: DomainSettings) -> Listing:
@@ -75,19 +66,14 @@ def _read(places: Mapping[str, str], base: Path, settings: DomainSettings) -> Li
         if not (base / place).is_dir():
             listing.notes.append(f"{base / place} is not there, so there are no faces of the {split} split.")
             continue
-        listing.faces += classes(base / place, base, split, {**LABELS, **settings.labels}, listing)
+        listing.faces += class_folders(base / place, base, split, {**LABELS, **settings.labels}, listing)
     _without_test(base, listing)
     return listing
 
 
 def _without_test(base: Path, listing: Listing) -> None:
     """Counts the faces of Test, whose labels are withheld, as dropped."""
-    found = [
-        image
-        for name in ("Test", "Test_Aligned_Faces")
-        if (base / name).is_dir()
-        for image in images(base / name, base)
-    ]
+    found = [*images(base / "Test", base), *images(base / "Test_Aligned_Faces", base)]
     if found:
         listing.dropped["Test, without labels"] += len(found)
         listing.notes.append(f"{len(found):,} images in Test are left out: their labels are withheld. Val is scored.")
@@ -119,15 +105,10 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _find_frames(path: Path) -> Path | None:
-    return _finder(PLAIN)(path) or _finder(BOXED)(path)
-
-
 def _read_frames(base: Path, settings: DomainSettings) -> Listing:
     """{Train,Val}/{class}/ or {Train,Val}/imgs/{class}/, whole."""
     labels = {**NOT_CLASSES, **settings.labels}
-    places = PLAIN if has_classes(base / "Train", LABELS) or has_classes(base / "Val", LABELS) else BOXED
-    listing = _read(places, base, settings.model_copy(update={"labels": labels}))
+    listing = _read(PLAIN if _fits(PLAIN, base) else BOXED, base, settings.model_copy(update={"labels": labels}))
     listing.notes.append("These are whole frames of films: faces are not cropped.")
     return listing
 
@@ -145,14 +126,13 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
             listing.notes.append(f"{base / place} is not there, so there are no faces of the {split} split.")
             continue
         labels = {**LABELS, **settings.labels}
-        for image, expression, native in class_folders(base / place, base, split, labels, listing):
-            box = boxes / native / f"{image.stem}.txt"
+        for face in class_folders(base / place, base, split, labels, listing):
+            box = boxes / face.native_label / f"{PurePosixPath(face.id).stem}.txt"
             used.add(box)
-            if not files.has(box):
+            if files.has(box):
+                listing.faces.append(replace(face, box=box_of(box)))
+            else:
                 listing.dropped["no face box"] += 1
-                continue
-            identity = image.relative_to(base).as_posix()
-            listing.faces.append(Face(identity, split, expression, native, image, box=box_of(box)))
         for box in sorted(boxes.rglob("*.txt")):
             if box not in used:
                 listing.faults.append(Fault("missing", str(box), f"{box} is there, but the frame it is of is not."))
@@ -163,45 +143,22 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
     return listing
 
 
-def _find_table(path: Path) -> Path | None:
-    return base_below(path, ROOTS, lambda base: (base / TABLE).is_file() and (base / TABLE_IMAGES).is_dir())
-
-
 def _read_table(base: Path, settings: DomainSettings) -> Listing:
     """One csv with the name of the expression and of the split, one flat folder. The csv's numbers are not used."""
-    listing, files, named = Listing(), Files(base), set()
-    labels, folder = {**LABELS, **settings.labels}, base / TABLE_IMAGES
-    entries(base, base)
-    seen: dict[str, tuple[str, str]] = {}
+    listing, folder = Listing(), base / TABLE_IMAGES
+    gathering = Gathering(listing, base, {**LABELS, **settings.labels})
     for place, row in table(base / TABLE, ["image_name", "emotion", "original_split"]):
-        image = inside(folder, row["image_name"], place)
-        if not files.has(image) and files.has(image.with_name(f"{image.name}.png")):
-            image = image.with_name(f"{image.name}.png")
-        named.add(image)
-        part = split_of_name(row["original_split"], SPLITS)
+        image, part = inside(folder, row["image_name"], place), split_named(row["original_split"])
         if part == "test":
-            listing.dropped["Test, without labels"] += 1
-            continue
-        if part is None:
+            gathering.leave_out(image, "Test, without labels")
+        elif part is None:
             raise BenchError(
                 f"{place}: original_split is {row['original_split'][:40]!r}; expected Train_Aligned_Faces or "
                 f"Val_Aligned_Faces"
             )
-        expression = expression_of(row["emotion"], labels, place)
-        if not first_of(image.name, place, row["emotion"], seen, listing):
-            continue
-        if expression == LEFT_OUT:
-            listing.dropped[row["emotion"].casefold()] += 1
-        elif not files.has(image):
-            listing.faults.append(Fault("missing", place, f"{image} is listed, but is not there."))
         else:
-            identity = image.relative_to(base).as_posix()
-            listing.faces.append(Face(identity, PARTS[part], expression, row["emotion"], image))
-    listing.faults += [
-        Fault("extra", str(image.relative_to(base)), f"{image} is there, but {TABLE} does not name it; it is left out.")
-        for image in images(folder, base)
-        if image not in named
-    ]
+            gathering.add(place, image, row["emotion"], PARTS[part])
+    gathering.close(folder)
     return listing
 
 
@@ -217,36 +174,49 @@ DATASET = Dataset(
         Layout(
             "sfew-official",
             f"Train/Train_Aligned_Faces/{CLASSES}/*.png, Val/Val_Aligned_Faces/…",
-            _finder(OFFICIAL, _is_old),
+            lambda base: _fits(OFFICIAL, base) and _is_old(base),
             partial(_read, OFFICIAL),
+            roots=ROOTS,
         ),
         Layout(
             "sfew-val-new",
             f"Train/Train_Aligned_Faces/{CLASSES}/*.png, Val/Val_Aligned_Faces_new/Val_Aligned_Faces/…",
-            _finder(VAL_NEW, lambda base: (base / VAL_NEW["test"]).is_dir()),
+            lambda base: (base / VAL_NEW["test"]).is_dir() and _fits(VAL_NEW, base),
             partial(_read, VAL_NEW),
+            roots=ROOTS,
         ),
         Layout(
             "sfew-flat-root",
             f"Train_Aligned_Faces/{CLASSES}/*.png, Val_Aligned_Faces/…",
-            _finder(FLAT),
+            partial(_fits, FLAT),
             partial(_read, FLAT),
+            roots=ROOTS,
         ),
-        Layout("sfew-kaggle", f"{{Train,Val}}/{CLASSES}/*: aligned faces", _finder(PLAIN), _read_plain),
+        Layout(
+            "sfew-kaggle", f"{{Train,Val}}/{CLASSES}/*: aligned faces", partial(_fits, PLAIN), _read_plain, roots=ROOTS
+        ),
         Layout(
             "sfew-frames-boxes",
             f"{{Train,Val}}/imgs/{CLASSES}/*, {{Train,Val}}/Annotations/Bboxs/{CLASSES}/*.txt",
-            _finder(BOXED, _has_boxes),
+            lambda base: _has_boxes(base) and _fits(BOXED, base),
             _read_boxed,
+            roots=ROOTS,
         ),
-        Layout("sfew-csv", f"{TABLE}, {TABLE_IMAGES}/*.png", _find_table, _read_table),
-        list_layout(NUMBERS, ROOTS, {**SPLITS, "val": "test", "valid": "test", "validation": "test"}),
+        Layout(
+            "sfew-csv",
+            f"{TABLE}, {TABLE_IMAGES}/*.png",
+            lambda base: first_file(base, TABLE) is not None and (base / TABLE_IMAGES).is_dir(),
+            _read_table,
+            roots=ROOTS,
+        ),
+        list_layout(NUMBERS, {**SPLITS, "val": "test", "valid": "test", "validation": "test"}, ROOTS),
         Layout(
             "sfew-frames",
             f"{{Train,Val}}/{CLASSES}/* or {{Train,Val}}/imgs/{CLASSES}/*: whole frames, no boxes",
-            _find_frames,
+            lambda base: _fits(PLAIN, base) or _fits(BOXED, base),
             _read_frames,
             asked_only=True,
+            roots=ROOTS,
         ),
     ),
     request="Send the licence form to the organisers of EmotiW, for research only: https://cs.anu.edu.au/few/",

@@ -7,25 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fergen_bench.datasets.faces import SPLITS, Gathering, generated_splits, subject_of, with_splits
 from fergen_bench.datasets.fer2013 import PARTS
-from fergen_bench.datasets.folder import generated_splits, subject_of
-from fergen_bench.datasets.lists import nothing_left
-from fergen_bench.datasets.reader import (
-    LEFT_OUT,
-    SPLITS,
-    Box,
-    Dataset,
-    Face,
-    Fault,
-    Files,
-    Layout,
-    Listing,
-    entries,
-    expression_of,
-    inside,
-    table,
-    with_splits,
-)
+from fergen_bench.datasets.files import entries, inside, table
+from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,16 +28,11 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 SPLIT_VALUES: Mapping[str, str] = {**SPLITS, **PARTS}
 
 
-def _find(path: Path) -> Path | None:
-    """The csv file itself."""
+def _tables(path: Path) -> list[Path]:
+    """The csv files in a folder, or the one that is named itself."""
     if path.is_file():
-        return path if path.suffix.lower() == ".csv" else None
-    if not path.is_dir():
-        return None
-    found = [Path(e.path) for e in entries(path, path) if e.is_file() and e.name.lower().endswith(".csv")]
-    if len(found) > 1:
-        raise BenchError(f"{path}: holds {len(found)} csv files, such as {found[0].name}; name the one that is meant")
-    return found[0] if found else None
+        return [path] if path.suffix.lower() == ".csv" else []
+    return [Path(e.path) for e in entries(path, path) if e.is_file() and e.name.lower().endswith(".csv")]
 
 
 def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
@@ -87,40 +67,29 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _read(path: Path, settings: DomainSettings) -> Listing:
+def _read(base: Path, settings: DomainSettings) -> Listing:
     """An image that has several boxes is several faces."""
+    path, *others = _tables(base)
+    if others:
+        raise BenchError(f"{base}: holds {len(others) + 1} csv files, such as {path.name}; name the one that is meant")
     columns = _columns(path, settings.columns)
     root = settings.images or path.parent
     if not root.is_dir():
         raise BenchError(f"{root}: there is no such folder; say where the paths of {path.name} begin with images = …")
-    files = Files(root)
     listing = Listing(about={"splits": "as given" if "split" in columns else generated_splits(settings)})
-    seen: dict[tuple[Path, Box | None], str] = {}
-    faces_of: dict[Path, int] = {}
+    gathering = Gathering(listing, root, settings.labels)
+    boxes_of: dict[Path, dict[Box | None, int | None]] = {}
     for place, row in table(path, list(columns.values())):
-        native = row[columns["label"]]
-        expression = expression_of(native, settings.labels, place)
-        split = _split(row[columns["split"]], place) if "split" in columns else "train"
         image = inside(root, row[columns["image"]], place)
+        split = _split(row[columns["split"]], place) if "split" in columns else "train"
         box = _box(row, columns, place) if BOX[0] in columns else None
-        name = image.relative_to(root).as_posix()
-        if expression == LEFT_OUT:
-            listing.dropped[native] += 1
-        elif (image, box) in seen:
-            listing.dropped["listed twice"] += 1
-            listing.faults.append(Fault("duplicate", place, f"{name} is listed already at {seen[image, box]}"))
-        elif not files.has(image):
-            listing.faults.append(Fault("missing", place, f"{name} is not in {root}"))
-        else:
-            seen[image, box] = place
-            number = faces_of[image] = faces_of.get(image, 0) + 1
-            subject = (
-                row[columns["subject"]] if "subject" in columns else subject_of(image.name, settings.subject, place)
-            )
-            face_id = name if number == 1 else f"{name}#{number}"
-            listing.faces.append(Face(face_id, split, expression, native, file=image, box=box, subject=subject or None))
-    if not listing.faces:
-        raise BenchError(nothing_left(path, listing))
+        boxes = boxes_of.setdefault(image, {})
+        number = boxes.setdefault(box, len(boxes) + 1 if boxes else None)
+        subject = row[columns["subject"]] if "subject" in columns else subject_of(image.name, settings.subject, place)
+        native = row[columns["label"]]
+        gathering.add(place, image, native, split, number=number, box=box, subject=subject or None)
+    gathering.close()
+    listing.require_faces(path)
     if "split" not in columns:
         listing.faces = with_splits(listing.faces, settings)
     elif not {"train", "test"} & {face.split for face in listing.faces}:
@@ -151,5 +120,9 @@ def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
 DATASET = Dataset(
     name="csv",
     title="a csv file",
-    layouts=(Layout("csv", "a csv file with a first line such as image,label,split", _find, _read),),
+    layouts=(
+        Layout(
+            "csv", "a csv file with a first line such as image,label,split", lambda path: bool(_tables(path)), _read
+        ),
+    ),
 )

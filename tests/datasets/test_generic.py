@@ -186,7 +186,7 @@ def test_missing_and_repeated_rows_are_faults(root: Path) -> None:
     listing = read(tables.DATASET, root)
     assert [(fault.kind, fault.where) for fault in listing.faults] == [
         ("missing", f"{root / 'a.csv'}:3"),
-        ("duplicate", f"{root / 'a.csv'}:4"),
+        ("label", f"{root / 'a.csv'}:4"),
     ]
     assert listing.dropped == {"listed twice": 1}
 
@@ -222,9 +222,13 @@ def test_missing_and_repeated_rows_are_faults(root: Path) -> None:
         ("image,label\n.,sad\n", {}, r"a\.csv:2: there is no file name where one is expected"),
         ("image,label\n../0.png,sad\n", {}, r"a\.csv:2: '\.\./0\.png' leads out of "),
         ("image,label\n/img/0.png,sad\n", {}, r"a\.csv:2: '/img/0\.png' leads out of "),
-        ("image,label\nx/0.png,sad\n", {}, r"a\.csv: none of the 1 images it names is there .* images = "),
+        ("image,label\nx/0.png,sad\n", {}, r"a\.csv: none of its faces can be used .*1 missing.* images = "),
         ("image,label\nimg/0.png,sad\n", {"images": Path("/nowhere")}, "/nowhere: there is no such folder; say where"),
-        ("image,label\nimg/0.png,dull\n", {"labels": {"dull": ""}}, "every face in it is left out by its label"),
+        (
+            "image,label\nimg/0.png,dull\n",
+            {"labels": {"dull": ""}},
+            "none of its faces can be used .*1 left out: dull.; see to labels = ",
+        ),
         ("image,label,split\nimg/0.png,sad,dev\n", {}, r"a\.csv:2: 'dev' is no split; expected train, val or test"),
         ("image,label,split\nimg/0.png,sad,val\n", {}, "the column split says val for every face"),
         (
@@ -285,6 +289,13 @@ def test_a_list_of_words_gets_a_split(root: Path) -> None:
         assert listing.faces[-1].id == "img/a b.png"
 
 
+def test_a_list_for_training_alone_gets_a_split(root: Path) -> None:
+    (root / "train.txt").write_text("".join(f"img/{number}.png sad\n" for number in range(10)))
+    listing = read(lists.DATASET, root / "train.txt")
+    assert Counter(face.split for face in listing.faces) == {"train": 8, "test": 2}
+    assert listing.about["splits"] == "0.2 of each expression, seed 0"
+
+
 def test_lists_of_numbers_for_each_split(root: Path) -> None:
     (root / "lists").mkdir()
     (root / "lists" / "list_train_label.txt").write_text("0.png 0\n1.png 6\n2.png 7\n")
@@ -304,14 +315,14 @@ def test_lists_of_numbers_for_each_split(root: Path) -> None:
     ("text", "options", "message"),
     [
         ("", {}, r"a\.txt: is empty; expected lines such as"),
-        ("img/0.png 3", {}, r"a\.txt:1: the label is the number 3; say what each number means with labels = "),
-        ("img/0.png 8", {"labels": NUMBERS}, r"a\.txt:1: the label is the number 8; say what"),
+        ("img/0.png 3", {}, r"a\.txt:1: '3' is no expression here; .* labels = "),
+        ("img/0.png 8", {"labels": NUMBERS}, r"a\.txt:1: '8' is no expression here"),
         ("img/0.png", {}, r"a\.txt:1: expected 2 columns with blanks between them"),
         ("img/0.png,sad", {}, r"a\.txt:1: expected 2 columns with blanks between them"),
         ("img/0.png joyous", {}, r"a\.txt:1: 'joyous' is no expression here"),
         ("img/../../0.png sad", {}, r"a\.txt:1: 'img/\.\./\.\./0\.png' leads out of "),
         ("C:\\img\\0.png sad", {}, r"a\.txt:1: .* leads out of "),
-        ("x/0.png sad", {}, r"a\.txt: none of the 1 images it names is there"),
+        ("x/0.png sad", {}, r"a\.txt: none of its faces can be used .*1 missing"),
         ("img/0.png sad", {"images": Path("/nowhere")}, "/nowhere: there is no such folder"),
         ("img/0.png sad", {"subject": r"s(\d)"}, r"a\.txt:1: the pattern subject = "),
     ],
@@ -369,5 +380,5 @@ def test_any_list_gives_faces_or_one_sentence(wild: Path, text: str, begin: str,
 )
 def test_names_that_no_file_can_have_are_missing_or_refused(wild: Path, name: str) -> None:
     (wild / "a.txt").write_text(f"{name} sad")
-    with pytest.raises(BenchError, match=r"none of the 1 images it names is there|there is no file name"):
+    with pytest.raises(BenchError, match=r"none of its faces can be used|there is no file name"):
         read(lists.DATASET, wild / "a.txt")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from grey_squares import counts, read, square
 
 from fergen_bench.datasets.jaffe import DATASET
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
+from greyfaces import counts, draw, read
 
 CODES = {
     "AN": "anger",
@@ -29,7 +29,7 @@ def jaffe(root: Path) -> Path:
         for code, expression in CODES.items():
             for take in (1, 2):
                 number += 1
-                square(root / f"{subject}.{code}{take}.{number}.tiff", expression, take)
+                draw(root / f"{subject}.{code}{take}.{number}.tiff", expression, take)
     (root / "README").write_text("about")
     return root
 
@@ -39,8 +39,8 @@ def test_names_give_expression_and_subject(tmp_path: Path, nesting: str) -> None
     jaffe(tmp_path / nesting)
     layout, listing = read(DATASET, tmp_path)
     assert layout == "jaffe-official"
-    assert counts(listing.faces, "train") == dict.fromkeys(EXPRESSIONS, 16)
-    assert counts(listing.faces, "test") == dict.fromkeys(EXPRESSIONS, 4)
+    assert counts(listing)["train"] == dict.fromkeys(EXPRESSIONS, 16)
+    assert counts(listing)["test"] == dict.fromkeys(EXPRESSIONS, 4)
     train, test = ({face.subject for face in listing.faces if face.split == split} for split in ("train", "test"))
     assert len(train | test) == 10
     assert not train & test
@@ -49,7 +49,7 @@ def test_names_give_expression_and_subject(tmp_path: Path, nesting: str) -> None
 
 
 def test_names_that_say_nothing_are_named(tmp_path: Path) -> None:
-    square(jaffe(tmp_path) / "KA.XX1.9.tiff", "fear")
+    draw(jaffe(tmp_path) / "KA.XX1.9.tiff", "fear")
     (fault,) = read(DATASET, tmp_path)[1].faults
     assert (fault.kind, fault.where) == ("extra", str(tmp_path / "KA.XX1.9.tiff"))
 
@@ -57,10 +57,10 @@ def test_names_that_say_nothing_are_named(tmp_path: Path) -> None:
 def test_an_expression_may_be_left_out(tmp_path: Path) -> None:
     _, listing = read(DATASET, jaffe(tmp_path), labels={"FE": ""})
     assert listing.dropped == {"FE": 20}
-    assert "fear" not in counts(listing.faces, "train")
+    assert "fear" not in counts(listing)["train"]
 
 
 def test_another_folder_is_not_taken_for_it(tmp_path: Path) -> None:
-    square(tmp_path / "KA.tiff", "fear")
+    draw(tmp_path / "KA.tiff", "fear")
     with pytest.raises(BenchError, match=r"holds no layout of JAFFE .* It holds KA\.tiff; expected one of"):
         read(DATASET, tmp_path)

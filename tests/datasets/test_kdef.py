@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from grey_squares import counts, read, square
 
 from fergen_bench.datasets.kdef import DATASET
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
+from greyfaces import counts, draw, read
 
 CODES = {
     "AF": "fear",
@@ -30,7 +30,7 @@ def kdef(root: Path, by_person: bool = True) -> Path:
             for code, expression in CODES.items():
                 for number, angle in enumerate(ANGLES):
                     folder = root / f"{session}{person}" if by_person else root
-                    square(folder / f"{session}{person}{code}{angle}.JPG", expression, number, size=16)
+                    draw(folder / f"{session}{person}{code}{angle}.JPG", expression, number, size=(16, 16))
     return root
 
 
@@ -39,8 +39,8 @@ def test_names_give_expression_subject_session_and_angle(tmp_path: Path, nesting
     kdef(tmp_path / nesting, by_person)
     layout, listing = read(DATASET, tmp_path)
     assert layout == "kdef-official"
-    assert counts(listing.faces, "train") == dict.fromkeys(EXPRESSIONS, 50)
-    assert counts(listing.faces, "test") == dict.fromkeys(EXPRESSIONS, 10)
+    assert counts(listing)["train"] == dict.fromkeys(EXPRESSIONS, 50)
+    assert counts(listing)["test"] == dict.fromkeys(EXPRESSIONS, 10)
     train, test = ({face.subject for face in listing.faces if face.split == split} for split in ("train", "test"))
     assert len(train | test) == 6
     assert not train & test
@@ -50,12 +50,12 @@ def test_names_give_expression_subject_session_and_angle(tmp_path: Path, nesting
 
 
 def test_malformed_names_are_named(tmp_path: Path) -> None:
-    square(kdef(tmp_path) / "AF01" / "AF01ANX.JPG", "anger")
+    draw(kdef(tmp_path) / "AF01" / "AF01ANX.JPG", "anger")
     (fault,) = read(DATASET, tmp_path)[1].faults
     assert (fault.kind, Path(fault.where).name) == ("extra", "AF01ANX.JPG")
 
 
 def test_another_folder_is_not_taken_for_it(tmp_path: Path) -> None:
-    square(tmp_path / "AF01.JPG", "fear")
+    draw(tmp_path / "AF01.JPG", "fear")
     with pytest.raises(BenchError, match=r"holds no layout of KDEF .* It holds AF01\.JPG; expected one of"):
         read(DATASET, tmp_path)

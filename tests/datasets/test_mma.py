@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from greyfaces import counts, each, faults, read, write
 
 from fergen_bench.datasets import caer_s
 from fergen_bench.datasets.mma import DATASET, EXPW_PART, LABELS
 from fergen_bench.error import BenchError
+from greyfaces import counts, draw, each, faults, read
 
 ALPHABETICAL = list(LABELS)
 EXPW = {"angry": 0, "disgust": 1, "fear": 2, "happy": 3, "sad": 4, "surprise": 5, "neutral": 6}
@@ -21,9 +21,9 @@ def pack(root: Path, named: bool = True) -> None:
         for native, expression in LABELS.items():
             folder = root / split / native
             for number in range(2):
-                write(folder / f"{number}.jpg", expression, number)
+                draw(folder / f"{number}.jpg", expression, number)
             name = f"17Exp{EXPW[native]}angry_actor_195.jpg" if named else "2.jpg"
-            write(folder / name, expression, 2, mode="L")
+            draw(folder / name, expression, 2, mode="L")
 
 
 @pytest.mark.parametrize("root", ["", "MMAFEDB", "archive/MMAFEDB", "mma-facial-expression/MMAFEDB"])
@@ -84,8 +84,8 @@ def test_the_folders_win_over_a_list_of_their_own_faces(tmp_path: Path) -> None:
 
 def test_a_folder_beside_the_splits_is_said_to_be_left_out(tmp_path: Path) -> None:
     pack(tmp_path)
-    write(tmp_path / "__MACOSX" / "x.jpg", "fear")
-    assert read(DATASET, tmp_path)[1].notes == [f"{tmp_path / '__MACOSX'} is no split, and is left out."]
+    draw(tmp_path / "__MACOSX" / "x.jpg", "fear")
+    assert read(DATASET, tmp_path)[1].faults[0].what.startswith(f"{tmp_path / '__MACOSX'} is no part")
 
 
 def test_the_counts_of_the_parts_add_up() -> None:
@@ -102,7 +102,7 @@ def test_caer_s_is_whole_scenes(tmp_path: Path, root: str) -> None:
     for split in ("train", "test"):
         for native, expression in caer_s.LABELS.items():
             for number in range(2):
-                write(tmp_path / root / split / native / f"{number:04d}.png", expression, number)
+                draw(tmp_path / root / split / native / f"{number:04d}.png", expression, number)
     found, listing = read(caer_s.DATASET, tmp_path)
     assert (found, counts(listing)) == ("caers-official", {"train": each(2), "test": each(2)})
     assert listing.notes == ["CAER-S holds whole scenes: faces are not cropped."]

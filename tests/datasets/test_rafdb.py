@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from greyfaces import counts, each, faults, read, write
 
 from fergen_bench.datasets.rafdb import DATASET
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
+from greyfaces import counts, draw, each, faults, read
 
 ALL = {"train": each(2), "test": each(1)}
 
@@ -26,7 +26,7 @@ def owner() -> Iterator[tuple[str, str, int]]:
 
 def aligned(folder: Path) -> None:
     for number, (stem, expression, _) in enumerate(owner()):
-        write(folder / f"{stem}_aligned.jpg", expression, number)
+        draw(folder / f"{stem}_aligned.jpg", expression, number)
 
 
 def lines(path: Path, rows: list[str], end: str = "\n") -> None:
@@ -59,7 +59,7 @@ def three_columns(root: Path) -> None:
 def class_folders(root: Path, train: str = "train", test: str = "test", named: bool = False) -> None:
     for number, (stem, expression, label) in enumerate(owner()):
         folder = root / (train if stem.startswith("train") else test) / (expression if named else str(label))
-        write(folder / f"{stem}_aligned.jpg", expression, number)
+        draw(folder / f"{stem}_aligned.jpg", expression, number)
 
 
 def kaggle(root: Path) -> None:
@@ -72,7 +72,7 @@ def kaggle(root: Path) -> None:
 def flat(root: Path) -> None:
     for number, (stem, expression, _) in enumerate(owner()):
         folder = root / ("train" if stem.startswith("train") else "valid")
-        write(folder / f"{stem}_aligned.jpg", expression, number)
+        draw(folder / f"{stem}_aligned.jpg", expression, number)
     owner_list(root / "list_patition_label.txt")
 
 
@@ -126,7 +126,7 @@ def test_the_kaggle_pack_is_found_below_its_folder(tmp_path: Path) -> None:
 def test_two_packs_below_one_path_are_refused(tmp_path: Path) -> None:
     official(tmp_path / "basic")
     official(tmp_path / "raf-basic")
-    with pytest.raises(BenchError, match=r"holds the same layout twice, in .* and .*; name one of the two"):
+    with pytest.raises(BenchError, match=r"holds two copies, .* and .*; name the one that is meant"):
         read(DATASET, tmp_path)
 
 
@@ -153,7 +153,7 @@ def test_without_a_test_folder_the_validation_folder_is_the_test_split(
 
 def test_somebodys_own_validation_split_is_said(tmp_path: Path) -> None:
     class_folders(tmp_path)
-    write(tmp_path / "val" / "1" / "train_99999_aligned.jpg", "surprise")
+    draw(tmp_path / "val" / "1" / "train_99999_aligned.jpg", "surprise")
     _, listing = read(DATASET, tmp_path)
     assert counts(listing) == {**ALL, "val": {"surprise": 1}}
     assert [kind for kind, _ in faults(listing)] == ["extra"]
@@ -162,7 +162,7 @@ def test_somebodys_own_validation_split_is_said(tmp_path: Path) -> None:
 
 def test_a_test_face_in_the_train_folder_is_a_fault(tmp_path: Path) -> None:
     class_folders(tmp_path)
-    write(tmp_path / "train" / "1" / "test_0007_flipped.jpg", "surprise")
+    draw(tmp_path / "train" / "1" / "test_0007_flipped.jpg", "surprise")
     _, listing = read(DATASET, tmp_path)
     ((kind, what),) = faults(listing)
     assert kind == "extra"
@@ -170,8 +170,8 @@ def test_a_test_face_in_the_train_folder_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_names_that_say_no_split_are_noted(tmp_path: Path) -> None:
-    write(tmp_path / "train" / "fear" / "a.jpg", "fear")
-    write(tmp_path / "test" / "fear" / "b.jpg", "fear")
+    draw(tmp_path / "train" / "fear" / "a.jpg", "fear")
+    draw(tmp_path / "test" / "fear" / "b.jpg", "fear")
     assert "do not say whether these splits are the owner's" in read(DATASET, tmp_path)[1].notes[0]
 
 
@@ -213,12 +213,12 @@ def test_a_listed_file_that_is_nowhere_is_missing(tmp_path: Path) -> None:
     (tmp_path / "Image" / "aligned" / "train_00003_aligned.jpg").unlink()
     _, listing = read(DATASET, tmp_path)
     assert len(listing.faces) == 20
-    assert faults(listing) == [("missing", f"train_00003_aligned.jpg is listed, but is not to be found in {tmp_path}.")]
+    assert faults(listing) == [("missing", f"train_00003_aligned.jpg is listed, but is not in {tmp_path}.")]
 
 
 def test_a_face_in_two_places_is_refused_where_only_its_name_counts(tmp_path: Path) -> None:
     path_list(tmp_path)
-    write(tmp_path / "again" / "train_00003_aligned.jpg", "disgust")
+    draw(tmp_path / "again" / "train_00003_aligned.jpg", "disgust")
     with pytest.raises(BenchError, match=r"train_00003_aligned.jpg: stands in .* too"):
         read(DATASET, tmp_path)
 
@@ -237,7 +237,7 @@ def test_what_the_list_and_the_folder_do_not_share_is_a_fault(tmp_path: Path) ->
     official(tmp_path)
     folder = tmp_path / "Image" / "aligned"
     (folder / "test_0002_aligned.jpg").unlink()
-    write(folder / "test_0002_flipped.jpg", "anger")
+    draw(folder / "test_0002_flipped.jpg", "anger")
     path = tmp_path / "EmoLabel" / "list_patition_label.txt"
     path.write_text(path.read_text() + "\n\ntrain_00001.jpg 1\ntrain_00002.jpg 5\n")
     _, listing = read(DATASET, tmp_path)
@@ -254,7 +254,7 @@ def test_what_the_list_and_the_folder_do_not_share_is_a_fault(tmp_path: Path) ->
 def test_aligned_faces_win_over_photographs_which_are_read_only_when_asked_for(tmp_path: Path) -> None:
     official(tmp_path)
     for number, (stem, expression, _) in enumerate(owner()):
-        write(tmp_path / "Image" / "original" / f"{stem}.jpg", expression, number, (40, 30))
+        draw(tmp_path / "Image" / "original" / f"{stem}.jpg", expression, number, (40, 30))
     found, listing = read(DATASET, tmp_path)
     assert found == "raf-official"
     assert all("aligned" in face.id for face in listing.faces)
@@ -270,7 +270,7 @@ def test_aligned_faces_win_over_photographs_which_are_read_only_when_asked_for(t
 def test_photographs_are_cropped_where_there_are_boxes(tmp_path: Path) -> None:
     owner_list(tmp_path / "EmoLabel" / "list_patition_label.txt")
     for number, (stem, expression, _) in enumerate(owner()):
-        write(tmp_path / "Image" / "original" / f"{stem}.jpg", expression, number, (64, 48), box=(16, 8, 40, 40))
+        draw(tmp_path / "Image" / "original" / f"{stem}.jpg", expression, number, (64, 48), box=(16, 8, 24, 32))
         lines(tmp_path / "Annotation" / "boundingbox" / f"{stem}.txt", ["18.0 10.0 38.0 38.0"])
     (tmp_path / "Annotation" / "boundingbox" / "train_00001.txt").unlink()
     _, listing = read(DATASET, tmp_path, layout="raf-original")
@@ -304,7 +304,7 @@ def other_label(root: Path) -> None:
     ("name", "spoil"),
     [
         ("raf-split-lists", other_label),
-        ("raf-kaggle", lambda root: write(root / "DATASET" / "train" / "1" / "train_00001_flipped.jpg", "surprise")),
+        ("raf-kaggle", lambda root: draw(root / "DATASET" / "train" / "1" / "train_00001_flipped.jpg", "surprise")),
         ("raf-imagefolder", lambda root: (root / "train" / "1").rename(root / "train" / "0")),
         (
             "raf-pathlist-0based",
@@ -350,7 +350,7 @@ def test_the_name_of_the_kaggle_tables_first_column_does_not_matter(tmp_path: Pa
 
 def test_labels_in_file_names(tmp_path: Path) -> None:
     for number in range(35):
-        write(tmp_path / f"img{number:03d}_{number % 7}.jpg", EXPRESSIONS[number % 7], number)
+        draw(tmp_path / f"img{number:03d}_{number % 7}.jpg", EXPRESSIONS[number % 7], number)
     found, listing = read(DATASET, tmp_path)
     assert (found, counts(listing)) == ("raf-suffix", {"train": each(4), "test": each(1)})
     assert listing.about["labels"] == "0..6"
@@ -360,10 +360,10 @@ def test_labels_in_file_names(tmp_path: Path) -> None:
 def test_a_labels_file_beside_images(tmp_path: Path) -> None:
     rows = []
     for number, (stem, expression, label) in enumerate(owner()):
-        write(tmp_path / "images" / f"{stem}.jpg", expression, number)
+        draw(tmp_path / "images" / f"{stem}.jpg", expression, number)
         rows.append(f"{stem}.jpg {label}")
     lines(tmp_path / "labels.txt", [*rows, "train_77777.jpg 4"])
-    write(tmp_path / "images" / "more.jpg", "fear")
+    draw(tmp_path / "images" / "more.jpg", "fear")
     found, listing = read(DATASET, tmp_path)
     assert (found, counts(listing)) == ("raf-labels", ALL)
     assert [kind for kind, _ in faults(listing)] == ["missing", "extra"]

@@ -12,23 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fergen_bench.datasets.reader import (
-    Dataset,
-    Face,
-    Files,
-    Layout,
-    Listing,
+from fergen_bench.datasets.faces import (
+    SPLITS,
     class_folders,
-    entries,
     expression_of,
-    images,
-    inside,
-    list_file,
-    table,
-    whole_number,
+    list_layout,
+    split_class_folders,
+    split_named,
     with_splits,
 )
-from fergen_bench.datasets.shapes import base_below, list_layout, split_of_name
+from fergen_bench.datasets.files import Files, entries, images, inside, list_file, nearest, table, whole_number
+from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, read
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -85,11 +79,8 @@ def test_a_table_of_anything_ends_in_rows_or_one_sentence(scratch: Path, content
 def test_a_list_layout_of_anything_ends_in_a_listing_or_one_sentence(scratch: Path, content: bytes) -> None:
     scratch.write_bytes(b"a.jpg 1\n" + content)
     listing, refusal = outcome(lambda: list_layout({"1": "fear"}).read(scratch, DomainSettings(path=scratch)))
-    if listing is None:
-        assert str(scratch.parent) in refusal
-    else:
-        assert not listing.faces  # nothing of it is there
-        assert listing.faults
+    assert listing is None  # nothing of it is there
+    assert str(scratch.parent) in refusal
 
 
 @few
@@ -210,6 +201,23 @@ def test_links_out_of_the_root_are_refused_and_links_inside_are_followed(tmp_pat
         Files(root).has(root / "Image" / "b.jpg")
 
 
+@pytest.mark.parametrize("target", [".", "loop", "../root"])
+def test_links_in_a_circle_are_refused(tmp_path: Path, target: str) -> None:
+    root = tmp_path / "root"
+    touch(root / "a.jpg")
+    (root / "loop").symlink_to(target)
+    with pytest.raises(BenchError, match="loop: this link leads back to where it stands; remove it"):
+        images(root, root)
+
+
+def test_a_file_is_found_under_another_ending_if_only_one_has_it(tmp_path: Path) -> None:
+    touch(tmp_path / "a.PNG", tmp_path / "a.txt", tmp_path / "b.png", tmp_path / "b.bmp")
+    files = Files(tmp_path)
+    assert files.image(tmp_path / "a.jpg") == tmp_path / "a.PNG"
+    assert files.image(tmp_path / "b.jpg") is None
+    assert files.image(tmp_path / "b.bmp") == tmp_path / "b.bmp"
+
+
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -217,7 +225,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(BenchError, match="cannot be read: Permission denied; see to its permissions"):
         entries(tmp_path, tmp_path)
-    layout = Layout("plain", "*.jpg", lambda path: path if list(os.scandir(path)) else None, lambda base, _: Listing())
+    layout = Layout("plain", "*.jpg", lambda path: bool(list(os.scandir(path))), lambda base, _: Listing())
     with pytest.raises(BenchError, match=f"^{tmp_path}: cannot be read: Permission denied"):
         Dataset("some", "Some", (layout,)).layout(tmp_path)
 
@@ -236,7 +244,7 @@ def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "fear" / "a.jpg", tmp_path / "Contempt" / "b.jpg", tmp_path / "none" / "c.jpg")
     labels, listing = {"none": ""}, Listing()
     found = list(class_folders(tmp_path, tmp_path, "train", labels, listing))
-    assert [(path.name, *others) for path, *others in found] == [("a.jpg", "fear", "fear")]
+    assert [(face.id, face.expression, face.native_label) for face in found] == [("fear/a.jpg", "fear", "fear")]
     assert listing.dropped == {"contempt": 1, "none": 1}
     (tmp_path / "suprise").mkdir()
     with pytest.raises(BenchError, match="suprise: this class folder holds no images"):
@@ -244,6 +252,18 @@ def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "suprise").rename(tmp_path / "joy")
     with pytest.raises(BenchError, match=r"""joy: 'joy' is no expression here; .* labels = \{ "joy" = "anger" \}"""):
         list(class_folders(tmp_path, tmp_path, "train", labels, listing))
+
+
+def test_class_folders_below_splits_and_what_lies_beside_them(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "fear" / "a.jpg", tmp_path / "train" / "b.jpg", tmp_path / "more" / "c.jpg")
+    listing = Listing()
+    (face,) = split_class_folders(tmp_path, {}, listing)
+    assert (face.id, face.split) == ("train/fear/a.jpg", "train")
+    extra = [(fault.kind, fault.where) for fault in listing.faults]
+    assert extra == [("extra", str(tmp_path / "more")), ("extra", "train/b.jpg")]
+    (tmp_path / "more").rename(tmp_path / "Training")
+    with pytest.raises(BenchError, match="train: Training stands beside it, and both mean train; remove one"):
+        list(split_class_folders(tmp_path, {}, listing))
 
 
 def test_the_users_map_comes_before_the_usual_names() -> None:
@@ -272,10 +292,7 @@ def folder_layout(name: str, label: str, asked_only: bool = False, official: boo
     def read(base: Path, _: DomainSettings) -> Listing:
         return Listing([Face(f"{path.name}", "test", label, label, path) for path in images(base, base)])
 
-    def find(path: Path) -> Path | None:
-        return path / name if (path / name).is_dir() else None
-
-    return Layout(name, f"{name}/*.jpg", find, read, official, asked_only)
+    return Layout(name, f"{name}/*.jpg", lambda path: path.name == name, read, official, asked_only, roots=(name,))
 
 
 @pytest.mark.parametrize(
@@ -309,16 +326,41 @@ def test_no_layout_says_what_was_expected_and_what_was_found(tmp_path: Path) -> 
         dataset.layout(tmp_path / "absent")
 
 
+def test_the_nearest_place_is_the_base_and_hidden_ones_are_none(tmp_path: Path) -> None:
+    touch(tmp_path / ".old" / "list.txt", tmp_path / "a" / "b" / "list.txt")
+    for place in (tmp_path / "a" / "b", tmp_path / "a", tmp_path):
+        touch(place / "list.txt")
+        assert nearest(tmp_path, lambda base: (base / "list.txt").is_file(), ["*/*"]) == place
+
+
+def test_a_layout_is_found_in_the_only_folder_that_is_there(tmp_path: Path) -> None:
+    touch(tmp_path / "archive" / "data" / "one" / "a.jpg")
+    dataset = Dataset("some", "Some", (folder_layout("one", "fear"),))
+    assert dataset.layout(tmp_path)[1] == tmp_path / "archive" / "data" / "one"
+    touch(tmp_path / "archive" / "other" / "b.jpg")
+    with pytest.raises(BenchError, match="holds no layout of Some"):
+        dataset.layout(tmp_path)
+
+
+def test_what_the_system_refuses_while_a_copy_is_read_is_named(tmp_path: Path) -> None:
+    def refuse(base: Path, _: DomainSettings) -> Listing:
+        raise PermissionError(errno.EACCES, "Permission denied", str(base / "a.jpg"))
+
+    dataset = Dataset("some", "Some", (Layout("one", "*.jpg", Path.is_dir, refuse),))
+    with pytest.raises(BenchError, match=r"a\.jpg: cannot be read: Permission denied"):
+        read(dataset, DomainSettings(path=tmp_path))
+
+
 def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
     place = tmp_path / "RAF" / "basic"
     touch(place / "list.txt")
     for start in (tmp_path, tmp_path / "RAF", place):
-        assert base_below(start, ["RAF/basic"], lambda base: (base / "list.txt").is_file()) == place
-    assert base_below(tmp_path, ["basic"], lambda base: (base / "list.txt").is_file()) is None
+        assert nearest(start, lambda base: (base / "list.txt").is_file(), ["RAF/basic"]) == place
+    assert nearest(tmp_path, lambda base: (base / "list.txt").is_file(), ["basic"]) is None
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "basic").symlink_to(place)
-    with pytest.raises(BenchError, match="basic: this link leads out of"):
-        base_below(tmp_path / "other", ["basic"], lambda base: (base / "list.txt").is_file())
+    with pytest.raises(BenchError, match="basic: a link on this path leads out of"):
+        nearest(tmp_path / "other", lambda base: (base / "list.txt").is_file(), ["basic"])
 
 
 @pytest.mark.parametrize(
@@ -332,25 +374,22 @@ def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
     ],
 )
 def test_a_split_stands_in_a_name_as_a_word(name: str, split: str | None) -> None:
-    from fergen_bench.datasets.reader import SPLITS
-
-    assert split_of_name(name, SPLITS) == split
+    assert split_named(name, SPLITS) == split
 
 
 def test_lists_of_which_only_some_say_the_split_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "train" / "a.jpg", tmp_path / "more" / "b.jpg")
     (tmp_path / "label.txt").write_text("train/a.jpg 0\nmore/b.jpg 0\n")
     layout = list_layout({"0": "anger"})
-    base = layout.find(tmp_path)
-    assert base == tmp_path
+    assert layout.fits(tmp_path)
     with pytest.raises(
         BenchError, match=r"train/a\.jpg is of the train split, but nothing says of which more/b\.jpg is"
     ):
-        layout.read(base, DomainSettings(path=tmp_path))
+        layout.read(tmp_path, DomainSettings(path=tmp_path))
 
 
 def test_a_text_file_that_is_no_list_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("Please cite us.\n")
     (tmp_path / "empty.txt").touch()
-    assert list_layout({}).find(tmp_path) is None
-    assert list_layout({}).find(tmp_path / "README.txt") is None
+    assert not list_layout({}).fits(tmp_path)
+    assert not list_layout({}).fits(tmp_path / "README.txt")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from greyfaces import Box, counts, each, faults, read, write
 
 from fergen_bench.datasets.sfew import DATASET, LABELS
 from fergen_bench.error import BenchError
+from greyfaces import Box, counts, draw, each, faults, read
 
 ALL = {"train": each(2), "test": each(1)}
 ALPHABETICAL = list(LABELS)
@@ -26,7 +26,7 @@ def class_folders(
     for number in range(21):
         native = ALPHABETICAL[number % 7]
         folder = (train if number < 14 else val) / native
-        write((folder / name(number)).with_suffix(suffix), LABELS[native], number, size, box=box)
+        draw((folder / name(number)).with_suffix(suffix), LABELS[native], number, size, box=box)
 
 
 def official(root: Path) -> None:
@@ -36,7 +36,7 @@ def official(root: Path) -> None:
 
 def unlabelled(root: Path) -> None:
     for number in range(3):
-        write(root / "Test" / "Test_Aligned_Faces" / name(90 + number), "fear")
+        draw(root / "Test" / "Test_Aligned_Faces" / name(90 + number), "fear")
 
 
 def val_new(root: Path) -> None:
@@ -57,7 +57,7 @@ def boxed(root: Path) -> None:
     for part, suffix in (("Train", ".png"), ("Val", ".jpg")):
         other = root / "unused"
         places = (root / part / "imgs", other) if part == "Train" else (other, root / part / "imgs")
-        class_folders(*places, size=(72, 57), box=(16, 8, 56, 48), suffix=suffix)
+        class_folders(*places, size=(72, 57), box=(16, 8, 40, 40), suffix=suffix)
         for image in (root / part / "imgs").rglob("*_*"):
             for kind in ("Bboxs", "Landmarks_5"):
                 path = root / part / "Annotations" / kind / image.parent.name / f"{image.stem}.txt"
@@ -71,7 +71,7 @@ def table(root: Path) -> None:
     rows = ["image_name,label,emotion,original_split"]
     for number in range(21):
         native = ALPHABETICAL[number % 7]
-        write(root / "sfew2.0_images" / name(number), LABELS[native], number)
+        draw(root / "sfew2.0_images" / name(number), LABELS[native], number)
         rows.append(f"{name(number)},{number % 7},{native},{'Train' if number < 14 else 'Val'}_Aligned_Faces")
     (root / "sfew_2.0_labels.csv").write_text("\n".join(rows))
 
@@ -90,7 +90,7 @@ def lists(root: Path) -> None:
     rows: dict[str, list[str]] = {"sfew_train": [], "sfew_val": []}
     for number in range(21):
         native = ALPHABETICAL[number % 7]
-        write(root / "faces" / name(number), LABELS[native], number)
+        draw(root / "faces" / name(number), LABELS[native], number)
         rows["sfew_train" if number < 14 else "sfew_val"].append(f"faces/{name(number)} {number % 7}")
     for stem, lines in rows.items():
         (root / f"{stem}.txt").write_bytes("\r\n".join(lines).encode())
@@ -159,7 +159,7 @@ def test_two_layouts_at_once(
 def test_a_second_layout_with_another_face_is_refused(tmp_path: Path) -> None:
     official(tmp_path)
     flat_root(tmp_path)
-    write(tmp_path / "Val_Aligned_Faces" / "Sad" / name(99), "sadness")
+    draw(tmp_path / "Val_Aligned_Faces" / "Sad" / name(99), "sadness")
     with pytest.raises(BenchError, match="at once, sfew-official and sfew-flat-root"):
         read(DATASET, tmp_path)
 
@@ -235,7 +235,7 @@ def test_the_csv_is_held_against_the_images(tmp_path: Path) -> None:
         "extra": f"sfew2.0_images/{name(1)}",
         "duplicate": f"{path}:23",
     }
-    assert listing.dropped == {"Test, without labels": 1}
+    assert listing.dropped == {"Test, without labels": 1, "listed twice": 1}
 
 
 @pytest.mark.parametrize(
