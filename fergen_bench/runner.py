@@ -41,6 +41,9 @@ def run_one(job: Job, report: Report) -> Path:
     """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
     spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
     domains = {name: Domain(Path(folder)) for name, folder in job.folders.items()}
+    for name, state in {**spec.fingerprints, **spec.targets}.items():
+        if domains[name].fingerprint != state:
+            raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")
     source = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,18 @@ def test_a_method_edited_between_plan_and_run_is_refused(lab: Project) -> None:
     (lab.root / "methods" / "probe.py").write_text(METHOD + "# other text\n")
     ((outcome, _),) = execute(plan, lab, 0)
     assert "was changed after the runs were planned; run again" in (outcome.refused or "")
+
+
+def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tmp_path: Path) -> None:
+    """Else the numbers of the new faces would stand under the old ones' fingerprint."""
+    plan = make_plan(lab, protocol={"sources": ["web"]})
+    (job,) = plan.missing
+    folder = shutil.copytree(job.folders["film"], tmp_path / "film")
+    about = json.loads((folder / "domain.json").read_text())
+    (folder / "domain.json").write_text(json.dumps({**about, "fingerprint": "other"}))
+    moved = replace(job, folders={**job.folders, "film": str(folder)})
+    ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
+    assert "film was prepared anew after the runs were planned; run again" in (outcome.refused or "")
 
 
 def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> None:
