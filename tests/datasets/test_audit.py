@@ -306,6 +306,18 @@ def test_twins_of_a_target_in_its_sources(audit: Audit) -> None:
     assert audit.count("mma", "rafdb", "train") == 3
 
 
+def test_a_domain_goes_by_the_name_its_suite_gives_it(
+    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+) -> None:
+    """Two folders that were prepared under one name are two domains."""
+    first = prepared("rafdb", train=drawn[:3])
+    one = Domain(first.folder.rename(first.folder.with_name("first")), "mine")
+    two = Domain(prepared("rafdb", test=[drawn[0], drawn[9]]).folder, "theirs")
+    audit = made(one, two)
+    assert audit.covers({"mine": one.fingerprint, "theirs": two.fingerprint})
+    assert audit.twins_of("theirs", "test", ["mine"]) == {"test-0"}
+
+
 def test_an_audit_comes_back_from_its_folder(audit: Audit) -> None:
     again = load_audit(audit.folder)
     assert again == audit
