@@ -247,6 +247,7 @@ def run(
             allow_missing_class,
             progress.preparation,
             exclude_overlaps,
+            dry_run,
         )
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
@@ -257,6 +258,8 @@ def run(
         _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
         return
     if not plan.missing:
+        if plan.recounted and not no_track:
+            _mirror(console, project, plan.recounted)
         console.print(
             f"Nothing to do: all {len(plan.runs)} runs have records. See them with: fergen-bench report --suite "
             f"{plan.suite.name}"
@@ -319,8 +322,8 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
             )
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    if track and finished:
-        _mirror(console, project, finished)
+    if track and (finished or plan.recounted):
+        _mirror(console, project, [*plan.recounted, *finished])
     left = len(plan.missing) - len(finished)
     console.print(
         f"{len(finished)} runs done in {minutes} min {seconds} s"
@@ -354,7 +357,7 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
     """Mirrors records to MLflow. Returns how many were written; an absent or silent MLflow is one warning."""
     from filelock import FileLock
 
-    from fergen_bench import tracking
+    from fergen_bench import matrix, tracking
     from fergen_bench.report import plots
 
     settings = project.settings.tracking
@@ -365,9 +368,9 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
         # Two commands that end together would both create the database, and destroy it.
         with busy(console, "mirroring to MLflow"), FileLock(project.results / ".mlflow.lock"):
             mirror = tracking.Mirror(uri, settings.experiment, project.results, plots.confusion_png)
-            for record in records:
+            for record in matrix.related(project, records):
                 written += mirror.mirror(record)
-    except tracking.TrackingError as error:
+    except (tracking.TrackingError, BenchError) as error:
         console.print(f"warning: {error}", style="yellow")
     return written
 
@@ -433,7 +436,6 @@ def _records(
     No suite named: bench.toml's where it has records, else the only one that has.
     """
     from fergen_bench import record as recording
-    from fergen_bench.datasets.audit import load_audit
     from fergen_bench.matrix import related
 
     console = console_on(stderr=True)
@@ -447,7 +449,6 @@ def _records(
     others = [name for name in there if name != meant]
     if others:
         console.print(f"note: there are records of {', '.join(others)} too; see them with --suite", style="dim")
-    known = project.suites().get(meant)
     entries = [
         entry
         for entry in everything
@@ -461,11 +462,7 @@ def _records(
         console.print(
             f"note: {left} records are left out: newer ones have other defaults, versions or faces", style="dim"
         )
-    if known is None:
-        return kept, meant
-    found = load_audit(project.audit_folder(known))
-    parts = {} if known.synthetic else {name: project.scored(name, known.profile) for name in known.domains}
-    return [related(entry, known, found, parts) for entry in kept], meant
+    return related(project, kept), meant
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:
@@ -895,7 +892,7 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
             raise BenchError(f"--domains: {meant.name} has no domain {name!r}{did_you_mean(name, meant.domains)}")
     with Progress(console) as progress:
         folders = project.prepared(meant, domains or meant.domains, progress.preparation)
-        opened = [Domain(folder) for folder in folders.values()]
+        opened = [Domain(folder, name) for name, folder in folders.items()]
         refinement = None
         if backbone is not None:
             from fergen_bench.runner import feature_similarity
