@@ -799,7 +799,8 @@ def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: boo
     project, console = find_project(), console_on(stderr=True)
     known = {name: project.root / table.path.expanduser() for name, table in project.settings.domains.items()}
     if project.data.is_dir():
-        known |= {p.name: p for p in sorted(project.data.iterdir()) if p.name not in known and is_prepared(p)}
+        there = (place for place in sorted(project.data.iterdir()) if place.name[0] != "." and is_prepared(place))
+        known |= {place.name: place for place in there if place.name not in known}
     wanted = domains or (project.suite(suite).domains if suite else tuple(known))
     if not wanted:
         raise BenchError(f"{project.root / 'bench.toml'} has no table [domains.NAME], and nothing is prepared in data/")
@@ -812,7 +813,7 @@ def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: boo
             if is_prepared(known[name]):
                 checks.append(check_prepared(name, kind, known[name]))
                 continue
-            settings = project.settings.domains[name].model_copy(update={"path": known[name]})
+            settings = project.domain_settings(name)
             reading = progress.checking(name)
             checks.append(check_copy(name, kind, settings, available_cores(), reading, not quick))
     if as_json:
