@@ -736,7 +736,7 @@ def prepare(
     """
     from pydantic import ValidationError
 
-    from fergen_bench import datasets
+    from fergen_bench import datasets, synth
     from fergen_bench.datasets.prepare import prepare_dataset
     from fergen_bench.domain import is_prepared
     from fergen_bench.plugin import valid_name
@@ -750,8 +750,11 @@ def prepare(
     name = name or dataset
     if not valid_name(name):
         raise BenchError(f"--name: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter")
+    if name in synth.DOMAINS:
+        raise BenchError(f"--name: {name!r} is a domain that comes with the package; choose another")
     given = {key: value for key, value in options.items() if value is not None}
-    given |= {"labels": _pairs(labels), "columns": _pairs(columns), "path": path, "dataset": dataset}
+    given |= {"labels": _pairs("--labels", labels), "columns": _pairs("--columns", columns)}
+    given |= {"path": path, "dataset": dataset}
     try:
         settings = DomainSettings(**given)
     except ValidationError as error:
@@ -774,9 +777,16 @@ def prepare(
         console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
 
 
-def _pairs(parts: list[str] | None) -> dict[str, str]:
+def _pairs(option: str, parts: list[str] | None) -> dict[str, str]:
     """a=b,c= → {"a": "b", "c": ""}"""
-    return dict(part.partition("=")[::2] for part in parts or ())
+    found: dict[str, str] = {}
+    for part in parts or ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or key in found:
+            fault = "is named twice" if key in found else "is no pair; write name=value"
+            raise BenchError(f"{option}: {part!r} {fault}")
+        found[key] = value
+    return found
 
 
 @data.command()
@@ -896,10 +906,12 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
         opened = [Domain(folder, name) for name, folder in folders.items()]
         refinement = None
         if backbone is not None:
+            from fergen_bench.matrix import resolve_device
             from fergen_bench.runner import feature_similarity
 
             name = resolve_network(backbone, "Backbone", meant, "--backbone")
-            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation)
+            device = resolve_device(project.settings.device)
+            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation, device)
         folder = project.audit_folder(meant)
         found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
     _show_audit(found)
