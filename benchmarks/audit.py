@@ -94,7 +94,7 @@ def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[float, 
     audit_domains("benchmark", [Domain(one), Domain(two)], folder, processes, progress)
     took = time.perf_counter() - start
     workers = sorted(peak for process, peak in peaks.items() if process != "self")[-processes:]
-    return took, began["comparing"] - began["reading faces"], peaks["self"] + sum(workers)
+    return took, began["comparing"] - began["reading"], peaks["self"] + sum(workers)
 
 
 def _small(domain: Domain) -> np.ndarray:

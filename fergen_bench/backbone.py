@@ -132,12 +132,14 @@ class Network(nn.Module):
             return self._piece(Piece(piece.domain, rows, piece.part))
         return everything if positions is None else everything[positions]
 
-    def of_domain(self, domain: Domain) -> np.ndarray:
-        """Features of all faces of a domain in the order of its rows, float32 (N, features)."""
-        features = np.empty((len(domain.ids), self.features), np.float32)
+    def of_rows(self, domain: Domain, rows: np.ndarray) -> np.ndarray:
+        """Features of some faces of a domain, whatever their part, float32 (len(rows), features)."""
+        features = np.empty((len(rows), self.features), np.float32)
         for part in ("train", "val", "test"):
-            if len(rows := domain.rows(part)):
-                features[rows] = self._part(domain, part)
+            members = domain.rows(part)
+            here = np.isin(rows, members)
+            if here.any():
+                features[here] = self._part(domain, part)[np.searchsorted(members, rows[here])]
         return features
 
     def _piece(self, piece: Piece) -> np.ndarray:

@@ -247,6 +247,7 @@ def run(
             allow_missing_class,
             progress.preparation,
             exclude_overlaps,
+            dry_run,
         )
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
@@ -257,6 +258,8 @@ def run(
         _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
         return
     if not plan.missing:
+        if plan.recounted and not no_track:
+            _mirror(console, project, plan.recounted)
         console.print(
             f"Nothing to do: all {len(plan.runs)} runs have records. See them with: fergen-bench report --suite "
             f"{plan.suite.name}"
@@ -319,8 +322,8 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
             )
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    if track and finished:
-        _mirror(console, project, finished)
+    if track and (finished or plan.recounted):
+        _mirror(console, project, [*plan.recounted, *finished])
     left = len(plan.missing) - len(finished)
     console.print(
         f"{len(finished)} runs done in {minutes} min {seconds} s"
@@ -354,7 +357,7 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
     """Mirrors records to MLflow. Returns how many were written; an absent or silent MLflow is one warning."""
     from filelock import FileLock
 
-    from fergen_bench import tracking
+    from fergen_bench import matrix, tracking
     from fergen_bench.report import plots
 
     settings = project.settings.tracking
@@ -365,9 +368,9 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
         # Two commands that end together would both create the database, and destroy it.
         with busy(console, "mirroring to MLflow"), FileLock(project.results / ".mlflow.lock"):
             mirror = tracking.Mirror(uri, settings.experiment, project.results, plots.confusion_png)
-            for record in records:
+            for record in matrix.related(project, records):
                 written += mirror.mirror(record)
-    except tracking.TrackingError as error:
+    except (tracking.TrackingError, BenchError) as error:
         console.print(f"warning: {error}", style="yellow")
     return written
 
@@ -433,7 +436,6 @@ def _records(
     No suite named: bench.toml's where it has records, else the only one that has.
     """
     from fergen_bench import record as recording
-    from fergen_bench.datasets.audit import load_audit
     from fergen_bench.matrix import related
 
     console = console_on(stderr=True)
@@ -447,7 +449,6 @@ def _records(
     others = [name for name in there if name != meant]
     if others:
         console.print(f"note: there are records of {', '.join(others)} too; see them with --suite", style="dim")
-    known = project.suites().get(meant)
     entries = [
         entry
         for entry in everything
@@ -461,11 +462,7 @@ def _records(
         console.print(
             f"note: {left} records are left out: newer ones have other defaults, versions or faces", style="dim"
         )
-    if known is None:
-        return kept, meant
-    found = load_audit(project.audit_folder(known))
-    parts = {} if known.synthetic else {name: project.scored(name, known.profile) for name in known.domains}
-    return [related(entry, known, found, parts) for entry in kept], meant
+    return related(project, kept), meant
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:
@@ -739,7 +736,7 @@ def prepare(
     """
     from pydantic import ValidationError
 
-    from fergen_bench import datasets
+    from fergen_bench import datasets, synth
     from fergen_bench.datasets.prepare import prepare_dataset
     from fergen_bench.domain import is_prepared
     from fergen_bench.plugin import valid_name
@@ -753,8 +750,11 @@ def prepare(
     name = name or dataset
     if not valid_name(name):
         raise BenchError(f"--name: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter")
+    if name in synth.DOMAINS:
+        raise BenchError(f"--name: {name!r} is a domain that comes with the package; choose another")
     given = {key: value for key, value in options.items() if value is not None}
-    given |= {"labels": _pairs(labels), "columns": _pairs(columns), "path": path, "dataset": dataset}
+    given |= {"labels": _pairs("--labels", labels), "columns": _pairs("--columns", columns)}
+    given |= {"path": path, "dataset": dataset}
     try:
         settings = DomainSettings(**given)
     except ValidationError as error:
@@ -777,9 +777,16 @@ def prepare(
         console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
 
 
-def _pairs(parts: list[str] | None) -> dict[str, str]:
+def _pairs(option: str, parts: list[str] | None) -> dict[str, str]:
     """a=b,c= → {"a": "b", "c": ""}"""
-    return dict(part.partition("=")[::2] for part in parts or ())
+    found: dict[str, str] = {}
+    for part in parts or ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or key in found:
+            fault = "is named twice" if key in found else "is no pair; write name=value"
+            raise BenchError(f"{option}: {part!r} {fault}")
+        found[key] = value
+    return found
 
 
 @data.command()
@@ -802,7 +809,8 @@ def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: boo
     project, console = find_project(), console_on(stderr=True)
     known = {name: project.root / table.path.expanduser() for name, table in project.settings.domains.items()}
     if project.data.is_dir():
-        known |= {p.name: p for p in sorted(project.data.iterdir()) if p.name not in known and is_prepared(p)}
+        there = (place for place in sorted(project.data.iterdir()) if place.name[0] != "." and is_prepared(place))
+        known |= {place.name: place for place in there if place.name not in known}
     wanted = domains or (project.suite(suite).domains if suite else tuple(known))
     if not wanted:
         raise BenchError(f"{project.root / 'bench.toml'} has no table [domains.NAME], and nothing is prepared in data/")
@@ -815,7 +823,7 @@ def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: boo
             if is_prepared(known[name]):
                 checks.append(check_prepared(name, kind, known[name]))
                 continue
-            settings = project.settings.domains[name].model_copy(update={"path": known[name]})
+            settings = project.domain_settings(name)
             reading = progress.checking(name)
             checks.append(check_copy(name, kind, settings, available_cores(), reading, not quick))
     if as_json:
@@ -895,13 +903,15 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
             raise BenchError(f"--domains: {meant.name} has no domain {name!r}{did_you_mean(name, meant.domains)}")
     with Progress(console) as progress:
         folders = project.prepared(meant, domains or meant.domains, progress.preparation)
-        opened = [Domain(folder) for folder in folders.values()]
+        opened = [Domain(folder, name) for name, folder in folders.items()]
         refinement = None
         if backbone is not None:
+            from fergen_bench.matrix import resolve_device
             from fergen_bench.runner import feature_similarity
 
             name = resolve_network(backbone, "Backbone", meant, "--backbone")
-            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation)
+            device = resolve_device(project.settings.device)
+            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation, device)
         folder = project.audit_folder(meant)
         found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
     _show_audit(found)

@@ -87,12 +87,12 @@ class Suite:
 
 
 class Domain:
-    """A prepared domain, opened."""
+    """A prepared domain, opened. name: what a suite calls it, where that is not the name it was prepared under."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         self.folder = folder
         self.about = read_about(folder)
-        self.name: str = self.about["name"]
+        self.name: str = self.about["name"] if name is None else name
         self.fingerprint: str = self.about["fingerprint"]
 
     @cached_property

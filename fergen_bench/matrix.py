@@ -19,7 +19,7 @@ from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
 from fergen_bench.project import Progress, Project, available_cores
 from fergen_bench.protocol import Planned, specify
-from fergen_bench.record import Job, RunRecord, RunSpec
+from fergen_bench.record import Cell, Job, RunRecord, RunSpec
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -36,6 +36,7 @@ class Plan:
     runs: tuple[Job, ...]
     missing: tuple[Job, ...]
     notes: tuple[str, ...]  # what the reader should know about the targets
+    recounted: tuple[RunRecord, ...] = ()  # records whose cells leave out other faces than before
 
 
 def resolve_device(wanted: str) -> str:
@@ -59,27 +60,32 @@ def make_plan(
     allow_missing_class: bool = False,
     progress: Progress | None = None,
     exclude_overlaps: bool = False,
+    dry_run: bool = False,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
-    a twin in the sources are not scored; a record that has their logits is counted again, not run again.
+    a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
+    leaves all records as they are.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
     notes = domains.check(planned, allow_missing_class)
     jobs, missing = [], []
+    recounted: list[RunRecord] = []
     edited: dict[str, int] = {}
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
-        twins = domains.twins(spec) if exclude_overlaps else {}
-        spec = replace(spec, excluded={target: record.digest_of(ids) for target, ids in twins.items()})
+        spec, twins = domains.excluding(spec, exclude_overlaps)
         done = record.find(spec, runs)
-        if done is not None and not rerun:
-            done = domains.counted_again(done, spec, twins, runs)
+        if done is not None and not rerun and (again := domains.counted_again(done, spec, twins, runs)) is not None:
+            done = again
+            recounted.append(done)
+            if not dry_run:
+                record.save(done, runs)
         answered = done is not None and done.answers(spec) and not rerun
         if done is not None and not answered:
-            spec = _widened(spec, done, suite, domains)
+            spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),
@@ -102,7 +108,14 @@ def make_plan(
             f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
             f"should change, raise the version, or run with --rerun"
         )
-    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes))
+    if recounted:
+        how = (
+            "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
+        )
+        notes.append(
+            f"{len(recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, {how}"
+        )
+    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted))
 
 
 def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) -> RunSpec:
@@ -117,23 +130,41 @@ def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) ->
     )
 
 
-def related(entry: RunRecord, suite: Suite, audit: Audit | None, parts: Mapping[str, str]) -> RunRecord:
-    """A record whose cells say how each target stands to the sources: as an audit of these very faces counted it, else
-    as it is known of the datasets. parts: what is scored of each target, where it is not test.
+def related(project: Project, records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Records whose cells say how each target stands to the sources: as an audit of these very faces counted it, else
+    as it is known of the datasets. A record of a suite that is there no more keeps what it says.
     """
-    spec = entry.spec
-    cells = []
-    for cell in entry.cells:
-        relation = suite.relation(spec.sources, cell.target)
-        mark = "seen (inferred)" if relation == "seen" else ""
-        states = {**spec.fingerprints, cell.target: cell.fingerprint}
-        if relation != "source" and audit is not None and audit.covers(states):
-            twins = len(audit.twins_of(cell.target, parts.get(cell.target, "test"), spec.sources))
-            relation, mark = ("seen", f"seen, {twins:,} twin{'s' * (twins > 1)}") if twins else ("unseen", "")
-        if cell.excluded:
-            relation, mark = "unseen", "twins left out"
-        cells.append(replace(cell, relation=relation, mark=mark))
-    return replace(entry, cells=tuple(cells))
+    suites = project.suites()
+    audits: dict[str, Audit | None] = {}
+    found = []
+    for entry in records:
+        spec = entry.spec
+        if (suite := suites.get(spec.suite)) is not None:
+            if suite.name not in audits:
+                audits[suite.name] = load_audit(project.audit_folder(suite))
+            audit = audits[suite.name]
+            cells = [
+                _related(cell, spec, suite, audit, project.scored(cell.target, spec.profile)) for cell in entry.cells
+            ]
+            entry = replace(entry, cells=tuple(cells))
+        found.append(entry)
+    return found
+
+
+def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part: str) -> Cell:
+    """part: what the record's profile scores of the target."""
+    relation = suite.relation(spec.sources, cell.target)
+    mark = "seen (inferred)" if relation == "seen" else ""
+    states = {**spec.fingerprints, cell.target: cell.fingerprint}
+    if relation != "source" and audit is not None and audit.covers(states):
+        twins = audit.twins_of(cell.target, part, spec.sources)
+        count = len(twins)
+        relation, mark = ("seen", f"seen, {count:,} twin{'s' * (count > 1)}") if twins else ("unseen", "")
+        if cell.excluded and cell.excluded != record.digest_of(twins):
+            return replace(cell, relation=relation, mark="twins of an older audit left out")
+    if cell.excluded:
+        relation, mark = "unseen", "twins left out"
+    return replace(cell, relation=relation, mark=mark)
 
 
 class _Domains:
@@ -144,6 +175,7 @@ class _Domains:
         self.folders: dict[str, Path] = {}
         self.fingerprints: dict[str, str] = {}
         self._abouts: dict[str, dict[str, Any]] = {}
+        self._opened: dict[str, Domain] = {}
         self.prepare(names)
 
     def prepare(self, names: Iterable[str]) -> None:
@@ -153,48 +185,58 @@ class _Domains:
             self.folders[name], self.fingerprints[name], self._abouts[name] = folder, about["fingerprint"], about
 
     @cached_property
-    def _audit(self) -> Audit:
-        found = load_audit(self._project.audit_folder(self._suite))
-        if found is None or not found.covers(self.fingerprints):
-            state = "has not been made" if found is None else "was made of other faces"
-            raise BenchError(
-                f"--exclude-overlaps: the audit of {self._suite.name} {state}; make it with: fergen-bench data audit "
-                f"--suite {self._suite.name}"
-            )
-        return found
+    def _audit(self) -> Audit | None:
+        return load_audit(self._project.audit_folder(self._suite))
 
-    def twins(self, spec: RunSpec) -> dict[str, list[str]]:
-        """For every target, the ids of scored faces that have a twin among the faces of the sources."""
+    def excluding(self, spec: RunSpec, wanted: bool) -> tuple[RunSpec, dict[str, list[str]]]:
+        """The spec that says which faces are not scored, and their ids: of every target those that have a twin in the
+        sources, where that is wanted.
+        """
         found = {}
-        for target in spec.targets:
-            if target not in spec.sources:
-                part = scored_part(self._abouts[target], spec.profile, is_source=False)
-                found[target] = sorted(self._audit.twins_of(target, part, spec.sources))
-        return {target: ids for target, ids in found.items() if ids}
+        for target in (name for name in spec.targets if wanted and name not in spec.sources):
+            states = {name: self.fingerprints[name] for name in (*spec.sources, target)}
+            if self._audit is None or not self._audit.covers(states):
+                state = "has not been made" if self._audit is None else "was made of other faces"
+                raise BenchError(
+                    f"--exclude-overlaps: the audit of {self._suite.name} {state}; make it with: fergen-bench data "
+                    f"audit --suite {self._suite.name}"
+                )
+            part = scored_part(self._abouts[target], spec.profile, is_source=False)
+            if ids := sorted(self._audit.twins_of(target, part, spec.sources)):
+                found[target] = ids
+        return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
 
     def counted_again(
         self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
-    ) -> RunRecord:
-        """A record whose cells leave out other faces than is wanted, with those cells made anew from its logits."""
+    ) -> RunRecord | None:
+        """A record whose cells leave out other faces than is wanted, with those cells made anew from its logits. None
+        where there is nothing to do, or no logits to do it with.
+        """
         path = spec.path(runs)
         stale = [
             cell
             for cell in done.cells
             if spec.targets.get(cell.target) == cell.fingerprint and cell.excluded != spec.excluded.get(cell.target, "")
         ]
-        if not stale or not path.with_suffix(".npz").is_file():
-            return done
-        logits, fresh = record.load_logits(path), {}
+        try:
+            logits = record.load_logits(path) if stale else {}
+        except BenchError:
+            return None  # the run will be made again
+        fresh = {}
         for cell in stale:
-            exam = Domain(self.folders[cell.target]).exam(spec.profile, cell.target in spec.sources)
-            if len(logits[cell.target]) == len(exam):
+            if cell.target not in self._opened:  # once for all records: its labels are a large file
+                self._opened[cell.target] = Domain(self.folders[cell.target])
+            exam = self._opened[cell.target].exam(spec.profile, cell.target in spec.sources)
+            if len(logits.get(cell.target, ())) == len(exam):
                 values, left_out = logits[cell.target], twins.get(cell.target, ())
                 fresh[cell.target] = record.scored_cell(
                     spec, cell.target, cell.fingerprint, exam.labels, exam.ids, values, left_out
                 )
-        counted = replace(done, cells=tuple(fresh.get(cell.target, cell) for cell in done.cells))
-        record.save(counted, runs)
-        return counted
+        if not fresh:
+            return None
+        cells = tuple(fresh.get(cell.target, cell) for cell in done.cells)
+        excluded = {cell.target: cell.excluded for cell in cells if cell.excluded}
+        return replace(done, spec=replace(done.spec, excluded=excluded), cells=cells)
 
     def check(self, planned: Planned, allow_missing_class: bool) -> list[str]:
         """Refuses sources and targets without faces. A target without some expression is a note."""

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fergen_bench import datasets, synth
-from fergen_bench.domain import Suite, is_prepared
+from fergen_bench.domain import Suite, is_prepared, read_about
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile, read_method, valid_name
 from fergen_bench.weights import anchored
 
 if TYPE_CHECKING:
+    from fergen_bench.datasets.reader import Dataset
     from fergen_bench.settings import DomainSettings, Settings
 
 ENTRY_POINTS = "fergen_bench.methods"
@@ -163,11 +164,31 @@ class Project:
         return {**synth.SUITES, **datasets.SUITES, **own}
 
     def dataset_of(self, domain: str) -> str:
-        """The dataset a domain is a copy of: what its table says, else the one of its name, else a plain folder."""
+        """The dataset a domain is a copy of: what its table says, else the one of its name, else what it was prepared
+        from, else a plain folder.
+        """
         table = self.settings.domains.get(domain)
         if table is not None and table.dataset is not None:
             return table.dataset
-        return domain if domain in datasets.NAMES else "folder"
+        if domain in datasets.NAMES:
+            return domain
+        place = self.data / domain if table is None else self._anchored(table.path)
+        try:
+            made_of = read_about(place).get("dataset") if is_prepared(place) else None
+        except BenchError:
+            made_of = None  # said in full when the domain is used
+        return made_of if made_of in datasets.NAMES else "folder"
+
+    def domain_settings(self, domain: str) -> DomainSettings:
+        """The table of a domain, its paths no longer relative to bench.toml."""
+        table = self.settings.domains[domain]
+        paths = {"path": self._anchored(table.path)}
+        if table.images is not None:
+            paths["images"] = self._anchored(table.images)
+        return table.model_copy(update=paths)
+
+    def _anchored(self, path: Path) -> Path:
+        return self.root / path.expanduser()
 
     def suite(self, name: str) -> Suite:
         known = self.suites()
@@ -215,12 +236,25 @@ class Project:
                 f"the suite {suite.name} needs {domain}, and there is no {self.data / domain} yet; make it with: "
                 f"fergen-bench data prepare {domain} PATH. Or name what you have with --sources and --targets"
             )
-        path = self.root / settings.path.expanduser()
+        path = self._anchored(settings.path)
         if is_prepared(path):
+            self._refuse_idle(domain, path)
             return path
         if not path.exists():
             raise BenchError(f"{self.root / 'bench.toml'}: domains.{domain}.path: there is no {path}")
-        return self.cache / "domains" / f"{domain}-{_listing_digest(path, settings)}"
+        kind = datasets.dataset(self.dataset_of(domain), domain)
+        return self.cache / "domains" / f"{domain}-{_listing_digest(kind, self.domain_settings(domain))}"
+
+    def _refuse_idle(self, domain: str, folder: Path) -> None:
+        """Refuses keys that say how a dataset is read where what the table names was prepared in another way."""
+        table, about = self.settings.domains[domain], read_about(folder)
+        made = {**type(table)(path=folder).model_dump(), **about, "size": about["size"][0]}
+        for key in sorted(table.model_fields_set - {"path", "dataset"}):
+            if getattr(table, key) != made[key]:
+                raise BenchError(
+                    f"{self.root / 'bench.toml'}: domains.{domain}.{key} would do nothing: {folder} is prepared "
+                    f"already, and not in this way; remove the key, or let path name the dataset as you got it"
+                )
 
     def _prepare(self, suite: Suite, missing: Mapping[str, Path], progress: Progress) -> None:
         if suite.synthetic:
@@ -233,8 +267,7 @@ class Project:
         from fergen_bench.datasets.prepare import prepare_dataset
 
         for domain, folder in missing.items():
-            settings = self.settings.domains[domain]
-            settings = settings.model_copy(update={"path": self.root / settings.path.expanduser()})
+            settings = self.domain_settings(domain)
             kind = datasets.dataset(self.dataset_of(domain), domain)
             prepare_dataset(domain, kind, settings, folder, available_cores(), partial(progress, f"preparing {domain}"))
 
@@ -258,17 +291,38 @@ def _installed_methods() -> Iterator[tuple[str, Path]]:
             )
 
 
-def _listing_digest(path: Path, settings: DomainSettings) -> str:
-    """Changes when a file is added, removed or written again, or when the way of reading changes."""
-    digest = hashlib.sha256(settings.model_dump_json(exclude={"path"}).encode())
-    if path.is_file():
-        digest.update(f"{path.stat().st_size}\x1f{path.stat().st_mtime_ns}\n".encode())
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            stat = os.stat(os.path.join(folder, name))
-            digest.update(f"{os.path.relpath(folder, path)}/{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
+def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
+    """Changes when a file is added, removed or written again, or when the way of reading changes. settings: with paths
+    from the root of the disk.
+    """
+    said = settings.model_dump_json(exclude={"path", "images"})
+    digest = hashlib.sha256(f"{datasets.VERSION} {kind.name} {said}\n".encode())
+    for path, root in _files_of(kind, settings):
+        try:
+            state = os.stat(path)
+            text = f"{os.path.relpath(path, root)}\x1f{state.st_size}\x1f{state.st_mtime_ns}\n"
+        except OSError:
+            text = f"{os.path.relpath(path, root)}\x1fmissing\n"  # such as a link to nowhere, which the reader names
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]
+
+
+def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | Path, Path]]:
+    """(file, where its name begins) of what a copy consists of."""
+    from fergen_bench.datasets.reader import read
+
+    path, images = settings.path, settings.images
+    if path.is_file():
+        yield path, path.parent
+        if kind.name != "fer2013":  # whose table holds the images; elsewhere it says which files beside it are meant
+            _, listing = read(kind, settings)
+            yield from ((face.file, images or path.parent) for face in listing.faces if face.file is not None)
+        return
+    for root in dict.fromkeys((path, images)):
+        if root is not None and (root == path or not root.is_relative_to(path)):
+            for folder, folders, names in os.walk(root, followlinks=True):
+                folders.sort()
+                yield from ((os.path.join(folder, name), root) for name in sorted(names))
 
 
 def _toml_lines(text: str) -> dict[tuple[str, ...], int]:

@@ -245,10 +245,17 @@ def save(record: RunRecord, runs: Path, logits: Mapping[str, np.ndarray] | None 
 
 def load_logits(path: Path) -> dict[str, np.ndarray]:
     """The logits beside a record's file: target → float16 (N, 7), every face that could be scored, in its order."""
+    import zipfile
+    import zlib
+
     import numpy as np
 
-    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    path = path.with_suffix(".npz")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BenchError(f"{path}: these logits cannot be read ({error}); run it again with --rerun") from None
 
 
 @contextmanager

@@ -41,6 +41,9 @@ def run_one(job: Job, report: Report) -> Path:
     """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
     spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
     domains = {name: Domain(Path(folder)) for name, folder in job.folders.items()}
+    for name, state in {**spec.fingerprints, **spec.targets}.items():
+        if domains[name].fingerprint != state:
+            raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")
     source = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
@@ -159,14 +162,22 @@ def _commit() -> str | None:
 def feature_similarity(
     name: str, domains: Sequence[Domain], limit: float, cache: Path, report: Report, device: str = "cpu"
 ) -> Refinement:
-    """For the audit: faces are twins where the cosine of their frozen features is at least `limit`."""
+    """For the audit: faces are twins where the cosine of their frozen features is at least `limit`. Features stay on
+    the disk, and only those of the pairs asked about are read.
+    """
     from fergen_bench.datasets.audit import Refinement
 
     network = load_network(name, torch.device(device)).freeze(cache, report)
-    features = [network.of_domain(domain) for domain in domains]
+
+    def features(places: np.ndarray) -> np.ndarray:
+        found = np.empty((len(places), network.features), np.float32)
+        for number in np.unique(places[:, 0]):
+            here = places[:, 0] == number
+            found[here] = network.of_rows(domains[number], places[here, 1])
+        return found
 
     def similarity(pairs: np.ndarray) -> np.ndarray:
-        sides = [np.stack([features[domain][row] for domain, row in pairs[:, side]]) for side in (0, 1)]
+        sides = [features(pairs[:, side]) for side in (0, 1)]
         norms = [np.linalg.norm(side, axis=1) for side in sides]
         return np.einsum("nc,nc->n", *sides) / (norms[0] * norms[1])
 

@@ -7,6 +7,8 @@ file that imports mlflow.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import os
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 Picture = Callable[[RunRecord], bytes]
 """The confusion matrices of a record as PNG."""
 
-KEY, PLAN = "fergen.key", "fergen.plan"
+KEY, PLAN, CELLS = "fergen.key", "fergen.plan", "fergen.cells"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -79,14 +81,18 @@ class Mirror:
         spec = record.spec
         with _translated(self._uri):
             same = f"tags.`{KEY}` = '{spec.key}' and tags.`fergen.started` = '{record.started}'"
-            if self._search(f"{same} and attributes.status = 'FINISHED'"):
+            state = _state(record)
+            if self._search(f"{same} and tags.`{CELLS}` = '{state}' and attributes.status = 'FINISHED'"):
                 return False
-            for torn in self._search(same):  # begun by a command that did not come to its end
-                self.client.delete_run(torn)
+            # Begun by a command that did not come to its end; or its cells were counted otherwise then, or an audit has
+            # said more of its targets.
+            for obsolete in self._search(same):
+                self.client.delete_run(obsolete)
             picture = self._picture(record) if self._picture is not None and record.cells else None
             begin = int(datetime.fromisoformat(record.started).timestamp() * 1000)
             tags = {
                 KEY: spec.key,
+                CELLS: state,
                 "fergen.started": record.started,
                 "mlflow.parentRunId": self._parent(spec.suite, spec.protocol),
                 "suite": spec.suite,
@@ -140,7 +146,13 @@ class Mirror:
         return self._parents[suite, protocol]
 
     def _search(self, query: str) -> list[str]:
-        return [run.info.run_id for run in self.client.search_runs([self.experiment], query, max_results=1)]
+        return [run.info.run_id for run in self.client.search_runs([self.experiment], query, max_results=100)]
+
+
+def _state(record: RunRecord) -> str:
+    """Changes when a record without a new training says something else: other faces left out, other relations."""
+    cells = sorted([cell.target, cell.fingerprint, cell.excluded, cell.relation] for cell in record.cells)
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
 
 
 def _metrics(record: RunRecord) -> dict[str, float]:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from fergen_bench.backbone import IMAGENET_MEAN, Network, content_digest, load_network, resize
 from fergen_bench.domain import Domain
 from fergen_bench.error import BenchError
+from fergen_bench.runner import feature_similarity
 from fergen_bench.weights import parse_network, weights_digest
 
 CPU = torch.device("cpu")
@@ -228,3 +229,23 @@ def test_resizing_is_what_pillow_does(web: Domain) -> None:
         pillow = np.asarray(Image.fromarray(face).resize((64, 64), resample)).astype(float)
         ours = resize(torch.from_numpy(face).permute(2, 0, 1)[None].float() / 255, 64, kind)[0].permute(1, 2, 0) * 255
         assert np.abs(ours.numpy() - pillow).max() <= 1.01
+
+
+def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
+    web: Domain, film: Domain, tmp_path: Path
+) -> None:
+    measured = feature_similarity("synth", [web, film], 0.9, tmp_path, quiet)
+    rows = [int(domain.rows(part)[2]) for domain, part in ((web, "train"), (film, "test"), (web, "test"))]
+    pairs = np.array([[(0, rows[0]), (1, rows[1])], [(0, rows[2]), (0, rows[2])], [(1, rows[1]), (0, rows[2])]])
+    network = load_network("synth", CPU).eval()
+    with torch.no_grad():
+        faces = [
+            torch.from_numpy(np.array(d.faces[r])).permute(2, 0, 1)[None]
+            for d, r in zip((web, film, web), rows, strict=True)
+        ]
+        a, b, c = (network(face) for face in faces)
+    cosine = torch.nn.functional.cosine_similarity
+    expected = [cosine(a, b).item(), 1.0, cosine(b, c).item()]
+    np.testing.assert_allclose(measured.similarity(pairs), expected, atol=1e-4)
+    assert measured.limit == 0.9
+    assert measured.name.startswith("cosine of the features of synth ")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 
 from fergen_bench import matrix, record
+from fergen_bench.datasets import audit
+from fergen_bench.datasets.audit import Twin
 from fergen_bench.domain import Domain, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.fanout import Outcome
@@ -153,6 +157,76 @@ def test_a_subset_of_targets_does_not_lose_the_others(lab: Project) -> None:
     assert not make_plan(lab, protocol={"sources": ["web"], "targets": ["film"]}).missing
 
 
+def write_audit(project: Project, twins: int, *targets: str) -> None:
+    """An audit by which the first faces of the targets' test splits have twins in the training faces of web."""
+    suite = project.suite("synth5-tiny")
+    opened = {name: Domain(folder) for name, folder in project.prepared(suite, ["web", *targets]).items()}
+    pairs = [
+        Twin(name, "test", opened[name].ids[row], "web", "train", opened["web"].ids[0], "near", 2, 0.99)
+        for name in targets
+        for row in opened[name].rows("test")[:twins]
+    ]
+    folder = project.audit_folder(suite)
+    folder.mkdir(parents=True, exist_ok=True)
+    states = {name: domain.fingerprint for name, domain in opened.items()}
+    audit._write(
+        audit.Audit(folder, suite.name, states, {}, {"distance": 6, "similarity": 0.96}, "x", (), ()), pairs, folder
+    )
+
+
+WEB = {"sources": ["web"], "targets": ["web", "film"]}
+
+
+def faces_scored(project: Project, plan: matrix.Plan) -> list[int]:
+    found = record.find(plan.runs[0].spec, project.results / "runs")
+    assert found is not None
+    return [cell.count for cell in found.cells]
+
+
+def test_twins_are_left_out_by_counting_again_and_a_dry_run_counts_nothing(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    write_audit(lab, 3, "film")
+    dry = make_plan(lab, protocol=WEB, exclude_overlaps=True, dry_run=True)
+    assert dry.missing == ()
+    assert "1 records would be counted again" in dry.notes[-1]
+    assert faces_scored(lab, plan) == [100, 100]
+    counted = make_plan(lab, protocol=WEB, exclude_overlaps=True)
+    assert counted.missing == ()
+    assert faces_scored(lab, plan) == [100, 97]
+    assert counted.recounted[0].spec.excluded == counted.runs[0].spec.excluded
+    (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
+    assert (cell.relation, cell.mark) == ("unseen", "twins left out")
+    assert make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted == ()
+    write_audit(lab, 5, "film")  # another audit of the same faces finds more
+    (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
+    assert (cell.relation, cell.mark) == ("seen", "twins of an older audit left out")
+
+
+def test_targets_that_are_scored_again_with_new_ones_leave_their_twins_out_too(lab: Project) -> None:
+    write_audit(lab, 3, "film", "wild")
+    execute(make_plan(lab, protocol=WEB, exclude_overlaps=True), lab, 0)
+    wider = make_plan(lab, protocol={"sources": ["web"], "targets": ["wild"]}, exclude_overlaps=True)
+    execute(wider, lab, 0)
+    assert list(wider.runs[0].spec.targets) == ["web", "wild", "film"]
+    assert faces_scored(lab, wider) == [100, 97, 97]
+
+
+def test_an_audit_of_other_faces_leaves_nothing_out(lab: Project) -> None:
+    write_audit(lab, 3, "film")
+    with pytest.raises(BenchError, match=r"audit of synth5-tiny was made of other faces; make it with: .* data audit"):
+        make_plan(lab, protocol={"sources": ["web"], "targets": ["wild"]}, exclude_overlaps=True)
+
+
+def test_without_logits_that_can_be_read_the_run_is_made_again(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    write_audit(lab, 3, "film")
+    logits = plan.runs[0].spec.path(lab.results / "runs").with_suffix(".npz")
+    logits.write_bytes(logits.read_bytes()[:200])
+    assert len(make_plan(lab, protocol=WEB, exclude_overlaps=True).missing) == 1
+
+
 def test_a_method_edited_under_one_version_is_said(lab: Project) -> None:
     execute(make_plan(lab), lab, 0)
     path = lab.root / "methods" / "probe.py"
@@ -167,6 +241,18 @@ def test_a_method_edited_between_plan_and_run_is_refused(lab: Project) -> None:
     (lab.root / "methods" / "probe.py").write_text(METHOD + "# other text\n")
     ((outcome, _),) = execute(plan, lab, 0)
     assert "was changed after the runs were planned; run again" in (outcome.refused or "")
+
+
+def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tmp_path: Path) -> None:
+    """Else the numbers of the new faces would stand under the old ones' fingerprint."""
+    plan = make_plan(lab, protocol={"sources": ["web"]})
+    (job,) = plan.missing
+    folder = shutil.copytree(job.folders["film"], tmp_path / "film")
+    about = json.loads((folder / "domain.json").read_text())
+    (folder / "domain.json").write_text(json.dumps({**about, "fingerprint": "other"}))
+    moved = replace(job, folders={**job.folders, "film": str(folder)})
+    ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
+    assert "film was prepared anew after the runs were planned; run again" in (outcome.refused or "")
 
 
 def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> None:

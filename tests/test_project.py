@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import ROOT
+from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.project import Project, find_project
 
@@ -138,6 +141,70 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     project = write(tmp_path, '[domains.a]\npath = "nowhere"\n[suites.mine]\ndomains = ["a"]\n')
     with pytest.raises(BenchError, match=r"domains\.a\.path: there is no .*nowhere"):
         project.prepared(project.suite("mine"), ["a"])
+
+
+def prepare(folder: Path, name: str, **about: object) -> None:
+    columns = {"id": ["a", "b"], "expression": ["fear", "anger"], "split": ["train", "test"]}
+    write_prepared(folder, name, [np.zeros((2, 48, 48, 3), np.uint8)], columns, about)
+
+
+def test_a_dataset_under_another_name_keeps_what_is_known_of_it(tmp_path: Path) -> None:
+    prepare(tmp_path / "data" / "mine", "mine", dataset="ferplus")
+    prepare(tmp_path / "elsewhere", "theirs", dataset="mma")
+    prepare(tmp_path / "data" / "web_faces", "web_faces", dataset="expw")
+    prepare(tmp_path / "data" / "more", "more", dataset="expw")
+    prepare(tmp_path / "data" / "lab", "lab", dataset="folder")
+    names = '["mine", "theirs", "web_faces", "more", "lab"]'
+    project = write(tmp_path, f'[domains.theirs]\npath = "elsewhere"\n[suites.all]\ndomains = {names}\n')
+    assert project.dataset_of("mine") == "ferplus"
+    assert project.dataset_of("theirs") == "mma"
+    assert {frozenset(pair) for pair in project.suite("all").overlaps} == {
+        frozenset(pair)
+        for pair in (
+            ("mine", "theirs"),
+            ("theirs", "web_faces"),
+            ("theirs", "more"),
+            ("web_faces", "more"),  # two copies of one dataset
+        )
+    }
+
+
+def test_what_a_prepared_folder_cannot_become_is_refused(tmp_path: Path) -> None:
+    prepare(tmp_path / "bgr", "bgr", dataset="rafdb", emulate_bgr=True)
+    text = '[domains.bgr]\npath = "bgr"\nsize = 48\nemulate_bgr = {}\n[suites.mine]\ndomains = ["bgr"]\n'
+    project = write(tmp_path, text.format("true"))
+    assert project.prepared(project.suite("mine"), ["bgr"]) == {"bgr": tmp_path / "bgr"}
+    project = write(tmp_path, text.format("false"))
+    with pytest.raises(BenchError, match=r"domains\.bgr\.emulate_bgr would do nothing: .*bgr is prepared already"):
+        project.prepared(project.suite("mine"), ["bgr"])
+
+
+def test_images_that_a_table_names_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever one stands; a change of them is noticed, and of what lies beside them is not."""
+    for number, name in enumerate(EXPRESSIONS * 5):
+        place = tmp_path / "images" / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(place)
+        with (tmp_path / "faces.csv").open("a") as file:
+            file.write("image,label\n" * (number == 0) + f"{number}.png,{name}\n")
+    table = '[domains.mine]\ndataset = "csv"\npath = "faces.csv"\nimages = "images"\n'
+    project = write(tmp_path, table + '[suites.mine]\ndomains = ["mine"]\n')
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    first = project.prepared(project.suite("mine"), ["mine"])
+    (tmp_path / "images" / "beside.png").write_text("")
+    assert project.prepared(project.suite("mine"), ["mine"]) == first
+    Image.new("RGB", (20, 20), (0, 200, 0)).save(tmp_path / "images" / "3.png")
+    again = project.prepared(project.suite("mine"), ["mine"])
+    assert again != first
+    assert Domain(again["mine"]).faces[3, 0, 0].tolist() == [0, 200, 0]
+
+
+def test_a_link_to_nowhere_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "faces" / "happy").mkdir(parents=True)
+    (tmp_path / "faces" / "happy" / "1.png").symlink_to(tmp_path / "faces" / "nowhere.png")
+    project = write(tmp_path, '[domains.mine]\npath = "faces"\n[suites.mine]\ndomains = ["mine"]\n')
+    assert not project.is_prepared(project.suite("mine"), ["mine"])
 
 
 def test_a_prepared_domain_is_found_again(cache: Path) -> None:

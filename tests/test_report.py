@@ -55,6 +55,15 @@ def test_means_are_over_all_and_over_unseen_targets() -> None:
     assert np.isnan(row.unseen_sd)
 
 
+def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> None:
+    plain = [entry("a", {"a": 90, "b": 60, "c": 50}, seed=seed) for seed in (0, 1)]
+    fewer = replace(plain[1].cells[1], confusion=confusion(57, 40), excluded="0123456789ab")
+    mixed = replace(plain[1], cells=(plain[1].cells[0], fewer, plain[1].cells[2]))
+    said = "Not to be compared: some runs left twins out of b and others did not"
+    assert not any(said in note for note in render._notes(board(plain)))
+    assert any(said in note for note in render._notes(board([plain[0], mixed])))
+
+
 def test_targets_that_were_seen_are_left_out_of_the_unseen_mean() -> None:
     records = [entry("a", {"a": 90, "b": 60, "c": 50}, seen="b")]
     (row,) = board(records).table.itertuples()

@@ -44,6 +44,18 @@ def test_mirroring_twice_changes_nothing(mirrored: tuple[Mirror, Path]) -> None:
     assert len(again.client.search_runs([again.experiment])) == 3
 
 
+def test_a_record_whose_cells_were_counted_again_takes_the_old_ones_place(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, _ = mirrored
+    entry = finished(replace(SPEC, seed=9))
+    assert mirror.mirror(entry)
+    half = [[count // 2 for count in row] for row in entry.cells[1].confusion]
+    again = replace(entry.cells[1], confusion=half, excluded="0123456789ab", relation="seen")
+    assert mirror.mirror(replace(entry, cells=(entry.cells[0], again)))
+    (run,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.KEY}` = '{entry.spec.key}'")
+    assert "accuracy/mean_unseen" not in run.data.metrics
+    assert not mirror.mirror(replace(entry, cells=(entry.cells[0], again)))
+
+
 def test_a_record_without_cells_is_mirrored_without_a_picture(mirrored: tuple[Mirror, Path]) -> None:
     mirror, _ = mirrored
     spec = replace(SPEC, seed=7, targets={})

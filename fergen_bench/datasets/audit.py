@@ -124,14 +124,17 @@ class Audit:
         for name in (target, *(part.domain for part in wanted)):
             if name not in self.fingerprints:
                 raise BenchError(f"{self.folder}: this audit does not cover {name}; {REPEAT}")
-        found = set()
+        return frozenset().union(*(self._shared.get((goal, part), ()) for part in wanted))
+
+    @cached_property
+    def _shared(self) -> dict[tuple[Part, Part], set[str]]:
+        """(one part, another) → ids of the one's faces with a twin in the other."""
+        shared: dict[tuple[Part, Part], set[str]] = {}
         for twin in self.twins:
             (a, id_a), (b, id_b) = twin.sides
-            if a == goal and b in wanted:
-                found.add(id_a)
-            if b == goal and a in wanted:
-                found.add(id_b)
-        return frozenset(found)
+            shared.setdefault((a, b), set()).add(id_a)
+            shared.setdefault((b, a), set()).add(id_b)
+        return shared
 
     def count(self, source: str, target: str, target_part: str = "test") -> int:
         """Faces of the target's test split (or of the part that is scored) with a twin in the source's train or val."""
@@ -203,9 +206,12 @@ def audit_domains(
         _write(audit, pairs, draft)
         _sheet(pairs, domains, draft / "worst-pairs.png")
         draft.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():  # set aside rather than deleted: it took hours
+            os.replace(folder, old)
         os.replace(draft, folder)
+        shutil.rmtree(old, ignore_errors=True)
         return audit
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -189,14 +190,21 @@ def _decoded(listing: Listing, processes: int, progress: Callable[[int, int], No
     blocks = [listing.faces[start : start + BLOCK] for start in range(0, len(listing.faces), BLOCK)]
     done = 0
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for block, answers in zip(blocks, pool.map(_looked_at, blocks), strict=True):
-            for face, answer in zip(block, answers, strict=True):
-                if isinstance(answer, str):
-                    faults.append(Fault("unreadable", str(face.file or face.id), f"{face.file or face.id} {answer}"))
-                else:
-                    owners[answer].append(face)
-            done += len(block)
-            progress(done, len(listing.faces))
+        try:
+            for block, answers in zip(blocks, pool.map(_looked_at, blocks), strict=True):
+                for face, answer in zip(block, answers, strict=True):
+                    if isinstance(answer, str):
+                        where = str(face.file or face.id)
+                        faults.append(Fault("unreadable", where, f"{where}: {answer}"))
+                    else:
+                        owners[answer].append(face)
+                done += len(block)
+                progress(done, len(listing.faces))
+        except BrokenProcessPool:
+            raise BenchError(
+                "a process that decoded faces was ended from outside, probably for want of memory; run the check with "
+                "less beside it, or with --quick"
+            ) from None
     for same in owners.values():
         first = same[0]
         for face in same[1:]:

@@ -57,7 +57,7 @@ PAIRS = 4096  # looked at together; bounds the memory
 SPLITS = ("train", "val", "test")
 
 Progress = Callable[[str, int, int], None]
-"""progress(what is being done, done, total)"""
+"""progress(what is being done, done, total): in faces, of which a pair has two"""
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
@@ -148,12 +148,12 @@ def find_twins(
 
     least = CORRELATION if refinement is None else CANDIDATE_CORRELATION
     tables = [_Join(scratch, clean, least) for clean in combinations(range(DISTANCE + CLEAN), CLEAN)]
-    progress("comparing", 0, len(tables))
+    progress("comparing", 0, len(faces))
     answers, curtailed = [], 0
     for done, (answer, omitted) in enumerate(_mapped(_join, tables, processes), start=1):
         answers.append(answer)
         curtailed += omitted
-        progress("comparing", done, len(tables))
+        progress("comparing", len(faces) * done // len(tables), len(faces))
     pairs, distance, similarity = _distinct(np.concatenate(answers), len(faces))
     if refinement is not None:
         similarity = _refined(faces, pairs, refinement, progress)
@@ -196,12 +196,12 @@ def _sketches(
         file.truncate(len(faces) * SIDE * SIDE)
     digests = np.empty(len(faces), "S16")
     codes, contrast = np.empty((2, len(faces)), np.uint64), np.empty(len(faces))
-    progress("reading faces", 0, len(faces))
+    progress("reading", 0, len(faces))
     for block, answer in zip(blocks, _mapped(_sketch, blocks, processes), strict=True):
         done = block.number + block.stop - block.start
         here = slice(block.number, done)
         digests[here], codes[:, here], contrast[here] = answer
-        progress("reading faces", done, len(faces))
+        progress("reading", done, len(faces))
     return digests, codes, contrast
 
 
@@ -362,10 +362,10 @@ def _refined(faces: Faces, pairs: np.ndarray, refinement: Refinement, progress: 
     similarity = np.empty(len(pairs))
     for start in range(0, len(pairs), PAIRS):
         here = pairs[start : start + PAIRS]
-        progress("refining", start, len(pairs))
+        progress("refining", 2 * start, 2 * len(pairs))
         similarity[start : start + len(here)] = refinement.similarity(np.stack(faces.place(here), axis=-1))
     if len(pairs):
-        progress("refining", len(pairs), len(pairs))
+        progress("refining", 2 * len(pairs), 2 * len(pairs))
     return similarity
 
 

@@ -91,6 +91,14 @@ def _notes(board: Board) -> list[str]:
         notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
     if board.cells.mark.str.contains("inferred").any():
         notes.append("Inferred from how the datasets were made, until fergen-bench data audit has compared your copies")
+    differing = board.cells.groupby("target", sort=False)[["source", "faces"]].apply(
+        lambda cells: bool((cells.groupby("source").faces.nunique() > 1).any())
+    )
+    if mixed := [str(target) for target in differing.index[differing]]:
+        notes.append(
+            f"Not to be compared: some runs left twins out of {', '.join(mixed)} and others did not; run all of them "
+            f"with --exclude-overlaps, or all without"
+        )
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes

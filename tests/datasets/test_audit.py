@@ -270,8 +270,9 @@ def test_progress_comes_to_its_end(prepared: Prepared, drawn: list[np.ndarray], 
         1,
         lambda what, done, total: heard.setdefault(what, []).append((done, total)),
     )
-    assert set(heard) == {"reading faces", "comparing"}
+    assert set(heard) == {"reading", "comparing"}
     for steps in heard.values():
+        assert steps[0][1] == len(drawn)
         assert steps[0][0] == 0
         assert steps[-1][0] == steps[-1][1] > 0
         assert steps == sorted(steps)
@@ -304,6 +305,18 @@ def test_twins_of_a_target_in_its_sources(audit: Audit) -> None:
     assert audit.twins_of("rafdb", "train", ["mma"]) == {"train-1", "train-2", "train-3"}
     assert (audit.count("rafdb", "mma"), audit.count("mma", "rafdb")) == (2, 0)
     assert audit.count("mma", "rafdb", "train") == 3
+
+
+def test_a_domain_goes_by_the_name_its_suite_gives_it(
+    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+) -> None:
+    """Two folders that were prepared under one name are two domains."""
+    first = prepared("rafdb", train=drawn[:3])
+    one = Domain(first.folder.rename(first.folder.with_name("first")), "mine")
+    two = Domain(prepared("rafdb", test=[drawn[0], drawn[9]]).folder, "theirs")
+    audit = made(one, two)
+    assert audit.covers({"mine": one.fingerprint, "theirs": two.fingerprint})
+    assert audit.twins_of("theirs", "test", ["mine"]) == {"test-0"}
 
 
 def test_an_audit_comes_back_from_its_folder(audit: Audit) -> None:
@@ -365,7 +378,7 @@ def test_a_new_audit_takes_the_place_of_the_old(
 
 def test_an_interrupted_audit_leaves_the_old_one(audit: Audit, prepared: Prepared, drawn: list[np.ndarray]) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
-        if what == "comparing" and done == 5:
+        if what == "comparing" and done > 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from fergen_bench.datasets import NAMES, dataset
 from fergen_bench.datasets.check import check_copy, identify, verdict
 from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -109,3 +112,16 @@ def test_a_copy_in_no_layout_is_an_error_and_not_the_end(tmp_path: Path) -> None
     check = check_copy("rafdb", dataset("rafdb", "test"), DomainSettings(path=tmp_path), 1, lambda at, total: None)
     assert check.failed
     assert "holds no layout of RAF-DB" in check.findings[0].what
+
+
+def test_a_process_that_is_killed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in EXPRESSIONS:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("L", (20, 20)).save(tmp_path / "train" / name / "0.png")
+
+    def broken(*_: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(ProcessPoolExecutor, "map", broken)
+    with pytest.raises(BenchError, match="a process that decoded faces was ended from outside"):
+        check_copy("mine", dataset("folder", "test"), DomainSettings(path=tmp_path), 1, lambda done, total: None)
