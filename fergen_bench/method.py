@@ -257,10 +257,10 @@ class GradientMethod(Method):
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps_per_epoch))
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, steps_per_epoch))
 
-    def _rate(self, step: int, steps_per_epoch: int) -> float:
-        """The share of the learning rate at a step."""
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """The share of the learning rate at a step, by `schedule`; a method with another schedule overrides it."""
         if self.schedule == "exponential":
             return self.decay ** (step // steps_per_epoch)
         if self.schedule == "constant":

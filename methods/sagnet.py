@@ -13,9 +13,10 @@ and in each step three descents, each with its own forward pass and draws:
     style head               ce(style(C(x)), y)
     trunk                    0.1 * mean over faces and expressions of -log softmax(style(C(x)))
 
-The content head is scored, on features that nothing was swapped in. Variances are mixed, not deviations. DomainBed's three
-optimisers are one here: the moments are kept per weight, and a weight without a gradient is left alone, so a step of it
-moves just what the gradient was taken for (the trunk twice per step, as released).
+The content head is scored, on features that nothing was swapped in. Variances are mixed, not deviations. The three
+optimisers of DomainBed are one here: moments are kept per weight, and a weight without a gradient is left alone, so a
+step moves just what the gradient was taken for (the trunk twice, as released). Batch norm's running statistics move in
+all three passes, as released.
 
 Departures: trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
 instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the method alone.

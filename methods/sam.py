@@ -1,17 +1,17 @@
 """SAM: each step follows the gradient at the worst point near the weights, so that training ends in a flat place.
 
 Source: Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization" (ICLR 2021), and the
-adaptive form of Kwon et al. (ICML 2021); in the form of github.com/davda54/sam at 3c3afdb. Equations, for weights w with
-gradient g, over all parameters together:
+adaptive form of Kwon et al. (ICML 2021); in the form of github.com/davda54/sam at 3c3afdb. Equations, for weights w
+with gradient g, over all parameters together:
 
     e = rho * a^2 * g / (|| a * g || + 1e-12)     a = 1, or |w| in the adaptive form
     w <- step of the optimiser at w, with the gradient taken at w + e
 
-Two passes per step; the running statistics of batch norm move in the first one only. The adaptive form wants a rho about
-ten times larger.
+Two passes per step; the running statistics of batch norm move in the first one only. The adaptive form wants a rho
+about ten times larger.
 
 Departures: trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
-instead of SGD for 200 epochs, so that the two differ in the step alone. Weights are put back from a copy, not by
+instead of SGD's, so that the two differ in the step alone. Weights are put back from a copy, not by
 subtracting e.
 """
 

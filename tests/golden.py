@@ -41,6 +41,10 @@ class Golden:
         """Whether there is such an input."""
         return name in self._tensors
 
+    def names(self, prefix: str) -> list[str]:
+        """What stands behind a prefix in the names of the inputs."""
+        return sorted(name.removeprefix(prefix) for name in self._tensors if name.startswith(prefix))
+
     def shape(self, name: str) -> torch.Size:
         """The shape of a result."""
         return self._tensors[name + "_f64"].shape

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 import torch
@@ -151,3 +150,59 @@ def test_golden_sam(dtype: torch.dtype, form: str) -> None:
     optimizer.step()
     golden.check(f"{form}_weight_after", weights[0])
     golden.check(f"{form}_bias_after", weights[1])
+
+
+def swad_cases() -> list[int]:
+    golden = Golden("swad", torch.float64)
+    return list(itertools.takewhile(lambda case: golden.holds(f"case{case}_val_losses"), itertools.count()))
+
+
+@pytest.mark.parametrize("case", swad_cases())
+def test_golden_swad(case: int) -> None:
+    swad, golden = method_module("swad"), Golden("swad", torch.float64)
+    interval, n_converge, n_tolerance = (
+        int(golden(name)) for name in ("checkpoint_interval", "n_converge", "n_tolerance")
+    )
+    valley = swad.LossValley(n_converge, n_tolerance, float(golden("tolerance_ratio")))
+    losses, segment = golden(f"case{case}_val_losses").tolist(), None
+    for step, weights in enumerate(golden(f"case{case}_weights_per_step")):
+        segment = swad.averaged(segment, [weights], step, step)
+        if step % interval == 0:
+            valley.add(dataclasses.replace(segment, loss=losses[step // interval]))
+            segment = None
+    found = valley.result()
+    whole = {
+        "converged": valley.converge_step >= 0,
+        "converge_step": valley.converge_step,
+        "early_stop_step": valley.early_stop_step,
+        "start_step": found.start,
+        "end_step": found.end,
+        "n_averaged": found.count,
+    }
+    assert whole == {name: int(golden(f"case{case}_{name}")) for name in whole}
+    assert valley.threshold == pytest.approx(float(golden(f"case{case}_threshold")), rel=1e-12, nan_ok=True)
+    golden.check(f"case{case}_final_weight", found.weights[0])
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_golden_wise_ft(dtype: torch.dtype) -> None:
+    wise, golden = method_module("wise_ft"), Golden("wise_ft", dtype)
+    numbers = Golden("wise_ft", torch.float64)
+    weight, bias = wise.zero_shot_head(golden("text_embeddings"), golden("log_logit_scale"))
+    golden.check("head_weight", weight, 1e-6 if dtype == torch.float64 else None)  # the reference's is float32
+    golden.check("head_bias", bias)
+    logits = wise.head_logits(golden("image_features"), weight.to(dtype), bias.to(dtype), normalised=True)
+    golden.check("logits", logits, 1e-6 if dtype == torch.float64 else None)
+
+    models = [{name: golden(f"theta{place}.{name}") for name in golden.names(f"theta{place}.")} for place in range(2)]
+    for place, alpha in enumerate(numbers("alphas").tolist()):
+        mixture = wise.merged(*models, alpha)
+        assert mixture.keys() == models[0].keys()
+        for name, value in mixture.items():
+            golden.check(f"merged{place}.{name}", value)
+
+    steps, warm_up = int(golden("schedule_total_steps")), int(golden("schedule_warmup_steps"))
+    rates = [wise.warmed_cosine(step, warm_up, steps) for step in range(steps)]
+    golden.check("schedule_lr", float(numbers("schedule_base_lr")) * torch.tensor(rates, dtype=torch.float64))
+    smoothed = wise.smoothed_loss(golden("smoothing_logits"), golden("smoothing_labels"), float(numbers("smoothing")))
+    golden.check("loss_smoothed", smoothed)
