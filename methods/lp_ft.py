@@ -10,7 +10,7 @@ github.com/AnanyaKumar/transfer_learning at 13c3e2b. Two stages:
 2. Every weight is trained with cross-entropy: SGD, momentum 0.9, no weight decay, cosine per epoch. The network stays
    in evaluation mode, so batch norm's statistics are those of pre-training throughout.
 
-Departures: the chosen strength is solved once more in float64, with the selection `last` on all of the source's
+Departures: strengths are compared after a rough solution; the chosen one is solved closely, in float64, with the selection `last` on all of the source's
 training faces, since that is what stage 2 learns from. Of equally accurate strengths the smallest is taken. The solver
 is our own (the problem is convex). Noise, flip and erasing in stage 2 are those of full_finetune.py, so that the start
 and batch norm are what differs. The learning rate was swept from 3e-7 to 1e-2
@@ -98,7 +98,7 @@ class LpFt(GradientMethod):
         features, labels = ctx.features(encoder, source.val)
         right: dict[float, float] = {}
         for exponent in torch.linspace(*EXPONENTS, self.strengths).tolist():
-            weight, bias = probe.head(10.0**exponent)
+            weight, bias = probe.head(10.0**exponent, tolerance=1e-4)
             right[10.0**exponent] = float(((features @ weight.T + bias).argmax(1) == labels).sum())
         return max(right, key=lambda strength: right[strength])
 
@@ -121,9 +121,10 @@ class Probe:
         normalised = (features - self.mean) / self.deviation
         self.problem = Problem(normalised, torch.searchsorted(self.present, labels), len(self.present))
 
-    def head(self, strength: float) -> tuple[Tensor, Tensor]:
+    def head(self, strength: float, tolerance: float = 1e-8) -> tuple[Tensor, Tensor]:
         """Weight (K, D) and bias (K,) for features as they are."""
-        weight, bias = folded(*self.problem.solve(strength, self.max_iterations), self.mean, self.deviation)
+        weight, bias = self.problem.solve(strength, self.max_iterations, tolerance)
+        weight, bias = folded(weight, bias, self.mean, self.deviation)
         whole_weight, whole_bias = weight.new_zeros(self.classes, weight.shape[1]), bias.new_zeros(self.classes)
         return whole_weight.index_copy(0, self.present, weight), whole_bias.index_copy(0, self.present, bias)
 

@@ -171,7 +171,7 @@ class LossValley:
             if len(losses) == self.n_converge and losses[0] == min(losses):
                 self._begin(sum(losses) / len(losses))
         elif self._window[0].end >= self.converge_step:
-            if self._over():
+            if self._above(self._window):
                 self.early_stop_step = segment.end
             else:
                 self._take(self._window[0])
@@ -180,13 +180,13 @@ class LossValley:
         """The average at the end of training."""
         if self.converge_step < 0:
             return self._recent[-1]
-        if self.early_stop_step < 0:
-            self._window.popleft()
-            while self._window and not self._over():
-                self._take(self._window.popleft())
-        average = self._average or self._first
-        assert average is not None
-        return average
+        average, rest = self._average, list(self._window)[1:] if self.early_stop_step < 0 else []
+        while rest and not self._above(rest):
+            oldest = rest.pop(0)
+            average = averaged(average, oldest.weights, oldest.start, oldest.end)
+        found = average or self._first
+        assert found is not None
+        return found
 
     def _begin(self, mean_loss: float) -> None:
         self._first = self._recent[0]
@@ -201,8 +201,9 @@ class LossValley:
         for past in taken:
             self._take(past)
 
-    def _over(self) -> bool:
-        return min(past.loss for past in self._window) > self.threshold
+    def _above(self, segments: Sequence[Segment]) -> bool:
+        """Whether all losses are above the threshold."""
+        return min(segment.loss for segment in segments) > self.threshold
 
     def _take(self, segment: Segment) -> None:
         self._average = averaged(self._average, segment.weights, segment.start, segment.end)
