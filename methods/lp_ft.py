@@ -10,11 +10,11 @@ github.com/AnanyaKumar/transfer_learning at 13c3e2b. Two stages:
 2. Every weight is trained with cross-entropy: SGD, momentum 0.9, no weight decay, cosine per epoch. The network stays
    in evaluation mode, so batch norm's statistics are those of pre-training throughout.
 
-Departures: strengths are compared after a rough solution; the chosen one is solved closely, in float64, with the selection `last` on all of the source's
-training faces, since that is what stage 2 learns from. Of equally accurate strengths the smallest is taken. The solver
-is our own (the problem is convex). Noise, flip and erasing in stage 2 are those of full_finetune.py, so that the start
-and batch norm are what differs. The learning rate was swept from 3e-7 to 1e-2
-on held-out faces; here it is a parameter (protocols/learning-rate.yaml sweeps it).
+Departures: strengths are compared after a rough solution; the chosen one is solved closely, in float64, and with the
+selection `last` on all of the source's training faces, since that is what stage 2 learns from. Of equally accurate
+strengths the smallest is taken. The solver is our own (the problem is convex). Noise, flip and erasing in stage 2 are
+those of full_finetune.py, so that the start and batch norm are what differs. The learning rate was swept from 3e-7 to
+1e-2 on held-out faces; here it is a parameter.
 """
 
 from __future__ import annotations

@@ -251,6 +251,18 @@ def test_swad_averages_the_stretch_learns_from_fit_alone_and_stops_when_it_is_ov
     assert len(ctx.history) == 7 // -(-len(source.fit) // 64) + 1
 
 
+def test_swad_measures_batch_norm_anew_for_the_average(source: Source, ctx: Small) -> None:
+    method = method_module("swad").Swad(epochs=2, batch_size=64, interval=2, refresh=8)
+    method.fit(source, ctx)
+    first = method.network.body.layer1
+    assert int(first[1].num_batches_tracked) == 8
+    assert first[1].momentum == 0.1
+    with torch.no_grad():
+        seen = method.augment(source.fit.faces(), SampleDraws(torch.arange(len(source.fit)), "other draws"))
+        means = first[0](method.network.prepare(seen)).mean((0, 2, 3))
+    torch.testing.assert_close(first[1].running_mean, means, atol=0.05, rtol=0.05)
+
+
 def test_swad_refuses_an_interval_of_nothing(source: Source, ctx: Small) -> None:
     with pytest.raises(BenchError, match="swad: interval is 0; it must be 1 or more"):
         method_module("swad").Swad(interval=0).fit(source, ctx)
