@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,3 +99,11 @@ def random_boxes(
         boxes = found if boxes is None else torch.where((boxes[:, 2] > 0)[:, None], boxes, found)
     assert boxes is not None
     return boxes * draws.chance("erase", probability)[:, None]
+
+
+def beta_draws(concentration: float, count: int, generator: torch.Generator) -> Tensor:
+    """Shares from Beta(concentration, concentration): float32 (count,), on the CPU. torch draws none from a generator
+    of one's own.
+    """
+    numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    return torch.from_numpy(numbers.beta(concentration, concentration, count)).float()

@@ -107,9 +107,34 @@ class Batch:
 Losses = Tensor | Mapping[str, Tensor]
 
 
+class FiniteLoss:
+    """Watches for a loss that is no number without waiting for the device: the first such step stays on the device
+    until it is asked for, once per epoch.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._step = torch.full((), -1, device=device)
+        self._value = torch.zeros((), device=device)
+
+    def see(self, loss: Tensor, step: int) -> None:
+        """loss: a scalar. step: from 0, over the whole training."""
+        first = (self._step < 0) & ~torch.isfinite(loss.detach())
+        self._step = torch.where(first, step, self._step)
+        self._value = torch.where(first, loss.detach().float(), self._value)
+
+    def check(self, method: GradientMethod, epoch: int) -> None:
+        """Ends the run where a loss was no number; nothing is kept of it then. epoch: from 0."""
+        if (step := int(self._step)) >= 0:
+            raise RunError(
+                f"the loss of {type(method).__name__} was {float(self._value)} at step {step + 1} (epoch {epoch + 1}); "
+                f"lower learning_rate (it is {method.learning_rate:g})"
+            )
+
+
 @dataclass
 class GradientMethod(Method):
-    """Lends the training loop: write `build`, `loss`, `logits`, and perhaps `augment` and `parameter_groups`.
+    """Lends the training loop: write `build`, `loss`, `logits`, and perhaps `augment` and `parameter_groups`; or
+    `update`, where a step is more than one descent.
 
     With the selection `source-val` it learns from `source.fit` and keeps the epoch that is best on `source.val` (the
     first of equals); with `last` it learns from all of `source.train` and keeps the last epoch.
@@ -147,13 +172,33 @@ class GradientMethod(Method):
         """For the optimiser: parameters, or groups of them with their own settings."""
         return self.model.parameters()
 
+    def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
+        """One step of training: what it gives is shown as the means of an epoch, and "loss" must be in it."""
+        terms = self.descend(batch, optimizer, ctx)
+        optimizer.step()
+        return terms
+
+    def descend(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> dict[str, Tensor]:
+        """Fresh gradients of the loss of a batch; "loss" and its terms, without gradients."""
+        with ctx.autocast():
+            losses = self.loss(batch)
+        terms = losses if isinstance(losses, Mapping) else {"loss": losses}
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        return {name: term.detach() for name, term in {"loss": total, **terms}.items()}
+
+    def finished(self) -> bool:
+        """Whether training may end before its last epoch; asked after each."""
+        return False
+
     def fit(self, source: Source, ctx: Context) -> None:
         selecting = ctx.selection == "source-val"
         split = source.fit if selecting else source.train
         faces, labels = Faces(split, ctx.device), torch.from_numpy(split.labels).to(ctx.device)
         self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
         optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, epoch=0)))
-        best, kept = -1.0, None
+        best, kept, guard = -1.0, None, FiniteLoss(ctx.device)
         for epoch in range(self.epochs):
             started = time.perf_counter()
             self.model.train()
@@ -165,23 +210,14 @@ class GradientMethod(Method):
                 images = self.augment(faces.at(rows), draws)
                 step = epoch * len(batches) + place
                 batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step))
-                with ctx.autocast():
-                    losses = self.loss(batch)
-                terms = losses if isinstance(losses, Mapping) else {"loss": losses}
-                total = torch.stack([term.float() for term in terms.values()]).sum()
-                optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                optimizer.step()
+                terms = self.update(batch, optimizer, ctx)
                 schedule.step()
-                for name, term in {"loss": total, **terms}.items():
+                guard.see(terms["loss"], step)
+                for name, term in terms.items():
                     sums[name] = sums.get(name, 0) + term.detach()
             # The only wait for the device: once per epoch, not per step.
+            guard.check(self, epoch)
             values = {name: float(value) / len(batches) for name, value in sums.items()}
-            if not np.isfinite(values["loss"]):
-                raise RunError(
-                    f"the loss of {type(self).__name__} was {values['loss']} in epoch {epoch + 1}; lower learning_rate "
-                    f"(it is {self.learning_rate})"
-                )
             values["images_per_second"] = len(split) / (time.perf_counter() - started)
             self.model.eval()
             if selecting:
@@ -190,6 +226,8 @@ class GradientMethod(Method):
                     best, ctx.selected_epoch = score, epoch + 1
                     kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
             ctx.epoch_done(epoch + 1, self.epochs, **values)
+            if self.finished():
+                break
         if kept is not None:
             self.model.load_state_dict(kept)
         self.model.eval()
@@ -219,10 +257,10 @@ class GradientMethod(Method):
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps_per_epoch))
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, steps_per_epoch))
 
-    def _rate(self, step: int, steps_per_epoch: int) -> float:
-        """The share of the learning rate at a step."""
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """The share of the learning rate at a step, by `schedule`; a method with another schedule overrides it."""
         if self.schedule == "exponential":
             return self.decay ** (step // steps_per_epoch)
         if self.schedule == "constant":

@@ -14,7 +14,6 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,9 +21,7 @@ import torch
 from torch import Tensor
 
 from fergen_bench import EXPRESSIONS, Backbone, Context, Method, Source
-
-DECADES = (-6.0, 6.0)
-SWEEP_ITERATIONS = 100
+from fergen_bench.logistic import best_strength, solve
 
 
 @dataclass
@@ -46,154 +43,8 @@ class LinearProbe(Method):
 
     def _choose(self, source: Source, ctx: Context) -> float:
         """The strength that is best on held-out faces of the source."""
-        fit_features, fit_labels = ctx.features(self.encoder, source.fit)
-        val_features, val_labels = ctx.features(self.encoder, source.val)
-        problem = Problem(fit_features, fit_labels, len(EXPRESSIONS))
-
-        def accuracy(exponent: float) -> float:
-            weight, bias = problem.solve(10.0**exponent, SWEEP_ITERATIONS, tolerance=1e-4)
-            predicted = (val_features @ weight.T + bias).argmax(1)
-            return (predicted == val_labels).double().mean().item()
-
-        return 10.0 ** search_exponent(accuracy)
+        fit, val = ctx.features(self.encoder, source.fit), ctx.features(self.encoder, source.val)
+        return best_strength(*fit, *val, len(EXPRESSIONS))
 
     def predict(self, images: Tensor) -> Tensor:
         return self.encoder(images).double() @ self.weight.T + self.bias
-
-
-def search_exponent(accuracy: Callable[[float], float]) -> float:
-    """CLIP's parametric sweep over exponents of ten: a coarse grid, then both neighbours of the best at half the step,
-    four times.
-    """
-    low, high = DECADES
-    scores: dict[float, float] = {}
-
-    def best() -> float:
-        return max(sorted(scores), key=lambda exponent: scores[exponent])
-
-    step = 2.0
-    exponent = low
-    while exponent <= high:
-        scores[exponent] = accuracy(exponent)
-        exponent += step
-    while step > 0.125:
-        step /= 2
-        centre = best()
-        for exponent in (centre - step, centre + step):
-            if low <= exponent <= high and exponent not in scores:
-                scores[exponent] = accuracy(exponent)
-    return best()
-
-
-def objective(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, strength: float) -> Tensor:
-    """C * sum of cross-entropies + half the squared norm of the weights (K, D). bias: (K,), features: (N, D)."""
-    losses = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="sum")
-    return strength * losses + 0.5 * weight.pow(2).sum()
-
-
-def solve(
-    features: Tensor, labels: Tensor, classes: int, strength: float, max_iterations: int = 1000
-) -> tuple[Tensor, Tensor]:
-    """The minimiser of `objective`: weight (K, D) and bias (K,) of mean 0, which is determined up to a constant."""
-    return Problem(features, labels, classes).solve(strength, max_iterations)
-
-
-class Problem:
-    """A regression that is solved for several strengths, each starting from the last solution.
-
-    The solver works in coordinates in which the objective's curvature is about the same in every direction: features
-    are centred and turned onto their principal axes, and each axis is scaled by its curvature at the uniform
-    prediction, C * variance / K + 1. The minimum does not move; the number of iterations falls from hundreds to dozens.
-    """
-
-    def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
-        self.classes = classes
-        self.centre = features.mean(0)
-        centred = features - self.centre
-        variances, self.axes = torch.linalg.eigh(centred.T @ centred)
-        self.curvature = variances.clamp_min(0) / classes
-        self.turned = centred @ self.axes
-        self.targets = torch.nn.functional.one_hot(labels, classes).to(features.dtype)
-        self.weight = features.new_zeros(classes, features.shape[1])
-        self.bias = features.new_zeros(classes)
-
-    def solve(self, strength: float, max_iterations: int, tolerance: float = 1e-8) -> tuple[Tensor, Tensor]:
-        """Weight (K, D) and bias (K,).
-
-        tolerance: the largest gradient that is left, as a share of that of zero weights, unless max_iterations come
-        first.
-        """
-        scale = (strength * self.curvature + 1.0).rsqrt()
-        bias_scale = (strength * len(self.targets) / self.classes) ** -0.5
-        inputs = self.turned * scale
-        inputs_across = inputs.T.contiguous()
-
-        def value_and_gradient(point: Tensor) -> tuple[Tensor, Tensor]:
-            weight, bias = point[:, :-1], point[:, -1] * bias_scale
-            log_share = torch.log_softmax(inputs @ weight.T + bias, 1)
-            residual = strength * (log_share.exp() - self.targets)
-            penalised = weight * scale
-            value = 0.5 * penalised.pow(2).sum() - strength * (log_share * self.targets).sum()
-            across = [(inputs_across @ residual).T + penalised * scale, residual.sum(0)[:, None] * bias_scale]
-            return value, torch.cat(across, 1)
-
-        start = torch.cat([self.weight / scale, self.bias[:, None] / bias_scale], 1)
-        _, steepest = value_and_gradient(torch.zeros_like(start))
-        point = minimise(value_and_gradient, start, max_iterations, limit=tolerance * float(steepest.abs().max()))
-        self.weight, self.bias = point[:, :-1] * scale, point[:, -1] * bias_scale
-        weight = self.weight @ self.axes.T
-        bias = self.bias - weight @ self.centre
-        return weight, bias - bias.mean()
-
-
-def minimise(
-    function: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor, max_iterations: int, limit: float
-) -> Tensor:
-    """The minimiser of a smooth convex function that gives its value and gradient, to a gradient of at most `limit`.
-
-    L-BFGS (Nocedal 1980) with a memory of 20 and a backtracking search: in well-scaled coordinates nearly every step
-    has length one. Where values no longer tell points apart, slopes do (Hager and Zhang 2005). Not torch.optim.LBFGS,
-    whose first use loads a compiler for longer than the whole sweep takes.
-    """
-    point = start
-    value, gradient = function(point)
-    memory: list[tuple[Tensor, Tensor, Tensor]] = []
-    for _ in range(max_iterations):
-        if gradient.abs().max() <= limit:
-            break
-        direction = -_scaled(gradient, memory)
-        slope = (gradient * direction).sum()
-        rounding = 10 * torch.finfo(start.dtype).eps * value.abs()
-        step = 1.0 if memory else 1.0 / max(1.0, float(gradient.norm()))
-        while True:
-            candidate = point + step * direction
-            new_value, new_gradient = function(candidate)
-            new_slope = (new_gradient * direction).sum()
-            if new_value <= value + 1e-4 * step * slope:
-                break
-            if new_value <= value + rounding and new_slope <= -0.9998 * slope:
-                break
-            step /= 2
-            if step < 1e-3:  # as far as this precision leads
-                return point
-        moved, turned = candidate - point, new_gradient - gradient
-        curvature = (moved * turned).sum()
-        if curvature > 0:
-            memory = [*memory[-19:], (moved, turned, curvature)]
-        point, value, gradient = candidate, new_value, new_gradient
-    return point
-
-
-def _scaled(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """The inverse Hessian that L-BFGS remembers, times the gradient: the two-loop recursion."""
-    direction, weights = gradient.clone(), []
-    for moved, turned, curvature in reversed(memory):
-        weight = (moved * direction).sum() / curvature
-        direction -= weight * turned
-        weights.append(weight)
-    if memory:
-        moved, turned, curvature = memory[-1]
-        direction *= curvature / (turned * turned).sum()
-    for (moved, turned, curvature), weight in zip(memory, reversed(weights), strict=True):
-        direction += (weight - (turned * direction).sum() / curvature) * moved
-    return direction

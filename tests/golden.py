@@ -37,6 +37,14 @@ class Golden:
         """Whether a result is stored in this precision."""
         return name + self._suffix in self._tensors
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such an input."""
+        return name in self._tensors
+
+    def names(self, prefix: str) -> list[str]:
+        """What stands behind a prefix in the names of the inputs."""
+        return sorted(name.removeprefix(prefix) for name in self._tensors if name.startswith(prefix))
+
     def shape(self, name: str) -> torch.Size:
         """The shape of a result."""
         return self._tensors[name + "_f64"].shape
@@ -55,3 +63,8 @@ class Golden:
 
     def exact(self, name: str, computed: Tensor) -> None:
         assert torch.equal(computed, self._tensors[name]), name
+
+    def same(self, name: str, computed: Tensor) -> None:
+        """Fails where flags that are stored per precision differ."""
+        stored = self._tensors[name + self._suffix]
+        assert torch.equal(computed.to(stored.dtype), stored), name

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_golden import method_module
 
 from conftest import ROOT
 from fergen_bench.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
 from fergen_bench.backbone import load_network
 from fergen_bench.domain import Source
+from fergen_bench.logistic import solve
 from fergen_bench.method import Batch, Context, load_method
 from fergen_bench.metric import METRICS
 from fergen_bench.plugin import read_method
@@ -76,13 +76,12 @@ def test_benchmark_a_training_step_on_64_faces(benchmark: Any, name: str, source
 
 
 def test_benchmark_a_linear_probe_on_3000_faces(benchmark: Any) -> None:
-    probe = method_module("linear_probe")
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 7, (3000,), generator=generator)
     features = (
         torch.randn(3000, 512, generator=generator).double() + 0.3 * torch.randn(7, 512, generator=generator)[labels]
     )
-    benchmark(probe.solve, features, labels, 7, 1.0)
+    benchmark(solve, features, labels, 7, 1.0)
 
 
 def test_benchmark_metrics_of_a_confusion_matrix(benchmark: Any) -> None:

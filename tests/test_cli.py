@@ -27,6 +27,22 @@ class Mine(Method):
         return self.counts.expand(len(images), 7) + self.shift
 '''
 
+DIVERGING = '''"""Mine."""
+from dataclasses import dataclass
+import torch
+from fergen_bench import GradientMethod
+@dataclass
+class Mine(GradientMethod):
+    learning_rate: float = 0.01
+    def build(self, ctx):
+        return torch.nn.Linear(12, 7)
+    def loss(self, batch):
+        loss = torch.nn.functional.cross_entropy(self.logits(batch.images), batch.labels)
+        return loss * (torch.nan if batch.step == 3 else 1.0)
+    def logits(self, images):
+        return self.model(images[:, :, :2, :2].flatten(1).float() / 255)
+'''
+
 
 @pytest.fixture
 def lab(project: Project) -> Project:
@@ -129,7 +145,7 @@ def test_a_parameter_is_changed_by_its_name(lab: Project, bench: Bench) -> None:
         ("run --method mine --shard 3/2", r"'3/2' is no share"),
         ("run --method mine --device tpu", r"--device: 'tpu' is no device"),
         ("run --method mine --sources webb", r"--sources: .* has no domain 'webb'; did you mean web\?"),
-        ("run", r"name a method with --method; there are cafe, full_finetune, linear_probe, mine\."),
+        ("run", r"name a method with --method; there are cafe, .*full_finetune, .*linear_probe, .*mine"),
         ("runn", r"no command 'runn'; did you mean run\?"),
         ("list cafee", r"nothing called 'cafee' to list; did you mean cafe\?"),
         ("report", r"there are no such records of synth5-tiny under results/runs; make some"),
@@ -181,6 +197,19 @@ def test_a_run_that_breaks_is_exit_code_1_with_a_trace_on_disk(lab: Project, ben
     assert "mine on web, seed 0: ZeroDivisionError" in result.err
     (trace,) = (lab.results / "failed").iterdir()
     assert "Traceback" in trace.read_text()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_a_named_step_and_leaves_its_trace_alone(
+    lab: Project, bench: Bench
+) -> None:
+    (lab.root / "methods" / "mine.py").write_text(DIVERGING)
+    result = bench("run", "--method", "mine", "--seeds", "0", "--sources", "web", "--jobs", "0")
+    assert result.code == 2
+    assert "the loss of Mine was nan at step 4 (epoch 1); lower learning_rate (it is 0.01)" in result.err
+    assert "Traceback" not in result.err
+    assert not list(lab.results.glob("runs/**/*.*"))
+    (trace,) = (lab.results / "failed").iterdir()
+    assert "at step 4 (epoch 1)" in trace.read_text()
 
 
 def test_debug_shows_the_traceback(lab: Project, bench: Bench) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from conftest import ROOT
+from fergen_bench import logistic
 from fergen_bench.augment import add_noise, erase
 from fergen_bench.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN, resize
 from golden import PRECISIONS, Golden
@@ -71,16 +72,16 @@ def test_golden_cafe_drop_mask_drops_as_many_channels_in_every_group() -> None:
 
 
 def test_golden_linear_probe_reaches_the_optimum_for_every_strength() -> None:
-    probe, golden = method_module("linear_probe"), Golden("linear_probe", torch.float64)
+    golden = Golden("linear_probe", torch.float64)
     features, labels, test = golden("features"), golden("labels"), golden("test_features")
     classes = golden.shape("coef0")[0]
-    problem = probe.Problem(features, labels, classes)
+    problem = logistic.Problem(features, labels, classes)
     for place, strength in enumerate(golden("C").tolist()):
-        for weight, bias in (problem.solve(strength, 1000), probe.solve(features, labels, classes, strength)):
+        for weight, bias in (problem.solve(strength, 1000), logistic.solve(features, labels, classes, strength)):
             golden.check(f"coef{place}", weight, 1e-5)
             golden.check(f"intercept{place}", bias, 1e-5)
             golden.check(f"test_probabilities{place}", torch.softmax(test @ weight.T + bias, 1), 1e-5)
-            golden.check(f"objective{place}", probe.objective(weight, bias, features, labels, strength), 1e-5)
+            golden.check(f"objective{place}", logistic.objective(weight, bias, features, labels, strength), 1e-5)
 
 
 def test_golden_augmentation_noise_flip_and_erasing() -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fergen_bench import Batch, BenchError, Context, GradientMethod, SampleDraws, Source
 from fergen_bench.domain import Domain, open_source
+from fergen_bench.error import RunError
 from fergen_bench.method import Faces
 
 
@@ -102,7 +103,7 @@ def test_last_learns_from_all_training_faces_and_selects_nothing(source: Source,
 )
 def test_schedules(schedule: str, expected: Callable[[int], float]) -> None:
     method = Linear(epochs=10, schedule=schedule, decay=0.5)  # type: ignore[arg-type]
-    assert [method._rate(step, 10) for step in range(100)] == pytest.approx([expected(step) for step in range(100)])
+    assert [method.rate(step, 10) for step in range(100)] == pytest.approx([expected(step) for step in range(100)])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -113,8 +114,22 @@ def test_every_optimizer_learns(source: Source, tmp_path: Path, optimizer: str) 
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(source: Source, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"the loss of Linear was (nan|inf) in epoch \d; lower learning_rate"):
+    message = r"the loss of Linear was (nan|inf) at step \d+ \(epoch \d\); lower learning_rate \(it is 1e\+38\)"
+    with pytest.raises(BenchError, match=message):
         fitted(source, tmp_path, Linear(learning_rate=1e38, optimizer="sgd"))
+
+
+def test_the_first_step_whose_loss_is_no_number_is_named_although_later_ones_recover(
+    source: Source, tmp_path: Path
+) -> None:
+    class Broken(Linear):
+        def loss(self, batch: Batch) -> dict[str, Tensor]:
+            loss = super().loss(batch)["a"]
+            return {"a": loss * (torch.nan if batch.step in (5, 6) else 1.0)}
+
+    per_epoch = -(-len(source.train) // 64)
+    with pytest.raises(RunError, match=rf"was nan at step 6 \(epoch {5 // per_epoch + 1}\)"):
+        fitted(source, tmp_path, Broken())
 
 
 def test_a_batch_of_one_is_refused(source: Source, tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""MixStyle: early feature maps take on blends of the styles of two faces.
+
+Source: Zhou et al., "Domain Generalization with MixStyle" (ICLR 2021); github.com/KaiyangZhou/mixstyle-release at
+16f7cf1. Equations, for a map x (N, C, H, W) with mean m and deviation d = sqrt(unbiased variance + 1e-6) over its
+places, neither of which carries a gradient, a partner q and l ~ Beta(0.1, 0.1) per face:
+
+    x <- (x - m) / d * (l d + (1 - l) d[q]) + l m + (1 - l) m[q]
+
+after the first two stages of the trunk, each time with probability 1/2, in training only. Partners are a permutation
+of the batch, the released `random`, which is meant for one source (`crossdomain` pairs the halves of a batch).
+
+Departures: optimiser, schedule, augmentation and selection are those of full_finetune.py instead of the released ones
+(SGD, 1e-3, 50 epochs, batch 64), so that the two differ in the mixing alone. Statistics are float32, also where the
+trunk runs in bfloat16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench.augment import beta_draws, erase, random_boxes, random_flip, random_noise
+
+
+@dataclass
+class MixStyle(GradientMethod):
+    """Styles that were never seen lie between those that were, and the label does not depend on them."""
+
+    version: ClassVar[int] = 1
+    # The optimiser, schedule and learning rate of full_finetune.py on this trunk; not tuned for this method yet.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "optimizer": "adamw",
+            "weight_decay": 5e-3,
+            "schedule": "cosine",
+        }
+    }
+
+    trunk: Trunk = "suite"  # the network that is trained; a convolutional one
+    stages: tuple[str, ...] = ()  # modules of the trunk after which styles are mixed; empty: its first two stages
+    probability: float = 0.5  # that styles are mixed, per stage and step
+    alpha: float = 0.1  # shares of the two styles come from Beta(alpha, alpha)
+    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of faces that get a box of mean colour
+
+    def build(self, ctx: Context) -> nn.Module:
+        self.network = ctx.backbone(self.trunk, trainable=True)
+        self.generator: torch.Generator | None = None
+        for stage in chosen_stages(self.network.body, self.stages, self.trunk):
+            self.network.body.get_submodule(stage).register_forward_hook(self._mix)
+        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
+
+    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
+        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
+        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
+
+    def loss(self, batch: Batch) -> Tensor:
+        self.generator = batch.generator
+        logits = self.model(batch.images).float()
+        self.generator = None
+        return functional.cross_entropy(logits, batch.labels)
+
+    def _mix(self, stage: nn.Module, inputs: Any, x: Tensor) -> Tensor | None:
+        """The stage's map with mixed styles, or None where it is to be left as it is."""
+        if x.dim() != 4:
+            raise BenchError(
+                f"mixstyle: a stage of {self.trunk} gives {tuple(x.shape[1:])} per face, which has no style to mix; "
+                f"choose a convolutional trunk, or its maps with stages"
+            )
+        if not stage.training or self.generator is None or torch.rand((), generator=self.generator) >= self.probability:
+            return None
+        share = beta_draws(self.alpha, len(x), self.generator).to(x.device)
+        partner = torch.randperm(len(x), generator=self.generator).to(x.device)
+        return mixed_style(x.float(), share, partner).to(x.dtype)
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def style(x: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of a map (N, C, H, W) over its places, each (N, C, 1, 1), without gradients."""
+    x = x.detach()
+    return x.mean((2, 3), keepdim=True), (x.var((2, 3), keepdim=True) + epsilon).sqrt()
+
+
+def mixed_style(x: Tensor, share: Tensor, partner: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """The equation above. x: (N, C, H, W), share: l, (N,), partner: int64 (N,)."""
+    mean, deviation = style(x, epsilon)
+    share = share[:, None, None, None]
+    mixed_mean, mixed_deviation = (share * part + (1 - share) * part[partner] for part in (mean, deviation))
+    return (x - mean) / deviation * mixed_deviation + mixed_mean
+
+
+def chosen_stages(body: nn.Module, asked: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Names of the modules after which styles are mixed: those asked for, or the first two stages of a network that
+    keeps them as layer1, layer2, … (ResNet) or in `stages` (where entries of one convolution are the stem).
+    """
+    modules = dict(body.named_modules())
+    for stage in asked:
+        if stage not in modules:
+            known = [module for module in modules if module and module.count(".") < 2]
+            raise BenchError(f"mixstyle: {name} has no module {stage!r}; among its modules are {', '.join(known[:20])}")
+    if asked:
+        return asked
+    if {"layer1", "layer2"} <= modules.keys():
+        return "layer1", "layer2"
+    found = [
+        f"stages.{place}"
+        for place, stage in (modules["stages"].named_children() if "stages" in modules else ())
+        if sum(isinstance(module, nn.Conv2d) for module in stage.modules()) > 1
+    ]
+    if len(found) < 2:
+        raise BenchError(
+            f"mixstyle: {name} has no stages by the names layer1, layer2 or stages; name the modules whose maps are to "
+            f"be mixed with --set stages=…, or choose a convolutional trunk"
+        )
+    return found[0], found[1]

@@ -1,0 +1,79 @@
+"""Mixup within the batch: the network learns from blends of two faces and of their labels.
+
+Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018); the formula and the constant are
+DomainBed's (github.com/facebookresearch/DomainBed at b93c22a). Equations, for two batches a and b, cut to the shorter:
+
+    x = l * a + (1 - l) * b           l ~ Beta(0.2, 0.2), one number for the pair of batches
+    L = l * ce(z(x), y_a) + (1 - l) * ce(z(x), y_b)
+
+Departures: DomainBed pairs domains, which mixes nothing where there is one; here b is a permutation of a, as in the
+paper. Trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
+instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the mixing alone.
+Faces are mixed after they were augmented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench.augment import beta_draws, erase, random_boxes, random_flip, random_noise
+
+
+@dataclass
+class Mixup(GradientMethod):
+    """Between faces the network is to change evenly, so that it is less sure where it never saw one."""
+
+    version: ClassVar[int] = 1
+    # The optimiser, schedule and learning rate of full_finetune.py on this trunk; not tuned for this method yet.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "optimizer": "adamw",
+            "weight_decay": 5e-3,
+            "schedule": "cosine",
+        }
+    }
+
+    trunk: Trunk = "suite"  # the network that is trained
+    alpha: float = 0.2  # shares of the two faces come from Beta(alpha, alpha)
+    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of faces that get a box of mean colour
+
+    def build(self, ctx: Context) -> nn.Module:
+        self.network = ctx.backbone(self.trunk, trainable=True)
+        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
+
+    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
+        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
+        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
+
+    def loss(self, batch: Batch) -> Tensor:
+        share = beta_draws(self.alpha, 1, batch.generator).to(batch.images.device)
+        partner = torch.randperm(len(batch.images), generator=batch.generator).to(batch.images.device)
+        images, labels = batch.images, batch.labels
+        return pair_loss(lambda x: self.model(x).float(), images, labels, images[partner], labels[partner], share)
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def pair_loss(
+    classify: Callable[[Tensor], Tensor], a: Tensor, labels_a: Tensor, b: Tensor, labels_b: Tensor, share: Tensor
+) -> Tensor:
+    """L. classify: inputs (N, ...) → logits (N, K); share: l, one number, the part of a."""
+    count = min(len(a), len(b))
+    share = share.reshape(())
+    logits = classify(share * a[:count] + (1 - share) * b[:count])
+    return share * functional.cross_entropy(logits, labels_a[:count]) + (1 - share) * functional.cross_entropy(
+        logits, labels_b[:count]
+    )

@@ -1,0 +1,74 @@
+"""Spectral decoupling (SD): cross-entropy and a penalty on large logits.
+
+Source: Pezeshki et al., "Gradient Starvation: A Learning Proclivity in Neural Networks" (NeurIPS 2021), in the form of
+DomainBed (github.com/facebookresearch/DomainBed at b93c22a). Equation, for N faces and K expressions:
+
+    L = ce(z, y) + 0.1 * mean over n, k of z[n, k] ** 2
+
+The mean is taken over expressions too, so the weight is K times smaller than that of a sum per face. DomainBed gives
+all domains in one batch, so one source is as good as several.
+
+Departures: trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
+instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the penalty alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+
+
+@dataclass
+class SpectralDecoupling(GradientMethod):
+    """A feature that already explains a face stops growing, and leaves room for others that generalise."""
+
+    version: ClassVar[int] = 1
+    # The optimiser, schedule and learning rate of full_finetune.py on this trunk; not tuned for this method yet.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "optimizer": "adamw",
+            "weight_decay": 5e-3,
+            "schedule": "cosine",
+        }
+    }
+
+    trunk: Trunk = "suite"  # the network that is trained
+    penalty: float = 0.1  # weight of the mean squared logit
+    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of faces that get a box of mean colour
+
+    def build(self, ctx: Context) -> nn.Module:
+        self.network = ctx.backbone(self.trunk, trainable=True)
+        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
+
+    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
+        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
+        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.terms(self.model(batch.images).float(), batch.labels)
+
+    def terms(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The weighted terms of L. logits: (N, K), labels: (N,)."""
+        return {
+            "classification": functional.cross_entropy(logits, labels),
+            "penalty": self.penalty * logit_penalty(logits),
+        }
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def logit_penalty(logits: Tensor) -> Tensor:
+    """The mean square over faces and expressions."""
+    return logits.pow(2).mean()

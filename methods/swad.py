@@ -1,0 +1,233 @@
+"""SWAD: the average of all weights along the stretch of training in which the loss on held-out faces is low.
+
+Source: Cha et al., "SWAD: Domain Generalization by Seeking Flat Minima" (NeurIPS 2021); github.com/khanrc/swad at
+252190e. Every I steps (the first after the first step) the loss on held-out faces is measured, and the mean of the
+weights since the last measurement is a segment with that loss. Which segments are averaged:
+
+- The stretch begins when the loss of the last `n_converge` segments was lowest in the first of them. The threshold is
+  their mean loss times 1 + tolerance. Of the last `n_tolerance` segments the first n_tolerance - n_converge + 1 are
+  looked at: those behind the last one above the threshold are taken, apart from the first of them.
+- From then on, at each measurement: if all of the last `n_tolerance` losses are above the threshold the stretch is
+  over; else the oldest of these segments is taken, unless it lies before the beginning.
+- At the end of training the rest is taken, oldest first, for as long as some loss in the rest is not above the
+  threshold. If the stretch never began, the last segment alone is the result.
+
+As released, some segments are taken twice and then count twice, the first that qualifies is passed over, and steps
+after the last measurement are lost. Only weights are averaged. Batch norm's statistics stay those of pre-training, or
+(`refresh`) move in training and are measured anew once the weights are averaged; the released code has both.
+
+Departures: `source.fit` is learned from and `source.val` measured with either selection, since the stretch is chosen on
+faces that must not be trained on; no epoch is selected besides. The suite's trunk is trained, with the optimiser,
+schedule and augmentation of full_finetune.py instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter),
+so that the two differ in the average and in batch norm alone. A network from scratch has no statistics to keep.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Source, Trunk
+from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+
+SCORING_BATCH = 256
+
+
+@dataclass
+class Swad(GradientMethod):
+    """The middle of a wide low region is flatter than any point that training passes, and flat minima transfer."""
+
+    version: ClassVar[int] = 1
+    # The optimiser, schedule and learning rate of full_finetune.py on this trunk; not tuned for this method yet. Batch
+    # norm is live, as in full_finetune.py: with its statistics still the trunk hardly learned at this learning rate.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "optimizer": "adamw",
+            "weight_decay": 5e-3,
+            "schedule": "cosine",
+            "interval": 5,
+            "refresh": 20,
+        }
+    }
+
+    trunk: Trunk = "suite"  # the network that is trained
+    interval: int = 100  # steps between measurements on held-out faces; released: 50 to 300, by dataset
+    refresh: int = 0  # steps that measure batch norm anew after averaging, released: 500; 0: its statistics stand still
+    n_converge: int = 3  # segments that tell where the stretch begins
+    n_tolerance: int = 6  # segments that tell where it ends
+    tolerance: float = 0.3  # how far the loss may lie above that of the beginning
+    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of faces that get a box of mean colour
+
+    def fit(self, source: Source, ctx: Context) -> None:
+        for name in ("interval", "n_converge", "n_tolerance"):
+            if getattr(self, name) < 1:
+                raise BenchError(f"swad: {name} is {getattr(self, name)}; it must be 1 or more")
+        self.held_out = source.val
+        self.valley = LossValley(self.n_converge, self.n_tolerance, self.tolerance)
+        self.segment: Segment | None = None
+        whole = copy.copy(ctx)
+        whole.selection = "last"  # the average is the selection
+        super().fit(replace(source, train=source.fit), whole)
+        with torch.no_grad():
+            for weight, mean in zip(self.model.parameters(), self.valley.result().weights, strict=True):
+                weight.copy_(mean)
+            self._measure_statistics(source, ctx)
+        self.model.eval()
+
+    def build(self, ctx: Context) -> nn.Module:
+        self.network = ctx.backbone(self.trunk, trainable=True)
+        head = nn.Linear(self.network.features, len(EXPRESSIONS))
+        return nn.Sequential(self.network, head) if self.refresh else StillStatistics(self.network, head)
+
+    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
+        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
+        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return functional.cross_entropy(self.model(batch.images).float(), batch.labels)
+
+    def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
+        terms = super().update(batch, optimizer, ctx)
+        if not self.finished():
+            weights = [weight.detach() for weight in self.model.parameters()]
+            self.segment = averaged(self.segment, weights, batch.step, batch.step)
+            if batch.step % self.interval == 0:
+                self.valley.add(replace(self.segment, loss=self._held_out_loss(ctx)))
+                self.segment = None
+        return terms
+
+    def finished(self) -> bool:
+        return self.valley.early_stop_step >= 0
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+    @torch.no_grad()
+    def _held_out_loss(self, ctx: Context) -> float:
+        """Mean cross-entropy on held-out faces of the source, of the weights as they are now."""
+        self.model.eval()
+        logits = [self.logits(images).float() for images in self.held_out.batches(ctx.device, SCORING_BATCH)]
+        self.model.train()
+        labels = torch.from_numpy(self.held_out.labels).to(ctx.device)
+        return float(functional.cross_entropy(torch.cat(logits), labels))
+
+    def _measure_statistics(self, source: Source, ctx: Context) -> None:
+        """Batch norm's running statistics become the mean over fresh batches of augmented faces."""
+        if not self.refresh:
+            return
+        layers = [layer for layer in self.model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # all batches count alike
+        self.model.train()
+        for step in range(self.refresh):
+            rows = torch.randperm(len(source.fit), generator=ctx.generator("refresh", step))[: self.batch_size]
+            faces = source.fit.faces(rows.numpy()).to(ctx.device)
+            with ctx.autocast():
+                self.model(self.augment(faces, ctx.draws(rows.to(ctx.device), "refresh", step)))
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+class StillStatistics(nn.Sequential):
+    """Batch norm normalises by its running statistics, which stand still, also in training."""
+
+    def train(self, mode: bool = True) -> StillStatistics:
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.eval()
+        return self
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The mean of weights over steps, or over segments."""
+
+    weights: Sequence[Tensor]
+    start: int  # first step of the first
+    end: int  # last step of the last
+    count: int  # how many were averaged
+    loss: float = math.nan  # on held-out faces, at the end
+
+
+def averaged(mean: Segment | None, weights: Sequence[Tensor], start: int, end: int) -> Segment:
+    """A mean with one more in it. None: the first of them."""
+    if mean is None:
+        return Segment([weight.clone() for weight in weights], start, end, 1)
+    count = mean.count + 1
+    return Segment([m + (w - m) / count for m, w in zip(mean.weights, weights, strict=True)], mean.start, end, count)
+
+
+class LossValley:
+    """Which segments are averaged, decided as they come."""
+
+    def __init__(self, n_converge: int, n_tolerance: int, tolerance: float) -> None:
+        self.n_converge, self.n_tolerance, self.tolerance = n_converge, n_tolerance, tolerance
+        self.converge_step, self.early_stop_step, self.threshold = -1, -1, math.nan
+        self._recent: deque[Segment] = deque(maxlen=n_converge)
+        self._window: deque[Segment] = deque(maxlen=n_tolerance)
+        self._first: Segment | None = None
+        self._average: Segment | None = None
+
+    def add(self, segment: Segment) -> None:
+        """The next segment, with its loss."""
+        if self.early_stop_step >= 0:
+            return
+        self._recent.append(segment)
+        self._window.append(segment)
+        if self.converge_step < 0:
+            losses = [past.loss for past in self._recent]
+            if len(losses) == self.n_converge and losses[0] == min(losses):
+                self._begin(sum(losses) / len(losses))
+        elif self._window[0].end >= self.converge_step:
+            if self._above(self._window):
+                self.early_stop_step = segment.end
+            else:
+                self._take(self._window[0])
+
+    def result(self) -> Segment:
+        """The average at the end of training."""
+        if self.converge_step < 0:
+            return self._recent[-1]
+        average, rest = self._average, list(self._window)[1:] if self.early_stop_step < 0 else []
+        while rest and not self._above(rest):
+            oldest = rest.pop(0)
+            average = averaged(average, oldest.weights, oldest.start, oldest.end)
+        found = average or self._first
+        assert found is not None
+        return found
+
+    def _begin(self, mean_loss: float) -> None:
+        self._first = self._recent[0]
+        self.converge_step = self._first.end
+        self.threshold = mean_loss * (1.0 + self.tolerance)
+        # A window that is shorter than the one of convergence: the reference takes what lies between the two.
+        taken = list(self._recent)[1 : 1 + self.n_converge - self.n_tolerance]
+        if self.n_tolerance > self.n_converge:
+            seen = list(self._window)[: self.n_tolerance - self.n_converge + 1]
+            above = [place for place, past in enumerate(seen) if past.loss > self.threshold]
+            taken = seen[(above[-1] + 1 if above else 0) + 1 :]
+        for past in taken:
+            self._take(past)
+
+    def _above(self, segments: Sequence[Segment]) -> bool:
+        """Whether all losses are above the threshold."""
+        return min(segment.loss for segment in segments) > self.threshold
+
+    def _take(self, segment: Segment) -> None:
+        self._average = averaged(self._average, segment.weights, segment.start, segment.end)

@@ -1,0 +1,146 @@
+"""WiSE-FT: the average of a network before and after fine-tuning, weight by weight.
+
+Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022); github.com/mlfoundations/wise-ft at
+58b7a4b. Equations:
+
+    theta = (1 - alpha) * theta_0 + alpha * theta_1       for every entry of the state: network, buffers and head
+    rate[t] = (t + 1) / warm_up  for t < warm_up, then  (1 + cos(pi (t - warm_up) / (steps - warm_up))) / 2
+    L = (1 - smoothing) * ce + smoothing * mean over faces and expressions of -log softmax
+
+theta_0 is the pretrained network with a head that was fitted to its frozen features (or made from text), theta_1 the
+same after fine-tuning on L with AdamW and gradients clipped at norm 1. alpha is 1/2 and chosen on nothing. The
+zero-shot head is exp(logit scale) times the normalised mean over sentences of normalised text features, without bias,
+on normalised image features; it is float32.
+
+Departures: theta_0's head is that of the linear probe, on features as they are, which any backbone allows and which has
+seen the source's labels. Noise, flip and erasing are those of full_finetune.py (released: random crops of 90 % and
+more), so that what differs from it is the start and the average. With the selection source-val the fine-tuned network
+is its best epoch on held-out faces (released: the last).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Source
+from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench.logistic import best_strength, solve
+
+
+@dataclass
+class WiseFt(GradientMethod):
+    """Half of the way keeps most of what fine-tuning wins on the source and most of what it loses elsewhere."""
+
+    version: ClassVar[int] = 1
+    # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"epochs": 10, "batch_size": 64, "learning_rate": 2.5e-4, "weight_decay": 5e-3, "warm_up": 20}
+    }
+
+    epochs: int = 10  # passes over the source
+    batch_size: int = 512  # faces per step
+    learning_rate: float = 3e-5  # at its highest
+    weight_decay: float = 0.1  # decoupled with adamw
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"  # sgd has momentum 0.9
+    schedule: Literal["exponential", "cosine", "constant"] = "cosine"  # after warm_up steps
+    warm_up: int = 500  # steps over which the learning rate rises
+    backbone: Backbone = "suite"  # the network that is trained
+    head: Literal["probe", "text"] = "probe"  # what the network starts with and is averaged with
+    alpha: float = 0.5  # the fine-tuned network's part of the average
+    strength: float | None = None  # C of the probe; chosen on the source's validation part when null
+    smoothing: float = 0.0  # of the labels
+    clip: float = 1.0  # the largest norm of a gradient, over all weights
+    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of faces that get a box of mean colour
+
+    def fit(self, source: Source, ctx: Context) -> None:
+        self.start = self._start(source, ctx)
+        super().fit(source, ctx)
+        self.model.load_state_dict(merged(self.before, self.model.state_dict(), self.alpha))
+
+    def build(self, ctx: Context) -> nn.Module:
+        self.network = ctx.backbone(self.backbone, trainable=True)
+        model = nn.ModuleDict({"network": self.network, "head": nn.Linear(self.network.features, len(EXPRESSIONS))})
+        with torch.no_grad():
+            for parameter, value in zip(model["head"].parameters(), self.start, strict=True):
+                parameter.copy_(value)
+        self.before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        return model
+
+    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
+        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
+        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return smoothed_loss(self.logits(batch.images).float(), batch.labels, self.smoothing)
+
+    def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> dict[str, Tensor]:
+        terms = self.descend(batch, optimizer, ctx)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        optimizer.step()
+        return terms
+
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        if self.schedule != "cosine":
+            return super().rate(step, steps_per_epoch)
+        return warmed_cosine(step, self.warm_up, self.epochs * steps_per_epoch)
+
+    def logits(self, images: Tensor) -> Tensor:
+        head = self.model["head"]
+        return head_logits(self.model["network"](images), head.weight, head.bias, normalised=self.head == "text")
+
+    def _start(self, source: Source, ctx: Context) -> tuple[Tensor, Tensor]:
+        """Weight (7, features) and bias (7,) of the head before fine-tuning."""
+        if self.head == "text":
+            raise BenchError(
+                f"wise_ft: head=text needs the text tower of {self.backbone}, which methods cannot ask for yet; use "
+                f"head=probe"
+            )
+        encoder = ctx.backbone(self.backbone)
+        strength = self.strength
+        if strength is None:
+            fit, val = ctx.features(encoder, source.fit), ctx.features(encoder, source.val)
+            strength = best_strength(*fit, *val, len(EXPRESSIONS))
+        # Fitted on what the network is then trained on, so that held-out faces stay so.
+        split = source.fit if ctx.selection == "source-val" else source.train
+        features, labels = ctx.features(encoder, split)
+        return solve(features.double(), labels, len(EXPRESSIONS), strength)
+
+
+def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """theta, for every entry; whole numbers (counters) are rounded down."""
+    return {
+        name: ((1 - alpha) * before[name].to(value.device) + alpha * value).to(value.dtype)
+        for name, value in after.items()
+    }
+
+
+def zero_shot_head(text: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (K, D) and bias (K,) of the head from text features (K, sentences, D)."""
+    classes = functional.normalize(functional.normalize(text, dim=-1).mean(1), dim=-1)
+    weight = (log_scale.exp() * classes).float()
+    return weight, torch.zeros_like(weight[:, 0])
+
+
+def head_logits(features: Tensor, weight: Tensor, bias: Tensor, normalised: bool) -> Tensor:
+    """Logits (N, K) of features (N, D). normalised: the head looks at directions alone, as one from text does."""
+    return functional.linear(functional.normalize(features, dim=-1) if normalised else features, weight, bias)
+
+
+def smoothed_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """L. logits: (N, K), labels: (N,)."""
+    return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def warmed_cosine(step: int, warm_up: int, steps: int) -> float:
+    """The share of the learning rate at a step, from 0."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
