@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_golden import method_module
 from torch.nn import functional
 
 from golden import PRECISIONS, Golden
-from test_golden import method_module
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
