@@ -102,6 +102,6 @@ def test_the_record_says_which_text_tower_it_was(text_backbone: str, bench: Benc
     arguments = ("--seeds", "0", "--sources", "web", "--jobs", "0", "--no-track", "--set", f"backbone={text_backbone}")
     result = bench("run", "--method", "zero_shot", *arguments)
     assert result.code == 0, result.err
-    (record,) = load_all(project.runs)[0]
+    (record,) = load_all(project.results / "runs")[0]
     assert record.networks["backbone"]["text_digest"] == load_text_tower(text_backbone, CPU).digest
     assert json.dumps(record.to_json())
