@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fergen_bench.augment import SampleDraws as SampleDraws
     from fergen_bench.backbone import Network as Network
+    from fergen_bench.backbone import TextTower as TextTower
     from fergen_bench.domain import EXPRESSIONS as EXPRESSIONS
     from fergen_bench.domain import Source as Source
     from fergen_bench.domain import Split as Split
@@ -20,14 +21,19 @@ if TYPE_CHECKING:
     from fergen_bench.method import Batch as Batch
     from fergen_bench.method import Context as Context
     from fergen_bench.method import GradientMethod as GradientMethod
+    from fergen_bench.method import Inputs as Inputs
     from fergen_bench.method import Losses as Losses
     from fergen_bench.method import Method as Method
+    from fergen_bench.method import Rows as Rows
     from fergen_bench.plugin import Backbone as Backbone
     from fergen_bench.plugin import Trunk as Trunk
+    from fergen_bench.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
+    from fergen_bench.prompts import prompt_names as prompt_names
 
 _HOME = {
     "SampleDraws": "augment",
     "Network": "backbone",
+    "TextTower": "backbone",
     "EXPRESSIONS": "domain",
     "Source": "domain",
     "Split": "domain",
@@ -35,10 +41,14 @@ _HOME = {
     "Batch": "method",
     "Context": "method",
     "GradientMethod": "method",
+    "Inputs": "method",
     "Losses": "method",
     "Method": "method",
+    "Rows": "method",
     "Backbone": "plugin",
     "Trunk": "plugin",
+    "PROMPT_TEMPLATES": "prompts",
+    "prompt_names": "prompts",
 }
 
 __all__ = sorted(_HOME)

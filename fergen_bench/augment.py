@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fergen_bench.draws import counters, seed_of, uniform
 
@@ -107,3 +108,52 @@ def beta_draws(concentration: float, count: int, generator: torch.Generator) -> 
     """
     numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     return torch.from_numpy(numbers.beta(concentration, concentration, count)).float()
+
+
+def crop(images: Tensor, boxes: Tensor) -> Tensor:
+    """A box of each image, enlarged to the image's own size (bicubic; its edge looks at the pixels beyond the box).
+    images: uint8, or float in 0..1; boxes: int64 (B, 4) as top, left, height, width. Float in 0..1.
+    """
+    images = images.float() / 255.0 if images.dtype == torch.uint8 else images
+    height, width = images.shape[-2:]
+    box = boxes.to(images)
+    # Pixel centres of the result, as places in the image: -1 is its first edge, 1 its last.
+    row = (torch.arange(height, device=images.device) + 0.5) / height
+    column = (torch.arange(width, device=images.device) + 0.5) / width
+    y = 2.0 * (box[:, 0, None] + row * box[:, 2, None]) / height - 1.0
+    x = 2.0 * (box[:, 1, None] + column * box[:, 3, None]) / width - 1.0
+    grid = torch.stack([x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], 3)
+    cut = functional.grid_sample(images, grid, "bicubic", padding_mode="border", align_corners=False)
+    return cut.clamp(0.0, 1.0)
+
+
+def random_crop_boxes(
+    shape: torch.Size,
+    draws: SampleDraws,
+    area: tuple[float, float] = (0.5, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Tensor:
+    """Boxes for `crop`, drawn as torchvision's RandomResizedCrop draws them: up to ten tries for a box that fits, else
+    the whole image. int64 (B, 4).
+    """
+    height, width = shape[-2:]
+    whole = torch.tensor([0, 0, height, width])
+    boxes: Tensor | None = None
+    for attempt in range(10):
+        size = height * width * (area[0] + (area[1] - area[0]) * draws.uniform(f"crop.area{attempt}"))
+        ratio = torch.exp(
+            math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * draws.uniform(f"crop.aspect{attempt}")
+        )
+        wide, tall = (size * ratio).sqrt().round().long(), (size / ratio).sqrt().round().long()
+        fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
+        top = (draws.uniform(f"crop.top{attempt}") * (height - tall + 1)).long()
+        left = (draws.uniform(f"crop.left{attempt}") * (width - wide + 1)).long()
+        found = torch.stack([top, left, tall, wide], 1) * fits[:, None]
+        boxes = found if boxes is None else torch.where((boxes[:, 2] > 0)[:, None], boxes, found)
+    assert boxes is not None
+    return torch.where((boxes[:, 2] > 0)[:, None], boxes, whole.to(boxes))
+
+
+def random_crop(images: Tensor, draws: SampleDraws, area: tuple[float, float] = (0.5, 1.0)) -> Tensor:
+    """A random box of each image, of a share of its area within `area`, at the image's own size. Float in 0..1."""
+    return crop(images, random_crop_boxes(images.shape, draws, area))

@@ -1,5 +1,5 @@
 """Image networks behind one call: open_clip, timm or the packaged ones; with their own input size and statistics; and
-their features.
+their features. And the text towers of those that have one.
 
 A network takes faces as they are (uint8 RGB of any size, or floats in 0..1), resizes and normalises them as it was
 trained to see them, and gives one feature vector per face. Names are explained in `weights.py`.
@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +24,13 @@ from torch.nn import functional
 
 from fergen_bench.domain import Clean, Domain, Piece, Split
 from fergen_bench.error import BenchError
+from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.weights import PACKAGED, NetworkName, parse_network
 
 Statistics = Literal["own", "imagenet"]
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FEATURE_BATCH = 256
+WITH_TEXT = "open_clip:ViT-B-32-quickgelu/openai"
 
 Report = Callable[[str, int, int], None]
 """report(what is being done, done, total)"""
@@ -183,6 +185,58 @@ class Network(nn.Module):
         os.replace(draft, path)
 
 
+class TextTower(nn.Module):
+    """The text side of a CLIP, in the space of its image features: tokens int64 (T, length) → vectors (T, features),
+    which are not normalised. Always in float32, apart from a training under autocast.
+    """
+
+    body: Any
+
+    def __init__(self, name: str, body: nn.Module, tokenize: Callable[[list[str]], Tensor]) -> None:
+        super().__init__()
+        self.name, self.body, self._tokenize = name, body, tokenize
+        self.digest = ""
+        self._kept: tuple[Any, Tensor] | None = None
+
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied by, exp(logit_scale): a scalar."""
+        return self.body.logit_scale.exp().reshape(())
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """int64 (len(texts), length), on the tower's device."""
+        return self._tokenize(list(texts)).to(self.body.logit_scale.device)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.body.encode_text(tokens)
+
+    def class_vectors(
+        self, names: Sequence[Sequence[str]] = prompt_names(), templates: Sequence[str] = PROMPT_TEMPLATES
+    ) -> Tensor:
+        """Unit vectors (K, features), one per class: the mean over its names and all templates of the unit vectors of
+        the sentences. Without gradients they are computed once for as long as no weight is written.
+        """
+        asked = (tuple(map(tuple, names)), tuple(templates), self._state())
+        if not torch.is_grad_enabled() and self._kept is not None and self._kept[0] == asked:
+            return self._kept[1]
+        texts = [template.format(name) for several in names for name in several for template in templates]
+        sentences = functional.normalize(self(self.tokens(texts)).float(), dim=1)
+        sizes = [len(several) * len(templates) for several in names]
+        vectors = functional.normalize(torch.stack([part.mean(0) for part in sentences.split(sizes)]), dim=1)
+        if not torch.is_grad_enabled():
+            self._kept = asked, vectors
+        return vectors
+
+    def freeze(self) -> TextTower:
+        """No gradient, and evaluation mode."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def _state(self) -> int:
+        """Changes when a weight is written."""
+        return sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))
+
+
 def _half_precision(device: torch.device) -> torch.autocast:
     """Frozen networks run in fp16 on a GPU, as CLIP's reference code does."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
@@ -209,6 +263,28 @@ def load_network(name: str, device: torch.device, statistics: Statistics = "own"
         network = Network(network.name, network.body, network.features, imagenet)
     network.digest = content_digest(network.body)
     return network.to(device).to(memory_format=torch.channels_last)
+
+
+def load_text_tower(name: str, device: torch.device) -> TextTower:
+    """The text tower of a network by name, from the same weights as its image tower."""
+    parsed = parse_network(name, "network")
+    if parsed.family != "open_clip":
+        raise BenchError(f"{parsed} has no text tower; choose a backbone that has one, such as {WITH_TEXT}")
+    import open_clip
+
+    model: Any = _open_clip_model(parsed)
+    try:
+        tokenize = open_clip.get_tokenizer(parsed.model)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+        raise BenchError(
+            f"the tokenizer of {parsed} could not be loaded ({reason}); choose a backbone whose tokenizer comes with "
+            f"open_clip, such as {WITH_TEXT}"
+        ) from error
+    model.visual = nn.Identity()
+    tower = TextTower(str(parsed), model, tokenize)
+    tower.digest = content_digest(model)
+    return tower.to(device)
 
 
 def content_digest(module: nn.Module) -> str:
@@ -251,7 +327,8 @@ def _timm(name: NetworkName) -> Network:
     return Network(str(name), body, body.num_features, preprocessing)
 
 
-def _open_clip(name: NetworkName) -> Network:
+def _open_clip_model(name: NetworkName) -> Any:
+    """A whole CLIP: both towers, float32, on the CPU."""
     import open_clip
 
     if name.model not in open_clip.list_models():
@@ -271,10 +348,15 @@ def _open_clip(name: NetworkName) -> Network:
         )
     weights = None if name.scratch else str(name.path or name.tag)
     try:
-        model: Any = open_clip.create_model(name.model, pretrained=weights, precision="fp32")
+        return open_clip.create_model(name.model, pretrained=weights, precision="fp32")
     except Exception as error:
         raise _not_fetched(name, error) from error
-    visual = model.visual
+
+
+def _open_clip(name: NetworkName) -> Network:
+    import open_clip
+
+    visual = _open_clip_model(name).visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean, deviation = (
         visual.image_mean or open_clip.OPENAI_DATASET_MEAN,

@@ -15,14 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fergen_bench.augment import SampleDraws
-from fergen_bench.backbone import Network, Report, Statistics, load_network
+from fergen_bench.backbone import Network, Report, Statistics, TextTower, load_network, load_text_tower
 from fergen_bench.domain import EXPRESSIONS, Source, Split
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
@@ -41,6 +41,7 @@ class Context:
         self.history: list[dict[str, float]] = []
         self.selected_epoch: int | None = None
         self.networks: dict[str, Network] = {}
+        self.text_towers: dict[str, TextTower] = {}
         self._cache, self._report = cache, report
 
     def backbone(self, name: str, trainable: bool = False, statistics: Statistics = "own") -> Network:
@@ -50,6 +51,12 @@ class Context:
         network = load_network(name, self.device, statistics)
         self.networks[name] = network
         return network if trainable else network.freeze(self._cache, self._report)
+
+    def text_tower(self, name: str, trainable: bool = False) -> TextTower:
+        """The text tower of a pretrained network, frozen or to be trained. A network without one is refused."""
+        tower = load_text_tower(name, self.device)
+        self.text_towers[name] = tower
+        return tower if trainable else tower.freeze()
 
     def features(self, backbone: Network, split: Split) -> tuple[Tensor, Tensor]:
         """Frozen features float32 (N, features) and labels int64 (N,) of a split's unchanged faces, on the device."""
@@ -81,6 +88,8 @@ class Method(ABC):
     """raised when numbers should change; part of a run's key"""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """defaults that differ under a recipe a suite names, such as small; the choice is explained beside it"""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """what a run must have beyond faces and labels, from plugin.NEEDS; text: a backbone with a text tower"""
 
     @abstractmethod
     def fit(self, source: Source, ctx: Context) -> None:
@@ -102,6 +111,13 @@ class Batch:
     step: int  # from 0, over the whole training
     draws: SampleDraws  # randomness per face
     generator: torch.Generator  # randomness per step, on the CPU
+
+
+class Inputs(Protocol):
+    """What the steps of a training draw from."""
+
+    def at(self, rows: Tensor) -> Tensor:
+        """The inputs at positions of the split, on the device. rows: int64 on the CPU."""
 
 
 Losses = Tensor | Mapping[str, Tensor]
@@ -168,6 +184,12 @@ class GradientMethod(Method):
         """uint8 (B, 3, height, width) → what `loss` sees. By default nothing is changed."""
         return images
 
+    def inputs(self, split: Split, ctx: Context) -> Inputs:
+        """What steps draw from: the faces. A method on frozen features gives `Rows(ctx.features(...)[0])`, and then
+        `loss` sees features where it would see images. Called after `build`.
+        """
+        return Faces(split, ctx.device)
+
     def parameter_groups(self) -> Iterable[Any]:
         """For the optimiser: parameters, or groups of them with their own settings."""
         return self.model.parameters()
@@ -195,8 +217,8 @@ class GradientMethod(Method):
     def fit(self, source: Source, ctx: Context) -> None:
         selecting = ctx.selection == "source-val"
         split = source.fit if selecting else source.train
-        faces, labels = Faces(split, ctx.device), torch.from_numpy(split.labels).to(ctx.device)
         self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
+        inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
         optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, epoch=0)))
         best, kept, guard = -1.0, None, FiniteLoss(ctx.device)
         for epoch in range(self.epochs):
@@ -207,7 +229,7 @@ class GradientMethod(Method):
             for place, rows in enumerate(batches):
                 index = rows.to(ctx.device)
                 draws = ctx.draws(index, "augment", epoch)
-                images = self.augment(faces.at(rows), draws)
+                images = self.augment(inputs.at(rows), draws)
                 step = epoch * len(batches) + place
                 batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step))
                 terms = self.update(batch, optimizer, ctx)
@@ -318,6 +340,16 @@ class Faces:
             return self._resident.index_select(0, rows.to(self._device))
         batch = self._split.faces(rows.numpy())
         return batch.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else batch
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor with a row for each face of a split, such as its frozen features."""
+
+    values: Tensor
+
+    def at(self, rows: Tensor) -> Tensor:
+        return self.values.index_select(0, rows.to(self.values.device))
 
 
 # -------------------------------------------------------------------------------------------------------------- loading

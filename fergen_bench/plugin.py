@@ -35,6 +35,15 @@ _TYPES: dict[str, Any] = {
 }
 _BASES = {"Method", "GradientMethod"}
 
+NEEDS: Mapping[str, str] = {
+    "images": "trains on images",
+    "features": "works on frozen features",
+    "text": "a backbone with a text tower",
+    "sources": "two sources or more",
+    "targets": "unlabelled target images",
+}
+"""What a method may declare to need, in the class variable `needs`, and what that means."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -80,6 +89,7 @@ class MethodFile:
     version: int
     parameters: tuple[Parameter, ...]
     recipes: Mapping[str, Mapping[str, Any]]
+    needs: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -128,7 +138,11 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
     version = _class_value(node, "version", 1, path)
     recipes = _class_value(node, "recipes", {}, path)
-    return MethodFile(name or path.stem, path, about, node.name, version, tuple(parameters.values()), recipes)
+    needs = _class_value(node, "needs", (), path)
+    for need in needs:
+        if need not in NEEDS:
+            raise BenchError(f"{path}: needs of {node.name}: there is no need {need!r}{did_you_mean(str(need), NEEDS)}")
+    return MethodFile(name or path.stem, path, about, node.name, version, tuple(parameters.values()), recipes, needs)
 
 
 def _text(path: Path) -> str:

@@ -115,6 +115,7 @@ def outline(protocol: Protocol, place: str, suite: Suite, methods: Sequence[Meth
             if protocol.epochs is not None and "epochs" in values:
                 values["epochs"] = min(values["epochs"], protocol.epochs)
             parameters = _resolved(method, values, suite, "--set")
+            _check_text_tower(method, parameters)
             weights = {
                 parameter.name: weights_digest(parse_network(parameters[parameter.name], parameter.name))
                 for parameter in method.parameters
@@ -138,6 +139,17 @@ def outline(protocol: Protocol, place: str, suite: Suite, methods: Sequence[Meth
                     runs.setdefault((repr(sorted(parameters.items())), sources, seed), outlined)
         outlines += list(runs.values())[: protocol.limit]
     return Planned(tuple(outlines))
+
+
+def _check_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> None:
+    """A method that needs a text tower is refused before anything runs where its backbone has none."""
+    for parameter in method.parameters if "text" in method.needs else ():
+        name = parameters[parameter.name]
+        if parameter.network == "Backbone" and parse_network(name, parameter.name).family != "open_clip":
+            raise BenchError(
+                f"the method {method.name} needs a backbone with a text tower, and {name.partition('//')[0]} has none; "
+                f"choose one that has: --set {parameter.name}=open_clip:ViT-B-32-quickgelu/openai"
+            )
 
 
 def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mapping[str, str]) -> RunSpec:

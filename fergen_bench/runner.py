@@ -67,7 +67,7 @@ def run_one(job: Job, report: Report) -> Path:
         report(f"scored {target}", place + 1, len(spec.targets))
     seconds["score"] = time.perf_counter() - clock
 
-    networks = {
+    networks: dict[str, dict[str, Any]] = {
         parameter: {
             "name": spec.parameters[parameter].partition("//")[0],
             "digest": SCRATCH if digest == SCRATCH else ctx.networks[spec.parameters[parameter]].digest,
@@ -75,6 +75,9 @@ def run_one(job: Job, report: Report) -> Path:
         for parameter, digest in spec.weights.items()
         if spec.parameters[parameter] in ctx.networks
     }
+    for parameter, network in networks.items():
+        if (tower := ctx.text_towers.get(spec.parameters[parameter])) is not None:
+            network["text_digest"] = SCRATCH if network["digest"] == SCRATCH else tower.digest
     record = RunRecord(
         spec,
         tuple(cells),

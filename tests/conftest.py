@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from tiny_clip import write_tiny_clip
 
 from fergen_bench import cli
 from fergen_bench.domain import Domain, Source, open_source
@@ -77,6 +78,12 @@ def web(cache: Path) -> Domain:
 @pytest.fixture(scope="session")
 def film(cache: Path) -> Domain:
     return Domain(cache / "domains" / "synth5-tiny-v1" / "film")
+
+
+@pytest.fixture(scope="session")
+def text_backbone(web: Domain, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a backbone with a text tower, whose weights are in a file."""
+    return write_tiny_clip(tmp_path_factory.mktemp("clip"), web)
 
 
 @pytest.fixture

@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fergen_bench.augment import SampleDraws, add_noise, erase, random_boxes, random_flip, random_noise
+from fergen_bench.augment import (
+    SampleDraws,
+    add_noise,
+    crop,
+    erase,
+    random_boxes,
+    random_crop,
+    random_crop_boxes,
+    random_flip,
+    random_noise,
+)
 
 
 def faces(count: int = 8, size: int = 32) -> torch.Tensor:
@@ -76,3 +86,28 @@ def test_flip_mirrors_the_width() -> None:
     images = faces()
     flipped = random_flip(images, SampleDraws(torch.arange(8), "f"), probability=1.0)
     assert torch.equal(flipped, images.flip(3))
+
+
+def test_a_crop_is_the_box_enlarged() -> None:
+    images = faces(2, 32)
+    whole = torch.tensor([[0, 0, 32, 32]] * 2)
+    torch.testing.assert_close(crop(images, whole), images.float() / 255, atol=1e-5, rtol=0)
+    smooth = torch.nn.functional.interpolate(faces(1, 4).float() / 255, (32, 32), mode="bicubic").clamp(0, 1)
+    box = torch.tensor([[4, 8, 16, 16]])
+    expected = torch.nn.functional.interpolate(smooth[:, :, 4:20, 8:24], (32, 32), mode="bicubic").clamp(0, 1)
+    inside = (..., slice(4, -4), slice(4, -4))  # at its edge a crop looks at the pixels beyond
+    torch.testing.assert_close(crop(smooth, box)[inside], expected[inside], atol=1e-5, rtol=0)
+
+
+def test_random_crops_have_their_area_and_do_not_depend_on_the_batch() -> None:
+    images, index = faces(64, 32), torch.arange(64) + 7
+    boxes = random_crop_boxes(images.shape, SampleDraws(index, "c"), (0.5, 0.9))
+    shares = boxes[:, 2] * boxes[:, 3] / 32**2
+    assert shares.min() > 0.45
+    assert shares.max() < 0.95
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 0] + boxes[:, 2]).max() <= 32
+    assert (boxes[:, 1] + boxes[:, 3]).max() <= 32
+    order = torch.tensor([5, 0, 63])
+    whole = random_crop(images, SampleDraws(index, "c"))
+    torch.testing.assert_close(whole[order], random_crop(images[order], SampleDraws(index[order], "c")))

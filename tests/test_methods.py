@@ -31,10 +31,18 @@ def candidate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return read_method(path)
 
 
-def fitted(candidate: MethodFile, domain: Domain, cache: Path, seed: int = 0) -> Method:
+@pytest.fixture(scope="module")
+def networks(candidate: MethodFile, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Networks by the parameter that names them: those of the suite, or one with a text tower for who needs it."""
+    if "text" not in candidate.needs:
+        return SUITE_NETWORKS
+    return {**SUITE_NETWORKS, "backbone": request.getfixturevalue("text_backbone")}
+
+
+def fitted(candidate: MethodFile, networks: dict[str, str], domain: Domain, cache: Path, seed: int = 0) -> Method:
     """The method on one small source, with few epochs."""
     values = candidate.defaults("small")
-    values |= {name: network for name, network in SUITE_NETWORKS.items() if name in values}
+    values |= {name: network for name, network in networks.items() if name in values}
     if "epochs" in values:
         values["epochs"] = 6
     method = load_method(candidate.path, candidate.class_name, values)
@@ -45,10 +53,10 @@ def fitted(candidate: MethodFile, domain: Domain, cache: Path, seed: int = 0) ->
 
 @pytest.fixture(scope="module")
 def candidate_fitted(
-    candidate: MethodFile, web: Domain, tmp_path_factory: pytest.TempPathFactory
+    candidate: MethodFile, networks: dict[str, str], web: Domain, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Method, Path]:
     cache = tmp_path_factory.mktemp("cache")
-    return fitted(candidate, web, cache), cache
+    return fitted(candidate, networks, web, cache), cache
 
 
 @torch.no_grad()
@@ -66,10 +74,10 @@ def test_exam_logits_are_finite_and_one_per_expression(candidate_fitted: tuple[M
 
 
 def test_exam_the_same_seed_gives_the_same_confusion(
-    candidate: MethodFile, candidate_fitted: tuple[Method, Path], web: Domain, film: Domain
+    candidate: MethodFile, networks: dict[str, str], candidate_fitted: tuple[Method, Path], web: Domain, film: Domain
 ) -> None:
     method, cache = candidate_fitted
-    again = fitted(candidate, web, cache)
+    again = fitted(candidate, networks, web, cache)
     np.testing.assert_array_equal(confusion(method, film), confusion(again, film))
 
 

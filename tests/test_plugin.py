@@ -68,6 +68,7 @@ def test_every_shipped_method_is_what_was_read(tmp_path: Path) -> None:
         assert type(made)() == made, name
         assert type(made).version == method.version
         assert dict(type(made).recipes) == dict(method.recipes)
+        assert type(made).needs == method.needs
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,8 @@ def test_right_values_are_converted(tmp_path: Path, value: object, expected: obj
             BODY.replace("int = 2", "Counter = 2"),
             r"mine\.py:\d+: count has the type 'Counter', which parameters cannot",
         ),
+        (BODY.replace("= 3", "= 3; needs = ('txt',)"), r"there is no need 'txt'; did you mean text\?"),
+        (BODY.replace("= 3", "= 3; needs = 'text'"), r"mine\.py:\d+: needs must be a tuple, not 'text'"),
         (BODY.replace("= 3", "= 'three'"), r"mine\.py:\d+: version must be a int, not 'three'"),
         (BODY.replace('"small": {"rate"', '"small": {"rte"'), r"recipes\['small'\]: .* did you mean rate\?"),
     ],
