@@ -102,6 +102,7 @@ class Batch:
     step: int  # from 0, over the whole training
     draws: SampleDraws  # randomness per face
     generator: torch.Generator  # randomness per step, on the CPU
+    faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
 
 
 Losses = Tensor | Mapping[str, Tensor]
@@ -162,9 +163,10 @@ class GradientMethod(Method):
             for place, rows in enumerate(batches):
                 index = rows.to(ctx.device)
                 draws = ctx.draws(index, "augment", epoch)
-                images = self.augment(faces.at(rows), draws)
+                clean = faces.at(rows)
+                images = self.augment(clean, draws)
                 step = epoch * len(batches) + place
-                batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step))
+                batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step), clean)
                 with ctx.autocast():
                     losses = self.loss(batch)
                 terms = losses if isinstance(losses, Mapping) else {"loss": losses}
@@ -219,10 +221,10 @@ class GradientMethod(Method):
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps_per_epoch))
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, steps_per_epoch))
 
-    def _rate(self, step: int, steps_per_epoch: int) -> float:
-        """The share of the learning rate at a step."""
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """The share of the learning rate at a step, by `schedule`; a method with another schedule overrides it."""
         if self.schedule == "exponential":
             return self.decay ** (step // steps_per_epoch)
         if self.schedule == "constant":

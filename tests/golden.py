@@ -33,6 +33,10 @@ class Golden:
             tensor = tensor.to(self.dtype)
         return tensor.requires_grad_() if grad else tensor
 
+    def inputs(self, prefix: str) -> list[str]:
+        """Names of the inputs that begin with a prefix."""
+        return [name for name in self._tensors if name.startswith(prefix)]
+
     def has(self, name: str) -> bool:
         """Whether a result is stored in this precision."""
         return name + self._suffix in self._tensors

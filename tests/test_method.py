@@ -102,7 +102,7 @@ def test_last_learns_from_all_training_faces_and_selects_nothing(source: Source,
 )
 def test_schedules(schedule: str, expected: Callable[[int], float]) -> None:
     method = Linear(epochs=10, schedule=schedule, decay=0.5)  # type: ignore[arg-type]
-    assert [method._rate(step, 10) for step in range(100)] == pytest.approx([expected(step) for step in range(100)])
+    assert [method.rate(step, 10) for step in range(100)] == pytest.approx([expected(step) for step in range(100)])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
