@@ -227,7 +227,7 @@ class Classifier(nn.Module):
 
 
 def hole_mask(pixels: Tensor) -> Tensor:
-    """Which cells of a map, an eighth of the picture's side, count as holes: bool. pixels: 1 in holes, (height, width)."""
+    """Which cells of a map, an eighth of the side, count as holes: bool. pixels: 1 in holes, (height, width)."""
     shares = pixels.to(torch.get_default_dtype())[None, None]
     for _ in range(3):
         shares = functional.avg_pool2d(shares, 4, 2, 1)
@@ -240,10 +240,10 @@ def local_mean(maps: Tensor) -> Tensor:
 
 
 def fill_holes(maps: Tensor, mirrored: Tensor, holes: Tensor) -> Tensor:
-    """Each hole of one map (1, C, height, width) becomes a mixture of its places, hole after hole in row-major order.
+    """Each hole of one map (1, C, height, width) becomes a mixture of its places, one after the other, row by row.
 
-    mirrored: the map of the mirrored picture. holes: bool (height, width). As released: the mirrored map is asked at the
-    running number of a hole instead of its place, and it and the local mean act on the weights of the mixture only.
+    mirrored: the map of the mirrored picture. holes: bool (height, width). As released: the mirrored map is read at
+    the running number of a hole, not at its place; it and the local mean act on the weights of the mixture only.
     """
     values, means, other = (m[0].flatten(1).T for m in (maps, local_mean(maps), mirrored))  # (places, C) each
     unit = values / (values.norm(dim=1, keepdim=True) + 1e-8)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from test_golden import method_module
 from torch import Tensor, nn
 from torch.nn import functional
 
 from golden import PRECISIONS, Golden
-from test_golden import method_module
 
 CONVOLVED = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Limits of DAN and Latent-OFER."""
