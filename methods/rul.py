@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
 from fergen_bench.augment import erase, random_boxes, random_flip_or_noise
 
 
@@ -61,6 +61,8 @@ class Rul(GradientMethod):
     erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def build(self, ctx: Context) -> nn.Module:
+        if not 0.0 <= self.dropout < 1.0:
+            raise BenchError(f"dropout is {self.dropout}; it must be 0 or more and less than 1")
         trunk = ctx.backbone(self.trunk, trainable=True)
         self.mean = trunk.mean
         shape = trunk.map_shape()
