@@ -267,7 +267,14 @@ def _packaged(name: NetworkName) -> Network:
 def _timm(name: NetworkName) -> Network:
     import timm
 
-    published = not name.scratch and name.path is None
+    state = None if name.path is None else _read_state(name.path)
+    if state is not None and name.model.partition(".")[0] == "resnet50" and _identities(state) == VGGFACE2_IDENTITIES:
+        raise BenchError(
+            f"{name.path} holds the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
+            f"identities, as VGGFace2 has), which in {name.family}:{name.model} would be another network; name it "
+            f"{CAFFE}/{name.path}, or take the classifier out of the file if it was trained in this layout"
+        )
+    published = not name.scratch and state is None
     try:
         body = timm.create_model(name.model, pretrained=published, num_classes=0)
     except RuntimeError as error:
@@ -277,14 +284,7 @@ def _timm(name: NetworkName) -> Network:
         raise BenchError(f"timm has no model {name.model!r}; near it are {', '.join(near) or 'none'}") from None
     except Exception as error:
         raise _not_fetched(name, error) from error
-    if name.path is not None:
-        state = _read_state(name.path)
-        if name.model.partition(".")[0] == "resnet50" and _identities(state) == VGGFACE2_IDENTITIES:
-            raise BenchError(
-                f"{name.path} holds the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
-                f"identities, as VGGFace2 has), which in {name.family}:{name.model} would be another network; name it "
-                f"{CAFFE}/{name.path}, or take the classifier out of the file if it was trained in this layout"
-            )
+    if state is not None:
         _fill(body, state, name, ignore=CLASSIFIERS)
     config = timm.data.resolve_model_data_config(body)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
@@ -308,25 +308,23 @@ def caffe_resnet50() -> nn.Module:
 
 def _caffe(name: NetworkName) -> Network:
     """The network of the VGGFace2 weights, which sees faces as EAC's released code shows them to it."""
+    state = None if name.path is None else _read_state(name.path)
+    if state is not None and (identities := _identities(state)) != VGGFACE2_IDENTITIES:
+        found = "no classifier" if identities is None else f"a classifier of {identities} classes"
+        raise BenchError(
+            f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and nothing "
+            f"else tells the Caffe-style layout from torchvision's; give the whole file, or name timm:resnet50"
+        )
     body: Any = caffe_resnet50()
-    if name.path is not None:
-        state = _read_state(name.path)
-        if (identities := _identities(state)) != VGGFACE2_IDENTITIES:
-            found = "no classifier" if identities is None else f"a classifier of {identities} classes"
-            raise BenchError(
-                f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and "
-                f"nothing else tells the Caffe-style layout from torchvision's; give the whole file, or name "
-                f"timm:resnet50"
-            )
+    if state is not None:
         _fill(body, state, name, ignore=CLASSIFIERS)
-    return Network(
-        str(name), body, body.num_features, Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
-    )
+    seen = Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
+    return Network(str(name), body, body.num_features, seen)
 
 
 def _identities(state: Mapping[str, Tensor]) -> int | None:
     """How many classes the classifier of a checkpoint has, where it has one."""
-    return next((len(value) for key, value in state.items() if key.endswith("fc.weight")), None)
+    return next((len(value) for key, value in state.items() if _plain(key) == "fc.weight"), None)
 
 
 def _open_clip(name: NetworkName) -> Network:
