@@ -64,6 +64,44 @@ def random_flip(images: Tensor, draws: SampleDraws, probability: float = 0.5) ->
     return torch.where(draws.chance("flip", probability)[:, None, None, None], images.flip(3), images)
 
 
+def random_flip_or_noise(images: Tensor, draws: SampleDraws, probability: float = 0.5) -> Tensor:
+    """Either mirrors a face or adds Gaussian noise to it, never both, on a share of the faces; uint8 → uint8. As SCN's
+    and RUL's released code does.
+    """
+    mirrored = draws.chance("flip or noise", 0.5)[:, None, None, None]
+    changed = torch.where(mirrored, images.flip(3), random_noise(images, draws, 1.0))
+    return torch.where(draws.chance("changed", probability)[:, None, None, None], changed, images)
+
+
+def random_turn_and_shift(
+    images: Tensor, draws: SampleDraws, probability: float = 0.2, degrees: float = 20.0, shift: float = 1 / 7
+) -> Tensor:
+    """Turns a share of the faces by up to `degrees`, then moves them by up to `shift` of their side, by whole pixels;
+    outside is black. The nearest pixel is taken, as torchvision's RandomRotation and RandomCrop with
+    padding do; shift is that of a crop of 224 from a border of 32. Any type; the type is kept.
+    """
+    height, width = images.shape[-2:]
+    angle = torch.deg2rad(degrees * (2 * draws.uniform("turn") - 1))[:, None, None]
+    rows = torch.arange(height, device=images.device, dtype=torch.float32)[None, :, None]
+    columns = torch.arange(width, device=images.device, dtype=torch.float32)[None, None]
+    moved = [
+        ((2 * round(shift * side) + 1) * draws.uniform(f"shift.{name}")).floor() - round(shift * side)
+        for name, side in (("top", height), ("left", width))
+    ]
+    # Each pixel of the result looks up where it came from: first the shift is undone, then the turn about the centre.
+    y = rows + moved[0][:, None, None]
+    x = columns + moved[1][:, None, None]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    from_y = (angle.cos() * y + angle.sin() * x + (height - 1) / 2).round().long()
+    from_x = (angle.cos() * x - angle.sin() * y + (width - 1) / 2).round().long()
+    inside &= (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+    place = from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)
+    looked_up = images.flatten(2).gather(2, place.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    changed = torch.where(inside[:, None], looked_up.view(images.shape), torch.zeros_like(images))
+    return torch.where(draws.chance("turn and shift", probability)[:, None, None, None], changed, images)
+
+
 def erase(images: Tensor, boxes: Tensor, value: Tensor) -> Tensor:
     """Fills a box per image. boxes: int64 (B, 4) as top, left, height, width; height 0 erases nothing. value: broadcast
     over images.
@@ -81,25 +119,26 @@ def random_boxes(
     probability: float = 0.5,
     area: tuple[float, float] = (0.02, 0.25),
     aspect: tuple[float, float] = (0.3, 3.3),
+    name: str = "erase",
 ) -> Tensor:
     """Boxes for `erase`, drawn as torchvision's RandomErasing draws them: up to ten tries for a box that fits. int64
-    (B, 4).
+    (B, 4). name: of the draws, so that a second view of a face can have a box of its own.
     """
     height, width = shape[-2:]
     boxes: Tensor | None = None
     for attempt in range(10):
-        size = height * width * (area[0] + (area[1] - area[0]) * draws.uniform(f"erase.area{attempt}"))
+        size = height * width * (area[0] + (area[1] - area[0]) * draws.uniform(f"{name}.area{attempt}"))
         ratio = torch.exp(
-            math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * draws.uniform(f"erase.aspect{attempt}")
+            math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * draws.uniform(f"{name}.aspect{attempt}")
         )
         tall, wide = (size * ratio).sqrt().round().long(), (size / ratio).sqrt().round().long()
-        top = (draws.uniform(f"erase.top{attempt}") * (height - tall + 1)).long()
-        left = (draws.uniform(f"erase.left{attempt}") * (width - wide + 1)).long()
+        top = (draws.uniform(f"{name}.top{attempt}") * (height - tall + 1)).long()
+        left = (draws.uniform(f"{name}.left{attempt}") * (width - wide + 1)).long()
         fits = (tall < height) & (wide < width)
         found = torch.stack([top, left, tall, wide], 1) * fits[:, None]
         boxes = found if boxes is None else torch.where((boxes[:, 2] > 0)[:, None], boxes, found)
     assert boxes is not None
-    return boxes * draws.chance("erase", probability)[:, None]
+    return boxes * draws.chance(name, probability)[:, None]
 
 
 def beta_draws(concentration: float, count: int, generator: torch.Generator) -> Tensor:

@@ -7,12 +7,15 @@ trained to see them, and gives one feature vector per face. Names are explained 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
+import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +28,14 @@ from torch.nn import functional
 from fergen_bench.domain import Clean, Domain, Piece, Split
 from fergen_bench.error import BenchError
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
-from fergen_bench.weights import PACKAGED, NetworkName, parse_network
+from fergen_bench.weights import CAFFE, PACKAGED, NetworkName, parse_network
 
 Statistics = Literal["own", "imagenet"]
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FEATURE_BATCH = 256
 WITH_TEXT = "open_clip:ViT-B-32-quickgelu/openai"
+CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")
+VGGFACE2_IDENTITIES = 8631
 
 Report = Callable[[str, int, int], None]
 """report(what is being done, done, total)"""
@@ -98,8 +103,39 @@ class Network(nn.Module):
         if hasattr(self.body, "feature_map"):
             return self.body.feature_map(prepared)
         if hasattr(self.body, "forward_features"):
-            return self.body.forward_features(prepared)
+            maps = self.body.forward_features(prepared)
+            if maps.ndim == 4 and maps.shape[1] == self.features:
+                return maps
         raise BenchError(f"{self.name} has no feature map; choose a convolutional network")
+
+    @torch.no_grad()
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the feature map. Leaves the network as it was."""
+        training, blank = self.training, torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
+        self.eval()
+        channels, height, width = self.feature_map(blank).shape[1:]
+        self.train(training)
+        return channels, height, width
+
+    def patch_map(self, images: Tensor) -> Tensor:
+        """The last tokens of a vision transformer in their grid, without the class token; for other networks the
+        feature map: (B, channels, height, width). A frozen network gives it without gradient.
+        """
+        if self._cache is not None:
+            with torch.no_grad(), _half_precision(images.device):
+                return self._patches(images).float()
+        return self._patches(images)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        if hasattr(self.body, "feature_map"):
+            return self.feature_map(images)
+        if not hasattr(self.body, "forward_intermediates"):
+            raise BenchError(f"{self.name} shows neither tokens nor a feature map; choose another network")
+        asked: dict[str, Any] = {"indices": 1, "intermediates_only": True, "output_fmt": "NCHW"}
+        if self.name.startswith("open_clip:"):
+            found = self.body.forward_intermediates(self.prepare(images), normalize_intermediates=True, **asked)
+            return found["image_intermediates"][-1]
+        return self.body.forward_intermediates(self.prepare(images), norm=True, **asked)[-1]
 
     # --------------------------------------------------------------------------------------------------------- features
 
@@ -255,7 +291,7 @@ def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor
 def load_network(name: str, device: torch.device, statistics: Statistics = "own") -> Network:
     """A network by name, on a device. statistics: its own mean and deviation, or ImageNet's."""
     parsed = parse_network(name, "network")
-    loaders: Mapping[str, Callable[[NetworkName], Network]] = {"open_clip": _open_clip, "timm": _timm}
+    loaders: Mapping[str, Callable[[NetworkName], Network]] = {"open_clip": _open_clip, "timm": _timm, CAFFE: _caffe}
     network = loaders.get(parsed.family, _packaged)(parsed)
     if statistics == "imagenet":
         own = network.preprocessing
@@ -302,14 +338,21 @@ def _packaged(name: NetworkName) -> Network:
 
     body = FaceEncoder() if name.family == "synth" else Trunk()
     if not name.scratch:
-        _fill(body, name.path or PACKAGED[name.family], str(name))
+        _fill(body, _read_state(name.path or PACKAGED[name.family]), name)
     return Network(str(name), body, body.features, Preprocessing(body.size, (MEAN,) * 3, (DEVIATION,) * 3, "bilinear"))
 
 
 def _timm(name: NetworkName) -> Network:
     import timm
 
-    published = not name.scratch and name.path is None
+    state = None if name.path is None else _read_state(name.path)
+    if state is not None and name.model.partition(".")[0] == "resnet50" and _identities(state) == VGGFACE2_IDENTITIES:
+        raise BenchError(
+            f"{name.path} holds the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
+            f"identities, as VGGFace2 has), which in {name.family}:{name.model} would be another network; name it "
+            f"{CAFFE}/{name.path}, or take the classifier out of the file if it was trained in this layout"
+        )
+    published = not name.scratch and state is None
     try:
         body = timm.create_model(name.model, pretrained=published, num_classes=0)
     except RuntimeError as error:
@@ -319,12 +362,47 @@ def _timm(name: NetworkName) -> Network:
         raise BenchError(f"timm has no model {name.model!r}; near it are {', '.join(near) or 'none'}") from None
     except Exception as error:
         raise _not_fetched(name, error) from error
-    if name.path is not None:
-        _fill(body, name.path, str(name), ignore=("fc.", "head.", "classifier.", "last_linear."))
+    if state is not None:
+        _fill(body, state, name, ignore=CLASSIFIERS)
     config = timm.data.resolve_model_data_config(body)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
     preprocessing = Preprocessing(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]), interpolation)
     return Network(str(name), body, body.num_features, preprocessing)
+
+
+def caffe_resnet50() -> nn.Module:
+    """ResNet-50 as Caffe has it: a stage halves its map in its first 1 x 1 convolution instead of its 3 x 3, and the
+    stem's pooling has no border but rounds up. Its weights bear the names that torchvision's and timm's ResNet-50 give
+    them, so weights of the one would load into the other without a word.
+    """
+    import timm
+
+    body: Any = timm.create_model("resnet50", pretrained=False, num_classes=0)
+    body.maxpool = nn.MaxPool2d(3, 2, padding=0, ceil_mode=True)
+    for stage in (body.layer2, body.layer3, body.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    return body
+
+
+def _caffe(name: NetworkName) -> Network:
+    """The network of the VGGFace2 weights, which sees faces as EAC's released code shows them to it."""
+    state = None if name.path is None else _read_state(name.path)
+    if state is not None and (identities := _identities(state)) != VGGFACE2_IDENTITIES:
+        found = "no classifier" if identities is None else f"a classifier of {identities} classes"
+        raise BenchError(
+            f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and nothing "
+            f"else tells the Caffe-style layout from torchvision's; give the whole file, or name timm:resnet50"
+        )
+    body: Any = caffe_resnet50()
+    if state is not None:
+        _fill(body, state, name, ignore=CLASSIFIERS)
+    seen = Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
+    return Network(str(name), body, body.num_features, seen)
+
+
+def _identities(state: Mapping[str, Tensor]) -> int | None:
+    """How many classes the classifier of a checkpoint has, where it has one."""
+    return next((len(value) for key, value in state.items() if _plain(key) == "fc.weight"), None)
 
 
 def _open_clip_model(name: NetworkName) -> Any:
@@ -386,23 +464,35 @@ def _not_fetched(name: NetworkName, error: Exception) -> BenchError:
     )
 
 
-def _fill(body: nn.Module, path: Path, name: str, ignore: Iterable[str] = ()) -> None:
-    """Loads weights from a .safetensors or a torch file into a network. All of its weights must be there; a classifier
-    may be left over.
-    """
-    state = {_plain(key): value for key, value in _read_state(path).items()}
-    missing, unexpected = body.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=False
-    )
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    unexpected = [
-        key for key in unexpected if not key.startswith(tuple(ignore)) and not key.endswith("num_batches_tracked")
+def _fill(body: nn.Module, state: Mapping[str, Tensor], name: NetworkName, ignore: tuple[str, ...] = ()) -> None:
+    """Puts weights into a network. All of its weights must be there, in their shapes; a classifier may be left over."""
+    own = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
+    given = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in ((_plain(key), value) for key, value in state.items())
+        if key in own or not (key.startswith(ignore) or key.endswith("num_batches_tracked"))
+    }
+    missing = [key for key in own if key not in given]
+    unexpected = [key for key in given if key not in own]
+    other = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
     ]
-    if missing or unexpected:
-        wrong = f"lacks {missing[0]!r}" if missing else f"holds {unexpected[0]!r}, which the network lacks"
-        raise BenchError(
-            f"{path} does not fit {name}: it {wrong} ({len(missing)} missing, {len(unexpected)} unexpected)"
-        )
+    parts = [
+        f"{what} {_some(keys)}"
+        for what, keys in (("lacks", missing), ("holds unknown", unexpected), ("holds in another shape", other))
+        if keys
+    ]
+    if parts:
+        path = name.path or PACKAGED.get(name.family)
+        raise BenchError(f"{path} does not fit {name}: it {'; it '.join(parts)}; name the network that it was made for")
+    body.load_state_dict(given, strict=False)
+
+
+def _some(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _plain(key: str) -> str:
@@ -410,15 +500,55 @@ def _plain(key: str) -> str:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    """The weights in a .safetensors file, a torch file, or a pickled dictionary of numpy arrays (.pkl)."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = _read_arrays(path) if path.suffix == ".pkl" else None
+        content = torch.load(path, map_location="cpu", weights_only=True) if content is None else content
     except Exception as error:
-        raise BenchError(f"{path} holds no weights that can be loaded safely: {str(error).splitlines()[0]}") from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BenchError(f"{path} holds no weights that can be loaded safely: {reason}") from None
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
+    if not isinstance(content, dict):
+        raise BenchError(
+            f"{path} holds a {type(content).__name__}, not weights by name; save a state_dict of the network"
+        )
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _read_arrays(path: Path) -> dict[str, Tensor] | None:
+    """A pickled dictionary of numpy arrays, which is how the VGGFace2 weights are kept; None where it is a torch file.
+    Nothing but arrays is let in, so no code of the file is run.
+    """
+    with path.open("rb") as file:
+        if zipfile.is_zipfile(file):
+            return None
+        file.seek(0)
+        content = _ArraysOnly(file, encoding="latin1").load()
+    if not isinstance(content, dict) or not all(isinstance(value, np.ndarray) for value in content.values()):
+        raise ValueError("it is no dictionary of arrays")
+    return {str(key): torch.from_numpy(np.array(value)) for key, value in content.items()}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Knows what a numpy array is pickled as, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        from numpy._core import multiarray  # where a pickle of any numpy finds it
+
+        known = {
+            "_reconstruct": multiarray._reconstruct,
+            "scalar": multiarray.scalar,
+            "ndarray": np.ndarray,
+            "dtype": np.dtype,
+            "encode": codecs.encode,
+            "OrderedDict": OrderedDict,
+        }
+        if module.partition(".")[0] in {"numpy", "_codecs", "collections"} and name in known:
+            return known[name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")

@@ -111,6 +111,7 @@ class Batch:
     step: int  # from 0, over the whole training
     draws: SampleDraws  # randomness per face
     generator: torch.Generator  # randomness per step, on the CPU
+    faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
 
 
 class Inputs(Protocol):
@@ -229,9 +230,10 @@ class GradientMethod(Method):
             for place, rows in enumerate(batches):
                 index = rows.to(ctx.device)
                 draws = ctx.draws(index, "augment", epoch)
-                images = self.augment(inputs.at(rows), draws)
+                clean = inputs.at(rows)
+                images = self.augment(clean, draws)
                 step = epoch * len(batches) + place
-                batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step))
+                batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step), clean)
                 terms = self.update(batch, optimizer, ctx)
                 schedule.step()
                 guard.see(terms["loss"], step)

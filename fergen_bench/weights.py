@@ -4,6 +4,7 @@
     synth-trunk                               the packaged trunk
     open_clip:ViT-B-32-quickgelu/openai       an open_clip model and the tag of its weights
     timm:resnet18.tv_in1k                     a timm model with its own weights
+    vggface2-resnet50//home/me/weights.pkl    the Caffe-style ResNet-50 of the VGGFace2 weights, from their file
     …//home/me/weights.safetensors            any of them with weights from a file
     …/scratch                                 any of them with random weights
 
@@ -24,6 +25,7 @@ from fergen_bench.synth import WEIGHTS
 
 PACKAGED = {"synth": WEIGHTS / "encoder.safetensors", "synth-trunk": WEIGHTS / "trunk.safetensors"}
 FAMILIES = ("open_clip", "timm")
+CAFFE = "vggface2-resnet50"
 SCRATCH = "scratch"
 
 
@@ -31,8 +33,8 @@ SCRATCH = "scratch"
 class NetworkName:
     """A network's name, taken apart."""
 
-    family: str  # synth, synth-trunk, open_clip or timm
-    model: str  # the family's own name of the model; empty for the packaged ones
+    family: str  # synth, synth-trunk, vggface2-resnet50, open_clip or timm
+    model: str  # the family's own name of the model; empty where the family is one network
     tag: str | None = None  # which published weights
     path: Path | None = None  # weights from a file
     scratch: bool = False
@@ -50,10 +52,10 @@ def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
     """A name → its parts. place: where it was given, for the error. check: whether a file of weights must exist."""
     base, _, weights = name.partition("/")
     family, _, model = base.partition(":")
-    known = family in FAMILIES if model else family in PACKAGED
+    known = family in FAMILIES if model else family in (*PACKAGED, CAFFE)
     if not known:
         raise BenchError(
-            f"{place}: no network {name!r}{did_you_mean(family, [*PACKAGED, *FAMILIES])} Write synth, "
+            f"{place}: no network {name!r}{did_you_mean(family, [*PACKAGED, *FAMILIES, CAFFE])} Write synth, "
             f"open_clip:MODEL/TAG, timm:MODEL, or one of them "
             f"followed by //path/to/weights"
         )
@@ -62,7 +64,7 @@ def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
     if weights and (
         weights.startswith(("/", ".", "~"))
         or "/" in weights
-        or Path(weights).suffix in {".safetensors", ".pt", ".pth", ".bin"}
+        or Path(weights).suffix in {".safetensors", ".pt", ".pth", ".bin", ".pkl"}
     ):
         path = Path(weights).expanduser()
         if check and not path.is_file():
@@ -76,6 +78,11 @@ def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
     if family == "open_clip" and not weights:
         raise BenchError(
             f"{place}: {name!r} says no weights; write open_clip:{model}/TAG, …//path/to/weights or …/{SCRATCH}"
+        )
+    if family == CAFFE:
+        raise BenchError(
+            f"{place}: nobody distributes the weights of {CAFFE} by name; write {CAFFE}//path/to/weights or "
+            f"{CAFFE}/{SCRATCH}"
         )
     return NetworkName(family, model, tag=weights or None)
 

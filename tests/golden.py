@@ -33,11 +33,6 @@ class Golden:
             tensor = tensor.to(self.dtype)
         return tensor.requires_grad_() if grad else tensor
 
-    @property
-    def names(self) -> list[str]:
-        """Of all tensors."""
-        return sorted(self._tensors)
-
     def has(self, name: str) -> bool:
         """Whether a result is stored in this precision."""
         return name + self._suffix in self._tensors

@@ -12,7 +12,9 @@ from fergen_bench.augment import (
     random_crop,
     random_crop_boxes,
     random_flip,
+    random_flip_or_noise,
     random_noise,
+    random_turn_and_shift,
 )
 
 
@@ -111,3 +113,53 @@ def test_random_crops_have_their_area_and_do_not_depend_on_the_batch() -> None:
     order = torch.tensor([5, 0, 63])
     whole = random_crop(images, SampleDraws(index, "c"))
     torch.testing.assert_close(whole[order], random_crop(images[order], SampleDraws(index[order], "c")))
+
+
+def test_a_face_is_mirrored_or_noisy_but_never_both() -> None:
+    images = faces(600, 8)
+    changed = random_flip_or_noise(images, SampleDraws(torch.arange(600), "f"), probability=0.5)
+    mirrored = (changed == images.flip(3)).flatten(1).all(1)
+    noisy = ((changed.float() - images.float()).abs() < 40).flatten(1).all(1) & (changed != images).flatten(1).any(1)
+    same = (changed == images).flatten(1).all(1)
+    assert (mirrored | noisy | same).all()
+    for share, expected in ((mirrored, 0.25), (noisy, 0.25), (same, 0.5)):
+        assert share.float().mean().item() == pytest.approx(expected, abs=0.07)
+
+
+def test_turning_without_degrees_moves_by_whole_pixels_and_lets_black_in() -> None:
+    images = faces(200, 14).clamp(min=1)
+    moved = random_turn_and_shift(images, SampleDraws(torch.arange(200), "t"), 1.0, degrees=0.0, shift=1 / 7)
+    offsets = set()
+    for image, result in zip(images, moved, strict=True):
+        matches = []
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
+                if torch.equal(padded[:, 2 + down : 16 + down, 2 + right : 16 + right], result):
+                    matches.append((down, right))
+        assert len(matches) == 1
+        offsets.add(matches[0])
+    assert len(offsets) > 20  # of 25
+
+
+def test_turning_is_about_the_centre_and_by_at_most_what_is_asked() -> None:
+    side = 65
+    images = torch.zeros(300, 1, side, side, dtype=torch.uint8)
+    images[:, :, 32, 32], images[:, :, 30:35, 52:57] = 255, 200  # the centre, and a block 22 pixels to the right of it
+    draws = SampleDraws(torch.arange(300), "t")
+    turned = random_turn_and_shift(images, draws, 1.0, degrees=20.0, shift=0.0)
+    assert (turned[:, 0, 32, 32] == 255).all()
+    rows, columns = torch.meshgrid(torch.arange(side) - 32.0, torch.arange(side) - 32.0, indexing="ij")
+    block = (turned[:, 0] == 200).float()
+    angles = torch.rad2deg(torch.atan2((block * rows).sum((1, 2)), (block * columns).sum((1, 2))))
+    assert angles.abs().max() < 21
+    assert angles.min() < -17
+    assert angles.max() > 17
+    untouched = random_turn_and_shift(images, draws, 0.0)
+    assert torch.equal(untouched, images)
+
+
+def test_a_second_view_has_a_box_of_its_own() -> None:
+    draws = SampleDraws(torch.arange(50), "b")
+    shape = torch.Size((50, 3, 32, 32))
+    assert not torch.equal(random_boxes(shape, draws, 1.0), random_boxes(shape, draws, 1.0, name="second"))

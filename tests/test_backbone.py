@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
 
-from fergen_bench.backbone import IMAGENET_MEAN, Network, content_digest, load_network, resize
+from fergen_bench.backbone import IMAGENET_MEAN, VGGFACE2_IDENTITIES, Network, content_digest, load_network, resize
 from fergen_bench.domain import Domain
 from fergen_bench.error import BenchError
 from fergen_bench.runner import feature_similarity
@@ -128,8 +131,162 @@ def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch: pyte
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(BenchError, match=r"w\.safetensors does not fit synth-trunk.*: it lacks"):
+    with pytest.raises(
+        BenchError, match=r"w\.safetensors does not fit synth-trunk.*: it lacks .*; it holds unknown other"
+    ):
         load_network(f"synth-trunk/{tmp_path / 'w.safetensors'}", CPU)
+
+
+def test_what_does_not_fit_is_listed_up_to_a_handful(tmp_path: Path) -> None:
+    state = {name: value.contiguous() for name, value in load_network("synth-trunk", CPU).body.state_dict().items()}
+    del state["expand.0.weight"], state["expand.1.bias"]
+    state["expand.1.weight"] = torch.zeros(3)
+    state |= {f"more{place}": torch.zeros(1) for place in range(7)}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(BenchError) as caught:
+        load_network(f"synth-trunk/{tmp_path / 'w.safetensors'}", CPU)
+    assert (
+        "it lacks expand.0.weight, expand.1.bias; it holds unknown more0, more1, more2, more3, more4 and 2 more"
+        in str(caught.value)
+    )
+    assert "it holds in another shape expand.1.weight (3,) instead of (512,)" in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------- the papers' trunks
+
+
+def jittered(module: nn.Module) -> dict[str, Tensor]:
+    """Random weights under which every layer tells, running statistics included."""
+    generator = torch.Generator().manual_seed(5)
+    return {
+        name: value.abs() + 0.1 + 0.1 * torch.rand(value.shape, generator=generator)
+        if name.endswith("running_var")
+        else value + 0.05 * torch.randn(value.shape, generator=generator)
+        for name, value in module.state_dict().items()
+        if value.is_floating_point()
+    }
+
+
+def test_the_face_pretrained_resnet18_is_torchvisions_bit_for_bit(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    reference = torchvision.models.resnet18(weights=None)
+    state = jittered(reference)
+    reference.load_state_dict(state, strict=False)
+    reference.fc = nn.Identity()
+    reference.to(memory_format=torch.channels_last)
+    torch.save({"state_dict": state}, tmp_path / "face.pth")  # with its classifier, as such files are
+    network = load_network(f"timm:resnet18/{tmp_path / 'face.pth'}", CPU)
+    images = network.prepare(torch.randint(0, 256, (3, 3, 96, 96), dtype=torch.uint8))[:, :, :96, :96]
+    for training in (False, True):
+        network.train(training)
+        reference.train(training)
+        assert torch.equal(network.body(images), reference(images))
+    ours = network.body.state_dict()
+    for name, value in reference.state_dict().items():  # running statistics after a pass in training mode
+        assert torch.equal(ours[name], value), name
+
+
+@pytest.fixture(scope="module")
+def vggface2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """Random weights of a ResNet-50 in the form in which VGGFace2's are kept: numpy arrays in a pickle, with the
+    classifier of its identities.
+    """
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(3)
+    state = jittered(timm.create_model("resnet50", num_classes=0))
+    path = tmp_path_factory.mktemp("vggface2") / "resnet50_ft_weight.pkl"
+    arrays = {name: value.numpy() for name, value in state.items()}
+    classifier = np.zeros((VGGFACE2_IDENTITIES, 1), np.float32)
+    path.write_bytes(pickle.dumps({**arrays, "fc.weight": classifier, "fc.bias": classifier[:, 0]}, protocol=2))
+    return path, state
+
+
+def caffe_forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """ResNet-50 of Caffe, layer by layer: the map before pooling."""
+
+    def layer(x: Tensor, conv: str, norm: str, stride: int = 1, padding: int = 0) -> Tensor:
+        x = functional.conv2d(x, state[f"{conv}.weight"], None, stride, padding)
+        names = ("running_mean", "running_var", "weight", "bias")
+        return functional.batch_norm(x, *(state[f"{norm}.{name}"] for name in names))
+
+    x = functional.max_pool2d(layer(x, "conv1", "bn1", 2, 3).relu(), 3, 2, 0, ceil_mode=True)
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            at, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            y = layer(x, f"{at}.conv1", f"{at}.bn1", stride).relu()
+            y = layer(y, f"{at}.conv2", f"{at}.bn2", 1, 1).relu()
+            y = layer(y, f"{at}.conv3", f"{at}.bn3")
+            x = (y + (x if block else layer(x, f"{at}.downsample.0", f"{at}.downsample.1", stride))).relu()
+    return x
+
+
+@torch.no_grad()
+def test_the_resnet50_of_vggface2_is_caffes(vggface2: tuple[Path, dict[str, Tensor]]) -> None:
+    path, state = vggface2
+    network = load_network(f"vggface2-resnet50/{path}", CPU)
+    network.eval()
+    images = torch.randn(2, 3, 64, 64)
+    expected = caffe_forward(state, images)
+    found = network.body.forward_features(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert network.features == 2048
+    network.body.layer2[0].conv1.stride, network.body.layer2[0].conv2.stride = (1, 1), (2, 2)  # torchvision's layout
+    assert (network.body.forward_features(images) - expected).abs().max() > 0.01 * expected.abs().max()
+
+
+def test_weights_of_the_other_resnet50_are_refused(vggface2: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    path, _ = vggface2
+    with pytest.raises(BenchError, match=r"Caffe-style ResNet-50 .* another network; name it vggface2-resnet50//"):
+        load_network(f"timm:resnet50/{path}", CPU)
+    for name, found in (("fc.weight", "a classifier of 1000 classes"), ("conv1.weight", "no classifier")):
+        save_file({name: torch.zeros(1000, 8)}, tmp_path / "w.safetensors")
+        with pytest.raises(BenchError, match=f"holds {found} where .* one of 8631, .* name timm:resnet50"):
+            load_network(f"vggface2-resnet50/{tmp_path / 'w.safetensors'}", CPU)
+
+
+def test_the_weights_of_vggface2_have_no_name_but_their_files() -> None:
+    with pytest.raises(BenchError, match="nobody distributes the weights of vggface2-resnet50 by name"):
+        parse_network("vggface2-resnet50", "--set trunk")
+    assert parse_network("vggface2-resnet50/scratch", "x").scratch
+
+
+def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path: Path) -> None:
+    for name, content in (("call", {"x": print}), ("list", [1, 2]), ("path", {"x": Path("/")})):
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(BenchError, match="holds no weights that can be loaded safely"):
+            load_network(f"vggface2-resnet50/{tmp_path / name}.pkl", CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("synth", (192, 4, 4)), ("synth-trunk", (512, 4, 4)), ("timm:test_resnet.r160_in1k/scratch", None)],
+)
+def test_a_map_has_a_shape_before_any_face_is_seen(name: str, shape: tuple[int, int, int] | None) -> None:
+    network = load_network(name, CPU)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = network.train().map_shape()
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert shape in (found, None)
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    assert network.feature_map(faces).shape == (2, *found)
+
+
+def test_tokens_of_transformers_stand_in_their_grid(tiny_clip: Path) -> None:
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    clip = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
+    vit = load_network("timm:test_vit.r160_in1k/scratch", CPU)
+    for network in (clip, vit):
+        network.eval()
+        with pytest.raises(BenchError, match="has no feature map; choose a convolutional network"):
+            network.feature_map(faces)
+    grid = clip.patch_map(faces)
+    assert grid.shape == (2, 32, 4, 4)
+    clip.body.output_tokens = True
+    torch.testing.assert_close(grid.flatten(2).transpose(1, 2), clip.body(clip.prepare(faces))[1])
+    side = vit.size // 16
+    tokens = vit.body.forward_features(vit.prepare(faces))[:, vit.body.num_prefix_tokens :]
+    torch.testing.assert_close(vit.patch_map(faces), tokens.transpose(1, 2).unflatten(2, (side, side)))
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:

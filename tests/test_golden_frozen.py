@@ -14,7 +14,7 @@ from golden import PRECISIONS, Golden
 def test_golden_tip_adapter_keys_search_and_logits(dtype: torch.dtype) -> None:
     tip, golden = method_module("tip_adapter"), Golden("tip_adapter", dtype)
     classes, labels = golden("clip_weights").T, golden("key_labels")
-    rounds = [f"raw_key_features_aug{n}" for n in range(sum("_aug" in name for name in golden.names))]
+    rounds = [f"raw_key_features_aug{n}" for n in range(sum("_aug" in name for name in golden.names("")))]
     keys = tip.cache_keys(torch.stack([golden(name) for name in rounds]))
     values = functional.one_hot(labels, len(classes)).to(dtype)
     scale, steps = tuple(golden("search_scale").tolist()), tuple(golden("search_step").tolist())

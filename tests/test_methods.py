@@ -40,11 +40,13 @@ def networks(candidate: MethodFile, request: pytest.FixtureRequest) -> dict[str,
 
 
 def fitted(candidate: MethodFile, networks: dict[str, str], domain: Domain, cache: Path, seed: int = 0) -> Method:
-    """The method on one small source, with few epochs."""
+    """The method on one small source, with few epochs of small batches: most steps for the time."""
     values = candidate.defaults("small")
     values |= {name: network for name, network in networks.items() if name in values}
     if "epochs" in values:
         values["epochs"] = 6
+    if "batch_size" in values:
+        values["batch_size"] = 16
     method = load_method(candidate.path, candidate.class_name, values)
     torch.manual_seed(seed)
     method.fit(open_source([domain], seed), Context("exam", seed, "last", CPU, cache, lambda what, done, total: None))

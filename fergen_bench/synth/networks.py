@@ -59,8 +59,12 @@ class FaceEncoder(nn.Module):
         self.stages = _stages((24, 32, 96, 192), (1, 2, 2))
         self.project = nn.Linear(192 * 4, self.features)
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """(B, 3, 64, 64) → (B, 192, 4, 4)."""
+        return self.stages(images)
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.project(functional.avg_pool2d(self.stages(images), 2).flatten(1))
+        return self.project(functional.avg_pool2d(self.feature_map(images), 2).flatten(1))
 
 
 class Trunk(nn.Module):
