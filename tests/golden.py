@@ -33,6 +33,10 @@ class Golden:
             tensor = tensor.to(self.dtype)
         return tensor.requires_grad_() if grad else tensor
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such an input."""
+        return name in self._tensors
+
     def has(self, name: str) -> bool:
         """Whether a result is stored in this precision."""
         return name + self._suffix in self._tensors
