@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fergen_bench.error import BenchError as BenchError
     from fergen_bench.method import Batch as Batch
     from fergen_bench.method import Context as Context
+    from fergen_bench.method import Domains as Domains
     from fergen_bench.method import GradientMethod as GradientMethod
     from fergen_bench.method import Losses as Losses
     from fergen_bench.method import Method as Method
@@ -34,6 +35,7 @@ _HOME = {
     "BenchError": "error",
     "Batch": "method",
     "Context": "method",
+    "Domains": "method",
     "GradientMethod": "method",
     "Losses": "method",
     "Method": "method",

@@ -227,7 +227,9 @@ def run(
     if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
 
-    planned = outline(asked, str(path), suite_meant, files, Request(seeds, sources, targets, selection, changes))
+    everyone = not methods and asked.method == "all"  # nobody named those for whom the protocol is not made
+    request = Request(seeds, sources, targets, selection, changes)
+    planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
     resolved = matrix.resolve_device(wanted)
     slots = next(value for value in (jobs, project.settings.jobs, matrix.default_slots(resolved)) if value is not None)
     console = console_on(stderr=True)

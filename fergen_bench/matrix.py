@@ -67,7 +67,7 @@ def make_plan(
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
-    notes = domains.check(planned, allow_missing_class)
+    notes = [*planned.notes, *domains.check(planned, allow_missing_class)]
     jobs, missing = [], []
     edited: dict[str, int] = {}
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
@@ -85,7 +85,7 @@ def make_plan(
             method_file=str(outlined.method.path),
             class_name=outlined.method.class_name,
             method_digest=outlined.method.digest,
-            folders={name: str(domains.folders[name]) for name in dict.fromkeys((*spec.sources, *spec.targets))},
+            folders={name: str(domains.folders[name]) for name in dict.fromkeys((*spec.fingerprints, *spec.targets))},
             cache=str(project.cache),
             runs=str(runs),
             device=device,
@@ -168,7 +168,7 @@ class _Domains:
         found = {}
         for target in spec.targets:
             if target not in spec.sources:
-                part = scored_part(self._abouts[target], spec.profile, is_source=False)
+                part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
                 found[target] = sorted(self._audit.twins_of(target, part, spec.sources))
         return {target: ids for target, ids in found.items() if ids}
 
@@ -186,7 +186,7 @@ class _Domains:
             return done
         logits, fresh = record.load_logits(path), {}
         for cell in stale:
-            exam = Domain(self.folders[cell.target]).exam(spec.profile, cell.target in spec.sources)
+            exam = Domain(self.folders[cell.target]).exam(spec.profile, spec.learns_from(cell.target))
             if len(logits[cell.target]) == len(exam):
                 values, left_out = logits[cell.target], twins.get(cell.target, ())
                 fresh[cell.target] = record.scored_cell(
@@ -205,9 +205,15 @@ class _Domains:
                     f"the source {source} has no training faces of {', '.join(absent)}; add some, or pass "
                     f"--allow-missing-class"
                 )
+        for target in dict.fromkeys(o.adaptation_target for o in planned.outlines if o.adaptation_target is not None):
+            if not sum(self._abouts[target]["counts"].get("train", {}).values()):
+                raise BenchError(
+                    f"{self.folders[target]}: the domain {target} has no train split, so nothing can be adapted to it; "
+                    f"leave it out with --targets"
+                )
         notes = []
         exams = dict.fromkeys(
-            (target, scored_part(self._abouts[target], self._suite.profile, target in outlined.sources))
+            (target, scored_part(self._abouts[target], self._suite.profile, outlined.learns_from(target)))
             for outlined in planned.outlines
             for target in outlined.targets
         )

@@ -80,6 +80,15 @@ class MethodFile:
     version: int
     parameters: tuple[Parameter, ...]
     recipes: Mapping[str, Mapping[str, Any]]
+    least_domains: int = 1
+
+    def adapts(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether it learns from unlabelled images of the target as well: the parameter `adapt` says so."""
+        return parameters.get("adapt") is True
+
+    def lack(self, parameters: Mapping[str, Any], sources: int) -> str | None:
+        """Why it has nothing to do with so few sources, or None."""
+        return lack_of_domains(self.name, self.least_domains, sources, parameters)
 
     @property
     def digest(self) -> str:
@@ -106,6 +115,27 @@ class MethodFile:
         return {name: known[name].convert(value, place) for name, value in changes.items()}
 
 
+def lack_of_domains(name: str, least: int, sources: int, parameters: Mapping[str, Any]) -> str | None:
+    """Why a method that needs `least` domains has nothing to do, and what to do about it; or None.
+
+    Its domains are the sources, or as many pseudo-domains as the parameter `pseudo_domains` says instead, and the
+    unlabelled images of the target where the parameter `adapt` says so.
+    """
+    told_apart = (parameters.get("pseudo_domains") or sources) + (parameters.get("adapt") is True)
+    if told_apart >= least:
+        return None
+    ways = ["train on several sources (--protocol leave-one-out)"]
+    if "adapt" in parameters:
+        ways.append("give it unlabelled images of the target (--protocol adaptation)")
+    if "pseudo_domains" in parameters:
+        ways.append("divide the source into pseudo-domains (--set pseudo_domains=3)")
+    number = {1: "one", 2: "two"}
+    return (
+        f"{name} compares domains and does nothing with {number.get(told_apart, told_apart)}, it needs "
+        f"{number.get(least, least)}; {', or '.join(ways)}"
+    )
+
+
 def read_method(path: Path, name: str | None = None) -> MethodFile:
     """The method in a file, under its own name or the file's. Errors name file and line."""
     text = _text(path)
@@ -128,7 +158,8 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
     version = _class_value(node, "version", 1, path)
     recipes = _class_value(node, "recipes", {}, path)
-    return MethodFile(name or path.stem, path, about, node.name, version, tuple(parameters.values()), recipes)
+    least = _class_value(node, "least_domains", 1, path)
+    return MethodFile(name or path.stem, path, about, node.name, version, tuple(parameters.values()), recipes, least)
 
 
 def _text(path: Path) -> str:

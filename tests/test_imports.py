@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "weights"},
     "augment": {"draws"},
     "backbone": {"domain", "error", "synth", "weights"},
-    "method": {"augment", "backbone", "domain", "draws", "error"},
+    "method": {"augment", "backbone", "domain", "draws", "error", "plugin"},
     "runner": {"backbone", "datasets", "domain", "draws", "error", "method", "metric", "record", "weights"},
     "worker": {"error", "record", "runner"},
     "fanout": {"record"},
