@@ -234,7 +234,8 @@ def run(
     slots = next(value for value in (jobs, project.settings.jobs, matrix.default_slots(resolved)) if value is not None)
     console = console_on(stderr=True)
     if dry_run and not project.is_prepared(suite_meant, planned.domains):
-        console.print("note: the domains are not prepared yet, so it is open which runs have records", style="dim")
+        for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
+            console.print(f"note: {note}", style="dim")
         _show_plan([(o.title, o.sources, o.targets, o.seed, "?") for o in planned.outlines[shard[0] - 1 :: shard[1]]])
         return
     with Progress(console) as progress:

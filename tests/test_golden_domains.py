@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from test_golden import method_module
 from torch import Tensor
 from torch.nn import functional
 
 from golden import PRECISIONS, Golden
-from test_golden import method_module
 
 
 class Domains:
