@@ -128,7 +128,8 @@ def related(entry: RunRecord, suite: Suite, audit: Audit | None, parts: Mapping[
         mark = "seen (inferred)" if relation == "seen" else ""
         states = {**spec.fingerprints, cell.target: cell.fingerprint}
         if relation != "source" and audit is not None and audit.covers(states):
-            twins = len(audit.twins_of(cell.target, parts.get(cell.target, "test"), spec.sources))
+            part = "test" if spec.learns_from(cell.target) else parts.get(cell.target, "test")
+            twins = len(audit.twins_of(cell.target, part, spec.sources))
             relation, mark = ("seen", f"seen, {twins:,} twin{'s' * (twins > 1)}") if twins else ("unseen", "")
         if cell.excluded:
             relation, mark = "unseen", "twins left out"

@@ -1,7 +1,8 @@
 """The contract of a method, and the training loop that a method may borrow.
 
 A method is one dataclass in one file: its fields are its hyperparameters, with literal defaults. `fit` learns from a
-source, `predict` gives logits; that is all the runner calls, and a method is never given a target.
+source, `predict` gives logits; that is all the runner calls, and a method is never given a target. (One that says
+`adapt` is given the target's training images without labels, and reports show it apart.)
 """
 
 from __future__ import annotations
