@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fergen_bench.error import BenchError as BenchError
     from fergen_bench.method import Batch as Batch
     from fergen_bench.method import Context as Context
+    from fergen_bench.method import Domains as Domains
     from fergen_bench.method import GradientMethod as GradientMethod
     from fergen_bench.method import Inputs as Inputs
     from fergen_bench.method import Losses as Losses
@@ -40,6 +41,7 @@ _HOME = {
     "BenchError": "error",
     "Batch": "method",
     "Context": "method",
+    "Domains": "method",
     "GradientMethod": "method",
     "Inputs": "method",
     "Losses": "method",

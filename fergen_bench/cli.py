@@ -227,12 +227,15 @@ def run(
     if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
 
-    planned = outline(asked, str(path), suite_meant, files, Request(seeds, sources, targets, selection, changes))
+    everyone = not methods and asked.method == "all"  # nobody named those for whom the protocol is not made
+    request = Request(seeds, sources, targets, selection, changes)
+    planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
     resolved = matrix.resolve_device(wanted)
     slots = next(value for value in (jobs, project.settings.jobs, matrix.default_slots(resolved)) if value is not None)
     console = console_on(stderr=True)
     if dry_run and not project.is_prepared(suite_meant, planned.domains):
-        console.print("note: the domains are not prepared yet, so it is open which runs have records", style="dim")
+        for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
+            console.print(f"note: {note}", style="dim")
         _show_plan([(o.title, o.sources, o.targets, o.seed, "?") for o in planned.outlines[shard[0] - 1 :: shard[1]]])
         return
     with Progress(console) as progress:

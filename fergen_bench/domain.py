@@ -282,6 +282,40 @@ class Split:
             yield images
 
 
+class Unlabelled:
+    """Faces of one domain and nothing else: what a method that adapts is given of its target's train split.
+
+    It holds pixels alone, neither labels nor names, and in an order that says nothing: datasets often stand sorted by
+    class.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        rows = domain.rows("train")
+        self._pixels = domain.faces
+        self._rows = rows[shuffled(len(rows), "unlabelled", domain.name)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the faces."""
+        height, width = self._pixels.shape[1:3]
+        return height, width
+
+    @property
+    def bytes(self) -> int:
+        height, width = self.size
+        return len(self) * height * width * 3
+
+    def faces(self, positions: np.ndarray | slice | None = None) -> torch.Tensor:
+        """uint8 (n, 3, height, width) on the CPU."""
+        import torch
+
+        rows = self._rows if positions is None else self._rows[positions]
+        return torch.from_numpy(self._pixels[rows]).permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True)
 class Source:
     """What a method may learn from: no test split is in it.

@@ -70,7 +70,7 @@ def make_plan(
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
-    notes = domains.check(planned, allow_missing_class)
+    notes = [*planned.notes, *domains.check(planned, allow_missing_class)]
     jobs, missing = [], []
     recounted: list[RunRecord] = []
     edited: dict[str, int] = {}
@@ -91,7 +91,7 @@ def make_plan(
             method_file=str(outlined.method.path),
             class_name=outlined.method.class_name,
             method_digest=outlined.method.digest,
-            folders={name: str(domains.folders[name]) for name in dict.fromkeys((*spec.sources, *spec.targets))},
+            folders={name: str(domains.folders[name]) for name in dict.fromkeys((*spec.fingerprints, *spec.targets))},
             cache=str(project.cache),
             runs=str(runs),
             device=device,
@@ -143,12 +143,15 @@ def related(project: Project, records: Iterable[RunRecord]) -> list[RunRecord]:
             if suite.name not in audits:
                 audits[suite.name] = load_audit(project.audit_folder(suite))
             audit = audits[suite.name]
-            cells = [
-                _related(cell, spec, suite, audit, project.scored(cell.target, spec.profile)) for cell in entry.cells
-            ]
+            cells = [_related(cell, spec, suite, audit, _scored(project, spec, cell.target)) for cell in entry.cells]
             entry = replace(entry, cells=tuple(cells))
         found.append(entry)
     return found
+
+
+def _scored(project: Project, spec: RunSpec, target: str) -> str:
+    """The part of a target that a run is scored on."""
+    return "test" if spec.learns_from(target) else project.scored(target, spec.profile)
 
 
 def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part: str) -> Cell:
@@ -201,7 +204,7 @@ class _Domains:
                     f"--exclude-overlaps: the audit of {self._suite.name} {state}; make it with: fergen-bench data "
                     f"audit --suite {self._suite.name}"
                 )
-            part = scored_part(self._abouts[target], spec.profile, is_source=False)
+            part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
             if ids := sorted(self._audit.twins_of(target, part, spec.sources)):
                 found[target] = ids
         return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
@@ -226,7 +229,7 @@ class _Domains:
         for cell in stale:
             if cell.target not in self._opened:  # once for all records: its labels are a large file
                 self._opened[cell.target] = Domain(self.folders[cell.target])
-            exam = self._opened[cell.target].exam(spec.profile, cell.target in spec.sources)
+            exam = self._opened[cell.target].exam(spec.profile, spec.learns_from(cell.target))
             if len(logits.get(cell.target, ())) == len(exam):
                 values, left_out = logits[cell.target], twins.get(cell.target, ())
                 fresh[cell.target] = record.scored_cell(
@@ -247,9 +250,15 @@ class _Domains:
                     f"the source {source} has no training faces of {', '.join(absent)}; add some, or pass "
                     f"--allow-missing-class"
                 )
+        for target in dict.fromkeys(o.adaptation_target for o in planned.outlines if o.adaptation_target is not None):
+            if not sum(self._abouts[target]["counts"].get("train", {}).values()):
+                raise BenchError(
+                    f"{self.folders[target]}: the domain {target} has no train split, so nothing can be adapted to it; "
+                    f"leave it out with --targets"
+                )
         notes = []
         exams = dict.fromkeys(
-            (target, scored_part(self._abouts[target], self._suite.profile, target in outlined.sources))
+            (target, scored_part(self._abouts[target], self._suite.profile, outlined.learns_from(target)))
             for outlined in planned.outlines
             for target in outlined.targets
         )

@@ -1,7 +1,8 @@
 """The contract of a method, and the training loop that a method may borrow.
 
 A method is one dataclass in one file: its fields are its hyperparameters, with literal defaults. `fit` learns from a
-source, `predict` gives logits; that is all the runner calls, and a method is never given a target.
+source, `predict` gives logits; that is all the runner calls, and a method is never given a target. (One that says
+`adapt` is given the target's training images without labels, and reports show it apart.)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -23,9 +24,10 @@ from torch import Tensor, nn
 
 from fergen_bench.augment import SampleDraws
 from fergen_bench.backbone import Network, Report, Statistics, TextTower, load_network, load_text_tower
-from fergen_bench.domain import EXPRESSIONS, Source, Split
+from fergen_bench.domain import EXPRESSIONS, Source, Split, Unlabelled
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.plugin import lack_of_domains
 
 CLASSES = len(EXPRESSIONS)
 SCORING_BATCH = 256
@@ -36,12 +38,23 @@ class Context:
     progress.
     """
 
-    def __init__(self, run: str, seed: int, selection: str, device: torch.device, cache: Path, report: Report) -> None:
+    def __init__(
+        self,
+        run: str,
+        seed: int,
+        selection: str,
+        device: torch.device,
+        cache: Path,
+        report: Report,
+        unlabelled: Unlabelled | None = None,
+    ) -> None:
         self.run, self.seed, self.selection, self.device = run, seed, selection, device
         self.history: list[dict[str, float]] = []
         self.selected_epoch: int | None = None
         self.networks: dict[str, Network] = {}
         self.text_towers: dict[str, TextTower] = {}
+        self.unlabelled = unlabelled
+        """faces of the target's train split, for a method that says adapt; None for all others"""
         self._cache, self._report = cache, report
 
     def backbone(self, name: str, trainable: bool = False, statistics: Statistics = "own") -> Network:
@@ -90,6 +103,8 @@ class Method(ABC):
     """defaults that differ under a recipe a suite names, such as small; the choice is explained beside it"""
     needs: ClassVar[tuple[str, ...]] = ()
     """what a run must have beyond faces and labels, from plugin.NEEDS; text: a backbone with a text tower"""
+    least_domains: ClassVar[int] = 1
+    """2 for a method that compares domains: with one source it is refused, unless `adapt` or `pseudo_domains` is set"""
 
     @abstractmethod
     def fit(self, source: Source, ctx: Context) -> None:
@@ -112,6 +127,8 @@ class Batch:
     draws: SampleDraws  # randomness per face
     generator: torch.Generator  # randomness per step, on the CPU
     faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
+    domains: int = 1  # that `Domains` told apart: their faces stand one after another, equally many of each
+    unlabelled: Tensor | None = None  # (B / domains, 3, height, width): faces of the adaptation target, augmented
 
 
 class Inputs(Protocol):
@@ -191,6 +208,16 @@ class GradientMethod(Method):
         """
         return Faces(split, ctx.device)
 
+    def domains(self, split: Split, ctx: Context) -> Domains | None:
+        """For a method that treats its domains apart: what they are. Then every step sees `batch_size` faces of each.
+        Called once, before `build`.
+        """
+        return None
+
+    def restarts(self, step: int) -> bool:
+        """Whether the optimiser is made anew before a step (from 0), and with it what it remembers."""
+        return False
+
     def parameter_groups(self) -> Iterable[Any]:
         """For the optimiser: parameters, or groups of them with their own settings."""
         return self.model.parameters()
@@ -218,22 +245,28 @@ class GradientMethod(Method):
     def fit(self, source: Source, ctx: Context) -> None:
         selecting = ctx.selection == "source-val"
         split = source.fit if selecting else source.train
+        domains = self.domains(split, ctx)
         self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
         inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
-        optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, epoch=0)))
+        optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, 0, domains)))
         best, kept, guard = -1.0, None, FiniteLoss(ctx.device)
         for epoch in range(self.epochs):
             started = time.perf_counter()
             self.model.train()
             sums: dict[str, Tensor] = {}
-            batches = self._batches(len(split), ctx, epoch)
+            batches = self._batches(len(split), ctx, epoch, domains)
             for place, rows in enumerate(batches):
                 index = rows.to(ctx.device)
-                draws = ctx.draws(index, "augment", epoch)
+                step = epoch * len(batches) + place
+                # A face of a small domain may be seen several times an epoch, each time in another way.
+                draws = ctx.draws(index, "augment", epoch, *([] if domains is None else [step]))
                 clean = inputs.at(rows)
                 images = self.augment(clean, draws)
-                step = epoch * len(batches) + place
                 batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step), clean)
+                if domains is not None:
+                    batch = domains.complete(batch, self.augment, ctx)
+                if self.restarts(step):
+                    optimizer.state.clear()
                 terms = self.update(batch, optimizer, ctx)
                 schedule.step()
                 guard.see(terms["loss"], step)
@@ -242,7 +275,7 @@ class GradientMethod(Method):
             # The only wait for the device: once per epoch, not per step.
             guard.check(self, epoch)
             values = {name: float(value) / len(batches) for name, value in sums.items()}
-            values["images_per_second"] = len(split) / (time.perf_counter() - started)
+            values["images_per_second"] = sum(map(len, batches)) / (time.perf_counter() - started)
             self.model.eval()
             if selecting:
                 values["val_accuracy"] = score = self._accuracy(source.val, ctx)
@@ -259,12 +292,14 @@ class GradientMethod(Method):
     def predict(self, images: Tensor) -> Tensor:
         return self.logits(images)
 
-    def _batches(self, count: int, ctx: Context, epoch: int) -> list[Tensor]:
+    def _batches(self, count: int, ctx: Context, epoch: int, domains: Domains | None = None) -> list[Tensor]:
         """Positions in a fresh order. A last batch of one face is left out: batch norm cannot learn from it."""
         if self.batch_size < 2:
             raise BenchError(
                 f"batch_size is {self.batch_size}; it must be 2 or more, because batch norm needs two faces"
             )
+        if domains is not None:
+            return domains.batches(self.batch_size, ctx, epoch)
         order = torch.randperm(count, generator=ctx.generator("order", epoch))
         batches = [rows for rows in order.split(self.batch_size) if len(rows) > 1]
         if not batches:
@@ -315,7 +350,7 @@ def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.nd
 class Faces:
     """A split's faces at hand on the device: all of them where they fit, else batch by batch from the memory map."""
 
-    def __init__(self, split: Split, device: torch.device) -> None:
+    def __init__(self, split: Split | Unlabelled, device: torch.device) -> None:
         self._split, self._device = split, device
         self._resident = self._upload() if self._fits() else None
 
@@ -352,6 +387,88 @@ class Rows:
 
     def at(self, rows: Tensor) -> Tensor:
         return self.values.index_select(0, rows.to(self.values.device))
+
+
+class Domains:
+    """The domains that a method treats apart: the sources of its run, or pseudo-domains into which all their faces are
+    divided; and the unlabelled faces of the target where the method adapts.
+
+    Every step sees equally many faces of each. An epoch shows as many labelled faces as there are; those of a small
+    domain come several times, those of a large one in part.
+    """
+
+    def __init__(
+        self, method: Method, split: Split, ctx: Context, network: str, pseudo: int = 0, adapt: bool = False
+    ) -> None:
+        """network: its frozen features are what pseudo-domains are clusters of."""
+        if pseudo < 0:
+            raise BenchError(f"pseudo_domains is {pseudo}; it must be 0 (none), or two or more")
+        parameters = {field.name: getattr(method, field.name) for field in fields(method)}
+        lack = lack_of_domains(type(method).__name__, method.least_domains, len(split.pieces), parameters)
+        if lack is not None:
+            raise BenchError(lack)
+        if adapt and not ctx.unlabelled:
+            raise BenchError(
+                f"{type(method).__name__} adapts, and its run has no unlabelled images of a target; use --protocol "
+                f"adaptation"
+            )
+        index = torch.from_numpy(split.domain_index)
+        if pseudo:
+            features = ctx.features(ctx.backbone(network), split)[0]
+            index = clusters(features, pseudo, ctx.generator("pseudo-domains"))
+        self.rows = [torch.nonzero(index == place)[:, 0] for place in range(pseudo or len(split.pieces))]
+        self.unlabelled = Faces(ctx.unlabelled, ctx.device) if adapt and ctx.unlabelled else None
+        self._unlabelled_rows = torch.arange(len(ctx.unlabelled) if adapt and ctx.unlabelled else 0)
+
+    def __len__(self) -> int:
+        """How many there are, with the unlabelled one."""
+        return len(self.rows) + (self.unlabelled is not None)
+
+    def batches(self, size: int, ctx: Context, epoch: int) -> list[Tensor]:
+        """Positions in the split: `size` of the first domain, `size` of the second, and so on."""
+        steps = math.ceil(sum(map(len, self.rows)) / (size * len(self.rows)))
+        parts = [_endless(rows, steps * size, ctx, "order", epoch, place) for place, rows in enumerate(self.rows)]
+        return [torch.cat(step) for step in zip(*(part.split(size) for part in parts), strict=True)]
+
+    def complete(self, batch: Batch, augment: Callable[[Tensor, SampleDraws], Tensor], ctx: Context) -> Batch:
+        """A batch with the number of its domains, and with unlabelled faces where the method adapts."""
+        unlabelled = None
+        if self.unlabelled is not None:
+            size = len(batch.labels) // len(self.rows)
+            rows = _endless(self._unlabelled_rows, size, ctx, "unlabelled", batch.step)
+            draws = ctx.draws(rows.to(ctx.device), "augment unlabelled", batch.step)
+            unlabelled = augment(self.unlabelled.at(rows), draws)
+        return replace(batch, domains=len(self.rows), unlabelled=unlabelled)
+
+
+def _endless(rows: Tensor, count: int, ctx: Context, *names: object) -> Tensor:
+    """The first `count` of rows in one random order after another."""
+    turns = range(math.ceil(count / len(rows)))
+    orders = [rows[torch.randperm(len(rows), generator=ctx.generator(*names, turn))] for turn in turns]
+    return torch.cat(orders)[:count]
+
+
+def clusters(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """k-means: float (N, C) → which of `count` clusters each row is in, int64 (N,) on the CPU.
+
+    It starts from centres drawn far from each other (k-means++), and ends when nothing moves, or after 100 rounds.
+    """
+    points = features.float().cpu()
+    centres = points[torch.randint(len(points), (1,), generator=generator)]
+    while len(centres) < count:
+        away = torch.cdist(points, centres).amin(1).double().square().cumsum(0)
+        drawn = torch.searchsorted(away, away[-1:] * torch.rand(1, generator=generator, dtype=torch.float64))
+        centres = torch.cat([centres, points[drawn.clamp_max(len(points) - 1)]])
+    nearest = torch.cdist(points, centres).argmin(1)
+    for _ in range(100):
+        members = [points[nearest == place] for place in range(count)]
+        if min(map(len, members)) == 0:
+            raise BenchError(f"the source cannot be divided into {count} pseudo-domains; ask for fewer")
+        moved = torch.cdist(points, torch.stack([member.mean(0) for member in members])).argmin(1)
+        if torch.equal(moved, nearest):
+            break
+        nearest = moved
+    return nearest
 
 
 # -------------------------------------------------------------------------------------------------------------- loading

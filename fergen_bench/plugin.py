@@ -90,6 +90,15 @@ class MethodFile:
     parameters: tuple[Parameter, ...]
     recipes: Mapping[str, Mapping[str, Any]]
     needs: tuple[str, ...] = ()
+    least_domains: int = 1
+
+    def adapts(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether it learns from unlabelled images of the target as well: the parameter `adapt` says so."""
+        return parameters.get("adapt") is True
+
+    def lack(self, parameters: Mapping[str, Any], sources: int) -> str | None:
+        """Why it has nothing to do with so few sources, or None."""
+        return lack_of_domains(self.name, self.least_domains, sources, parameters)
 
     @property
     def digest(self) -> str:
@@ -114,6 +123,27 @@ class MethodFile:
                     f"{place}: the method {self.name} has no parameter {name!r}{did_you_mean(name, known)}"
                 )
         return {name: known[name].convert(value, place) for name, value in changes.items()}
+
+
+def lack_of_domains(name: str, least: int, sources: int, parameters: Mapping[str, Any]) -> str | None:
+    """Why a method that needs `least` domains has nothing to do, and what to do about it; or None.
+
+    Its domains are the sources, or as many pseudo-domains as the parameter `pseudo_domains` says instead, and the
+    unlabelled images of the target where the parameter `adapt` says so.
+    """
+    told_apart = (parameters.get("pseudo_domains") or sources) + (parameters.get("adapt") is True)
+    if told_apart >= least:
+        return None
+    ways = ["train on several sources (--protocol leave-one-out)"]
+    if "adapt" in parameters:
+        ways.append("give it unlabelled images of the target (--protocol adaptation)")
+    if "pseudo_domains" in parameters:
+        ways.append("divide the source into pseudo-domains (--set pseudo_domains=3)")
+    number = {1: "one", 2: "two"}
+    return (
+        f"{name} compares domains and does nothing with {number.get(told_apart, told_apart)}, it needs "
+        f"{number.get(least, least)}; {', or '.join(ways)}"
+    )
 
 
 def read_method(path: Path, name: str | None = None) -> MethodFile:
@@ -142,7 +172,9 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     for need in needs:
         if need not in NEEDS:
             raise BenchError(f"{path}: needs of {node.name}: there is no need {need!r}{did_you_mean(str(need), NEEDS)}")
-    return MethodFile(name or path.stem, path, about, node.name, version, tuple(parameters.values()), recipes, needs)
+    least = _class_value(node, "least_domains", 1, path)
+    about_it = (name or path.stem, path, about, node.name, version)
+    return MethodFile(*about_it, tuple(parameters.values()), recipes, needs, least)
 
 
 def _text(path: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -74,6 +74,7 @@ class Planned:
     """A protocol laid out before anything is prepared: which domains it needs, and one outline per run."""
 
     outlines: tuple[Outline, ...]
+    notes: tuple[str, ...] = ()  # what was left out, and why
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -92,20 +93,36 @@ class Outline:
     seed: int
     selection: Selection
     fraction: float
+    adaptation_target: str | None = None
+
+    def learns_from(self, target: str) -> bool:
+        """Whether training images of a target are used, with labels or without."""
+        return target in self.sources or target == self.adaptation_target
 
     @property
     def title(self) -> str:
         return self.method.name if self.variant == "default" else f"{self.method.name}: {self.variant}"
 
 
-def outline(protocol: Protocol, place: str, suite: Suite, methods: Sequence[MethodFile], request: Request) -> Planned:
-    """Every run that a protocol asks of some methods on a suite. place: the protocol's file, for errors."""
+def outline(
+    protocol: Protocol,
+    place: str,
+    suite: Suite,
+    methods: Sequence[MethodFile],
+    request: Request,
+    skip_unfit: bool = False,
+) -> Planned:
+    """Every run that a protocol asks of some methods on a suite. place: the protocol's file, for errors.
+
+    skip_unfit: a method that has nothing to do with so few sources is left out with a note, and not refused.
+    """
     for option, names in (("--sources", request.sources), ("--targets", request.targets)):
         if names is not None and not names:
             raise BenchError(f"{option}: names no domain; the suite {suite.name} has {', '.join(suite.domains)}")
     targets = _domains(suite, request.targets, "--targets") or _targets(protocol, suite, place)
     pairs = _pairs(protocol, place, suite, targets, request)
     outlines: list[Outline] = []
+    left_out: dict[str, None] = {}
     for method in methods:
         runs: dict[tuple[Any, ...], Outline] = {}
         defaults = _resolved(method, method.defaults(suite.recipe), suite, method.path.name, check=False)
@@ -122,7 +139,12 @@ def outline(protocol: Protocol, place: str, suite: Suite, methods: Sequence[Meth
                 if parameter.network and parameters[parameter.name] is not None
             }
             for seed in request.seeds or protocol.seeds:
-                for sources, scored in pairs:
+                for sources, scored, adaptation_target in _adapted(pairs, method.adapts(parameters), method, place):
+                    if lack := method.lack(parameters, len(sources)):
+                        if not skip_unfit:
+                            raise BenchError(f"{place}: {lack}")
+                        left_out[f"left out: {lack}"] = None
+                        continue
                     outlined = Outline(
                         method,
                         variant,
@@ -134,11 +156,13 @@ def outline(protocol: Protocol, place: str, suite: Suite, methods: Sequence[Meth
                         seed,
                         request.selection or protocol.selection,
                         protocol.fraction,
+                        adaptation_target,
                     )
                     # Two variants may come to the same parameters once --set has been applied: one run serves both.
-                    runs.setdefault((repr(sorted(parameters.items())), sources, seed), outlined)
+                    same = (repr(sorted(parameters.items())), sources, adaptation_target, seed)
+                    runs.setdefault(same, outlined)
         outlines += list(runs.values())[: protocol.limit]
-    return Planned(tuple(outlines))
+    return Planned(tuple(outlines), tuple(left_out))
 
 
 def _check_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> None:
@@ -158,7 +182,7 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
         suite=suite.name,
         profile=suite.profile,
         sources=outlined.sources,
-        fingerprints={name: fingerprints[name] for name in outlined.sources},
+        fingerprints={name: fingerprints[name] for name in suite.domains if outlined.learns_from(name)},
         method=outlined.method.name,
         version=outlined.method.version,
         parameters=outlined.parameters,
@@ -166,6 +190,7 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
         seed=outlined.seed,
         selection=outlined.selection,
         fraction=outlined.fraction,
+        adaptation_target=outlined.adaptation_target,
         targets={name: fingerprints[name] for name in outlined.targets},
         relations={name: suite.relation(outlined.sources, name) for name in outlined.targets},
         defaults=outlined.defaults,
@@ -174,9 +199,33 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
     )
 
 
-def _pairs(
-    protocol: Protocol, place: str, suite: Suite, targets: tuple[str, ...], request: Request
-) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+Pair: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+"""The sources of a run and its targets."""
+
+
+def _adapted(
+    pairs: Sequence[Pair], adapts: bool, method: MethodFile, place: str
+) -> list[tuple[tuple[str, ...], tuple[str, ...], str | None]]:
+    """(sources, targets, adaptation target) of every run. A method that adapts learns anew for each target, and is
+    scored on that target and on its own sources alone.
+    """
+    if not adapts:
+        return [(*pair, None) for pair in pairs]
+    adapted: list[tuple[tuple[str, ...], tuple[str, ...], str | None]] = [
+        (sources, tuple(name for name in targets if name == target or name in sources), target)
+        for sources, targets in pairs
+        for target in targets
+        if target not in sources
+    ]
+    if not adapted:
+        raise BenchError(
+            f"{place}: {method.name} adapts to a target (adapt=true), and no target is scored that is not a source; "
+            f"use --protocol adaptation, or name one with --targets"
+        )
+    return adapted
+
+
+def _pairs(protocol: Protocol, place: str, suite: Suite, targets: tuple[str, ...], request: Request) -> list[Pair]:
     """(sources, targets) of every run."""
     if request.sources is None and protocol.sources == "all-but-target":
         if len(suite.domains) < 2:

@@ -36,7 +36,7 @@ class RunSpec:
     suite: str
     profile: str
     sources: tuple[str, ...]
-    fingerprints: Mapping[str, str]  # of every domain named in sources
+    fingerprints: Mapping[str, str]  # of every domain that is learned from: the sources, the adaptation target
     method: str
     version: int
     parameters: Mapping[str, Any]  # all of them, with defaults and networks resolved
@@ -44,7 +44,7 @@ class RunSpec:
     seed: int
     selection: Selection
     fraction: float = 1.0
-    adaptation_target: str | None = None
+    adaptation_target: str | None = None  # the target whose unlabelled training images are learned from
     targets: Mapping[str, str] = field(default_factory=dict)  # name → fingerprint; not part of the key
     relations: Mapping[str, str] = field(default_factory=dict)  # target → source, seen or unseen
     excluded: Mapping[str, str] = field(default_factory=dict)  # target → digest of the ids that are not scored; no key
@@ -68,8 +68,13 @@ class RunSpec:
             "seed": self.seed,
             "selection": self.selection,
             "fraction": self.fraction,
-            "adaptation_target": self.adaptation_target,
+            "adaptation_target": self.adaptation_target
+            and {self.adaptation_target: self.fingerprints.get(self.adaptation_target, "")},
         }
+
+    def learns_from(self, target: str) -> bool:
+        """Whether training images of a target are used, with labels or without: then its test split is scored."""
+        return target in self.sources or target == self.adaptation_target
 
     @property
     def key(self) -> str:
@@ -94,7 +99,8 @@ class RunSpec:
     @property
     def title(self) -> str:
         """What progress and messages call this run."""
-        return f"{self.label} on {'+'.join(self.sources)}, seed {self.seed}"
+        adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
+        return f"{self.label} on {'+'.join(self.sources)}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
@@ -333,8 +339,8 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     kept = []
     for record in given:
         spec = record.spec
-        fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.sources, *spec.targets}}
-        if rows[_row(spec)] != _making(spec) or any(fresh[name] != spec.fingerprints[name] for name in spec.sources):
+        fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
+        if rows[_row(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
             continue
         kept.append(replace(record, cells=tuple(c for c in record.cells if c.fingerprint == fresh[c.target])))
     return kept
@@ -385,6 +391,8 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "pretraining": pretraining,
                     "source": "+".join(spec.sources),
                     "sources": len(spec.sources),
+                    "adaptation": spec.adaptation_target is not None,
+                    "adapted_to": spec.adaptation_target or "",
                     "fraction": spec.fraction,
                     "seed": spec.seed,
                     "target": cell.target,

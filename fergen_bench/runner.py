@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from fergen_bench.backbone import load_network
-from fergen_bench.domain import Domain, Split, open_source
+from fergen_bench.domain import Domain, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
@@ -49,7 +49,9 @@ def run_one(job: Job, report: Report) -> Path:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
-    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report)
+    adaptation = spec.adaptation_target
+    unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
+    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled)
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)
@@ -60,7 +62,7 @@ def run_one(job: Job, report: Report) -> Path:
     clock = time.perf_counter()
     cells, logits = [], {}
     for place, (target, fingerprint) in enumerate(spec.targets.items()):
-        split = domains[target].exam(spec.profile, target in spec.sources)
+        split = domains[target].exam(spec.profile, spec.learns_from(target))
         logits[target] = predict(method, target, split, device, job)
         left_out = job.excluded.get(target, ())
         cells.append(scored_cell(spec, target, fingerprint, split.labels, split.ids, logits[target], left_out))

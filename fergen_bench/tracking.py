@@ -102,6 +102,8 @@ class Mirror:
                 "method": spec.method,
                 "source": "+".join(spec.sources),
             }
+            if spec.adaptation_target is not None:
+                tags["adapted_to"] = spec.adaptation_target
             run = self.client.create_run(self.experiment, start_time=begin, run_name=spec.title, tags=tags)
             metrics = [Metric(name, value, begin, 0) for name, value in _metrics(record).items()]
             for entry in record.history:

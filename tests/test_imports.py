@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "augment": {"draws"},
     "logistic": set(),
     "backbone": {"domain", "error", "prompts", "synth", "weights"},
-    "method": {"augment", "backbone", "domain", "draws", "error"},
+    "method": {"augment", "backbone", "domain", "draws", "error", "plugin"},
     "runner": {"backbone", "datasets", "domain", "draws", "error", "method", "metric", "record", "weights"},
     "worker": {"error", "record", "runner"},
     "fanout": {"record"},

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from conftest import ROOT
-from fergen_bench.domain import Domain, open_source
+from fergen_bench.domain import Domain, Unlabelled, open_source
+from fergen_bench.error import BenchError
 from fergen_bench.method import Context, Method, labelled, load_method
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.plugin import MethodFile, read_method
@@ -39,26 +41,45 @@ def networks(candidate: MethodFile, request: pytest.FixtureRequest) -> dict[str,
     return {**SUITE_NETWORKS, "backbone": request.getfixturevalue("text_backbone")}
 
 
-def fitted(candidate: MethodFile, networks: dict[str, str], domain: Domain, cache: Path, seed: int = 0) -> Method:
-    """The method on one small source, with few epochs of small batches: most steps for the time."""
+def fitted(
+    candidate: MethodFile,
+    networks: dict[str, str],
+    domains: list[Domain],
+    cache: Path,
+    adapted_to: Domain | None = None,
+    fraction: float = 1.0,
+    **changes: Any,
+) -> Method:
+    """The method on a small source, with few epochs of small batches: most steps for the time. Adapted to a target
+    where one is named.
+    """
     values = candidate.defaults("small")
     values |= {name: network for name, network in networks.items() if name in values}
     if "epochs" in values:
-        values["epochs"] = 6
+        values["epochs"] = min(12, round(0.6 * values["epochs"]))  # of the ten that most small recipes have
     if "batch_size" in values:
         values["batch_size"] = 16
+    values |= changes
     method = load_method(candidate.path, candidate.class_name, values)
-    torch.manual_seed(seed)
-    method.fit(open_source([domain], seed), Context("exam", seed, "last", CPU, cache, lambda what, done, total: None))
+    torch.manual_seed(0)
+    unlabelled = None if adapted_to is None else Unlabelled(adapted_to)
+    ctx = Context("exam", 0, "last", CPU, cache, lambda what, done, total: None, unlabelled)
+    method.fit(open_source(domains, 0, fraction / len(domains)), ctx)
     return method
 
 
 @pytest.fixture(scope="module")
+def sources(candidate: MethodFile, web: Domain, film: Domain) -> list[Domain]:
+    """One source, or as many as the method cannot do without."""
+    return [web, film][: candidate.least_domains]
+
+
+@pytest.fixture(scope="module")
 def candidate_fitted(
-    candidate: MethodFile, networks: dict[str, str], web: Domain, tmp_path_factory: pytest.TempPathFactory
+    candidate: MethodFile, networks: dict[str, str], sources: list[Domain], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Method, Path]:
     cache = tmp_path_factory.mktemp("cache")
-    return fitted(candidate, networks, web, cache), cache
+    return fitted(candidate, networks, sources, cache), cache
 
 
 @torch.no_grad()
@@ -76,10 +97,14 @@ def test_exam_logits_are_finite_and_one_per_expression(candidate_fitted: tuple[M
 
 
 def test_exam_the_same_seed_gives_the_same_confusion(
-    candidate: MethodFile, networks: dict[str, str], candidate_fitted: tuple[Method, Path], web: Domain, film: Domain
+    candidate: MethodFile,
+    networks: dict[str, str],
+    candidate_fitted: tuple[Method, Path],
+    sources: list[Domain],
+    film: Domain,
 ) -> None:
     method, cache = candidate_fitted
-    again = fitted(candidate, networks, web, cache)
+    again = fitted(candidate, networks, sources, cache)
     np.testing.assert_array_equal(confusion(method, film), confusion(again, film))
 
 
@@ -104,3 +129,25 @@ def test_exam_faces_are_not_changed(candidate_fitted: tuple[Method, Path], film:
     before = faces.clone()
     candidate_fitted[0].predict(faces)
     assert torch.equal(faces, before)
+
+
+def test_exam_a_method_that_compares_domains_refuses_a_single_one(
+    candidate: MethodFile, web: Domain, tmp_path: Path
+) -> None:
+    if candidate.least_domains == 1:
+        pytest.skip("one source is enough for it")
+    with pytest.raises(BenchError, match=r"compares domains and does nothing with one, .* leave-one-out"):
+        fitted(candidate, [web], tmp_path)
+
+
+@pytest.mark.parametrize("option", ["adapt", "pseudo_domains"])
+def test_exam_one_source_is_enough_with_a_target_or_pseudo_domains(
+    candidate: MethodFile, web: Domain, film: Domain, tmp_path: Path, option: str
+) -> None:
+    if option not in {parameter.name for parameter in candidate.parameters}:
+        pytest.skip(f"it has no parameter {option}")
+    changes: dict[str, Any] = {"adapt": True} if option == "adapt" else {"pseudo_domains": 2}
+    target = film if option == "adapt" else None
+    method = fitted(candidate, [web], tmp_path, target, fraction=0.3, epochs=1, **changes)
+    with torch.no_grad():
+        assert torch.isfinite(method.predict(film.split("test").faces()[:16])).all()

@@ -142,3 +142,18 @@ def test_the_digest_is_of_the_text(tmp_path: Path) -> None:
     before = read_method(path).digest
     path.write_text(path.read_text() + "# another text\n")
     assert read_method(path).digest != before
+
+
+def test_how_many_domains_a_method_needs_is_read_without_running_it(tmp_path: Path) -> None:
+    assert read_method(write(tmp_path, HEADER + BODY)).least_domains == 1
+    changed = BODY.replace("    rate", "    least_domains: ClassVar[int] = 2\n    adapt: bool = False\n    rate")
+    method = read_method(write(tmp_path, HEADER + changed))
+    assert method.least_domains == 2
+    assert method.adapts(method.defaults("default") | {"adapt": True})
+    assert not method.adapts(method.defaults("default"))
+    assert method.lack({"adapt": False}, 2) is None
+    assert method.lack({"adapt": True}, 1) is None
+    assert method.lack({"adapt": False}, 1) == (
+        "mine compares domains and does nothing with one, it needs two; train on several sources "
+        "(--protocol leave-one-out), or give it unlabelled images of the target (--protocol adaptation)"
+    )

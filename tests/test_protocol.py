@@ -13,6 +13,8 @@ from fergen_bench.protocol import Outline, Protocol, Request, outline, read_prot
 
 SUITE = Suite("s", ("a", "b", "c"), "synth", "synth-trunk", recipe="small", synthetic=True)
 CAFE, PROBE = read_method(ROOT / "methods" / "cafe.py"), read_method(ROOT / "methods" / "linear_probe.py")
+CORAL, IRM = read_method(ROOT / "methods" / "coral.py"), read_method(ROOT / "methods" / "irm.py")
+ADAPTED = {"variants": {"adapted": {"adapt": True}}, "seeds": [0]}
 
 
 NOTHING = Request()
@@ -27,7 +29,8 @@ def plan(
 @pytest.mark.parametrize("path", sorted((ROOT / "protocols").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
     protocol = read_protocol(path)
-    assert outline(protocol, str(path), SUITE, [CAFE], Request()).outlines
+    method = CORAL if "adapted" in protocol.variants else CAFE
+    assert outline(protocol, str(path), SUITE, [method], Request()).outlines
 
 
 def test_leave_none_trains_each_domain_alone_and_scores_all() -> None:
@@ -151,3 +154,56 @@ def test_an_empty_list_of_domains_is_refused(option: str) -> None:
 def test_leave_one_out_needs_two_domains() -> None:
     with pytest.raises(BenchError, match="needs two domains or more"):
         plan({"sources": "all-but-target"}, suite=Suite("s", ("a",), "synth", "synth-trunk"))
+
+
+def test_a_method_that_adapts_has_a_run_for_each_pair_of_source_and_target() -> None:
+    runs = plan(ADAPTED, methods=(CORAL,))
+    assert [(run.sources, run.adaptation_target, run.targets) for run in runs] == [
+        (("a",), "b", ("a", "b")),
+        (("a",), "c", ("a", "c")),
+        (("b",), "a", ("a", "b")),
+        (("b",), "c", ("b", "c")),
+        (("c",), "a", ("a", "c")),
+        (("c",), "b", ("b", "c")),
+    ]
+    spec = specify(runs[0], SUITE, "adaptation", {"a": "1", "b": "2", "c": "3"})
+    assert (spec.adaptation_target, spec.targets) == ("b", {"a": "1", "b": "2"})
+    assert spec.fingerprints == {"a": "1", "b": "2"}
+    assert [spec.learns_from(name) for name in "abc"] == [True, True, False]
+    assert len({specify(run, SUITE, "x", dict.fromkeys("abc", "1")).key for run in runs}) == 6
+
+
+def test_a_method_that_adapts_can_have_several_sources_and_fewer_targets() -> None:
+    (run,) = plan(ADAPTED | {"sources": "all-but-target"}, Request(targets=["c"]), (CORAL,))
+    assert (run.sources, run.adaptation_target, run.targets) == (("a", "b"), "c", ("c",))
+    (run,) = plan(ADAPTED, Request(sources=["a"], targets=["c"]), (CORAL,))
+    assert (run.sources, run.adaptation_target, run.targets) == (("a",), "c", ("c",))
+
+
+def test_adaptation_without_another_target_is_refused() -> None:
+    with pytest.raises(BenchError, match=r"coral adapts to a target .* use --protocol adaptation"):
+        plan(ADAPTED | {"targets": "none"}, methods=(CORAL,))
+    with pytest.raises(BenchError, match="the method cafe has no parameter 'adapt'"):
+        plan(ADAPTED)
+
+
+def test_a_method_that_compares_domains_is_refused_with_one_and_told_what_to_do() -> None:
+    with pytest.raises(
+        BenchError, match=r"coral compares domains .* leave-one-out\), .* adaptation\), .* pseudo_domains=3"
+    ):
+        plan({}, methods=(CORAL,))
+    for fits in (
+        plan({"sources": "all-but-target"}, methods=(CORAL,)),
+        plan({}, Request(settings={"pseudo_domains": 2}), (CORAL,)),
+        plan({}, methods=(IRM,)),
+    ):
+        assert fits
+    with pytest.raises(BenchError, match="does nothing with one"):
+        plan({}, Request(settings={"pseudo_domains": 1}), (CORAL,))
+
+
+def test_where_nobody_named_the_methods_those_that_cannot_take_part_are_left_out_with_a_note() -> None:
+    planned = outline(Protocol(about="x", seeds=[0]), "p.yaml", SUITE, [CORAL, PROBE], Request(), skip_unfit=True)
+    assert {run.method.name for run in planned.outlines} == {"linear_probe"}
+    (note,) = planned.notes
+    assert note.startswith("left out: coral compares domains")

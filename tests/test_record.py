@@ -199,3 +199,12 @@ def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
     assert frame.target.tolist() == ["a", "b"]
     assert frame.accuracy.tolist() == [100.0, 100.0]
     assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]
+
+
+def test_other_faces_of_the_adaptation_target_are_another_run() -> None:
+    spec = replace(SPEC, adaptation_target="b", fingerprints={"a": "f1", "b": "f2"})
+    assert replace(spec, fingerprints={"a": "f1", "b": "other"}).key != spec.key
+    assert spec.title.endswith("on a adapted to b, seed 0")
+    newer = replace(spec, fingerprints={"a": "f1", "b": "f3"}, targets={"a": "f1", "b": "f3"})
+    kept = record.current([finished(spec), finished(newer, started="2026-02-01T00:00:00+00:00")])
+    assert [entry.spec.fingerprints["b"] for entry in kept] == ["f3"]

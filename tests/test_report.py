@@ -99,7 +99,15 @@ def test_an_incomplete_matrix_has_no_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"suite": "t"}, {"selection": "source-val"}, {"profile": "cafe"}, {"fraction": 0.5}, {"synthetic": True}]
+    "change",
+    [
+        {"suite": "t"},
+        {"selection": "source-val"},
+        {"profile": "cafe"},
+        {"fraction": 0.5},
+        {"synthetic": True},
+        {"adaptation_target": "b"},
+    ],
 )
 def test_different_conditions_are_different_leaderboards(change: dict[str, Any]) -> None:
     records = MATRIX + [replace(item, spec=replace(item.spec, **change)) for item in MATRIX]
@@ -209,3 +217,45 @@ def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:
 
 def test_no_records_no_boards() -> None:
     assert list(tables.boards(cells_frame([]), "accuracy")) == []
+
+
+def adapted(source: str, target: str, own: int, right: int, seed: int = 0) -> RunRecord:
+    record = entry(source, {source: own, target: right}, seed=seed, method="coral", adaptation_target=target)
+    return replace(record, spec=replace(record.spec, fingerprints={source: "f", target: "f"}))
+
+
+ADAPTED = [adapted("a", "b", 90, 60), adapted("a", "c", 80, 50), adapted("b", "a", 70, 40), adapted("b", "c", 74, 46)]
+
+
+def test_runs_with_unlabelled_target_images_have_a_section_of_their_own() -> None:
+    first, last = tables.boards(cells_frame([*ADAPTED, *MATRIX]), "accuracy")
+    assert (first.adaptation, last.adaptation) == (False, True)
+    assert "one source with unlabelled target images, selection last" in last.title
+    assert "unlabelled" not in first.title
+    assert (first.slug, last.slug) == ("s", "s-adaptation")
+    assert list(last.table.method) == ["coral"]
+    (row,) = last.table.itertuples()
+    assert row.in_domain == pytest.approx((90 + 80 + 70 + 74) / 4)
+    assert row.unseen == pytest.approx((60 + 50 + 40 + 46) / 4)
+    assert row.all == pytest.approx((85 + 72 + 60 + 50 + 40 + 46) / 6)  # the source once, whatever it was adapted to
+    assert (row.seeds, row.cells, row.asked) == (1, 8, 8)
+
+
+def test_a_matrix_of_adapted_runs_shows_the_mean_on_the_source_and_a_spread_over_seeds_alone() -> None:
+    mean, spread, _ = tables.matrix(cells_frame(ADAPTED), "accuracy")
+    assert mean.loc["a", "a"] == 85
+    assert spread.isna().all().all()
+    again = [adapted("a", "b", 94, 64, seed=1), adapted("a", "c", 80, 50, seed=1)]
+    _, spread, _ = tables.matrix(cells_frame([*ADAPTED[:2], *again]), "accuracy")
+    assert spread.loc["a", "a"] == pytest.approx(np.std([85, 87], ddof=1))
+    both = tables.comparable({"one": cells_frame(ADAPTED[:2]), "two": cells_frame([*ADAPTED[:2], *again])})
+    assert [len(cells) for cells in both.values()] == [4, 8]
+
+
+def test_the_report_says_what_adapted_runs_saw(tmp_path: Path) -> None:
+    text = shown(ADAPTED, width=200)
+    assert "with unlabelled target images" in text
+    assert "Each run also learned from the training images of its target, without their labels" in text
+    render.write(tmp_path, cells_frame([*MATRIX, *ADAPTED]), "accuracy", [], [])
+    assert pd.read_csv(tmp_path / "leaderboard.csv").adaptation.tolist() == [False, True]
+    assert (tmp_path / "s-adaptation-coral.png").is_file()

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
-from fergen_bench.report.tables import Board, comparable, gaps, marks, matrix, number
+from fergen_bench.report.tables import CELL, Board, comparable, gaps, marks, matrix, number
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _STYLE = {
@@ -130,7 +130,7 @@ def unseen_bars(board: Board, metric: str) -> Figure:
         shown = []
         for place, row in zip(places, table.itertuples(), strict=True):
             own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
-            whole = comparable({"all": cells.drop_duplicates(["source", "target"]), "own": own}).get("own", own[:0])
+            whole = comparable({"all": cells.drop_duplicates(CELL), "own": own}).get("own", own[:0])
             per_seed = whole.groupby("seed")[metric].mean()
             label = "one seed" if place == 0 else None
             axes.plot(per_seed, np.full(len(per_seed), place), "o", color="black", markersize=3, label=label)

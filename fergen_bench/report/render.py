@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fergen_bench.report import plots
 from fergen_bench.report.published import Published, summary
-from fergen_bench.report.tables import Board, boards, gaps, marks, matrix, number
+from fergen_bench.report.tables import CONDITIONS, Board, boards, gaps, marks, matrix, number
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 
@@ -85,6 +85,8 @@ def _notes(board: Board) -> list[str]:
     untrained = [target for target in counts.index if target not in set(board.cells.source)]
     if board.sources == 1 and untrained:
         notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
+    if board.adaptation:
+        notes.append("Each run also learned from the training images of its target, without their labels")
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
     if (board.cells.relation == "seen").any():
@@ -239,9 +241,7 @@ def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
     """All leaderboards under each other, every condition in a column."""
     frames = []
     for board in all_boards:
-        conditions = {
-            name: getattr(board, name) for name in ("suite", "synthetic", "profile", "selection", "sources", "fraction")
-        }
+        conditions = {name: getattr(board, name) for name in CONDITIONS}
         frames.append(board.table.assign(**conditions, metric=metric).drop(columns=["texts"]))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

@@ -1,7 +1,8 @@
 """Leaderboards and matrices from records, as data frames; how they look on a terminal and on paper is in `render.py`.
 
 A leaderboard ranks only what was measured under the same conditions: one suite, profile, class set, selection, number
-of sources and fraction of data. Numbers are in per cent. A mean over cells exists only where all of the cells do.
+of sources and fraction of data, and with unlabelled images of the target or without. Numbers are in per cent. A mean
+over cells exists only where all of the cells do.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ import pandas as pd
 
 from fergen_bench.record import RunRecord
 
-CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction"]
+CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation"]
 ROW = ["method", "pretraining"]
+CELL = ["source", "target", "adapted_to"]
+"""What tells the cells of a row and seed apart. A method that adapts is scored on its source once for each target it
+adapted to; a matrix shows the mean of these.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Board:
     selection: str
     sources: int
     fraction: float
+    adaptation: bool  # whether its runs saw the training images of their target, without labels
     table: pd.DataFrame  # one row per method and pre-training, best mean over unseen targets first
     cells: pd.DataFrame  # its cells
 
@@ -36,6 +42,7 @@ class Board:
     def title(self) -> str:
         kind = "synthetic faces" if self.synthetic else "real faces"
         trained = "one source" if self.sources == 1 else f"{self.sources} sources"
+        trained += " with unlabelled target images" if self.adaptation else ""
         share = "" if self.fraction == 1 else f", {self.fraction:.0%} of the data"
         return f"{self.suite} ({kind}): {trained}, selection {self.selection}, profile {self.profile}{share}"
 
@@ -65,6 +72,7 @@ class Board:
         parts = [
             self.suite,
             f"{self.sources}-sources" if self.sources > 1 else "",
+            "adaptation" if self.adaptation else "",
             "" if self.selection == "last" else self.selection,
         ]
         parts += ["" if self.profile == "official" else self.profile]
@@ -73,12 +81,14 @@ class Board:
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
-    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several."""
+    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several,
+    methods that adapted to their target last.
+    """
     if cells.empty:
         return
-    cells = cells.sort_values(["synthetic", "sources"], kind="stable")
+    cells = cells.sort_values(["synthetic", "adaptation", "sources"], kind="stable")
     for conditions, group in cells.groupby(CONDITIONS, sort=False):
-        asked = group.drop_duplicates(["source", "target"])
+        asked = group.drop_duplicates(CELL)
         rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
         table = pd.DataFrame(rows).sort_values(
             ["unseen", "all", "in_domain"], ascending=False, na_position="last", ignore_index=True
@@ -97,7 +107,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         per_seed.append(
             {
                 "in_domain": score[seed.relation == "source"].mean(),
-                "all": score.mean(),
+                "all": seed.groupby(["source", "target"], sort=False)[metric].mean().mean(),
                 "unseen": unseen.mean(),
                 "worst": worst.min() if len(worst) else np.nan,
             }
@@ -123,10 +133,10 @@ def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame
     cell.
     """
     sources, targets = _order(cells.source, cells.target)
-    grouped = cells.groupby(["source", "target"])
-    mean = grouped[metric].mean().unstack().reindex(index=sources, columns=targets)
-    spread = grouped[metric].std(ddof=1).unstack().reindex(index=sources, columns=targets)
-    relation = grouped.relation.first().unstack().reindex(index=sources, columns=targets)
+    grouped = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
+    mean = grouped.mean().unstack().reindex(index=sources, columns=targets)
+    spread = grouped.std(ddof=1).unstack().reindex(index=sources, columns=targets)
+    relation = cells.groupby(["source", "target"]).relation.first().unstack().reindex(index=sources, columns=targets)
     return mean, spread, relation
 
 
@@ -180,10 +190,10 @@ def validation(records: Iterable[RunRecord]) -> pd.DataFrame:
 def comparable(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Of several rows, the seeds for which each has all the cells of the first: other means cannot be compared."""
     first = next(iter(parts.values()))
-    wanted = first.drop_duplicates(["source", "target"])[["source", "target"]]
+    wanted = first.drop_duplicates(CELL)[CELL]
     complete = {}
     for name, cells in parts.items():
-        shared = cells.merge(wanted, on=["source", "target"])
+        shared = cells.merge(wanted, on=CELL)
         counts = shared.groupby("seed").target.transform("size")
         complete[name] = shared[counts == len(wanted)]
     return {name: cells for name, cells in complete.items() if len(cells)}
