@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Source, Trunk
 from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
 
 Gate = Literal["sigmoid", "linear", "softmax", "tanh", "none"]
@@ -66,6 +66,7 @@ class Cafe(GradientMethod):
     backbone: Backbone = "suite"  # the frozen encoder whose features are selected
     trunk: Trunk = "suite"  # the network that learns the mask
     statistics: Literal["own", "imagenet"] = "own"  # how the backbone's input is normalised; imagenet is as released
+    features: Literal["live", "cached"] = "live"  # of the face as augmented (as released), or of the face as it is
     gate: Literal["sigmoid", "linear", "softmax", "tanh", "none"] = "sigmoid"  # what the trunk's features go through
     head: Literal["fc", "channel"] = "fc"  # what is scored: the linear layer, or the largest channel of each group
     separation: float = 1.5  # weight of L_sep
@@ -78,8 +79,13 @@ class Cafe(GradientMethod):
     noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
     erasing: float = 0.5  # share of faces that get a box of mean colour
 
-    def build(self, ctx: Context) -> nn.Module:
+    def fit(self, source: Source, ctx: Context) -> None:
         self.encoder = ctx.backbone(self.backbone, statistics=self.statistics)
+        if self.features == "cached":
+            self.kept, _ = ctx.features(self.encoder, source.fit if ctx.selection == "source-val" else source.train)
+        super().fit(source, ctx)
+
+    def build(self, ctx: Context) -> nn.Module:
         modules: dict[str, nn.Module] = {"fc": nn.Linear(self.encoder.features, len(EXPRESSIONS))}
         self.mean = self.encoder.mean
         if self.gate != "none":
@@ -94,7 +100,7 @@ class Cafe(GradientMethod):
         return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        masked = self._masked(batch.images)
+        masked = self._masked(batch.images, self.kept[batch.index] if self.features == "cached" else None)
         borders = group_borders(masked.shape[1], len(EXPRESSIONS), self.groups)
         drop = drop_mask(masked.shape[1], borders, self.drop, batch.generator).to(masked)
         return self.terms(masked, self._fc(masked), batch.labels, drop)
@@ -116,8 +122,9 @@ class Cafe(GradientMethod):
             return self._fc(masked)
         return channel_logits(masked, group_borders(masked.shape[1], len(EXPRESSIONS), self.groups))
 
-    def _masked(self, images: Tensor) -> Tensor:
-        features = self.encoder(images)
+    def _masked(self, images: Tensor, features: Tensor | None = None) -> Tensor:
+        """Masked features of images. features: of the encoder, where they are known."""
+        features = self.encoder(images) if features is None else features
         if self.gate == "none":
             return features
         # The mask is float32 whatever the networks ran in, as in the released code.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from test_golden import method_module
 
+from fergen_bench.domain import Source
 from fergen_bench.error import BenchError
+from fergen_bench.method import Context
 
 cafe = method_module("cafe")
 
@@ -50,6 +53,18 @@ def test_the_distinctness_loss_has_a_gradient_with_uneven_groups() -> None:
     assert masked.grad is not None
     assert masked.grad.isfinite().all()
     assert masked.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("selection", ["last", "source-val"])
+def test_cached_features_are_those_of_the_faces_as_they_are(source: Source, tmp_path: Path, selection: str) -> None:
+    ctx = Context("test", 0, selection, torch.device("cpu"), tmp_path, lambda what, done, total: None)
+    method = cafe.Cafe(backbone="synth", trunk="synth-trunk", features="cached", epochs=2, optimizer="adamw")
+    method.fit(source, ctx)
+    learned = source.fit if selection == "source-val" else source.train
+    fresh = ctx.backbone("synth")
+    torch.testing.assert_close(method.kept[:8], fresh(learned.faces(slice(0, 8))), atol=1e-4, rtol=1e-4)
+    assert len(ctx.history) == 2
+    assert method.predict(learned.faces(slice(0, 4))).shape == (4, 7)
 
 
 def test_too_few_features_for_the_expressions_are_refused() -> None:
