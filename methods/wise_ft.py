@@ -7,7 +7,7 @@ Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022); g
     rate[t] = (t + 1) / warm_up  for t < warm_up, then  (1 + cos(pi (t - warm_up) / (steps - warm_up))) / 2
     L = (1 - smoothing) * ce + smoothing * mean over faces and expressions of -log softmax
 
-theta_0 is the pretrained network with a head that was fitted to its frozen features (or made from text), theta_1 the
+theta_0 is the pretrained network with a head that was fitted to its frozen features (`head=text`: made from sentences by the text tower), theta_1 the
 same after fine-tuning on L with AdamW and gradients clipped at norm 1. alpha is 1/2 and chosen on nothing. The
 zero-shot head is exp(logit scale) times the normalised mean over sentences of normalised text features, without bias,
 on normalised image features; it is float32.
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Source
+from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, GradientMethod, SampleDraws, Source
 from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
 from fergen_bench.logistic import best_strength, solve
 
@@ -99,10 +99,9 @@ class WiseFt(GradientMethod):
     def _start(self, source: Source, ctx: Context) -> tuple[Tensor, Tensor]:
         """Weight (7, features) and bias (7,) of the head before fine-tuning."""
         if self.head == "text":
-            raise BenchError(
-                f"wise_ft: head=text needs the text tower of {self.backbone}, which methods cannot ask for yet; use "
-                f"head=probe"
-            )
+            tower = ctx.text_tower(self.backbone)
+            with torch.no_grad():
+                return zero_shot_head(tower.class_vectors()[:, None], tower.scale.log())
         encoder = ctx.backbone(self.backbone)
         strength = self.strength
         if strength is None:

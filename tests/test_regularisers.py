@@ -268,6 +268,15 @@ def test_swad_refuses_an_interval_of_nothing(source: Source, ctx: Small) -> None
         method_module("swad").Swad(interval=0).fit(source, ctx)
 
 
-def test_a_head_from_text_is_refused_where_there_is_no_text_tower(source: Source, ctx: Small) -> None:
-    with pytest.raises(BenchError, match="wise_ft: head=text needs the text tower of any"):
-        method_module("wise_ft").WiseFt(backbone="any", head="text").fit(source, ctx)
+def test_a_head_from_text_is_refused_where_there_is_no_text_tower(source: Source, tmp_path: Path) -> None:
+    ctx = Context("test", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
+    with pytest.raises(BenchError, match="text tower"):
+        method_module("wise_ft").WiseFt(backbone="synth", head="text").fit(source, ctx)
+
+
+def test_a_head_from_text_is_the_zero_shot_classifier(source: Source, tmp_path: Path, text_backbone: str) -> None:
+    ctx = Context("test", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
+    weight, bias = method_module("wise_ft").WiseFt(backbone=text_backbone, head="text")._start(source, ctx)
+    tower = ctx.text_tower(text_backbone)
+    torch.testing.assert_close(weight, tower.scale * tower.class_vectors())
+    assert (bias == 0).all()
