@@ -67,7 +67,9 @@ def test_benchmark_a_training_step_on_64_faces(benchmark: Any, name: str, source
 
     def step() -> None:
         draws = ctx.draws(index, "augment", 0)
-        losses = method.loss(Batch(method.augment(images, draws), labels, index, 0, 0, draws, ctx.generator("step")))
+        losses = method.loss(
+            Batch(method.augment(images, draws), labels, index, 0, 0, draws, ctx.generator("step"), images)
+        )
         optimizer.zero_grad()
         (sum(losses.values()) if isinstance(losses, dict) else losses).backward()
         optimizer.step()

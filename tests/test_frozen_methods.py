@@ -169,7 +169,7 @@ def test_flyp_trains_both_towers_on_captions_of_the_labels(ctx: Context, text_ba
     index = torch.arange(28)
     draws = SampleDraws(index, "x")
     images = flyp.augment(source.train.faces(slice(0, 28)), draws)
-    flyp.loss(Batch(images, labels, index, 0, 0, draws, torch.Generator())).backward()
+    flyp.loss(Batch(images, labels, index, 0, 0, draws, torch.Generator(), images)).backward()
     gradients = {name: parameter.grad for name, parameter in flyp.model.named_parameters()}
     for name in ("image.body.head.proj.weight", "text.body.text_projection", "text.body.logit_scale"):
         assert gradients[name].abs().max() > 0

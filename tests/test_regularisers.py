@@ -51,7 +51,7 @@ def batch(count: int = 16, step: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(step)
     images = torch.rand(count, 3, 16, 16, generator=generator)
     labels, index = torch.randint(0, 7, (count,), generator=generator), torch.arange(count)
-    return Batch(images, labels, index, 0, step, SampleDraws(index, "test"), generator)
+    return Batch(images, labels, index, 0, step, SampleDraws(index, "test"), generator, images)
 
 
 def started(method: Any, ctx: Context) -> Any:
