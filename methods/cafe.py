@@ -80,12 +80,13 @@ class Cafe(GradientMethod):
     erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def fit(self, source: Source, ctx: Context) -> None:
-        self.encoder = ctx.backbone(self.backbone, statistics=self.statistics)
         if self.features == "cached":
-            self.kept, _ = ctx.features(self.encoder, source.fit if ctx.selection == "source-val" else source.train)
+            encoder = ctx.backbone(self.backbone, statistics=self.statistics)
+            self.kept, _ = ctx.features(encoder, source.fit if ctx.selection == "source-val" else source.train)
         super().fit(source, ctx)
 
     def build(self, ctx: Context) -> nn.Module:
+        self.encoder = ctx.backbone(self.backbone, statistics=self.statistics)
         modules: dict[str, nn.Module] = {"fc": nn.Linear(self.encoder.features, len(EXPRESSIONS))}
         self.mean = self.encoder.mean
         if self.gate != "none":

@@ -8,9 +8,9 @@ Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022); g
     L = (1 - smoothing) * ce + smoothing * mean over faces and expressions of -log softmax
 
 theta_0 is the pretrained network with a head that was fitted to its frozen features (`head=text`: made from sentences
-by the text tower), theta_1 the same after fine-tuning on L with AdamW and gradients clipped at norm 1. alpha is 1/2 and
-chosen on nothing. The zero-shot head is exp(logit scale) times the normalised mean over sentences of normalised text features, without bias,
-on normalised image features; it is float32.
+by the text tower), theta_1 the same after fine-tuning on L with AdamW and gradients clipped at norm 1. alpha is 1/2
+and chosen on nothing. The zero-shot head is exp(logit scale) times the normalised mean over sentences of normalised
+text features, without bias, on normalised image features; it is float32.
 
 Departures: theta_0's head is that of the linear probe, on features as they are, which any backbone allows and which has
 seen the source's labels. Noise, flip and erasing are those of full_finetune.py (released: random crops of 90 % and
