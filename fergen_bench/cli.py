@@ -619,6 +619,7 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _list_methods(project: Project) -> None:
+    from fergen_bench.plugin import NEEDS
     from fergen_bench.project import shipped
 
     rows = []
@@ -629,7 +630,12 @@ def _list_methods(project: Project) -> None:
             rows.append((name, f"cannot be read: {error}"))
             continue
         own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
-        rows.append((name, method.about + (" [yours]" if own else "")))
+        needs = [NEEDS[need] for need in method.needs if need not in {"images", "features"}]
+        if method.least_domains > 1:
+            adapts = any(parameter.name == "adapt" for parameter in method.parameters)
+            needs.append("two sources" + (", or unlabelled target images (adapt)" if adapts else ", or pseudo-domains"))
+        said = f" Needs {' and '.join(needs)}." if needs else ""
+        rows.append((name, method.about + said + (" [yours]" if own else "")))
     _print_table("Methods (fergen-bench list NAME shows a method's parameters)", rows)
 
 

@@ -39,8 +39,6 @@ NEEDS: Mapping[str, str] = {
     "images": "trains on images",
     "features": "works on frozen features",
     "text": "a backbone with a text tower",
-    "sources": "two sources or more",
-    "targets": "unlabelled target images",
 }
 """What a method may declare to need, in the class variable `needs`, and what that means."""
 
