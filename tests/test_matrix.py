@@ -255,6 +255,20 @@ def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tm
     assert "film was prepared anew after the runs were planned; run again" in (outcome.refused or "")
 
 
+def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Path) -> None:
+    """What is drawn by name, such as the hold-out, does not depend on the name it was once prepared under."""
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(METHOD.replace('RuntimeError("it broke")', "RuntimeError(str(source.names))"))
+    plan = make_plan(lab, {"kind": "error"}, {"sources": ["web"]})
+    (job,) = plan.missing
+    folder = shutil.copytree(job.folders["web"], tmp_path / "copy")
+    about = json.loads((folder / "domain.json").read_text())
+    (folder / "domain.json").write_text(json.dumps({**about, "name": "copy"}))
+    moved = replace(job, folders={**job.folders, "web": str(folder)})
+    ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
+    assert outcome.failure == "RuntimeError: ('web',)"
+
+
 def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> None:
     broken, fine = (
         make_plan(lab, {"kind": "error"}, {"sources": ["web"]}),
