@@ -198,6 +198,9 @@ def test_twins_are_left_out_by_counting_again_and_a_dry_run_counts_nothing(lab: 
     (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
     assert (cell.relation, cell.mark) == ("unseen", "twins left out")
     assert make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted == ()
+    write_audit(lab, 100, "film")
+    (cell,) = matrix.related(lab, make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted)[0].cells[1:]
+    assert (cell.count, cell.relation, cell.mark) == (0, "seen", "all are twins")
     write_audit(lab, 5, "film")  # another audit of the same faces finds more
     (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
     assert (cell.relation, cell.mark) == ("seen", "twins of an older audit left out")
