@@ -409,9 +409,12 @@ def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *name
 def read_about(folder: Path) -> dict[str, Any]:
     """domain.json of a prepared domain."""
     try:
-        return json.loads((folder / "domain.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        about = json.loads((folder / "domain.json").read_text(encoding="utf-8"))
+        if absent := [key for key in ("name", "size", "counts", "fingerprint") if key not in about]:
+            raise ValueError(f"it does not say {absent[0]}")
+    except (OSError, ValueError, TypeError) as error:
         raise BenchError(f"{folder} is not a prepared domain: its domain.json cannot be read ({error})") from None
+    return about
 
 
 def scored_part(about: Mapping[str, Any], profile: str, is_source: bool) -> str:

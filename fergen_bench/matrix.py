@@ -166,7 +166,8 @@ def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part:
         if cell.excluded and cell.excluded != record.digest_of(twins):
             return replace(cell, relation=relation, mark="twins of an older audit left out")
     if cell.excluded:
-        relation, mark = "unseen", "twins left out"
+        # Where nothing is left there is no number, and a mean over the rest would not say so.
+        relation, mark = ("unseen", "twins left out") if cell.count else ("seen", "all are twins")
     return replace(cell, relation=relation, mark=mark)
 
 

@@ -234,7 +234,8 @@ class Project:
                 return self.data / domain
             raise BenchError(
                 f"the suite {suite.name} needs {domain}, and there is no {self.data / domain} yet; make it with: "
-                f"fergen-bench data prepare {domain} PATH. Or name what you have with --sources and --targets"
+                f"fergen-bench data prepare {domain} PATH. Or name what you have: run with --sources and --targets, "
+                f"data audit with --domains"
             )
         path = self._anchored(settings.path)
         if is_prepared(path):
@@ -318,9 +319,14 @@ def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | P
             _, listing = read(kind, settings)
             yield from ((face.file, images or path.parent) for face in listing.faces if face.file is not None)
         return
+    seen: set[str] = set()  # a link to a folder above it would lead round and round
     for root in dict.fromkeys((path, images)):
         if root is not None and (root == path or not root.is_relative_to(path)):
             for folder, folders, names in os.walk(root, followlinks=True):
+                if (real := os.path.realpath(folder)) in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
                 folders.sort()
                 yield from ((os.path.join(folder, name), root) for name in sorted(names))
 

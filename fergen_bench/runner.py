@@ -40,7 +40,7 @@ Report = Callable[[str, int, int], None]
 def run_one(job: Job, report: Report) -> Path:
     """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
     spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
-    domains = {name: Domain(Path(folder)) for name, folder in job.folders.items()}
+    domains = {name: Domain(Path(folder), name) for name, folder in job.folders.items()}
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
             raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")

@@ -39,12 +39,19 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         from rich import progress
+        from rich.text import Text
+
+        class Rate(progress.ProgressColumn):
+            def render(self, task: progress.Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{speed:,.0f} faces/s" if speed and task.fields.get("faces") else "")
 
         self.console = console
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=20),
             progress.TaskProgressColumn(),
+            Rate(),
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
@@ -69,7 +76,7 @@ class Progress:
     def preparation(self, what: str, done: int, total: int) -> None:
         """Something that is done once, before the runs."""
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
+            self._tasks[what] = self._bars.add_task(what, total=total, faces=True)
             if not self.console.is_terminal:
                 self.say(f"{what}: {total:,} faces")
         self._bars.update(self._tasks[what], completed=done, total=total)

@@ -198,6 +198,9 @@ def test_twins_are_left_out_by_counting_again_and_a_dry_run_counts_nothing(lab: 
     (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
     assert (cell.relation, cell.mark) == ("unseen", "twins left out")
     assert make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted == ()
+    write_audit(lab, 100, "film")
+    (cell,) = matrix.related(lab, make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted)[0].cells[1:]
+    assert (cell.count, cell.relation, cell.mark) == (0, "seen", "all are twins")
     write_audit(lab, 5, "film")  # another audit of the same faces finds more
     (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
     assert (cell.relation, cell.mark) == ("seen", "twins of an older audit left out")
@@ -253,6 +256,20 @@ def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tm
     moved = replace(job, folders={**job.folders, "film": str(folder)})
     ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
     assert "film was prepared anew after the runs were planned; run again" in (outcome.refused or "")
+
+
+def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Path) -> None:
+    """What is drawn by name, such as the hold-out, does not depend on the name it was once prepared under."""
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(METHOD.replace('RuntimeError("it broke")', "RuntimeError(str(source.names))"))
+    plan = make_plan(lab, {"kind": "error"}, {"sources": ["web"]})
+    (job,) = plan.missing
+    folder = shutil.copytree(job.folders["web"], tmp_path / "copy")
+    about = json.loads((folder / "domain.json").read_text())
+    (folder / "domain.json").write_text(json.dumps({**about, "name": "copy"}))
+    moved = replace(job, folders={**job.folders, "web": str(folder)})
+    ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
+    assert outcome.failure == "RuntimeError: ('web',)"
 
 
 def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> None:

@@ -97,7 +97,11 @@ def check_prepared(domain: str, kind: Dataset, folder: Path) -> Check:
     """The same of a domain that is prepared already: its counts, and what was left out then. Its images were decoded
     when it was made.
     """
-    about = read_about(folder)
+    try:
+        about = read_about(folder)
+    except BenchError as error:
+        finding = Finding("error", str(error))
+        return Check(domain, kind.name, str(folder), None, {}, kind.expected, {}, (), (finding,))
     expected = about.get("expected", kind.expected)
     findings = [verdict(kind, about["counts"], expected, about.get("official_split", True))]
     if about.get("left_out"):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fergen_bench.datasets import NAMES, dataset
-from fergen_bench.datasets.check import check_copy, identify, verdict
+from fergen_bench.datasets.check import check_copy, check_prepared, identify, verdict
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -125,3 +125,10 @@ def test_a_process_that_is_killed_is_one_sentence(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ProcessPoolExecutor, "map", broken)
     with pytest.raises(BenchError, match="a process that decoded faces was ended from outside"):
         check_copy("mine", dataset("folder", "test"), DomainSettings(path=tmp_path), 1, lambda done, total: None)
+
+
+def test_a_damaged_prepared_folder_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "domain.json").write_text('{"name": "x"}')
+    checked = check_prepared("mine", dataset("folder", "test"), tmp_path)
+    assert checked.failed
+    assert "is not a prepared domain: its domain.json cannot be read (it does not say size)" in checked.findings[0].what

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import time
+from io import StringIO
+
+from rich.console import Console
+
+from fergen_bench.screen import Progress
+
+
+def test_preparation_shows_its_rate_and_the_time_left() -> None:
+    screen = StringIO()
+    with Progress(Console(file=screen, force_terminal=True, width=160)) as progress:
+        for done in (0, 400, 800):
+            progress.preparation("preparing rafdb", done, 1000)
+            time.sleep(0.2)
+    assert "faces/s" in screen.getvalue()
+    assert "left" in screen.getvalue()
+
+
+def test_in_a_log_preparation_is_one_line() -> None:
+    screen = StringIO()
+    with Progress(Console(file=screen, width=160)) as progress:
+        for done in (0, 400, 1000):
+            progress.preparation("preparing rafdb", done, 1000)
+    assert screen.getvalue() == "preparing rafdb: 1,000 faces\n"
