@@ -132,22 +132,22 @@ def test_exam_faces_are_not_changed(candidate_fitted: tuple[Method, Path], film:
 
 
 def test_exam_a_method_that_compares_domains_refuses_a_single_one(
-    candidate: MethodFile, web: Domain, tmp_path: Path
+    candidate: MethodFile, networks: dict[str, str], web: Domain, tmp_path: Path
 ) -> None:
     if candidate.least_domains == 1:
         pytest.skip("one source is enough for it")
     with pytest.raises(BenchError, match=r"compares domains and does nothing with one, .* leave-one-out"):
-        fitted(candidate, [web], tmp_path)
+        fitted(candidate, networks, [web], tmp_path)
 
 
 @pytest.mark.parametrize("option", ["adapt", "pseudo_domains"])
 def test_exam_one_source_is_enough_with_a_target_or_pseudo_domains(
-    candidate: MethodFile, web: Domain, film: Domain, tmp_path: Path, option: str
+    candidate: MethodFile, networks: dict[str, str], web: Domain, film: Domain, tmp_path: Path, option: str
 ) -> None:
     if option not in {parameter.name for parameter in candidate.parameters}:
         pytest.skip(f"it has no parameter {option}")
     changes: dict[str, Any] = {"adapt": True} if option == "adapt" else {"pseudo_domains": 2}
     target = film if option == "adapt" else None
-    method = fitted(candidate, [web], tmp_path, target, fraction=0.3, epochs=1, **changes)
+    method = fitted(candidate, networks, [web], tmp_path, target, fraction=0.3, epochs=1, **changes)
     with torch.no_grad():
         assert torch.isfinite(method.predict(film.split("test").faces()[:16])).all()
