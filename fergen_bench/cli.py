@@ -127,7 +127,7 @@ Examples:
   fergen-bench run --method cafe --seeds 0 --sources web     one row of the matrix
   fergen-bench run --protocol cafe-ablation                  the method's own ablation
   fergen-bench run --method full_finetune --set backbone=scratch --set epochs=20
-  fergen-bench run --method cafe --suite real --backbone open_clip:ViT-B-32-quickgelu//data/clip.pt
+  fergen-bench run --method cafe --suite wild5 --backbone open_clip:ViT-B-32-quickgelu//data/clip.pt
 """
 
 
@@ -314,7 +314,7 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
                 progress.say(f"{outcome.job.spec.title}: {reason}\n  trace: {near(where)}", style="red")
             else:
                 finished.append(record)
-            progress.end(outcome.job.spec, _short(record) if record else None)
+            progress.end(outcome.job.spec, _short(matrix.related(project, [record])[0]) if record else None)
 
         try:
             matrix.execute(plan, project, slots, lambda job, message: progress.listen(job.spec, message), conclude)
@@ -551,7 +551,10 @@ def sync() -> None:
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 def ui(port: int) -> None:
     """MLflow's own pages for the records, on this machine only."""
+    import signal
+    import socket
     import subprocess
+    from contextlib import suppress
 
     from fergen_bench import tracking
     from fergen_bench.project import find_project
@@ -567,12 +570,21 @@ def ui(port: int) -> None:
         raise BenchError("mlflow is not installed; install it with: pip install mlflow") from None
     if number is None:
         raise BenchError(f"nothing is mirrored to {uri} yet; run something, or: fergen-bench sync")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise BenchError(f"--port: {port} is taken on this machine; choose another, such as {port + 1}")
     console.print(f"Open http://127.0.0.1:{port}/#/experiments/{number}/runs in half a minute. Ctrl-C ends it.")
     command, extra = tracking.server_command(uri, project.results, port)
+    # The server has children of its own; however this ends, all of them end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = subprocess.Popen(command, env={**os.environ, **extra}, start_new_session=True)
     try:
-        sys.exit(subprocess.run(command, env={**os.environ, **extra}).returncode)
+        sys.exit(server.wait())
     except KeyboardInterrupt:
         sys.exit(0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
 
 
 # ----------------------------------------------------------------------------------------------------------------- list
@@ -747,7 +759,7 @@ def prepare(
 
     from fergen_bench import datasets, synth
     from fergen_bench.datasets.prepare import prepare_dataset
-    from fergen_bench.domain import is_prepared
+    from fergen_bench.domain import is_prepared, read_about
     from fergen_bench.plugin import valid_name
     from fergen_bench.project import available_cores, find_project
     from fergen_bench.settings import DomainSettings
@@ -773,9 +785,16 @@ def prepare(
     folder = to or project.data / name
     if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise BenchError(f"{folder} holds something else; name an empty place with --to")
+    if name in datasets.NAMES and name != dataset:
+        raise BenchError(f"--name: {name} is the name of another dataset, and wild5 would take this for it")
+    if is_prepared(folder) and (there := read_about(folder).get("dataset", dataset)) != dataset:
+        raise BenchError(f"{folder} holds {there}; remove it, or name another place with --to or --name")
     with Progress(console) as progress:
         prepare_dataset(name, kind, settings, folder, available_cores(), progress.preparing(name))
     _describe(folder)
+    about = read_about(folder)
+    if about.get("whole") is False:
+        console.print(f"\nwarning: {about['verdict']}", style="yellow")
     if folder == project.data / name and name not in project.settings.domains:
         console.print(
             f"\n{name} can be used now, in a suite of bench.toml"
@@ -924,7 +943,10 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
         folder = project.audit_folder(meant)
         found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
     _show_audit(found)
-    console.print(f"\nEvery pair: {near(folder / 'twins.csv')}. Look at: {near(folder / 'worst-pairs.png')}")
+    picture = folder / "worst-pairs.png"
+    console.print(
+        f"\nEvery pair: {near(folder / 'twins.csv')}." + (f" Look at: {near(picture)}" if picture.is_file() else "")
+    )
 
 
 def _show_audit(found: Audit) -> None:
@@ -1009,10 +1031,14 @@ def _describe(folder: Path) -> None:
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
-    hidden = {"counts", "name", "inputs", "expected"}
+    hidden = {"counts", "name", "inputs", "expected", "whole"}
     shown = {key: value for key, value in about.items() if key not in hidden and value not in (None, [], {})}
     console.print(f"{about['name']}  {near(folder)}", style="bold")
     for key, value in shown.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {count}" for name, count in value.items())
+        elif isinstance(value, list) and key == "notes":
+            value = "".join(f"\n    {note}" for note in value)
         console.print(f"  {key}: {value}")
     table = Table()
     table.add_column("expression")

@@ -159,13 +159,18 @@ def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part:
     relation = suite.relation(spec.sources, cell.target)
     mark = "seen (inferred)" if relation == "seen" else ""
     states = {**spec.fingerprints, cell.target: cell.fingerprint}
-    if relation != "source" and audit is not None and audit.covers(states):
+    if audit is not None and audit.covers(states):
         twins = audit.twins_of(cell.target, part, spec.sources)
-        count = len(twins)
-        relation, mark = ("seen", f"seen, {count:,} twin{'s' * (count > 1)}") if twins else ("unseen", "")
+        found = f"{len(twins):,} twin{'s' * (len(twins) > 1)}" if twins else ""
+        if relation == "source":
+            mark = found and f"{found} in train"
+        else:
+            relation, mark = ("seen", f"seen, {found}") if twins else ("unseen", "")
         if cell.excluded and cell.excluded != record.digest_of(twins):
             return replace(cell, relation=relation, mark="twins of an older audit left out")
-    if cell.excluded:
+    if cell.excluded and relation == "source":
+        mark = "twins left out"
+    elif cell.excluded:
         # Where nothing is left there is no number, and a mean over the rest would not say so.
         relation, mark = ("unseen", "twins left out") if cell.count else ("seen", "all are twins")
     return replace(cell, relation=relation, mark=mark)
@@ -197,7 +202,7 @@ class _Domains:
         sources, where that is wanted.
         """
         found = {}
-        for target in (name for name in spec.targets if wanted and name not in spec.sources):
+        for target in spec.targets if wanted else ():
             states = {name: self.fingerprints[name] for name in (*spec.sources, target)}
             if self._audit is None or not self._audit.covers(states):
                 state = "has not been made" if self._audit is None else "was made of other faces"
@@ -257,7 +262,11 @@ class _Domains:
                     f"{self.folders[target]}: the domain {target} has no train split, so nothing can be adapted to it; "
                     f"leave it out with --targets"
                 )
-        notes = []
+        notes = [
+            f"{name} is not its owner's copy whole: {self._abouts[name]['verdict']}"
+            for name in planned.domains
+            if self._abouts[name].get("whole") is False
+        ]
         exams = dict.fromkeys(
             (target, scored_part(self._abouts[target], self._suite.profile, outlined.learns_from(target)))
             for outlined in planned.outlines

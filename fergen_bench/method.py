@@ -243,6 +243,11 @@ class GradientMethod(Method):
         return False
 
     def fit(self, source: Source, ctx: Context) -> None:
+        if self.epochs < 1 or self.learning_rate <= 0:
+            raise BenchError(
+                f"epochs is {self.epochs} and learning_rate {self.learning_rate:g}; one epoch at least and a rate "
+                f"above 0 are needed to learn anything"
+            )
         selecting = ctx.selection == "source-val"
         split = source.fit if selecting else source.train
         domains = self.domains(split, ctx)

@@ -72,9 +72,7 @@ class Cafe(GradientMethod):
     separation: float = 1.5  # weight of L_sep
     diversity: float = 5.0  # weight of L_div
     diversity_form: Literal["released", "distinct"] = "released"  # distinct: channels of a group answer to other faces
-    groups: Literal["released", "even"] = (
-        "released"  # even: the channels beyond K * (C // K) are spread over the groups
-    )
+    groups: Literal["released", "even"] = "released"  # even: left-over channels are spread over the groups
     drop: float = 0.137  # share of each group's channels that L_sep does not see
     noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
     erasing: float = 0.5  # share of faces that get a box of mean colour

@@ -159,3 +159,9 @@ def test_generators_depend_on_names_not_on_the_order_of_calls(tmp_path: Path) ->
     second = [torch.rand(2, generator=ctx.generator(name)).tolist() for name in ("b", "a")]
     assert first == second[::-1]
     assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("senseless", [{"epochs": 0}, {"learning_rate": -1.0}])
+def test_a_training_that_cannot_learn_is_refused(source: Source, ctx: Context, senseless: dict[str, float]) -> None:
+    with pytest.raises(BenchError, match="one epoch at least and a rate above 0"):
+        Linear(**senseless).fit(source, ctx)

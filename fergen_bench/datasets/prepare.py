@@ -153,12 +153,9 @@ def prepare_dataset(
             f"{settings.path}: {finding.what}; prepare it as what it is: fergen-bench data prepare {other.name} "
             f"{settings.path}"
         )
-    about: dict[str, object] = {
-        "dataset": kind.name,
-        "layout": layout.name,
-        "verdict": finding.what,
-        "official_split": layout.official,
-    }
+    about: dict[str, object] = {"dataset": kind.name, "layout": layout.name, "verdict": finding.what}
+    if kind.expected:
+        about |= {"official_split": layout.official, "whole": finding.level == "ok"}
     if kind.scored:
         about["scored"] = dict(kind.scored)
     if listing.expected is not None:

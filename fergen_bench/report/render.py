@@ -125,12 +125,16 @@ def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Rend
             how = relation.loc[source, target]
             text = _stacked(mean.loc[source, target], spread.loc[source, target], styles.get(how, ""))
             mark = said.loc[source, target]
-            row.append(text + Text(f"\n{mark}", style="dim") if mark else text)
+            # Narrow enough for 80 columns; what * means stands below.
+            short = mark.replace(" (inferred)", "*").replace(", ", "\n")
+            row.append(text + Text(f"\n{short}", style="dim") if mark else text)
         unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
         table.add_row(source, *row, number(unseen), number(row_gap[source]))
     table.add_section()
     table.add_row("gap", *(number(column_gap[target]) for target in mean.columns), "", "", style="dim")
     note = "gap: in-domain minus unseen, by row of one training, by column of one target"
+    if said.isin(["seen (inferred)"]).any(axis=None):
+        note += "\nseen*: inferred from how the datasets were made"
     return Padding(Group(table, Text(note, style="dim")), (1, 0, 0, 0))
 
 
