@@ -12,11 +12,14 @@ import hashlib
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fergen_bench.error import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Backbone: TypeAlias = str
 """The type of a parameter that names a pretrained image encoder; "suite" is the suite's own backbone."""
@@ -57,23 +60,27 @@ class Parameter:
         """Backbone or Trunk where the parameter names a network."""
         return next((kind for kind in ("Backbone", "Trunk") if kind in self.annotation.split(" | ")), None)
 
-    @cached_property
-    def type(self) -> Any:
-        return _resolve(ast.parse(self.annotation, mode="eval").body)
-
     def convert(self, value: Any, place: str) -> Any:
         """The value as the field's type, or a BenchError that names the field."""
-        from pydantic import ConfigDict, TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
         if isinstance(value, list):
             value = tuple(value)
         try:
-            return TypeAdapter(self.type, config=ConfigDict(allow_inf_nan=False)).validate_python(value, strict=True)
+            return _adapter(self.annotation).validate_python(value, strict=True)
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             raise BenchError(
                 f"{place}: {self.name} takes {self.annotation}, not {value!r} ({message[0].lower()}{message[1:]})"
             ) from None
+
+
+@cache
+def _adapter(annotation: str) -> TypeAdapter[Any]:
+    """What checks values of a type, made once: thirty methods have three hundred parameters of a few types."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(_resolve(ast.parse(annotation, mode="eval").body), config=ConfigDict(allow_inf_nan=False))
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,7 @@ def _text(path: Path) -> str:
         raise BenchError(f"{path}: cannot be read: {error}") from None
 
 
+@cache
 def _gradient_fields() -> dict[str, Parameter]:
     path = Path(__file__).with_name("method.py")
     text = path.read_text(encoding="utf-8")

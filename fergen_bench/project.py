@@ -108,9 +108,14 @@ class Project:
 
     # ---------------------------------------------------------------------------------------------------------- methods
 
+    @cached_property
+    def _installed(self) -> dict[str, Path]:
+        """Once for a command: every installed package is asked."""
+        return dict(_installed_methods())
+
     def methods(self) -> dict[str, Path]:
         """Every method file by name; a name in the project hides a shipped one, which hides an installed one."""
-        found = dict(_installed_methods())
+        found = dict(self._installed)
         for folder in (shipped("methods"), self.root / "methods"):
             found |= {path.stem: path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")}
         return found
