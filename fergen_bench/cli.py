@@ -314,7 +314,7 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
                 progress.say(f"{outcome.job.spec.title}: {reason}\n  trace: {near(where)}", style="red")
             else:
                 finished.append(record)
-            progress.end(outcome.job.spec, _short(matrix.related(project, [record])[0]) if record else None)
+            progress.end(outcome.job.spec, _short(project, record) if record else None)
 
         try:
             matrix.execute(plan, project, slots, lambda job, message: progress.listen(job.spec, message), conclude)
@@ -339,11 +339,17 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
     return 2 if any(outcome.refused for outcome in failed) else 1
 
 
-def _short(record: Any) -> str:
+def _short(project: Project, record: RunRecord) -> str:
     """What one run came to: its own domain, and the mean over unseen ones."""
+    from contextlib import suppress
+
     import numpy as np
 
+    from fergen_bench.matrix import related
     from fergen_bench.metric import accuracy
+
+    with suppress(BenchError):  # of a damaged audit, which is no reason to stop the runs; the report will say it
+        (record,) = related(project, [record])
 
     def mean(relation: str) -> str:
         scores = [accuracy(np.array(cell.confusion)) for cell in record.cells if cell.relation == relation]
@@ -783,8 +789,6 @@ def prepare(
         option = str(fault["loc"][0]).replace("_", "-")
         raise BenchError(f"--{option}: {fault['msg'].removeprefix('Value error, ')}") from None
     folder = to or project.data / name
-    if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise BenchError(f"{folder} holds something else; name an empty place with --to")
     if name in datasets.NAMES and name != dataset:
         raise BenchError(f"--name: {name} is the name of another dataset, and wild5 would take this for it")
     if is_prepared(folder) and (there := read_about(folder).get("dataset", dataset)) != dataset:

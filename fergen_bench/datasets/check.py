@@ -8,16 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 from fergen_bench.datasets import GENERIC, NAMES, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
+from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import EXPRESSIONS, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -193,7 +192,7 @@ def _decoded(listing: Listing, processes: int, progress: Callable[[int, int], No
     owners: dict[bytes, list[Face]] = defaultdict(list)
     blocks = [listing.faces[start : start + BLOCK] for start in range(0, len(listing.faces), BLOCK)]
     done = 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         try:
             for block, answers in zip(blocks, pool.map(_looked_at, blocks), strict=True):
                 for face, answer in zip(block, answers, strict=True):

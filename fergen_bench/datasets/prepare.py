@@ -13,8 +13,6 @@ import io
 import json
 import os
 import shutil
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,7 +20,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +29,7 @@ import PIL
 from fergen_bench.datasets.check import counts_of, identify, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
 from fergen_bench.datasets.reader import Dataset, Face, Listing, read
+from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import BenchError
 
@@ -108,7 +106,7 @@ def prepare(
 
     with _sentences(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_beside(folder, "lock")), _pool(processes) as pool:
+        with FileLock(_beside(folder, "lock")), worker_pool(processes) as pool:
             side = settings.size or _common_side(faces, pool, processes)
             shape = Shape(side, settings.margin, settings.emulate_bgr)
             blocks = list(_blocks(faces, shape, _beside(folder, "draft") / "faces.npy"))
@@ -404,25 +402,3 @@ def _ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-@contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn"), initializer=_begin)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin() -> None:
-    """A worker leaves ^C to its parent, and ends when the parent does, even by SIGKILL: the draft is another's then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

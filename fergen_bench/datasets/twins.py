@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise, product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import Domain
 from fergen_bench.error import BenchError
 
@@ -432,7 +431,7 @@ def _mapped(work: Callable[[Task], Answer], tasks: Sequence[Task], processes: in
     if processes <= 1:
         yield from map(work, tasks)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         try:
             yield from pool.map(work, tasks)
         except BrokenProcessPool:

@@ -30,7 +30,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
 
 COUNT, SIDE, STEP = 40, 16, 4
-worker_processes = module._pool
+worker_processes = module.worker_pool
 
 
 @contextmanager
@@ -43,12 +43,12 @@ def one_thread(processes: int) -> Iterator[ThreadPoolExecutor]:
 def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks; and a thread where it does not matter that workers are processes, which take half a second."""
     monkeypatch.setattr(module, "BLOCK_BYTES", STEP * SIDE * SIDE * 3)
-    monkeypatch.setattr(module, "_pool", one_thread)
+    monkeypatch.setattr(module, "worker_pool", one_thread)
 
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_pool", worker_processes)
+    monkeypatch.setattr(module, "worker_pool", worker_processes)
 
 
 def level(number: int) -> int:
