@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
@@ -19,7 +21,7 @@ from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
 from fergen_bench.project import Progress, Project, available_cores
 from fergen_bench.protocol import Planned, specify
-from fergen_bench.record import Cell, Job, RunRecord, RunSpec
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -79,10 +81,10 @@ def make_plan(
         spec, twins = domains.excluding(spec, exclude_overlaps)
         done = record.find(spec, runs)
         if done is not None and not rerun and (again := domains.counted_again(done, spec, twins, runs)) is not None:
-            done = again
+            done, predictions = again
             recounted.append(done)
             if not dry_run:
-                record.save(done, runs)
+                record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
         if done is not None and not answered:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
@@ -217,9 +219,9 @@ class _Domains:
 
     def counted_again(
         self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
-    ) -> RunRecord | None:
-        """A record whose cells leave out other faces than is wanted, with those cells made anew from its logits. None
-        where there is nothing to do, or no logits to do it with.
+    ) -> tuple[RunRecord, dict[str, Predictions]] | None:
+        """A record whose cells leave out other faces than is wanted, with those cells made anew from its predictions.
+        None where there is nothing to do, or no predictions to do it with.
         """
         path = spec.path(runs)
         stale = [
@@ -228,24 +230,26 @@ class _Domains:
             if spec.targets.get(cell.target) == cell.fingerprint and cell.excluded != spec.excluded.get(cell.target, "")
         ]
         try:
-            logits = record.load_logits(path) if stale else {}
+            predictions = record.load_predictions(path) if stale else {}
         except BenchError:
             return None  # the run will be made again
         fresh = {}
         for cell in stale:
-            if cell.target not in self._opened:  # once for all records: its labels are a large file
-                self._opened[cell.target] = Domain(self.folders[cell.target])
-            exam = self._opened[cell.target].exam(spec.profile, spec.learns_from(cell.target))
-            if len(logits.get(cell.target, ())) == len(exam):
-                values, left_out = logits[cell.target], twins.get(cell.target, ())
-                fresh[cell.target] = record.scored_cell(
-                    spec, cell.target, cell.fingerprint, exam.labels, exam.ids, values, left_out
+            target = cell.target
+            if target not in self._opened:  # once for all records: its labels are a large file
+                self._opened[target] = Domain(self.folders[target])
+            exam = self._opened[target].exam(spec.profile, spec.learns_from(target))
+            if target in predictions and len(predictions[target].logits) == len(exam):
+                left_out = np.isin(exam.ids, twins.get(target, ()))
+                predictions[target] = record.Predictions(predictions[target].logits, exam.labels, left_out)
+                fresh[target] = record.scored_cell(
+                    spec, target, cell.fingerprint, predictions[target], spec.excluded.get(target, "")
                 )
         if not fresh:
             return None
         cells = tuple(fresh.get(cell.target, cell) for cell in done.cells)
         excluded = {cell.target: cell.excluded for cell in cells if cell.excluded}
-        return replace(done, spec=replace(done.spec, excluded=excluded), cells=cells)
+        return replace(done, spec=replace(done.spec, excluded=excluded), cells=cells), predictions
 
     def check(self, planned: Planned, allow_missing_class: bool) -> list[str]:
         """Refuses sources and targets without faces. A target without some expression is a note."""

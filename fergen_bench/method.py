@@ -31,6 +31,7 @@ from fergen_bench.plugin import lack_of_domains
 
 CLASSES = len(EXPRESSIONS)
 SCORING_BATCH = 256
+SAVED_BYTES = 2**24
 
 
 class Context:
@@ -55,7 +56,19 @@ class Context:
         self.text_towers: dict[str, TextTower] = {}
         self.unlabelled = unlabelled
         """faces of the target's train split, for a method that says adapt; None for all others"""
+        self.arrays: dict[str, np.ndarray] = {}
         self._cache, self._report = cache, report
+
+    def save_array(self, name: str, array: np.ndarray | Tensor) -> None:
+        """Keeps a small array beside the run's record, where reports and notebooks find it by its name
+        (`record.load_arrays`). All of a run's may take 16 MB.
+        """
+        values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        if not name.replace(".", "").replace("-", "").isidentifier() or values.dtype.kind not in "biuf":
+            raise BenchError(f"save_array({name!r}): give a name of letters, digits and dots, and an array of numbers")
+        self.arrays[name] = values
+        if sum(kept.nbytes for kept in self.arrays.values()) > SAVED_BYTES:
+            raise BenchError(f"save_array({name!r}): a run keeps 16 MB at most; keep means instead of single faces")
 
     def backbone(self, name: str, trainable: bool = False, statistics: Statistics = "own") -> Network:
         """A pretrained network by name. Frozen, it keeps the features of unchanged faces on the disk; trainable, it is
@@ -113,6 +126,12 @@ class Method(ABC):
     @abstractmethod
     def predict(self, images: Tensor) -> Tensor:
         """uint8 RGB (B, 3, height, width) on the run's device → logits (B, 7). Called without gradients."""
+
+    def inspect(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What else is worth knowing of faces, such as a mask: name → (B, width). Asked about some faces of each target
+        after all are scored; the record keeps means and deviations per expression, and reports draw them.
+        """
+        return {}
 
 
 @dataclass(frozen=True)

@@ -179,24 +179,13 @@ class Cell:
         return sum(map(sum, self.confusion))
 
 
-def scored_cell(
-    spec: RunSpec,
-    target: str,
-    fingerprint: str,
-    labels: np.ndarray,
-    ids: np.ndarray,
-    logits: np.ndarray,
-    excluded: Iterable[str] = (),
-) -> Cell:
-    """A target's cell from the logits (N, 7) of all its faces. excluded: ids that are not scored."""
-    import numpy as np
-
+def scored_cell(spec: RunSpec, target: str, fingerprint: str, predictions: Predictions, excluded: str = "") -> Cell:
+    """A target's cell. excluded: digest of the ids of the faces that the predictions leave out."""
     from fergen_bench.metric import confusion_matrix
 
-    left_out = list(excluded)
-    kept = ~np.isin(ids, left_out)
-    confusion = confusion_matrix(labels[kept], logits[kept].argmax(1), logits.shape[1])
-    return Cell(target, fingerprint, spec.relations[target], confusion.tolist(), digest_of(left_out))
+    logits, labels = predictions.scored
+    confusion = confusion_matrix(labels, logits.argmax(1), logits.shape[1])
+    return Cell(target, fingerprint, spec.relations[target], confusion.tolist(), excluded)
 
 
 @dataclass(frozen=True)
@@ -228,40 +217,88 @@ class RunRecord:
         return {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}
 
 
-def save(record: RunRecord, runs: Path, logits: Mapping[str, np.ndarray] | None = None) -> Path:
-    """Writes a record, with logits (target → float (N, 7), kept as float16) beside it. The JSON file comes last: it is
-    the commit.
+@dataclass(frozen=True)
+class Predictions:
+    """What a run said of every face of a target that could be scored, in the order of the prepared domain."""
+
+    logits: np.ndarray  # float (N, 7); kept as float16, less their maximum
+    labels: np.ndarray  # integers (N,)
+    left_out: np.ndarray  # bool (N,): faces that are not scored, because the sources hold a twin
+
+    @property
+    def scored(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and labels of the faces that count."""
+        return self.logits[~self.left_out], self.labels[~self.left_out]
+
+
+def save(
+    record: RunRecord,
+    runs: Path,
+    predictions: Mapping[str, Predictions] | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """Writes a record; predictions (by target) and a method's arrays (by name) go beside it, where there are any. The
+    JSON file comes last: it is the commit.
     """
     import numpy as np
 
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if logits is not None:
-        with _atomically(path.with_suffix(".npz")) as draft, draft.open("wb") as file:
+    if predictions is not None:
+        stored: dict[str, np.ndarray] = {}
+        for target, said in predictions.items():
             # Only differences between logits mean anything; from their maximum they fit into half precision best.
-            arrays: dict[str, Any] = {
-                target: (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
-                for target, values in logits.items()
-            }
-            np.savez_compressed(file, **arrays)
+            values = said.logits.astype(np.float32)
+            stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+            stored[f"{target}.labels"] = said.labels.astype(np.uint8)
+            if said.left_out.any():
+                stored[f"{target}.left_out"] = said.left_out
+        _save_arrays(path.with_suffix(".npz"), stored)
+    if arrays:
+        _save_arrays(path.with_suffix(".arrays.npz"), arrays)
     with _atomically(path) as draft:
         draft.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def load_logits(path: Path) -> dict[str, np.ndarray]:
-    """The logits beside a record's file: target → float16 (N, 7), every face that could be scored, in its order."""
+def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    import numpy as np
+
+    with _atomically(path) as draft, draft.open("wb") as file:
+        entries: dict[str, Any] = dict(arrays)
+        np.savez_compressed(file, **entries)
+
+
+def load_predictions(path: Path) -> dict[str, Predictions]:
+    """The predictions beside a record's file, by target. Records of early versions kept no labels: theirs are empty."""
+    import numpy as np
+
+    stored = _load_arrays(path.with_suffix(".npz"))
+    found = {}
+    for name, logits in stored.items():
+        if "." not in name:
+            left_out = stored.get(f"{name}.left_out", np.zeros(len(logits), bool))
+            found[name] = Predictions(logits, stored.get(f"{name}.labels", np.zeros(0, np.uint8)), left_out)
+    return found
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What a method kept beside a record's file, by name; nothing where it kept nothing."""
+    path = path.with_suffix(".arrays.npz")
+    return _load_arrays(path) if path.is_file() else {}
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     import zipfile
     import zlib
 
     import numpy as np
 
-    path = path.with_suffix(".npz")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BenchError(f"{path}: these logits cannot be read ({error}); run it again with --rerun") from None
+        raise BenchError(f"{path}: these arrays cannot be read ({error}); run it again with --rerun") from None
 
 
 @contextmanager

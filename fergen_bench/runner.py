@@ -26,8 +26,8 @@ from fergen_bench.backbone import load_network
 from fergen_bench.domain import Domain, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
-from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
-from fergen_bench.record import Job, RunRecord, save, scored_cell
+from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
+from fergen_bench.record import Job, Predictions, RunRecord, save, scored_cell
 from fergen_bench.weights import SCRATCH
 
 if TYPE_CHECKING:
@@ -60,12 +60,14 @@ def run_one(job: Job, report: Report) -> Path:
     seconds = {"fit": time.perf_counter() - clock}
 
     clock = time.perf_counter()
-    cells, logits = [], {}
+    cells, predictions = [], {}
     for place, (target, fingerprint) in enumerate(spec.targets.items()):
         split = domains[target].exam(spec.profile, spec.learns_from(target))
-        logits[target] = predict(method, target, split, device, job)
-        left_out = job.excluded.get(target, ())
-        cells.append(scored_cell(spec, target, fingerprint, split.labels, split.ids, logits[target], left_out))
+        left_out = np.isin(split.ids, job.excluded.get(target, ()))
+        predictions[target] = Predictions(predict(method, target, split, device, job), split.labels, left_out)
+        cells.append(scored_cell(spec, target, fingerprint, predictions[target], spec.excluded.get(target, "")))
+        for name, array in inspect(method, split, device, job).items():
+            ctx.save_array(f"{target}.{name}", array)
         report(f"scored {target}", place + 1, len(spec.targets))
     seconds["score"] = time.perf_counter() - clock
 
@@ -91,7 +93,7 @@ def run_one(job: Job, report: Report) -> Path:
         started.isoformat(),
         job.method_digest,
     )
-    return save(record, Path(job.runs), logits)
+    return save(record, Path(job.runs), predictions, ctx.arrays)
 
 
 @torch.no_grad()
@@ -111,6 +113,42 @@ def predict(method: Method, target: str, split: Split, device: torch.device, job
             )
         parts.append(logits.float().cpu().numpy())
     return np.concatenate(parts)
+
+
+INSPECTED = 1000
+"""Faces of a target, evenly spread over it, that a method's `inspect` is asked about."""
+SHOWN = 16
+"""Columns of an inspected value that vary most, for which the faces with the largest values are kept."""
+
+
+@torch.no_grad()
+def inspect(method: Method, split: Split, device: torch.device, job: Job) -> dict[str, np.ndarray]:
+    """What the faces of a target come to in `method.inspect`, by name. For a value of width C:
+
+    NAME.mean, NAME.sd: float16 (7, C), over the faces of each expression, nan where it has none; NAME.count: (7,);
+    NAME.varying: the columns that vary most over all faces, most first; NAME.top: for each of them the places in the
+    split of the eight faces with the largest values.
+    """
+    if type(method).inspect is Method.inspect:
+        return {}
+    places = np.unique(np.linspace(0, len(split) - 1, min(len(split), INSPECTED)).astype(np.int64))
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(places), SCORING_BATCH):
+        chosen = places[start : start + SCORING_BATCH]
+        for name, value in method.inspect(split.faces(chosen).to(device)).items():
+            if not isinstance(value, torch.Tensor) or value.ndim != 2 or len(value) != len(chosen):
+                raise BenchError(f"{job.method_file}: inspect must give tensors (B, width); {name} is none")
+            parts.setdefault(name, []).append(value.float().cpu().numpy())
+    arrays: dict[str, np.ndarray] = {}
+    for name, values in ((name, np.concatenate(part)) for name, part in parts.items()):
+        of = [values[split.labels[places] == place] for place in range(CLASSES)]
+        absent = np.full(values.shape[1], np.nan)
+        arrays[f"{name}.mean"] = np.array([rows.mean(0) if len(rows) else absent for rows in of], np.float16)
+        arrays[f"{name}.sd"] = np.array([rows.std(0) if len(rows) else absent for rows in of], np.float16)
+        arrays[f"{name}.count"] = np.array([len(rows) for rows in of])
+        arrays[f"{name}.varying"] = varying = np.argsort(-values.var(0), kind="stable")[:SHOWN]
+        arrays[f"{name}.top"] = places[np.argsort(-values[:, varying], axis=0, kind="stable")[:8]].T
+    return arrays
 
 
 def _prepare_device(job: Job) -> torch.device:

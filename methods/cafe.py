@@ -121,6 +121,13 @@ class Cafe(GradientMethod):
             return self._fc(masked)
         return channel_logits(masked, group_borders(masked.shape[1], len(EXPRESSIONS), self.groups))
 
+    def inspect(self, images: Tensor) -> dict[str, Tensor]:
+        """The mask of each face, (B, C)."""
+        if self.gate == "none":
+            return {}
+        preactivation = self.model["project"](self.model["trunk"](images)).float()
+        return {"mask": masked_features(torch.ones_like(preactivation), preactivation, self.gate)}
+
     def _masked(self, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Masked features of images. features: of the encoder, where they are known."""
         features = self.encoder(images) if features is None else features

@@ -36,6 +36,8 @@ class Probe(Method):
     kind: str = "fine"
     def fit(self, source, ctx):
         print("methods may print")
+        ctx.save_array("noise", torch.arange(3))
+        if self.kind == "huge": ctx.save_array("huge", torch.zeros(2**22, 2))
         self.noise = torch.rand(7, generator=ctx.generator("noise")) + torch.rand(7)
         if self.kind == "error": raise RuntimeError("it broke")
         if self.kind == "killed": os.kill(os.getpid(), 9)
@@ -45,6 +47,8 @@ class Probe(Method):
         if self.kind == "nan": logits[0, 0] = float("nan")
         if self.kind == "shape": logits = logits[:, :6]
         return logits
+    def inspect(self, images):
+        return {"colour": images.float().mean((2, 3))}
 '''
 
 
@@ -88,6 +92,29 @@ def test_workers_and_one_process_give_the_same_numbers(lab: Project) -> None:
         again = np.load(entry.spec.path(lab.results / "runs").with_suffix(".npz"))
         for target in again:
             np.testing.assert_array_equal(logits[key][target], again[target])
+
+
+def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    job = plan.runs[0]
+    arrays = record.load_arrays(job.spec.path(lab.results / "runs"))
+    np.testing.assert_array_equal(arrays["noise"], [0, 1, 2])
+    split = Domain(Path(job.folders["web"])).exam("official", True)
+    faces = split.faces(slice(0, len(split))).float().mean((2, 3)).numpy()
+    expected = [faces[split.labels == place].mean(0) for place in range(7)]
+    np.testing.assert_allclose(arrays["web.colour.mean"], expected, rtol=1e-3)
+    np.testing.assert_array_equal(arrays["web.colour.count"], np.bincount(split.labels))
+    column = arrays["web.colour.varying"][0]
+    assert column == faces.var(0).argmax()
+    assert arrays["web.colour.top"][0, 0] == faces[:, column].argmax()
+    predictions = record.load_predictions(job.spec.path(lab.results / "runs"))["web"]
+    np.testing.assert_array_equal(predictions.labels, split.labels)
+
+
+def test_a_method_cannot_fill_the_disk(lab: Project) -> None:
+    ((outcome, _),) = execute(make_plan(lab, {"kind": "huge"}, WEB), lab, 0)
+    assert "16 MB at most" in (outcome.refused or "")
 
 
 def test_a_record_says_what_happened(lab: Project) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fergen_bench import record
 from fergen_bench.error import BenchError
-from fergen_bench.record import Cell, Job, RunRecord, RunSpec
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec
 
 SPEC = RunSpec(
     suite="s",
@@ -87,14 +87,30 @@ def test_the_key_of_a_spec_is_pinned() -> None:
     assert SPEC.key == "18f769ed9350"
 
 
+def said(count: int, value: float = 0.5) -> Predictions:
+    return Predictions(np.full((count, 7), value), np.arange(count) % 7, np.arange(count) == 1)
+
+
 def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    path = record.save(finished(), tmp_path, {"a": np.full((3, 7), 0.5), "b": np.zeros((2, 7))})
+    path = record.save(finished(), tmp_path, {"a": said(3), "b": said(1)}, {"a.mask": np.ones((7, 2))})
     assert path == tmp_path / "s" / "cafe" / f"a-s0-{SPEC.key}.json"
     assert record.load(path) == finished()
-    logits = np.load(path.with_suffix(".npz"))
-    assert logits["a"].dtype == np.float16
-    assert logits["a"].shape == (3, 7)
-    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".npz").name]
+    found = record.load_predictions(path)
+    assert list(found) == ["a", "b"]
+    assert found["a"].logits.dtype == np.float16
+    assert [len(values) for values in found["a"].scored] == [2, 2]
+    np.testing.assert_array_equal(found["a"].labels, [0, 1, 2])
+    assert not found["b"].left_out.any()
+    np.testing.assert_array_equal(record.load_arrays(path)["a.mask"], np.ones((7, 2)))
+    assert sorted(file.suffix for file in path.parent.iterdir()) == [".json", ".npz", ".npz"]
+
+
+def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = record.save(finished(), tmp_path, {"a": said(3)})
+    assert record.load_arrays(path) == {}
+    path.with_suffix(".npz").write_bytes(b"PK no archive")
+    with pytest.raises(BenchError, match=r"npz: these arrays cannot be read .* --rerun"):
+        record.load_predictions(path)
 
 
 def test_a_save_that_breaks_keeps_the_record_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
