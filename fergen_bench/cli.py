@@ -186,6 +186,7 @@ Examples:
 @click.option(
     "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
 )
+@click.option("--keep-models", is_flag=True, help="Keep what was fitted beside each record, as safetensors.")
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -206,6 +207,7 @@ def run(
     no_track: bool,
     allow_missing_class: bool,
     exclude_overlaps: bool,
+    keep_models: bool,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
@@ -251,6 +253,7 @@ def run(
             progress.preparation,
             exclude_overlaps,
             dry_run,
+            keep_models,
         )
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)

@@ -105,6 +105,10 @@ class RunSpec:
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
 
+    def model_path(self, runs: Path) -> Path:
+        """Where the fitted method is kept, if it is."""
+        return self.path(runs).with_suffix(".safetensors")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -153,6 +157,7 @@ class Job:
     device: str
     threads: int
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
+    keep_model: bool = False  # beside the record, so that it can be asked about other faces later
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from fergen_bench.backbone import load_network
+from fergen_bench.checkpoint import save_method
 from fergen_bench.domain import Domain, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
@@ -93,6 +94,8 @@ def run_one(job: Job, report: Report) -> Path:
         started.isoformat(),
         job.method_digest,
     )
+    if job.keep_model:
+        save_method(method, spec.model_path(Path(job.runs)))
     return save(record, Path(job.runs), predictions, ctx.arrays)
 
 

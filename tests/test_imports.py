@@ -33,7 +33,19 @@ MAY_IMPORT = {
     "logistic": set(),
     "backbone": {"domain", "error", "prompts", "synth", "weights"},
     "method": {"augment", "backbone", "domain", "draws", "error", "plugin"},
-    "runner": {"backbone", "datasets", "domain", "draws", "error", "method", "metric", "record", "weights"},
+    "checkpoint": {"backbone", "error", "method"},
+    "runner": {
+        "backbone",
+        "checkpoint",
+        "datasets",
+        "domain",
+        "draws",
+        "error",
+        "method",
+        "metric",
+        "record",
+        "weights",
+    },
     "worker": {"error", "record", "runner"},
     "fanout": {"record"},
     "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner"},
@@ -44,7 +56,7 @@ MAY_IMPORT = {
 }
 """What each module or package may import from fergen_bench, in an order in which they could be built."""
 
-WITH_TORCH = {"augment", "backbone", "logistic", "method", "runner", "synth"}
+WITH_TORCH = {"augment", "backbone", "checkpoint", "logistic", "method", "runner", "synth"}
 
 
 def modules() -> dict[str, list[Path]]:
