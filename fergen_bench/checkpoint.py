@@ -1,8 +1,8 @@
 """A fitted method on the disk: numbers and names in one safetensors file, and no code.
 
 What is kept is what `fit` left behind: the trained modules of a GradientMethod, and the tensors, numbers and names of
-frozen networks among the attributes of any method that do not begin with an underscore. Frozen networks themselves are not copied; they are loaded by name
-again, and must have the weights they had.
+frozen networks among the attributes of any method, but for those that begin with an underscore. Frozen networks are not
+copied; they are loaded by name again, and must have the weights they had.
 """
 
 from __future__ import annotations
