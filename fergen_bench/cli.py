@@ -212,13 +212,13 @@ def run(
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
     from fergen_bench.project import find_project
-    from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.protocol import EVERY, Request, outline, read_protocol
 
     project = find_project()
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
-    names = methods or (tuple(project.methods()) if asked.method == "all" else (asked.method,) if asked.method else ())
+    names = methods or asked.names(str(path), project.methods())
     if not names:
         raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
     files = [project.method(name) for name in dict.fromkeys(names)]
@@ -229,7 +229,7 @@ def run(
     if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
 
-    everyone = not methods and asked.method == "all"  # nobody named those for whom the protocol is not made
+    everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
     resolved = matrix.resolve_device(wanted)
@@ -489,16 +489,19 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     for name, path in project.protocols().items():
         try:
             protocol = read_protocol(path)
-            if len(protocol.variants) < 2 or protocol.method is None or suite not in known:
+            if len(protocol.variants) < 2 or suite not in known:
                 continue
-            planned = outline(protocol, str(path), known[suite], [project.method(protocol.method)], Request())
+            method, *others = protocol.names(str(path), project.methods()) or (None,)
+            if method is None or others:
+                continue
+            planned = outline(protocol, str(path), known[suite], [project.method(method)], Request())
         except BenchError:
             continue  # a protocol that does not fit this suite or these methods has no plot here
         variants = {}
         for item in planned.outlines:
             changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
             variants[item.variant] = json.dumps(changed, sort_keys=True)
-        found.append(Ablation(name, suite, protocol.about, protocol.method, variants))
+        found.append(Ablation(name, suite, protocol.about, method, variants))
     return found
 
 

@@ -4,12 +4,12 @@ data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fergen_bench import yamlfile
 from fergen_bench.domain import Suite
@@ -17,6 +17,28 @@ from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile
 from fergen_bench.record import RunSpec, Selection
 from fergen_bench.weights import parse_network, resolve_network, weights_digest
+
+
+def _settings_by_name(value: Any) -> Any:
+    """The methods of a protocol, however they are written: cafe; [cafe, scn]; {cafe: {drop: 0.2}, scn: {}}."""
+    if value is None or isinstance(value, str):
+        value = [] if value is None else [value]
+    if isinstance(value, list):
+        if not all(isinstance(name, str) for name in value) or len(set(value)) < len(value):
+            raise ValueError("a list names methods, each once")
+        value = {name: {} for name in value}
+    if not isinstance(value, dict):
+        raise ValueError("this takes the name of a method, a list of names, or names with settings")
+    settings = {name: {} if changes is None else changes for name, changes in value.items()}
+    if settings.get(EVERY):
+        raise ValueError(
+            f"{EVERY} stands for every method there is, and takes no settings; name the method they are for"
+        )
+    return settings
+
+
+EVERY = "all"
+"""In the place of a method's name: every method there is."""
 
 
 class Protocol(BaseModel):
@@ -35,8 +57,8 @@ class Protocol(BaseModel):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
     selection: Selection = "last"
     """which checkpoint is scored: the last, or the best on faces held out of the sources"""
-    method: str | None = None
-    """the method of a protocol that is about one method"""
+    method: Annotated[dict[str, dict[str, Any]], BeforeValidator(_settings_by_name)] = {}
+    """the methods it is about, each with the parameters that this protocol changes; all: every method there is"""
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"default": {}}
     """named changes of parameters; an empty one is the method as it is"""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -46,6 +68,23 @@ class Protocol(BaseModel):
     limit: Annotated[int, Field(ge=1)] | None = None
     """how many of the runs are planned for each method, for quick looks"""
 
+    _lines: dict[tuple[str, ...], int] = PrivateAttr(default_factory=dict)
+
+    def at(self, place: str, *keys: str) -> str:
+        """Where a key stands, for errors: p.yaml:7: variants.linear. place: the protocol's file."""
+        line = next((self._lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in self._lines), None)
+        return f"{place}:{line}: {'.'.join(keys)}" if line else f"{place}: {'.'.join(keys)}"
+
+    def names(self, place: str, known: Iterable[str]) -> tuple[str, ...]:
+        """Its methods, of those that there are."""
+        there = tuple(known)
+        for name in self.method:
+            if name not in (*there, EVERY):
+                raise BenchError(
+                    f"{self.at(place, 'method', name)}: there is no method {name!r}{did_you_mean(name, there)}"
+                )
+        return there if EVERY in self.method else tuple(self.method)
+
 
 def read_protocol(path: Path) -> Protocol:
     """A protocol file. Errors name file, line and key."""
@@ -53,9 +92,11 @@ def read_protocol(path: Path) -> Protocol:
     if not isinstance(content, dict):
         raise BenchError(f"{path}: a protocol is a mapping of keys, such as about, sources and seeds")
     try:
-        return Protocol.model_validate(content)
+        protocol = Protocol.model_validate(content)
     except ValidationError as error:
         raise BenchError(explain(error, path, lines, {"": tuple(Protocol.model_fields)})) from None
+    protocol._lines = lines
+    return protocol
 
 
 @dataclass(frozen=True)
@@ -125,9 +166,14 @@ def outline(
     left_out: dict[str, None] = {}
     for method in methods:
         runs: dict[tuple[Any, ...], Outline] = {}
+        own = protocol.method.get(method.name, {})
         defaults = _resolved(method, method.defaults(suite.recipe), suite, method.path.name, check=False)
         for variant, changes in protocol.variants.items():
-            asked = method.checked(changes, f"{place}: variants.{variant}") | method.checked(request.settings, "--set")
+            asked = {
+                **method.checked(own, protocol.at(place, "method", method.name)),
+                **method.checked(changes, protocol.at(place, "variants", variant)),
+                **method.checked(request.settings, "--set"),
+            }
             values = {**method.defaults(suite.recipe), **asked}
             if protocol.epochs is not None and "epochs" in values:
                 values["epochs"] = min(values["epochs"], protocol.epochs)
