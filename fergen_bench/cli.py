@@ -422,6 +422,7 @@ def report(
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import published, render
+    from fergen_bench.report.evidence import Evidence
 
     project, console = find_project(), console_on()
     loaded, meant = _records(project, records or project.results / "runs", suite, methods, selection)
@@ -432,12 +433,21 @@ def report(
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
-    cells = recording.cells_frame(loaded)
-    render.show(console, cells, metric, tables)
+    with busy(console_on(stderr=True), "reading predictions"):
+        evidence = Evidence(loaded, records or project.results / "runs")
+    _warn(evidence.faults)
+    cells = evidence.calibrated(recording.cells_frame(loaded))
+    render.show(console, cells, metric, tables, evidence)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
-        files = render.write(target, cells, metric, tables, _ablations(project, meant))
+        files = render.write(target, cells, metric, tables, _ablations(project, meant), evidence)
     console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
+
+
+def _warn(faults: Iterable[str]) -> None:
+    console = console_on(stderr=True)
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
 
 
 def _records(
@@ -452,8 +462,7 @@ def _records(
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
-    for fault in faults:
-        console.print(f"warning: {fault}", style="yellow")
+    _warn(faults)
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
     if meant not in there:
