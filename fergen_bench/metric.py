@@ -66,10 +66,9 @@ def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
     Per bin of confidence, (0, 1/15] to (14/15, 1]: faces, sum of their confidences, how many of them are right. Such
     tables of several targets can be added.
     """
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(1, keepdims=True)
-    confidence = 1.0 / np.exp(scaled).sum(1)
-    right = logits.argmax(1) == labels
+    columns = logits.T.astype(np.float32, order="C")  # numpy is many times faster over few rows than over few columns
+    right = columns.argmax(0) == labels
+    confidence = 1.0 / np.exp((columns - columns.max(0)) / temperature).sum(0)
     bins = np.ceil(confidence * CONFIDENCE_BINS).astype(int).clip(1, CONFIDENCE_BINS) - 1
     return np.stack([np.bincount(bins, weights, CONFIDENCE_BINS) for weights in (None, confidence, right)], 1)
 

@@ -82,7 +82,7 @@ class Evidence:
         logits, labels = predictions.scored
         if len(predictions.labels) != len(predictions.logits) or len(labels) != cell.count:
             return  # an early record, or predictions of another run than the record's
-        said = predictions.logits.argmax(1).astype(np.uint8)
+        said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
         said[predictions.left_out] = _LEFT_OUT
         state = (cell.target, cell.fingerprint, predictions.labels.tobytes())
         faces = self._faces.setdefault(state, _Faces(cell.target, predictions.labels.astype(np.uint8)))
@@ -111,21 +111,19 @@ class Evidence:
         training, on other faces. Each training must have all of its targets for every one of its seeds.
         """
         places = [self._places[place] for place in zip(cells.key, cells.target, strict=True)]
-        scores = np.empty((DRAWS, len(cells)), np.float32)
-        for place, (faces, row) in enumerate(places):
-            scores[:, place] = self._scores_on(faces, metric)[:, row]
-        numbered = cells.assign(place=np.arange(len(cells)))
-        for training, runs in numbered.groupby(["source", "adapted_to"], sort=False):
-            grid = runs.pivot(index="seed", columns="target", values="place").to_numpy()
-            count = len(grid)
+        scores = np.stack([self._scores_on(faces, metric)[row] for faces, row in places], 1)
+        seeds, targets = cells.seed.to_numpy(), cells.target.to_numpy()
+        for training, runs in cells.groupby(["source", "adapted_to"], sort=False).indices.items():
+            count = len(np.unique(seeds[runs]))
             if count > 1:
+                grid = runs[np.lexsort((targets[runs], seeds[runs]))].reshape(count, -1)  # (seeds, targets)
                 random = np.random.default_rng(seed_of("bootstrap seeds", *training, count))
                 taken = grid[random.integers(0, count, (DRAWS, count))]  # (DRAWS, seeds, targets)
                 scores[:, grid.ravel()] = np.take_along_axis(scores, taken.reshape(DRAWS, -1), 1)
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
-        """The scores of all cells on some faces in every draw of faces (DRAWS, cells), in per cent."""
+        """The scores of all cells on some faces in every draw of faces (cells, DRAWS), in per cent."""
         known = (id(faces), metric)
         if known not in self._scores:
             said, labels = np.stack(faces.said), faces.labels
@@ -138,7 +136,7 @@ class Evidence:
                 drawn += np.arange(len(drawn))[:, None] * count
                 weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float32)
                 blocks.append(100.0 * _weighted(weights, said, labels, metric))
-            self._scores[known] = np.concatenate(blocks).astype(np.float32)
+            self._scores[known] = np.concatenate(blocks).T.astype(np.float32, order="C")
         return self._scores[known]
 
     def interval(self, cells: pd.DataFrame, metric: str) -> tuple[float, float]:
@@ -228,13 +226,13 @@ def holm(p: pd.Series) -> pd.Series:
 
 def means(cells: pd.DataFrame, scores: np.ndarray) -> dict[str, np.ndarray]:
     """The means of a leaderboard's row in every draw. cells: of complete seeds; scores: (draws, cells)."""
-    own, unseen = ((cells.relation == relation).to_numpy() for relation in ("source", "unseen"))
+    relation, seeds, targets = (cells[name].to_numpy() for name in ("relation", "seed", "target"))
+    own, unseen = relation == "source", relation == "unseen"
     in_pair = cells.groupby(["source", "target"]).key.transform("size").to_numpy()
     worst = []
-    for seed in cells.seed.unique():
-        here = unseen & (cells.seed == seed).to_numpy()
-        targets = cells.target[here]
-        worst.append([scores[:, here][:, (targets == target).to_numpy()].mean(1) for target in targets.unique()])
+    for seed in np.unique(seeds):
+        here = unseen & (seeds == seed)
+        worst.append([scores[:, here & (targets == name)].mean(1) for name in dict.fromkeys(targets[here])])
     nothing = np.full(len(scores), np.nan)
     return {
         "in_domain": scores[:, own].mean(1) if own.any() else nothing,
@@ -255,16 +253,21 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         asked = len(board.cells.drop_duplicates(CELL))
         rows = [complete(cells, asked) for _, cells in board.rows()]
         limits = {f"{mean}_{end}": np.full(len(rows), np.nan) for mean in MEANS for end in ("low", "high")}
-        standing, p = [""] * len(rows), pd.Series(np.nan, range(len(rows)))
+        standing, p, best = [""] * len(rows), pd.Series(np.nan, range(len(rows))), None
         for place, cells in enumerate(rows):
             if evidence is None or not evidence.covers(cells):
                 continue
-            for mean, drawn in means(cells, evidence.resampled(cells, metric)).items():
-                limits[f"{mean}_low"][place], limits[f"{mean}_high"][place] = _limits(drawn)
-            if place and evidence.covers(rows[0]):
+            drawn = means(cells, evidence.resampled(cells, metric))
+            for mean, draws in drawn.items():
+                limits[f"{mean}_low"][place], limits[f"{mean}_high"][place] = _limits(draws)
+            if place == 0:
+                best = drawn["unseen"]
+            elif best is not None and set(cells.seed) == set(rows[0].seed):  # then the draws are pairs already
+                value = board.table.unseen[place] - board.table.unseen[0]
+                p[place] = _normal(value, drawn["unseen"] - best).p
+            elif best is not None:
                 pair = shared(rows[0][rows[0].relation == "unseen"], cells[cells.relation == "unseen"])
-                if len(pair[0]):
-                    p[place] = evidence.difference(*pair, metric).p
+                p[place] = evidence.difference(*pair, metric).p if len(pair[0]) else np.nan
         for place, value in holm(p).items():
             if pd.notna(value):
                 standing[0] = "best"
@@ -308,6 +311,7 @@ class Comparison:
     targets: pd.DataFrame
     expressions: pd.DataFrame
     seeds: int
+    spread: float  # of the mean over unseen targets, between seeds; nan below two
     covered: bool  # whether there are predictions of all of it
 
 
@@ -344,7 +348,9 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
     by_cell, by_target, by_expression = (frame.assign(p_holm=holm(frame.p)) for frame in frames)
     overall = evidence.difference(one, other, metric)
     covered = evidence.covers(first) and evidence.covers(second)
-    return Comparison(metric, overall, by_cell, by_target, by_expression, first.seed.nunique(), covered)
+    per_seed = (other[metric] - one[metric]).groupby(one.seed).mean()
+    seeds = len(per_seed), float(per_seed.std(ddof=1))
+    return Comparison(metric, overall, by_cell, by_target, by_expression, *seeds, covered)
 
 
 def _line(difference: Difference) -> dict[str, float]:

@@ -185,27 +185,23 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
     from scikit_posthocs import critical_difference_diagram
 
     names = {name: "\n".join(textwrap.wrap(name, 34)) for name in ranks.ranks.index}
-    rows = sum(text.count("\n") + 1 for text in names.values()) / 2 + len(ranks.groups) / 2
-    colours = dict(zip(names.values(), sns.color_palette("colorblind", len(names)), strict=True))
+    lines = sum(text.count("\n") + 1 for text in names.values()) / 2 + len(ranks.groups) / 2
     said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
-    with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 9}):
-        figure, axes = plt.subplots(figsize=(7.0, 0.26 * rows + 1.5))
+    with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 8}):
+        figure, axes = plt.subplots(figsize=(7.0, 0.26 * lines + 0.9))
         critical_difference_diagram(
             ranks.ranks.rename(names),
             ranks.pairs.rename(index=names, columns=names),
-            cd=ranks.distance,
             ax=axes,
             label_fmt_left="{label} ({rank:.1f})",
             label_fmt_right="({rank:.1f}) {label}",
-            color_palette=colours,
-            crossbar_props={"color": "black"},
+            color_palette=dict.fromkeys(names.values(), "0.25"),
+            marker_props={"s": 16},
+            elbow_props={"linewidth": 0.8},
+            crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
         )
-        axes.set_title(
-            _title(
-                board, f"Mean rank over {ranks.blocks} unseen cells and seeds (Friedman {said}; bars: not told apart)"
-            ),
-            pad=16,
-        )
+        test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
+        axes.set_title(_title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}"), pad=16)
     return figure
 
 

@@ -58,10 +58,10 @@ def show(
 def _leaderboard(board: Board, metric: str) -> RenderableType:
     table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", caption=board.title)
     table.title_justify = table.caption_justify = "left"
-    table.add_column("method", overflow="fold", min_width=23)
+    sure = _sure(board)
+    table.add_column("method", overflow="fold", min_width=19 if sure else 23)  # 80 characters in all
     for name in COLUMNS.values():
         table.add_column(name.replace(" ", "\n"), justify="right", min_width=len(max(name.split(), key=len)))
-    sure = _sure(board)
     if sure:
         table.add_column("95 %\nof\nunseen", justify="right")
     table.add_column("seeds", justify="right")
@@ -120,7 +120,7 @@ def _notes(board: Board) -> list[str]:
         several = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
         notes.append(f"95 %: interval of the unseen mean, by bootstrap over {several}")
     if (board.table.standing != "").any():
-        notes.append("Tied: not to be told from the best on unseen targets (paired, p ≥ 0.05 after Holm)")
+        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
     if (board.cells.relation == "seen").any():
         notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
     if board.cells.mark.str.contains("inferred").any():
@@ -334,8 +334,8 @@ def _latex(board: Board, metric: str) -> str:
         pairs = zip(board.table[column], board.table[column + "_sd"], strict=True)
         frame[name] = [number(value, spread).replace("±", r"$\pm$").replace("—", "--") for value, spread in pairs]
     if _sure(board):
-        marks_ = board.table.standing.map({"tied": " (tied)"}).fillna("")
-        ends = zip(board.table.unseen_low, board.table.unseen_high, marks_, strict=True)
+        tied = board.table.standing.map({"tied": " (tied)"}).fillna("")
+        ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
         frame["95 %"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
         frame.columns = [name.replace("%", r"\%") for name in frame]
     caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(_notes(board)))

@@ -156,7 +156,7 @@ def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame
     """Source x target of one method: means over seeds, spread over seeds (nan below two), and the relation of each
     cell.
     """
-    sources, targets = _order(cells.source, cells.target)
+    sources, targets = ordered(cells.source, cells.target)
     grouped = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
     mean = grouped.mean().unstack().reindex(index=sources, columns=targets)
     spread = grouped.std(ddof=1).unstack().reindex(index=sources, columns=targets)
@@ -166,12 +166,12 @@ def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame
 
 def marks(cells: pd.DataFrame) -> pd.DataFrame:
     """What is said beside each number of the matrix, such as "seen (inferred)"; "" for most."""
-    sources, targets = _order(cells.source, cells.target)
+    sources, targets = ordered(cells.source, cells.target)
     frame = cells.groupby(["source", "target"]).mark.first().unstack()
     return frame.reindex(index=sources, columns=targets).fillna("")
 
 
-def _order(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
+def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
     """Both in the order of the records' targets, which is that of the suite."""
     columns = list(dict.fromkeys(targets))
     rows = sorted(
