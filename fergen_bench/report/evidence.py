@@ -198,7 +198,10 @@ def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric:
 
 
 def _limits(drawn: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])  # nan where a draw is nan
+    known = drawn[~np.isnan(drawn)]  # a draw may have no face of a rare expression
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [ALPHA / 2, 1 - ALPHA / 2])
     return float(low), float(high)
 
 
