@@ -202,6 +202,14 @@ def test_without_predictions_nothing_is_said(tmp_path: Path) -> None:
     assert np.isnan(board.table.unseen_ece).all()
 
 
+def test_an_early_record_without_labels_says_nothing(tmp_path: Path) -> None:
+    record = keep(tmp_path, {"b": predictions(np.arange(7), np.ones(7, bool))})
+    np.savez(record.spec.path(tmp_path).with_suffix(".npz"), b=np.eye(7, dtype=np.float16))
+    found, cells = gathered([record], tmp_path)
+    assert not found.covers(cells)
+    assert found.faults == []
+
+
 def test_predictions_that_cannot_be_read_are_a_fault_and_no_end(tmp_path: Path) -> None:
     records = matrix(tmp_path, "good", 0.7)
     records[0].spec.path(tmp_path).with_suffix(".npz").write_bytes(b"broken")
