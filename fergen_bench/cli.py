@@ -643,7 +643,6 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _list_methods(project: Project) -> None:
-    from fergen_bench.plugin import NEEDS
     from fergen_bench.project import shipped
 
     rows = []
@@ -651,16 +650,13 @@ def _list_methods(project: Project) -> None:
         try:
             method = project.method(name)
         except BenchError as error:
-            rows.append((name, f"cannot be read: {error}"))
+            rows.append((name, f"cannot be read: {error}", "", ""))
             continue
         own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
-        needs = [NEEDS[need] for need in method.needs if need not in {"images", "features"}]
-        if method.least_domains > 1:
-            adapts = any(parameter.name == "adapt" for parameter in method.parameters)
-            needs.append("two sources" + (", or unlabelled target images (adapt)" if adapts else ", or pseudo-domains"))
-        said = f" Needs {' and '.join(needs)}." if needs else ""
-        rows.append((name, method.about + said + (" [yours]" if own else "")))
-    _print_table("Methods (fergen-bench list NAME shows a method's parameters)", rows)
+        paper = "" if method.paper is None else method.paper.short
+        rows.append((name, f"{method.about}{' [yours]' if own else ''}", method.requirements, paper))
+    title = "Methods: what they do, what they need, where they are from (fergen-bench list NAME shows parameters)"
+    _print_table(title, rows)
 
 
 def _list_parameters(project: Project, name: str) -> None:
@@ -674,7 +670,9 @@ def _list_parameters(project: Project, name: str) -> None:
                 default += f" ({recipe}: {values[parameter.name]})"
         rows.append((parameter.name, parameter.annotation, default, parameter.about))
     _print_table(f"{name}, version {method.version}: {method.about}", rows)
-    console_on().print(f"{near(method.path)}", style="dim")
+    if (paper := method.paper) is not None:
+        console_on().print(f'{paper.authors}, "{paper.title}" ({paper.venue})', style="dim", highlight=False)
+    console_on().print(f"needs {method.requirements} · {near(method.path)}", style="dim", highlight=False)
 
 
 def _list_protocols(project: Project) -> None:
