@@ -114,6 +114,8 @@ class Method(ABC):
     """raised when numbers should change; part of a run's key"""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """defaults that differ under a recipe a suite names, such as small; the choice is explained beside it"""
+    note: ClassVar[str] = ""
+    """what every table must say below it, where it is not all of what its name promises"""
     needs: ClassVar[tuple[str, ...]] = ()
     """what a run must have beyond faces and labels, from plugin.NEEDS; text: a backbone with a text tower"""
     least_domains: ClassVar[int] = 1

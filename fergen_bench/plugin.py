@@ -115,6 +115,7 @@ class MethodFile:
     needs: tuple[str, ...] = ()
     least_domains: int = 1
     paper: Paper | None = None
+    note: str = ""
 
     @property
     def requirements(self) -> str:
@@ -208,7 +209,8 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     least = _class_value(node, "least_domains", 1, path)
     about_it = (name or path.stem, path, about, node.name, version)
     paper = _paper(ast.get_docstring(tree) or "")
-    return MethodFile(*about_it, tuple(parameters.values()), recipes, needs, least, paper)
+    note = _class_value(node, "note", "", path)
+    return MethodFile(*about_it, tuple(parameters.values()), recipes, needs, least, paper, note)
 
 
 def _text(path: Path) -> str:

@@ -242,6 +242,7 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
         defaults=outlined.defaults,
         synthetic=suite.synthetic,
         protocol=protocol,
+        note=outlined.method.note,
     )
 
 

@@ -51,6 +51,7 @@ class RunSpec:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters nobody changed, for the name in tables
     synthetic: bool = False
     protocol: str = ""
+    note: str = ""  # what every table must say below the method
 
     def identity(self) -> dict[str, Any]:
         """What changes the numbers. A path to weights is circumstance; their digest is what counts."""
@@ -431,6 +432,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "digest": record.method_digest,
                     "changes": json.dumps(spec.changes, sort_keys=True),
                     "pretraining": pretraining,
+                    "note": spec.note,
                     "source": "+".join(spec.sources),
                     "sources": len(spec.sources),
                     "adaptation": spec.adaptation_target is not None,

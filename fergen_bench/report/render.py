@@ -101,6 +101,8 @@ def _notes(board: Board) -> list[str]:
             f"Not to be compared: some runs left twins out of {', '.join(mixed)} and others did not; run all of them "
             f"with --exclude-overlaps, or all without"
         )
+    for method, said in board.cells[board.cells.note != ""].groupby("base_method").note.first().items():
+        notes.append(f"{method}: {said}")
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
