@@ -159,6 +159,12 @@ class Job:
     threads: int
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
     keep_model: bool = False  # beside the record, so that it can be asked about other faces later
+    save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
+
+    @property
+    def unfinished_path(self) -> Path:
+        """Where a training is saved before it has ended."""
+        return Path(self.runs).parent / "unfinished" / f"{self.spec.key}.pt"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
