@@ -422,6 +422,7 @@ def report(
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import published, render
+    from fergen_bench.report.evidence import Evidence
 
     project, console = find_project(), console_on()
     loaded, meant = _records(project, records or project.results / "runs", suite, methods, selection)
@@ -432,12 +433,84 @@ def report(
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
-    cells = recording.cells_frame(loaded)
-    render.show(console, cells, metric, tables)
+    with busy(console_on(stderr=True), "reading predictions"):
+        evidence = Evidence(loaded, records or project.results / "runs")
+    _warn(evidence.faults)
+    cells = evidence.calibrated(recording.cells_frame(loaded))
+    render.show(console, cells, metric, tables, evidence)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
-        files = render.write(target, cells, metric, tables, _ablations(project, meant))
+        files = render.write(target, cells, metric, tables, _ablations(project, meant), evidence)
     console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
+
+
+COMPARE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench compare linear_probe cafe
+  fergen-bench compare cafe "cafe (gate=linear)" --metric macro_f1
+  fergen-bench compare cafe scn --sources rafdb,ferplus --targets sfew
+"""
+
+
+@app.command(epilog=COMPARE_EXAMPLES)
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's, or the only one."
+)
+@click.option(
+    "--metric", type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]), default="accuracy", show_default=True
+)
+@click.option("--selection", type=click.Choice(["last", "source-val"]), help="Only runs with this selection.")
+@click.option("--sources", type=_List(), help="Only runs trained on these domains; a+b for two together.")
+@click.option("--targets", type=_List(), help="Only cells scored on these domains.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Read records from here instead of results/runs.",
+)
+def compare(
+    first: str,
+    second: str,
+    suite: str | None,
+    metric: str,
+    selection: str | None,
+    sources: list[str] | None,
+    targets: list[str] | None,
+    records: Path | None,
+) -> None:
+    """Is SECOND better than FIRST on unseen domains, where, and how sure is that?
+
+    FIRST and SECOND: rows as `fergen-bench report` prints them, such as cafe, or "cafe (gate=linear)".
+    """
+    from fergen_bench import record as recording
+    from fergen_bench.project import find_project
+    from fergen_bench.report import compare as comparing
+    from fergen_bench.report import evidence, tables
+
+    project = find_project()
+    folder = records or project.results / "runs"
+    loaded, meant = _records(project, folder, suite, selection=selection)
+    cells = recording.cells_frame(loaded)
+    for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
+        for name in names or ():
+            if loaded and name not in set(cells[column]):
+                raise BenchError(f"{option}: no record of {meant} has {name!r}{did_you_mean(name, set(cells[column]))}")
+        cells = cells if names is None or not loaded else cells[cells[column].isin(names)]
+    if cells.empty:
+        raise BenchError(f"there are no such records of {meant} under {near(folder)}; make some with: fergen-bench run")
+    one, other = comparing.find_rows(list(tables.boards(cells, metric)), first, second)
+    keys = {*one.cells.key, *other.cells.key}
+    seen = evidence.Evidence([entry for entry in loaded if entry.spec.key in keys], folder)
+    _warn(seen.faults)
+    comparing.show_comparison(console_on(), one, other, evidence.compare(one.cells, other.cells, seen, metric))
+
+
+def _warn(faults: Iterable[str]) -> None:
+    console = console_on(stderr=True)
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
 
 
 def _records(
@@ -452,8 +525,7 @@ def _records(
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
-    for fault in faults:
-        console.print(f"warning: {fault}", style="yellow")
+    _warn(faults)
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
     if meant not in there:

@@ -28,6 +28,11 @@ FORMAT = 1
 
 Selection = Literal["last", "source-val"]
 
+HELD_OUT = "@source-val"
+"""What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
+called so. They are there only where the method did not learn from these faces.
+"""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -249,8 +254,8 @@ def save(
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Writes a record; predictions (by target) and a method's arrays (by name) go beside it, where there are any. The
-    JSON file comes last: it is the commit.
+    """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
+    are any. The JSON file comes last: it is the commit.
     """
     import numpy as np
 
@@ -282,7 +287,9 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_predictions(path: Path) -> dict[str, Predictions]:
-    """The predictions beside a record's file, by target. Records of early versions kept no labels: theirs are empty."""
+    """The predictions beside a record's file, by target, and HELD_OUT where there are any. Records of early versions
+    kept no labels: theirs are empty.
+    """
     import numpy as np
 
     stored = _load_arrays(path.with_suffix(".npz"))
@@ -411,7 +418,8 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from fergen_bench.metric import METRICS
+    from fergen_bench.domain import EXPRESSIONS
+    from fergen_bench.metric import METRICS, recalls
 
     rows = []
     for record in records:
@@ -426,6 +434,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         pretraining = ", ".join(networks) or "none"
         for cell in record.cells:
             confusion = np.array(cell.confusion)
+            shares = (100.0 * recalls(confusion)).tolist()
             rows.append(
                 {
                     "suite": spec.suite,
@@ -452,6 +461,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "key": spec.key,
                     "fit_seconds": record.seconds.get("fit", float("nan")),
                     **{name: 100.0 * function(confusion) for name, function in METRICS.items()},
+                    **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
                 }
             )
     return pd.DataFrame(rows)

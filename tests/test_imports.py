@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "settings": {"domain"},
     "datasets": {"domain", "error", "settings"},
     "weights": {"domain", "error", "synth"},
-    "record": {"error", "metric"},
+    "record": {"domain", "error", "metric"},
     "protocol": {"domain", "error", "plugin", "record", "weights", "yamlfile"},
     "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "weights"},
     "augment": {"draws"},
@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "fanout": {"record"},
     "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner"},
     "tracking": {"error", "metric", "record"},
-    "report": {"domain", "error", "record"},
+    "report": {"domain", "draws", "error", "metric", "record"},
     "screen": {"record"},
     "cli": None,  # everything
 }
