@@ -60,8 +60,8 @@ def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> Non
     fewer = replace(plain[1].cells[1], confusion=confusion(57, 40), excluded="0123456789ab")
     mixed = replace(plain[1], cells=(plain[1].cells[0], fewer, plain[1].cells[2]))
     said = "Not to be compared: some runs left twins out of b and others did not"
-    assert not any(said in note for note in render._notes(board(plain)))
-    assert any(said in note for note in render._notes(board([plain[0], mixed])))
+    assert not any(said in note for note in render.board_notes(board(plain)))
+    assert any(said in note for note in render.board_notes(board([plain[0], mixed])))
 
 
 def test_targets_that_were_seen_are_left_out_of_the_unseen_mean() -> None:

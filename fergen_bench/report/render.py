@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +29,8 @@ class Ablation:
     about: str
     method: str
     variants: Mapping[str, str]
+    published: Mapping[str, float] = field(default_factory=dict)  # accuracies that a paper printed for variants
+    printed_in: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal
@@ -58,7 +60,7 @@ def _leaderboard(board: Board, metric: str) -> RenderableType:
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
         seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds}\n{row.cells}/{row.asked}\ncells"
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
-    return Padding(Group(table, *(Text(note, style="dim") for note in _notes(board))), (1, 0, 0, 0))
+    return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
 
 
 def _stacked(value: float, spread: float, style: str = "") -> Text:
@@ -67,8 +69,8 @@ def _stacked(value: float, spread: float, style: str = "") -> Text:
     return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}", style="dim")
 
 
-def _notes(board: Board) -> list[str]:
-    """What must be said below a leaderboard."""
+def board_notes(board: Board) -> list[str]:
+    """What must be said below a leaderboard, pre-training first."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -182,7 +184,8 @@ def write(
             variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
             variants = {name: group for name, group in variants.items() if len(group)}
             if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
-                figure = plots.ablation(board, ablation.about, variants, metric)
+                printed = ablation.published, ablation.printed_in
+                figure = plots.ablation(board, ablation.about, variants, metric, *printed)
                 files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
     return files
 
@@ -204,7 +207,7 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
             last = [str(row.seeds), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
-        notes += [f"- {note}" for note in _notes(board)[1:]]
+        notes += [f"- {note}" for note in board_notes(board)[1:]]
         parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
         for name, group in board.rows():
             parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
@@ -261,7 +264,7 @@ def _latex(board: Board, metric: str) -> str:
     for column, name in COLUMNS.items():
         pairs = zip(board.table[column], board.table[column + "_sd"], strict=True)
         frame[name] = [number(value, spread).replace("±", r"$\pm$").replace("—", "--") for value, spread in pairs]
-    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(_notes(board)))
+    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
     layout = "l" + "r" * len(COLUMNS)
     style = frame.style.hide(axis="index")
     label = f"tab:{board.slug}"
