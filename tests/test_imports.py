@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "fanout": {"record"},
     "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner"},
     "tracking": {"error", "metric", "record"},
-    "report": {"domain", "error", "record"},
+    "report": {"domain", "error", "metric", "record"},
     "screen": {"record"},
     "cli": None,  # everything
 }

@@ -123,7 +123,7 @@ class Inspected:
 
 
 def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspected]]:
-    """What runs kept of `inspect`, by its name. Runs that kept nothing, or nothing that can be read, are passed over."""
+    """What runs kept of `inspect`, by its name. Runs that kept nothing, or what cannot be read, are passed over."""
     found: dict[str, list[Inspected]] = {}
     for record in records:
         try:

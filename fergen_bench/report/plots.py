@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,7 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     with plt.rc_context({**_STYLE, "svg.hashsalt": name}):  # its parts can stand in one page with those of others
         figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches="tight", metadata={"Software": None})
         figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
-        figure.savefig(
-            folder / f"{name}.svg", dpi=160, bbox_inches="tight", transparent=True, metadata={"Date": None}
-        )
+        figure.savefig(folder / f"{name}.svg", dpi=160, bbox_inches="tight", transparent=True, metadata={"Date": None})
     plt.close(figure)
     return folder / f"{name}.png"
 
@@ -176,13 +174,12 @@ def ablation(
     scores = {name: cells.groupby("seed")[metric].mean() for name, cells in variants.items()}
     base = scores[names[0]]
     with plt.rc_context(_STYLE):
-        height = 0.32 * len(names) + 1.1
+        height = 0.3 * max(len(names), len(published or ())) + 1.3
+        figure = plt.figure(figsize=(WIDTH if published else 0.8 * WIDTH, height), layout="constrained")
+        grid = figure.add_gridspec(1, 2 if published else 1, width_ratios=[2.4, 1] if published else [1])
+        axes = figure.add_subplot(grid[0])
         if published:
-            ratios = {"width_ratios": [3, 1.6]}
-            figure, (axes, beside) = plt.subplots(1, 2, figsize=(WIDTH, height), gridspec_kw=ratios, layout="constrained")
-            _published(beside, published, source)
-        else:
-            figure, axes = plt.subplots(figsize=(WIDTH * 0.8, height), layout="constrained")
+            _published(figure.add_subplot(grid[1]), published, source)
         blue, orange = sns.color_palette("colorblind")[:2]
         notes = axes.secondary_yaxis("right")
         notes.spines["right"].set_visible(False)
@@ -215,10 +212,10 @@ def _published(axes: Any, accuracies: Mapping[str, float], source: str) -> None:
     axes.plot(list(accuracies.values()), places, "D", color="0.55", markersize=5, mfc="none")
     axes.set_yticks(places, accuracies)
     axes.tick_params(colors="0.45")
-    axes.set(ylim=(len(accuracies) - 0.4, -0.6), xlabel="accuracy (%)")
-    axes.xaxis.label.set_color("0.45")
+    axes.set(ylim=(len(accuracies) - 0.4, -0.6))
+    axes.set_xlabel("\n".join(["accuracy (%)", *textwrap.wrap(source, 46)]), fontsize=6, color="0.45")
     axes.margins(x=0.15)
-    axes.set_title("\n".join(["published, not measured here", *textwrap.wrap(source, 40)]), fontsize=7, color="0.45")
+    axes.set_title("published, not measured here", fontsize=8, color="0.45")
     sns.despine(ax=axes)
     for spine in axes.spines.values():
         spine.set_color("0.6")
@@ -270,18 +267,19 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
     """
     name = {"loss": "loss", "val_accuracy": "accuracy on held-out faces of the source (%)"}[value]
     frame = histories.dropna(subset=[value])
-    sources = list(dict.fromkeys(frame.source))
+    sources = _in_order(board, frame.source)
     with plt.rc_context(_STYLE):
-        figure, panels = _panels(list(dict.fromkeys(frame.row)), sharey=value != "loss")
+        figure, panels = _panels(list(dict.fromkeys(frame.row)), "epoch", sharey=value != "loss")
         for row, axes in panels.items():
             own = frame[frame.row == row]
             look = {"palette": "colorblind", "hue_order": sources, "legend": False, "lw": 1}
             spread = {"errorbar": lambda seeds: (seeds.min(), seeds.max()), "err_kws": {"alpha": 0.2, "lw": 0}}
             marker = "o" if own.epoch.nunique() == 1 else None
+            said = axes.get_xlabel()
             sns.lineplot(own, x="epoch", y=value, hue="source", ax=axes, marker=marker, **look, **spread)
-            axes.set(xlabel="", ylabel="")
+            axes.set_xlabel(said)
+            axes.set_ylabel("")
             axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.supxlabel("epoch", fontsize=8)
         figure.supylabel(name, fontsize=8)
         _sources(figure, sources)
         figure.suptitle(_title(board, "Training"), fontsize=9)
@@ -294,7 +292,7 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
     """
     colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
     with plt.rc_context(_STYLE):
-        figure, panels = _panels(list(dict.fromkeys(bins.row)), sharey=True)
+        figure, panels = _panels(list(dict.fromkeys(bins.row)), "confidence", sharey=True)
         for row, axes in panels.items():
             axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
             for relation, own in bins[bins.row == row].groupby("relation"):
@@ -302,7 +300,6 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
                 size = 2 + 28 * own.faces / own.faces.sum()
                 axes.scatter(own.confidence, own.accuracy, size, color=colours[relation], zorder=3)
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
-        figure.supxlabel("confidence", fontsize=8)
         figure.supylabel("share that is right", fontsize=8)
         lines = [plt.Line2D([], [], color=colour, marker="o", ms=4, lw=1) for colour in colours.values()]
         figure.legend(lines, ["in-domain", "unseen"], loc="outside lower center", ncol=2, frameon=False)
@@ -331,6 +328,9 @@ def cost(board: Board, speeds: Mapping[str, float]) -> Figure:
                         lines.append((point, f"{place + 1}  {textwrap.shorten(name, 70, placeholder='…')}"))
         for axes, label in zip(panels, ("seconds to fit one run", "images a second in training"), strict=True):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+            axes.tick_params(axis="x", which="minor", labelsize=8)
             axes.margins(0.15)
             axes.set_xlabel(label)
         panels[0].set_ylabel("unseen (%)")
@@ -353,13 +353,17 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
             cells = frame[frame.relation == relation]
             seeds = cells.groupby(["method", "fraction", "seed"], as_index=False)[metric].mean()
             seeds["percent"] = 100 * seeds.fraction
-            look = {"hue_order": methods, "style_order": methods, "palette": sns.color_palette("colorblind", len(methods))}
+            look = {
+                "hue_order": methods,
+                "style_order": methods,
+                "palette": sns.color_palette("colorblind", len(methods)),
+            }
             keys = {"x": "percent", "y": metric, "hue": "method", "style": "method"}
             sns.lineplot(seeds, **keys, errorbar="sd", markers=True, dashes=False, ax=axes, **look)
-            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if relation == "unseen" else "", xlabel="")
+            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if relation == "unseen" else "")
+            axes.set_xlabel("share of the training faces (%)")
             axes.legend_.remove()
         lines, labels = panels[0].get_legend_handles_labels()
-        figure.supxlabel("share of the training faces (%)", fontsize=8)
         figure.legend(lines, labels, loc="outside lower left", ncol=1, frameon=False, fontsize=7)
         figure.suptitle(_title(whole, "How much data it takes"), fontsize=9)
         sns.despine(figure)
@@ -384,7 +388,7 @@ def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Fi
     """Expression x channel for each source: by how much a channel's mean over the faces of an expression differs from
     its mean over the expressions. Channels stand in the order of the features.
     """
-    sources = list(dict.fromkeys(entry.source for entry in entries))
+    sources = _in_order(board, (entry.source for entry in entries))
     shown = {source: class_means([entry for entry in entries if entry.source == source]) for source in sources}
     shown = {source: values - np.nanmean(values, axis=0) for source, values in shown.items()}
     reach = float(np.nanmax([np.nanquantile(np.abs(values), 0.995) for values in shown.values()])) or 1.0
@@ -405,7 +409,7 @@ def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Fi
 def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
     """How alike mean values over the channels are: between expressions, between the domains that are scored, and
     between trainings on different domains. In the upper triangle the cosine; in the lower one the correlation after
-    each channel's mean was taken away.
+    each channel's mean over the n vectors was taken away, which leaves -1 / (n - 1) where they have nothing in common.
     """
     classes = class_means(entries)
     groups = {
@@ -417,27 +421,41 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
     with plt.rc_context(_STYLE):
         ratios = {"width_ratios": [len(vectors) + 1 for vectors in groups.values()]}
         size = WIDTH, 2.9
-        figure, panels = plt.subplots(1, len(groups), figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained")
+        figure, panels = plt.subplots(
+            1, len(groups), figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained"
+        )
         for axes, (title, vectors) in zip(panels[0], groups.items(), strict=True):
             stacked = np.array(list(vectors.values()))
             cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
-            both = np.where(np.triu(np.ones_like(cosine), 1) > 0, cosine, correlation)
-            np.fill_diagonal(both, np.nan)
+            above = np.triu(np.ones_like(cosine, dtype=bool))
             names = [textwrap.shorten(name, 12, placeholder="…") for name in vectors]
             look = {"cmap": "vlag", "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
             labels = {"xticklabels": names, "yticklabels": names}
-            sns.heatmap(both, annot=True, fmt=".2f", annot_kws={"fontsize": 6}, ax=axes, **look, **labels)
+            small = {"fontsize": 6}
+            sns.heatmap(correlation, mask=above, annot=True, fmt=".2f", annot_kws=small, ax=axes, **look, **labels)
+            for row, column in zip(*np.triu_indices(len(names), 1), strict=True):
+                text = f"{cosine[row, column]:.3f}"
+                axes.annotate(text, (column + 0.5, row + 0.5), ha="center", va="center", fontsize=5)
             axes.tick_params(labelsize=7, length=0)
             axes.tick_params(axis="x", rotation=90)
             axes.tick_params(axis="y", rotation=0)
             axes.set_title(title, fontsize=8)
-        figure.supxlabel("above the diagonal: cosine; below: correlation without the channels' means", fontsize=7)
+        said = (
+            "above the diagonal: cosine; below: correlation without the channels' means (nothing in common: -1/(n-1))"
+        )
+        figure.supxlabel(said, fontsize=7)
         figure.suptitle(_title(board, f"{method}: likeness of the {entries[0].name}"), fontsize=9)
     return figure
 
 
-def _panels(names: Sequence[str], sharey: bool) -> tuple[Figure, dict[str, Any]]:
-    """A small panel for each name, at most five side by side."""
+def _in_order(board: Board, sources: Iterable[str]) -> list[str]:
+    """Sources in the order of the suite."""
+    known = list(dict.fromkeys(board.cells.target))
+    return sorted(set(sources), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _panels(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure, dict[str, Any]]:
+    """A small panel for each name, at most five side by side; the lowest of each column say what x is."""
     across = min(len(names), 5)
     down = -(-len(names) // across)
     size = (max(WIDTH * across / 5, 3.2), 1.5 * down + 1.1)
@@ -448,6 +466,8 @@ def _panels(names: Sequence[str], sharey: bool) -> tuple[Figure, dict[str, Any]]
         wrapped = textwrap.wrap(name, 24)
         axes.set_title("\n".join(wrapped[:3]) + ("…" if len(wrapped) > 3 else ""), fontsize=7)
         sns.despine(ax=axes)
+    for axes in grid.flat[max(len(names) - across, 0) : len(names)]:
+        axes.set_xlabel(xlabel)
     return figure, dict(zip(names, grid.flat, strict=False))
 
 

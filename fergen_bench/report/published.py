@@ -50,7 +50,9 @@ def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, f
     if not about.startswith("#"):
         raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
     means = pd.read_csv(path, comment="#").groupby("variant", sort=False).accuracy.mean()
-    return about.lstrip("# ").strip(), {_VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()}
+    return about.lstrip("# ").strip(), {
+        _VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()
+    }
 
 
 _VARIANTS = {"none": "no mask", "mask": "mask only", "mask+separation": "no diversity"}

@@ -176,7 +176,7 @@ def write(
     for board in all_boards:
         for name, group in board.rows():
             figure = plots.heatmap(board, name, group, metric)
-            files.append(plots.save(figure, folder, f"{board.slug}-{_slug(name)}"))
+            files.append(plots.save(figure, folder, f"{board.slug}-{file_name(name)}"))
         if board.table.unseen.notna().any():
             files.append(plots.save(plots.unseen_bars(board, metric), folder, f"{board.slug}-unseen"))
         for ablation in (ablation for ablation in known if ablation.suite == board.suite):
@@ -190,7 +190,7 @@ def write(
     return files
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
     kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name.replace(" (", "-"))
     kept = kept.strip("_")
