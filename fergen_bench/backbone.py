@@ -69,7 +69,7 @@ class Network(nn.Module):
         self.body = body
         self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(preprocessing.deviation)[:, None, None], persistent=False)
-        self.digest = ""
+        self.digest, self.statistics = "", "own"
         self._cache: Path | None = None
         self._report: Report = lambda what, done, total: None
         self._frozen: tuple[int, int] = (0, 0)
@@ -138,6 +138,11 @@ class Network(nn.Module):
         return self.body.forward_intermediates(self.prepare(images), norm=True, **asked)[-1]
 
     # --------------------------------------------------------------------------------------------------------- features
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it was frozen: then nothing in it is trained."""
+        return self._cache is not None
 
     def freeze(self, cache: Path, report: Report) -> Network:
         """No gradient, evaluation mode for good, and features of unchanged faces kept under `cache`."""
@@ -297,6 +302,7 @@ def load_network(name: str, device: torch.device, statistics: Statistics = "own"
         own = network.preprocessing
         imagenet = Preprocessing(own.size, IMAGENET_MEAN, IMAGENET_DEVIATION, own.interpolation)
         network = Network(network.name, network.body, network.features, imagenet)
+        network.statistics = statistics
     network.digest = content_digest(network.body)
     return network.to(device).to(memory_format=torch.channels_last)
 

@@ -187,6 +187,7 @@ Examples:
 @click.option(
     "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
 )
+@click.option("--keep-models", is_flag=True, help="Keep what was fitted beside each record, as safetensors.")
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -207,17 +208,18 @@ def run(
     no_track: bool,
     allow_missing_class: bool,
     exclude_overlaps: bool,
+    keep_models: bool,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
     from fergen_bench.project import find_project
-    from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.protocol import EVERY, Request, outline, read_protocol
 
     project = find_project()
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
-    names = methods or (tuple(project.methods()) if asked.method == "all" else (asked.method,) if asked.method else ())
+    names = methods or asked.names(str(path), project.methods())
     if not names:
         raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
     files = [project.method(name) for name in dict.fromkeys(names)]
@@ -228,7 +230,7 @@ def run(
     if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
 
-    everyone = not methods and asked.method == "all"  # nobody named those for whom the protocol is not made
+    everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
     resolved = matrix.resolve_device(wanted)
@@ -252,6 +254,7 @@ def run(
             progress.preparation,
             exclude_overlaps,
             dry_run,
+            keep_models,
         )
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
@@ -424,6 +427,7 @@ def report(
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import page, published, render
+    from fergen_bench.report.evidence import Evidence
     from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
@@ -437,12 +441,15 @@ def report(
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
-    cells = recording.cells_frame(loaded)
-    render.show(console, cells, metric, tables)
+    with busy(console_on(stderr=True), "reading predictions"):
+        evidence = Evidence(loaded, records or project.results / "runs")
+    _warn(evidence.faults)
+    cells = evidence.calibrated(recording.cells_frame(loaded))
+    render.show(console, cells, metric, tables, evidence)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
         ablations = _ablations(project, meant)
-        files = render.write(target, cells, metric, tables, ablations)
+        files = render.write(target, cells, metric, tables, ablations, evidence)
         seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
         ranked = list(boards(cells, metric))
         written = page.write(target, ranked, loaded, runs, metric, files, ablations, tables, complaints, seen)
@@ -462,6 +469,75 @@ def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
         return Domain(project.prepared(known, [name])[name], name) if project.is_prepared(known, [name]) else None
     except (BenchError, KeyError):  # of a suite or dataset that is there no more
         return None
+
+
+COMPARE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench compare linear_probe cafe
+  fergen-bench compare cafe "cafe (gate=linear)" --metric macro_f1
+  fergen-bench compare cafe scn --sources rafdb,ferplus --targets sfew
+"""
+
+
+@app.command(epilog=COMPARE_EXAMPLES)
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's, or the only one."
+)
+@click.option(
+    "--metric", type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]), default="accuracy", show_default=True
+)
+@click.option("--selection", type=click.Choice(["last", "source-val"]), help="Only runs with this selection.")
+@click.option("--sources", type=_List(), help="Only runs trained on these domains; a+b for two together.")
+@click.option("--targets", type=_List(), help="Only cells scored on these domains.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Read records from here instead of results/runs.",
+)
+def compare(
+    first: str,
+    second: str,
+    suite: str | None,
+    metric: str,
+    selection: str | None,
+    sources: list[str] | None,
+    targets: list[str] | None,
+    records: Path | None,
+) -> None:
+    """Is SECOND better than FIRST on unseen domains, where, and how sure is that?
+
+    FIRST and SECOND: rows as `fergen-bench report` prints them, such as cafe, or "cafe (gate=linear)".
+    """
+    from fergen_bench import record as recording
+    from fergen_bench.project import find_project
+    from fergen_bench.report import compare as comparing
+    from fergen_bench.report import evidence, tables
+
+    project = find_project()
+    folder = records or project.results / "runs"
+    loaded, meant = _records(project, folder, suite, selection=selection)
+    cells = recording.cells_frame(loaded)
+    for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
+        for name in names or ():
+            if loaded and name not in set(cells[column]):
+                raise BenchError(f"{option}: no record of {meant} has {name!r}{did_you_mean(name, set(cells[column]))}")
+        cells = cells if names is None or not loaded else cells[cells[column].isin(names)]
+    if cells.empty:
+        raise BenchError(f"there are no such records of {meant} under {near(folder)}; make some with: fergen-bench run")
+    one, other = comparing.find_rows(list(tables.boards(cells, metric)), first, second)
+    keys = {*one.cells.key, *other.cells.key}
+    seen = evidence.Evidence([entry for entry in loaded if entry.spec.key in keys], folder)
+    _warn(seen.faults)
+    comparing.show_comparison(console_on(), one, other, evidence.compare(one.cells, other.cells, seen, metric))
+
+
+def _warn(faults: Iterable[str]) -> None:
+    console = console_on(stderr=True)
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
 
 
 def _records(
@@ -485,8 +561,7 @@ def _records(
     everything, faults = recording.load_all(folder)
     complaints = [] if complaints is None else complaints
     complaints += faults
-    for fault in faults:
-        console.print(f"warning: {fault}", style="yellow")
+    _warn(faults)
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
     if meant not in there:
@@ -524,9 +599,12 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     for name, path in project.protocols().items():
         try:
             protocol = read_protocol(path)
-            if len(protocol.variants) < 2 or protocol.method is None or suite not in known:
+            if len(protocol.variants) < 2 or suite not in known:
                 continue
-            planned = outline(protocol, str(path), known[suite], [project.method(protocol.method)], Request())
+            method, *others = protocol.names(str(path), project.methods()) or (None,)
+            if method is None or others:
+                continue
+            planned = outline(protocol, str(path), known[suite], [project.method(method)], Request())
         except BenchError:
             continue  # a protocol that does not fit this suite or these methods has no plot here
         variants = {}
@@ -534,9 +612,9 @@ def _ablations(project: Project, suite: str) -> list[Any]:
             changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
             variants[item.variant] = json.dumps(changed, sort_keys=True)
         printed_in, printed = "", dict[str, float]()
-        if name == f"{protocol.method}-ablation":
-            printed_in, printed = read_published_ablation(shipped("results") / "published", protocol.method)
-        found.append(Ablation(name, suite, protocol.about, protocol.method, variants, printed, printed_in))
+        if name == f"{method}-ablation":
+            printed_in, printed = read_published_ablation(shipped("results") / "published", method)
+        found.append(Ablation(name, suite, protocol.about, method, variants, printed, printed_in))
     return found
 
 
@@ -678,7 +756,6 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _list_methods(project: Project) -> None:
-    from fergen_bench.plugin import NEEDS
     from fergen_bench.project import shipped
 
     rows = []
@@ -686,16 +763,13 @@ def _list_methods(project: Project) -> None:
         try:
             method = project.method(name)
         except BenchError as error:
-            rows.append((name, f"cannot be read: {error}"))
+            rows.append((name, f"cannot be read: {error}", "", ""))
             continue
         own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
-        needs = [NEEDS[need] for need in method.needs if need not in {"images", "features"}]
-        if method.least_domains > 1:
-            adapts = any(parameter.name == "adapt" for parameter in method.parameters)
-            needs.append("two sources" + (", or unlabelled target images (adapt)" if adapts else ", or pseudo-domains"))
-        said = f" Needs {' and '.join(needs)}." if needs else ""
-        rows.append((name, method.about + said + (" [yours]" if own else "")))
-    _print_table("Methods (fergen-bench list NAME shows a method's parameters)", rows)
+        paper = "" if method.paper is None else method.paper.short
+        rows.append((name, f"{method.about}{' [yours]' if own else ''}", method.requirements, paper))
+    title = "Methods: what they do, what they need, where they are from (fergen-bench list NAME shows parameters)"
+    _print_table(title, rows)
 
 
 def _list_parameters(project: Project, name: str) -> None:
@@ -709,7 +783,9 @@ def _list_parameters(project: Project, name: str) -> None:
                 default += f" ({recipe}: {values[parameter.name]})"
         rows.append((parameter.name, parameter.annotation, default, parameter.about))
     _print_table(f"{name}, version {method.version}: {method.about}", rows)
-    console_on().print(f"{near(method.path)}", style="dim")
+    if (paper := method.paper) is not None:
+        console_on().print(f'{paper.authors}, "{paper.title}" ({paper.venue})', style="dim", highlight=False)
+    console_on().print(f"needs {method.requirements} · {near(method.path)}", style="dim", highlight=False)
 
 
 def _list_protocols(project: Project) -> None:

@@ -63,12 +63,13 @@ def make_plan(
     progress: Progress | None = None,
     exclude_overlaps: bool = False,
     dry_run: bool = False,
+    keep_models: bool = False,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
     a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
-    leaves all records as they are.
+    leaves all records as they are. keep_models: a record without its fitted method is not enough.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
@@ -86,6 +87,7 @@ def make_plan(
             if not dry_run:
                 record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
+        answered = answered and (not keep_models or spec.model_path(runs).is_file())
         if done is not None and not answered:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
         job = Job(
@@ -99,6 +101,8 @@ def make_plan(
             device=device,
             threads=1 if device == "cpu" else GPU_THREADS,
             excluded=twins,
+            keep_model=keep_models,
+            save_every=project.settings.save_every,
         )
         jobs.append(job)
         if not answered:

@@ -4,12 +4,13 @@ data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fergen_bench import yamlfile
 from fergen_bench.domain import Suite
@@ -17,6 +18,35 @@ from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile
 from fergen_bench.record import RunSpec, Selection
 from fergen_bench.weights import parse_network, resolve_network, weights_digest
+
+
+def _settings_by_name(value: Any) -> Any:
+    """The methods of a protocol, however they are written: cafe; [cafe, scn]; {cafe: {drop: 0.2}, scn: {}}."""
+    if value is None or isinstance(value, str):
+        value = [] if value is None else [value]
+    if isinstance(value, list):
+        if not all(isinstance(name, str) for name in value) or len(set(value)) < len(value):
+            raise ValueError("a list names methods, each once")
+        value = {name: {} for name in value}
+    if not isinstance(value, dict):
+        raise ValueError("this takes the name of a method, a list of names, or names with settings")
+    settings = {name: {} if changes is None else changes for name, changes in value.items()}
+    if settings.get(EVERY):
+        raise ValueError(
+            f"{EVERY} stands for every method there is, and takes no settings; name the method they are for"
+        )
+    return settings
+
+
+def _one_or_several(value: Any) -> Any:
+    values = value if isinstance(value, list) else [value]
+    if len(set(map(str, values))) < len(values):
+        raise ValueError("each share may stand once")
+    return values
+
+
+EVERY = "all"
+"""In the place of a method's name: every method there is."""
 
 
 class Protocol(BaseModel):
@@ -28,23 +58,47 @@ class Protocol(BaseModel):
     """one line for lists and reports"""
     suite: str | None = None
     """the suite it is made for; the command line and bench.toml may name another"""
-    sources: Literal["each", "all-but-target"] | Annotated[list[str], Field(min_length=1)] = "each"
-    """each domain alone; for every target all other domains together; or these domains, each alone"""
+    domains: Annotated[list[str], Field(min_length=1)] | None = None
+    """the part of the suite it is about; without it, all of the suite"""
+    rename: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """what its plans and reports call a domain, where that is not the suite's name of it"""
+    sources: Literal["each", "all-but-target", "all-but-two"] | Annotated[list[str], Field(min_length=1)] = "each"
+    """each domain alone; for every target, or every two of them, all other domains together; or these domains, each
+    alone"""
     targets: Literal["all", "none"] | Annotated[list[str], Field(min_length=1)] = "all"
     """who is scored; none where only source validation is wanted"""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
     selection: Selection = "last"
     """which checkpoint is scored: the last, or the best on faces held out of the sources"""
-    method: str | None = None
-    """the method of a protocol that is about one method"""
+    method: Annotated[dict[str, dict[str, Any]], BeforeValidator(_settings_by_name)] = {}
+    """the methods it is about, each with the parameters that this protocol changes; all: every method there is"""
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"default": {}}
     """named changes of parameters; an empty one is the method as it is"""
-    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """share of each source's train split"""
+    fraction: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), BeforeValidator(_one_or_several)
+    ] = [1.0]
+    """share of each source's train split, or several of them: of every expression alike, the smaller in the larger"""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """the most epochs that a method with epochs may take"""
     limit: Annotated[int, Field(ge=1)] | None = None
     """how many of the runs are planned for each method, for quick looks"""
+
+    _lines: dict[tuple[str, ...], int] = PrivateAttr(default_factory=dict)
+
+    def at(self, place: str, *keys: str) -> str:
+        """Where a key stands, for errors: p.yaml:7: variants.linear. place: the protocol's file."""
+        line = next((self._lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in self._lines), None)
+        return f"{place}:{line}: {'.'.join(keys)}" if line else f"{place}: {'.'.join(keys)}"
+
+    def names(self, place: str, known: Iterable[str]) -> tuple[str, ...]:
+        """Its methods, of those that there are."""
+        there = tuple(known)
+        for name in self.method:
+            if name not in (*there, EVERY):
+                raise BenchError(
+                    f"{self.at(place, 'method', name)}: there is no method {name!r}{did_you_mean(name, there)}"
+                )
+        return there if EVERY in self.method else tuple(self.method)
 
 
 def read_protocol(path: Path) -> Protocol:
@@ -53,9 +107,11 @@ def read_protocol(path: Path) -> Protocol:
     if not isinstance(content, dict):
         raise BenchError(f"{path}: a protocol is a mapping of keys, such as about, sources and seeds")
     try:
-        return Protocol.model_validate(content)
+        protocol = Protocol.model_validate(content)
     except ValidationError as error:
         raise BenchError(explain(error, path, lines, {"": tuple(Protocol.model_fields)})) from None
+    protocol._lines = lines
+    return protocol
 
 
 @dataclass(frozen=True)
@@ -75,6 +131,7 @@ class Planned:
 
     outlines: tuple[Outline, ...]
     notes: tuple[str, ...] = ()  # what was left out, and why
+    shown: Mapping[str, str] = field(default_factory=dict)  # domain → what the protocol calls it
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -116,6 +173,7 @@ def outline(
 
     skip_unfit: a method that has nothing to do with so few sources is left out with a note, and not refused.
     """
+    suite = _part(protocol, place, suite)
     for option, names in (("--sources", request.sources), ("--targets", request.targets)):
         if names is not None and not names:
             raise BenchError(f"{option}: names no domain; the suite {suite.name} has {', '.join(suite.domains)}")
@@ -125,9 +183,14 @@ def outline(
     left_out: dict[str, None] = {}
     for method in methods:
         runs: dict[tuple[Any, ...], Outline] = {}
+        own = protocol.method.get(method.name, {})
         defaults = _resolved(method, method.defaults(suite.recipe), suite, method.path.name, check=False)
         for variant, changes in protocol.variants.items():
-            asked = method.checked(changes, f"{place}: variants.{variant}") | method.checked(request.settings, "--set")
+            asked = {
+                **method.checked(own, protocol.at(place, "method", method.name)),
+                **method.checked(changes, protocol.at(place, "variants", variant)),
+                **method.checked(request.settings, "--set"),
+            }
             values = {**method.defaults(suite.recipe), **asked}
             if protocol.epochs is not None and "epochs" in values:
                 values["epochs"] = min(values["epochs"], protocol.epochs)
@@ -138,8 +201,9 @@ def outline(
                 for parameter in method.parameters
                 if parameter.network and parameters[parameter.name] is not None
             }
-            for seed in request.seeds or protocol.seeds:
-                for sources, scored, adaptation_target in _adapted(pairs, method.adapts(parameters), method, place):
+            adapted = _adapted(pairs, method.adapts(parameters), method, place)
+            for seed, fraction in product(request.seeds or protocol.seeds, protocol.fraction):
+                for sources, scored, adaptation_target in adapted:
                     if lack := method.lack(parameters, len(sources)):
                         if not skip_unfit:
                             raise BenchError(f"{place}: {lack}")
@@ -155,14 +219,32 @@ def outline(
                         scored,
                         seed,
                         request.selection or protocol.selection,
-                        protocol.fraction,
+                        fraction,
                         adaptation_target,
                     )
                     # Two variants may come to the same parameters once --set has been applied: one run serves both.
-                    same = (repr(sorted(parameters.items())), sources, adaptation_target, seed)
+                    same = (repr(sorted(parameters.items())), sources, adaptation_target, seed, fraction)
                     runs.setdefault(same, outlined)
         outlines += list(runs.values())[: protocol.limit]
-    return Planned(tuple(outlines), tuple(left_out))
+    return Planned(tuple(outlines), tuple(left_out), protocol.rename)
+
+
+def _part(protocol: Protocol, place: str, suite: Suite) -> Suite:
+    """The suite as far as the protocol is about it. Names for domains that it does not have, and one name for two of
+    them, are refused.
+    """
+    wanted = _domains(suite, protocol.domains, protocol.at(place, "domains")) or suite.domains
+    part = replace(suite, domains=tuple(name for name in suite.domains if name in wanted))
+    if protocol.domains is not None:
+        part = replace(part, name=f"{suite.name}, as far as {place} is about it,")
+    shown = {name: protocol.rename.get(name, name) for name in part.domains}
+    for name, new in protocol.rename.items():
+        where = protocol.at(place, "rename", name)
+        _domains(part, [name], where)
+        others = [domain for domain, called in shown.items() if called == new and domain != name]
+        if others:
+            raise BenchError(f"{where}: {new!r} is what {others[0]} is called too; choose another name")
+    return part
 
 
 def _check_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> None:
@@ -196,6 +278,7 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
         defaults=outlined.defaults,
         synthetic=suite.synthetic,
         protocol=protocol,
+        note=outlined.method.note,
     )
 
 
@@ -227,22 +310,35 @@ def _adapted(
 
 def _pairs(protocol: Protocol, place: str, suite: Suite, targets: tuple[str, ...], request: Request) -> list[Pair]:
     """(sources, targets) of every run."""
-    if request.sources is None and protocol.sources == "all-but-target":
-        if len(suite.domains) < 2:
+    left_out = {"all-but-target": 1, "all-but-two": 2}.get(str(protocol.sources), 0)
+    if request.sources is None and left_out:
+        where = f"{protocol.at(place, 'sources')}: {protocol.sources}"
+        number = {1: "one", 2: "two", 3: "three"}
+        if len(suite.domains) <= left_out:
             raise BenchError(
-                f"{place}: sources: all-but-target needs two domains or more, and the suite {suite.name} has one"
+                f"{where} needs {number[left_out + 1]} domains or more, and the suite {suite.name} has "
+                f"{number[len(suite.domains)]}"
             )
-        return [(tuple(name for name in suite.domains if name != target), (target,)) for target in targets]
+        if len(targets) < left_out:
+            raise BenchError(f"{where} needs {number[left_out]} targets or more; see targets, and --targets")
+        return [
+            (tuple(name for name in suite.domains if name not in together), together)
+            for together in combinations(targets, left_out)
+        ]
     if request.sources is not None:
         alone = _domains(suite, request.sources, "--sources")
     else:
-        alone = suite.domains if protocol.sources == "each" else _domains(suite, list(protocol.sources), place)
+        alone = (
+            suite.domains
+            if protocol.sources == "each"
+            else _domains(suite, list(protocol.sources), protocol.at(place, "sources"))
+        )
     return [((source,), targets) for source in alone]
 
 
 def _targets(protocol: Protocol, suite: Suite, place: str) -> tuple[str, ...]:
     if isinstance(protocol.targets, list):
-        return _domains(suite, protocol.targets, place)
+        return _domains(suite, protocol.targets, protocol.at(place, "targets"))
     return suite.domains if protocol.targets == "all" else ()
 
 

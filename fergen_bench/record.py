@@ -28,6 +28,11 @@ FORMAT = 1
 
 Selection = Literal["last", "source-val"]
 
+HELD_OUT = "@source-val"
+"""What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
+called so. They are there only where the method did not learn from these faces.
+"""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -51,6 +56,7 @@ class RunSpec:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters nobody changed, for the name in tables
     synthetic: bool = False
     protocol: str = ""
+    note: str = ""  # what every table must say below the method
 
     def identity(self) -> dict[str, Any]:
         """What changes the numbers. A path to weights is circumstance; their digest is what counts."""
@@ -105,6 +111,10 @@ class RunSpec:
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
 
+    def model_path(self, runs: Path) -> Path:
+        """Where the fitted method is kept, if it is."""
+        return self.path(runs).with_suffix(".safetensors")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -153,6 +163,13 @@ class Job:
     device: str
     threads: int
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
+    keep_model: bool = False  # beside the record, so that it can be asked about other faces later
+    save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
+
+    @property
+    def unfinished_path(self) -> Path:
+        """Where a training is saved before it has ended."""
+        return Path(self.runs).parent / "unfinished" / f"{self.spec.key}.pt"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -237,8 +254,8 @@ def save(
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Writes a record; predictions (by target) and a method's arrays (by name) go beside it, where there are any. The
-    JSON file comes last: it is the commit.
+    """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
+    are any. The JSON file comes last: it is the commit.
     """
     import numpy as np
 
@@ -270,7 +287,9 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_predictions(path: Path) -> dict[str, Predictions]:
-    """The predictions beside a record's file, by target. Records of early versions kept no labels: theirs are empty."""
+    """The predictions beside a record's file, by target, and HELD_OUT where there are any. Records of early versions
+    kept no labels: theirs are empty.
+    """
     import numpy as np
 
     stored = _load_arrays(path.with_suffix(".npz"))
@@ -399,7 +418,8 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from fergen_bench.metric import METRICS
+    from fergen_bench.domain import EXPRESSIONS
+    from fergen_bench.metric import METRICS, recalls
 
     rows = []
     for record in records:
@@ -414,6 +434,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         pretraining = ", ".join(networks) or "none"
         for cell in record.cells:
             confusion = np.array(cell.confusion)
+            shares = (100.0 * recalls(confusion)).tolist()
             rows.append(
                 {
                     "suite": spec.suite,
@@ -426,6 +447,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "digest": record.method_digest,
                     "changes": json.dumps(spec.changes, sort_keys=True),
                     "pretraining": pretraining,
+                    "note": spec.note,
                     "source": "+".join(spec.sources),
                     "sources": len(spec.sources),
                     "adaptation": spec.adaptation_target is not None,
@@ -439,6 +461,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "key": spec.key,
                     "fit_seconds": record.seconds.get("fit", float("nan")),
                     **{name: 100.0 * function(confusion) for name, function in METRICS.items()},
+                    **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
                 }
             )
     return pd.DataFrame(rows)

@@ -23,11 +23,13 @@ import numpy as np
 import torch
 
 from fergen_bench.backbone import load_network
-from fergen_bench.domain import Domain, Split, Unlabelled, open_source
+from fergen_bench.checkpoint import save_method
+from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
-from fergen_bench.record import Job, Predictions, RunRecord, save, scored_cell
+from fergen_bench.record import HELD_OUT, Job, Predictions, RunRecord, save, scored_cell
+from fergen_bench.unfinished import Unfinished
 from fergen_bench.weights import SCRATCH
 
 if TYPE_CHECKING:
@@ -44,14 +46,15 @@ def run_one(job: Job, report: Report) -> Path:
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
             raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")
-    source = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
+    source = Watched.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
     adaptation = spec.adaptation_target
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
-    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled)
+    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, device), job.save_every)
+    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished)
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)
@@ -69,6 +72,9 @@ def run_one(job: Job, report: Report) -> Path:
         for name, array in inspect(method, split, device, job).items():
             ctx.save_array(f"{target}.{name}", array)
         report(f"scored {target}", place + 1, len(spec.targets))
+    if spec.selection == "source-val" and predictions and not source.asked_for_all:
+        held = predict(method, "held-out faces", source.val, device, job)
+        predictions[HELD_OUT] = Predictions(held, source.val.labels, np.zeros(len(source.val), bool))
     seconds["score"] = time.perf_counter() - clock
 
     networks: dict[str, dict[str, Any]] = {
@@ -93,7 +99,28 @@ def run_one(job: Job, report: Report) -> Path:
         started.isoformat(),
         job.method_digest,
     )
-    return save(record, Path(job.runs), predictions, ctx.arrays)
+    if job.keep_model:
+        save_method(method, spec.model_path(Path(job.runs)))
+    path = save(record, Path(job.runs), predictions, ctx.arrays)
+    unfinished.remove()
+    return path
+
+
+class Watched(Source):
+    """A source that remembers whether all of its training faces were asked for: the held-out ones may be among them,
+    and what a method learned from says nothing of how sure it should be elsewhere.
+    """
+
+    asked_for_all = False
+
+    @classmethod
+    def over(cls, source: Source) -> Watched:
+        return cls(source.names, source.train, source.fit, source.val)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "train":
+            object.__setattr__(self, "asked_for_all", True)
+        return super().__getattribute__(name)
 
 
 @torch.no_grad()
@@ -164,6 +191,13 @@ def _prepare_device(job: Job) -> torch.device:
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
     return device
+
+
+def _same_numbers(job: Job, device: torch.device) -> dict[str, str]:
+    """What an interrupted training must share with the one that goes on from it."""
+    environment = _environment(job, device)
+    named = ("device", "threads", "fergen-bench", "torch", "timm", "open_clip_torch", "numpy")
+    return {"key": job.spec.key, "method": job.method_digest} | {name: str(environment[name]) for name in named}
 
 
 def _environment(job: Job, device: torch.device) -> dict[str, Any]:

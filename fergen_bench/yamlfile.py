@@ -54,7 +54,7 @@ def read_scalar(text: str) -> Any:
 
 
 def read(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """The content of a file, and the line (1-based) of every key by its path."""
+    """The content of a file, and the line (1-based) of every key and of every item of a list, by its path."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
@@ -76,3 +76,9 @@ def _note_lines(node: yaml.Node | None, path: tuple[str, ...], lines: dict[tuple
             here = (*path, str(key.value))
             lines[here] = key.start_mark.line + 1
             _note_lines(value, here, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for place, item in enumerate(node.value):
+            # A word in a list is a key too: a list of names is the short form of a mapping of names.
+            keys = [str(place), str(item.value)] if isinstance(item, yaml.ScalarNode) else [str(place)]
+            lines |= {(*path, key): item.start_mark.line + 1 for key in keys}
+            _note_lines(item, (*path, str(place)), lines)

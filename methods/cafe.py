@@ -80,7 +80,7 @@ class Cafe(GradientMethod):
     def fit(self, source: Source, ctx: Context) -> None:
         if self.features == "cached":
             encoder = ctx.backbone(self.backbone, statistics=self.statistics)
-            self.kept, _ = ctx.features(encoder, source.fit if ctx.selection == "source-val" else source.train)
+            self._cached, _ = ctx.features(encoder, source.fit if ctx.selection == "source-val" else source.train)
         super().fit(source, ctx)
 
     def build(self, ctx: Context) -> nn.Module:
@@ -99,7 +99,7 @@ class Cafe(GradientMethod):
         return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        masked = self._masked(batch.images, self.kept[batch.index] if self.features == "cached" else None)
+        masked = self._masked(batch.images, self._cached[batch.index] if self.features == "cached" else None)
         borders = group_borders(masked.shape[1], len(EXPRESSIONS), self.groups)
         drop = drop_mask(masked.shape[1], borders, self.drop, batch.generator).to(masked)
         return self.terms(masked, self._fc(masked), batch.labels, drop)

@@ -62,7 +62,7 @@ def test_cached_features_are_those_of_the_faces_as_they_are(source: Source, tmp_
     method.fit(source, ctx)
     learned = source.fit if selection == "source-val" else source.train
     fresh = ctx.backbone("synth")
-    torch.testing.assert_close(method.kept[:8], fresh(learned.faces(slice(0, 8))), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(method._cached[:8], fresh(learned.faces(slice(0, 8))), atol=1e-4, rtol=1e-4)
     assert len(ctx.history) == 2
     assert method.predict(learned.faces(slice(0, 4))).shape == (4, 7)
 

@@ -26,25 +26,39 @@ MAY_IMPORT = {
     "settings": {"domain"},
     "datasets": {"domain", "error", "settings"},
     "weights": {"domain", "error", "synth"},
-    "record": {"error", "metric"},
+    "record": {"domain", "error", "metric"},
     "protocol": {"domain", "error", "plugin", "record", "weights", "yamlfile"},
     "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "weights"},
     "augment": {"draws"},
     "logistic": set(),
     "backbone": {"domain", "error", "prompts", "synth", "weights"},
-    "method": {"augment", "backbone", "domain", "draws", "error", "plugin"},
-    "runner": {"backbone", "datasets", "domain", "draws", "error", "method", "metric", "record", "weights"},
+    "unfinished": set(),
+    "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin"},
+    "checkpoint": {"backbone", "error", "method"},
+    "runner": {
+        "backbone",
+        "checkpoint",
+        "datasets",
+        "domain",
+        "draws",
+        "error",
+        "method",
+        "metric",
+        "record",
+        "unfinished",
+        "weights",
+    },
     "worker": {"error", "record", "runner"},
     "fanout": {"record"},
     "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner"},
     "tracking": {"error", "metric", "record"},
-    "report": {"domain", "error", "metric", "record"},
+    "report": {"domain", "draws", "error", "metric", "record"},
     "screen": {"record"},
     "cli": None,  # everything
 }
 """What each module or package may import from fergen_bench, in an order in which they could be built."""
 
-WITH_TORCH = {"augment", "backbone", "logistic", "method", "runner", "synth"}
+WITH_TORCH = {"augment", "backbone", "checkpoint", "logistic", "method", "runner", "synth", "unfinished"}
 
 
 def modules() -> dict[str, list[Path]]:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from conftest import ROOT
+from fergen_bench.backbone import Network, content_digest
+from fergen_bench.checkpoint import restore_method, save_method
 from fergen_bench.domain import Domain, Unlabelled, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.method import Context, Method, labelled, load_method
@@ -78,8 +80,14 @@ def sources(candidate: MethodFile, web: Domain, film: Domain) -> list[Domain]:
 def candidate_fitted(
     candidate: MethodFile, networks: dict[str, str], sources: list[Domain], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Method, Path]:
-    cache = tmp_path_factory.mktemp("cache")
-    return fitted(candidate, networks, sources, cache), cache
+    cache, before = tmp_path_factory.mktemp("cache"), on_disk(sources)
+    method = fitted(candidate, networks, sources, cache)
+    assert on_disk(sources) == before, "a method that changes labels changes its own copy of them"
+    return method, cache
+
+
+def on_disk(domains: list[Domain]) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for domain in domains for path in sorted(domain.folder.iterdir())}
 
 
 @torch.no_grad()
@@ -125,6 +133,30 @@ def test_exam_faces_are_not_changed(candidate_fitted: tuple[Method, Path], film:
     before = faces.clone()
     candidate_fitted[0].predict(faces)
     assert torch.equal(faces, before)
+
+
+def test_exam_nothing_frozen_was_trained(candidate_fitted: tuple[Method, Path]) -> None:
+    method = candidate_fitted[0]
+    model = getattr(method, "model", None)
+    parts = [*vars(method).values(), *(model.modules() if isinstance(model, torch.nn.Module) else ())]
+    for part in parts:
+        if isinstance(part, Network) and part.frozen:
+            assert all(p.grad is None and not p.requires_grad for p in part.parameters())
+            assert content_digest(part.body) == part.digest
+
+
+@torch.no_grad()
+def test_exam_it_predicts_the_same_after_it_was_kept_and_restored(
+    candidate: MethodFile, candidate_fitted: tuple[Method, Path], film: Domain, tmp_path: Path
+) -> None:
+    method, cache = candidate_fitted
+    save_method(method, tmp_path / "kept.safetensors")
+    ctx = Context("exam", 0, "last", CPU, cache, lambda what, done, total: None)
+    values = {parameter.name: getattr(method, parameter.name) for parameter in candidate.parameters}
+    again = load_method(candidate.path, candidate.class_name, values)
+    restore_method(tmp_path / "kept.safetensors", again, ctx)
+    faces = film.split("test").faces()[:32]
+    assert torch.equal(again.predict(faces), method.predict(faces))
 
 
 def test_exam_a_method_that_compares_domains_refuses_a_single_one(

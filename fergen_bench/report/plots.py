@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
+from fergen_bench.report.evidence import Ranking
 from fergen_bench.report.tables import CELL, Board, comparable, gaps, marks, matrix, number
+from fergen_bench.report.tables import NAMES as NAMES
 
-NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _STYLE = {
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -223,6 +224,33 @@ def _published(axes: Any, accuracies: Mapping[str, float], source: str) -> None:
     sns.despine(ax=axes)
     for spine in axes.spines.values():
         spine.set_color("0.6")
+
+
+def critical_difference(board: Board, ranks: Ranking) -> Figure:
+    """Mean ranks of methods over the unseen cells, best on the left; bars join those that cannot be told apart (Demšar,
+    JMLR 2006).
+    """
+    from scikit_posthocs import critical_difference_diagram
+
+    names = {name: "\n".join(textwrap.wrap(name, 34)) for name in ranks.ranks.index}
+    lines = sum(text.count("\n") + 1 for text in names.values()) / 2 + len(ranks.groups) / 2
+    said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
+    with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 8}):
+        figure, axes = plt.subplots(figsize=(7.0, 0.26 * lines + 0.9))
+        critical_difference_diagram(
+            ranks.ranks.rename(names),
+            ranks.pairs.rename(index=names, columns=names),
+            ax=axes,
+            label_fmt_left="{label} ({rank:.1f})",
+            label_fmt_right="({rank:.1f}) {label}",
+            color_palette=dict.fromkeys(names.values(), "0.25"),
+            marker_props={"s": 16},
+            elbow_props={"linewidth": 0.8},
+            crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
+        )
+        test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
+        axes.set_title(_title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}"), pad=16)
+    return figure
 
 
 def confusions(record: RunRecord) -> Figure:
