@@ -579,7 +579,8 @@ def _records(
     kept = recording.current(entries)
     if len(kept) < len(entries):
         left = len(entries) - len(kept)
-        complaints.append(f"{left} records are left out: newer ones have other defaults, versions or faces")
+        some = "1 record is" if left == 1 else f"{left} records are"
+        complaints.append(f"{some} left out: newer ones have other defaults, versions or faces")
         console.print(f"note: {complaints[-1]}", style="dim")
     return related(project, kept), meant
 

@@ -213,17 +213,20 @@ def _interval(row: Any, column: str) -> tuple[float, float] | None:
 
 
 def _missing(board: Board) -> list[str]:
-    """For each row the cells that other rows have and it has not."""
+    """For each row the trainings that other rows have and it has not, and cells that a training lacks."""
     asked = board.cells.drop_duplicates(CELL)[CELL]
     found = []
     for name, cells in board.rows():
         seeds = pd.DataFrame({"seed": sorted(cells.seed.unique())})
         wanted = asked.merge(seeds, how="cross").merge(cells[[*CELL, "seed"]], how="left", indicator=True)
-        absent = wanted[wanted["_merge"] == "left_only"]
-        if len(absent):
-            shown = [f"{cell.source} → {cell.target}, seed {cell.seed}" for cell in absent.itertuples()]
+        wanted["absent"] = wanted["_merge"] == "left_only"
+        shown = []
+        for (source, seed), part in wanted[wanted.absent].groupby(["source", "seed"], sort=False):
+            whole = wanted[(wanted.source == source) & (wanted.seed == seed)].absent.all()
+            shown.append(f"{source}, seed {seed}" + ("" if whole else f" (scored on {', '.join(part.target)})"))
+        if shown:
             more = f"; and {len(shown) - MISSING_SHOWN} more" if len(shown) > MISSING_SHOWN else ""
-            found.append(f"{name}: no record of {'; '.join(shown[:MISSING_SHOWN])}{more}")
+            found.append(f"{name}: no record of a training on {'; '.join(shown[:MISSING_SHOWN])}{more}")
     return found
 
 
@@ -280,7 +283,11 @@ def _data(board: Board, by_key: Mapping[str, RunRecord], metric: str) -> dict[st
         rows.append(
             {
                 "name": name,
-                "parameters": {n: str(v) for n, v in spec.parameters.items()},
+                # Where weights lie on somebody's machine is nobody else's business.
+                "parameters": {
+                    parameter: str(value).partition("//")[0] if parameter in spec.weights else str(value)
+                    for parameter, value in spec.parameters.items()
+                },
                 "changes": list(spec.changes),
                 "cells": parts,
             }
