@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
+    from fergen_bench.domain import Domain
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
     from fergen_bench.record import RunRecord
@@ -410,6 +411,8 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
     help="Read records from here instead of results/runs.",
 )
 @click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
+@click.option("--faces", is_flag=True, help="Show faces of real people on the page: for your own eyes alone.")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def report(
     suite: str | None,
     methods: tuple[str, ...],
@@ -417,15 +420,20 @@ def report(
     selection: str | None,
     records: Path | None,
     to: Path | None,
+    faces: bool,
+    opened: bool,
 ) -> None:
-    """Leaderboards, matrices and plots from the records of one suite."""
+    """Leaderboards, matrices and plots from the records of one suite: here, in files, and on one page, index.html."""
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
-    from fergen_bench.report import published, render
+    from fergen_bench.report import page, published, render
     from fergen_bench.report.evidence import Evidence
+    from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
-    loaded, meant = _records(project, records or project.results / "runs", suite, methods, selection)
+    runs = records or project.results / "runs"
+    complaints: list[str] = []
+    loaded, meant = _records(project, runs, suite, methods, selection, complaints)
     if not loaded:
         where = near(records or project.results / "runs")
         raise BenchError(f"there are no such records of {meant} under {where}; make some with: fergen-bench run")
@@ -440,8 +448,27 @@ def report(
     render.show(console, cells, metric, tables, evidence)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
-        files = render.write(target, cells, metric, tables, _ablations(project, meant), evidence)
-    console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
+        ablations = _ablations(project, meant)
+        files = render.write(target, cells, metric, tables, ablations, evidence)
+        seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
+        ranked = list(boards(cells, metric))
+        written = page.write(target, ranked, loaded, runs, metric, files, ablations, tables, complaints, seen)
+    console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
+    if opened:
+        import webbrowser
+
+        webbrowser.open(written.resolve().as_uri())
+
+
+def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
+    """A domain whose faces are prepared already. A report prepares nothing."""
+    from fergen_bench.domain import Domain
+
+    try:
+        known = project.suites()[suite]
+        return Domain(project.prepared(known, [name])[name], name) if project.is_prepared(known, [name]) else None
+    except (BenchError, KeyError):  # of a suite or dataset that is there no more
+        return None
 
 
 COMPARE_EXAMPLES = """
@@ -514,9 +541,16 @@ def _warn(faults: Iterable[str]) -> None:
 
 
 def _records(
-    project: Project, folder: Path, suite: str | None, methods: Sequence[str] = (), selection: str | None = None
+    project: Project,
+    folder: Path,
+    suite: str | None,
+    methods: Sequence[str] = (),
+    selection: str | None = None,
+    complaints: list[str] | None = None,
 ) -> tuple[list[RunRecord], str]:
     """The current records of one suite, with the relations of its targets as the suite has them now; and its name.
+
+    What is wrong with records is said, and added to complaints.
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
@@ -525,6 +559,8 @@ def _records(
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
+    complaints = [] if complaints is None else complaints
+    complaints += faults
     _warn(faults)
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
@@ -543,9 +579,9 @@ def _records(
     kept = recording.current(entries)
     if len(kept) < len(entries):
         left = len(entries) - len(kept)
-        console.print(
-            f"note: {left} records are left out: newer ones have other defaults, versions or faces", style="dim"
-        )
+        some = "1 record is" if left == 1 else f"{left} records are"
+        complaints.append(f"{some} left out: newer ones have other defaults, versions or faces")
+        console.print(f"note: {complaints[-1]}", style="dim")
     return related(project, kept), meant
 
 
@@ -553,7 +589,9 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     """Protocols with several variants of one method, as the changes that records of a suite keep of them."""
     import json
 
+    from fergen_bench.project import shipped
     from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.report.published import read_published_ablation
     from fergen_bench.report.render import Ablation
 
     found = []
@@ -573,7 +611,10 @@ def _ablations(project: Project, suite: str) -> list[Any]:
         for item in planned.outlines:
             changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
             variants[item.variant] = json.dumps(changed, sort_keys=True)
-        found.append(Ablation(name, suite, protocol.about, method, variants))
+        printed_in, printed = "", dict[str, float]()
+        if name == f"{method}-ablation":
+            printed_in, printed = read_published_ablation(shipped("results") / "published", method)
+        found.append(Ablation(name, suite, protocol.about, method, variants, printed, printed_in))
     return found
 
 
@@ -715,7 +756,6 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _list_methods(project: Project) -> None:
-    from fergen_bench.plugin import NEEDS
     from fergen_bench.project import shipped
 
     rows = []
@@ -723,16 +763,13 @@ def _list_methods(project: Project) -> None:
         try:
             method = project.method(name)
         except BenchError as error:
-            rows.append((name, f"cannot be read: {error}"))
+            rows.append((name, f"cannot be read: {error}", "", ""))
             continue
         own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
-        needs = [NEEDS[need] for need in method.needs if need not in {"images", "features"}]
-        if method.least_domains > 1:
-            adapts = any(parameter.name == "adapt" for parameter in method.parameters)
-            needs.append("two sources" + (", or unlabelled target images (adapt)" if adapts else ", or pseudo-domains"))
-        said = f" Needs {' and '.join(needs)}." if needs else ""
-        rows.append((name, method.about + said + (" [yours]" if own else "")))
-    _print_table("Methods (fergen-bench list NAME shows a method's parameters)", rows)
+        paper = "" if method.paper is None else method.paper.short
+        rows.append((name, f"{method.about}{' [yours]' if own else ''}", method.requirements, paper))
+    title = "Methods: what they do, what they need, where they are from (fergen-bench list NAME shows parameters)"
+    _print_table(title, rows)
 
 
 def _list_parameters(project: Project, name: str) -> None:
@@ -746,7 +783,9 @@ def _list_parameters(project: Project, name: str) -> None:
                 default += f" ({recipe}: {values[parameter.name]})"
         rows.append((parameter.name, parameter.annotation, default, parameter.about))
     _print_table(f"{name}, version {method.version}: {method.about}", rows)
-    console_on().print(f"{near(method.path)}", style="dim")
+    if (paper := method.paper) is not None:
+        console_on().print(f'{paper.authors}, "{paper.title}" ({paper.venue})', style="dim", highlight=False)
+    console_on().print(f"needs {method.requirements} · {near(method.path)}", style="dim", highlight=False)
 
 
 def _list_protocols(project: Project) -> None:

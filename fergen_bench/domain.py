@@ -332,17 +332,21 @@ class Source:
 
 def open_source(domains: Sequence[Domain], seed: int, fraction: float = 1.0) -> Source:
     """A source of one or more domains. fraction: the share of each expression of each domain's train split that is
-    used, nested.
+    used: a smaller one is part of a larger one.
     """
     import numpy as np
 
     train, fit, val = [], [], []
     for domain in domains:
-        rows = _nested_subset(domain, domain.rows("train"), fraction, seed)
-        held = Piece(domain, domain.rows("val"), "val")
-        rest = rows
-        if not len(held.rows):
-            held = Piece(domain, _hold_out(domain, rows, seed), "train")
+        everything, held = domain.rows("train"), Piece(domain, domain.rows("val"), "val")
+        if len(held.rows):
+            rest = rows = _nested_subset(domain, everything, held.rows, fraction, seed)
+        else:
+            # Held out of all faces whatever the fraction, so that a smaller fit is part of a larger one too.
+            kept = _hold_out(domain, everything, seed)
+            rows = _nested_subset(domain, everything, kept, fraction, seed)
+            kept = np.intersect1d(rows, kept)
+            held = Piece(domain, kept if len(kept) else _hold_out(domain, rows, seed), "train")
             if not len(held.rows):
                 raise BenchError(
                     f"{domain.folder}: the train split of {domain.name} shows one subject only, so no face can be held "
@@ -355,8 +359,10 @@ def open_source(domains: Sequence[Domain], seed: int, fraction: float = 1.0) -> 
     return Source(tuple(domain.name for domain in domains), Split(tuple(train)), Split(tuple(fit)), Split(tuple(val)))
 
 
-def _nested_subset(domain: Domain, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The first share of each expression in a fixed order, so that a smaller fraction is part of a larger one."""
+def _nested_subset(domain: Domain, rows: np.ndarray, held: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """The first share of each expression in a fixed order, so that a smaller fraction is part of a larger one. The
+    faces that are held out stand evenly in that order: every fraction has the same share of them.
+    """
     import numpy as np
 
     if fraction >= 1.0:
@@ -365,6 +371,9 @@ def _nested_subset(domain: Domain, rows: np.ndarray, fraction: float, seed: int)
     chosen = []
     for label in range(len(EXPRESSIONS)):
         members = order[domain.labels[order] == label]
+        out = np.isin(members, held)
+        place = np.where(out, (out.cumsum() - 0.5) / max(1, out.sum()), ((~out).cumsum() - 0.5) / max(1, (~out).sum()))
+        members = members[np.argsort(place, kind="stable")]
         chosen.append(members[: max(1, round(fraction * len(members)))])
     return np.sort(np.concatenate(chosen))
 

@@ -102,6 +102,7 @@ def make_plan(
             threads=1 if device == "cpu" else GPU_THREADS,
             excluded=twins,
             keep_model=keep_models,
+            save_every=project.settings.save_every,
         )
         jobs.append(job)
         if not answered:

@@ -28,6 +28,7 @@ from fergen_bench.domain import EXPRESSIONS, Source, Split, Unlabelled
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.plugin import lack_of_domains
+from fergen_bench.unfinished import Unfinished
 
 CLASSES = len(EXPRESSIONS)
 SCORING_BATCH = 256
@@ -48,6 +49,7 @@ class Context:
         cache: Path,
         report: Report,
         unlabelled: Unlabelled | None = None,
+        unfinished: Unfinished | None = None,
     ) -> None:
         self.run, self.seed, self.selection, self.device = run, seed, selection, device
         self.history: list[dict[str, float]] = []
@@ -57,6 +59,8 @@ class Context:
         self.unlabelled = unlabelled
         """faces of the target's train split, for a method that says adapt; None for all others"""
         self.arrays: dict[str, np.ndarray] = {}
+        self.unfinished = unfinished
+        """where a long training is saved now and then; None where it need not be"""
         self._cache, self._report = cache, report
 
     def save_array(self, name: str, array: np.ndarray | Tensor) -> None:
@@ -114,6 +118,8 @@ class Method(ABC):
     """raised when numbers should change; part of a run's key"""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """defaults that differ under a recipe a suite names, such as small; the choice is explained beside it"""
+    note: ClassVar[str] = ""
+    """what every table must say below it, where it is not all of what its name promises"""
     needs: ClassVar[tuple[str, ...]] = ()
     """what a run must have beyond faces and labels, from plugin.NEEDS; text: a backbone with a text tower"""
     least_domains: ClassVar[int] = 1
@@ -274,7 +280,11 @@ class GradientMethod(Method):
         inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
         optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, 0, domains)))
         best, kept, guard = -1.0, None, FiniteLoss(ctx.device)
-        for epoch in range(self.epochs):
+        begun = 0 if ctx.unfinished is None else ctx.unfinished.read()
+        if isinstance(begun, dict):
+            self._restore(begun, optimizer, schedule, ctx)
+            best, kept, begun = begun["best"], begun["kept"], len(ctx.history)
+        for epoch in range(begun or 0, self.epochs):
             started = time.perf_counter()
             self.model.train()
             sums: dict[str, Tensor] = {}
@@ -309,12 +319,44 @@ class GradientMethod(Method):
             ctx.epoch_done(epoch + 1, self.epochs, **values)
             if self.finished():
                 break
+            if ctx.unfinished is not None and epoch + 1 < self.epochs and ctx.unfinished.due():
+                self._save(ctx.unfinished, optimizer, schedule, ctx, {"best": best, "kept": kept})
         if kept is not None:
             self.model.load_state_dict(kept)
         self.model.eval()
 
     def predict(self, images: Tensor) -> Tensor:
         return self.logits(images)
+
+    def _save(
+        self,
+        unfinished: Unfinished,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        ctx: Context,
+        selection: Mapping[str, Any],
+    ) -> None:
+        """Saves the training as it is after an epoch. One that keeps what cannot be saved, as SWAD does, is not."""
+        attributes = Attributes.of(self)
+        if attributes.others:
+            return
+        state = {"tensors": attributes.tensors, "values": attributes.values, "model": self.model.state_dict()}
+        progress = {"history": ctx.history, "selected_epoch": ctx.selected_epoch}
+        rates = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        unfinished.write({**state, **rates, **progress, **selection})
+
+    def _restore(
+        self,
+        state: Mapping[str, Any],
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        ctx: Context,
+    ) -> None:
+        self.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        Attributes(state["tensors"], state["values"]).attach(self, ctx.device)
+        ctx.history, ctx.selected_epoch = state["history"], state["selected_epoch"]
 
     def _batches(self, count: int, ctx: Context, epoch: int, domains: Domains | None = None) -> list[Tensor]:
         """Positions in a fresh order. A last batch of one face is left out: batch norm cannot learn from it."""
@@ -493,6 +535,50 @@ def clusters(features: Tensor, count: int, generator: torch.Generator) -> Tensor
             break
         nearest = moved
     return nearest
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a method keeps beside its parameters, its trained model and networks, by name: what can be written to a disk
+    without code, and the names of what cannot. Names that begin with an underscore are nobody's business.
+    """
+
+    tensors: Mapping[str, Tensor]  # name, or name.0, name.1, … for a tuple
+    values: Mapping[str, int | float | str | None]
+    others: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, method: Method) -> Attributes:
+        tensors: dict[str, Tensor] = {}
+        values: dict[str, int | float | str | None] = {}
+        others = []
+        parameters = {field.name for field in fields(method)}
+        for name, value in vars(method).items():
+            if name in parameters or name.startswith("_") or isinstance(value, Network | TextTower):
+                continue
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
+                tensors |= {f"{name}.{place}": part for place, part in enumerate(value)}
+            elif isinstance(value, int | float | str | None):
+                values[name] = value
+            elif name != "model":
+                others.append(name)
+        return cls(tensors, values, tuple(others))
+
+    def attach(self, method: Method, device: torch.device) -> None:
+        """Gives them to a method."""
+        tuples: dict[str, list[Tensor]] = {}
+        for name, tensor in self.tensors.items():
+            base, dot, _ = name.partition(".")
+            if dot:
+                tuples.setdefault(base, []).append(tensor.to(device))
+            else:
+                setattr(method, name, tensor.to(device))
+        for name, parts in tuples.items():
+            setattr(method, name, tuple(parts))
+        for name, value in self.values.items():
+            setattr(method, name, value)
 
 
 # -------------------------------------------------------------------------------------------------------------- loading

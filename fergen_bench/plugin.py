@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import keyword
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -38,12 +39,29 @@ _TYPES: dict[str, Any] = {
 }
 _BASES = {"Method", "GradientMethod"}
 
-NEEDS: Mapping[str, str] = {
-    "images": "trains on images",
-    "features": "works on frozen features",
-    "text": "a backbone with a text tower",
-}
-"""What a method may declare to need, in the class variable `needs`, and what that means."""
+NEEDS: Mapping[str, str] = {"images": "images", "features": "frozen features", "text": "a backbone with a text tower"}
+"""What a method may declare to need, in the class variable `needs`, and what that means. images is assumed."""
+
+_PAPER = re.compile(r'^Source: (?P<authors>[^"]+?),? "(?P<title>[^"]+)" \((?P<venue>[^),]+)', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method is from: the line of its file's docstring that begins Source: AUTHORS, "TITLE" (VENUE YEAR."""
+
+    authors: str
+    title: str
+    venue: str  # and year
+
+    @property
+    def short(self) -> str:
+        """Venue and year; of a preprint, arXiv 2110.04544, the year it was posted: arXiv 2021."""
+        return re.sub(r"^arXiv (\d\d)\d\d\..*", r"arXiv 20\1", self.venue)
+
+
+def _paper(docstring: str) -> Paper | None:
+    found = _PAPER.search(re.sub(r"\n(?=\S)", " ", docstring).replace(" Source: ", "\nSource: "))
+    return None if found is None else Paper(**found.groupdict())
 
 
 @dataclass(frozen=True)
@@ -96,6 +114,17 @@ class MethodFile:
     recipes: Mapping[str, Mapping[str, Any]]
     needs: tuple[str, ...] = ()
     least_domains: int = 1
+    paper: Paper | None = None
+    note: str = ""
+
+    @property
+    def requirements(self) -> str:
+        """What it learns from, and what else a run must give it: images; two sources."""
+        needs = [NEEDS[need] for need in self.needs] or [NEEDS["images"]]
+        if self.least_domains > 1:
+            adapts = any(parameter.name == "adapt" for parameter in self.parameters)
+            needs.append("two sources" + (", or unlabelled target images" if adapts else ", or pseudo-domains"))
+        return "; ".join(needs)
 
     def adapts(self, parameters: Mapping[str, Any]) -> bool:
         """Whether it learns from unlabelled images of the target as well: the parameter `adapt` says so."""
@@ -179,7 +208,9 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
             raise BenchError(f"{path}: needs of {node.name}: there is no need {need!r}{did_you_mean(str(need), NEEDS)}")
     least = _class_value(node, "least_domains", 1, path)
     about_it = (name or path.stem, path, about, node.name, version)
-    return MethodFile(*about_it, tuple(parameters.values()), recipes, needs, least)
+    paper = _paper(ast.get_docstring(tree) or "")
+    note = _class_value(node, "note", "", path)
+    return MethodFile(*about_it, tuple(parameters.values()), recipes, needs, least, paper, note)
 
 
 def _text(path: Path) -> str:

@@ -5,7 +5,8 @@ data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -37,6 +38,13 @@ def _settings_by_name(value: Any) -> Any:
     return settings
 
 
+def _one_or_several(value: Any) -> Any:
+    values = value if isinstance(value, list) else [value]
+    if len(set(map(str, values))) < len(values):
+        raise ValueError("each share may stand once")
+    return values
+
+
 EVERY = "all"
 """In the place of a method's name: every method there is."""
 
@@ -50,8 +58,13 @@ class Protocol(BaseModel):
     """one line for lists and reports"""
     suite: str | None = None
     """the suite it is made for; the command line and bench.toml may name another"""
-    sources: Literal["each", "all-but-target"] | Annotated[list[str], Field(min_length=1)] = "each"
-    """each domain alone; for every target all other domains together; or these domains, each alone"""
+    domains: Annotated[list[str], Field(min_length=1)] | None = None
+    """the part of the suite it is about; without it, all of the suite"""
+    rename: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """what its plans and reports call a domain, where that is not the suite's name of it"""
+    sources: Literal["each", "all-but-target", "all-but-two"] | Annotated[list[str], Field(min_length=1)] = "each"
+    """each domain alone; for every target, or every two of them, all other domains together; or these domains, each
+    alone"""
     targets: Literal["all", "none"] | Annotated[list[str], Field(min_length=1)] = "all"
     """who is scored; none where only source validation is wanted"""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
@@ -61,8 +74,10 @@ class Protocol(BaseModel):
     """the methods it is about, each with the parameters that this protocol changes; all: every method there is"""
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"default": {}}
     """named changes of parameters; an empty one is the method as it is"""
-    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """share of each source's train split"""
+    fraction: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), BeforeValidator(_one_or_several)
+    ] = [1.0]
+    """share of each source's train split, or several of them: of every expression alike, the smaller in the larger"""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """the most epochs that a method with epochs may take"""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -116,6 +131,7 @@ class Planned:
 
     outlines: tuple[Outline, ...]
     notes: tuple[str, ...] = ()  # what was left out, and why
+    shown: Mapping[str, str] = field(default_factory=dict)  # domain → what the protocol calls it
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -157,6 +173,7 @@ def outline(
 
     skip_unfit: a method that has nothing to do with so few sources is left out with a note, and not refused.
     """
+    suite = _part(protocol, place, suite)
     for option, names in (("--sources", request.sources), ("--targets", request.targets)):
         if names is not None and not names:
             raise BenchError(f"{option}: names no domain; the suite {suite.name} has {', '.join(suite.domains)}")
@@ -184,8 +201,9 @@ def outline(
                 for parameter in method.parameters
                 if parameter.network and parameters[parameter.name] is not None
             }
-            for seed in request.seeds or protocol.seeds:
-                for sources, scored, adaptation_target in _adapted(pairs, method.adapts(parameters), method, place):
+            adapted = _adapted(pairs, method.adapts(parameters), method, place)
+            for seed, fraction in product(request.seeds or protocol.seeds, protocol.fraction):
+                for sources, scored, adaptation_target in adapted:
                     if lack := method.lack(parameters, len(sources)):
                         if not skip_unfit:
                             raise BenchError(f"{place}: {lack}")
@@ -201,14 +219,32 @@ def outline(
                         scored,
                         seed,
                         request.selection or protocol.selection,
-                        protocol.fraction,
+                        fraction,
                         adaptation_target,
                     )
                     # Two variants may come to the same parameters once --set has been applied: one run serves both.
-                    same = (repr(sorted(parameters.items())), sources, adaptation_target, seed)
+                    same = (repr(sorted(parameters.items())), sources, adaptation_target, seed, fraction)
                     runs.setdefault(same, outlined)
         outlines += list(runs.values())[: protocol.limit]
-    return Planned(tuple(outlines), tuple(left_out))
+    return Planned(tuple(outlines), tuple(left_out), protocol.rename)
+
+
+def _part(protocol: Protocol, place: str, suite: Suite) -> Suite:
+    """The suite as far as the protocol is about it. Names for domains that it does not have, and one name for two of
+    them, are refused.
+    """
+    wanted = _domains(suite, protocol.domains, protocol.at(place, "domains")) or suite.domains
+    part = replace(suite, domains=tuple(name for name in suite.domains if name in wanted))
+    if protocol.domains is not None:
+        part = replace(part, name=f"{suite.name}, as far as {place} is about it,")
+    shown = {name: protocol.rename.get(name, name) for name in part.domains}
+    for name, new in protocol.rename.items():
+        where = protocol.at(place, "rename", name)
+        _domains(part, [name], where)
+        others = [domain for domain, called in shown.items() if called == new and domain != name]
+        if others:
+            raise BenchError(f"{where}: {new!r} is what {others[0]} is called too; choose another name")
+    return part
 
 
 def _check_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> None:
@@ -242,6 +278,7 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
         defaults=outlined.defaults,
         synthetic=suite.synthetic,
         protocol=protocol,
+        note=outlined.method.note,
     )
 
 
@@ -273,22 +310,35 @@ def _adapted(
 
 def _pairs(protocol: Protocol, place: str, suite: Suite, targets: tuple[str, ...], request: Request) -> list[Pair]:
     """(sources, targets) of every run."""
-    if request.sources is None and protocol.sources == "all-but-target":
-        if len(suite.domains) < 2:
+    left_out = {"all-but-target": 1, "all-but-two": 2}.get(str(protocol.sources), 0)
+    if request.sources is None and left_out:
+        where = f"{protocol.at(place, 'sources')}: {protocol.sources}"
+        number = {1: "one", 2: "two", 3: "three"}
+        if len(suite.domains) <= left_out:
             raise BenchError(
-                f"{place}: sources: all-but-target needs two domains or more, and the suite {suite.name} has one"
+                f"{where} needs {number[left_out + 1]} domains or more, and the suite {suite.name} has "
+                f"{number[len(suite.domains)]}"
             )
-        return [(tuple(name for name in suite.domains if name != target), (target,)) for target in targets]
+        if len(targets) < left_out:
+            raise BenchError(f"{where} needs {number[left_out]} targets or more; see targets, and --targets")
+        return [
+            (tuple(name for name in suite.domains if name not in together), together)
+            for together in combinations(targets, left_out)
+        ]
     if request.sources is not None:
         alone = _domains(suite, request.sources, "--sources")
     else:
-        alone = suite.domains if protocol.sources == "each" else _domains(suite, list(protocol.sources), place)
+        alone = (
+            suite.domains
+            if protocol.sources == "each"
+            else _domains(suite, list(protocol.sources), protocol.at(place, "sources"))
+        )
     return [((source,), targets) for source in alone]
 
 
 def _targets(protocol: Protocol, suite: Suite, place: str) -> tuple[str, ...]:
     if isinstance(protocol.targets, list):
-        return _domains(suite, protocol.targets, place)
+        return _domains(suite, protocol.targets, protocol.at(place, "targets"))
     return suite.domains if protocol.targets == "all" else ()
 
 

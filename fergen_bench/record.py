@@ -56,6 +56,7 @@ class RunSpec:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters nobody changed, for the name in tables
     synthetic: bool = False
     protocol: str = ""
+    note: str = ""  # what every table must say below the method
 
     def identity(self) -> dict[str, Any]:
         """What changes the numbers. A path to weights is circumstance; their digest is what counts."""
@@ -163,6 +164,12 @@ class Job:
     threads: int
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
     keep_model: bool = False  # beside the record, so that it can be asked about other faces later
+    save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
+
+    @property
+    def unfinished_path(self) -> Path:
+        """Where a training is saved before it has ended."""
+        return Path(self.runs).parent / "unfinished" / f"{self.spec.key}.pt"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -440,6 +447,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
                     "digest": record.method_digest,
                     "changes": json.dumps(spec.changes, sort_keys=True),
                     "pretraining": pretraining,
+                    "note": spec.note,
                     "source": "+".join(spec.sources),
                     "sources": len(spec.sources),
                     "adaptation": spec.adaptation_target is not None,

@@ -29,6 +29,7 @@ from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
 from fergen_bench.record import HELD_OUT, Job, Predictions, RunRecord, save, scored_cell
+from fergen_bench.unfinished import Unfinished
 from fergen_bench.weights import SCRATCH
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def run_one(job: Job, report: Report) -> Path:
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
     adaptation = spec.adaptation_target
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
-    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled)
+    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, device), job.save_every)
+    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished)
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)
@@ -99,7 +101,9 @@ def run_one(job: Job, report: Report) -> Path:
     )
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
-    return save(record, Path(job.runs), predictions, ctx.arrays)
+    path = save(record, Path(job.runs), predictions, ctx.arrays)
+    unfinished.remove()
+    return path
 
 
 class Watched(Source):
@@ -187,6 +191,13 @@ def _prepare_device(job: Job) -> torch.device:
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
     return device
+
+
+def _same_numbers(job: Job, device: torch.device) -> dict[str, str]:
+    """What an interrupted training must share with the one that goes on from it."""
+    environment = _environment(job, device)
+    named = ("device", "threads", "fergen-bench", "torch", "timm", "open_clip_torch", "numpy")
+    return {"key": job.spec.key, "method": job.method_digest} | {name: str(environment[name]) for name in named}
 
 
 def _environment(job: Job, device: torch.device) -> dict[str, Any]:

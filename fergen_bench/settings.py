@@ -123,6 +123,8 @@ class Settings(_Table):
     """auto, cpu, cuda or cuda:1"""
     jobs: Annotated[int, Field(ge=0)] | None = None
     """runs at a time; by default one per core without a GPU, one with; 0 stays in one process"""
+    save_every: Annotated[float, Field(ge=0)] = 60.0
+    """seconds of training after which a run is saved; killed, it goes on from there"""
     tracking: TrackingSettings = TrackingSettings()
     domains: dict[str, DomainSettings] = {}
     suites: dict[str, SuiteSettings] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 _GRADIENT = '''"""{title}: say in one line what it does.
 
-Source: paper, equations, repository; and every departure from them.
+Source: authors, title in double quotes, (venue year): lists show it. Equations, repository, and every departure from
+them.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class {name}(GradientMethod):
 
 _FROZEN = '''"""{title}: say in one line what it does.
 
-Source: paper, equations, repository; and every departure from them.
+Source: authors, title in double quotes, (venue year): lists show it. Equations, repository, and every departure from
+them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Full fine-tuning: cross-entropy on every weight of a pretrained network (empirical risk minimisation).
 
+Source: Vapnik, "Principles of Risk Minimization for Learning Theory" (NIPS 1991).
+
 With the suite's backbone it asks what is lost when a general encoder is fitted to one source (Kumar et al., ICLR 2022,
 on distorted features). With `backbone=trunk` it is the plain face-pretrained network that FER papers start from, with
 `backbone=scratch` the same network without any pre-training.

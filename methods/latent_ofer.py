@@ -53,6 +53,7 @@ class LatentOfer(GradientMethod):
     """What a general encoder sees in the middle of a face helps where the face's own map is occluded."""
 
     version: ClassVar[int] = 1
+    note: ClassVar[str] = "the classifier alone, the only one of four stages that was released in full"
     # As full_finetune's on the suite's trunk; not tuned for this method yet. Narrower, as the two networks are.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {

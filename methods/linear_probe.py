@@ -29,6 +29,7 @@ class LinearProbe(Method):
     """The floor every other method must clear: no gradient reaches the backbone."""
 
     version: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder
     strength: float | None = None  # C; chosen on the source's validation part when null

@@ -158,6 +158,20 @@ def test_fractions_are_nested_and_stratified(web: Domain) -> None:
     assert (parts[0].counts >= 1).all()
 
 
+def test_what_is_held_out_of_a_fraction_is_nested_and_a_tenth_too(web: Domain) -> None:
+    sources = [open_source([web], seed=3, fraction=fraction) for fraction in (0.1, 0.25, 0.5, 1.0)]
+    for part in ("fit", "val"):
+        rows = [set(getattr(source, part).pieces[0].rows.tolist()) for source in sources]
+        assert rows[0] < rows[1] < rows[2] < rows[3]
+    full = sources[-1]
+    for source in sources:
+        assert not set(source.fit.ids) & set(source.val.ids)
+        assert sorted([*source.fit.ids, *source.val.ids]) == sorted(source.train.ids)
+        expected = full.val.counts * source.train.counts / full.train.counts
+        assert (abs(source.val.counts - expected) <= 1).all()
+    assert set(open_source([web], seed=4, fraction=0.5).train.ids) != set(sources[2].train.ids)
+
+
 def test_several_sources_are_one_split_at_the_largest_size(tmp_path: Path) -> None:
     small, large = make(tmp_path / "small", size=8), make(tmp_path / "large", size=12, seed=1)
     source = open_source([small, large], seed=0)

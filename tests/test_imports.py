@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "augment": {"draws"},
     "logistic": set(),
     "backbone": {"domain", "error", "prompts", "synth", "weights"},
-    "method": {"augment", "backbone", "domain", "draws", "error", "plugin"},
+    "unfinished": set(),
+    "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin"},
     "checkpoint": {"backbone", "error", "method"},
     "runner": {
         "backbone",
@@ -44,6 +45,7 @@ MAY_IMPORT = {
         "method",
         "metric",
         "record",
+        "unfinished",
         "weights",
     },
     "worker": {"error", "record", "runner"},
@@ -56,7 +58,7 @@ MAY_IMPORT = {
 }
 """What each module or package may import from fergen_bench, in an order in which they could be built."""
 
-WITH_TORCH = {"augment", "backbone", "checkpoint", "logistic", "method", "runner", "synth"}
+WITH_TORCH = {"augment", "backbone", "checkpoint", "logistic", "method", "runner", "synth", "unfinished"}
 
 
 def modules() -> dict[str, list[Path]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from fergen_bench.error import BenchError
 from fergen_bench.method import load_method
 from fergen_bench.plugin import read_method
@@ -157,3 +158,32 @@ def test_how_many_domains_a_method_needs_is_read_without_running_it(tmp_path: Pa
         "mine compares domains and does nothing with one, it needs two; train on several sources "
         "(--protocol leave-one-out), or give it unlabelled images of the target (--protocol adaptation)"
     )
+
+
+def test_the_paper_of_a_method_is_read_from_its_first_lines() -> None:
+    papers = {path.stem: read_method(path).paper for path in sorted((ROOT / "methods").glob("*.py"))}
+    assert [name for name, paper in papers.items() if paper is None] == []
+    cafe, adapter = papers["cafe"], papers["clip_adapter"]
+    assert cafe is not None
+    assert (cafe.authors, cafe.title, cafe.venue) == (
+        "Zhang et al.",
+        "Generalizable Facial Expression Recognition",
+        "ECCV 2024",
+    )
+    assert adapter is not None
+    assert adapter.short == "arXiv 2021"
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("cafe", "images"),
+        ("linear_probe", "frozen features"),
+        ("zero_shot", "frozen features; a backbone with a text tower"),
+        ("coral", "images; two sources, or unlabelled target images"),
+        ("irm", "images"),
+        ("vrex", "images; two sources, or pseudo-domains"),
+    ],
+)
+def test_what_a_method_needs_is_said(name: str, needs: str) -> None:
+    assert read_method(ROOT / "methods" / f"{name}.py").requirements == needs

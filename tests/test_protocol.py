@@ -120,7 +120,7 @@ def test_a_fault_in_a_protocol_is_named_with_line_and_key(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("protocol", "request_", "message"),
     [
-        ({"targets": ["d"]}, Request(), r"p\.yaml: the suite s has no domain 'd'; there are a, b, c\."),
+        ({"targets": ["d"]}, Request(), r"p\.yaml: targets: the suite s has no domain 'd'; there are a, b, c\."),
         ({}, Request(sources=["z"]), r"--sources: the suite s has no domain 'z'"),
         (
             {"variants": {"v": {"gat": 1}}},
@@ -252,3 +252,52 @@ def test_all_stands_for_every_method_and_settings_are_for_the_method_they_name(t
         outline(read_protocol(path), str(path), SUITE, [CAFE], Request())
     with pytest.raises(BenchError, match=r"p\.yaml:6: variants\.two: .* no parameter 'gat'"):
         outline(read_protocol(path).model_copy(update={"method": {}}), str(path), SUITE, [CAFE], Request())
+
+
+def test_leave_two_out_has_a_training_for_every_two_targets() -> None:
+    suite = Suite("s", tuple("abcd"), "synth", "synth-trunk", recipe="small")
+    runs = plan({"sources": "all-but-two", "seeds": [0]}, suite=suite)
+    assert [run.targets for run in runs] == [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+    assert all(sorted((*run.sources, *run.targets)) == list("abcd") for run in runs)
+    (run,) = plan({"sources": "all-but-two", "seeds": [0]}, Request(targets=["d", "b"]), suite=suite)
+    assert (run.sources, run.targets) == (("a", "c"), ("d", "b"))
+    with pytest.raises(BenchError, match=r"sources: all-but-two needs two targets or more"):
+        plan({"sources": "all-but-two"}, Request(targets=["b"]))
+    two = Suite("s", ("a", "b"), "synth", "synth-trunk")
+    with pytest.raises(BenchError, match=r"all-but-two needs three domains or more, and the suite s has two"):
+        plan({"sources": "all-but-two"}, suite=two)
+
+
+def test_a_protocol_with_several_fractions_has_runs_for_each() -> None:
+    runs = plan({"fraction": [0.1, 1.0], "seeds": [0]}, Request(sources=["a"]))
+    assert [run.fraction for run in runs] == [0.1, 1.0]
+    assert Protocol(about="x").fraction == [1.0]
+    assert [run.fraction for run in plan({"fraction": 0.5, "seeds": [0]}, Request(sources=["a"]))] == [0.5]
+
+
+def test_a_protocol_about_a_part_of_the_suite_knows_no_other_domain() -> None:
+    runs = plan({"domains": ["c", "a"], "sources": "all-but-target", "seeds": [0]})
+    assert [(run.sources, run.targets) for run in runs] == [(("c",), ("a",)), (("a",), ("c",))]
+    for request in (Request(sources=["b"]), Request(targets=["b"])):
+        with pytest.raises(BenchError, match=r"--\w+: the suite s, as far as p\.yaml is about it, has no domain 'b'"):
+            plan({"domains": ["c", "a"]}, request)
+    with pytest.raises(BenchError, match=r"p\.yaml: domains: the suite s has no domain 'z'"):
+        plan({"domains": ["z"]})
+
+
+def test_names_for_domains_must_be_of_domains_and_differ(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    for text, message in (
+        ("  aa: A\n", r"p\.yaml:4: rename\.aa: .* no domain 'aa'"),
+        ("  a: X\n  b: X\n", r"p\.yaml:4: rename\.a: 'X' is what b is called too"),
+        ("  a: b\n", r"p\.yaml:4: rename\.a: 'b' is what b is called too"),
+    ):
+        path.write_text(f"about: x\nseeds: [0]\nrename:\n{text}")
+        with pytest.raises(BenchError, match=message):
+            outline(read_protocol(path), str(path), SUITE, [CAFE], Request())
+    path.write_text("about: x\nseeds: [0]\nrename:\n  a: b\n  b: a\n  c: The third\n")
+    assert outline(read_protocol(path), str(path), SUITE, [CAFE], Request()).shown == {
+        "a": "b",
+        "b": "a",
+        "c": "The third",
+    }

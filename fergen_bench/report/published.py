@@ -44,6 +44,26 @@ def read_published(folder: Path) -> list[Published]:
     return tables
 
 
+def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, float]]:
+    """What METHOD_ablation.csv of the form variant,target,accuracy says: its source, and the mean over targets of each
+    variant (%), by our names of the variants. Nothing where there is no such file.
+    """
+    path = folder / f"{method}_ablation.csv"
+    if not path.is_file():
+        return "", {}
+    about = path.read_text(encoding="utf-8").partition("\n")[0]
+    if not about.startswith("#"):
+        raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
+    means = pd.read_csv(path, comment="#").groupby("variant", sort=False).accuracy.mean()
+    return about.lstrip("# ").strip(), {
+        _VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()
+    }
+
+
+_VARIANTS = {"none": "no mask", "mask": "mask only", "mask+separation": "no diversity"}
+"""The paper's rows, by what protocols/cafe-ablation.yaml calls them."""
+
+
 def summary(published: Published) -> pd.DataFrame:
     """Means over targets, one row per method: on the source itself, on all, on others; and on others by source."""
     cells = published.cells

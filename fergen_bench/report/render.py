@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +30,8 @@ class Ablation:
     about: str
     method: str
     variants: Mapping[str, str]
+    published: Mapping[str, float] = field(default_factory=dict)  # accuracies that a paper printed for variants
+    printed_in: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal
@@ -75,7 +77,7 @@ def _leaderboard(board: Board, metric: str) -> RenderableType:
             tied = Text("\ntied" if row.standing == "tied" else "", style="bold")
             numbers.append(Text(interval(row.unseen_low, row.unseen_high).replace("–", "\n–")) + tied)
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
-    return Padding(Group(table, *(Text(note, style="dim") for note in _notes(board))), (1, 0, 0, 0))
+    return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
 
 
 def _sure(board: Board) -> bool:
@@ -94,8 +96,8 @@ def _stacked(value: float, spread: float, style: str = "") -> Text:
     return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}", style="dim")
 
 
-def _notes(board: Board) -> list[str]:
-    """What must be said below a leaderboard."""
+def board_notes(board: Board) -> list[str]:
+    """What must be said below a leaderboard, pre-training first."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -133,6 +135,8 @@ def _notes(board: Board) -> list[str]:
             f"Not to be compared: some runs left twins out of {', '.join(mixed)} and others did not; run all of them "
             f"with --exclude-overlaps, or all without"
         )
+    for method, said in board.cells[board.cells.note != ""].groupby("base_method").note.first().items():
+        notes.append(f"{method}: {said}")
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
@@ -232,7 +236,7 @@ def write(
     for board in all_boards:
         for name, group in board.rows():
             figure = plots.heatmap(board, name, group, metric)
-            files.append(plots.save(figure, folder, f"{board.slug}-{_slug(name)}"))
+            files.append(plots.save(figure, folder, f"{board.slug}-{file_name(name)}"))
         if (ranks := ranking(board, metric)) is not None:
             files.append(plots.save(plots.critical_difference(board, ranks), folder, f"{board.slug}-ranks"))
         if board.table.unseen.notna().any():
@@ -242,12 +246,13 @@ def write(
             variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
             variants = {name: group for name, group in variants.items() if len(group)}
             if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
-                figure = plots.ablation(board, ablation.about, variants, metric)
+                printed = ablation.published, ablation.printed_in
+                figure = plots.ablation(board, ablation.about, variants, metric, *printed)
                 files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
     return files
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
     kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name.replace(" (", "-"))
     kept = kept.strip("_")
@@ -267,7 +272,7 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
             last = [str(row.seeds), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
-        notes += [f"- {note}" for note in _notes(board)[1:]]
+        notes += [f"- {note}" for note in board_notes(board)[1:]]
         parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
         for name, group in board.rows():
             parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
@@ -338,7 +343,7 @@ def _latex(board: Board, metric: str) -> str:
         ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
         frame["95 %"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
         frame.columns = [name.replace("%", r"\%") for name in frame]
-    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(_notes(board)))
+    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
     layout = "l" + "r" * (len(frame.columns) - 1)
     style = frame.style.hide(axis="index")
     label = f"tab:{board.slug}"
