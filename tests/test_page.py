@@ -252,16 +252,6 @@ def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sk
     assert list(figure.axes[0].lines[0].get_xdata()) == [25, 50, 100]
 
 
-def test_reliability_counted_by_hand() -> None:
-    certain = np.full((3, 7), -60.0)
-    certain[:, 2] = 0.0  # sure of disgust
-    even = np.zeros((1, 7))  # a seventh each
-    bins = details.reliability_bins(np.concatenate([certain, even]), np.array([2, 2, 0, 0]))
-    assert bins[:, -1].tolist() == pytest.approx([3, 3, 2])
-    assert bins[:, 2].tolist() == pytest.approx([1, 1 / 7, 1])
-    assert bins.sum() == pytest.approx(3 + 3 + 2 + 1 + 1 / 7 + 1)
-
-
 def test_recall_is_a_mean_over_the_cells_that_have_the_expression() -> None:
     first, second = np.zeros((7, 7), int), np.zeros((7, 7), int)
     first[0, 0], first[1, 0] = 4, 2

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fergen_bench import metric
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
@@ -21,9 +22,6 @@ from fergen_bench.report.tables import Board
 
 Rows = Mapping[str, Sequence[RunRecord]]
 """The records of each row, by its name."""
-
-BINS = 15
-"""Equal widths of confidence in a reliability diagram."""
 
 
 def rows_of(board: Board, records: Mapping[str, RunRecord]) -> dict[str, list[RunRecord]]:
@@ -80,26 +78,18 @@ def reliability(rows: Rows, runs: Path) -> pd.DataFrame:
     """
     lines = []
     for name, records in rows.items():
-        sums = {relation: np.zeros((3, BINS)) for relation in ("source", "unseen")}
+        sums = {relation: np.zeros((metric.CONFIDENCE_BINS, 3)) for relation in ("source", "unseen")}
         for record in records:
             kept = said_by(record, runs)
             for cell in record.cells:
                 if cell.relation in sums and cell.target in kept:
-                    sums[cell.relation] += reliability_bins(*kept[cell.target].scored)
-        for relation, (count, confidence, right) in sums.items():
+                    sums[cell.relation] += metric.reliability(*kept[cell.target].scored)
+        for relation, table in sums.items():
+            count, confidence, right = table.T
             for place in np.flatnonzero(count):
                 shares = confidence[place] / count[place], right[place] / count[place]
                 lines.append((name, relation, int(place), *shares, int(count[place])))
     return pd.DataFrame(lines, columns=["row", "relation", "bin", "confidence", "accuracy", "faces"])
-
-
-def reliability_bins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float (N, K), int (N,) → (3, BINS): faces, sum of their confidences, how many of them are right."""
-    odds = np.exp(logits.astype(np.float32) - logits.max(1, keepdims=True).astype(np.float32))
-    confidence = 1.0 / odds.sum(1)  # the largest has odds of one
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    right = logits.argmax(1) == labels
-    return np.array([np.bincount(bins, weights, BINS) for weights in (np.ones(len(bins)), confidence, right)])
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
