@@ -258,9 +258,9 @@ def run(
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
     if dry_run:
-        missing = {job.spec.key for job in plan.missing}
+        missing = {job.spec.key: "to ask about shifts" if job.restore else "to run" for job in plan.missing}
         specs = [job.spec for job in plan.runs]
-        states = ["to run" if spec.key in missing else "done" for spec in specs]
+        states = [missing.get(spec.key, "done") for spec in specs]
         _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
         return
     if not plan.missing:

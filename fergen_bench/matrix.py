@@ -20,8 +20,9 @@ from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_p
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
 from fergen_bench.project import Progress, Project, available_cores
-from fergen_bench.protocol import Planned, specify
-from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec
+from fergen_bench.protocol import Planned, Shifts, specify
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
+from fergen_bench.shift import VERSION
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -77,6 +78,7 @@ def make_plan(
     jobs, missing = [], []
     recounted: list[RunRecord] = []
     edited: dict[str, int] = {}
+    unkept: list[RunSpec] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
         spec, twins = domains.excluding(spec, exclude_overlaps)
@@ -88,8 +90,16 @@ def make_plan(
                 record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
         answered = answered and (not keep_models or spec.model_path(runs).is_file())
-        if done is not None and not answered:
+        shifts, restore = domains.shifts(spec, planned.shifts), False
+        if done is not None and answered and (unscored := [s for s in shifts if s not in done.shifts_of(spec)]):
+            answered = False
+            if done.method_digest == outlined.method.digest and spec.model_path(runs).is_file():
+                shifts, restore = unscored, True
+            else:
+                unkept.append(spec)
+        if done is not None and not answered and not restore:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
+            shifts += [s for s in sorted(done.shifts_of(spec)) if s not in shifts and s.version == VERSION]
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),
@@ -103,6 +113,8 @@ def make_plan(
             excluded=twins,
             keep_model=keep_models,
             save_every=project.settings.save_every,
+            shifts=shifts,
+            restore=restore,
         )
         jobs.append(job)
         if not answered:
@@ -113,6 +125,15 @@ def make_plan(
         notes.append(
             f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
             f"should change, raise the version, or run with --rerun"
+        )
+    if asked := sum(job.restore for job in missing):
+        notes.append(
+            f"models that were kept are asked about shifted faces in {asked} of the runs; nothing is trained for that"
+        )
+    if unkept:
+        notes.append(
+            f"{len(unkept)} runs have records, and no model was kept of them: they are trained again for the shifts; "
+            f"with --keep-models that will be the last time"
         )
     if recounted:
         how = (
@@ -220,6 +241,19 @@ class _Domains:
             if ids := sorted(self._audit.twins_of(target, part, spec.sources)):
                 found[target] = ids
         return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
+
+    def shifts(self, spec: RunSpec, wanted: Shifts | None) -> list[Shift]:
+        """What a run is to be asked about shifted faces."""
+        if wanted is None:
+            return []
+        found = []
+        for target, relation in spec.relations.items():
+            if wanted.targets == "all" or relation == "source":
+                part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
+                faces = min(wanted.faces, sum(self._abouts[target]["counts"][part].values()))
+                levels = wanted.levels().items()
+                found += [Shift(target, factor, float(at), faces, VERSION) for factor, ats in levels for at in ats]
+        return found
 
     def counted_again(
         self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
