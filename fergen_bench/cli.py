@@ -432,11 +432,11 @@ def report(
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
-    cells = recording.cells_frame(loaded)
+    cells, shifted = recording.cells_frame(loaded), recording.shifted_frame(loaded)
     render.show(console, cells, metric, tables)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
-        files = render.write(target, cells, metric, tables, _ablations(project, meant))
+        files = render.write(target, cells, metric, tables, _ablations(project, meant), shifted)
     console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
 
 

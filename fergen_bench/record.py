@@ -472,8 +472,10 @@ def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     for record in records:
         run = _run_columns(record) if record.shifted else {}
         for cell in record.shifted:
-            about = {"target": cell.target, "relation": cell.relation, "factor": cell.factor, "level": cell.level}
-            rows.append({**run, **about, "asked": cell.faces, **_score_columns(cell.confusion)})
+            about: dict[str, Any] = {"target": cell.target, "relation": cell.relation}
+            about |= {"factor": cell.factor, "level": cell.level}
+            about |= {"asked": cell.faces, "factor_version": cell.version}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
     return pd.DataFrame(rows)
 
 

@@ -157,7 +157,7 @@ Corruption = Callable[["Tensor", Sequence[int], int], "Tensor"]
 
 _FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 _CORRUPTIONS: Mapping[str, Corruption] = {
-    "occlusion-eyes": _cover(0.30, 0.56, 0.9, _FIFTHS),
+    "occlusion-eyes": _cover(0.32, 0.58, 0.9, _FIFTHS),
     "occlusion-mouth": _cover(0.63, 0.92, 0.7, _FIFTHS),
     "occlusion-half": _cover(0.0, 1.0, 1.0, (0.1, 0.2, 0.3, 0.4, 0.5)),
     "blur": _blur,
