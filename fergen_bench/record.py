@@ -101,7 +101,8 @@ class RunSpec:
     def title(self) -> str:
         """What progress and messages call this run."""
         adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
-        return f"{self.label} on {'+'.join(self.sources)}{adapted}, seed {self.seed}"
+        share = "" if self.fraction == 1 else f"{self.fraction:.0%} of "
+        return f"{self.label} on {share}{'+'.join(self.sources)}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
