@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
+    from fergen_bench.domain import Domain
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
     from fergen_bench.protocol import Outline
@@ -442,6 +443,8 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
     help="Read records from here instead of results/runs.",
 )
 @click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
+@click.option("--faces", is_flag=True, help="Show faces of real people on the page: for your own eyes alone.")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def report(
     suite: str | None,
     methods: tuple[str, ...],
@@ -449,14 +452,20 @@ def report(
     selection: str | None,
     records: Path | None,
     to: Path | None,
+    faces: bool,
+    opened: bool,
 ) -> None:
-    """Leaderboards, matrices and plots from the records of one suite."""
+    """Leaderboards, matrices and plots from the records of one suite: here, in files, and on one page, index.html."""
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
-    from fergen_bench.report import published, render
+    from fergen_bench.report import page, published, render
+    from fergen_bench.report.evidence import Evidence
+    from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
-    loaded, meant = _records(project, records or project.results / "runs", suite, methods, selection)
+    runs = records or project.results / "runs"
+    complaints: list[str] = []
+    loaded, meant = _records(project, runs, suite, methods, selection, complaints)
     if not loaded:
         where = near(records or project.results / "runs")
         raise BenchError(f"there are no such records of {meant} under {where}; make some with: fergen-bench run")
@@ -464,18 +473,117 @@ def report(
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
-    cells, shifted = recording.cells_frame(loaded), recording.shifted_frame(loaded)
-    render.show(console, cells, metric, tables)
+    with busy(console_on(stderr=True), "reading predictions"):
+        evidence = Evidence(loaded, records or project.results / "runs")
+    _warn(evidence.faults)
+    cells = evidence.calibrated(recording.cells_frame(loaded))
+    shifted = recording.shifted_frame(loaded)
+    render.show(console, cells, metric, tables, evidence)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
-        files = render.write(target, cells, metric, tables, _ablations(project, meant), shifted)
-    console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
+        ablations = _ablations(project, meant)
+        files = render.write(target, cells, metric, tables, ablations, evidence, shifted)
+        seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
+        ranked = list(boards(cells, metric))
+        written = page.write(target, ranked, loaded, runs, metric, files, ablations, tables, complaints, seen)
+    console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
+    if opened:
+        import webbrowser
+
+        webbrowser.open(written.resolve().as_uri())
+
+
+def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
+    """A domain whose faces are prepared already. A report prepares nothing."""
+    from fergen_bench.domain import Domain
+
+    try:
+        known = project.suites()[suite]
+        return Domain(project.prepared(known, [name])[name], name) if project.is_prepared(known, [name]) else None
+    except (BenchError, KeyError):  # of a suite or dataset that is there no more
+        return None
+
+
+COMPARE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench compare linear_probe cafe
+  fergen-bench compare cafe "cafe (gate=linear)" --metric macro_f1
+  fergen-bench compare cafe scn --sources rafdb,ferplus --targets sfew
+"""
+
+
+@app.command(epilog=COMPARE_EXAMPLES)
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's, or the only one."
+)
+@click.option(
+    "--metric", type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]), default="accuracy", show_default=True
+)
+@click.option("--selection", type=click.Choice(["last", "source-val"]), help="Only runs with this selection.")
+@click.option("--sources", type=_List(), help="Only runs trained on these domains; a+b for two together.")
+@click.option("--targets", type=_List(), help="Only cells scored on these domains.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Read records from here instead of results/runs.",
+)
+def compare(
+    first: str,
+    second: str,
+    suite: str | None,
+    metric: str,
+    selection: str | None,
+    sources: list[str] | None,
+    targets: list[str] | None,
+    records: Path | None,
+) -> None:
+    """Is SECOND better than FIRST on unseen domains, where, and how sure is that?
+
+    FIRST and SECOND: rows as `fergen-bench report` prints them, such as cafe, or "cafe (gate=linear)".
+    """
+    from fergen_bench import record as recording
+    from fergen_bench.project import find_project
+    from fergen_bench.report import compare as comparing
+    from fergen_bench.report import evidence, tables
+
+    project = find_project()
+    folder = records or project.results / "runs"
+    loaded, meant = _records(project, folder, suite, selection=selection)
+    cells = recording.cells_frame(loaded)
+    for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
+        for name in names or ():
+            if loaded and name not in set(cells[column]):
+                raise BenchError(f"{option}: no record of {meant} has {name!r}{did_you_mean(name, set(cells[column]))}")
+        cells = cells if names is None or not loaded else cells[cells[column].isin(names)]
+    if cells.empty:
+        raise BenchError(f"there are no such records of {meant} under {near(folder)}; make some with: fergen-bench run")
+    one, other = comparing.find_rows(list(tables.boards(cells, metric)), first, second)
+    keys = {*one.cells.key, *other.cells.key}
+    seen = evidence.Evidence([entry for entry in loaded if entry.spec.key in keys], folder)
+    _warn(seen.faults)
+    comparing.show_comparison(console_on(), one, other, evidence.compare(one.cells, other.cells, seen, metric))
+
+
+def _warn(faults: Iterable[str]) -> None:
+    console = console_on(stderr=True)
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
 
 
 def _records(
-    project: Project, folder: Path, suite: str | None, methods: Sequence[str] = (), selection: str | None = None
+    project: Project,
+    folder: Path,
+    suite: str | None,
+    methods: Sequence[str] = (),
+    selection: str | None = None,
+    complaints: list[str] | None = None,
 ) -> tuple[list[RunRecord], str]:
     """The current records of one suite, with the relations of its targets as the suite has them now; and its name.
+
+    What is wrong with records is said, and added to complaints.
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
@@ -484,8 +592,9 @@ def _records(
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
-    for fault in faults:
-        console.print(f"warning: {fault}", style="yellow")
+    complaints = [] if complaints is None else complaints
+    complaints += faults
+    _warn(faults)
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
     if meant not in there:
@@ -503,9 +612,9 @@ def _records(
     kept = recording.current(entries)
     if len(kept) < len(entries):
         left = len(entries) - len(kept)
-        console.print(
-            f"note: {left} records are left out: newer ones have other defaults, versions or faces", style="dim"
-        )
+        some = "1 record is" if left == 1 else f"{left} records are"
+        complaints.append(f"{some} left out: newer ones have other defaults, versions or faces")
+        console.print(f"note: {complaints[-1]}", style="dim")
     return related(project, kept), meant
 
 
@@ -513,7 +622,9 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     """Protocols with several variants of one method, as the changes that records of a suite keep of them."""
     import json
 
+    from fergen_bench.project import shipped
     from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.report.published import read_published_ablation
     from fergen_bench.report.render import Ablation
 
     found = []
@@ -533,7 +644,10 @@ def _ablations(project: Project, suite: str) -> list[Any]:
         for item in planned.outlines:
             changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
             variants[item.variant] = json.dumps(changed, sort_keys=True)
-        found.append(Ablation(name, suite, protocol.about, method, variants))
+        printed_in, printed = "", dict[str, float]()
+        if name == f"{method}-ablation":
+            printed_in, printed = read_published_ablation(shipped("results") / "published", method)
+        found.append(Ablation(name, suite, protocol.about, method, variants, printed, printed_in))
     return found
 
 

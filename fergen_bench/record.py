@@ -28,6 +28,11 @@ FORMAT = 1
 
 Selection = Literal["last", "source-val"]
 
+HELD_OUT = "@source-val"
+"""What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
+called so. They are there only where the method did not learn from these faces.
+"""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -260,13 +265,13 @@ class RunRecord:
             for target, fingerprint in spec.targets.items()
         )
 
-    def shifts_of(self, spec: RunSpec) -> set[Shift]:
+    def shifts_of(self, spec: RunSpec) -> tuple[Shift, ...]:
         """The shifts that are scored here, on the targets of a spec as they are now."""
-        return {
+        return tuple(
             cell.shift
             for cell in self.shifted
             if (spec.targets.get(cell.target), spec.excluded.get(cell.target, "")) == (cell.fingerprint, cell.excluded)
-        }
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}
@@ -292,8 +297,8 @@ def save(
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Writes a record; predictions (by target) and a method's arrays (by name) go beside it, where there are any. The
-    JSON file comes last: it is the commit.
+    """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
+    are any. The JSON file comes last: it is the commit.
     """
     import numpy as np
 
@@ -325,7 +330,9 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_predictions(path: Path) -> dict[str, Predictions]:
-    """The predictions beside a record's file, by target. Records of early versions kept no labels: theirs are empty."""
+    """The predictions beside a record's file, by target, and HELD_OUT where there are any. Records of early versions
+    kept no labels: theirs are empty.
+    """
     import numpy as np
 
     stored = _load_arrays(path.with_suffix(".npz"))
@@ -514,7 +521,13 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
 def _score_columns(confusion: list[list[int]]) -> dict[str, float]:
     import numpy as np
 
-    from fergen_bench.metric import METRICS
+    from fergen_bench.domain import EXPRESSIONS
+    from fergen_bench.metric import METRICS, recalls
 
     counts = np.array(confusion)
-    return {"faces": int(counts.sum()), **{name: 100.0 * function(counts) for name, function in METRICS.items()}}
+    shares = (100.0 * recalls(counts)).tolist()
+    return {
+        "faces": int(counts.sum()),
+        **{name: 100.0 * function(counts) for name, function in METRICS.items()},
+        **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
+    }

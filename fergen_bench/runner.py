@@ -25,11 +25,11 @@ import torch
 
 from fergen_bench.backbone import load_network
 from fergen_bench.checkpoint import restore_method, save_method
-from fergen_bench.domain import Domain, Split, Unlabelled, open_source
+from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
-from fergen_bench.record import Job, Predictions, RunRecord, ShiftedCell, load, save, scored_cell
+from fergen_bench.record import HELD_OUT, Job, Predictions, RunRecord, ShiftedCell, load, save, scored_cell
 from fergen_bench.shift import shifted_faces
 from fergen_bench.unfinished import Unfinished
 from fergen_bench.weights import SCRATCH
@@ -48,7 +48,7 @@ def run_one(job: Job, report: Report) -> Path:
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
             raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")
-    source = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
+    source = Watched.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
@@ -81,6 +81,9 @@ def run_one(job: Job, report: Report) -> Path:
         for name, array in inspect(method, split, device, job).items():
             ctx.save_array(f"{target}.{name}", array)
         report(f"scored {target}", place + 1, len(spec.targets))
+    if spec.selection == "source-val" and predictions and not source.asked_for_all:
+        held = predict(method, "held-out faces", source.val, device, job)
+        predictions[HELD_OUT] = Predictions(held, source.val.labels, np.zeros(len(source.val), bool))
     seconds["score"] = time.perf_counter() - clock
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
@@ -113,6 +116,23 @@ def run_one(job: Job, report: Report) -> Path:
     path = save(record, Path(job.runs), predictions, ctx.arrays)
     unfinished.remove()
     return path
+
+
+class Watched(Source):
+    """A source that remembers whether all of its training faces were asked for: the held-out ones may be among them,
+    and what a method learned from says nothing of how sure it should be elsewhere.
+    """
+
+    asked_for_all = False
+
+    @classmethod
+    def over(cls, source: Source) -> Watched:
+        return cls(source.names, source.train, source.fit, source.val)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "train":
+            object.__setattr__(self, "asked_for_all", True)
+        return super().__getattribute__(name)
 
 
 @torch.no_grad()

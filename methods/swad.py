@@ -85,6 +85,8 @@ class Swad(GradientMethod):
                 weight.copy_(mean)
             self._measure_statistics(source, ctx)
         self.model.eval()
+        if ctx.selection == "source-val":
+            ctx.history[-1]["val_accuracy"] = self._accuracy(source.val, ctx)  # of the average, not of an epoch
 
     def build(self, ctx: Context) -> nn.Module:
         self.network = ctx.backbone(self.trunk, trainable=True)

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "settings": {"domain"},
     "datasets": {"domain", "error", "settings"},
     "weights": {"domain", "error", "synth"},
-    "record": {"error", "metric"},
+    "record": {"domain", "error", "metric"},
     "shift": {"domain", "draws", "error", "synth"},
     "protocol": {"domain", "error", "plugin", "record", "shift", "weights", "yamlfile"},
     "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "weights"},
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "fanout": {"record"},
     "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner", "shift"},
     "tracking": {"error", "metric", "record"},
-    "report": {"domain", "error", "record", "shift"},
+    "report": {"domain", "draws", "error", "metric", "record", "shift"},
     "screen": {"record"},
     "cli": None,  # everything
 }

@@ -60,13 +60,13 @@ def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> Non
     fewer = replace(plain[1].cells[1], confusion=confusion(57, 40), excluded="0123456789ab")
     mixed = replace(plain[1], cells=(plain[1].cells[0], fewer, plain[1].cells[2]))
     said = "Not to be compared: some runs left twins out of b and others did not"
-    assert not any(said in note for note in render._notes(board(plain)))
-    assert any(said in note for note in render._notes(board([plain[0], mixed])))
+    assert not any(said in note for note in render.board_notes(board(plain)))
+    assert any(said in note for note in render.board_notes(board([plain[0], mixed])))
 
 
 def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table() -> None:
     noted = [entry("a", {"a": 90, "b": 60}, note="the classifier alone")]
-    assert "cafe: the classifier alone" in render._notes(board(noted))
+    assert "cafe: the classifier alone" in render.board_notes(board(noted))
     assert "cafe: the classifier alone" in render._markdown([board(noted)], "accuracy", [])
 
 

@@ -14,15 +14,22 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord
 from fergen_bench.shift import CLEAN, VERSION
 
+NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+"""Metrics as readers know them."""
 CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation"]
 ROW = ["method", "pretraining"]
 CELL = ["source", "target", "adapted_to"]
 """What tells the cells of a row and seed apart. A method that adapts is scored on its source once for each target it
 adapted to; a matrix shows the mean of these.
 """
+
+MEANS = ["in_domain", "all", "unseen", "worst"]
+"""The means of a leaderboard's row."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,8 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
     """One line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
     per_seed = []
-    complete = [seed for _, seed in rows.groupby("seed") if len(seed) == asked]
-    for seed in complete:
+    whole = complete(rows, asked)
+    for _, seed in whole.groupby("seed"):
         score = seed[metric]
         unseen = score[seed.relation == "unseen"]
         worst = seed[seed.relation == "unseen"].groupby("target")[metric].mean()
@@ -113,7 +120,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
                 "worst": worst.min() if len(worst) else np.nan,
             }
         )
-    means = pd.DataFrame(per_seed, columns=["in_domain", "all", "unseen", "worst"], dtype=float)
+    means = pd.DataFrame(per_seed, columns=MEANS, dtype=float)
     spread = means.std(ddof=1) if len(means) > 1 else means.mean() * np.nan
     return {
         "method": name[0],
@@ -121,11 +128,14 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "pretraining": name[1],
         **means.mean().to_dict(),
         **{f"{column}_sd": value for column, value in spread.items()},
-        "seeds": len(complete),
+        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # evidence.judged fills these in
+        "standing": "",
+        "seeds": whole.seed.nunique(),
         "cells": len(rows),
         "asked": asked * rows.seed.nunique(),
         "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean(),
         "texts": rows.digest.nunique(),
+        **_beside(whole[whole.relation == "unseen"]),
     }
 
 
@@ -159,11 +169,25 @@ def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame
     return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
 
 
+def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
+    """The cells of a row's seeds that have as many as were asked."""
+    return cells[cells.groupby("seed").target.transform("size") == asked]
+
+
+def _beside(unseen: pd.DataFrame) -> dict[str, float]:
+    """Means over unseen targets of everything else that is known of a cell. A recall is that of the cells with faces of
+    the expression; a calibration error exists only where all cells have one.
+    """
+    found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
+    found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
+    return {f"unseen_{name}": float(value) for name, value in found.items()}
+
+
 def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Source x target of one method: means over seeds, spread over seeds (nan below two), and the relation of each
     cell.
     """
-    sources, targets = _order(cells.source, cells.target)
+    sources, targets = ordered(cells.source, cells.target)
     grouped = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
     mean = grouped.mean().unstack().reindex(index=sources, columns=targets)
     spread = grouped.std(ddof=1).unstack().reindex(index=sources, columns=targets)
@@ -173,12 +197,12 @@ def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame
 
 def marks(cells: pd.DataFrame) -> pd.DataFrame:
     """What is said beside each number of the matrix, such as "seen (inferred)"; "" for most."""
-    sources, targets = _order(cells.source, cells.target)
+    sources, targets = ordered(cells.source, cells.target)
     frame = cells.groupby(["source", "target"]).mark.first().unstack()
     return frame.reindex(index=sources, columns=targets).fillna("")
 
 
-def _order(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
+def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
     """Both in the order of the records' targets, which is that of the suite."""
     columns = list(dict.fromkeys(targets))
     rows = sorted(
