@@ -476,7 +476,8 @@ def report(
     with busy(console_on(stderr=True), "reading predictions"):
         evidence = Evidence(loaded, records or project.results / "runs")
     _warn(evidence.faults)
-    cells, shifted = evidence.calibrated(recording.cells_frame(loaded)), recording.shifted_frame(loaded)
+    cells = evidence.calibrated(recording.cells_frame(loaded))
+    shifted = recording.shifted_frame(loaded)
     render.show(console, cells, metric, tables, evidence)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):

@@ -100,7 +100,7 @@ def make_plan(
                 unkept.append(spec)
         if done is not None and not answered and not restore:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
-            shifts += [s for s in sorted(done.shifts_of(spec)) if s not in shifts and s.version == VERSION]
+            shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),

@@ -265,13 +265,13 @@ class RunRecord:
             for target, fingerprint in spec.targets.items()
         )
 
-    def shifts_of(self, spec: RunSpec) -> set[Shift]:
+    def shifts_of(self, spec: RunSpec) -> tuple[Shift, ...]:
         """The shifts that are scored here, on the targets of a spec as they are now."""
-        return {
+        return tuple(
             cell.shift
             for cell in self.shifted
             if (spec.targets.get(cell.target), spec.excluded.get(cell.target, "")) == (cell.fingerprint, cell.excluded)
-        }
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}

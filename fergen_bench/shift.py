@@ -115,9 +115,19 @@ def _noise(faces: Tensor, seeds: Sequence[int], severity: int) -> Tensor:
 
 
 def _jpeg(faces: Tensor, seeds: Sequence[int], severity: int) -> Tensor:
-    from torchvision.transforms.v2 import functional
+    """By Pillow: torchvision gives its own up."""
+    import io
 
-    return functional.jpeg(faces, (40, 20, 12, 7, 4)[severity])
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    read = []
+    for face in faces.permute(0, 2, 3, 1).numpy():
+        file = io.BytesIO()
+        Image.fromarray(face).save(file, "JPEG", quality=(40, 20, 12, 7, 4)[severity])
+        read.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).contiguous()
 
 
 def _low_resolution(faces: Tensor, seeds: Sequence[int], severity: int) -> Tensor:

@@ -382,8 +382,11 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
     whole = max(boards, key=lambda board: board.fraction)
     methods = list(dict.fromkeys(name for board in boards for name in board.table.method))
     with plt.rc_context(_STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 2.8 + 0.14 * len(methods)), layout="constrained")
-        for axes, (relation, title) in zip(panels, {"unseen": "unseen", "source": "in-domain"}.items(), strict=True):
+        relations = {"unseen": "unseen", "source": "in-domain"}
+        relations = {name: title for name, title in relations.items() if name in set(frame.relation)}
+        size = (WIDTH, 2.8 + 0.14 * len(methods))
+        figure, ((*panels,),) = plt.subplots(1, len(relations), figsize=size, squeeze=False, layout="constrained")
+        for place, (axes, (relation, title)) in enumerate(zip(panels, relations.items(), strict=True)):
             cells = frame[frame.relation == relation]
             seeds = cells.groupby(["method", "fraction", "seed"], as_index=False)[metric].mean()
             seeds["percent"] = 100 * seeds.fraction
@@ -394,7 +397,7 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
             }
             keys = {"x": "percent", "y": metric, "hue": "method", "style": "method"}
             sns.lineplot(seeds, **keys, errorbar="sd", markers=True, dashes=False, ax=axes, **look)
-            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if relation == "unseen" else "")
+            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if place == 0 else "")
             axes.set_xlabel("share of the training faces (%)")
             axes.legend_.remove()
         lines, labels = panels[0].get_legend_handles_labels()
@@ -522,7 +525,7 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
     relations = [name for name in ("source", "seen", "unseen") if name in set(frame.relation)]
     methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
     several = len({method for method, _ in methods}) < len(methods)
-    with plt.rc_context({**_STYLE, "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}):
+    with plt.rc_context(_STYLE):
         figure, panels = plt.subplots(
             1, len(relations), figsize=(3.4 * len(relations), 2.8), squeeze=False, sharey=True, layout="constrained"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -243,7 +243,7 @@ def write(
     all_boards = list(judged(boards(cells, metric), evidence, metric))
     files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
-    files[0].write_text(_markdown(all_boards, shifts, metric, published), encoding="utf-8")
+    files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
     files[2].write_text("\n".join(_latex(board, metric) for board in all_boards), encoding="utf-8")
     known = list(ablations)
@@ -277,7 +277,7 @@ def file_name(name: str) -> str:
     return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
 
 
-def _markdown(all_boards: list[Board], shifts: list[Board], metric: str, published: list[Published]) -> str:
+def _markdown(all_boards: list[Board], metric: str, published: list[Published], shifts: Sequence[Board] = ()) -> str:
     parts = [f"# Leaderboard: {plots.NAMES[metric]} (%)"]
     for board in all_boards:
         names = board.names()
