@@ -185,6 +185,38 @@ def test_the_published_table_is_read_and_stands_apart() -> None:
     assert "CAFE" not in text[: text.index("Published")]
 
 
+def test_misprints_of_a_published_table_are_said_and_no_others() -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    assert published.misprints(table) == [
+        "EAC trained on affectnet: a mean of 53.09 is printed, of numbers whose mean is 53.29",
+        "CAFE trained on affectnet: a mean of 60.27 is printed, of numbers whose mean is 61.67",
+    ]
+
+
+def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: Path) -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    records = [entry("rafdb", {"rafdb": 90, "ferplus": 70, "own": 50})]
+    ((name, printed, difference),) = published.beside(table, board(records))
+    assert (name, printed.shape) == ("CAFE", (5, 5))
+    assert difference.loc["rafdb", "rafdb"] == pytest.approx(90 - 88.72)
+    assert difference.notna().sum().sum() == 2
+    text = shown(records, width=200, tabulated=[table])
+    assert "measured here minus published (s (real faces): one source, selection last, profile official)" in text
+    assert "+1.3" in text
+    render.write(tmp_path, cells_frame(records), "accuracy", [table], [])
+    assert "| rafdb | 88.7 +1.3 | 73.2 -3.2 | 45.9 |" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_published_tables_do_not_stand_below_synthetic_results(tmp_path: Path) -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    records = [replace(item, spec=replace(item.spec, synthetic=True)) for item in MATRIX]
+    text = shown(records, tabulated=[table])
+    assert "SCN" not in text
+    assert text.rstrip().endswith("stand below reports of such.")
+    render.write(tmp_path, cells_frame(records), "accuracy", [table], [])
+    assert "Published" not in (tmp_path / "leaderboard.md").read_text()
+
+
 def test_files_of_a_report(tmp_path: Path) -> None:
     variant = [
         entry(

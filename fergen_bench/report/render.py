@@ -205,12 +205,12 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
     ]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
     for title, rows in _differences(published, real, metric):
-        grid = Table(title=f"\n{title}", title_justify="left", style="dim", title_style="dim italic")
+        grid = Table(style="dim")
         for name in rows[0]:
             grid.add_column(name, justify="right" if name else "left", style="grey50")
         for line in rows[1:]:
             grid.add_row(*(cell.replace(" ", "\n") for cell in line))
-        parts.append(grid)
+        parts += [Text(f"\n{title}", style="dim italic"), grid]
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
@@ -223,7 +223,7 @@ def _differences(published: Published, real: list[Board], metric: str) -> Iterat
                 pairs = zip(printed.loc[source], difference.loc[source], strict=True)
                 line = [number(value) + (f" {other:+.1f}" if pd.notna(other) else "") for value, other in pairs]
                 rows.append([source, *line])
-            yield f"{name}, published, and what {board.title} differs from it: trained on row, scored on column", rows
+            yield f"{name} as published, and measured here minus published ({board.title})", rows
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
