@@ -71,7 +71,7 @@ def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> Non
 def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table() -> None:
     noted = [entry("a", {"a": 90, "b": 60}, note="the classifier alone")]
     assert "cafe: the classifier alone" in render.board_notes(board(noted))
-    assert "cafe: the classifier alone" in render._markdown([board(noted)], "accuracy", [])
+    assert "cafe: the classifier alone" in render._markdown([board(noted)], [], "accuracy", [])
 
 
 def test_targets_that_were_seen_are_left_out_of_the_unseen_mean() -> None:

@@ -20,10 +20,12 @@ from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
+from fergen_bench.report import tables
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.evidence import Ranking
 from fergen_bench.report.tables import CELL, Board, comparable, gaps, marks, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
+from fergen_bench.shift import CLEAN, FACTORS
 
 _STYLE = {
     "axes.titlesize": 9,
@@ -508,3 +510,46 @@ def _sources(figure: Figure, sources: Sequence[str]) -> None:
     colours = sns.color_palette("colorblind", len(sources))
     lines = [plt.Line2D([], [], color=colour) for colour in colours]
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)
+
+
+def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) -> Figure:
+    """What a factor does to each method: mean over the cells that are shifted, a band of one deviation over seeds.
+
+    shifted: rows of `record.shifted_frame` under the same conditions. The faces as they are stand at severity 0, or as
+    a dashed line where the factor has a scale of its own. A panel for each relation of the targets.
+    """
+    frame = tables.shift_means(shifted, factor, metric)
+    rendered = FACTORS[factor].rendered
+    relations = [name for name in ("source", "seen", "unseen") if name in set(frame.relation)]
+    methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
+    several = len({method for method, _ in methods}) < len(methods)
+    with plt.rc_context({**_STYLE, "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}):
+        figure, panels = plt.subplots(
+            1, len(relations), figsize=(3.4 * len(relations), 2.8), squeeze=False, sharey=True, layout="constrained"
+        )
+        colours = sns.color_palette("colorblind", len(methods))
+        for axes, relation in zip(panels[0], relations, strict=True):
+            for place, (method, pretraining) in enumerate(methods):
+                own = frame[
+                    (frame.method == method) & (frame.pretraining == pretraining) & (frame.relation == relation)
+                ]
+                clean, moved = own[own.factor == CLEAN], own[own.factor == factor]
+                name = f"{method} [{pretraining}]" if several else method
+                look = {"color": colours[place], "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
+                line = moved if rendered else pd.concat([clean, moved])
+                axes.plot(line.level, line["mean"], label="\n".join(textwrap.wrap(name, 34)), **look)
+                axes.fill_between(
+                    line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colours[place], alpha=0.2, lw=0
+                )
+                if rendered and len(clean):
+                    axes.axhline(clean["mean"].iloc[0], color=colours[place], lw=0.8, ls="--")
+            axes.axhline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
+            said = {"source": "own test faces", "seen": "seen targets", "unseen": "unseen targets"}[relation]
+            axes.set(xlabel=FACTORS[factor].about, ylim=(0, 100))
+            axes.set_title(said, fontsize=8)
+        panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
+        figure.suptitle(f"{factor}\n{title}", fontsize=9)
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
+        sns.despine(figure)
+    return figure

@@ -16,7 +16,8 @@ from rich.text import Text
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, misprints, summary
-from fergen_bench.report.tables import CONDITIONS, Board, gaps, marks, matrix, number
+from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
+from fergen_bench.shift import CLEAN, FACTORS
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 
@@ -222,12 +223,18 @@ def _differences(published: Published, real: list[Board], metric: str) -> Iterat
 
 
 def write(
-    folder: Path, all_boards: list[Board], metric: str, published: list[Published], ablations: Iterable[Ablation]
+    folder: Path,
+    all_boards: list[Board],
+    metric: str,
+    published: list[Published],
+    ablations: Iterable[Ablation],
+    shifted: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Everything a report leaves: leaderboard.md, .csv, .tex and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
-    files[0].write_text(_markdown(all_boards, metric, published), encoding="utf-8")
+    shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
+    files[0].write_text(_markdown(all_boards, shifts, metric, published), encoding="utf-8")
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
     files[2].write_text("\n".join(_latex(board, metric) for board in all_boards), encoding="utf-8")
     known = list(ablations)
@@ -247,6 +254,10 @@ def write(
                 printed = ablation.published, ablation.printed_in
                 figure = plots.ablation(board, ablation.about, variants, metric, *printed)
                 files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
+    for board in shifts:
+        for factor in _factors(board):
+            figure = plots.shift_curves(board.cells, factor, metric, board.title)
+            files.append(plots.save(figure, folder, f"{board.slug}-shift-{factor}"))
     return files
 
 
@@ -257,7 +268,7 @@ def file_name(name: str) -> str:
     return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
 
 
-def _markdown(all_boards: list[Board], metric: str, published: list[Published]) -> str:
+def _markdown(all_boards: list[Board], shifts: list[Board], metric: str, published: list[Published]) -> str:
     parts = [f"# Leaderboard: {plots.NAMES[metric]} (%)"]
     for board in all_boards:
         names = board.names()
@@ -274,6 +285,10 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
         parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
         for name, group in board.rows():
             parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
+    for board in shifts:
+        parts += [f"## Under controlled shift: {board.title}", _shift_note(board)]
+        for factor in _factors(board):
+            parts += [f"### {factor}: {FACTORS[factor].about}", _markdown_table(_shift_rows(board, factor, metric))]
     real = [board for board in all_boards if not board.synthetic]
     for table in published if real else ():
         frame = summary(table)
@@ -290,6 +305,29 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
         for title, grid in _differences(table, real, metric):
             parts += [f"### {title}", _markdown_table(grid)]
     return "\n\n".join(parts) + "\n"
+
+
+def _factors(board: Board) -> list[str]:
+    there = set(board.cells.factor)
+    return [name for name in FACTORS if name in there]
+
+
+def _shift_note(board: Board) -> str:
+    counts = board.cells.groupby("target", sort=False).faces.max()
+    faces = ", ".join(f"{target} {count:,}" for target, count in counts.items())
+    return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
+
+
+def _shift_rows(board: Board, factor: str, metric: str) -> list[list[str]]:
+    """A line for each method and relation, a column for each level."""
+    frame = shift_means(board.cells, factor, metric)
+    levels = sorted(set(frame.level[frame.factor == factor]))
+    rows = [["method", "pre-training", "targets", "clean", *(f"{level:g}" for level in levels), "seeds"]]
+    for (method, pretraining, relation), group in frame.groupby([*ROW, "relation"], sort=False):
+        at = {(row.factor, row.level): number(row.mean, row.sd) for row in group.itertuples()}
+        numbers = [at.get(place, "—") for place in [(CLEAN, 0.0), *((factor, level) for level in levels)]]
+        rows.append([method, pretraining, relation, *numbers, str(group.seeds.max())])
+    return rows
 
 
 def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
