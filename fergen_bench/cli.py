@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from fergen_bench.domain import Domain
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
-    from fergen_bench.record import RunRecord
+    from fergen_bench.protocol import Outline
+    from fergen_bench.record import RunRecord, RunSpec
 
 EXAMPLES = """
 \b
@@ -239,7 +240,9 @@ def run(
     if dry_run and not project.is_prepared(suite_meant, planned.domains):
         for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
             console.print(f"note: {note}", style="dim")
-        _show_plan([(o.title, o.sources, o.targets, o.seed, "?") for o in planned.outlines[shard[0] - 1 :: shard[1]]])
+        outlines = planned.outlines[shard[0] - 1 :: shard[1]]
+        _show_plan([(outlined.title, outlined, "?") for outlined in outlines], planned.shown)
+        console_on().print(f"{len(outlines)} runs; time left: —", highlight=False)
         return
     with Progress(console) as progress:
         plan = matrix.make_plan(
@@ -259,10 +262,10 @@ def run(
     slots = min(slots, len(plan.missing))
     _announce(console, plan, [file.name for file in files], resolved, slots)
     if dry_run:
-        missing = {job.spec.key for job in plan.missing}
+        missing = {job.spec.key: "to ask about shifts" if job.restore else "to run" for job in plan.missing}
         specs = [job.spec for job in plan.runs]
-        states = ["to run" if spec.key in missing else "done" for spec in specs]
-        _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
+        _show_plan([(spec.label, spec, missing.get(spec.key, "done")) for spec in specs], planned.shown)
+        _show_estimate(project, plan, slots)
         return
     if not plan.missing:
         if plan.recounted and not no_track:
@@ -286,15 +289,44 @@ def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str,
         console.print(f"note: {note}", style="dim")
 
 
-def _show_plan(runs: Iterable[tuple[str, Iterable[str], Iterable[str], int, str]]) -> None:
+def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mapping[str, str]) -> None:
+    """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
         table.add_column(column, overflow="fold")
-    for label, sources, targets, seed, state in runs:
-        table.add_row(label, " + ".join(sources), " ".join(targets) or "—", str(seed), state)
+    for label, run, state in runs:
+        share = "" if run.fraction == 1 else f"{run.fraction:.0%} of "
+        sources, targets = ([shown.get(name, name) for name in names] for names in (run.sources, run.targets))
+        gap = " · " if any(" " in name for name in targets) else " "
+        table.add_row(label, share + " + ".join(sources), gap.join(targets) or "—", str(run.seed), state)
     console_on().print(table)
+
+
+def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
+    """How many runs there are, how many of them are done, and how long the rest will take."""
+    from fergen_bench.matrix import estimate
+    from fergen_bench.record import load_all
+
+    told = estimate(plan, load_all(project.results / "runs")[0], slots)
+    left = len(plan.missing)
+    text = f"{len(plan.runs)} runs, {len(plan.runs) - left} have records, {left} to do"
+    if left:
+        together = f", {slots} at a time" if slots > 1 else ""
+        about = "—" if told.seconds is None else f"about {_duration(told.seconds)}"
+        more = f", and more for {', '.join(told.unknown)}" if told.unknown and told.seconds is not None else ""
+        source = "no earlier run tells" if told.seconds is None else "as earlier runs on this kind of device took"
+        text += f"; time left: {about}{more}{together} ({source})"
+    console_on().print(text, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _execute(console: Console, project: Project, plan: Plan, slots: int, track: bool) -> int:
@@ -427,7 +459,7 @@ def report(
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import page, published, render
-    from fergen_bench.report.evidence import Evidence
+    from fergen_bench.report.evidence import Evidence, judged
     from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
@@ -442,17 +474,20 @@ def report(
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
     with busy(console_on(stderr=True), "reading predictions"):
-        evidence = Evidence(loaded, records or project.results / "runs")
+        evidence = Evidence(loaded, runs)
+        cells = evidence.calibrated(recording.cells_frame(loaded))
+        ranked = list(judged(boards(cells, metric), evidence, metric))
     _warn(evidence.faults)
-    cells = evidence.calibrated(recording.cells_frame(loaded))
-    render.show(console, cells, metric, tables, evidence)
+    complaints += evidence.faults
+    render.show(console, ranked, metric, tables)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
         ablations = _ablations(project, meant)
-        files = render.write(target, cells, metric, tables, ablations, evidence)
+        files = render.write(target, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
         seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
-        ranked = list(boards(cells, metric))
-        written = page.write(target, ranked, loaded, runs, metric, files, ablations, tables, complaints, seen)
+        written = page.write(
+            target, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
+        )
     console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
     if opened:
         import webbrowser

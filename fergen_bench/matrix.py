@@ -4,6 +4,7 @@ are elsewhere.
 
 from __future__ import annotations
 
+import heapq
 import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +21,9 @@ from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_p
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
 from fergen_bench.project import Progress, Project, available_cores
-from fergen_bench.protocol import Planned, specify
-from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec
+from fergen_bench.protocol import Planned, Shifts, specify
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
+from fergen_bench.shift import VERSION
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -77,6 +79,7 @@ def make_plan(
     jobs, missing = [], []
     recounted: list[RunRecord] = []
     edited: dict[str, int] = {}
+    unkept: list[RunSpec] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
         spec, twins = domains.excluding(spec, exclude_overlaps)
@@ -88,8 +91,16 @@ def make_plan(
                 record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
         answered = answered and (not keep_models or spec.model_path(runs).is_file())
-        if done is not None and not answered:
+        shifts, restore = domains.shifts(spec, planned.shifts), False
+        if done is not None and answered and (unscored := [s for s in shifts if s not in done.shifts_of(spec)]):
+            answered = False
+            if done.method_digest == outlined.method.digest and spec.model_path(runs).is_file():
+                shifts, restore = unscored, True
+            else:
+                unkept.append(spec)
+        if done is not None and not answered and not restore:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
+            shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),
@@ -103,6 +114,8 @@ def make_plan(
             excluded=twins,
             keep_model=keep_models,
             save_every=project.settings.save_every,
+            shifts=shifts,
+            restore=restore,
         )
         jobs.append(job)
         if not answered:
@@ -114,6 +127,15 @@ def make_plan(
             f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
             f"should change, raise the version, or run with --rerun"
         )
+    if asked := sum(job.restore for job in missing):
+        notes.append(
+            f"models that were kept are asked about shifted faces in {asked} of the runs; nothing is trained for that"
+        )
+    if unkept:
+        notes.append(
+            f"{len(unkept)} runs have records, and no model was kept of them: they are trained again for the shifts; "
+            f"with --keep-models that will be the last time"
+        )
     if recounted:
         how = (
             "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
@@ -122,6 +144,59 @@ def make_plan(
             f"{len(recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, {how}"
         )
     return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the runs of a plan will take, as earlier ones tell."""
+
+    seconds: float | None  # with so many slots; None where nothing is known of any run
+    unknown: tuple[str, ...]  # methods of which no earlier run tells: their runs are not counted in
+
+
+def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
+    """Earlier runs of the same method on the same suite and kind of device, scaled: fitting by training faces and
+    epochs, scoring by faces. Those with the same networks count where there are some.
+    """
+    cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
+    folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
+    abouts = {name: read_about(Path(folder)) for name, folder in folders.items()}
+    earlier: dict[tuple[str, bool], list[tuple[RunSpec, dict[str, float]]]] = {}
+    for entry in records:
+        spec = entry.spec
+        if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts):
+            units = _units(spec, abouts, [cell.count for cell in entry.cells], [cell.shift for cell in entry.shifted])
+            rates = {name: entry.seconds[name] / unit for name, unit in units.items() if unit and name in entry.seconds}
+            # Only a run on a GPU says how much of its memory was used.
+            earlier.setdefault((spec.method, "memory_mb" in entry.environment), []).append((spec, rates))
+    took: list[float] = []
+    unknown: dict[str, None] = {}
+    for job in plan.missing:
+        spec = job.spec
+        known = earlier.get((spec.method, cuda[spec.key]), [])
+        alike = [rates for other, rates in known if other.weights == spec.weights] or [rates for _, rates in known]
+        parts = [scored_part(abouts[name], spec.profile, spec.learns_from(name)) for name in spec.targets]
+        scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
+        units = _units(spec, abouts, scored, job.shifts)
+        wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
+        told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
+        if all(told.values()):
+            took.append(sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
+        else:
+            unknown[spec.method] = None
+    ends = [0.0] * max(1, slots)
+    for seconds in took:  # each run begins in the slot that is free first
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
+
+
+def _units(
+    spec: RunSpec, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]
+) -> dict[str, float]:
+    """What the seconds of a run go by."""
+    faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
+    epochs = spec.parameters.get("epochs", 1)
+    return {"fit": spec.fraction * faces * epochs, "score": sum(scored), "shift": sum(shift.faces for shift in shifts)}
 
 
 def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) -> RunSpec:
@@ -220,6 +295,19 @@ class _Domains:
             if ids := sorted(self._audit.twins_of(target, part, spec.sources)):
                 found[target] = ids
         return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
+
+    def shifts(self, spec: RunSpec, wanted: Shifts | None) -> list[Shift]:
+        """What a run is to be asked about shifted faces."""
+        if wanted is None:
+            return []
+        found = []
+        for target, relation in spec.relations.items():
+            if wanted.targets == "all" or relation == "source":
+                part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
+                faces = min(wanted.faces, sum(self._abouts[target]["counts"][part].values()))
+                levels = wanted.levels().items()
+                found += [Shift(target, factor, float(at), faces, VERSION) for factor, ats in levels for at in ats]
+        return found
 
     def counted_again(
         self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path

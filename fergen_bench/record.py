@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fergen_bench.error import BenchError
 
@@ -106,7 +106,8 @@ class RunSpec:
     def title(self) -> str:
         """What progress and messages call this run."""
         adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
-        return f"{self.label} on {'+'.join(self.sources)}{adapted}, seed {self.seed}"
+        share = "" if self.fraction == 1 else f"{self.fraction:.0%} of "
+        return f"{self.label} on {share}{'+'.join(self.sources)}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
@@ -149,6 +150,16 @@ def digest_of(ids: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
+class Shift(NamedTuple):
+    """What a fitted method is asked about a target's faces beyond what they are: see `shift.py`."""
+
+    target: str
+    factor: str
+    level: float
+    faces: int  # evenly spread over the target
+    version: int  # of what the factor does
+
+
 @dataclass(frozen=True)
 class Job:
     """A run's spec, and the circumstances it runs under, which are no part of its identity."""
@@ -166,6 +177,9 @@ class Job:
     keep_model: bool = False  # beside the record, so that it can be asked about other faces later
     save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
 
+    shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
+    restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
+
     @property
     def unfinished_path(self) -> Path:
         """Where a training is saved before it has ended."""
@@ -176,7 +190,8 @@ class Job:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Job:
-        return cls(**{**content, "spec": RunSpec.from_json(content["spec"])})
+        shifts = tuple(Shift(*entry) for entry in content["shifts"])
+        return cls(**{**content, "spec": RunSpec.from_json(content["spec"]), "shifts": shifts})
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,25 @@ def scored_cell(spec: RunSpec, target: str, fingerprint: str, predictions: Predi
 
 
 @dataclass(frozen=True)
+class ShiftedCell:
+    """One run scored on shifted faces of one target."""
+
+    target: str
+    fingerprint: str
+    relation: str
+    factor: str
+    level: float
+    faces: int  # that were asked for
+    version: int
+    confusion: list[list[int]]
+    excluded: str = ""
+
+    @property
+    def shift(self) -> Shift:
+        return Shift(self.target, self.factor, self.level, self.faces, self.version)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A finished run."""
 
@@ -218,6 +252,7 @@ class RunRecord:
     seconds: Mapping[str, float]
     started: str
     method_digest: str
+    shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
 
     def cell(self, target: str) -> Cell | None:
         return next((cell for cell in self.cells if cell.target == target), None)
@@ -228,6 +263,14 @@ class RunRecord:
             (cell := self.cell(target)) is not None
             and (cell.fingerprint, cell.excluded) == (fingerprint, spec.excluded.get(target, ""))
             for target, fingerprint in spec.targets.items()
+        )
+
+    def shifts_of(self, spec: RunSpec) -> tuple[Shift, ...]:
+        """The shifts that are scored here, on the targets of a spec as they are now."""
+        return tuple(
+            cell.shift
+            for cell in self.shifted
+            if (spec.targets.get(cell.target), spec.excluded.get(cell.target, "")) == (cell.fingerprint, cell.excluded)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -348,6 +391,7 @@ def load(path: Path) -> RunRecord:
             spec=RunSpec.from_json(content["spec"]),
             cells=tuple(Cell(**cell) for cell in content["cells"]),
             history=tuple(content["history"]),
+            shifted=tuple(ShiftedCell(**cell) for cell in content.get("shifted", ())),
             **{
                 name: content[name]
                 for name in ("selected_epoch", "networks", "environment", "seconds", "started", "method_digest")
@@ -398,7 +442,9 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
         fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
         if rows[_row(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
             continue
-        kept.append(replace(record, cells=tuple(c for c in record.cells if c.fingerprint == fresh[c.target])))
+        cells = tuple(cell for cell in record.cells if cell.fingerprint == fresh[cell.target])
+        shifted = tuple(cell for cell in record.shifted if cell.fingerprint == fresh.get(cell.target))
+        kept.append(replace(record, cells=cells, shifted=shifted))
     return kept
 
 
@@ -415,53 +461,73 @@ def _making(spec: RunSpec) -> str:
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per cell, with the run's identity, the metrics (in per cent) and their counts."""
-    import numpy as np
     import pandas as pd
+
+    rows = []
+    for record in records:
+        run = _run_columns(record)
+        for cell in record.cells:
+            about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
+    return pd.DataFrame(rows)
+
+
+def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per shifted cell, as `cells_frame` has them for the others, with the factor and its level."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        run = _run_columns(record) if record.shifted else {}
+        for cell in record.shifted:
+            about: dict[str, Any] = {"target": cell.target, "relation": cell.relation}
+            about |= {"factor": cell.factor, "level": cell.level}
+            about |= {"asked": cell.faces, "factor_version": cell.version}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
+    return pd.DataFrame(rows)
+
+
+def _run_columns(record: RunRecord) -> dict[str, Any]:
+    """What all cells of a run have in common."""
+    spec = record.spec
+    # A name says it all where there are no weights: synth-trunk/scratch.
+    networks = (
+        network["name"] if network["name"].endswith(network["digest"]) else f"{network['name']} {network['digest'][:6]}"
+        for network in record.networks.values()
+    )
+    return {
+        "suite": spec.suite,
+        "synthetic": spec.synthetic,
+        "profile": spec.profile,
+        "selection": spec.selection,
+        "method": spec.label,
+        "base_method": spec.method,
+        "version": spec.version,
+        "digest": record.method_digest,
+        "changes": json.dumps(spec.changes, sort_keys=True),
+        "pretraining": ", ".join(networks) or "none",
+        "note": spec.note,
+        "source": "+".join(spec.sources),
+        "sources": len(spec.sources),
+        "adaptation": spec.adaptation_target is not None,
+        "adapted_to": spec.adaptation_target or "",
+        "fraction": spec.fraction,
+        "seed": spec.seed,
+        "key": spec.key,
+        "fit_seconds": record.seconds.get("fit", float("nan")),
+    }
+
+
+def _score_columns(confusion: list[list[int]]) -> dict[str, float]:
+    import numpy as np
 
     from fergen_bench.domain import EXPRESSIONS
     from fergen_bench.metric import METRICS, recalls
 
-    rows = []
-    for record in records:
-        spec = record.spec
-        # A name says it all where there are no weights: synth-trunk/scratch.
-        networks = (
-            network["name"]
-            if network["name"].endswith(network["digest"])
-            else f"{network['name']} {network['digest'][:6]}"
-            for network in record.networks.values()
-        )
-        pretraining = ", ".join(networks) or "none"
-        for cell in record.cells:
-            confusion = np.array(cell.confusion)
-            shares = (100.0 * recalls(confusion)).tolist()
-            rows.append(
-                {
-                    "suite": spec.suite,
-                    "synthetic": spec.synthetic,
-                    "profile": spec.profile,
-                    "selection": spec.selection,
-                    "method": spec.label,
-                    "base_method": spec.method,
-                    "version": spec.version,
-                    "digest": record.method_digest,
-                    "changes": json.dumps(spec.changes, sort_keys=True),
-                    "pretraining": pretraining,
-                    "note": spec.note,
-                    "source": "+".join(spec.sources),
-                    "sources": len(spec.sources),
-                    "adaptation": spec.adaptation_target is not None,
-                    "adapted_to": spec.adaptation_target or "",
-                    "fraction": spec.fraction,
-                    "seed": spec.seed,
-                    "target": cell.target,
-                    "relation": cell.relation,
-                    "mark": cell.mark,
-                    "faces": cell.count,
-                    "key": spec.key,
-                    "fit_seconds": record.seconds.get("fit", float("nan")),
-                    **{name: 100.0 * function(confusion) for name, function in METRICS.items()},
-                    **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
-                }
-            )
-    return pd.DataFrame(rows)
+    counts = np.array(confusion)
+    shares = (100.0 * recalls(counts)).tolist()
+    return {
+        "faces": int(counts.sum()),
+        **{name: 100.0 * function(counts) for name, function in METRICS.items()},
+        **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
+    }

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fergen_bench import metric
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
-from fergen_bench.record import Predictions, RunRecord, load_arrays, load_predictions
+from fergen_bench.record import RunRecord, load_arrays
 from fergen_bench.report.tables import Board
 
 Rows = Mapping[str, Sequence[RunRecord]]
@@ -61,35 +60,24 @@ def recall_table(rows: Rows, relation: str = "unseen") -> pd.DataFrame:
     return 100 * pd.DataFrame(found, dtype=float).T.reindex(columns=list(EXPRESSIONS))
 
 
-def said_by(record: RunRecord, runs: Path) -> dict[str, Predictions]:
-    """The predictions of a run, by target; none where they were not kept, cannot be read, or lack labels."""
-    path = record.spec.path(runs)
-    try:
-        kept = load_predictions(path) if path.with_suffix(".npz").is_file() else {}
-    except BenchError:  # the page says which records lack predictions
-        return {}
-    return {target: said for target, said in kept.items() if len(said.labels)}
+Reliability = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray | None]]
+"""By key of the run and target: the table of `metric.reliability`, and that after temperature scaling."""
 
 
-def reliability(rows: Rows, runs: Path) -> pd.DataFrame:
-    """How often a method is right when it is so sure: row, relation (source or unseen), bin, confidence (mean of the
-    largest probability, 0..1), accuracy (0..1), faces. Bins are of equal width; empty ones are left out. All faces of
-    all cells and seeds of a row count once.
+def reliability_curves(rows: Rows, counted: Reliability) -> pd.DataFrame:
+    """How often a method is right when it is so sure: row, relation (source or unseen), confidence (mean of the largest
+    probability, 0..1), accuracy (0..1), faces. Empty bins are left out; every face of every cell and seed of a row
+    counts once.
     """
     lines = []
     for name, records in rows.items():
-        sums = {relation: np.zeros((metric.CONFIDENCE_BINS, 3)) for relation in ("source", "unseen")}
-        for record in records:
-            kept = said_by(record, runs)
-            for cell in record.cells:
-                if cell.relation in sums and cell.target in kept:
-                    sums[cell.relation] += metric.reliability(*kept[cell.target].scored)
-        for relation, table in sums.items():
-            count, confidence, right = table.T
-            for place in np.flatnonzero(count):
-                shares = confidence[place] / count[place], right[place] / count[place]
-                lines.append((name, relation, int(place), *shares, int(count[place])))
-    return pd.DataFrame(lines, columns=["row", "relation", "bin", "confidence", "accuracy", "faces"])
+        for relation in ("source", "unseen"):
+            places = [(r.spec.key, cell.target) for r in records for cell in r.cells if cell.relation == relation]
+            known = [counted[place][0] for place in places if place in counted]
+            for faces, confidence, right in np.sum(known, axis=0) if known else ():
+                if faces:
+                    lines.append((name, relation, confidence / faces, right / faces, int(faces)))
+    return pd.DataFrame(lines, columns=["row", "relation", "confidence", "accuracy", "faces"])
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
