@@ -34,6 +34,7 @@ class SlurmRequest:
     constraint: str | None = None
     exclude: str | None = None
     gres: str | None = None
+    wckey: str | None = None
     mem: str = "16G"
     gpus: int = 0  # 0 or 1 for a run
     cpus: int = 4
@@ -102,7 +103,7 @@ class OnSlurm:
         self._executor: Any = submitit.AutoExecutor(results / "slurm", cluster=request.cluster, slurm_max_num_timeout=3)
         asked = {
             name: getattr(request, name)
-            for name in ("partition", "account", "qos", "constraint", "exclude", "gres")
+            for name in ("partition", "account", "qos", "constraint", "exclude", "gres", "wckey")
             if getattr(request, name) is not None
         }
         self._executor.update_parameters(
@@ -110,7 +111,6 @@ class OnSlurm:
             timeout_min=request.time,
             cpus_per_task=request.cpus,
             slurm_array_parallelism=request.array,
-            slurm_wckey=None,  # submitit's own default is a key that sites need not know
             slurm_additional_parameters={"requeue": True, "mem": request.mem},
             **({"gpus_per_node": request.gpus} if request.gpus else {}),
             **{f"slurm_{name}": value for name, value in asked.items()},
