@@ -459,7 +459,7 @@ def report(
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import page, published, render
-    from fergen_bench.report.evidence import Evidence
+    from fergen_bench.report.evidence import Evidence, judged
     from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
@@ -474,18 +474,20 @@ def report(
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
     with busy(console_on(stderr=True), "reading predictions"):
-        evidence = Evidence(loaded, records or project.results / "runs")
+        evidence = Evidence(loaded, runs)
+        cells = evidence.calibrated(recording.cells_frame(loaded))
+        ranked = list(judged(boards(cells, metric), evidence, metric))
     _warn(evidence.faults)
-    cells = evidence.calibrated(recording.cells_frame(loaded))
-    shifted = recording.shifted_frame(loaded)
-    render.show(console, cells, metric, tables, evidence)
+    complaints += evidence.faults
+    render.show(console, ranked, metric, tables)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
         ablations = _ablations(project, meant)
-        files = render.write(target, cells, metric, tables, ablations, evidence, shifted)
+        files = render.write(target, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
         seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
-        ranked = list(boards(cells, metric))
-        written = page.write(target, ranked, loaded, runs, metric, files, ablations, tables, complaints, seen)
+        written = page.write(
+            target, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
+        )
     console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
     if opened:
         import webbrowser

@@ -322,7 +322,8 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
 
 def reliability(board: Board, bins: pd.DataFrame) -> Figure:
     """Share of faces that are right by how sure the method is of them: below the diagonal it is too sure. Larger points
-    stand for more faces. bins: see `details.reliability`.
+    stand for more faces. bins: see
+    `details.reliability_curves`.
     """
     colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
     with plt.rc_context(_STYLE):

@@ -14,20 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fergen_bench.report import plots
-from fergen_bench.report.evidence import Evidence, judged, ranking
+from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, misprints, summary
-from fergen_bench.report.tables import (
-    CONDITIONS,
-    ROW,
-    Board,
-    boards,
-    gaps,
-    marks,
-    matrix,
-    number,
-    shift_boards,
-    shift_means,
-)
+from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
 from fergen_bench.shift import CLEAN, FACTORS
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
@@ -49,15 +38,8 @@ class Ablation:
 # ------------------------------------------------------------------------------------------------------------- terminal
 
 
-def show(
-    console: Console,
-    cells: pd.DataFrame,
-    metric: str,
-    published: Iterable[Published] = (),
-    evidence: Evidence | None = None,
-) -> None:
+def show(console: Console, all_boards: Sequence[Board], metric: str, published: Iterable[Published] = ()) -> None:
     """Leaderboards, the matrix of each method, and published tables in grey below those of real faces."""
-    all_boards = list(judged(boards(cells, metric), evidence, metric))
     for board in all_boards:
         console.print(_leaderboard(board, metric))
         for name, group in board.rows():
@@ -110,6 +92,11 @@ def _stacked(value: float, spread: float, style: str = "") -> Text:
 
 def board_notes(board: Board) -> list[str]:
     """What must be said below a leaderboard, pre-training first."""
+    return [*board_facts(board), *board_cautions(board)]
+
+
+def board_facts(board: Board) -> list[str]:
+    """How to read a leaderboard, pre-training first."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -119,6 +106,17 @@ def board_notes(board: Board) -> list[str]:
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
+    if _sure(board):
+        over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
+        notes.append(f"95 %: interval of the unseen mean, by bootstrap over {over}")
+    if (board.table.standing != "").any():
+        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
+    return notes
+
+
+def board_cautions(board: Board) -> list[str]:
+    """What may mislead a reader of a leaderboard."""
+    notes = []
     counts = board.cells.groupby("target", sort=False).faces.min()
     small = [target for target, count in counts.items() if count < 500]
     if small:
@@ -130,11 +128,6 @@ def board_notes(board: Board) -> list[str]:
         notes.append("Each run also learned from the training images of its target, without their labels")
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
-    if _sure(board):
-        several = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
-        notes.append(f"95 %: interval of the unseen mean, by bootstrap over {several}")
-    if (board.table.standing != "").any():
-        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
     if (board.cells.relation == "seen").any():
         notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
     if board.cells.mark.str.contains("inferred").any():
@@ -205,12 +198,12 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
     ]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
     for title, rows in _differences(published, real, metric):
-        grid = Table(title=f"\n{title}", title_justify="left", style="dim", title_style="dim italic")
+        grid = Table(style="dim")
         for name in rows[0]:
             grid.add_column(name, justify="right" if name else "left", style="grey50")
         for line in rows[1:]:
             grid.add_row(*(cell.replace(" ", "\n") for cell in line))
-        parts.append(grid)
+        parts += [Text(f"\n{title}", style="dim italic"), grid]
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
@@ -223,7 +216,7 @@ def _differences(published: Published, real: list[Board], metric: str) -> Iterat
                 pairs = zip(printed.loc[source], difference.loc[source], strict=True)
                 line = [number(value) + (f" {other:+.1f}" if pd.notna(other) else "") for value, other in pairs]
                 rows.append([source, *line])
-            yield f"{name}, published, and what {board.title} differs from it: trained on row, scored on column", rows
+            yield f"{name} as published, and measured here minus published ({board.title})", rows
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -231,16 +224,14 @@ def _differences(published: Published, real: list[Board], metric: str) -> Iterat
 
 def write(
     folder: Path,
-    cells: pd.DataFrame,
+    all_boards: list[Board],
     metric: str,
     published: list[Published],
     ablations: Iterable[Ablation],
-    evidence: Evidence | None = None,
     shifted: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Everything a report leaves: leaderboard.md, .csv, .tex and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    all_boards = list(judged(boards(cells, metric), evidence, metric))
     files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")

@@ -139,6 +139,20 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
     }
 
 
+def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
+    """The cells of a row's seeds that have as many as were asked."""
+    return cells[cells.groupby("seed").target.transform("size") == asked]
+
+
+def _beside(unseen: pd.DataFrame) -> dict[str, float]:
+    """Means over unseen targets of everything else that is known of a cell. A recall is that of the cells with faces of
+    the expression; a calibration error exists only where all cells have one.
+    """
+    found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
+    found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
+    return {f"unseen_{name}": float(value) for name, value in found.items()}
+
+
 def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
     """Shifted cells by the conditions under which they may be compared: boards without a ranking. What an older version
     of the factors came to is left out.
@@ -167,20 +181,6 @@ def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame
     seeds = seeds[seeds["size"] == seeds.relation.map(wanted)]
     means = seeds.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="size").reset_index()
     return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
-
-
-def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
-    """The cells of a row's seeds that have as many as were asked."""
-    return cells[cells.groupby("seed").target.transform("size") == asked]
-
-
-def _beside(unseen: pd.DataFrame) -> dict[str, float]:
-    """Means over unseen targets of everything else that is known of a cell. A recall is that of the cells with faces of
-    the expression; a calibration error exists only where all cells have one.
-    """
-    found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
-    found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
-    return {f"unseen_{name}": float(value) for name, value in found.items()}
 
 
 def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
