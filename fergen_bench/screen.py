@@ -59,7 +59,7 @@ class Progress:
             console=console,
             transient=True,
             disable=not console.is_terminal,
-            speed_estimate_period=3600.0,  # seconds looked back on: a run may take many minutes between two signs of life
+            speed_estimate_period=3600.0,  # seconds looked back on: a run may be silent for many minutes
         )
         self._tasks: dict[str, Any] = {}
         self._shares: dict[str, float] = {}  # of every run that has begun

@@ -29,7 +29,7 @@ def test_in_a_log_preparation_is_one_line() -> None:
 
 def test_in_a_log_every_run_says_how_far_the_matrix_is() -> None:
     screen = StringIO()
-    specs = [RunSpec("s", "official", (name,), {}, "m", 1, {}, {}, 0, "last") for name in ("web", "film")]
+    specs = [RunSpec("s", "official", (name,), {name: "f"}, "m", 1, {}, {}, 0, "last") for name in ("web", "film")]
     with Progress(Console(file=screen, width=160)) as progress:
         progress.begin(2)
         for spec in specs:
