@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
     from fergen_bench.domain import Domain
+    from fergen_bench.fanout import Engine
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
     from fergen_bench.protocol import Outline
@@ -80,6 +81,17 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
         if not equals or not key:
             self.fail(f"{value!r} is no setting; write name=value")
         return key.strip().replace("-", "_"), text
+
+
+class _Pairs(click.ParamType):  # type: ignore[type-arg]
+    """key=value,… as a dict."""
+
+    name = "key=value,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return _pairs("" if param is None else param.opts[0], [part for part in value.split(",") if part.strip()])
 
 
 class _Shard(click.ParamType):  # type: ignore[type-arg]
@@ -183,6 +195,26 @@ Examples:
     default=(1, 1),
     help="Only every n-th run, beginning with the i-th: share a plan between machines.",
 )
+@click.option(
+    "--gpus-per-run",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of a GPU that a run gets: 0.5 puts two runs on each.",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Run on the Ray cluster with this head; without an address, on a Ray of this machine.",
+)
+@click.option(
+    "--cpus-per-run",
+    type=click.FloatRange(0, min_open=True),
+    help="With --ray: CPUs of a run. Default: 1, with a GPU 4.",
+)
+@click.option(
+    "--slurm", type=_Pairs(), help="Run as a Slurm job array: partition=gpu,gpus=1,cpus=4,mem=16G,time=4:00:00,array=8."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--rerun", is_flag=True, help="Run also what has a record.")
 @click.option(
@@ -204,6 +236,10 @@ def run(
     device: str | None,
     jobs: int | None,
     shard: tuple[int, int],
+    gpus_per_run: float | None,
+    ray: str | None,
+    cpus_per_run: float | None,
+    slurm: dict[str, str] | None,
     dry_run: bool,
     rerun: bool,
     no_track: bool,
@@ -234,8 +270,8 @@ def run(
     everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
-    resolved = matrix.resolve_device(wanted)
-    slots = next(value for value in (jobs, project.settings.jobs, matrix.default_slots(resolved)) if value is not None)
+    fleet = matrix.Fleet(jobs, project.settings.jobs, gpus_per_run, ray, cpus_per_run, slurm)
+    resolved = matrix.resolve_device(wanted, fleet.gpus)
     console = console_on(stderr=True)
     if dry_run and not project.is_prepared(suite_meant, planned.domains):
         for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
@@ -258,14 +294,14 @@ def run(
             exclude_overlaps,
             dry_run,
             keep_models,
+            fleet.threads(resolved),
         )
-    slots = min(slots, len(plan.missing))
-    _announce(console, plan, [file.name for file in files], resolved, slots)
+    _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:
         missing = {job.spec.key: "to ask about shifts" if job.restore else "to run" for job in plan.missing}
         specs = [job.spec for job in plan.runs]
         _show_plan([(spec.label, spec, missing.get(spec.key, "done")) for spec in specs], planned.shown)
-        _show_estimate(project, plan, slots)
+        _show_estimate(project, plan, fleet.together(resolved, len(plan.missing)))
         return
     if not plan.missing:
         if plan.recounted and not no_track:
@@ -275,14 +311,15 @@ def run(
             f"{plan.suite.name}"
         )
         return
-    sys.exit(_execute(console, project, plan, slots, track=not no_track))
+    engine = fleet.engine(resolved, len(plan.missing), project.results)
+    sys.exit(_execute(console, project, plan, engine, track=not no_track))
 
 
-def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, slots: int) -> None:
+def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, where: str) -> None:
     """The first line: everything that was resolved."""
     kind = ", synthetic faces" if plan.suite.synthetic else ""
     done = len(plan.runs) - len(plan.missing)
-    together = f", {slots} at a time" if slots else ", in this process" if plan.missing else ""
+    together = f", {where}" if plan.missing else ""
     what = f"{plan.suite.name}{kind} · {plan.protocol} · {', '.join(methods)} · {device}"
     console.print(f"{what} · {len(plan.runs)} runs, {done} done before{together}", style="bold")
     for note in plan.notes:
@@ -329,7 +366,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _execute(console: Console, project: Project, plan: Plan, slots: int, track: bool) -> int:
+def _execute(console: Console, project: Project, plan: Plan, engine: Engine, track: bool) -> int:
     """Runs what is missing, mirrors it, and sums up. Returns the exit status."""
     import time
 
@@ -353,7 +390,7 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
             progress.end(outcome.job.spec, _short(project, record) if record else None)
 
         try:
-            matrix.execute(plan, project, slots, lambda job, message: progress.listen(job.spec, message), conclude)
+            matrix.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
         except KeyboardInterrupt:
             progress.say(
                 f"Stopped. {len(finished)} of {len(plan.missing)} runs have records; the same command goes on with the "

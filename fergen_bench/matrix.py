@@ -19,11 +19,15 @@ from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
 from fergen_bench.error import BenchError, RunError
-from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
+from fergen_bench.fanout import Engine, Listen, Outcome, run_all
+from fergen_bench.fanout.local import Local, visible_gpus
+from fergen_bench.fanout.on_ray import OnRay
+from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
 from fergen_bench.project import Progress, Project, available_cores
 from fergen_bench.protocol import Planned, Shifts, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
 from fergen_bench.shift import VERSION
+from fergen_bench.worker import make
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -43,14 +47,101 @@ class Plan:
     recounted: tuple[RunRecord, ...] = ()  # records whose cells leave out other faces than before
 
 
-def resolve_device(wanted: str) -> str:
-    """`auto` → cuda where there is a GPU, else cpu."""
-    return ("cuda" if gpu_count() else "cpu") if wanted == "auto" else wanted
+def resolve_device(wanted: str, gpus: float | None = None) -> str:
+    """`auto` → cuda where there is a GPU, else cpu. gpus: that a run gets of another machine; None on this one."""
+    there = visible_gpus() if gpus is None else gpus
+    return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
 
-def default_slots(device: str) -> int:
-    """Runs at a time: one on a GPU, one per core without."""
-    return 1 if device.startswith("cuda") else available_cores()
+@dataclass(frozen=True)
+class Fleet:
+    """Where the runs of a matrix are made, as the command line asks for it."""
+
+    jobs: int | None = None  # --jobs: runs at a time on this machine; 0: in this process
+    usual_jobs: int | None = None  # bench.toml's; on this machine only
+    gpus_per_run: float | None = None
+    ray: str | None = None  # an address, or local
+    cpus_per_run: float | None = None
+    slurm: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        elsewhere = "--ray" if self.ray is not None else "--slurm"
+        if self.ray is not None and self.slurm is not None:
+            raise BenchError("--ray and --slurm are two places to run in; choose one")
+        if (self.ray is not None or self.slurm is not None) and self.jobs is not None:
+            raise BenchError(f"--jobs is for this machine alone, and {elsewhere} has its own limits; leave one out")
+        if self.cpus_per_run is not None and self.ray is None:
+            raise BenchError("--cpus-per-run is for --ray; a Slurm job says cpus=… in --slurm")
+        if self.gpus_per_run is not None and self.slurm is not None:
+            raise BenchError("--gpus-per-run is not for --slurm, which gives out whole GPUs; say gpus=1 in --slurm")
+
+    @cached_property
+    def _request(self) -> SlurmRequest | None:
+        return None if self.slurm is None else SlurmRequest.read(self.slurm)
+
+    @property
+    def gpus(self) -> float | None:
+        """GPUs of a run where it is not this machine that counts."""
+        if self._request is not None:
+            return self._request.gpus
+        return None if self.ray is None else self.gpus_per_run or 0
+
+    def threads(self, device: str) -> int:
+        """CPU threads of a run on a GPU: its share of the cores."""
+        if self._request is not None:
+            return self._request.cpus
+        if self.ray is not None:
+            return max(1, int(self.cpus_per_run or GPU_THREADS))
+        return max(1, min(GPU_THREADS, available_cores() // (self._slots(device) or 1)))
+
+    def together(self, device: str, runs: int) -> int:
+        """How many runs are made at a time; 1 where only a cluster knows."""
+        if self._request is not None:
+            return max(1, min(self._request.array, runs))
+        return 1 if self.ray is not None else max(1, min(self._slots(device), runs))
+
+    def describe(self, device: str, runs: int) -> str:
+        """For the first line."""
+        if self._request is not None:
+            here = "on this machine, as if on Slurm" if self._request.cluster == "local" else "on Slurm"
+            return f"{here}, {min(self._request.array, runs)} at a time"
+        if self.ray is not None:
+            return "on a Ray of this machine" if self.ray == "local" else f"on Ray at {self.ray}"
+        slots = self._slots(device)
+        gpus = len(visible_gpus()) if device == "cuda" else 0
+        return (f"{min(slots, runs)} at a time" if slots else "in this process") + (
+            f" on {gpus} GPUs" if gpus > 1 else ""
+        )
+
+    def engine(self, device: str, runs: int, results: Path) -> Engine:
+        """What makes them. runs: how many there are."""
+        if self._request is not None:
+            return OnSlurm(self._request, results, available_cores())
+        if self.ray is not None:
+            cpus = self.cpus_per_run or (GPU_THREADS if device.startswith("cuda") else 1)
+            return OnRay(self.ray, self.gpus_per_run or 0, cpus, results)
+        slots = self._slots(device)
+        # A GPU that was named is the only one, and keeps its number.
+        return Local(min(slots, runs), visible_gpus() if device == "cuda" else ()) if slots else Here()
+
+    def _slots(self, device: str) -> int:
+        """Runs at a time on this machine: those asked for, else one per core, or as many as the GPUs take."""
+        jobs = self.usual_jobs if self.jobs is None else self.jobs
+        if self.gpus_per_run is None:
+            usual = available_cores() if device == "cpu" else len(visible_gpus()) if device == "cuda" else 1
+            return (usual or 1) if jobs is None else jobs
+        if device != "cuda":
+            raise BenchError(
+                f"--gpus-per-run deals out the GPUs of this machine, and the device is {device}; leave it out"
+            )
+        gpus = len(visible_gpus())
+        capacity = gpus * int(1 / self.gpus_per_run + 1e-6)
+        if (self.jobs or 0) > capacity:
+            raise BenchError(
+                f"--jobs {self.jobs} with --gpus-per-run {self.gpus_per_run:g}: the GPUs here, {gpus}, take {capacity} "
+                f"such runs at a time; lower one of them"
+            )
+        return capacity if self.jobs is None else self.jobs
 
 
 def make_plan(
@@ -66,12 +157,14 @@ def make_plan(
     exclude_overlaps: bool = False,
     dry_run: bool = False,
     keep_models: bool = False,
+    gpu_threads: int = GPU_THREADS,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
     a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
-    leaves all records as they are. keep_models: a record without its fitted method is not enough.
+    leaves all records as they are. keep_models: a record without its fitted method is not enough. gpu_threads: CPU
+    threads of a run on a GPU.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
@@ -110,12 +203,13 @@ def make_plan(
             cache=str(project.cache),
             runs=str(runs),
             device=device,
-            threads=1 if device == "cpu" else GPU_THREADS,
+            threads=1 if device == "cpu" else gpu_threads,
             excluded=twins,
             keep_model=keep_models,
             save_every=project.settings.save_every,
             shifts=shifts,
             restore=restore,
+            replaces=None if done is None else done.started,
         )
         jobs.append(job)
         if not answered:
@@ -390,9 +484,9 @@ class _Domains:
 
 
 def execute(
-    plan: Plan, project: Project, slots: int, listen: Listen, finished: Callable[[Outcome, RunRecord | None], None]
+    plan: Plan, project: Project, engine: Engine, listen: Listen, finished: Callable[[Outcome, RunRecord | None], None]
 ) -> None:
-    """Runs what is missing, `slots` at a time, each in a process of its own; with slots 0 in this process.
+    """Runs what is missing, wherever the engine makes runs.
 
     A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
     would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up.
@@ -415,12 +509,7 @@ def execute(
     def wanted(job: Job) -> bool:
         return _ingredients(job) not in given_up
 
-    if slots:
-        run_all(plan.missing, slots, wanted, listen, conclude)
-        return
-    for job in plan.missing:
-        if wanted(job):
-            conclude(_run_here(job, listen))
+    run_all(plan.missing, engine, wanted, listen, conclude)
 
 
 def _ingredients(job: Job) -> str:
@@ -434,14 +523,30 @@ def failure_path(project: Project, spec: RunSpec) -> Path:
     )
 
 
-def _run_here(job: Job, listen: Listen) -> Outcome:
-    from fergen_bench.runner import run_one
+class Here:
+    """Runs in this process, one at a time: for debuggers and profilers."""
 
-    try:
-        path = run_one(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
-    except BenchError as error:
-        everywhere = not isinstance(error, RunError)
-        return Outcome(job, None, refused=str(error), everywhere=everywhere, log=traceback.format_exc())
-    except Exception as error:
-        return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=traceback.format_exc())
-    return Outcome(job, path)
+    slots = 1
+
+    def __init__(self) -> None:
+        self._ended: list[Outcome] = []
+
+    def start(self, job: Job, listen: Listen) -> None:
+        self._ended.append(self._run(job, listen))
+
+    def ended(self, timeout: float | None) -> list[Outcome]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self) -> None:
+        pass
+
+    def _run(self, job: Job, listen: Listen) -> Outcome:
+        try:
+            path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
+        except BenchError as error:
+            everywhere = not isinstance(error, RunError)
+            return Outcome(job, None, refused=str(error), everywhere=everywhere, log=traceback.format_exc())
+        except Exception as error:
+            return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=traceback.format_exc())
+        return Outcome(job, path, elsewhere=path is None)

@@ -12,12 +12,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,6 +176,7 @@ class Job:
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
     keep_model: bool = False  # beside the record, so that it can be asked about other faces later
     save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
+    replaces: str | None = None  # when the record was begun that stood in this run's place when it was planned
 
     shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
     restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
@@ -185,6 +186,11 @@ class Job:
         """Where a training is saved before it has ended."""
         return Path(self.runs).parent / "unfinished" / f"{self.spec.key}.pt"
 
+    @property
+    def claim_path(self) -> Path:
+        """What a process locks while it makes this run."""
+        return self.unfinished_path.with_suffix(".lock")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -192,6 +198,51 @@ class Job:
     def from_json(cls, content: Mapping[str, Any]) -> Job:
         shifts = tuple(Shift(*entry) for entry in content["shifts"])
         return cls(**{**content, "spec": RunSpec.from_json(content["spec"]), "shifts": shifts})
+
+
+@contextmanager
+def claim(job: Job) -> Iterator[bool]:
+    """Whether this process may make a run; False where another is making it now. The lock is the operating system's:
+    it goes with the process that holds it, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    job.claim_path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job.claim_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        # Whoever opened the file before it goes may lock it still, and then finds the record made.
+        with suppress(OSError):
+            job.claim_path.unlink()
+        lock.release()
+
+
+def is_claimed(job: Job) -> bool:
+    """Whether another process is making this run now."""
+    if not job.claim_path.exists():
+        return False
+    with claim(job) as mine:
+        return not mine
+
+
+def made_since(job: Job) -> Path | None:
+    """The run's record, where another process has made it after the run was planned."""
+    runs = Path(job.runs)
+    found = find(job.spec, runs)
+    if found is None or found.started == job.replaces:
+        return None
+    if not found.answers(job.spec) or (job.keep_model and not job.spec.model_path(runs).is_file()):
+        raise RunError(
+            f"{job.spec.path(runs)}: another process made this run meanwhile, and was asked for something else of it; "
+            f"run again"
+        )
+    return job.spec.path(runs)
 
 
 @dataclass(frozen=True)
@@ -361,6 +412,18 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BenchError(f"{path}: these arrays cannot be read ({error}); run it again with --rerun") from None
+
+
+def receive(job: Job, files: Mapping[str, bytes]) -> Path:
+    """Puts the files of a record that was made on another machine, by name, where a record made here would be."""
+    path = job.spec.path(Path(job.runs))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in sorted(files, key=lambda name: name == path.name):  # the JSON file comes last: it is the commit
+        if Path(name).name != name or not name.startswith(f"{path.stem}."):
+            raise BenchError(f"{name!r} is no file of the record {path}, so it is not kept")
+        with _atomically(path.parent / name) as draft:
+            draft.write_bytes(files[name])
+    return path
 
 
 @contextmanager

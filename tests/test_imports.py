@@ -51,8 +51,8 @@ MAY_IMPORT = {
         "weights",
     },
     "worker": {"error", "record", "runner"},
-    "fanout": {"record"},
-    "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner", "shift"},
+    "fanout": {"error", "record"},
+    "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "shift", "worker"},
     "tracking": {"error", "metric", "record"},
     "report": {"domain", "draws", "error", "metric", "record", "shift"},
     "screen": {"record"},
@@ -128,7 +128,14 @@ def test_the_other_modules_never_import_torch_at_the_top(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "home"),
-    [("mlflow", "tracking"), ("seaborn", "report"), ("open_clip", "backbone"), ("timm", "backbone")],
+    [
+        ("mlflow", "tracking"),
+        ("seaborn", "report"),
+        ("open_clip", "backbone"),
+        ("timm", "backbone"),
+        ("ray", "fanout"),
+        ("submitit", "fanout"),
+    ],
 )
 def test_a_heavy_package_has_one_home(package: str, home: str) -> None:
     users = {

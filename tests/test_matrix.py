@@ -22,6 +22,7 @@ from fergen_bench.datasets.audit import Twin
 from fergen_bench.domain import Domain, open_source, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.fanout import Outcome
+from fergen_bench.fanout.local import Local
 from fergen_bench.project import Project, find_project
 from fergen_bench.protocol import Protocol, Request, outline
 from fergen_bench.record import RunRecord
@@ -75,8 +76,9 @@ def make_plan(
 
 def execute(plan: matrix.Plan, project: Project, slots: int) -> list[tuple[Outcome, RunRecord | None]]:
     ended: list[tuple[Outcome, RunRecord | None]] = []
+    engine = matrix.Fleet(slots).engine("cpu", 100, project.results)
     matrix.execute(
-        plan, project, slots, lambda job, message: None, lambda outcome, entry: ended.append((outcome, entry))
+        plan, project, engine, lambda job, message: None, lambda outcome, entry: ended.append((outcome, entry))
     )
     return ended
 
@@ -368,7 +370,7 @@ def test_leaving_early_ends_the_workers_and_nothing_is_torn(lab: Project) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        matrix.execute(plan, lab, 2, interrupt, lambda outcome, entry: None)
+        matrix.execute(plan, lab, Local(2), interrupt, lambda outcome, entry: None)
     assert started.is_set()
     assert wait_for(lambda: not workers())
     assert not list((lab.results / "runs").rglob("*"))
