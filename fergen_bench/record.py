@@ -14,19 +14,34 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fergen_bench.error import BenchError
+from fergen_bench.untrusted import (
+    MOST_ARRAYS,
+    MOST_TEXT,
+    checksum,
+    checksum_of,
+    is_file_name,
+    parse_json,
+    read_arrays,
+    read_bytes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from pydantic import TypeAdapter
 
 FORMAT = 1
 """Raised when the form of a record changes."""
 
 Selection = Literal["last", "source-val"]
+
+BESIDE = (".npz", ".arrays.npz", ".safetensors")
+"""What may stand beside a record's file, under its name: predictions, a method's arrays, the fitted method."""
 
 HELD_OUT = "@source-val"
 """What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
@@ -253,14 +268,20 @@ def save(
     runs: Path,
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
+    model: bool = False,
 ) -> Path:
     """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
-    are any. The JSON file comes last: it is the commit.
+    are any. The JSON file comes last: it is the commit. It says the checksum of itself and of what is beside it.
+
+    model: whether the fitted method was written there just before. What was beside the record and is not written now
+    keeps the checksum that it had.
     """
     import numpy as np
 
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
+    written = {".npz": predictions is not None, ".arrays.npz": bool(arrays), ".safetensors": model}
+    earlier = _files_said(path)
     if predictions is not None:
         stored: dict[str, np.ndarray] = {}
         for target, said in predictions.items():
@@ -273,14 +294,28 @@ def save(
         _save_arrays(path.with_suffix(".npz"), stored)
     if arrays:
         _save_arrays(path.with_suffix(".arrays.npz"), arrays)
+    files = {
+        ending: checksum(beside(path, ending)) if written[ending] or ending not in earlier else earlier[ending]
+        for ending in BESIDE
+        if beside(path, ending).is_file()
+    }
+    content = json.loads(json.dumps({**record.to_json(), "files": files}))
     with _atomically(path) as draft:
-        draft.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({**content, "checksum": checksum_of(content)}, indent=1)
+        draft.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A file beside a record's file."""
+    return path.with_name(path.name.removesuffix(".json") + ending)
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     import numpy as np
 
+    if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
+        raise BenchError(f"{path}: these arrays have {size:,} bytes, and {MOST_ARRAYS:,} can be kept; keep fewer of them")
     with _atomically(path) as draft, draft.open("wb") as file:
         entries: dict[str, Any] = dict(arrays)
         np.savez_compressed(file, **entries)
@@ -292,32 +327,56 @@ def load_predictions(path: Path) -> dict[str, Predictions]:
     """
     import numpy as np
 
-    stored = _load_arrays(path.with_suffix(".npz"))
+    from fergen_bench.domain import EXPRESSIONS
+
+    stored, classes = _load_arrays(path, ".npz"), len(EXPRESSIONS)
     found = {}
     for name, logits in stored.items():
         if "." not in name:
             left_out = stored.get(f"{name}.left_out", np.zeros(len(logits), bool))
-            found[name] = Predictions(logits, stored.get(f"{name}.labels", np.zeros(0, np.uint8)), left_out)
+            labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
+            fits = logits.ndim == 2 and logits.shape[1] == classes and logits.dtype.kind == "f"
+            fits = fits and labels.shape in {(0,), (len(logits),)} and labels.dtype.kind in "iu"
+            fits = fits and left_out.shape == (len(logits),) and left_out.dtype == bool
+            if not fits or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
+                raise BenchError(f"{beside(path, '.npz')}: these are no predictions of {name}; {AGAIN}")
+            found[name] = Predictions(logits, labels, left_out)
     return found
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """What a method kept beside a record's file, by name; nothing where it kept nothing."""
-    path = path.with_suffix(".arrays.npz")
-    return _load_arrays(path) if path.is_file() else {}
+    return _load_arrays(path, ".arrays.npz") if beside(path, ".arrays.npz").is_file() else {}
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    import zipfile
-    import zlib
-
-    import numpy as np
-
+def _load_arrays(path: Path, ending: str) -> dict[str, np.ndarray]:
+    check_beside(path, ending)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BenchError(f"{path}: these arrays cannot be read ({error}); run it again with --rerun") from None
+        return read_arrays(beside(path, ending))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{beside(path, ending)}: these arrays cannot be read ({error}); {AGAIN}") from None
+
+
+AGAIN = "run it again with --rerun"
+
+
+def check_beside(path: Path, ending: str) -> None:
+    """Refuses a file beside a record's that is not the one that was written with it. One that is not there is none."""
+    try:
+        if (said := _files_said(path).get(ending)) and beside(path, ending).exists():
+            if checksum(beside(path, ending)) != said:
+                raise ValueError("its checksum is not the one that its record says")
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{beside(path, ending)}: this file is damaged ({error}); {AGAIN}") from None
+
+
+def _files_said(path: Path) -> dict[str, str]:
+    """The checksums that a record's file says of those beside it; none where it is early, or no record."""
+    try:
+        content = parse_json(read_bytes(path, MOST_TEXT))
+        return {ending: str(said) for ending, said in content.get("files", {}).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 @contextmanager
@@ -337,24 +396,69 @@ def _atomically(path: Path) -> Iterator[Path]:
 
 
 def load(path: Path) -> RunRecord:
-    """A record from its file."""
+    """A record from its file. One that is damaged, or says what no run could say, is refused. Early ones have no
+    checksum.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = read_bytes(path, MOST_TEXT)
+        content = parse_json(text)
+        if not isinstance(content, dict) or "format" not in content:
+            raise ValueError("it is no record")
         if content["format"] != FORMAT:
             raise BenchError(
-                f"{path}: this record has the form {content['format']}, this version reads {FORMAT}; run it again"
+                f"{path}: this record has the form {str(content['format'])[:20]}, this version reads {FORMAT}; run it "
+                f"again"
             )
-        return RunRecord(
-            spec=RunSpec.from_json(content["spec"]),
-            cells=tuple(Cell(**cell) for cell in content["cells"]),
-            history=tuple(content["history"]),
-            **{
-                name: content[name]
-                for name in ("selected_epoch", "networks", "environment", "seconds", "started", "method_digest")
-            },
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path}: this record cannot be read ({error!r}); delete it and run again") from None
+        if unknown := set(content) - _KEYS:
+            raise ValueError(f"it says {min(unknown)!r}, which no record does")
+        said = content.pop("checksum", None)
+        if said is not None and said != checksum_of(content):
+            raise ValueError("its checksum is not that of its content: it was damaged or changed by hand")
+        record = _reader().validate_json(text, strict=True)
+        # Whole numbers in a history stay whole; tuples among the parameters are tuples again.
+        record = replace(record, spec=RunSpec.from_json(asdict(record.spec)), history=tuple(content["history"]))
+        if fault := _fault(record, content.get("key")):
+            raise ValueError(fault)
+        return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BenchError(f"{path}: this record cannot be read ({reason}); delete it and run again") from None
+
+
+_KEYS = {"format", "key", "synthetic", "files", "checksum", *(f.name for f in fields(RunRecord))}
+
+
+@cache
+def _reader() -> TypeAdapter[RunRecord]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
+
+
+def _fault(record: RunRecord, key: Any) -> str | None:
+    """What no run could say although its types are right."""
+    from fergen_bench.domain import EXPRESSIONS
+
+    spec, classes = record.spec, len(EXPRESSIONS)
+    for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
+        if not is_file_name(name):
+            return f"{name[:60]!r} cannot be a name"
+    if not spec.sources or not 0 <= spec.seed < 1 << 63 or not 0 <= spec.version < 1 << 31 or not 0 < spec.fraction <= 1:
+        return "it has no source, or a seed, a version or a fraction that cannot be"
+    if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
+        return "a network has no name or no digest"
+    if len({cell.target for cell in record.cells}) < len(record.cells):
+        return "a target is scored twice"
+    for cell in record.cells:
+        if cell.target not in spec.targets:
+            return f"{cell.target[:60]!r} is scored, and is no target"
+        if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
+            return f"the confusion of {cell.target} is not {classes} x {classes}"
+        if not all(0 <= count < 1 << 40 for row in cell.confusion for count in row):
+            return f"the confusion of {cell.target} holds no counts"
+    if key != spec.key:
+        return f"its key is {str(key)[:20]!r}, and its content has the key {spec.key}"
+    return None
 
 
 def find(spec: RunSpec, runs: Path) -> RunRecord | None:
@@ -365,6 +469,33 @@ def find(spec: RunSpec, runs: Path) -> RunRecord | None:
         return load(spec.path(runs)) if spec.path(runs).is_file() else None
     except BenchError:
         return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a record's file or with the arrays beside it, or None. A fitted method is not looked at: it
+    may be large, and is when it is used.
+    """
+    try:
+        load(path)
+        for ending in (".npz", ".arrays.npz"):
+            check_beside(path, ending)
+    except BenchError as error:
+        return str(error)
+    return None
+
+
+def set_aside(path: Path, runs: Path) -> Path:
+    """Moves a record's files out of the way, into results/damaged: nothing is deleted. Returns where its own went."""
+    folder = runs.parent / "damaged" / path.parent.relative_to(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    place, number = folder / path.name, 1
+    while place.exists():
+        number += 1
+        place = folder / f"{path.name.removesuffix('.json')}-{number}.json"
+    for ending in (*BESIDE, ".json"):
+        if (file := beside(path, ending)).exists():
+            os.replace(file, beside(place, ending))
+    return place
 
 
 def load_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
