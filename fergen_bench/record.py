@@ -315,7 +315,9 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     import numpy as np
 
     if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
-        raise BenchError(f"{path}: these arrays have {size:,} bytes, and {MOST_ARRAYS:,} can be kept; keep fewer of them")
+        raise BenchError(
+            f"{path}: these arrays have {size:,} bytes, and {MOST_ARRAYS:,} can be kept; keep fewer of them"
+        )
     with _atomically(path) as draft, draft.open("wb") as file:
         entries: dict[str, Any] = dict(arrays)
         np.savez_compressed(file, **entries)
@@ -443,7 +445,12 @@ def _fault(record: RunRecord, key: Any) -> str | None:
     for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
         if not is_file_name(name):
             return f"{name[:60]!r} cannot be a name"
-    if not spec.sources or not 0 <= spec.seed < 1 << 63 or not 0 <= spec.version < 1 << 31 or not 0 < spec.fraction <= 1:
+    if (
+        not spec.sources
+        or not 0 <= spec.seed < 1 << 63
+        or not 0 <= spec.version < 1 << 31
+        or not 0 < spec.fraction <= 1
+    ):
         return "it has no source, or a seed, a version or a fraction that cannot be"
     if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
         return "a network has no name or no digest"

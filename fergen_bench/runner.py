@@ -8,11 +8,12 @@ import hashlib
 import os
 import platform
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ def run_one(job: Job, report: Report) -> Path:
     )
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
-    path = save(record, Path(job.runs), predictions, ctx.arrays)
+    path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model)
     unfinished.remove()
     return path
 
@@ -211,14 +212,35 @@ def _environment(job: Job, device: torch.device) -> dict[str, Any]:
         "threads": job.threads,
         "commit": _commit(),
     }
-    for package in ("fergen-bench", "torch", "timm", "open_clip_torch", "numpy"):
+    for package in ("fergen-bench", *_dependencies()):
         try:
             environment[package] = version(package)
         except PackageNotFoundError:
             environment[package] = None
+    environment["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if device.type == "cuda":
         environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+        environment |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
     return environment
+
+
+def _dependencies() -> list[str]:
+    """The names of the packages that this one depends on itself, in the order of the alphabet."""
+    try:
+        said = requires("fergen-bench") or []
+    except PackageNotFoundError:  # not installed: what numbers depend on most
+        said = ["torch", "timm", "open_clip_torch", "numpy"]
+    return sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in said if "extra ==" not in line)
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA driver, where Linux says it."""
+    try:
+        said = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\d+\.[\d.]+", said)
+    return found[0] if found else None
 
 
 def _commit() -> str | None:

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "backbone": {"domain", "error", "prompts", "synth", "untrusted", "weights"},
     "unfinished": set(),
     "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin"},
-    "checkpoint": {"backbone", "error", "method", "untrusted"},
+    "checkpoint": {"backbone", "error", "method", "untrusted", "weights"},
     "runner": {
         "backbone",
         "checkpoint",
