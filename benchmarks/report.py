@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -69,12 +68,14 @@ def _said(labels: np.ndarray, hard: np.ndarray, skill: float, *names: object) ->
 STEPS = """
 import json, resource, sys, time
 from pathlib import Path
-started = time.perf_counter()
+def now():
+    return time.perf_counter(), time.process_time()
+started = now()
 taken = {}
 def done(what):
     global started
-    taken[what] = time.perf_counter() - started
-    started = time.perf_counter()
+    taken[what] = [end - begin for end, begin in zip(now(), started)]
+    started = now()
 from fergen_bench import record
 from fergen_bench.report import render
 from fergen_bench.report.evidence import Evidence, judged, ranking
@@ -116,11 +117,11 @@ def main() -> None:
         command = [sys.executable, "-c", STEPS, str(runs), arguments.metric]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         memory = found.pop("megabytes")
-        for what, seconds in found.items():
-            print(f"{seconds:8.1f} s  {what}")
-        own = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor = own.ru_utime + own.ru_stime
-        print(f"{sum(found.values()):8.1f} s  all; {processor:.1f} s of processor time; {memory:,.0f} MB at most")
+        print("wall s  processor s")
+        for what, (wall, processor) in found.items():
+            print(f"{wall:6.1f}  {processor:11.1f}  {what}")
+        totals = (sum(column) for column in zip(*found.values(), strict=True))
+        print("{:6.1f}  {:11.1f}  all".format(*totals), f"\n{memory:,.0f} MB at most")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
     from fergen_bench.domain import Domain
+    from fergen_bench.fanout import Engine
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
-    from fergen_bench.record import RunRecord
+    from fergen_bench.protocol import Outline
+    from fergen_bench.record import RunRecord, RunSpec
 
 EXAMPLES = """
 \b
@@ -79,6 +81,17 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
         if not equals or not key:
             self.fail(f"{value!r} is no setting; write name=value")
         return key.strip().replace("-", "_"), text
+
+
+class _Pairs(click.ParamType):  # type: ignore[type-arg]
+    """key=value,… as a dict."""
+
+    name = "key=value,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return _pairs("" if param is None else param.opts[0], [part for part in value.split(",") if part.strip()])
 
 
 class _Shard(click.ParamType):  # type: ignore[type-arg]
@@ -182,6 +195,26 @@ Examples:
     default=(1, 1),
     help="Only every n-th run, beginning with the i-th: share a plan between machines.",
 )
+@click.option(
+    "--gpus-per-run",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of a GPU that a run gets: 0.5 puts two runs on each.",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Run on the Ray cluster with this head; without an address, on a Ray of this machine.",
+)
+@click.option(
+    "--cpus-per-run",
+    type=click.FloatRange(0, min_open=True),
+    help="With --ray: CPUs of a run. Default: 1, with a GPU 4.",
+)
+@click.option(
+    "--slurm", type=_Pairs(), help="Run as a Slurm job array: partition=gpu,gpus=1,cpus=4,mem=16G,time=4:00:00,array=8."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--rerun", is_flag=True, help="Run also what has a record.")
 @click.option(
@@ -203,6 +236,10 @@ def run(
     device: str | None,
     jobs: int | None,
     shard: tuple[int, int],
+    gpus_per_run: float | None,
+    ray: str | None,
+    cpus_per_run: float | None,
+    slurm: dict[str, str] | None,
     dry_run: bool,
     rerun: bool,
     no_track: bool,
@@ -233,13 +270,15 @@ def run(
     everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
-    resolved = matrix.resolve_device(wanted)
-    slots = next(value for value in (jobs, project.settings.jobs, matrix.default_slots(resolved)) if value is not None)
+    fleet = matrix.Fleet(jobs, project.settings.jobs, gpus_per_run, ray, cpus_per_run, slurm)
+    resolved = matrix.resolve_device(wanted, fleet.gpus)
     console = console_on(stderr=True)
     if dry_run and not project.is_prepared(suite_meant, planned.domains):
         for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
             console.print(f"note: {note}", style="dim")
-        _show_plan([(o.title, o.sources, o.targets, o.seed, "?") for o in planned.outlines[shard[0] - 1 :: shard[1]]])
+        outlines = planned.outlines[shard[0] - 1 :: shard[1]]
+        _show_plan([(outlined.title, outlined, "?") for outlined in outlines], planned.shown)
+        console_on().print(f"{len(outlines)} runs; time left: —", highlight=False)
         return
     with Progress(console) as progress:
         plan = matrix.make_plan(
@@ -255,14 +294,14 @@ def run(
             exclude_overlaps,
             dry_run,
             keep_models,
+            fleet.threads(resolved),
         )
-    slots = min(slots, len(plan.missing))
-    _announce(console, plan, [file.name for file in files], resolved, slots)
+    _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:
-        missing = {job.spec.key for job in plan.missing}
+        missing = {job.spec.key: "to ask about shifts" if job.restore else "to run" for job in plan.missing}
         specs = [job.spec for job in plan.runs]
-        states = ["to run" if spec.key in missing else "done" for spec in specs]
-        _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
+        _show_plan([(spec.label, spec, missing.get(spec.key, "done")) for spec in specs], planned.shown)
+        _show_estimate(project, plan, fleet.together(resolved, len(plan.missing)))
         return
     if not plan.missing:
         if plan.recounted and not no_track:
@@ -272,32 +311,62 @@ def run(
             f"{plan.suite.name}"
         )
         return
-    sys.exit(_execute(console, project, plan, slots, track=not no_track))
+    engine = fleet.engine(resolved, len(plan.missing), project.results)
+    sys.exit(_execute(console, project, plan, engine, track=not no_track))
 
 
-def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, slots: int) -> None:
+def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, where: str) -> None:
     """The first line: everything that was resolved."""
     kind = ", synthetic faces" if plan.suite.synthetic else ""
     done = len(plan.runs) - len(plan.missing)
-    together = f", {slots} at a time" if slots else ", in this process" if plan.missing else ""
+    together = f", {where}" if plan.missing else ""
     what = f"{plan.suite.name}{kind} · {plan.protocol} · {', '.join(methods)} · {device}"
     console.print(f"{what} · {len(plan.runs)} runs, {done} done before{together}", style="bold")
     for note in plan.notes:
         console.print(f"note: {note}", style="dim")
 
 
-def _show_plan(runs: Iterable[tuple[str, Iterable[str], Iterable[str], int, str]]) -> None:
+def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mapping[str, str]) -> None:
+    """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
         table.add_column(column, overflow="fold")
-    for label, sources, targets, seed, state in runs:
-        table.add_row(label, " + ".join(sources), " ".join(targets) or "—", str(seed), state)
+    for label, run, state in runs:
+        share = "" if run.fraction == 1 else f"{run.fraction:.0%} of "
+        sources, targets = ([shown.get(name, name) for name in names] for names in (run.sources, run.targets))
+        gap = " · " if any(" " in name for name in targets) else " "
+        table.add_row(label, share + " + ".join(sources), gap.join(targets) or "—", str(run.seed), state)
     console_on().print(table)
 
 
-def _execute(console: Console, project: Project, plan: Plan, slots: int, track: bool) -> int:
+def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
+    """How many runs there are, how many of them are done, and how long the rest will take."""
+    from fergen_bench.matrix import estimate
+    from fergen_bench.record import load_all
+
+    told = estimate(plan, load_all(project.results / "runs")[0], slots)
+    left = len(plan.missing)
+    text = f"{len(plan.runs)} runs, {len(plan.runs) - left} have records, {left} to do"
+    if left:
+        together = f", {slots} at a time" if slots > 1 else ""
+        about = "—" if told.seconds is None else f"about {_duration(told.seconds)}"
+        more = f", and more for {', '.join(told.unknown)}" if told.unknown and told.seconds is not None else ""
+        source = "no earlier run tells" if told.seconds is None else "as earlier runs on this kind of device took"
+        text += f"; time left: {about}{more}{together} ({source})"
+    console_on().print(text, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _execute(console: Console, project: Project, plan: Plan, engine: Engine, track: bool) -> int:
     """Runs what is missing, mirrors it, and sums up. Returns the exit status."""
     import time
 
@@ -321,7 +390,7 @@ def _execute(console: Console, project: Project, plan: Plan, slots: int, track: 
             progress.end(outcome.job.spec, _short(project, record) if record else None)
 
         try:
-            matrix.execute(plan, project, slots, lambda job, message: progress.listen(job.spec, message), conclude)
+            matrix.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
         except KeyboardInterrupt:
             progress.say(
                 f"Stopped. {len(finished)} of {len(plan.missing)} runs have records; the same command goes on with the "
@@ -427,7 +496,7 @@ def report(
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import page, published, render
-    from fergen_bench.report.evidence import Evidence
+    from fergen_bench.report.evidence import Evidence, judged
     from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
@@ -442,17 +511,20 @@ def report(
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
     with busy(console_on(stderr=True), "reading predictions"):
-        evidence = Evidence(loaded, records or project.results / "runs")
+        evidence = Evidence(loaded, runs)
+        cells = evidence.calibrated(recording.cells_frame(loaded))
+        ranked = list(judged(boards(cells, metric), evidence, metric))
     _warn(evidence.faults)
-    cells = evidence.calibrated(recording.cells_frame(loaded))
-    render.show(console, cells, metric, tables, evidence)
+    complaints += evidence.faults
+    render.show(console, ranked, metric, tables)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
         ablations = _ablations(project, meant)
-        files = render.write(target, cells, metric, tables, ablations, evidence)
+        files = render.write(target, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
         seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
-        ranked = list(boards(cells, metric))
-        written = page.write(target, ranked, loaded, runs, metric, files, ablations, tables, complaints, seen)
+        written = page.write(
+            target, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
+        )
     console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
     if opened:
         import webbrowser

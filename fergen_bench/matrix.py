@@ -4,6 +4,7 @@ are elsewhere.
 
 from __future__ import annotations
 
+import heapq
 import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,10 +19,15 @@ from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
 from fergen_bench.error import BenchError, RunError
-from fergen_bench.fanout import Listen, Outcome, gpu_count, run_all
+from fergen_bench.fanout import Engine, Listen, Outcome, run_all
+from fergen_bench.fanout.local import Local, visible_gpus
+from fergen_bench.fanout.on_ray import OnRay
+from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
 from fergen_bench.project import Progress, Project, available_cores
-from fergen_bench.protocol import Planned, specify
-from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec
+from fergen_bench.protocol import Planned, Shifts, specify
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
+from fergen_bench.shift import VERSION
+from fergen_bench.worker import make
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -41,14 +47,101 @@ class Plan:
     recounted: tuple[RunRecord, ...] = ()  # records whose cells leave out other faces than before
 
 
-def resolve_device(wanted: str) -> str:
-    """`auto` → cuda where there is a GPU, else cpu."""
-    return ("cuda" if gpu_count() else "cpu") if wanted == "auto" else wanted
+def resolve_device(wanted: str, gpus: float | None = None) -> str:
+    """`auto` → cuda where there is a GPU, else cpu. gpus: that a run gets of another machine; None on this one."""
+    there = visible_gpus() if gpus is None else gpus
+    return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
 
-def default_slots(device: str) -> int:
-    """Runs at a time: one on a GPU, one per core without."""
-    return 1 if device.startswith("cuda") else available_cores()
+@dataclass(frozen=True)
+class Fleet:
+    """Where the runs of a matrix are made, as the command line asks for it."""
+
+    jobs: int | None = None  # --jobs: runs at a time on this machine; 0: in this process
+    usual_jobs: int | None = None  # bench.toml's; on this machine only
+    gpus_per_run: float | None = None
+    ray: str | None = None  # an address, or local
+    cpus_per_run: float | None = None
+    slurm: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        elsewhere = "--ray" if self.ray is not None else "--slurm"
+        if self.ray is not None and self.slurm is not None:
+            raise BenchError("--ray and --slurm are two places to run in; choose one")
+        if (self.ray is not None or self.slurm is not None) and self.jobs is not None:
+            raise BenchError(f"--jobs is for this machine alone, and {elsewhere} has its own limits; leave one out")
+        if self.cpus_per_run is not None and self.ray is None:
+            raise BenchError("--cpus-per-run is for --ray; a Slurm job says cpus=… in --slurm")
+        if self.gpus_per_run is not None and self.slurm is not None:
+            raise BenchError("--gpus-per-run is not for --slurm, which gives out whole GPUs; say gpus=1 in --slurm")
+
+    @cached_property
+    def _request(self) -> SlurmRequest | None:
+        return None if self.slurm is None else SlurmRequest.read(self.slurm)
+
+    @property
+    def gpus(self) -> float | None:
+        """GPUs of a run where it is not this machine that counts."""
+        if self._request is not None:
+            return self._request.gpus
+        return None if self.ray is None else self.gpus_per_run or 0
+
+    def threads(self, device: str) -> int:
+        """CPU threads of a run on a GPU: its share of the cores."""
+        if self._request is not None:
+            return self._request.cpus
+        if self.ray is not None:
+            return max(1, int(self.cpus_per_run or GPU_THREADS))
+        return max(1, min(GPU_THREADS, available_cores() // (self._slots(device) or 1)))
+
+    def together(self, device: str, runs: int) -> int:
+        """How many runs are made at a time; 1 where only a cluster knows."""
+        if self._request is not None:
+            return max(1, min(self._request.array, runs))
+        return 1 if self.ray is not None else max(1, min(self._slots(device), runs))
+
+    def describe(self, device: str, runs: int) -> str:
+        """For the first line."""
+        if self._request is not None:
+            here = "on this machine, as if on Slurm" if self._request.cluster == "local" else "on Slurm"
+            return f"{here}, {min(self._request.array, runs)} at a time"
+        if self.ray is not None:
+            return "on a Ray of this machine" if self.ray == "local" else f"on Ray at {self.ray}"
+        slots = self._slots(device)
+        gpus = len(visible_gpus()) if device == "cuda" else 0
+        return (f"{min(slots, runs)} at a time" if slots else "in this process") + (
+            f" on {gpus} GPUs" if gpus > 1 else ""
+        )
+
+    def engine(self, device: str, runs: int, results: Path) -> Engine:
+        """What makes them. runs: how many there are."""
+        if self._request is not None:
+            return OnSlurm(self._request, results, available_cores())
+        if self.ray is not None:
+            cpus = self.cpus_per_run or (GPU_THREADS if device.startswith("cuda") else 1)
+            return OnRay(self.ray, self.gpus_per_run or 0, cpus, results)
+        slots = self._slots(device)
+        # A GPU that was named is the only one, and keeps its number.
+        return Local(min(slots, runs), visible_gpus() if device == "cuda" else ()) if slots else Here()
+
+    def _slots(self, device: str) -> int:
+        """Runs at a time on this machine: those asked for, else one per core, or as many as the GPUs take."""
+        jobs = self.usual_jobs if self.jobs is None else self.jobs
+        if self.gpus_per_run is None:
+            usual = available_cores() if device == "cpu" else len(visible_gpus()) if device == "cuda" else 1
+            return (usual or 1) if jobs is None else jobs
+        if device != "cuda":
+            raise BenchError(
+                f"--gpus-per-run deals out the GPUs of this machine, and the device is {device}; leave it out"
+            )
+        gpus = len(visible_gpus())
+        capacity = gpus * int(1 / self.gpus_per_run + 1e-6)
+        if (self.jobs or 0) > capacity:
+            raise BenchError(
+                f"--jobs {self.jobs} with --gpus-per-run {self.gpus_per_run:g}: the GPUs here, {gpus}, take {capacity} "
+                f"such runs at a time; lower one of them"
+            )
+        return capacity if self.jobs is None else self.jobs
 
 
 def make_plan(
@@ -64,12 +157,14 @@ def make_plan(
     exclude_overlaps: bool = False,
     dry_run: bool = False,
     keep_models: bool = False,
+    gpu_threads: int = GPU_THREADS,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
     a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
-    leaves all records as they are. keep_models: a record without its fitted method is not enough.
+    leaves all records as they are. keep_models: a record without its fitted method is not enough. gpu_threads: CPU
+    threads of a run on a GPU.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
@@ -77,6 +172,7 @@ def make_plan(
     jobs, missing = [], []
     recounted: list[RunRecord] = []
     edited: dict[str, int] = {}
+    unkept: list[RunSpec] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
         spec, twins = domains.excluding(spec, exclude_overlaps)
@@ -91,8 +187,16 @@ def make_plan(
                 record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
         answered = answered and (not keep_models or spec.model_path(runs).is_file())
-        if done is not None and not answered:
+        shifts, restore = domains.shifts(spec, planned.shifts), False
+        if done is not None and answered and (unscored := [s for s in shifts if s not in done.shifts_of(spec)]):
+            answered = False
+            if done.method_digest == outlined.method.digest and spec.model_path(runs).is_file():
+                shifts, restore = unscored, True
+            else:
+                unkept.append(spec)
+        if done is not None and not answered and not restore:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
+            shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),
@@ -102,10 +206,13 @@ def make_plan(
             cache=str(project.cache),
             runs=str(runs),
             device=device,
-            threads=1 if device == "cpu" else GPU_THREADS,
+            threads=1 if device == "cpu" else gpu_threads,
             excluded=twins,
             keep_model=keep_models,
             save_every=project.settings.save_every,
+            shifts=shifts,
+            restore=restore,
+            replaces=None if done is None else done.started,
         )
         jobs.append(job)
         if not answered:
@@ -117,6 +224,15 @@ def make_plan(
             f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
             f"should change, raise the version, or run with --rerun"
         )
+    if asked := sum(job.restore for job in missing):
+        notes.append(
+            f"models that were kept are asked about shifted faces in {asked} of the runs; nothing is trained for that"
+        )
+    if unkept:
+        notes.append(
+            f"{len(unkept)} runs have records, and no model was kept of them: they are trained again for the shifts; "
+            f"with --keep-models that will be the last time"
+        )
     if recounted:
         how = (
             "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
@@ -125,6 +241,59 @@ def make_plan(
             f"{len(recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, {how}"
         )
     return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the runs of a plan will take, as earlier ones tell."""
+
+    seconds: float | None  # with so many slots; None where nothing is known of any run
+    unknown: tuple[str, ...]  # methods of which no earlier run tells: their runs are not counted in
+
+
+def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
+    """Earlier runs of the same method on the same suite and kind of device, scaled: fitting by training faces and
+    epochs, scoring by faces. Those with the same networks count where there are some.
+    """
+    cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
+    folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
+    abouts = {name: read_about(Path(folder)) for name, folder in folders.items()}
+    earlier: dict[tuple[str, bool], list[tuple[RunSpec, dict[str, float]]]] = {}
+    for entry in records:
+        spec = entry.spec
+        if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts):
+            units = _units(spec, abouts, [cell.count for cell in entry.cells], [cell.shift for cell in entry.shifted])
+            rates = {name: entry.seconds[name] / unit for name, unit in units.items() if unit and name in entry.seconds}
+            # Only a run on a GPU says how much of its memory was used.
+            earlier.setdefault((spec.method, "memory_mb" in entry.environment), []).append((spec, rates))
+    took: list[float] = []
+    unknown: dict[str, None] = {}
+    for job in plan.missing:
+        spec = job.spec
+        known = earlier.get((spec.method, cuda[spec.key]), [])
+        alike = [rates for other, rates in known if other.weights == spec.weights] or [rates for _, rates in known]
+        parts = [scored_part(abouts[name], spec.profile, spec.learns_from(name)) for name in spec.targets]
+        scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
+        units = _units(spec, abouts, scored, job.shifts)
+        wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
+        told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
+        if all(told.values()):
+            took.append(sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
+        else:
+            unknown[spec.method] = None
+    ends = [0.0] * max(1, slots)
+    for seconds in took:  # each run begins in the slot that is free first
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
+
+
+def _units(
+    spec: RunSpec, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]
+) -> dict[str, float]:
+    """What the seconds of a run go by."""
+    faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
+    epochs = spec.parameters.get("epochs", 1)
+    return {"fit": spec.fraction * faces * epochs, "score": sum(scored), "shift": sum(shift.faces for shift in shifts)}
 
 
 def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) -> RunSpec:
@@ -224,6 +393,19 @@ class _Domains:
                 found[target] = ids
         return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
 
+    def shifts(self, spec: RunSpec, wanted: Shifts | None) -> list[Shift]:
+        """What a run is to be asked about shifted faces."""
+        if wanted is None:
+            return []
+        found = []
+        for target, relation in spec.relations.items():
+            if wanted.targets == "all" or relation == "source":
+                part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
+                faces = min(wanted.faces, sum(self._abouts[target]["counts"][part].values()))
+                levels = wanted.levels().items()
+                found += [Shift(target, factor, float(at), faces, VERSION) for factor, ats in levels for at in ats]
+        return found
+
     def counted_again(
         self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
     ) -> tuple[RunRecord, dict[str, Predictions]] | None:
@@ -305,9 +487,9 @@ class _Domains:
 
 
 def execute(
-    plan: Plan, project: Project, slots: int, listen: Listen, finished: Callable[[Outcome, RunRecord | None], None]
+    plan: Plan, project: Project, engine: Engine, listen: Listen, finished: Callable[[Outcome, RunRecord | None], None]
 ) -> None:
-    """Runs what is missing, `slots` at a time, each in a process of its own; with slots 0 in this process.
+    """Runs what is missing, wherever the engine makes runs.
 
     A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
     would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up.
@@ -330,12 +512,7 @@ def execute(
     def wanted(job: Job) -> bool:
         return _ingredients(job) not in given_up
 
-    if slots:
-        run_all(plan.missing, slots, wanted, listen, conclude)
-        return
-    for job in plan.missing:
-        if wanted(job):
-            conclude(_run_here(job, listen))
+    run_all(plan.missing, engine, wanted, listen, conclude)
 
 
 def _ingredients(job: Job) -> str:
@@ -349,14 +526,30 @@ def failure_path(project: Project, spec: RunSpec) -> Path:
     )
 
 
-def _run_here(job: Job, listen: Listen) -> Outcome:
-    from fergen_bench.runner import run_one
+class Here:
+    """Runs in this process, one at a time: for debuggers and profilers."""
 
-    try:
-        path = run_one(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
-    except BenchError as error:
-        everywhere = not isinstance(error, RunError)
-        return Outcome(job, None, refused=str(error), everywhere=everywhere, log=traceback.format_exc())
-    except Exception as error:
-        return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=traceback.format_exc())
-    return Outcome(job, path)
+    slots = 1
+
+    def __init__(self) -> None:
+        self._ended: list[Outcome] = []
+
+    def start(self, job: Job, listen: Listen) -> None:
+        self._ended.append(self._run(job, listen))
+
+    def ended(self, timeout: float | None) -> list[Outcome]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self) -> None:
+        pass
+
+    def _run(self, job: Job, listen: Listen) -> Outcome:
+        try:
+            path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
+        except BenchError as error:
+            everywhere = not isinstance(error, RunError)
+            return Outcome(job, None, refused=str(error), everywhere=everywhere, log=traceback.format_exc())
+        except Exception as error:
+            return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=traceback.format_exc())
+        return Outcome(job, path, elsewhere=path is None)

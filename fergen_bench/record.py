@@ -11,14 +11,15 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, RunError
 from fergen_bench.untrusted import (
     MOST_ARRAYS,
     MOST_TEXT,
@@ -121,7 +122,8 @@ class RunSpec:
     def title(self) -> str:
         """What progress and messages call this run."""
         adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
-        return f"{self.label} on {'+'.join(self.sources)}{adapted}, seed {self.seed}"
+        share = "" if self.fraction == 1 else f"{self.fraction:.0%} of "
+        return f"{self.label} on {share}{'+'.join(self.sources)}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
@@ -164,6 +166,16 @@ def digest_of(ids: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
+class Shift(NamedTuple):
+    """What a fitted method is asked about a target's faces beyond what they are: see `shift.py`."""
+
+    target: str
+    factor: str
+    level: float
+    faces: int  # evenly spread over the target
+    version: int  # of what the factor does
+
+
 @dataclass(frozen=True)
 class Job:
     """A run's spec, and the circumstances it runs under, which are no part of its identity."""
@@ -180,18 +192,73 @@ class Job:
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
     keep_model: bool = False  # beside the record, so that it can be asked about other faces later
     save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
+    replaces: str | None = None  # when the record was begun that stood in this run's place when it was planned
+
+    shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
+    restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
 
     @property
     def unfinished_path(self) -> Path:
         """Where a training is saved before it has ended."""
         return Path(self.runs).parent / "unfinished" / f"{self.spec.key}.pt"
 
+    @property
+    def claim_path(self) -> Path:
+        """What a process locks while it makes this run."""
+        return self.unfinished_path.with_suffix(".lock")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Job:
-        return cls(**{**content, "spec": RunSpec.from_json(content["spec"])})
+        shifts = tuple(Shift(*entry) for entry in content["shifts"])
+        return cls(**{**content, "spec": RunSpec.from_json(content["spec"]), "shifts": shifts})
+
+
+@contextmanager
+def claim(job: Job) -> Iterator[bool]:
+    """Whether this process may make a run; False where another is making it now. The lock is the operating system's:
+    it goes with the process that holds it, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    job.claim_path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job.claim_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        # Whoever opened the file before it goes may lock it still, and then finds the record made.
+        with suppress(OSError):
+            job.claim_path.unlink()
+        lock.release()
+
+
+def is_claimed(job: Job) -> bool:
+    """Whether another process is making this run now."""
+    if not job.claim_path.exists():
+        return False
+    with claim(job) as mine:
+        return not mine
+
+
+def made_since(job: Job) -> Path | None:
+    """The run's record, where another process has made it after the run was planned."""
+    runs = Path(job.runs)
+    found = find(job.spec, runs)
+    if found is None or found.started == job.replaces:
+        return None
+    if not found.answers(job.spec) or (job.keep_model and not job.spec.model_path(runs).is_file()):
+        raise RunError(
+            f"{job.spec.path(runs)}: another process made this run meanwhile, and was asked for something else of it; "
+            f"run again"
+        )
+    return job.spec.path(runs)
 
 
 @dataclass(frozen=True)
@@ -221,6 +288,25 @@ def scored_cell(spec: RunSpec, target: str, fingerprint: str, predictions: Predi
 
 
 @dataclass(frozen=True)
+class ShiftedCell:
+    """One run scored on shifted faces of one target."""
+
+    target: str
+    fingerprint: str
+    relation: str
+    factor: str
+    level: float
+    faces: int  # that were asked for
+    version: int
+    confusion: list[list[int]]
+    excluded: str = ""
+
+    @property
+    def shift(self) -> Shift:
+        return Shift(self.target, self.factor, self.level, self.faces, self.version)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A finished run."""
 
@@ -233,6 +319,7 @@ class RunRecord:
     seconds: Mapping[str, float]
     started: str
     method_digest: str
+    shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
 
     def cell(self, target: str) -> Cell | None:
         return next((cell for cell in self.cells if cell.target == target), None)
@@ -243,6 +330,14 @@ class RunRecord:
             (cell := self.cell(target)) is not None
             and (cell.fingerprint, cell.excluded) == (fingerprint, spec.excluded.get(target, ""))
             for target, fingerprint in spec.targets.items()
+        )
+
+    def shifts_of(self, spec: RunSpec) -> tuple[Shift, ...]:
+        """The shifts that are scored here, on the targets of a spec as they are now."""
+        return tuple(
+            cell.shift
+            for cell in self.shifted
+            if (spec.targets.get(cell.target), spec.excluded.get(cell.target, "")) == (cell.fingerprint, cell.excluded)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -276,34 +371,39 @@ def save(
     model: whether the fitted method was written there just before. What was beside the record and is not written now
     keeps the checksum that it had.
     """
-    import numpy as np
-
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = {".npz": predictions is not None, ".arrays.npz": bool(arrays), ".safetensors": model}
-    earlier = _files_said(path)
-    if predictions is not None:
-        stored: dict[str, np.ndarray] = {}
-        for target, said in predictions.items():
-            # Only differences between logits mean anything; from their maximum they fit into half precision best.
-            values = said.logits.astype(np.float32)
-            stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
-            stored[f"{target}.labels"] = said.labels.astype(np.uint8)
-            if said.left_out.any():
-                stored[f"{target}.left_out"] = said.left_out
-        _save_arrays(path.with_suffix(".npz"), stored)
-    if arrays:
-        _save_arrays(path.with_suffix(".arrays.npz"), arrays)
-    files = {
-        ending: checksum(beside(path, ending)) if written[ending] or ending not in earlier else earlier[ending]
-        for ending in BESIDE
-        if beside(path, ending).is_file()
-    }
-    content = json.loads(json.dumps({**record.to_json(), "files": files}))
-    with _atomically(path) as draft:
-        text = json.dumps({**content, "checksum": checksum_of(content)}, indent=1)
-        draft.write_text(text + "\n", encoding="utf-8")
+    files = {ending: said for ending, said in _files_said(path).items() if beside(path, ending).is_file()}
+    if model:
+        files[".safetensors"] = checksum(beside(path, ".safetensors"))
+    stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
+    with ExitStack() as drafts:  # left in reverse: the JSON file, which comes first here, takes its place last
+        text = drafts.enter_context(_atomically(path))
+        for ending, content in stored.items():
+            if content is not None:
+                draft = drafts.enter_context(_atomically(beside(path, ending)))
+                _write_arrays(draft, beside(path, ending), content)
+                files[ending] = checksum(draft)
+        for ending in BESIDE:  # from before records said checksums
+            if ending not in files and beside(path, ending).is_file():
+                files[ending] = checksum(beside(path, ending))
+        said = json.loads(json.dumps({**record.to_json(), "files": files}))
+        text.write_text(json.dumps({**said, "checksum": checksum_of(said)}, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def _as_arrays(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    stored: dict[str, np.ndarray] = {}
+    for target, said in predictions.items():
+        # Only differences between logits mean anything; from their maximum they fit into half precision best.
+        values = said.logits.astype(np.float32)
+        stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+        stored[f"{target}.labels"] = said.labels.astype(np.uint8)
+        if said.left_out.any():
+            stored[f"{target}.left_out"] = said.left_out
+    return stored
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -311,16 +411,15 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name.removesuffix(".json") + ending)
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_arrays(draft: Path, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     import numpy as np
 
     if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
-        raise BenchError(
-            f"{path}: these arrays have {size:,} bytes, and {MOST_ARRAYS:,} can be kept; keep fewer of them"
-        )
-    with _atomically(path) as draft, draft.open("wb") as file:
+        raise BenchError(f"{path}: arrays of {size:,} bytes, of which {MOST_ARRAYS:,} can be kept; keep fewer of them")
+    with draft.open("wb") as file:
         entries: dict[str, Any] = dict(arrays)
         np.savez_compressed(file, **entries)
+        os.fsync(file.fileno())
 
 
 def load_predictions(path: Path) -> dict[str, Predictions]:
@@ -365,9 +464,9 @@ AGAIN = "run it again with --rerun"
 def check_beside(path: Path, ending: str) -> None:
     """Refuses a file beside a record's that is not the one that was written with it. One that is not there is none."""
     try:
-        if (said := _files_said(path).get(ending)) and beside(path, ending).exists():
-            if checksum(beside(path, ending)) != said:
-                raise ValueError("its checksum is not the one that its record says")
+        said = _files_said(path).get(ending)
+        if said is not None and beside(path, ending).exists() and checksum(beside(path, ending)) != said:
+            raise ValueError("its checksum is not the one that its record says")
     except (OSError, ValueError) as error:
         raise BenchError(f"{beside(path, ending)}: this file is damaged ({error}); {AGAIN}") from None
 
@@ -379,6 +478,18 @@ def _files_said(path: Path) -> dict[str, str]:
         return {ending: str(said) for ending, said in content.get("files", {}).items()}
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def receive(job: Job, files: Mapping[str, bytes]) -> Path:
+    """Puts the files of a record that was made on another machine, by name, where a record made here would be."""
+    path = job.spec.path(Path(job.runs))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in sorted(files, key=lambda name: name == path.name):  # the JSON file comes last: it is the commit
+        if Path(name).name != name or not name.startswith(f"{path.stem}."):
+            raise BenchError(f"{name!r} is no file of the record {path}, so it is not kept")
+        with _atomically(path.parent / name) as draft:
+            draft.write_bytes(files[name])
+    return path
 
 
 @contextmanager
@@ -445,18 +556,15 @@ def _fault(record: RunRecord, key: Any) -> str | None:
     for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
         if not is_file_name(name):
             return f"{name[:60]!r} cannot be a name"
-    if (
-        not spec.sources
-        or not 0 <= spec.seed < 1 << 63
-        or not 0 <= spec.version < 1 << 31
-        or not 0 < spec.fraction <= 1
-    ):
-        return "it has no source, or a seed, a version or a fraction that cannot be"
+    if not spec.sources or not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
+        return "it has no source, or a seed or a version that cannot be"
+    if not 0 < spec.fraction <= 1:
+        return f"{spec.fraction} is no share of the training faces"
     if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
         return "a network has no name or no digest"
     if len({cell.target for cell in record.cells}) < len(record.cells):
         return "a target is scored twice"
-    for cell in record.cells:
+    for cell in (*record.cells, *record.shifted):
         if cell.target not in spec.targets:
             return f"{cell.target[:60]!r} is scored, and is no target"
         if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
@@ -482,13 +590,17 @@ def damage(path: Path) -> str | None:
     """What is wrong with a record's file or with the arrays beside it, or None. A fitted method is not looked at: it
     may be large, and is when it is used.
     """
-    try:
-        load(path)
-        for ending in (".npz", ".arrays.npz"):
-            check_beside(path, ending)
-    except BenchError as error:
-        return str(error)
-    return None
+    for again in (True, False):
+        try:
+            load(path)
+            for ending in (".npz", ".arrays.npz"):
+                check_beside(path, ending)
+            return None
+        except BenchError as error:
+            if not again:
+                return str(error)
+            time.sleep(0.2)  # another process may be between exchanging one file and the next
+    raise AssertionError
 
 
 def set_aside(path: Path, runs: Path) -> Path:
@@ -536,7 +648,9 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
         fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
         if rows[_row(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
             continue
-        kept.append(replace(record, cells=tuple(c for c in record.cells if c.fingerprint == fresh[c.target])))
+        cells = tuple(cell for cell in record.cells if cell.fingerprint == fresh[cell.target])
+        shifted = tuple(cell for cell in record.shifted if cell.fingerprint == fresh.get(cell.target))
+        kept.append(replace(record, cells=cells, shifted=shifted))
     return kept
 
 
@@ -553,53 +667,73 @@ def _making(spec: RunSpec) -> str:
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per cell, with the run's identity, the metrics (in per cent) and their counts."""
-    import numpy as np
     import pandas as pd
+
+    rows = []
+    for record in records:
+        run = _run_columns(record)
+        for cell in record.cells:
+            about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
+    return pd.DataFrame(rows)
+
+
+def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per shifted cell, as `cells_frame` has them for the others, with the factor and its level."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        run = _run_columns(record) if record.shifted else {}
+        for cell in record.shifted:
+            about: dict[str, Any] = {"target": cell.target, "relation": cell.relation}
+            about |= {"factor": cell.factor, "level": cell.level}
+            about |= {"asked": cell.faces, "factor_version": cell.version}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
+    return pd.DataFrame(rows)
+
+
+def _run_columns(record: RunRecord) -> dict[str, Any]:
+    """What all cells of a run have in common."""
+    spec = record.spec
+    # A name says it all where there are no weights: synth-trunk/scratch.
+    networks = (
+        network["name"] if network["name"].endswith(network["digest"]) else f"{network['name']} {network['digest'][:6]}"
+        for network in record.networks.values()
+    )
+    return {
+        "suite": spec.suite,
+        "synthetic": spec.synthetic,
+        "profile": spec.profile,
+        "selection": spec.selection,
+        "method": spec.label,
+        "base_method": spec.method,
+        "version": spec.version,
+        "digest": record.method_digest,
+        "changes": json.dumps(spec.changes, sort_keys=True),
+        "pretraining": ", ".join(networks) or "none",
+        "note": spec.note,
+        "source": "+".join(spec.sources),
+        "sources": len(spec.sources),
+        "adaptation": spec.adaptation_target is not None,
+        "adapted_to": spec.adaptation_target or "",
+        "fraction": spec.fraction,
+        "seed": spec.seed,
+        "key": spec.key,
+        "fit_seconds": record.seconds.get("fit", float("nan")),
+    }
+
+
+def _score_columns(confusion: list[list[int]]) -> dict[str, float]:
+    import numpy as np
 
     from fergen_bench.domain import EXPRESSIONS
     from fergen_bench.metric import METRICS, recalls
 
-    rows = []
-    for record in records:
-        spec = record.spec
-        # A name says it all where there are no weights: synth-trunk/scratch.
-        networks = (
-            network["name"]
-            if network["name"].endswith(network["digest"])
-            else f"{network['name']} {network['digest'][:6]}"
-            for network in record.networks.values()
-        )
-        pretraining = ", ".join(networks) or "none"
-        for cell in record.cells:
-            confusion = np.array(cell.confusion)
-            shares = (100.0 * recalls(confusion)).tolist()
-            rows.append(
-                {
-                    "suite": spec.suite,
-                    "synthetic": spec.synthetic,
-                    "profile": spec.profile,
-                    "selection": spec.selection,
-                    "method": spec.label,
-                    "base_method": spec.method,
-                    "version": spec.version,
-                    "digest": record.method_digest,
-                    "changes": json.dumps(spec.changes, sort_keys=True),
-                    "pretraining": pretraining,
-                    "note": spec.note,
-                    "source": "+".join(spec.sources),
-                    "sources": len(spec.sources),
-                    "adaptation": spec.adaptation_target is not None,
-                    "adapted_to": spec.adaptation_target or "",
-                    "fraction": spec.fraction,
-                    "seed": spec.seed,
-                    "target": cell.target,
-                    "relation": cell.relation,
-                    "mark": cell.mark,
-                    "faces": cell.count,
-                    "key": spec.key,
-                    "fit_seconds": record.seconds.get("fit", float("nan")),
-                    **{name: 100.0 * function(confusion) for name, function in METRICS.items()},
-                    **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
-                }
-            )
-    return pd.DataFrame(rows)
+    counts = np.array(confusion)
+    shares = (100.0 * recalls(counts)).tolist()
+    return {
+        "faces": int(counts.sum()),
+        **{name: 100.0 * function(counts) for name, function in METRICS.items()},
+        **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
+    }

@@ -2,8 +2,8 @@
 launches.
 
 It speaks JSON lines on its standard output: {"what": …, "done": …, "total": …} while it works, and at the end
-{"record": path} or {"refused": sentence}. Whatever a method prints goes to standard error. Exit status: 0 done, 2
-refused (bad input), 1 failed.
+{"record": path}, {"refused": sentence}, or {"elsewhere": true} where another process is making this run. Whatever a
+method prints goes to standard error. Exit status: 0 done, 2 refused (bad input), 1 failed, 4 elsewhere.
 
 Standard input is a lifeline: when it closes, the process that wanted the run is gone, and so is the reason to go on.
 """
@@ -16,10 +16,12 @@ import stat
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.record import Job, claim, made_since
 
 
 def main() -> int:
@@ -34,12 +36,9 @@ def main() -> int:
         speech.flush()
 
     try:
-        from fergen_bench.record import Job
-        from fergen_bench.runner import run_one
-
         job = Job.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         say(what="started", done=0, total=1)
-        record = run_one(job, lambda what, done, total: say(what=what, done=done, total=total))
+        record = make(job, lambda what, done, total: say(what=what, done=done, total=total))
     except BenchError as error:
         traceback.print_exc()
         say(refused=str(error), everywhere=not isinstance(error, RunError))
@@ -47,8 +46,23 @@ def main() -> int:
     except Exception:
         traceback.print_exc()
         return 1
+    if record is None:
+        say(elsewhere=True)
+        return 4
     say(record=str(record))
     return 0
+
+
+def make(job: Job, report: Callable[[str, int, int], None]) -> Path | None:
+    """Makes a run, unless it was made since it was planned; its record, or None where another process is at it."""
+    with claim(job) as mine:
+        if not mine:
+            return None
+        if (made := made_since(job)) is not None:
+            return made
+        from fergen_bench.runner import run_one  # loads torch
+
+        return run_one(job, report)
 
 
 def _follow_lifeline() -> None:

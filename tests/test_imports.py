@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "datasets": {"domain", "error", "settings", "untrusted"},
     "weights": {"domain", "error", "synth"},
     "record": {"domain", "error", "metric", "untrusted"},
-    "protocol": {"domain", "error", "plugin", "record", "weights", "yamlfile"},
+    "shift": {"domain", "draws", "error", "synth"},
+    "protocol": {"domain", "error", "plugin", "record", "shift", "weights", "yamlfile"},
     "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "untrusted", "weights"},
     "augment": {"draws"},
     "logistic": set(),
@@ -46,15 +47,16 @@ MAY_IMPORT = {
         "method",
         "metric",
         "record",
+        "shift",
         "unfinished",
         "weights",
     },
     "worker": {"error", "record", "runner"},
-    "fanout": {"record"},
-    "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "runner"},
+    "fanout": {"error", "record"},
+    "matrix": {"datasets", "domain", "error", "fanout", "plugin", "project", "protocol", "record", "shift", "worker"},
     "verify": {"domain", "error", "project", "record", "untrusted"},
     "tracking": {"error", "metric", "record"},
-    "report": {"domain", "draws", "error", "metric", "record"},
+    "report": {"domain", "draws", "error", "metric", "record", "shift"},
     "screen": {"record"},
     "cli": None,  # everything
 }
@@ -128,7 +130,14 @@ def test_the_other_modules_never_import_torch_at_the_top(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "home"),
-    [("mlflow", "tracking"), ("seaborn", "report"), ("open_clip", "backbone"), ("timm", "backbone")],
+    [
+        ("mlflow", "tracking"),
+        ("seaborn", "report"),
+        ("open_clip", "backbone"),
+        ("timm", "backbone"),
+        ("ray", "fanout"),
+        ("submitit", "fanout"),
+    ],
 )
 def test_a_heavy_package_has_one_home(package: str, home: str) -> None:
     users = {

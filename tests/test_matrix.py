@@ -19,9 +19,10 @@ import pytest
 from fergen_bench import matrix, record
 from fergen_bench.datasets import audit
 from fergen_bench.datasets.audit import Twin
-from fergen_bench.domain import Domain, write_prepared
+from fergen_bench.domain import Domain, open_source, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.fanout import Outcome
+from fergen_bench.fanout.local import Local
 from fergen_bench.project import Project, find_project
 from fergen_bench.protocol import Protocol, Request, outline
 from fergen_bench.record import RunRecord
@@ -75,8 +76,9 @@ def make_plan(
 
 def execute(plan: matrix.Plan, project: Project, slots: int) -> list[tuple[Outcome, RunRecord | None]]:
     ended: list[tuple[Outcome, RunRecord | None]] = []
+    engine = matrix.Fleet(slots).engine("cpu", 100, project.results)
     matrix.execute(
-        plan, project, slots, lambda job, message: None, lambda outcome, entry: ended.append((outcome, entry))
+        plan, project, engine, lambda job, message: None, lambda outcome, entry: ended.append((outcome, entry))
     )
     return ended
 
@@ -110,6 +112,25 @@ def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(
     assert arrays["web.colour.top"][0, 0] == faces[:, column].argmax()
     predictions = record.load_predictions(job.spec.path(lab.results / "runs"))["web"]
     np.testing.assert_array_equal(predictions.labels, split.labels)
+
+
+@pytest.mark.parametrize(
+    ("selection", "learned", "kept"),
+    [("source-val", "fit", True), ("source-val", "train", False), ("last", "fit", False)],
+)
+def test_held_out_faces_are_kept_where_they_were_not_learned_from(
+    lab: Project, selection: str, learned: str, kept: bool
+) -> None:
+    file = lab.root / "methods" / "probe.py"
+    file.write_text(METHOD.replace('print("methods', f'source.{learned}; print("methods'))
+    plan = make_plan(lab, protocol=WEB | {"selection": selection})
+    ((_, entry),) = execute(plan, lab, 0)
+    assert entry is not None
+    found = record.load_predictions(entry.spec.path(lab.results / "runs"))
+    assert (record.HELD_OUT in found) == kept
+    if kept:
+        source = open_source([Domain(Path(plan.runs[0].folders["web"]))], seed=0)
+        np.testing.assert_array_equal(found[record.HELD_OUT].labels, source.val.labels)
 
 
 def test_a_method_cannot_fill_the_disk(lab: Project) -> None:
@@ -349,7 +370,7 @@ def test_leaving_early_ends_the_workers_and_nothing_is_torn(lab: Project) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        matrix.execute(plan, lab, 2, interrupt, lambda outcome, entry: None)
+        matrix.execute(plan, lab, Local(2), interrupt, lambda outcome, entry: None)
     assert started.is_set()
     assert wait_for(lambda: not workers())
     assert not list((lab.results / "runs").rglob("*"))

@@ -21,6 +21,7 @@ from fergen_bench.project import shipped
 from fergen_bench.record import Cell, Predictions, RunRecord, cells_frame, save
 from fergen_bench.report import details, page, plots, published, tables
 from fergen_bench.report.details import Inspected
+from fergen_bench.report.evidence import Evidence, judged
 
 TARGETS = ("web", "grey48", "film")
 HOSTILE = "<script>alert('$x$')</script>"
@@ -81,8 +82,10 @@ def several(runs: Path, methods: dict[str, float], seeds: tuple[int, ...] = (0, 
 
 
 def written(folder: Path, runs: Path, records: list[RunRecord], **changes: Any) -> str:
-    ranked = list(tables.boards(cells_frame(records), "accuracy"))
-    return page.write(folder, ranked, records, runs, "accuracy", **changes).read_text(encoding="utf-8")
+    evidence = Evidence(records, runs)
+    ranked = list(judged(tables.boards(evidence.calibrated(cells_frame(records)), "accuracy"), evidence, "accuracy"))
+    path = page.write(folder, ranked, records, runs, "accuracy", evidence.reliability, **changes)
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -172,6 +175,8 @@ def test_what_the_page_says(example: Path) -> None:
         "Training: loss",
         "Training: held-out faces of the source",
         "Accuracy and cost",
+        "95 %: interval of the unseen mean",
+        "ECE",
         "cafe: mask, 6 runs",
         "cafe: mask similarity",
         "cafe on web, seed 0, faces of web (source)",
@@ -252,14 +257,16 @@ def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sk
     assert list(figure.axes[0].lines[0].get_xdata()) == [25, 50, 100]
 
 
-def test_reliability_counted_by_hand() -> None:
-    certain = np.full((3, 7), -60.0)
-    certain[:, 2] = 0.0  # sure of disgust
-    even = np.zeros((1, 7))  # a seventh each
-    bins = details.reliability_bins(np.concatenate([certain, even]), np.array([2, 2, 0, 0]))
-    assert bins[:, -1].tolist() == pytest.approx([3, 3, 2])
-    assert bins[:, 2].tolist() == pytest.approx([1, 1 / 7, 1])
-    assert bins.sum() == pytest.approx(3 + 3 + 2 + 1 + 1 / 7 + 1)
+def test_every_face_counts_once_in_a_reliability_curve() -> None:
+    record = finished()  # a is its source, b unseen
+    bins = np.zeros((15, 3))
+    bins[3], bins[14] = (10, 2.2, 4), (30, 29.4, 27)
+    counted = {(record.spec.key, "b"): (bins, None), ("another", "b"): (bins, None)}
+    curves = details.reliability_curves({"row": [record, record]}, counted)
+    assert curves.relation.tolist() == ["unseen", "unseen"]
+    assert curves.faces.tolist() == [20, 60]
+    assert curves.confidence.tolist() == pytest.approx([0.22, 0.98])
+    assert curves.accuracy.tolist() == pytest.approx([0.4, 0.9])
 
 
 def test_recall_is_a_mean_over_the_cells_that_have_the_expression() -> None:

@@ -16,14 +16,11 @@ import pandas as pd
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
-from fergen_bench.record import Predictions, RunRecord, load_arrays, load_predictions
+from fergen_bench.record import RunRecord, load_arrays
 from fergen_bench.report.tables import Board
 
 Rows = Mapping[str, Sequence[RunRecord]]
 """The records of each row, by its name."""
-
-BINS = 15
-"""Equal widths of confidence in a reliability diagram."""
 
 
 def rows_of(board: Board, records: Mapping[str, RunRecord]) -> dict[str, list[RunRecord]]:
@@ -63,43 +60,24 @@ def recall_table(rows: Rows, relation: str = "unseen") -> pd.DataFrame:
     return 100 * pd.DataFrame(found, dtype=float).T.reindex(columns=list(EXPRESSIONS))
 
 
-def said_by(record: RunRecord, runs: Path) -> dict[str, Predictions]:
-    """The predictions of a run, by target; none where they were not kept, cannot be read, or lack labels."""
-    path = record.spec.path(runs)
-    try:
-        kept = load_predictions(path) if path.with_suffix(".npz").is_file() else {}
-    except BenchError:  # the page says which records lack predictions
-        return {}
-    return {target: said for target, said in kept.items() if len(said.labels)}
+Reliability = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray | None]]
+"""By key of the run and target: the table of `metric.reliability`, and that after temperature scaling."""
 
 
-def reliability(rows: Rows, runs: Path) -> pd.DataFrame:
-    """How often a method is right when it is so sure: row, relation (source or unseen), bin, confidence (mean of the
-    largest probability, 0..1), accuracy (0..1), faces. Bins are of equal width; empty ones are left out. All faces of
-    all cells and seeds of a row count once.
+def reliability_curves(rows: Rows, counted: Reliability) -> pd.DataFrame:
+    """How often a method is right when it is so sure: row, relation (source or unseen), confidence (mean of the largest
+    probability, 0..1), accuracy (0..1), faces. Empty bins are left out; every face of every cell and seed of a row
+    counts once.
     """
     lines = []
     for name, records in rows.items():
-        sums = {relation: np.zeros((3, BINS)) for relation in ("source", "unseen")}
-        for record in records:
-            kept = said_by(record, runs)
-            for cell in record.cells:
-                if cell.relation in sums and cell.target in kept:
-                    sums[cell.relation] += reliability_bins(*kept[cell.target].scored)
-        for relation, (count, confidence, right) in sums.items():
-            for place in np.flatnonzero(count):
-                shares = confidence[place] / count[place], right[place] / count[place]
-                lines.append((name, relation, int(place), *shares, int(count[place])))
-    return pd.DataFrame(lines, columns=["row", "relation", "bin", "confidence", "accuracy", "faces"])
-
-
-def reliability_bins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float (N, K), int (N,) → (3, BINS): faces, sum of their confidences, how many of them are right."""
-    odds = np.exp(logits.astype(np.float32) - logits.max(1, keepdims=True).astype(np.float32))
-    confidence = 1.0 / odds.sum(1)  # the largest has odds of one
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    right = logits.argmax(1) == labels
-    return np.array([np.bincount(bins, weights, BINS) for weights in (np.ones(len(bins)), confidence, right)])
+        for relation in ("source", "unseen"):
+            places = [(r.spec.key, cell.target) for r in records for cell in r.cells if cell.relation == relation]
+            known = [counted[place][0] for place in places if place in counted]
+            for faces, confidence, right in np.sum(known, axis=0) if known else ():
+                if faces:
+                    lines.append((name, relation, confidence / faces, right / faces, int(faces)))
+    return pd.DataFrame(lines, columns=["row", "relation", "confidence", "accuracy", "faces"])
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks

@@ -79,9 +79,9 @@ class Evidence:
                     self._take(record.spec.key, cell, predictions[cell.target], temperature)
 
     def _take(self, key: str, cell: Cell, predictions: Predictions, temperature: float | None) -> None:
-        logits, labels = predictions.scored
-        if len(predictions.labels) != len(predictions.logits) or len(labels) != cell.count:
+        if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.left_out) != cell.count:
             return  # an early record, or predictions of another run than the record's
+        logits, labels = predictions.scored
         said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
         said[predictions.left_out] = _LEFT_OUT
         state = (cell.target, cell.fingerprint, predictions.labels.tobytes())
@@ -198,7 +198,10 @@ def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric:
 
 
 def _limits(drawn: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])  # nan where a draw is nan
+    known = drawn[~np.isnan(drawn)]  # a draw may have no face of a rare expression
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [ALPHA / 2, 1 - ALPHA / 2])
     return float(low), float(high)
 
 

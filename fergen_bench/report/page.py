@@ -26,15 +26,17 @@ from matplotlib.figure import Figure
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.record import RunRecord
 from fergen_bench.report import details, plots
-from fergen_bench.report.details import Inspected
+from fergen_bench.report.details import Inspected, Reliability
 from fergen_bench.report.published import Published, summary
-from fergen_bench.report.render import COLUMNS, Ablation, board_notes, file_name
+from fergen_bench.report.render import COLUMNS, Ablation, board_cautions, board_facts, file_name
 from fergen_bench.report.tables import CELL, CONDITIONS, Board, gaps, marks, matrix, number
 
 CHANCE = 100 / len(EXPRESSIONS)
 PICTURES = 3_000_000
 """Bytes of faces that one page holds at most; a page can be sent by mail. Beyond, the faces are named."""
 MISSING_SHOWN = 12
+ERRORS = {"ece": "ECE", "tempered": "ECE, tempered"}
+"""Columns of a leaderboard that stand there where predictions were kept: calibration on unseen targets."""
 
 
 @dataclass
@@ -90,6 +92,7 @@ def write(
     records: Sequence[RunRecord],
     runs: Path,
     metric: str,
+    reliability: Reliability,
     drawn: Iterable[Path] = (),
     ablations: Sequence[Ablation] = (),
     published: Sequence[Published] = (),
@@ -98,8 +101,9 @@ def write(
 ) -> Path:
     """Writes index.html, and the figures that it adds to those that were drawn before.
 
-    all_boards: of the records. runs: the folder of the records, for what lies beside them. drawn: the figures of
-    `render.write`. complaints: what was said while the records were read.
+    all_boards: of the records. runs: the folder of the records, for what lies beside them. reliability: of the cells
+    whose predictions were kept. drawn: the figures of `render.write`. complaints: what was said while the records were
+    read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     faces = Faces() if faces is None else faces
@@ -107,7 +111,9 @@ def write(
     stems = [path.stem for path in drawn]
     sections = []
     for place, board in enumerate(all_boards):
-        sections.append(_section(f"b{place}", board, by_key, runs, metric, folder, stems, ablations, faces))
+        sections.append(
+            _section(f"b{place}", board, by_key, runs, metric, reliability, folder, stems, ablations, faces)
+        )
     real = any(not board.synthetic for board in all_boards)
     script = _text("page.js")
     environment = Environment(
@@ -166,6 +172,7 @@ def _section(
     by_key: Mapping[str, RunRecord],
     runs: Path,
     metric: str,
+    reliability: Reliability,
     folder: Path,
     drawn: Sequence[str],
     ablations: Sequence[Ablation],
@@ -175,16 +182,17 @@ def _section(
     rows = details.rows_of(board, by_key)
     names = board.names()
     recalls = details.recall_table(rows)
-    notes = board_notes(board)  # the first two say what was measured, the others what to beware of
     table = [
         {
             "name": names[row.method, row.pretraining],
             "mark": board.marks[row.pretraining],
-            "standing": getattr(row, "standing", ""),
+            "standing": row.standing,
             "cells": row.cells,
             "asked": row.asked,
             "seeds": row.seeds,
             "seconds": row.fit_seconds,
+            "ece": getattr(row, "unseen_ece", np.nan),
+            "tempered": getattr(row, "unseen_ece_tempered", np.nan),
             "means": {
                 column: (getattr(row, column), getattr(row, f"{column}_sd"), _interval(row, column))
                 for column in COLUMNS
@@ -196,11 +204,12 @@ def _section(
         "id": name,
         "board": board,
         "table": table,
-        "notes": notes[:2],
-        "cautions": [*notes[2:], *_missing(board)],
+        "errors": {key: name for key, name in ERRORS.items() if any(pd.notna(row[key]) for row in table)},
+        "facts": board_facts(board),
+        "cautions": [*board_cautions(board), *_missing(board)],
         "matrices": [_matrix(row, cells, metric) for row, cells in board.rows()],
         "recalls": recalls if recalls.notna().any(axis=None) else None,
-        "figures": _figures(folder, _drawn(board, drawn, ablations) + _draw(board, rows, recalls, runs, folder)),
+        "figures": _figures(folder, _drawn(board, drawn, ablations) + _draw(board, rows, recalls, reliability, folder)),
         "masks": _masks(board, rows, by_key, runs, folder, faces),
         "data": _data(board, by_key, metric),
     }
@@ -338,10 +347,10 @@ def _drawn(board: Board, drawn: Sequence[str], ablations: Iterable[Ablation]) ->
     return [(title, stem) for stem, title in {**titles, **named}.items() if stem in drawn]
 
 
-def _draw(board: Board, rows: details.Rows, recalls: pd.DataFrame, runs: Path, folder: Path) -> Shown:
+def _draw(board: Board, rows: details.Rows, recalls: pd.DataFrame, reliability: Reliability, folder: Path) -> Shown:
     """Draws what only the page has."""
     found = []
-    histories, bins = details.histories(rows), details.reliability(rows, runs)
+    histories, bins = details.histories(rows), details.reliability_curves(rows, reliability)
 
     def keep(title: str, name: str, figure: Figure) -> None:
         plots.save(figure, folder, f"{board.slug}-{name}")
@@ -376,11 +385,12 @@ def _scales(all_boards: Sequence[Board], metric: str, folder: Path) -> Shown:
 
 
 def _shifts(all_boards: Sequence[Board], drawn: Sequence[str]) -> Shown:
+    """The curves of shifts, whatever the other conditions that stand in their names."""
+    suites = tuple({board.suite for board in all_boards})
     return [
-        (f"Shift: {stem.removeprefix(suite + '-shift-')}", stem)
-        for suite in dict.fromkeys(board.suite for board in all_boards)
+        (f"Shift: {stem.partition('-shift-')[2]}", stem)
         for stem in drawn
-        if stem.startswith(f"{suite}-shift-")
+        if stem.startswith(suites) and "-shift-" in stem
     ]
 
 

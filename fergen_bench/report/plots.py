@@ -20,10 +20,12 @@ from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
+from fergen_bench.report import tables
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.evidence import Ranking
 from fergen_bench.report.tables import CELL, Board, comparable, gaps, marks, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
+from fergen_bench.shift import CLEAN, FACTORS
 
 _STYLE = {
     "axes.titlesize": 9,
@@ -320,7 +322,8 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
 
 def reliability(board: Board, bins: pd.DataFrame) -> Figure:
     """Share of faces that are right by how sure the method is of them: below the diagonal it is too sure. Larger points
-    stand for more faces. bins: see `details.reliability`.
+    stand for more faces. bins: see
+    `details.reliability_curves`.
     """
     colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
     with plt.rc_context(_STYLE):
@@ -380,8 +383,11 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
     whole = max(boards, key=lambda board: board.fraction)
     methods = list(dict.fromkeys(name for board in boards for name in board.table.method))
     with plt.rc_context(_STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 2.8 + 0.14 * len(methods)), layout="constrained")
-        for axes, (relation, title) in zip(panels, {"unseen": "unseen", "source": "in-domain"}.items(), strict=True):
+        relations = {"unseen": "unseen", "source": "in-domain"}
+        relations = {name: title for name, title in relations.items() if name in set(frame.relation)}
+        size = (WIDTH, 2.8 + 0.14 * len(methods))
+        figure, ((*panels,),) = plt.subplots(1, len(relations), figsize=size, squeeze=False, layout="constrained")
+        for place, (axes, (relation, title)) in enumerate(zip(panels, relations.items(), strict=True)):
             cells = frame[frame.relation == relation]
             seeds = cells.groupby(["method", "fraction", "seed"], as_index=False)[metric].mean()
             seeds["percent"] = 100 * seeds.fraction
@@ -392,7 +398,7 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
             }
             keys = {"x": "percent", "y": metric, "hue": "method", "style": "method"}
             sns.lineplot(seeds, **keys, errorbar="sd", markers=True, dashes=False, ax=axes, **look)
-            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if relation == "unseen" else "")
+            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if place == 0 else "")
             axes.set_xlabel("share of the training faces (%)")
             axes.legend_.remove()
         lines, labels = panels[0].get_legend_handles_labels()
@@ -507,3 +513,46 @@ def _sources(figure: Figure, sources: Sequence[str]) -> None:
     colours = sns.color_palette("colorblind", len(sources))
     lines = [plt.Line2D([], [], color=colour) for colour in colours]
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)
+
+
+def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) -> Figure:
+    """What a factor does to each method: mean over the cells that are shifted, a band of one deviation over seeds.
+
+    shifted: rows of `record.shifted_frame` under the same conditions. The faces as they are stand at severity 0, or as
+    a dashed line where the factor has a scale of its own. A panel for each relation of the targets.
+    """
+    frame = tables.shift_means(shifted, factor, metric)
+    rendered = FACTORS[factor].rendered
+    relations = [name for name in ("source", "seen", "unseen") if name in set(frame.relation)]
+    methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
+    several = len({method for method, _ in methods}) < len(methods)
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            1, len(relations), figsize=(3.4 * len(relations), 2.8), squeeze=False, sharey=True, layout="constrained"
+        )
+        colours = sns.color_palette("colorblind", len(methods))
+        for axes, relation in zip(panels[0], relations, strict=True):
+            for place, (method, pretraining) in enumerate(methods):
+                own = frame[
+                    (frame.method == method) & (frame.pretraining == pretraining) & (frame.relation == relation)
+                ]
+                clean, moved = own[own.factor == CLEAN], own[own.factor == factor]
+                name = f"{method} [{pretraining}]" if several else method
+                look = {"color": colours[place], "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
+                line = moved if rendered else pd.concat([clean, moved])
+                axes.plot(line.level, line["mean"], label="\n".join(textwrap.wrap(name, 34)), **look)
+                axes.fill_between(
+                    line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colours[place], alpha=0.2, lw=0
+                )
+                if rendered and len(clean):
+                    axes.axhline(clean["mean"].iloc[0], color=colours[place], lw=0.8, ls="--")
+            axes.axhline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
+            said = {"source": "own test faces", "seen": "seen targets", "unseen": "unseen targets"}[relation]
+            axes.set(xlabel=FACTORS[factor].about, ylim=(0, 100))
+            axes.set_title(said, fontsize=8)
+        panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
+        figure.suptitle(f"{factor}\n{title}", fontsize=9)
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
+        sns.despine(figure)
+    return figure

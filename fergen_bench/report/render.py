@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fergen_bench.report import plots
-from fergen_bench.report.evidence import Evidence, judged, ranking
+from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, misprints, summary
-from fergen_bench.report.tables import CONDITIONS, Board, boards, gaps, marks, matrix, number
+from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
+from fergen_bench.shift import CLEAN, FACTORS
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 
@@ -37,15 +38,8 @@ class Ablation:
 # ------------------------------------------------------------------------------------------------------------- terminal
 
 
-def show(
-    console: Console,
-    cells: pd.DataFrame,
-    metric: str,
-    published: Iterable[Published] = (),
-    evidence: Evidence | None = None,
-) -> None:
+def show(console: Console, all_boards: Sequence[Board], metric: str, published: Iterable[Published] = ()) -> None:
     """Leaderboards, the matrix of each method, and published tables in grey below those of real faces."""
-    all_boards = list(judged(boards(cells, metric), evidence, metric))
     for board in all_boards:
         console.print(_leaderboard(board, metric))
         for name, group in board.rows():
@@ -98,6 +92,11 @@ def _stacked(value: float, spread: float, style: str = "") -> Text:
 
 def board_notes(board: Board) -> list[str]:
     """What must be said below a leaderboard, pre-training first."""
+    return [*board_facts(board), *board_cautions(board)]
+
+
+def board_facts(board: Board) -> list[str]:
+    """How to read a leaderboard, pre-training first."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -107,6 +106,17 @@ def board_notes(board: Board) -> list[str]:
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
+    if _sure(board):
+        over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
+        notes.append(f"95 %: interval of the unseen mean, by bootstrap over {over}")
+    if (board.table.standing != "").any():
+        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
+    return notes
+
+
+def board_cautions(board: Board) -> list[str]:
+    """What may mislead a reader of a leaderboard."""
+    notes = []
     counts = board.cells.groupby("target", sort=False).faces.min()
     small = [target for target, count in counts.items() if count < 500]
     if small:
@@ -118,11 +128,6 @@ def board_notes(board: Board) -> list[str]:
         notes.append("Each run also learned from the training images of its target, without their labels")
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
-    if _sure(board):
-        several = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
-        notes.append(f"95 %: interval of the unseen mean, by bootstrap over {several}")
-    if (board.table.standing != "").any():
-        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
     if (board.cells.relation == "seen").any():
         notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
     if board.cells.mark.str.contains("inferred").any():
@@ -193,12 +198,12 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
     ]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
     for title, rows in _differences(published, real, metric):
-        grid = Table(title=f"\n{title}", title_justify="left", style="dim", title_style="dim italic")
+        grid = Table(style="dim")
         for name in rows[0]:
             grid.add_column(name, justify="right" if name else "left", style="grey50")
         for line in rows[1:]:
             grid.add_row(*(cell.replace(" ", "\n") for cell in line))
-        parts.append(grid)
+        parts += [Text(f"\n{title}", style="dim italic"), grid]
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
@@ -211,7 +216,7 @@ def _differences(published: Published, real: list[Board], metric: str) -> Iterat
                 pairs = zip(printed.loc[source], difference.loc[source], strict=True)
                 line = [number(value) + (f" {other:+.1f}" if pd.notna(other) else "") for value, other in pairs]
                 rows.append([source, *line])
-            yield f"{name}, published, and what {board.title} differs from it: trained on row, scored on column", rows
+            yield f"{name} as published, and measured here minus published ({board.title})", rows
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -219,17 +224,17 @@ def _differences(published: Published, real: list[Board], metric: str) -> Iterat
 
 def write(
     folder: Path,
-    cells: pd.DataFrame,
+    all_boards: list[Board],
     metric: str,
     published: list[Published],
     ablations: Iterable[Ablation],
-    evidence: Evidence | None = None,
+    shifted: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Everything a report leaves: leaderboard.md, .csv, .tex and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    all_boards = list(judged(boards(cells, metric), evidence, metric))
     files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
-    files[0].write_text(_markdown(all_boards, metric, published), encoding="utf-8")
+    shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
+    files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
     files[2].write_text("\n".join(_latex(board, metric) for board in all_boards), encoding="utf-8")
     known = list(ablations)
@@ -249,6 +254,10 @@ def write(
                 printed = ablation.published, ablation.printed_in
                 figure = plots.ablation(board, ablation.about, variants, metric, *printed)
                 files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
+    for board in shifts:
+        for factor in _factors(board):
+            figure = plots.shift_curves(board.cells, factor, metric, board.title)
+            files.append(plots.save(figure, folder, f"{board.slug}-shift-{factor}"))
     return files
 
 
@@ -259,7 +268,7 @@ def file_name(name: str) -> str:
     return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
 
 
-def _markdown(all_boards: list[Board], metric: str, published: list[Published]) -> str:
+def _markdown(all_boards: list[Board], metric: str, published: list[Published], shifts: Sequence[Board] = ()) -> str:
     parts = [f"# Leaderboard: {plots.NAMES[metric]} (%)"]
     for board in all_boards:
         names = board.names()
@@ -276,6 +285,10 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
         parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
         for name, group in board.rows():
             parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
+    for board in shifts:
+        parts += [f"## Under controlled shift: {board.title}", _shift_note(board)]
+        for factor in _factors(board):
+            parts += [f"### {factor}: {FACTORS[factor].about}", _markdown_table(_shift_rows(board, factor, metric))]
     real = [board for board in all_boards if not board.synthetic]
     for table in published if real else ():
         frame = summary(table)
@@ -292,6 +305,29 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published]) 
         for title, grid in _differences(table, real, metric):
             parts += [f"### {title}", _markdown_table(grid)]
     return "\n\n".join(parts) + "\n"
+
+
+def _factors(board: Board) -> list[str]:
+    there = set(board.cells.factor)
+    return [name for name in FACTORS if name in there]
+
+
+def _shift_note(board: Board) -> str:
+    counts = board.cells.groupby("target", sort=False).faces.max()
+    faces = ", ".join(f"{target} {count:,}" for target, count in counts.items())
+    return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
+
+
+def _shift_rows(board: Board, factor: str, metric: str) -> list[list[str]]:
+    """A line for each method and relation, a column for each level."""
+    frame = shift_means(board.cells, factor, metric)
+    levels = sorted(set(frame.level[frame.factor == factor]))
+    rows = [["method", "pre-training", "targets", "clean", *(f"{level:g}" for level in levels), "seeds"]]
+    for (method, pretraining, relation), group in frame.groupby([*ROW, "relation"], sort=False):
+        at = {(row.factor, row.level): number(row.mean, row.sd) for row in group.itertuples()}
+        numbers = [at.get(place, "—") for place in [(CLEAN, 0.0), *((factor, level) for level in levels)]]
+        rows.append([method, pretraining, relation, *numbers, str(group.seeds.max())])
+    return rows
 
 
 def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord
+from fergen_bench.shift import CLEAN, VERSION
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 """Metrics as readers know them."""
@@ -150,6 +151,36 @@ def _beside(unseen: pd.DataFrame) -> dict[str, float]:
     found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
     found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
     return {f"unseen_{name}": float(value) for name, value in found.items()}
+
+
+def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
+    """Shifted cells by the conditions under which they may be compared: boards without a ranking. What an older version
+    of the factors came to is left out.
+    """
+    if not shifted.empty:
+        shifted = shifted[shifted.factor_version == VERSION]
+        for conditions, group in shifted.groupby(CONDITIONS, sort=False):
+            yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=pd.DataFrame(), cells=group)
+
+
+def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame:
+    """A row for each method, relation and level of a factor, and for the faces as they are: mean and sd (nan below two)
+    over seeds, and the number of seeds. Of a seed only that counts which has every cell that any method has.
+
+    The faces as they are come from those runs alone that the factor was moved in, and are the same faces: where a run
+    was asked twice about few faces and many, the many count.
+    """
+    faces = ["key", "target", "asked"]
+    moved = shifted[shifted.factor == factor]
+    moved = moved[moved.asked == moved.groupby(["key", "target", "level"]).asked.transform("max")]
+    clean = shifted[shifted.factor == CLEAN].merge(moved[faces].drop_duplicates(), on=faces)
+    frame = pd.concat([clean, moved])
+    by = [*ROW, "relation", "factor", "level"]
+    wanted = moved.drop_duplicates([*CELL, "relation"]).groupby("relation").size()
+    seeds = frame.groupby([*by, "seed"], sort=False)[metric].agg(["mean", "size"]).reset_index()
+    seeds = seeds[seeds["size"] == seeds.relation.map(wanted)]
+    means = seeds.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="size").reset_index()
+    return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
 
 
 def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
