@@ -177,6 +177,9 @@ def make_plan(
         spec = specify(outlined, suite, protocol, domains.fingerprints)
         spec, twins = domains.excluding(spec, exclude_overlaps)
         done = record.find(spec, runs)
+        if spec.path(runs).exists() and (fault := record.damage(spec.path(runs))) is not None:
+            done, where = None, "" if dry_run else str(record.set_aside(spec.path(runs), runs))
+            notes.append(f"{fault.partition(';')[0]}; the run is made again" + (where and f", and this is now {where}"))
         if done is not None and not rerun and (again := domains.counted_again(done, spec, twins, runs)) is not None:
             done, predictions = again
             recounted.append(done)

@@ -11,22 +11,38 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.untrusted import (
+    MOST_ARRAYS,
+    MOST_TEXT,
+    checksum,
+    checksum_of,
+    is_file_name,
+    parse_json,
+    read_arrays,
+    read_bytes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from pydantic import TypeAdapter
 
 FORMAT = 1
 """Raised when the form of a record changes."""
 
 Selection = Literal["last", "source-val"]
+
+BESIDE = (".npz", ".arrays.npz", ".safetensors")
+"""What may stand beside a record's file, under its name: predictions, a method's arrays, the fitted method."""
 
 HELD_OUT = "@source-val"
 """What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
@@ -347,37 +363,63 @@ def save(
     runs: Path,
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
+    model: bool = False,
 ) -> Path:
     """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
-    are any. The JSON file comes last: it is the commit.
-    """
-    import numpy as np
+    are any. The JSON file comes last: it is the commit. It says the checksum of itself and of what is beside it.
 
+    model: whether the fitted method was written there just before. What was beside the record and is not written now
+    keeps the checksum that it had.
+    """
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if predictions is not None:
-        stored: dict[str, np.ndarray] = {}
-        for target, said in predictions.items():
-            # Only differences between logits mean anything; from their maximum they fit into half precision best.
-            values = said.logits.astype(np.float32)
-            stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
-            stored[f"{target}.labels"] = said.labels.astype(np.uint8)
-            if said.left_out.any():
-                stored[f"{target}.left_out"] = said.left_out
-        _save_arrays(path.with_suffix(".npz"), stored)
-    if arrays:
-        _save_arrays(path.with_suffix(".arrays.npz"), arrays)
-    with _atomically(path) as draft:
-        draft.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+    files = {ending: said for ending, said in _files_said(path).items() if beside(path, ending).is_file()}
+    if model:
+        files[".safetensors"] = checksum(beside(path, ".safetensors"))
+    stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
+    with ExitStack() as drafts:  # left in reverse: the JSON file, which comes first here, takes its place last
+        text = drafts.enter_context(_atomically(path))
+        for ending, content in stored.items():
+            if content is not None:
+                draft = drafts.enter_context(_atomically(beside(path, ending)))
+                _write_arrays(draft, beside(path, ending), content)
+                files[ending] = checksum(draft)
+        for ending in BESIDE:  # from before records said checksums
+            if ending not in files and beside(path, ending).is_file():
+                files[ending] = checksum(beside(path, ending))
+        said = json.loads(json.dumps({**record.to_json(), "files": files}))
+        text.write_text(json.dumps({**said, "checksum": checksum_of(said)}, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _as_arrays(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
     import numpy as np
 
-    with _atomically(path) as draft, draft.open("wb") as file:
+    stored: dict[str, np.ndarray] = {}
+    for target, said in predictions.items():
+        # Only differences between logits mean anything; from their maximum they fit into half precision best.
+        values = said.logits.astype(np.float32)
+        stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+        stored[f"{target}.labels"] = said.labels.astype(np.uint8)
+        if said.left_out.any():
+            stored[f"{target}.left_out"] = said.left_out
+    return stored
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A file beside a record's file."""
+    return path.with_name(path.name.removesuffix(".json") + ending)
+
+
+def _write_arrays(draft: Path, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    import numpy as np
+
+    if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
+        raise BenchError(f"{path}: arrays of {size:,} bytes, of which {MOST_ARRAYS:,} can be kept; keep fewer of them")
+    with draft.open("wb") as file:
         entries: dict[str, Any] = dict(arrays)
         np.savez_compressed(file, **entries)
+        os.fsync(file.fileno())
 
 
 def load_predictions(path: Path) -> dict[str, Predictions]:
@@ -386,32 +428,56 @@ def load_predictions(path: Path) -> dict[str, Predictions]:
     """
     import numpy as np
 
-    stored = _load_arrays(path.with_suffix(".npz"))
+    from fergen_bench.domain import EXPRESSIONS
+
+    stored, classes = _load_arrays(path, ".npz"), len(EXPRESSIONS)
     found = {}
     for name, logits in stored.items():
         if "." not in name:
             left_out = stored.get(f"{name}.left_out", np.zeros(len(logits), bool))
-            found[name] = Predictions(logits, stored.get(f"{name}.labels", np.zeros(0, np.uint8)), left_out)
+            labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
+            fits = logits.ndim == 2 and logits.shape[1] == classes and logits.dtype.kind == "f"
+            fits = fits and labels.shape in {(0,), (len(logits),)} and labels.dtype.kind in "iu"
+            fits = fits and left_out.shape == (len(logits),) and left_out.dtype == bool
+            if not fits or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
+                raise BenchError(f"{beside(path, '.npz')}: these are no predictions of {name}; {AGAIN}")
+            found[name] = Predictions(logits, labels, left_out)
     return found
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """What a method kept beside a record's file, by name; nothing where it kept nothing."""
-    path = path.with_suffix(".arrays.npz")
-    return _load_arrays(path) if path.is_file() else {}
+    return _load_arrays(path, ".arrays.npz") if beside(path, ".arrays.npz").is_file() else {}
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    import zipfile
-    import zlib
-
-    import numpy as np
-
+def _load_arrays(path: Path, ending: str) -> dict[str, np.ndarray]:
+    check_beside(path, ending)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BenchError(f"{path}: these arrays cannot be read ({error}); run it again with --rerun") from None
+        return read_arrays(beside(path, ending))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{beside(path, ending)}: these arrays cannot be read ({error}); {AGAIN}") from None
+
+
+AGAIN = "run it again with --rerun"
+
+
+def check_beside(path: Path, ending: str) -> None:
+    """Refuses a file beside a record's that is not the one that was written with it. One that is not there is none."""
+    try:
+        said = _files_said(path).get(ending)
+        if said is not None and beside(path, ending).exists() and checksum(beside(path, ending)) != said:
+            raise ValueError("its checksum is not the one that its record says")
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{beside(path, ending)}: this file is damaged ({error}); {AGAIN}") from None
+
+
+def _files_said(path: Path) -> dict[str, str]:
+    """The checksums that a record's file says of those beside it; none where it is early, or no record."""
+    try:
+        content = parse_json(read_bytes(path, MOST_TEXT))
+        return {ending: str(said) for ending, said in content.get("files", {}).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def receive(job: Job, files: Mapping[str, bytes]) -> Path:
@@ -443,25 +509,72 @@ def _atomically(path: Path) -> Iterator[Path]:
 
 
 def load(path: Path) -> RunRecord:
-    """A record from its file."""
+    """A record from its file. One that is damaged, or says what no run could say, is refused. Early ones have no
+    checksum.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = read_bytes(path, MOST_TEXT)
+        content = parse_json(text)
+        if not isinstance(content, dict) or "format" not in content:
+            raise ValueError("it is no record")
         if content["format"] != FORMAT:
             raise BenchError(
-                f"{path}: this record has the form {content['format']}, this version reads {FORMAT}; run it again"
+                f"{path}: this record has the form {str(content['format'])[:20]}, this version reads {FORMAT}; run it "
+                f"again"
             )
-        return RunRecord(
-            spec=RunSpec.from_json(content["spec"]),
-            cells=tuple(Cell(**cell) for cell in content["cells"]),
-            history=tuple(content["history"]),
-            shifted=tuple(ShiftedCell(**cell) for cell in content.get("shifted", ())),
-            **{
-                name: content[name]
-                for name in ("selected_epoch", "networks", "environment", "seconds", "started", "method_digest")
-            },
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path}: this record cannot be read ({error!r}); delete it and run again") from None
+        if unknown := set(content) - _KEYS:
+            raise ValueError(f"it says {min(unknown)!r}, which no record does")
+        said = content.pop("checksum", None)
+        if said is not None and said != checksum_of(content):
+            raise ValueError("its checksum is not that of its content: it was damaged or changed by hand")
+        record = _reader().validate_json(text, strict=True)
+        # Whole numbers in a history stay whole; tuples among the parameters are tuples again.
+        record = replace(record, spec=RunSpec.from_json(asdict(record.spec)), history=tuple(content["history"]))
+        if fault := _fault(record, content.get("key")):
+            raise ValueError(fault)
+        return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BenchError(f"{path}: this record cannot be read ({reason}); delete it and run again") from None
+
+
+_KEYS = {"format", "key", "synthetic", "files", "checksum", *(f.name for f in fields(RunRecord))}
+
+
+@cache
+def _reader() -> TypeAdapter[RunRecord]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
+
+
+def _fault(record: RunRecord, key: Any) -> str | None:
+    """What no run could say although its types are right."""
+    from fergen_bench.domain import EXPRESSIONS
+
+    spec, classes = record.spec, len(EXPRESSIONS)
+    for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
+        if not is_file_name(name):
+            return f"{name[:60]!r} cannot be a name"
+    if not spec.sources or not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
+        return "it has no source, or a seed or a version that cannot be"
+    if not 0 < spec.fraction <= 1:
+        return f"{spec.fraction} is no share of the training faces"
+    if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
+        return "a network has no name or no digest"
+    if len({cell.target for cell in record.cells}) < len(record.cells):
+        return "a target is scored twice"
+    scored: list[Cell | ShiftedCell] = [*record.cells, *record.shifted]
+    for cell in scored:
+        if cell.target not in spec.targets:
+            return f"{cell.target[:60]!r} is scored, and is no target"
+        if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
+            return f"the confusion of {cell.target} is not {classes} x {classes}"
+        if not all(0 <= count < 1 << 40 for row in cell.confusion for count in row):
+            return f"the confusion of {cell.target} holds no counts"
+    if key != spec.key:
+        return f"its key is {str(key)[:20]!r}, and its content has the key {spec.key}"
+    return None
 
 
 def find(spec: RunSpec, runs: Path) -> RunRecord | None:
@@ -472,6 +585,37 @@ def find(spec: RunSpec, runs: Path) -> RunRecord | None:
         return load(spec.path(runs)) if spec.path(runs).is_file() else None
     except BenchError:
         return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a record's file or with the arrays beside it, or None. A fitted method is not looked at: it
+    may be large, and is when it is used.
+    """
+    for again in (True, False):
+        try:
+            load(path)
+            for ending in (".npz", ".arrays.npz"):
+                check_beside(path, ending)
+            return None
+        except BenchError as error:
+            if not again:
+                return str(error)
+            time.sleep(0.2)  # another process may be between exchanging one file and the next
+    raise AssertionError
+
+
+def set_aside(path: Path, runs: Path) -> Path:
+    """Moves a record's files out of the way, into results/damaged: nothing is deleted. Returns where its own went."""
+    folder = runs.parent / "damaged" / path.parent.relative_to(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    place, number = folder / path.name, 1
+    while place.exists():
+        number += 1
+        place = folder / f"{path.name.removesuffix('.json')}-{number}.json"
+    for ending in (*BESIDE, ".json"):
+        if (file := beside(path, ending)).exists():
+            os.replace(file, beside(place, ending))
+    return place
 
 
 def load_all(runs: Path) -> tuple[list[RunRecord], list[str]]:

@@ -8,12 +8,13 @@ import hashlib
 import os
 import platform
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,17 @@ from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
-from fergen_bench.record import HELD_OUT, Job, Predictions, RunRecord, ShiftedCell, load, save, scored_cell
+from fergen_bench.record import (
+    HELD_OUT,
+    Job,
+    Predictions,
+    RunRecord,
+    ShiftedCell,
+    check_beside,
+    load,
+    save,
+    scored_cell,
+)
 from fergen_bench.shift import shifted_faces
 from fergen_bench.unfinished import Unfinished
 from fergen_bench.weights import SCRATCH
@@ -59,6 +70,7 @@ def run_one(job: Job, report: Report) -> Path:
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished)
     if job.restore:
         done = load(spec.path(Path(job.runs)))
+        check_beside(spec.path(Path(job.runs)), ".safetensors")
         restore_method(spec.model_path(Path(job.runs)), method, ctx)
         fresh, took = _score_shifts(method, domains, device, job, report)
         asked = {cell.shift for cell in fresh}
@@ -113,7 +125,7 @@ def run_one(job: Job, report: Report) -> Path:
     )
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
-    path = save(record, Path(job.runs), predictions, ctx.arrays)
+    path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model)
     unfinished.remove()
     return path
 
@@ -236,7 +248,7 @@ def _prepare_device(job: Job) -> torch.device:
 def _same_numbers(job: Job, device: torch.device) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
     environment = _environment(job, device)
-    named = ("device", "threads", "fergen-bench", "torch", "timm", "open_clip_torch", "numpy")
+    named = ("device", "threads", "fergen-bench", *NUMBERS)
     return {"key": job.spec.key, "method": job.method_digest} | {name: str(environment[name]) for name in named}
 
 
@@ -251,14 +263,39 @@ def _environment(job: Job, device: torch.device) -> dict[str, Any]:
         "threads": job.threads,
         "commit": _commit(),
     }
-    for package in ("fergen-bench", "torch", "timm", "open_clip_torch", "numpy"):
+    for package in ("fergen-bench", *_dependencies()):
         try:
             environment[package] = version(package)
         except PackageNotFoundError:
             environment[package] = None
+    environment["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if device.type == "cuda":
         environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+        environment |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
     return environment
+
+
+NUMBERS = ("torch", "timm", "open_clip_torch", "numpy")
+"""The packages that numbers depend on most."""
+
+
+def _dependencies() -> list[str]:
+    """The packages that this one itself depends on, those of NUMBERS first."""
+    try:
+        said = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires("fergen-bench") or () if ";" not in line]
+    except PackageNotFoundError:
+        said = []
+    return [*NUMBERS, *sorted(name for name in said if name.replace("-", "_") not in NUMBERS)]
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA driver, where Linux says it."""
+    try:
+        said = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\d+\.[\d.]+", said)
+    return found[0] if found else None
 
 
 def _commit() -> str | None:
