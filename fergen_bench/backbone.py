@@ -238,7 +238,7 @@ def _stored_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
         stored = map_array(path)
     except (OSError, ValueError):
         return None
-    return stored if (stored.dtype, stored.shape) == (np.float32, shape) else None
+    return stored if stored.dtype == np.float32 and stored.shape == shape else None
 
 
 class TextTower(nn.Module):
