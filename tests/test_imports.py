@@ -68,7 +68,7 @@ MAY_IMPORT = {
     },
     "verify": {"domain", "error", "metric", "record", "untrusted"},
     "tracking": {"error", "metric", "record"},
-    "report": {"domain", "draws", "error", "metric", "record", "shift"},
+    "report": {"domain", "draws", "error", "metric", "record", "shift", "untrusted"},
     "screen": {"record"},
     "cli": None,  # everything
 }
