@@ -573,7 +573,7 @@ def replay(
         if name not in suite.domains:
             raise BenchError(f"{path}: has the domain {name}, and the suite {suite.name} here has none of that name")
     domains = _Domains(project, suite, names, progress)
-    for name, state in {**spec.targets, **spec.fingerprints}.items():
+    for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
         if domains.fingerprints[name] != state:
             raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
     again, twins = domains.excluding(here, bool(spec.excluded))
