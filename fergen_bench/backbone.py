@@ -522,11 +522,15 @@ def _plain(key: str) -> str:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The weights in a .safetensors file, a torch file, or a pickled dictionary of numpy arrays (.pkl)."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
+                    raise ValueError("it unpacks to far more than it is, as no file of weights does")
         content: Any = _read_arrays(path) if path.suffix == ".pkl" else None
         content = torch.load(path, map_location="cpu", weights_only=True) if content is None else content
     except Exception as error:

@@ -221,6 +221,11 @@ Examples:
     "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
 )
 @click.option("--keep-models", is_flag=True, help="Keep what was fitted beside each record, as safetensors.")
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Make the run of this record again, beside everything else, and say whether the numbers agree.",
+)
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -246,6 +251,7 @@ def run(
     allow_missing_class: bool,
     exclude_overlaps: bool,
     keep_models: bool,
+    replay: Path | None,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
@@ -253,6 +259,14 @@ def run(
     from fergen_bench.protocol import EVERY, Request, outline, read_protocol
 
     project = find_project()
+    changes = {key: yamlfile.read_scalar(text) for key, text in settings}
+    if backbone is not None:
+        changes["backbone"] = backbone
+    wanted = device or project.settings.device
+    if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
+        raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
+    if replay is not None:
+        sys.exit(_replay(project, replay, matrix.resolve_device(wanted), changes))
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
@@ -260,13 +274,6 @@ def run(
     if not names:
         raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
     files = [project.method(name) for name in dict.fromkeys(names)]
-    changes = {key: yamlfile.read_scalar(text) for key, text in settings}
-    if backbone is not None:
-        changes["backbone"] = backbone
-    wanted = device or project.settings.device
-    if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
-        raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
-
     everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
@@ -313,6 +320,46 @@ def run(
         return
     engine = fleet.engine(resolved, len(plan.missing), project.results)
     sys.exit(_execute(console, project, plan, engine, track=not no_track))
+
+
+def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) -> int:
+    """Makes a record's run again and shows both. Returns the exit status: 0 where all confusion matrices are equal."""
+    import numpy as np
+    from rich.table import Table
+
+    from fergen_bench import matrix
+    from fergen_bench.metric import accuracy
+
+    with Progress(console_on(stderr=True)) as progress:
+        progress.begin(1)
+        played = matrix.replay(
+            project,
+            path,
+            device,
+            changes,
+            progress.preparation,
+            lambda job, message: progress.listen(job.spec, message),
+        )
+    done, again, console = played.record, played.again, console_on()
+    differences = played.differences()
+    table = Table(title=done.spec.title, title_justify="left")
+    for column in ("target", "faces", "record", "again", "faces that differ"):
+        table.add_column(column, justify="left" if column == "target" else "right")
+    for cell in done.cells:
+        other = again.cell(cell.target)
+        assert other is not None
+        both = (f"{100 * accuracy(np.array(one.confusion)):.2f}" if one.count else "—" for one in (cell, other))
+        table.add_row(cell.target, f"{cell.count:,}", *both, f"{differences[cell.target]:,}")
+    console.print(table)
+    for name, was in done.environment.items():
+        if name in again.environment and name not in {"commit", "memory_mb"} and again.environment[name] != was:
+            console.print(f"note: {name} was {was}, and is {again.environment[name]} here", style="dim")
+    if not any(differences.values()):
+        console.print("Equal: every confusion matrix is that of the record.")
+        return 0
+    total = sum(cell.count for cell in done.cells)
+    console.print(f"Not equal: at least {sum(differences.values()):,} of {total:,} faces were judged otherwise.")
+    return 1
 
 
 def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, where: str) -> None:
@@ -728,6 +775,55 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
         label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
         table.add_row(label, *(str(int(row[c])) if c == "runs" else number(row[c]) for c in frame.columns))
     console_on().print(table)
+
+
+@app.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--all", "everything", is_flag=True, help="Print every note, not only the first of them.")
+def verify(path: Path, everything: bool) -> None:
+    """Is somebody's results folder what it says? Reads only. Exit status 1 where something is wrong.
+
+    PATH: a results folder or a copy of one, or a folder of records, such as results/runs. Keys, checksums and types are
+    checked, confusions are counted again from stored predictions, and the rows of tables must have been made alike.
+    """
+    from rich.table import Table
+
+    from fergen_bench.project import find_project
+    from fergen_bench.verify import verify as verify_folder
+
+    project, console = find_project(), console_on()
+
+    def digest(method: str) -> str | None:
+        try:
+            return project.method(method).digest
+        except BenchError:
+            return None
+
+    with busy(console_on(stderr=True), f"reading {near(path)}"):
+        verdict = verify_folder(path, digest)
+    table = Table(title=near(path), title_justify="left")
+    for column in ("suite", "method", "version", "records", "counted again"):
+        table.add_column(column, justify="left" if column in {"suite", "method"} else "right")
+    for (suite, method, version), (count, recounted) in verdict.rows().items():
+        table.add_row(suite, method, str(version), f"{count:,}", f"{recounted:,}")
+    console.print(table)
+    if verdict.domains or verdict.features:
+        console.print(f"{verdict.domains} prepared domains, {verdict.features} files of features", highlight=False)
+    for fault in verdict.faults:
+        console.print(f"fault: {fault}", style="red")
+    shown = verdict.notes if everything else verdict.notes[:10]
+    for note in shown:
+        console.print(f"note: {note}", style="dim")
+    if len(shown) < len(verdict.notes):
+        console.print(f"note: and {len(verdict.notes) - len(shown):,} more, with --all", style="dim")
+    if verdict.faults:
+        console.print(f"Not sound: {len(verdict.faults):,} faults in {verdict.files:,} files.")
+        sys.exit(1)
+    unproved = len(verdict.records) - len(verdict.recounted)
+    console.print(
+        f"Sound: {len(verdict.records):,} records in {verdict.files:,} files"
+        + (f"; of {unproved:,} no predictions are there to count again." if unproved else ".")
+    )
 
 
 @app.command()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
-from fergen_bench.error import BenchError, RunError
+from fergen_bench.error import BenchError, RunError, did_you_mean
 from fergen_bench.fanout import Engine, Listen, Outcome, run_all
 from fergen_bench.fanout.local import Local, visible_gpus
 from fergen_bench.fanout.on_ray import OnRay
@@ -27,6 +28,7 @@ from fergen_bench.project import Progress, Project, available_cores
 from fergen_bench.protocol import Planned, Shifts, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
 from fergen_bench.shift import VERSION
+from fergen_bench.weights import parse_network, weights_digest
 from fergen_bench.worker import make
 
 GPU_THREADS = 4
@@ -513,6 +515,89 @@ def execute(
         return _ingredients(job) not in given_up
 
     run_all(plan.missing, engine, wanted, listen, conclude)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A record, and what its run came to when it was made again."""
+
+    record: RunRecord
+    again: RunRecord
+
+    def differences(self) -> dict[str, int]:
+        """Faces of each target that are in another place of its confusion matrix; at least so many were judged
+        otherwise.
+        """
+        found = {}
+        for cell in self.record.cells:
+            other = self.again.cell(cell.target)
+            assert other is not None
+            found[cell.target] = int(np.abs(np.array(cell.confusion) - np.array(other.confusion)).sum() + 1) // 2
+        return found
+
+
+def replay(
+    project: Project, path: Path, device: str, changes: Mapping[str, Any], progress: Progress, listen: Listen
+) -> Replay:
+    """Makes a record's run again, with a record of its own in a temporary folder. Refused where the method, the weights
+    or the faces are not those of the record.
+
+    changes: where weights are on this machine, by parameter. Code comes from this project alone, by the method's name.
+    """
+    done = record.load(path)
+    spec, method = done.spec, project.method(done.spec.method)
+    if (method.version, method.digest) != (spec.version, done.method_digest):
+        raise BenchError(
+            f"{path}: was made by another text of the method {spec.method} than {method.path}; take the file of its "
+            f"commit, {done.environment.get('commit') or 'which is not known'}"
+        )
+    for name in changes:
+        if name not in spec.weights:
+            raise BenchError(
+                f"--set {name}: a replay takes no other parameters, only where weights are"
+                f"{did_you_mean(name, spec.weights)}"
+            )
+    parameters = method.checked({**spec.parameters, **changes}, str(path))
+    networks = {name: parse_network(parameters[name], f"{path}: {name}") for name in spec.weights}
+    here = replace(spec, parameters=parameters, weights={name: weights_digest(n) for name, n in networks.items()})
+    for name, digest in spec.weights.items():
+        if here.weights[name] != digest:
+            raise BenchError(
+                f"{path}: was made with the weights {digest} as {name}, and {parameters[name]} are {here.weights[name]}"
+            )
+    if here.key != spec.key:
+        raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
+    suite = project.suite(spec.suite)
+    names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
+    for name in names:
+        if name not in suite.domains:
+            raise BenchError(f"{path}: has the domain {name}, and the suite {suite.name} here has none of that name")
+    domains = _Domains(project, suite, names, progress)
+    for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
+        if domains.fingerprints[name] != state:
+            raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
+    again, twins = domains.excluding(here, bool(spec.excluded))
+    if again.excluded != spec.excluded:
+        raise BenchError(f"{path}: leaves other faces out than the audit of {suite.name} here does")
+    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
+        job = Job(
+            spec=replace(again, relations=spec.relations),
+            method_file=str(method.path),
+            class_name=method.class_name,
+            method_digest=method.digest,
+            folders={name: str(domains.folders[name]) for name in names},
+            cache=str(project.cache),
+            runs=str(Path(folder, "runs")),
+            device=device,
+            threads=1 if device == "cpu" else GPU_THREADS,
+            excluded=twins,
+        )
+        engine = Here()
+        engine.start(job, listen)
+        (outcome,) = engine.ended(None)
+        if outcome.record is None:
+            raise BenchError(f"{path}: its run cannot be made again: {outcome.refused or outcome.failure}")
+        return Replay(done, record.load(outcome.record))
 
 
 def _ingredients(job: Job) -> str:

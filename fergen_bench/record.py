@@ -373,7 +373,7 @@ def save(
     """
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = {ending: said for ending, said in _files_said(path).items() if beside(path, ending).is_file()}
+    files = {ending: said for ending, said in files_said(path).items() if beside(path, ending).is_file()}
     if model:
         files[".safetensors"] = checksum(beside(path, ".safetensors"))
     stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
@@ -464,14 +464,14 @@ AGAIN = "run it again with --rerun"
 def check_beside(path: Path, ending: str) -> None:
     """Refuses a file beside a record's that is not the one that was written with it. One that is not there is none."""
     try:
-        said = _files_said(path).get(ending)
+        said = files_said(path).get(ending)
         if said is not None and beside(path, ending).exists() and checksum(beside(path, ending)) != said:
             raise ValueError("its checksum is not the one that its record says")
     except (OSError, ValueError) as error:
         raise BenchError(f"{beside(path, ending)}: this file is damaged ({error}); {AGAIN}") from None
 
 
-def _files_said(path: Path) -> dict[str, str]:
+def files_said(path: Path) -> dict[str, str]:
     """The checksums that a record's file says of those beside it; none where it is early, or no record."""
     try:
         content = parse_json(read_bytes(path, MOST_TEXT))
@@ -564,7 +564,7 @@ def _fault(record: RunRecord, key: Any) -> str | None:
         return "a network has no name or no digest"
     if len({cell.target for cell in record.cells}) < len(record.cells):
         return "a target is scored twice"
-    scored: list[Cell | ShiftedCell] = [*record.cells, *record.shifted]
+    scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)
     for cell in scored:
         if cell.target not in spec.targets:
             return f"{cell.target[:60]!r} is scored, and is no target"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
 from fergen_bench.error import BenchError
 from fergen_bench.report.tables import Board, matrix
+from fergen_bench.untrusted import read_text
 
 COLUMNS = ["method", "source", "target", "accuracy"]
 
@@ -31,11 +33,15 @@ def read_published(folder: Path) -> list[Published]:
     """
     tables = []
     for path in sorted(folder.glob("*.csv")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        comments = [line.lstrip("# ").strip() for line in lines if line.startswith("#")]
-        rows = pd.read_csv(path, comment="#")
-        if not set(COLUMNS) <= set(rows):
-            continue
+        try:
+            text = read_text(path)
+            rows = pd.read_csv(StringIO(text), comment="#")
+            if not set(COLUMNS) <= set(rows):
+                continue
+            rows = rows.astype({"accuracy": float})
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{path}: is no table of published numbers: {error}") from None
+        comments = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
         if not comments:
             raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
         printed = rows.target == "mean"

@@ -282,9 +282,9 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
         notes += [f"- {note}" for note in board_notes(board)[1:]]
-        parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
+        parts += [f"## {_plain(board.title)}", _markdown_table(rows), "\n".join(map(_plain, notes))]
         for name, group in board.rows():
-            parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
+            parts += [f"### {_plain(name)}: trained on row, scored on column", _markdown_matrix(group, metric)]
     for board in shifts:
         parts += [f"## Under controlled shift: {board.title}", _shift_note(board)]
         for factor in _factors(board):
@@ -349,9 +349,14 @@ def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
 
 
 def _markdown_table(rows: list[list[str]]) -> str:
-    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    head, *body = ([_plain(cell) for cell in row] for row in rows)
     line = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *body])
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes for a cell and for no markup of HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
@@ -360,7 +365,9 @@ def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
     for board in all_boards:
         conditions = {name: getattr(board, name) for name in CONDITIONS}
         frames.append(board.table.assign(**conditions, metric=metric).drop(columns=["texts"]))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    # A spreadsheet would compute what begins like a formula.
+    board = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return board.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell)
 
 
 def _latex(board: Board, metric: str) -> str:
@@ -387,4 +394,11 @@ def _latex(board: Board, metric: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+    return "".join(_IN_LATEX.get(letter, letter) for letter in text)
+
+
+_IN_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
