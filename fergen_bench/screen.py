@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -58,9 +59,11 @@ class Progress:
             console=console,
             transient=True,
             disable=not console.is_terminal,
+            speed_estimate_period=3600.0,  # seconds looked back on: a run may be silent for many minutes
         )
         self._tasks: dict[str, Any] = {}
         self._shares: dict[str, float] = {}  # of every run that has begun
+        self._ended, self._runs, self._began = 0, 0, 0.0
         self._all: Any = None
 
     def __enter__(self) -> Progress:
@@ -89,6 +92,7 @@ class Progress:
 
     def begin(self, runs: int) -> None:
         self._all = self._bars.add_task(f"{runs} runs", total=runs)
+        self._runs, self._began = runs, time.monotonic()
 
     def listen(self, spec: RunSpec, message: dict[str, Any]) -> None:
         """What a worker says of its run."""
@@ -109,5 +113,13 @@ class Progress:
             self._bars.remove_task(self._tasks.pop(spec.key))
         self._shares[spec.key] = 1.0
         self._bars.update(self._all, completed=sum(self._shares.values()))
+        self._ended += 1
         if result is not None:
-            self.say(f"{spec.title}: {result}")
+            self.say(f"{spec.title}: {result}" + ("" if self.console.is_terminal else f" · {self._left()}"))
+
+    def _left(self) -> str:
+        """For a log, which has no bar: how far the matrix is, and how long the rest will take at this pace."""
+        done = sum(self._shares.values())
+        minutes = (time.monotonic() - self._began) / done * (self._runs - done) / 60
+        left = f", about {max(1, round(minutes))} min left" if self._ended < self._runs else ""
+        return f"{self._ended} of {self._runs}{left}"

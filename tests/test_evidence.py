@@ -180,7 +180,7 @@ def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path) -> None:
     frame = render._csv([board], "accuracy")
     assert {"unseen_ece", "unseen_ece_tempered", "unseen_macro_f1", "unseen_recall_fear", "standing"} <= set(frame)
     console = Console(width=80, record=True, file=StringIO())
-    render.show(console, cells, "accuracy", [], found)
+    render.show(console, [board], "accuracy", [])
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "tied" in text

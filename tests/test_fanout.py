@@ -321,8 +321,10 @@ def test_a_ray_cluster_that_loses_a_node_ends_as_if_undisturbed(lab: Project, sh
             ended.append(outcome)
             if len(ended) == 1:  # in the middle: its next run has begun, or will
                 time.sleep(1)
-                cluster.remove_node(nodes[0], allow_graceful=False)
-                nodes.append(cluster.add_node(num_cpus=1))
+                # Not the one that this process is attached to: on one machine it may be any of them.
+                here = engine._ray.get_runtime_context().get_node_id()
+                cluster.remove_node(next(node for node in nodes if node.node_id != here), allow_graceful=False)
+                cluster.add_node(num_cpus=1)
 
         matrix.execute(plan, lab, engine, lambda job, message: None, conclude)
     finally:

@@ -207,7 +207,7 @@ def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: P
     text = shown(records, width=200, tabulated=[table])
     assert "measured here minus published (s (real faces): one source, selection last, profile official)" in text
     assert "+1.3" in text
-    render.write(tmp_path, cells_frame(records), "accuracy", [table], [])
+    render.write(tmp_path, ranked(records), "accuracy", [table], [])
     assert "| rafdb | 88.7 +1.3 | 73.2 -3.2 | 45.9 |" in (tmp_path / "leaderboard.md").read_text()
 
 
@@ -217,7 +217,7 @@ def test_published_tables_do_not_stand_below_synthetic_results(tmp_path: Path) -
     text = shown(records, tabulated=[table])
     assert "SCN" not in text
     assert text.rstrip().endswith("stand below reports of such.")
-    render.write(tmp_path, cells_frame(records), "accuracy", [table], [])
+    render.write(tmp_path, ranked(records), "accuracy", [table], [])
     assert "Published" not in (tmp_path / "leaderboard.md").read_text()
 
 

@@ -5,6 +5,7 @@ from io import StringIO
 
 from rich.console import Console
 
+from fergen_bench.record import RunSpec
 from fergen_bench.screen import Progress
 
 
@@ -24,3 +25,17 @@ def test_in_a_log_preparation_is_one_line() -> None:
         for done in (0, 400, 1000):
             progress.preparation("preparing rafdb", done, 1000)
     assert screen.getvalue() == "preparing rafdb: 1,000 faces\n"
+
+
+def test_in_a_log_every_run_says_how_far_the_matrix_is() -> None:
+    screen = StringIO()
+    specs = [RunSpec("s", "official", (name,), {name: "f"}, "m", 1, {}, {}, 0, "last") for name in ("web", "film")]
+    with Progress(Console(file=screen, width=160)) as progress:
+        progress.begin(2)
+        for spec in specs:
+            progress.listen(spec, {"what": "epoch", "done": 1, "total": 2})
+            progress.end(spec, "fine")
+    assert screen.getvalue().splitlines() == [
+        "m on web, seed 0: fine · 1 of 2, about 1 min left",
+        "m on film, seed 0: fine · 2 of 2",
+    ]

@@ -11,7 +11,6 @@ import hashlib
 import os
 import secrets
 import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,8 @@ class OnRay:
         except ImportError:
             raise BenchError("--ray: Ray is not installed; install it with: pip install 'fergen-bench[ray]'") from None
         self._ray = ray
+        self._running: dict[Any, Job] = {}
+        self._marker, self._token = results / f".driver-{secrets.token_hex(4)}", secrets.token_hex(16)
         try:
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -57,12 +58,10 @@ class OnRay:
                 f"has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}: lower --cpus-per-run or --gpus-per-run"
             )
         results.mkdir(parents=True, exist_ok=True)
-        self._marker, self._token = results / f".driver-{secrets.token_hex(4)}", secrets.token_hex(16)
         self._marker.write_text(self._token, encoding="utf-8")
         self._task = ray.remote(_run).options(
             num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=RETRIES, retry_exceptions=[WorkerDied]
         )
-        self._running: dict[Any, Job] = {}
 
     def _capacity(self) -> int:
         """Runs that the nodes take together."""
@@ -88,23 +87,21 @@ class OnRay:
         return [self._outcome(reference, self._running.pop(reference)) for reference in done]
 
     def _outcome(self, reference: Any, job: Job) -> Outcome:
-        from ray.exceptions import RayError
-
         try:
             outcome, files = self._ray.get(reference)
         except WorkerDied as error:
-            return Outcome(job, None, failure=f"{error.args[0]}, {RETRIES + 1} times", killed=True)
-        except (RayError, ImportError) as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            last = lines[-1].strip() if isinstance(error, ImportError) or hasattr(error, "cause") else lines[0].strip()
-            return Outcome(job, None, failure=f"Ray gave the run up: {last}", log=str(error))
+            return Outcome(job, None, failure=f"{error}, {RETRIES + 1} times", killed=True)
+        except Exception as error:  # Ray's own, or what a node without this package makes of the task
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            # Of a traceback the end, of Ray's own messages the beginning.
+            said = lines[-1 if isinstance(error, self._ray.exceptions.RayTaskError) else 0]
+            return Outcome(job, None, failure=f"Ray gave the run up: {said}", log=str(error))
         return replace(outcome, job=job, record=receive(job, files)) if files else replace(outcome, job=job)
 
     def stop(self) -> None:
-        with suppress(AttributeError):  # not begun
-            for reference in self._running:
-                self._ray.cancel(reference, force=True)
-            self._marker.unlink(missing_ok=True)
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._marker.unlink(missing_ok=True)
         self._ray.shutdown()
 
 

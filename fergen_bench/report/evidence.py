@@ -26,7 +26,7 @@ DRAWS = 2000
 LEVEL = 0.95
 ALPHA = 1.0 - LEVEL
 _BLOCK = 2**22
-"""Resampling counts that are held at a time."""
+"""Numbers that are held at a time in an array of resampling counts, or of sums over them."""
 _LEFT_OUT = 255
 """Stands for the prediction of a face that is not scored."""
 
@@ -129,7 +129,7 @@ class Evidence:
             said, labels = np.stack(faces.said), faces.labels
             count = len(labels)
             random = np.random.default_rng(seed_of("bootstrap faces", faces.name, count))
-            size = max(1, _BLOCK // count)
+            size = max(1, _BLOCK // max(count, 4 * len(said)))
             blocks = []
             for start in range(0, DRAWS, size):
                 drawn = random.integers(0, count, (min(size, DRAWS - start), count))
@@ -177,7 +177,9 @@ class Evidence:
 def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
     """A metric of cells under counts of faces: (draws, N), (cells, N), (N,) → (draws, cells). Absent is nan."""
 
-    def count(chosen: np.ndarray) -> np.ndarray:
+    def count(chosen: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+        if among is not None:
+            return weights[:, among] @ chosen[:, among].T.astype(np.float32)
         return weights @ chosen.T.astype(np.float32)
 
     scored = said != _LEFT_OUT
@@ -188,8 +190,8 @@ def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric:
         of = list(range(len(EXPRESSIONS)))
         if metric.startswith("recall_"):
             of = [EXPRESSIONS.index(metric.removeprefix("recall_"))]
-        right = [count((said == place) & (labels == place)) for place in of]
-        there = [count(everyone & (labels == place)) for place in of]
+        right = [count(said == place, labels == place) for place in of]
+        there = [count(everyone, labels == place) for place in of]
         if metric == "macro_f1":
             there = [(own + count(said == place)) / 2 for place, own in zip(of, there, strict=True)]
         shares = np.stack([found / own for found, own in zip(right, there, strict=True)])
