@@ -107,7 +107,7 @@ class Domain:
         path, count = self.folder / "faces.npy", sum(sum(faces.values()) for faces in self.about["counts"].values())
         try:
             faces = map_array(path)
-            if faces.dtype.name != "uint8" or faces.shape != (count, *self.about["size"], 3):
+            if faces.dtype != "uint8" or faces.shape != (count, *self.about["size"], 3):
                 raise ValueError(f"it holds {faces.shape} of {faces.dtype}, and domain.json tells of others")
         except (OSError, ValueError) as error:
             raise BenchError(f"{path}: these are not the faces of this domain ({error}); prepare it again") from None

@@ -564,7 +564,7 @@ def _fault(record: RunRecord, key: Any) -> str | None:
         return "a network has no name or no digest"
     if len({cell.target for cell in record.cells}) < len(record.cells):
         return "a target is scored twice"
-    scored: list[Cell | ShiftedCell] = [*record.cells, *record.shifted]
+    scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)
     for cell in scored:
         if cell.target not in spec.targets:
             return f"{cell.target[:60]!r} is scored, and is no target"
