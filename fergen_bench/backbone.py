@@ -441,9 +441,12 @@ def _open_clip_model(name: NetworkName) -> Any:
         raise BenchError(
             f"open_clip has no weights {name.tag!r} for {name.model}; there are {', '.join(known) or 'none'}"
         )
-    if name.path is not None and "quickgelu" not in name.model and _is_openai_archive(name.path):
+    if name.path is not None and _is_openai_archive(name.path):
+        model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
         raise BenchError(
-            f"{name.path} holds OpenAI's weights, which need the activation of {name.model}-quickgelu; name that model"
+            f"{name.path} is a program (TorchScript), as OpenAI gave its weights out, and programs are not run; name the "
+            f"same weights as safetensors, which open_clip fetches for open_clip:{model}/openai (their activation is "
+            f"QuickGELU)"
         )
     weights = None if name.scratch else str(name.path or name.tag)
     try:

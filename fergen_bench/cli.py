@@ -141,7 +141,7 @@ Examples:
   fergen-bench run --method cafe --seeds 0 --sources web     one row of the matrix
   fergen-bench run --protocol cafe-ablation                  the method's own ablation
   fergen-bench run --method full_finetune --set backbone=scratch --set epochs=20
-  fergen-bench run --method cafe --suite wild5 --backbone open_clip:ViT-B-32-quickgelu//data/clip.pt
+  fergen-bench run --method cafe --suite wild5 --backbone open_clip:ViT-B-32-quickgelu//data/clip.safetensors
 """
 
 

@@ -143,6 +143,7 @@ def test_more_runs_than_the_gpus_take_are_refused(monkeypatch: pytest.MonkeyPatc
 # ------------------------------------------------------------------------------------- several processes, one folder
 
 
+@pytest.mark.slow
 def test_two_commands_on_one_folder_share_the_work(lab: Project) -> None:
     command = "from fergen_bench.cli import main; main()"
     asked = [

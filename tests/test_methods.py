@@ -108,7 +108,7 @@ def test_exam_the_same_seed_gives_the_same_confusion(
     candidate: MethodFile, networks: dict[str, str], sources: list[Domain], film: Domain, tmp_path: Path
 ) -> None:
     few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
-    one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.3, **few) for _ in range(2))
+    one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.2, **few) for _ in range(2))
     np.testing.assert_array_equal(confusion(one, film), confusion(two, film))
 
 

@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT
 from fergen_bench.templates import method_template
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -131,6 +131,7 @@ def test_every_dataset_of_the_suite_has_a_reader() -> None:
     assert all(datasets.dataset(name, "test").name == name for name in datasets.NAMES)
 
 
+@pytest.mark.slow
 def test_the_whole_matrix_from_the_owners_layouts(configured: Project, bench: Bench) -> None:
     result = bench(*RUN, "--suite", "wild5")
     assert result.code == 0, result.err
