@@ -444,9 +444,8 @@ def _open_clip_model(name: NetworkName) -> Any:
     if name.path is not None and _is_openai_archive(name.path):
         model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
         raise BenchError(
-            f"{name.path} is a program (TorchScript), as OpenAI gave its weights out, and programs are not run; name the "
-            f"same weights as safetensors, which open_clip fetches for open_clip:{model}/openai (their activation is "
-            f"QuickGELU)"
+            f"{name.path} is a program (TorchScript), as OpenAI gave its weights out, and programs are not run; name "
+            f"the same weights as safetensors, which open_clip fetches for open_clip:{model}/openai"
         )
     weights = None if name.scratch else str(name.path or name.tag)
     try:
