@@ -28,6 +28,7 @@ from torch.nn import functional
 from fergen_bench.domain import Clean, Domain, Piece, Split
 from fergen_bench.error import BenchError
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
+from fergen_bench.untrusted import checksum, map_array
 from fergen_bench.weights import CAFFE, PACKAGED, NetworkName, parse_network
 
 Statistics = Literal["own", "imagenet"]
@@ -198,11 +199,15 @@ class Network(nn.Module):
         if key not in self._open:
             path = self._cache / f"{domain.fingerprint}-{part}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.is_file():
+            shape = (len(domain.rows(part)), self.features)
+            if (stored := _stored_features(path, shape)) is None:
                 with FileLock(path.with_suffix(".lock")):
-                    if not path.is_file():
+                    if (stored := _stored_features(path, shape)) is None:
+                        if path.exists():  # damaged: out of the way, and not used
+                            os.replace(path, path.with_suffix(".damaged"))
                         self._extract(domain, part, path)
-            self._open[key] = np.load(path, mmap_mode="r")
+                        stored = map_array(path)
+            self._open[key] = stored
         return self._open[key]
 
     def _extract(self, domain: Domain, part: str, path: Path) -> None:
@@ -223,7 +228,17 @@ class Network(nn.Module):
             file.flush()
             os.fsync(file.fileno())
         os.chmod(draft, 0o644)
+        path.with_suffix(".sha256").write_text(checksum(Path(draft)) + "\n", encoding="ascii")  # for `verify`
         os.replace(draft, path)
+
+
+def _stored_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Kept features as a memory map, or None where there are none of this shape."""
+    try:
+        stored = map_array(path)
+    except (OSError, ValueError):
+        return None
+    return stored if stored.dtype == np.float32 and stored.shape == shape else None
 
 
 class TextTower(nn.Module):
@@ -507,11 +522,15 @@ def _plain(key: str) -> str:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The weights in a .safetensors file, a torch file, or a pickled dictionary of numpy arrays (.pkl)."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
+                    raise ValueError("it unpacks to far more than it is, as no file of weights does")
         content: Any = _read_arrays(path) if path.suffix == ".pkl" else None
         content = torch.load(path, map_location="cpu", weights_only=True) if content is None else content
     except Exception as error:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fergen_bench.backbone import Network
+from fergen_bench.backbone import Network, Statistics
 from fergen_bench.error import BenchError
 from fergen_bench.method import Attributes, Context, GradientMethod, Method
+from fergen_bench.untrusted import parse_json
+from fergen_bench.weights import parse_network
 
 MODEL = "model."
 ATTRIBUTE = "attribute."
@@ -71,9 +75,10 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
 
     try:
         with safe_open(path, "pt", device="cpu") as file:
-            header = json.loads((file.metadata() or {})["fergen-bench"])
+            header = parse_json((file.metadata() or {})["fergen-bench"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        _check(header, tensors, method)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise BenchError(f"{path}: this kept model cannot be read ({error}); delete it and run again") from None
     asked = json.loads(json.dumps([type(method).__name__, method.version, asdict(method)]))
     if [header.get("class"), header.get("version"), header.get("parameters")] != asked:
@@ -95,3 +100,20 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
         if loaded.digest != network["digest"]:
             raise BenchError(f"{path}: {network['name']} has other weights than when this model was kept; run again")
         setattr(method, name, loaded)
+
+
+def _check(header: dict[str, Any], tensors: Mapping[str, Tensor], method: Method) -> None:
+    """Refuses a file that would put something else onto a method than what methods keep there: a name that the class
+    uses itself or that is hidden, a value that is neither number nor text, a file of weights that no parameter names.
+    """
+    kept = {name.removeprefix(ATTRIBUTE).partition(".")[0] for name in tensors if name.startswith(ATTRIBUTE)}
+    for name in (*kept, *header["values"], *header["networks"]):
+        if not name.isidentifier() or name.startswith("_") or callable(getattr(type(method), name, None)):
+            raise ValueError(f"{name[:60]!r} is nothing that a method keeps")
+    if not all(isinstance(value, int | float | str | None) for value in header["values"].values()):
+        raise ValueError("a value is neither a number nor text")
+    meant = {str(value) for value in asdict(method).values()}
+    for network in header["networks"].values():
+        from_file = parse_network(network["name"], "networks", check=False).path is not None
+        if (from_file and network["name"] not in meant) or network["statistics"] not in get_args(Statistics):
+            raise ValueError(f"it names the weights {network['name'][:60]!r}, which no parameter does")

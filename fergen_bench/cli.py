@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
+    from fergen_bench.domain import Domain
     from fergen_bench.fanout import Engine
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
-    from fergen_bench.record import RunRecord
+    from fergen_bench.protocol import Outline
+    from fergen_bench.record import RunRecord, RunSpec
 
 EXAMPLES = """
 \b
@@ -219,6 +221,11 @@ Examples:
     "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
 )
 @click.option("--keep-models", is_flag=True, help="Keep what was fitted beside each record, as safetensors.")
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Make the run of this record again, beside everything else, and say whether the numbers agree.",
+)
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -244,6 +251,7 @@ def run(
     allow_missing_class: bool,
     exclude_overlaps: bool,
     keep_models: bool,
+    replay: Path | None,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
     from fergen_bench import matrix, yamlfile
@@ -251,6 +259,14 @@ def run(
     from fergen_bench.protocol import EVERY, Request, outline, read_protocol
 
     project = find_project()
+    changes = {key: yamlfile.read_scalar(text) for key, text in settings}
+    if backbone is not None:
+        changes["backbone"] = backbone
+    wanted = device or project.settings.device
+    if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
+        raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
+    if replay is not None:
+        sys.exit(_replay(project, replay, matrix.resolve_device(wanted), changes))
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
@@ -258,13 +274,6 @@ def run(
     if not names:
         raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
     files = [project.method(name) for name in dict.fromkeys(names)]
-    changes = {key: yamlfile.read_scalar(text) for key, text in settings}
-    if backbone is not None:
-        changes["backbone"] = backbone
-    wanted = device or project.settings.device
-    if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
-        raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
-
     everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
@@ -274,7 +283,9 @@ def run(
     if dry_run and not project.is_prepared(suite_meant, planned.domains):
         for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
             console.print(f"note: {note}", style="dim")
-        _show_plan([(o.title, o.sources, o.targets, o.seed, "?") for o in planned.outlines[shard[0] - 1 :: shard[1]]])
+        outlines = planned.outlines[shard[0] - 1 :: shard[1]]
+        _show_plan([(outlined.title, outlined, "?") for outlined in outlines], planned.shown)
+        console_on().print(f"{len(outlines)} runs; time left: —", highlight=False)
         return
     with Progress(console) as progress:
         plan = matrix.make_plan(
@@ -294,10 +305,10 @@ def run(
         )
     _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:
-        missing = {job.spec.key for job in plan.missing}
+        missing = {job.spec.key: "to ask about shifts" if job.restore else "to run" for job in plan.missing}
         specs = [job.spec for job in plan.runs]
-        states = ["to run" if spec.key in missing else "done" for spec in specs]
-        _show_plan([(s.label, s.sources, s.targets, s.seed, state) for s, state in zip(specs, states, strict=True)])
+        _show_plan([(spec.label, spec, missing.get(spec.key, "done")) for spec in specs], planned.shown)
+        _show_estimate(project, plan, fleet.together(resolved, len(plan.missing)))
         return
     if not plan.missing:
         if plan.recounted and not no_track:
@@ -311,6 +322,46 @@ def run(
     sys.exit(_execute(console, project, plan, engine, track=not no_track))
 
 
+def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) -> int:
+    """Makes a record's run again and shows both. Returns the exit status: 0 where all confusion matrices are equal."""
+    import numpy as np
+    from rich.table import Table
+
+    from fergen_bench import matrix
+    from fergen_bench.metric import accuracy
+
+    with Progress(console_on(stderr=True)) as progress:
+        progress.begin(1)
+        played = matrix.replay(
+            project,
+            path,
+            device,
+            changes,
+            progress.preparation,
+            lambda job, message: progress.listen(job.spec, message),
+        )
+    done, again, console = played.record, played.again, console_on()
+    differences = played.differences()
+    table = Table(title=done.spec.title, title_justify="left")
+    for column in ("target", "faces", "record", "again", "faces that differ"):
+        table.add_column(column, justify="left" if column == "target" else "right")
+    for cell in done.cells:
+        other = again.cell(cell.target)
+        assert other is not None
+        both = (f"{100 * accuracy(np.array(one.confusion)):.2f}" if one.count else "—" for one in (cell, other))
+        table.add_row(cell.target, f"{cell.count:,}", *both, f"{differences[cell.target]:,}")
+    console.print(table)
+    for name, was in done.environment.items():
+        if name in again.environment and name not in {"commit", "memory_mb"} and again.environment[name] != was:
+            console.print(f"note: {name} was {was}, and is {again.environment[name]} here", style="dim")
+    if not any(differences.values()):
+        console.print("Equal: every confusion matrix is that of the record.")
+        return 0
+    total = sum(cell.count for cell in done.cells)
+    console.print(f"Not equal: at least {sum(differences.values()):,} of {total:,} faces were judged otherwise.")
+    return 1
+
+
 def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, where: str) -> None:
     """The first line: everything that was resolved."""
     kind = ", synthetic faces" if plan.suite.synthetic else ""
@@ -322,15 +373,44 @@ def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str,
         console.print(f"note: {note}", style="dim")
 
 
-def _show_plan(runs: Iterable[tuple[str, Iterable[str], Iterable[str], int, str]]) -> None:
+def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mapping[str, str]) -> None:
+    """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
         table.add_column(column, overflow="fold")
-    for label, sources, targets, seed, state in runs:
-        table.add_row(label, " + ".join(sources), " ".join(targets) or "—", str(seed), state)
+    for label, run, state in runs:
+        share = "" if run.fraction == 1 else f"{run.fraction:.0%} of "
+        sources, targets = ([shown.get(name, name) for name in names] for names in (run.sources, run.targets))
+        gap = " · " if any(" " in name for name in targets) else " "
+        table.add_row(label, share + " + ".join(sources), gap.join(targets) or "—", str(run.seed), state)
     console_on().print(table)
+
+
+def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
+    """How many runs there are, how many of them are done, and how long the rest will take."""
+    from fergen_bench.matrix import estimate
+    from fergen_bench.record import load_all
+
+    told = estimate(plan, load_all(project.results / "runs")[0], slots)
+    left = len(plan.missing)
+    text = f"{len(plan.runs)} runs, {len(plan.runs) - left} have records, {left} to do"
+    if left:
+        together = f", {slots} at a time" if slots > 1 else ""
+        about = "—" if told.seconds is None else f"about {_duration(told.seconds)}"
+        more = f", and more for {', '.join(told.unknown)}" if told.unknown and told.seconds is not None else ""
+        source = "no earlier run tells" if told.seconds is None else "as earlier runs on this kind of device took"
+        text += f"; time left: {about}{more}{together} ({source})"
+    console_on().print(text, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _execute(console: Console, project: Project, plan: Plan, engine: Engine, track: bool) -> int:
@@ -447,6 +527,8 @@ def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
     help="Read records from here instead of results/runs.",
 )
 @click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
+@click.option("--faces", is_flag=True, help="Show faces of real people on the page: for your own eyes alone.")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def report(
     suite: str | None,
     methods: tuple[str, ...],
@@ -454,14 +536,20 @@ def report(
     selection: str | None,
     records: Path | None,
     to: Path | None,
+    faces: bool,
+    opened: bool,
 ) -> None:
-    """Leaderboards, matrices and plots from the records of one suite."""
+    """Leaderboards, matrices and plots from the records of one suite: here, in files, and on one page, index.html."""
     from fergen_bench import record as recording
     from fergen_bench.project import find_project, shipped
-    from fergen_bench.report import published, render
+    from fergen_bench.report import page, published, render
+    from fergen_bench.report.evidence import Evidence, judged
+    from fergen_bench.report.tables import boards
 
     project, console = find_project(), console_on()
-    loaded, meant = _records(project, records or project.results / "runs", suite, methods, selection)
+    runs = records or project.results / "runs"
+    complaints: list[str] = []
+    loaded, meant = _records(project, runs, suite, methods, selection, complaints)
     if not loaded:
         where = near(records or project.results / "runs")
         raise BenchError(f"there are no such records of {meant} under {where}; make some with: fergen-bench run")
@@ -469,18 +557,119 @@ def report(
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += published.read_published(own)
-    cells = recording.cells_frame(loaded)
-    render.show(console, cells, metric, tables)
+    with busy(console_on(stderr=True), "reading predictions"):
+        evidence = Evidence(loaded, runs)
+        cells = evidence.calibrated(recording.cells_frame(loaded))
+        ranked = list(judged(boards(cells, metric), evidence, metric))
+    _warn(evidence.faults)
+    complaints += evidence.faults
+    render.show(console, ranked, metric, tables)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"):
-        files = render.write(target, cells, metric, tables, _ablations(project, meant))
-    console.print(f"\n{len(files)} files in {near(target)}: {', '.join(path.name for path in files[:3])}, and pictures")
+        ablations = _ablations(project, meant)
+        files = render.write(target, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
+        seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
+        written = page.write(
+            target, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
+        )
+    console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
+    if opened:
+        import webbrowser
+
+        webbrowser.open(written.resolve().as_uri())
+
+
+def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
+    """A domain whose faces are prepared already. A report prepares nothing."""
+    from fergen_bench.domain import Domain
+
+    try:
+        known = project.suites()[suite]
+        return Domain(project.prepared(known, [name])[name], name) if project.is_prepared(known, [name]) else None
+    except (BenchError, KeyError):  # of a suite or dataset that is there no more
+        return None
+
+
+COMPARE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench compare linear_probe cafe
+  fergen-bench compare cafe "cafe (gate=linear)" --metric macro_f1
+  fergen-bench compare cafe scn --sources rafdb,ferplus --targets sfew
+"""
+
+
+@app.command(epilog=COMPARE_EXAMPLES)
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--suite", "-s", shell_complete=_complete("suite"), help="The domains. Default: bench.toml's, or the only one."
+)
+@click.option(
+    "--metric", type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]), default="accuracy", show_default=True
+)
+@click.option("--selection", type=click.Choice(["last", "source-val"]), help="Only runs with this selection.")
+@click.option("--sources", type=_List(), help="Only runs trained on these domains; a+b for two together.")
+@click.option("--targets", type=_List(), help="Only cells scored on these domains.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Read records from here instead of results/runs.",
+)
+def compare(
+    first: str,
+    second: str,
+    suite: str | None,
+    metric: str,
+    selection: str | None,
+    sources: list[str] | None,
+    targets: list[str] | None,
+    records: Path | None,
+) -> None:
+    """Is SECOND better than FIRST on unseen domains, where, and how sure is that?
+
+    FIRST and SECOND: rows as `fergen-bench report` prints them, such as cafe, or "cafe (gate=linear)".
+    """
+    from fergen_bench import record as recording
+    from fergen_bench.project import find_project
+    from fergen_bench.report import compare as comparing
+    from fergen_bench.report import evidence, tables
+
+    project = find_project()
+    folder = records or project.results / "runs"
+    loaded, meant = _records(project, folder, suite, selection=selection)
+    cells = recording.cells_frame(loaded)
+    for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
+        for name in names or ():
+            if loaded and name not in set(cells[column]):
+                raise BenchError(f"{option}: no record of {meant} has {name!r}{did_you_mean(name, set(cells[column]))}")
+        cells = cells if names is None or not loaded else cells[cells[column].isin(names)]
+    if cells.empty:
+        raise BenchError(f"there are no such records of {meant} under {near(folder)}; make some with: fergen-bench run")
+    one, other = comparing.find_rows(list(tables.boards(cells, metric)), first, second)
+    keys = {*one.cells.key, *other.cells.key}
+    seen = evidence.Evidence([entry for entry in loaded if entry.spec.key in keys], folder)
+    _warn(seen.faults)
+    comparing.show_comparison(console_on(), one, other, evidence.compare(one.cells, other.cells, seen, metric))
+
+
+def _warn(faults: Iterable[str]) -> None:
+    console = console_on(stderr=True)
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
 
 
 def _records(
-    project: Project, folder: Path, suite: str | None, methods: Sequence[str] = (), selection: str | None = None
+    project: Project,
+    folder: Path,
+    suite: str | None,
+    methods: Sequence[str] = (),
+    selection: str | None = None,
+    complaints: list[str] | None = None,
 ) -> tuple[list[RunRecord], str]:
     """The current records of one suite, with the relations of its targets as the suite has them now; and its name.
+
+    What is wrong with records is said, and added to complaints.
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
@@ -489,8 +678,9 @@ def _records(
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
-    for fault in faults:
-        console.print(f"warning: {fault}", style="yellow")
+    complaints = [] if complaints is None else complaints
+    complaints += faults
+    _warn(faults)
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
     if meant not in there:
@@ -508,9 +698,9 @@ def _records(
     kept = recording.current(entries)
     if len(kept) < len(entries):
         left = len(entries) - len(kept)
-        console.print(
-            f"note: {left} records are left out: newer ones have other defaults, versions or faces", style="dim"
-        )
+        some = "1 record is" if left == 1 else f"{left} records are"
+        complaints.append(f"{some} left out: newer ones have other defaults, versions or faces")
+        console.print(f"note: {complaints[-1]}", style="dim")
     return related(project, kept), meant
 
 
@@ -518,7 +708,9 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     """Protocols with several variants of one method, as the changes that records of a suite keep of them."""
     import json
 
+    from fergen_bench.project import shipped
     from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.report.published import read_published_ablation
     from fergen_bench.report.render import Ablation
 
     found = []
@@ -538,7 +730,10 @@ def _ablations(project: Project, suite: str) -> list[Any]:
         for item in planned.outlines:
             changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
             variants[item.variant] = json.dumps(changed, sort_keys=True)
-        found.append(Ablation(name, suite, protocol.about, method, variants))
+        printed_in, printed = "", dict[str, float]()
+        if name == f"{method}-ablation":
+            printed_in, printed = read_published_ablation(shipped("results") / "published", method)
+        found.append(Ablation(name, suite, protocol.about, method, variants, printed, printed_in))
     return found
 
 
@@ -580,6 +775,55 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
         label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
         table.add_row(label, *(str(int(row[c])) if c == "runs" else number(row[c]) for c in frame.columns))
     console_on().print(table)
+
+
+@app.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--all", "everything", is_flag=True, help="Print every note, not only the first of them.")
+def verify(path: Path, everything: bool) -> None:
+    """Is somebody's results folder what it says? Reads only. Exit status 1 where something is wrong.
+
+    PATH: a results folder or a copy of one, or a folder of records, such as results/runs. Keys, checksums and types are
+    checked, confusions are counted again from stored predictions, and the rows of tables must have been made alike.
+    """
+    from rich.table import Table
+
+    from fergen_bench.project import find_project
+    from fergen_bench.verify import verify as verify_folder
+
+    project, console = find_project(), console_on()
+
+    def digest(method: str) -> str | None:
+        try:
+            return project.method(method).digest
+        except BenchError:
+            return None
+
+    with busy(console_on(stderr=True), f"reading {near(path)}"):
+        verdict = verify_folder(path, digest)
+    table = Table(title=near(path), title_justify="left")
+    for column in ("suite", "method", "version", "records", "counted again"):
+        table.add_column(column, justify="left" if column in {"suite", "method"} else "right")
+    for (suite, method, version), (count, recounted) in verdict.rows().items():
+        table.add_row(suite, method, str(version), f"{count:,}", f"{recounted:,}")
+    console.print(table)
+    if verdict.domains or verdict.features:
+        console.print(f"{verdict.domains} prepared domains, {verdict.features} files of features", highlight=False)
+    for fault in verdict.faults:
+        console.print(f"fault: {fault}", style="red")
+    shown = verdict.notes if everything else verdict.notes[:10]
+    for note in shown:
+        console.print(f"note: {note}", style="dim")
+    if len(shown) < len(verdict.notes):
+        console.print(f"note: and {len(verdict.notes) - len(shown):,} more, with --all", style="dim")
+    if verdict.faults:
+        console.print(f"Not sound: {len(verdict.faults):,} faults in {verdict.files:,} files.")
+        sys.exit(1)
+    unproved = len(verdict.records) - len(verdict.recounted)
+    console.print(
+        f"Sound: {len(verdict.records):,} records in {verdict.files:,} files"
+        + (f"; of {unproved:,} no predictions are there to count again." if unproved else ".")
+    )
 
 
 @app.command()

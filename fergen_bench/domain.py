@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fergen_bench.error import BenchError
+from fergen_bench.untrusted import MOST_SETTINGS, is_file_name, map_array, parse_json, read_bytes, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +48,9 @@ ALIASES: Mapping[str, str] = {
 
 VOTES = tuple(f"votes_{name}" for name in EXPRESSIONS)
 """Columns of labels.csv where several people labelled each face."""
+
+MOST_LABELS = 1 << 30
+"""Bytes of the labels of a prepared domain: those of AffectNet have fifty million."""
 
 HOLD_OUT = 0.1
 """Share of a source's train split that is held out as its validation part where the dataset has none."""
@@ -98,19 +104,31 @@ class Domain:
     @cached_property
     def faces(self) -> np.ndarray:
         """uint8 (N, height, width, 3), a memory map."""
-        import numpy as np
-
-        return np.load(self.folder / "faces.npy", mmap_mode="r")
+        path, count = self.folder / "faces.npy", sum(sum(faces.values()) for faces in self.about["counts"].values())
+        try:
+            faces = map_array(path)
+            if faces.dtype != "uint8" or faces.shape != (count, *self.about["size"], 3):
+                raise ValueError(f"it holds {faces.shape} of {faces.dtype}, and domain.json tells of others")
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{path}: these are not the faces of this domain ({error}); prepare it again") from None
+        return faces
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         import numpy as np
 
-        with (self.folder / "labels.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-        header, body = rows[0], rows[1:]
-        wanted = [name for name in ("id", "expression", "split", "subject", *VOTES) if name in header]
-        columns = {name: [row[header.index(name)] for row in body] for name in wanted}
+        path, count = self.folder / "labels.csv", sum(sum(faces.values()) for faces in self.about["counts"].values())
+        try:
+            header, *body = csv.reader(io.StringIO(read_text(path, MOST_LABELS)))
+            wanted = [name for name in ("id", "expression", "split", "subject", *VOTES) if name in header]
+            if not {"id", "expression", "split"} <= set(wanted) or len(body) != count:
+                raise ValueError(f"it has {len(body):,} rows, or not the columns id, expression and split")
+            columns = {name: [row[header.index(name)] for row in body] for name in wanted}
+            for name in set(VOTES) & set(wanted):
+                if not all(math.isfinite(float(votes or 0)) for votes in columns[name]):
+                    raise ValueError(f"{name} holds no numbers")
+        except (OSError, ValueError, IndexError, csv.Error) as error:
+            raise BenchError(f"{path}: these are not the labels of this domain ({error}); prepare it again") from None
         labels = [
             expression_index(name, f"{self.folder / 'labels.csv'}:{line}")
             for line, name in enumerate(columns["expression"], start=2)
@@ -418,10 +436,23 @@ def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *name
 def read_about(folder: Path) -> dict[str, Any]:
     """domain.json of a prepared domain."""
     try:
-        about = json.loads((folder / "domain.json").read_text(encoding="utf-8"))
+        about = parse_json(read_bytes(folder / "domain.json", 16 * MOST_SETTINGS))
+        if not isinstance(about, dict):
+            raise ValueError("it is no mapping")
         if absent := [key for key in ("name", "size", "counts", "fingerprint") if key not in about]:
             raise ValueError(f"it does not say {absent[0]}")
-    except (OSError, ValueError, TypeError) as error:
+        sizes, counts = about["size"], about["counts"]
+        if not is_file_name(about["name"]) or not is_file_name(about["fingerprint"]):
+            raise ValueError("its name or its fingerprint cannot be one")
+        if not isinstance(sizes, list) or len(sizes) != 2 or any(type(side) is not int for side in sizes):
+            raise ValueError("its size is not two whole numbers")
+        if not all(set(faces) == set(EXPRESSIONS) for faces in counts.values()):
+            raise ValueError("its counts are not of the seven expressions")
+        if any(type(n) is not int or not 0 <= n < 1 << 40 for faces in counts.values() for n in faces.values()):
+            raise ValueError("its counts are no counts")
+        if not isinstance(about.get("scored", {}), dict):
+            raise ValueError("what it scores is no mapping")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise BenchError(f"{folder} is not a prepared domain: its domain.json cannot be read ({error})") from None
     return about
 
@@ -488,7 +519,7 @@ def finish_prepared(
     for split, expression in zip(columns["split"], columns["expression"], strict=True):
         counts.setdefault(split, dict.fromkeys(EXPRESSIONS, 0))[expression] += 1
     size = list(np.load(draft / "faces.npy", mmap_mode="r").shape[1:3])
-    described = {"name": name, **about, "size": size, "counts": counts, "fingerprint": _fingerprint(draft)}
+    described = {"name": name, **about, "size": size, "counts": counts, "fingerprint": fingerprint_of(draft)}
     (draft / "domain.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     for path in draft.iterdir():  # on the disk before it counts as prepared, whatever happens to the machine
         with path.open("rb+") as stored:
@@ -503,7 +534,7 @@ def finish_prepared(
     return folder
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint_of(folder: Path) -> str:
     """SHA-256 over faces and labels, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in ("faces.npy", "labels.csv"):

@@ -51,4 +51,6 @@ def explain(
     if fault["type"] == "missing":
         return f"{where}: the key {key!r} is missing{more}"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {key}: {message[0].lower()}{message[1:]}, not {fault['input']!r}{more}"
+    given = repr(fault["input"])
+    given = given if len(given) <= 200 else f"{given[:200]}…"
+    return f"{where}: {key}: {message[0].lower()}{message[1:]}, not {given}{more}"

@@ -4,7 +4,9 @@ are elsewhere.
 
 from __future__ import annotations
 
+import heapq
 import json
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +19,16 @@ import numpy as np
 from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
-from fergen_bench.error import BenchError, RunError
+from fergen_bench.error import BenchError, RunError, did_you_mean
 from fergen_bench.fanout import Engine, Listen, Outcome, run_all
 from fergen_bench.fanout.local import Local, visible_gpus
 from fergen_bench.fanout.on_ray import OnRay
 from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
 from fergen_bench.project import Progress, Project, available_cores
-from fergen_bench.protocol import Planned, specify
-from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec
+from fergen_bench.protocol import Planned, Shifts, specify
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
+from fergen_bench.shift import VERSION
+from fergen_bench.weights import parse_network, weights_digest
 from fergen_bench.worker import make
 
 GPU_THREADS = 4
@@ -91,6 +95,12 @@ class Fleet:
         if self.ray is not None:
             return max(1, int(self.cpus_per_run or GPU_THREADS))
         return max(1, min(GPU_THREADS, available_cores() // (self._slots(device) or 1)))
+
+    def together(self, device: str, runs: int) -> int:
+        """How many runs are made at a time; 1 where only a cluster knows."""
+        if self._request is not None:
+            return max(1, min(self._request.array, runs))
+        return 1 if self.ray is not None else max(1, min(self._slots(device), runs))
 
     def describe(self, device: str, runs: int) -> str:
         """For the first line."""
@@ -164,10 +174,14 @@ def make_plan(
     jobs, missing = [], []
     recounted: list[RunRecord] = []
     edited: dict[str, int] = {}
+    unkept: list[RunSpec] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
         spec, twins = domains.excluding(spec, exclude_overlaps)
         done = record.find(spec, runs)
+        if spec.path(runs).exists() and (fault := record.damage(spec.path(runs))) is not None:
+            done, where = None, "" if dry_run else str(record.set_aside(spec.path(runs), runs))
+            notes.append(f"{fault.partition(';')[0]}; the run is made again" + (where and f", and this is now {where}"))
         if done is not None and not rerun and (again := domains.counted_again(done, spec, twins, runs)) is not None:
             done, predictions = again
             recounted.append(done)
@@ -175,8 +189,16 @@ def make_plan(
                 record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
         answered = answered and (not keep_models or spec.model_path(runs).is_file())
-        if done is not None and not answered:
+        shifts, restore = domains.shifts(spec, planned.shifts), False
+        if done is not None and answered and (unscored := [s for s in shifts if s not in done.shifts_of(spec)]):
+            answered = False
+            if done.method_digest == outlined.method.digest and spec.model_path(runs).is_file():
+                shifts, restore = unscored, True
+            else:
+                unkept.append(spec)
+        if done is not None and not answered and not restore:
             spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
+            shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),
@@ -190,6 +212,8 @@ def make_plan(
             excluded=twins,
             keep_model=keep_models,
             save_every=project.settings.save_every,
+            shifts=shifts,
+            restore=restore,
             replaces=None if done is None else done.started,
         )
         jobs.append(job)
@@ -202,6 +226,15 @@ def make_plan(
             f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
             f"should change, raise the version, or run with --rerun"
         )
+    if asked := sum(job.restore for job in missing):
+        notes.append(
+            f"models that were kept are asked about shifted faces in {asked} of the runs; nothing is trained for that"
+        )
+    if unkept:
+        notes.append(
+            f"{len(unkept)} runs have records, and no model was kept of them: they are trained again for the shifts; "
+            f"with --keep-models that will be the last time"
+        )
     if recounted:
         how = (
             "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
@@ -210,6 +243,59 @@ def make_plan(
             f"{len(recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, {how}"
         )
     return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the runs of a plan will take, as earlier ones tell."""
+
+    seconds: float | None  # with so many slots; None where nothing is known of any run
+    unknown: tuple[str, ...]  # methods of which no earlier run tells: their runs are not counted in
+
+
+def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
+    """Earlier runs of the same method on the same suite and kind of device, scaled: fitting by training faces and
+    epochs, scoring by faces. Those with the same networks count where there are some.
+    """
+    cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
+    folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
+    abouts = {name: read_about(Path(folder)) for name, folder in folders.items()}
+    earlier: dict[tuple[str, bool], list[tuple[RunSpec, dict[str, float]]]] = {}
+    for entry in records:
+        spec = entry.spec
+        if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts):
+            units = _units(spec, abouts, [cell.count for cell in entry.cells], [cell.shift for cell in entry.shifted])
+            rates = {name: entry.seconds[name] / unit for name, unit in units.items() if unit and name in entry.seconds}
+            # Only a run on a GPU says how much of its memory was used.
+            earlier.setdefault((spec.method, "memory_mb" in entry.environment), []).append((spec, rates))
+    took: list[float] = []
+    unknown: dict[str, None] = {}
+    for job in plan.missing:
+        spec = job.spec
+        known = earlier.get((spec.method, cuda[spec.key]), [])
+        alike = [rates for other, rates in known if other.weights == spec.weights] or [rates for _, rates in known]
+        parts = [scored_part(abouts[name], spec.profile, spec.learns_from(name)) for name in spec.targets]
+        scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
+        units = _units(spec, abouts, scored, job.shifts)
+        wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
+        told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
+        if all(told.values()):
+            took.append(sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
+        else:
+            unknown[spec.method] = None
+    ends = [0.0] * max(1, slots)
+    for seconds in took:  # each run begins in the slot that is free first
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
+
+
+def _units(
+    spec: RunSpec, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]
+) -> dict[str, float]:
+    """What the seconds of a run go by."""
+    faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
+    epochs = spec.parameters.get("epochs", 1)
+    return {"fit": spec.fraction * faces * epochs, "score": sum(scored), "shift": sum(shift.faces for shift in shifts)}
 
 
 def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) -> RunSpec:
@@ -308,6 +394,19 @@ class _Domains:
             if ids := sorted(self._audit.twins_of(target, part, spec.sources)):
                 found[target] = ids
         return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
+
+    def shifts(self, spec: RunSpec, wanted: Shifts | None) -> list[Shift]:
+        """What a run is to be asked about shifted faces."""
+        if wanted is None:
+            return []
+        found = []
+        for target, relation in spec.relations.items():
+            if wanted.targets == "all" or relation == "source":
+                part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
+                faces = min(wanted.faces, sum(self._abouts[target]["counts"][part].values()))
+                levels = wanted.levels().items()
+                found += [Shift(target, factor, float(at), faces, VERSION) for factor, ats in levels for at in ats]
+        return found
 
     def counted_again(
         self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
@@ -416,6 +515,89 @@ def execute(
         return _ingredients(job) not in given_up
 
     run_all(plan.missing, engine, wanted, listen, conclude)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A record, and what its run came to when it was made again."""
+
+    record: RunRecord
+    again: RunRecord
+
+    def differences(self) -> dict[str, int]:
+        """Faces of each target that are in another place of its confusion matrix; at least so many were judged
+        otherwise.
+        """
+        found = {}
+        for cell in self.record.cells:
+            other = self.again.cell(cell.target)
+            assert other is not None
+            found[cell.target] = int(np.abs(np.array(cell.confusion) - np.array(other.confusion)).sum() + 1) // 2
+        return found
+
+
+def replay(
+    project: Project, path: Path, device: str, changes: Mapping[str, Any], progress: Progress, listen: Listen
+) -> Replay:
+    """Makes a record's run again, with a record of its own in a temporary folder. Refused where the method, the weights
+    or the faces are not those of the record.
+
+    changes: where weights are on this machine, by parameter. Code comes from this project alone, by the method's name.
+    """
+    done = record.load(path)
+    spec, method = done.spec, project.method(done.spec.method)
+    if (method.version, method.digest) != (spec.version, done.method_digest):
+        raise BenchError(
+            f"{path}: was made by another text of the method {spec.method} than {method.path}; take the file of its "
+            f"commit, {done.environment.get('commit') or 'which is not known'}"
+        )
+    for name in changes:
+        if name not in spec.weights:
+            raise BenchError(
+                f"--set {name}: a replay takes no other parameters, only where weights are"
+                f"{did_you_mean(name, spec.weights)}"
+            )
+    parameters = method.checked({**spec.parameters, **changes}, str(path))
+    networks = {name: parse_network(parameters[name], f"{path}: {name}") for name in spec.weights}
+    here = replace(spec, parameters=parameters, weights={name: weights_digest(n) for name, n in networks.items()})
+    for name, digest in spec.weights.items():
+        if here.weights[name] != digest:
+            raise BenchError(
+                f"{path}: was made with the weights {digest} as {name}, and {parameters[name]} are {here.weights[name]}"
+            )
+    if here.key != spec.key:
+        raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
+    suite = project.suite(spec.suite)
+    names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
+    for name in names:
+        if name not in suite.domains:
+            raise BenchError(f"{path}: has the domain {name}, and the suite {suite.name} here has none of that name")
+    domains = _Domains(project, suite, names, progress)
+    for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
+        if domains.fingerprints[name] != state:
+            raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
+    again, twins = domains.excluding(here, bool(spec.excluded))
+    if again.excluded != spec.excluded:
+        raise BenchError(f"{path}: leaves other faces out than the audit of {suite.name} here does")
+    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
+        job = Job(
+            spec=replace(again, relations=spec.relations),
+            method_file=str(method.path),
+            class_name=method.class_name,
+            method_digest=method.digest,
+            folders={name: str(domains.folders[name]) for name in names},
+            cache=str(project.cache),
+            runs=str(Path(folder, "runs")),
+            device=device,
+            threads=1 if device == "cpu" else GPU_THREADS,
+            excluded=twins,
+        )
+        engine = Here()
+        engine.start(job, listen)
+        (outcome,) = engine.ended(None)
+        if outcome.record is None:
+            raise BenchError(f"{path}: its run cannot be made again: {outcome.refused or outcome.failure}")
+        return Replay(done, record.load(outcome.record))
 
 
 def _ingredients(job: Job) -> str:

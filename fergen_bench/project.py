@@ -21,6 +21,7 @@ from fergen_bench import datasets, synth
 from fergen_bench.domain import Suite, is_prepared, read_about
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile, read_method, valid_name
+from fergen_bench.untrusted import MOST_SETTINGS, is_file_name, read_text
 from fergen_bench.weights import anchored
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ class Project:
         if not self.configured:
             return Settings()
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, MOST_SETTINGS)
             content = tomllib.loads(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise BenchError(f"{path}: cannot be read: {error}") from None
         except tomllib.TOMLDecodeError as error:
             line = re.search(r"at line (\d+)", str(error))
             raise BenchError(f"{path}{':' + line[1] if line else ''}: this is not valid TOML: {error}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BenchError(f"{path}: cannot be read: {error}") from None
         lines = _toml_lines(text)
         try:
             settings = Settings.model_validate(content)
@@ -83,6 +84,9 @@ class Project:
                 raise BenchError(f"{place}: {name!r} is a name that comes with the package; choose another")
             if kind == "domains" and (asked := settings.domains[name].dataset) is not None:
                 datasets.dataset(asked, f"{place}: domains.{name}.dataset")
+            for domain in settings.suites[name].domains if kind == "suites" else ():
+                if not valid_name(domain):
+                    raise BenchError(f"{place}: suites.{name}: {domain!r} cannot be the name of a domain")
         return settings
 
     @property
@@ -127,6 +131,8 @@ class Project:
                 f"no method {name!r} in {self.root / 'methods'} or the shipped ones{did_you_mean(name, known)} See: "
                 f"fergen-bench list"
             )
+        if not is_file_name(name):
+            raise BenchError(f"{known[name]}: {name!r} cannot be the name of a method: records are called after it")
         return read_method(known[name], name)
 
     # -------------------------------------------------------------------------------------------------------- protocols

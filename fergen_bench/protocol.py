@@ -17,6 +17,7 @@ from fergen_bench.domain import Suite
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile
 from fergen_bench.record import RunSpec, Selection
+from fergen_bench.shift import CLEAN, FACTORS
 from fergen_bench.weights import parse_network, resolve_network, weights_digest
 
 
@@ -36,6 +37,34 @@ def _settings_by_name(value: Any) -> Any:
             f"{EVERY} stands for every method there is, and takes no settings; name the method they are for"
         )
     return settings
+
+
+def _levels_by_factor(value: Any) -> Any:
+    """[blur, pose] → each at its usual levels; {blur: [1, 3], pose: } → as said."""
+    names = value if isinstance(value, list) and all(isinstance(name, str) for name in value) else []
+    return {name: None for name in names} or value
+
+
+class Shifts(BaseModel):
+    """Which shifted faces the methods of a protocol are asked about, beside the targets as they are."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    factors: Annotated[
+        dict[str, Annotated[list[float], Field(min_length=1)] | None],
+        Field(min_length=1),
+        BeforeValidator(_levels_by_factor),
+    ]
+    """what is moved, from shift.FACTORS, and to which levels; without levels, to the factor's usual ones"""
+    targets: Literal["source", "all"] = "source"
+    """whose faces: the test faces of the run's own sources, or those of every target"""
+    faces: Annotated[int, Field(ge=1)] = 1000
+    """of each target, evenly spread"""
+
+    def levels(self) -> dict[str, tuple[float, ...]]:
+        """Each factor with its levels, and the faces as they are."""
+        usual = {name: FACTORS[name].levels if asked is None else tuple(asked) for name, asked in self.factors.items()}
+        return {CLEAN: (0.0,), **usual}
 
 
 def _one_or_several(value: Any) -> Any:
@@ -61,7 +90,7 @@ class Protocol(BaseModel):
     domains: Annotated[list[str], Field(min_length=1)] | None = None
     """the part of the suite it is about; without it, all of the suite"""
     rename: dict[str, Annotated[str, Field(min_length=1)]] = {}
-    """what its plans and reports call a domain, where that is not the suite's name of it"""
+    """what its plans call a domain, where that is not the suite's name of it"""
     sources: Literal["each", "all-but-target", "all-but-two"] | Annotated[list[str], Field(min_length=1)] = "each"
     """each domain alone; for every target, or every two of them, all other domains together; or these domains, each
     alone"""
@@ -82,6 +111,9 @@ class Protocol(BaseModel):
     """the most epochs that a method with epochs may take"""
     limit: Annotated[int, Field(ge=1)] | None = None
     """how many of the runs are planned for each method, for quick looks"""
+
+    shifts: Shifts | None = None
+    """shifted faces to be scored too; they are no part of any leaderboard"""
 
     _lines: dict[tuple[str, ...], int] = PrivateAttr(default_factory=dict)
 
@@ -106,10 +138,11 @@ def read_protocol(path: Path) -> Protocol:
     content, lines = yamlfile.read(path)
     if not isinstance(content, dict):
         raise BenchError(f"{path}: a protocol is a mapping of keys, such as about, sources and seeds")
+    known: dict[str, Iterable[str]] = {"": tuple(Protocol.model_fields), "shifts": tuple(Shifts.model_fields)}
     try:
         protocol = Protocol.model_validate(content)
     except ValidationError as error:
-        raise BenchError(explain(error, path, lines, {"": tuple(Protocol.model_fields)})) from None
+        raise BenchError(explain(error, path, lines, known)) from None
     protocol._lines = lines
     return protocol
 
@@ -132,6 +165,7 @@ class Planned:
     outlines: tuple[Outline, ...]
     notes: tuple[str, ...] = ()  # what was left out, and why
     shown: Mapping[str, str] = field(default_factory=dict)  # domain → what the protocol calls it
+    shifts: Shifts | None = None
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -226,7 +260,38 @@ def outline(
                     same = (repr(sorted(parameters.items())), sources, adaptation_target, seed, fraction)
                     runs.setdefault(same, outlined)
         outlines += list(runs.values())[: protocol.limit]
-    return Planned(tuple(outlines), tuple(left_out), protocol.rename)
+    _check_shifts(protocol, place, suite, outlines)
+    return Planned(tuple(outlines), tuple(left_out), protocol.rename, protocol.shifts)
+
+
+def _check_shifts(protocol: Protocol, place: str, suite: Suite, outlines: Sequence[Outline]) -> None:
+    """Refuses shifts that do not exist, or that no face of these runs can be given."""
+    if (shifts := protocol.shifts) is None:
+        return
+    for name, levels in shifts.factors.items():
+        where = protocol.at(place, "shifts", "factors", name)
+        if name not in FACTORS:
+            raise BenchError(f"{where}: there is no factor {name!r}{did_you_mean(name, FACTORS)}")
+        factor = FACTORS[name]
+        if factor.rendered and not suite.synthetic:
+            others = ", ".join(other for other in FACTORS if not FACTORS[other].rendered)
+            raise BenchError(
+                f"{where}: only rendered faces can be drawn again with another {name}, and {suite.name} has others; "
+                f"shifts of any face are {others}"
+            )
+        least, most = factor.reach
+        for level in levels or ():
+            if not least <= level <= most or (not factor.rendered and level != int(level)):
+                kind = "number" if factor.rendered else "severity, a whole number"
+                raise BenchError(
+                    f"{where}: {level:g} is no level of {name}; it takes a {kind} from {least:g} to {most:g}"
+                )
+    for run in outlines:
+        if not set(run.targets) & set(run.sources if shifts.targets == "source" else run.targets):
+            raise BenchError(
+                f"{protocol.at(place, 'shifts')}: the run on {'+'.join(run.sources)} scores none of the targets that "
+                f"would be shifted; score its sources too, or write targets: all under shifts"
+            )
 
 
 def _part(protocol: Protocol, place: str, suite: Suite) -> Suite:

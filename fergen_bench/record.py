@@ -11,22 +11,43 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.untrusted import (
+    MOST_ARRAYS,
+    MOST_TEXT,
+    checksum,
+    checksum_of,
+    is_file_name,
+    parse_json,
+    read_arrays,
+    read_bytes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from pydantic import TypeAdapter
 
 FORMAT = 1
 """Raised when the form of a record changes."""
 
 Selection = Literal["last", "source-val"]
+
+BESIDE = (".npz", ".arrays.npz", ".safetensors")
+"""What may stand beside a record's file, under its name: predictions, a method's arrays, the fitted method."""
+
+HELD_OUT = "@source-val"
+"""What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
+called so. They are there only where the method did not learn from these faces.
+"""
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,8 @@ class RunSpec:
     def title(self) -> str:
         """What progress and messages call this run."""
         adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
-        return f"{self.label} on {'+'.join(self.sources)}{adapted}, seed {self.seed}"
+        share = "" if self.fraction == 1 else f"{self.fraction:.0%} of "
+        return f"{self.label} on {share}{'+'.join(self.sources)}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
@@ -144,6 +166,16 @@ def digest_of(ids: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
+class Shift(NamedTuple):
+    """What a fitted method is asked about a target's faces beyond what they are: see `shift.py`."""
+
+    target: str
+    factor: str
+    level: float
+    faces: int  # evenly spread over the target
+    version: int  # of what the factor does
+
+
 @dataclass(frozen=True)
 class Job:
     """A run's spec, and the circumstances it runs under, which are no part of its identity."""
@@ -162,6 +194,9 @@ class Job:
     save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
     replaces: str | None = None  # when the record was begun that stood in this run's place when it was planned
 
+    shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
+    restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
+
     @property
     def unfinished_path(self) -> Path:
         """Where a training is saved before it has ended."""
@@ -177,7 +212,8 @@ class Job:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Job:
-        return cls(**{**content, "spec": RunSpec.from_json(content["spec"])})
+        shifts = tuple(Shift(*entry) for entry in content["shifts"])
+        return cls(**{**content, "spec": RunSpec.from_json(content["spec"]), "shifts": shifts})
 
 
 @contextmanager
@@ -252,6 +288,25 @@ def scored_cell(spec: RunSpec, target: str, fingerprint: str, predictions: Predi
 
 
 @dataclass(frozen=True)
+class ShiftedCell:
+    """One run scored on shifted faces of one target."""
+
+    target: str
+    fingerprint: str
+    relation: str
+    factor: str
+    level: float
+    faces: int  # that were asked for
+    version: int
+    confusion: list[list[int]]
+    excluded: str = ""
+
+    @property
+    def shift(self) -> Shift:
+        return Shift(self.target, self.factor, self.level, self.faces, self.version)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A finished run."""
 
@@ -264,6 +319,7 @@ class RunRecord:
     seconds: Mapping[str, float]
     started: str
     method_digest: str
+    shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
 
     def cell(self, target: str) -> Cell | None:
         return next((cell for cell in self.cells if cell.target == target), None)
@@ -274,6 +330,14 @@ class RunRecord:
             (cell := self.cell(target)) is not None
             and (cell.fingerprint, cell.excluded) == (fingerprint, spec.excluded.get(target, ""))
             for target, fingerprint in spec.targets.items()
+        )
+
+    def shifts_of(self, spec: RunSpec) -> tuple[Shift, ...]:
+        """The shifts that are scored here, on the targets of a spec as they are now."""
+        return tuple(
+            cell.shift
+            for cell in self.shifted
+            if (spec.targets.get(cell.target), spec.excluded.get(cell.target, "")) == (cell.fingerprint, cell.excluded)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -299,69 +363,121 @@ def save(
     runs: Path,
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
+    model: bool = False,
 ) -> Path:
-    """Writes a record; predictions (by target) and a method's arrays (by name) go beside it, where there are any. The
-    JSON file comes last: it is the commit.
-    """
-    import numpy as np
+    """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
+    are any. The JSON file comes last: it is the commit. It says the checksum of itself and of what is beside it.
 
+    model: whether the fitted method was written there just before. What was beside the record and is not written now
+    keeps the checksum that it had.
+    """
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if predictions is not None:
-        stored: dict[str, np.ndarray] = {}
-        for target, said in predictions.items():
-            # Only differences between logits mean anything; from their maximum they fit into half precision best.
-            values = said.logits.astype(np.float32)
-            stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
-            stored[f"{target}.labels"] = said.labels.astype(np.uint8)
-            if said.left_out.any():
-                stored[f"{target}.left_out"] = said.left_out
-        _save_arrays(path.with_suffix(".npz"), stored)
-    if arrays:
-        _save_arrays(path.with_suffix(".arrays.npz"), arrays)
-    with _atomically(path) as draft:
-        draft.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+    files = {ending: said for ending, said in files_said(path).items() if beside(path, ending).is_file()}
+    if model:
+        files[".safetensors"] = checksum(beside(path, ".safetensors"))
+    stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
+    with ExitStack() as drafts:  # left in reverse: the JSON file, which comes first here, takes its place last
+        text = drafts.enter_context(_atomically(path))
+        for ending, content in stored.items():
+            if content is not None:
+                draft = drafts.enter_context(_atomically(beside(path, ending)))
+                _write_arrays(draft, beside(path, ending), content)
+                files[ending] = checksum(draft)
+        for ending in BESIDE:  # from before records said checksums
+            if ending not in files and beside(path, ending).is_file():
+                files[ending] = checksum(beside(path, ending))
+        said = json.loads(json.dumps({**record.to_json(), "files": files}))
+        text.write_text(json.dumps({**said, "checksum": checksum_of(said)}, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _as_arrays(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
     import numpy as np
 
-    with _atomically(path) as draft, draft.open("wb") as file:
+    stored: dict[str, np.ndarray] = {}
+    for target, said in predictions.items():
+        # Only differences between logits mean anything; from their maximum they fit into half precision best.
+        values = said.logits.astype(np.float32)
+        stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+        stored[f"{target}.labels"] = said.labels.astype(np.uint8)
+        if said.left_out.any():
+            stored[f"{target}.left_out"] = said.left_out
+    return stored
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A file beside a record's file."""
+    return path.with_name(path.name.removesuffix(".json") + ending)
+
+
+def _write_arrays(draft: Path, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    import numpy as np
+
+    if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
+        raise BenchError(f"{path}: arrays of {size:,} bytes, of which {MOST_ARRAYS:,} can be kept; keep fewer of them")
+    with draft.open("wb") as file:
         entries: dict[str, Any] = dict(arrays)
         np.savez_compressed(file, **entries)
+        os.fsync(file.fileno())
 
 
 def load_predictions(path: Path) -> dict[str, Predictions]:
-    """The predictions beside a record's file, by target. Records of early versions kept no labels: theirs are empty."""
+    """The predictions beside a record's file, by target, and HELD_OUT where there are any. Records of early versions
+    kept no labels: theirs are empty.
+    """
     import numpy as np
 
-    stored = _load_arrays(path.with_suffix(".npz"))
+    from fergen_bench.domain import EXPRESSIONS
+
+    stored, classes = _load_arrays(path, ".npz"), len(EXPRESSIONS)
     found = {}
     for name, logits in stored.items():
         if "." not in name:
             left_out = stored.get(f"{name}.left_out", np.zeros(len(logits), bool))
-            found[name] = Predictions(logits, stored.get(f"{name}.labels", np.zeros(0, np.uint8)), left_out)
+            labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
+            fits = logits.ndim == 2 and logits.shape[1] == classes and logits.dtype.kind == "f"
+            fits = fits and labels.shape in {(0,), (len(logits),)} and labels.dtype.kind in "iu"
+            fits = fits and left_out.shape == (len(logits),) and left_out.dtype == bool
+            if not fits or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
+                raise BenchError(f"{beside(path, '.npz')}: these are no predictions of {name}; {AGAIN}")
+            found[name] = Predictions(logits, labels, left_out)
     return found
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """What a method kept beside a record's file, by name; nothing where it kept nothing."""
-    path = path.with_suffix(".arrays.npz")
-    return _load_arrays(path) if path.is_file() else {}
+    return _load_arrays(path, ".arrays.npz") if beside(path, ".arrays.npz").is_file() else {}
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    import zipfile
-    import zlib
-
-    import numpy as np
-
+def _load_arrays(path: Path, ending: str) -> dict[str, np.ndarray]:
+    check_beside(path, ending)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BenchError(f"{path}: these arrays cannot be read ({error}); run it again with --rerun") from None
+        return read_arrays(beside(path, ending))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{beside(path, ending)}: these arrays cannot be read ({error}); {AGAIN}") from None
+
+
+AGAIN = "run it again with --rerun"
+
+
+def check_beside(path: Path, ending: str) -> None:
+    """Refuses a file beside a record's that is not the one that was written with it. One that is not there is none."""
+    try:
+        said = files_said(path).get(ending)
+        if said is not None and beside(path, ending).exists() and checksum(beside(path, ending)) != said:
+            raise ValueError("its checksum is not the one that its record says")
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{beside(path, ending)}: this file is damaged ({error}); {AGAIN}") from None
+
+
+def files_said(path: Path) -> dict[str, str]:
+    """The checksums that a record's file says of those beside it; none where it is early, or no record."""
+    try:
+        content = parse_json(read_bytes(path, MOST_TEXT))
+        return {ending: str(said) for ending, said in content.get("files", {}).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def receive(job: Job, files: Mapping[str, bytes]) -> Path:
@@ -393,24 +509,72 @@ def _atomically(path: Path) -> Iterator[Path]:
 
 
 def load(path: Path) -> RunRecord:
-    """A record from its file."""
+    """A record from its file. One that is damaged, or says what no run could say, is refused. Early ones have no
+    checksum.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = read_bytes(path, MOST_TEXT)
+        content = parse_json(text)
+        if not isinstance(content, dict) or "format" not in content:
+            raise ValueError("it is no record")
         if content["format"] != FORMAT:
             raise BenchError(
-                f"{path}: this record has the form {content['format']}, this version reads {FORMAT}; run it again"
+                f"{path}: this record has the form {str(content['format'])[:20]}, this version reads {FORMAT}; run it "
+                f"again"
             )
-        return RunRecord(
-            spec=RunSpec.from_json(content["spec"]),
-            cells=tuple(Cell(**cell) for cell in content["cells"]),
-            history=tuple(content["history"]),
-            **{
-                name: content[name]
-                for name in ("selected_epoch", "networks", "environment", "seconds", "started", "method_digest")
-            },
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path}: this record cannot be read ({error!r}); delete it and run again") from None
+        if unknown := set(content) - _KEYS:
+            raise ValueError(f"it says {min(unknown)!r}, which no record does")
+        said = content.pop("checksum", None)
+        if said is not None and said != checksum_of(content):
+            raise ValueError("its checksum is not that of its content: it was damaged or changed by hand")
+        record = _reader().validate_json(text, strict=True)
+        # Whole numbers in a history stay whole; tuples among the parameters are tuples again.
+        record = replace(record, spec=RunSpec.from_json(asdict(record.spec)), history=tuple(content["history"]))
+        if fault := _fault(record, content.get("key")):
+            raise ValueError(fault)
+        return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BenchError(f"{path}: this record cannot be read ({reason}); delete it and run again") from None
+
+
+_KEYS = {"format", "key", "synthetic", "files", "checksum", *(f.name for f in fields(RunRecord))}
+
+
+@cache
+def _reader() -> TypeAdapter[RunRecord]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
+
+
+def _fault(record: RunRecord, key: Any) -> str | None:
+    """What no run could say although its types are right."""
+    from fergen_bench.domain import EXPRESSIONS
+
+    spec, classes = record.spec, len(EXPRESSIONS)
+    for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
+        if not is_file_name(name):
+            return f"{name[:60]!r} cannot be a name"
+    if not spec.sources or not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
+        return "it has no source, or a seed or a version that cannot be"
+    if not 0 < spec.fraction <= 1:
+        return f"{spec.fraction} is no share of the training faces"
+    if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
+        return "a network has no name or no digest"
+    if len({cell.target for cell in record.cells}) < len(record.cells):
+        return "a target is scored twice"
+    scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)
+    for cell in scored:
+        if cell.target not in spec.targets:
+            return f"{cell.target[:60]!r} is scored, and is no target"
+        if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
+            return f"the confusion of {cell.target} is not {classes} x {classes}"
+        if not all(0 <= count < 1 << 40 for row in cell.confusion for count in row):
+            return f"the confusion of {cell.target} holds no counts"
+    if key != spec.key:
+        return f"its key is {str(key)[:20]!r}, and its content has the key {spec.key}"
+    return None
 
 
 def find(spec: RunSpec, runs: Path) -> RunRecord | None:
@@ -421,6 +585,37 @@ def find(spec: RunSpec, runs: Path) -> RunRecord | None:
         return load(spec.path(runs)) if spec.path(runs).is_file() else None
     except BenchError:
         return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a record's file or with the arrays beside it, or None. A fitted method is not looked at: it
+    may be large, and is when it is used.
+    """
+    for again in (True, False):
+        try:
+            load(path)
+            for ending in (".npz", ".arrays.npz"):
+                check_beside(path, ending)
+            return None
+        except BenchError as error:
+            if not again:
+                return str(error)
+            time.sleep(0.2)  # another process may be between exchanging one file and the next
+    raise AssertionError
+
+
+def set_aside(path: Path, runs: Path) -> Path:
+    """Moves a record's files out of the way, into results/damaged: nothing is deleted. Returns where its own went."""
+    folder = runs.parent / "damaged" / path.parent.relative_to(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    place, number = folder / path.name, 1
+    while place.exists():
+        number += 1
+        place = folder / f"{path.name.removesuffix('.json')}-{number}.json"
+    for ending in (*BESIDE, ".json"):
+        if (file := beside(path, ending)).exists():
+            os.replace(file, beside(place, ending))
+    return place
 
 
 def load_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
@@ -454,7 +649,9 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
         fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
         if rows[_row(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
             continue
-        kept.append(replace(record, cells=tuple(c for c in record.cells if c.fingerprint == fresh[c.target])))
+        cells = tuple(cell for cell in record.cells if cell.fingerprint == fresh[cell.target])
+        shifted = tuple(cell for cell in record.shifted if cell.fingerprint == fresh.get(cell.target))
+        kept.append(replace(record, cells=cells, shifted=shifted))
     return kept
 
 
@@ -471,50 +668,73 @@ def _making(spec: RunSpec) -> str:
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per cell, with the run's identity, the metrics (in per cent) and their counts."""
-    import numpy as np
     import pandas as pd
-
-    from fergen_bench.metric import METRICS
 
     rows = []
     for record in records:
-        spec = record.spec
-        # A name says it all where there are no weights: synth-trunk/scratch.
-        networks = (
-            network["name"]
-            if network["name"].endswith(network["digest"])
-            else f"{network['name']} {network['digest'][:6]}"
-            for network in record.networks.values()
-        )
-        pretraining = ", ".join(networks) or "none"
+        run = _run_columns(record)
         for cell in record.cells:
-            confusion = np.array(cell.confusion)
-            rows.append(
-                {
-                    "suite": spec.suite,
-                    "synthetic": spec.synthetic,
-                    "profile": spec.profile,
-                    "selection": spec.selection,
-                    "method": spec.label,
-                    "base_method": spec.method,
-                    "version": spec.version,
-                    "digest": record.method_digest,
-                    "changes": json.dumps(spec.changes, sort_keys=True),
-                    "pretraining": pretraining,
-                    "note": spec.note,
-                    "source": "+".join(spec.sources),
-                    "sources": len(spec.sources),
-                    "adaptation": spec.adaptation_target is not None,
-                    "adapted_to": spec.adaptation_target or "",
-                    "fraction": spec.fraction,
-                    "seed": spec.seed,
-                    "target": cell.target,
-                    "relation": cell.relation,
-                    "mark": cell.mark,
-                    "faces": cell.count,
-                    "key": spec.key,
-                    "fit_seconds": record.seconds.get("fit", float("nan")),
-                    **{name: 100.0 * function(confusion) for name, function in METRICS.items()},
-                }
-            )
+            about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
     return pd.DataFrame(rows)
+
+
+def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per shifted cell, as `cells_frame` has them for the others, with the factor and its level."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        run = _run_columns(record) if record.shifted else {}
+        for cell in record.shifted:
+            about: dict[str, Any] = {"target": cell.target, "relation": cell.relation}
+            about |= {"factor": cell.factor, "level": cell.level}
+            about |= {"asked": cell.faces, "factor_version": cell.version}
+            rows.append({**run, **about, **_score_columns(cell.confusion)})
+    return pd.DataFrame(rows)
+
+
+def _run_columns(record: RunRecord) -> dict[str, Any]:
+    """What all cells of a run have in common."""
+    spec = record.spec
+    # A name says it all where there are no weights: synth-trunk/scratch.
+    networks = (
+        network["name"] if network["name"].endswith(network["digest"]) else f"{network['name']} {network['digest'][:6]}"
+        for network in record.networks.values()
+    )
+    return {
+        "suite": spec.suite,
+        "synthetic": spec.synthetic,
+        "profile": spec.profile,
+        "selection": spec.selection,
+        "method": spec.label,
+        "base_method": spec.method,
+        "version": spec.version,
+        "digest": record.method_digest,
+        "changes": json.dumps(spec.changes, sort_keys=True),
+        "pretraining": ", ".join(networks) or "none",
+        "note": spec.note,
+        "source": "+".join(spec.sources),
+        "sources": len(spec.sources),
+        "adaptation": spec.adaptation_target is not None,
+        "adapted_to": spec.adaptation_target or "",
+        "fraction": spec.fraction,
+        "seed": spec.seed,
+        "key": spec.key,
+        "fit_seconds": record.seconds.get("fit", float("nan")),
+    }
+
+
+def _score_columns(confusion: list[list[int]]) -> dict[str, float]:
+    import numpy as np
+
+    from fergen_bench.domain import EXPRESSIONS
+    from fergen_bench.metric import METRICS, recalls
+
+    counts = np.array(confusion)
+    shares = (100.0 * recalls(counts)).tolist()
+    return {
+        "faces": int(counts.sum()),
+        **{name: 100.0 * function(counts) for name, function in METRICS.items()},
+        **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
+    }

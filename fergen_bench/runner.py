@@ -8,11 +8,13 @@ import hashlib
 import os
 import platform
 import random
+import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,23 @@ import numpy as np
 import torch
 
 from fergen_bench.backbone import load_network
-from fergen_bench.checkpoint import save_method
-from fergen_bench.domain import Domain, Split, Unlabelled, open_source
+from fergen_bench.checkpoint import restore_method, save_method
+from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
-from fergen_bench.record import Job, Predictions, RunRecord, save, scored_cell
+from fergen_bench.record import (
+    HELD_OUT,
+    Job,
+    Predictions,
+    RunRecord,
+    ShiftedCell,
+    check_beside,
+    load,
+    save,
+    scored_cell,
+)
+from fergen_bench.shift import shifted_faces
 from fergen_bench.unfinished import Unfinished
 from fergen_bench.weights import SCRATCH
 
@@ -46,7 +59,7 @@ def run_one(job: Job, report: Report) -> Path:
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
             raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")
-    source = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
+    source = Watched.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
@@ -55,6 +68,14 @@ def run_one(job: Job, report: Report) -> Path:
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
     unfinished = Unfinished(job.unfinished_path, _same_numbers(job, device), job.save_every)
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished)
+    if job.restore:
+        done = load(spec.path(Path(job.runs)))
+        check_beside(spec.path(Path(job.runs)), ".safetensors")
+        restore_method(spec.model_path(Path(job.runs)), method, ctx)
+        fresh, took = _score_shifts(method, domains, device, job, report)
+        asked = {cell.shift for cell in fresh}
+        kept = (cell for cell in done.shifted if cell.shift not in asked)
+        return save(replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took}), Path(job.runs))
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)
@@ -72,7 +93,12 @@ def run_one(job: Job, report: Report) -> Path:
         for name, array in inspect(method, split, device, job).items():
             ctx.save_array(f"{target}.{name}", array)
         report(f"scored {target}", place + 1, len(spec.targets))
+    if spec.selection == "source-val" and predictions and not source.asked_for_all:
+        held = predict(method, "held-out faces", source.val, device, job)
+        predictions[HELD_OUT] = Predictions(held, source.val.labels, np.zeros(len(source.val), bool))
     seconds["score"] = time.perf_counter() - clock
+    shifted, took = _score_shifts(method, domains, device, job, report)
+    seconds |= {"shift": took} if job.shifts else {}
 
     networks: dict[str, dict[str, Any]] = {
         parameter: {
@@ -95,31 +121,77 @@ def run_one(job: Job, report: Report) -> Path:
         seconds,
         started.isoformat(),
         job.method_digest,
+        shifted,
     )
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
-    path = save(record, Path(job.runs), predictions, ctx.arrays)
+    path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model)
     unfinished.remove()
     return path
+
+
+class Watched(Source):
+    """A source that remembers whether all of its training faces were asked for: the held-out ones may be among them,
+    and what a method learned from says nothing of how sure it should be elsewhere.
+    """
+
+    asked_for_all = False
+
+    @classmethod
+    def over(cls, source: Source) -> Watched:
+        return cls(source.names, source.train, source.fit, source.val)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "train":
+            object.__setattr__(self, "asked_for_all", True)
+        return super().__getattribute__(name)
 
 
 @torch.no_grad()
 def predict(method: Method, target: str, split: Split, device: torch.device, job: Job) -> np.ndarray:
     """Logits float32 (N, 7) of the faces of a target."""
-    parts = []
-    for images, labels in labelled(split, device):
-        logits = method.predict(images)
-        if not isinstance(logits, torch.Tensor) or logits.shape != (len(labels), CLASSES):
-            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise BenchError(
-                f"{job.method_file}: predict must return logits of the shape {(len(labels), CLASSES)}, not {got}"
-            )
-        if not torch.isfinite(logits).all():
-            raise RunError(
-                f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step"
-            )
-        parts.append(logits.float().cpu().numpy())
-    return np.concatenate(parts)
+    return np.concatenate([_logits(method, images, target, job) for images, _ in labelled(split, device)])
+
+
+def _logits(method: Method, images: torch.Tensor, target: str, job: Job) -> np.ndarray:
+    """Logits float32 (B, 7) of a batch. What is no such thing is refused."""
+    logits = method.predict(images)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), CLASSES):
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise BenchError(
+            f"{job.method_file}: predict must return logits of the shape {(len(images), CLASSES)}, not {got}"
+        )
+    if not torch.isfinite(logits).all():
+        raise RunError(f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step")
+    return logits.float().cpu().numpy()
+
+
+@torch.no_grad()
+def _score_shifts(
+    method: Method, domains: Mapping[str, Domain], device: torch.device, job: Job, report: Report
+) -> tuple[tuple[ShiftedCell, ...], float]:
+    """The method on shifted faces of its targets, and the seconds that it took."""
+    spec, clock, cells = job.spec, time.perf_counter(), []
+    for place, shift in enumerate(job.shifts):
+        split = domains[shift.target].exam(spec.profile, spec.learns_from(shift.target))
+        places = evenly(len(split), shift.faces)
+        logits = []
+        for start in range(0, len(places), SCORING_BATCH):
+            faces = shifted_faces(split, places[start : start + SCORING_BATCH], shift.factor, shift.level)
+            logits.append(_logits(method, faces.to(device), f"{shift.target} with {shift.factor}", job))
+        left_out = np.isin(split.ids[places], job.excluded.get(shift.target, ()))
+        excluded = spec.excluded.get(shift.target, "")
+        said = Predictions(np.concatenate(logits), split.labels[places], left_out)
+        cell = scored_cell(spec, shift.target, spec.targets[shift.target], said, excluded)
+        at = (shift.factor, shift.level, shift.faces, shift.version)
+        cells.append(ShiftedCell(cell.target, cell.fingerprint, cell.relation, *at, cell.confusion, excluded))
+        report(f"shift {shift.factor}", place + 1, len(job.shifts))
+    return tuple(cells), time.perf_counter() - clock
+
+
+def evenly(count: int, wanted: int) -> np.ndarray:
+    """`wanted` of the places 0 .. count - 1, or all of them, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
 INSPECTED = 1000
@@ -138,7 +210,7 @@ def inspect(method: Method, split: Split, device: torch.device, job: Job) -> dic
     """
     if type(method).inspect is Method.inspect:
         return {}
-    places = np.unique(np.linspace(0, len(split) - 1, min(len(split), INSPECTED)).astype(np.int64))
+    places = evenly(len(split), INSPECTED)
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(places), SCORING_BATCH):
         chosen = places[start : start + SCORING_BATCH]
@@ -176,7 +248,7 @@ def _prepare_device(job: Job) -> torch.device:
 def _same_numbers(job: Job, device: torch.device) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
     environment = _environment(job, device)
-    named = ("device", "threads", "fergen-bench", "torch", "timm", "open_clip_torch", "numpy")
+    named = ("device", "threads", "fergen-bench", *NUMBERS)
     return {"key": job.spec.key, "method": job.method_digest} | {name: str(environment[name]) for name in named}
 
 
@@ -191,14 +263,39 @@ def _environment(job: Job, device: torch.device) -> dict[str, Any]:
         "threads": job.threads,
         "commit": _commit(),
     }
-    for package in ("fergen-bench", "torch", "timm", "open_clip_torch", "numpy"):
+    for package in ("fergen-bench", *_dependencies()):
         try:
             environment[package] = version(package)
         except PackageNotFoundError:
             environment[package] = None
+    environment["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if device.type == "cuda":
         environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+        environment |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
     return environment
+
+
+NUMBERS = ("torch", "timm", "open_clip_torch", "numpy")
+"""The packages that numbers depend on most."""
+
+
+def _dependencies() -> list[str]:
+    """The packages that this one itself depends on, those of NUMBERS first."""
+    try:
+        said = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires("fergen-bench") or () if ";" not in line]
+    except PackageNotFoundError:
+        said = []
+    return [*NUMBERS, *sorted(name for name in said if name.replace("-", "_") not in NUMBERS)]
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA driver, where Linux says it."""
+    try:
+        said = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\d+\.[\d.]+", said)
+    return found[0] if found else None
 
 
 def _commit() -> str | None:

@@ -9,10 +9,32 @@ from typing import Any
 import yaml
 
 from fergen_bench.error import BenchError
+from fergen_bench.untrusted import MOST_SETTINGS, read_text
+
+DEEPEST = 20
+"""How far lists and mappings may be nested in each other."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, reads 1e-3 as a number, and leaves `on` and `off` as words."""
+    """SafeLoader that refuses duplicate keys, reads 1e-3 as a number, and leaves `on` and `off` as words.
+
+    It knows no aliases, of which a few lines can stand for millions of values, and no tags but those of plain values.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read here; write it out", mark)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, f"this is nested more than {DEEPEST} deep", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -42,24 +64,40 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
+def _plain(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A null, bool, int or float. Python's own refusals, as of a number with thousands of digits, get a place."""
+    try:
+        return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
+    except (ValueError, LookupError, AttributeError, ArithmeticError):
+        kind = node.tag.rpartition(":")[2]
+        problem = f"{node.value[:40]!r} cannot be read as {kind}; put quotes around it if it is a word"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+
+_TAG = "tag:yaml.org,2002:"
+_Loader.yaml_constructors = {
+    **{f"{_TAG}{kind}": _plain for kind in ("null", "bool", "int", "float")},
+    **{f"{_TAG}{kind}": yaml.SafeLoader.yaml_constructors[f"{_TAG}{kind}"] for kind in ("str", "seq")},
+    f"{_TAG}map": _no_duplicates,
+    None: yaml.SafeLoader.construct_undefined,
+}
 
 
 def read_scalar(text: str) -> Any:
     """One value as it would be read in a file: "0.2" → 0.2, "none" stays a word, "null" → None."""
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return text
 
 
 def read(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
     """The content of a file, and the line (1-based) of every key and of every item of a list, by its path."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MOST_SETTINGS)
         content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
         tree = yaml.compose(text, _Loader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -34,14 +34,14 @@ class ClipAdapter(GradientMethod):
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features",)
-    # The packaged encoder, which suites with this recipe name, has no text tower. The rest is as in other methods under
-    # this recipe, and was not tuned for this one yet.
+    # The packaged encoder, which suites with this recipe name, has no text tower. The learning rate is the best of
+    # protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
             "classifier": "prototypes",
             "epochs": 10,
             "batch_size": 64,
-            "learning_rate": 2e-3,
+            "learning_rate": 4e-3,
             "weight_decay": 5e-3,
         }
     }

@@ -44,7 +44,8 @@ class Dan(GradientMethod):
     """An expression shows in several regions at once, and one attention map sees one of them."""
 
     version: ClassVar[int] = 1
-    # As full_finetune's on the suite's trunk; not tuned for this method yet. The heads are narrower, as the trunk is.
+    # The optimiser and schedule of full_finetune.py; the learning rate is the best of the three lowest of
+    # protocols/learning-rate.yaml. The heads are narrower, as the trunk is.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
             "epochs": 10,

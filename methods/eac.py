@@ -39,8 +39,7 @@ class Eac(GradientMethod):
     """A label that is wrong is learned from some odd detail, and where the network looks then is not the same twice."""
 
     version: ClassVar[int] = 1
-    # As full_finetune's on the suite's trunk, with CAFE's learning rate: at half of it, so few steps teach this method
-    # little. Not tuned for this method yet.
+    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
             "epochs": 10,

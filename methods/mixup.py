@@ -31,7 +31,7 @@ class Mixup(GradientMethod):
     """Between faces the network is to change evenly, so that it is less sure where it never saw one."""
 
     version: ClassVar[int] = 1
-    # The optimiser, schedule and learning rate of full_finetune.py on this trunk; not tuned for this method yet.
+    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
             "epochs": 10,

@@ -38,7 +38,7 @@ class Rul(GradientMethod):
     """How uncertain a face is shows against other faces, and a network that knows it need not fit the doubtful ones."""
 
     version: ClassVar[int] = 1
-    # As full_finetune's on the suite's trunk; not tuned for this method yet.
+    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
             "epochs": 10,

@@ -29,12 +29,12 @@ class SpectralDecoupling(GradientMethod):
     """A feature that already explains a face stops growing, and leaves room for others that generalise."""
 
     version: ClassVar[int] = 1
-    # The optimiser, schedule and learning rate of full_finetune.py on this trunk; not tuned for this method yet.
+    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
             "epochs": 10,
             "batch_size": 64,
-            "learning_rate": 2e-3,
+            "learning_rate": 4e-3,
             "optimizer": "adamw",
             "weight_decay": 5e-3,
             "schedule": "cosine",

@@ -35,7 +35,7 @@ class Noted(Method):
     def fit(self, source, ctx):
         with open(Path(__file__).parents[1] / "trainings", "a") as notes:
             notes.write(f"{source.names[0]} {ctx.seed} {os.environ.get('CUDA_VISIBLE_DEVICES', '-')}\\n")
-        print("GPU", os.environ.get("CUDA_VISIBLE_DEVICES", "-"), "threads", os.environ["OMP_NUM_THREADS"])
+        print("GPU", os.environ.get("CUDA_VISIBLE_DEVICES", "-"), "threads", os.environ.get("OMP_NUM_THREADS", "-"))
         time.sleep(self.seconds)
         self.noise = torch.rand(7, generator=ctx.generator("noise")) + torch.rand(7)
     def predict(self, images):

@@ -19,7 +19,7 @@ import pytest
 from fergen_bench import matrix, record
 from fergen_bench.datasets import audit
 from fergen_bench.datasets.audit import Twin
-from fergen_bench.domain import Domain, write_prepared
+from fergen_bench.domain import Domain, open_source, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.fanout import Outcome
 from fergen_bench.fanout.local import Local
@@ -112,6 +112,25 @@ def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(
     assert arrays["web.colour.top"][0, 0] == faces[:, column].argmax()
     predictions = record.load_predictions(job.spec.path(lab.results / "runs"))["web"]
     np.testing.assert_array_equal(predictions.labels, split.labels)
+
+
+@pytest.mark.parametrize(
+    ("selection", "learned", "kept"),
+    [("source-val", "fit", True), ("source-val", "train", False), ("last", "fit", False)],
+)
+def test_held_out_faces_are_kept_where_they_were_not_learned_from(
+    lab: Project, selection: str, learned: str, kept: bool
+) -> None:
+    file = lab.root / "methods" / "probe.py"
+    file.write_text(METHOD.replace('print("methods', f'source.{learned}; print("methods'))
+    plan = make_plan(lab, protocol=WEB | {"selection": selection})
+    ((_, entry),) = execute(plan, lab, 0)
+    assert entry is not None
+    found = record.load_predictions(entry.spec.path(lab.results / "runs"))
+    assert (record.HELD_OUT in found) == kept
+    if kept:
+        source = open_source([Domain(Path(plan.runs[0].folders["web"]))], seed=0)
+        np.testing.assert_array_equal(found[record.HELD_OUT].labels, source.val.labels)
 
 
 def test_a_method_cannot_fill_the_disk(lab: Project) -> None:

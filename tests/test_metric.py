@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
+from sklearn.calibration import calibration_curve
 
 from fergen_bench import metric
 
@@ -43,3 +44,35 @@ def test_wilson_interval() -> None:
     confusion = np.zeros((7, 7), int)
     confusion[0, 0], confusion[0, 1] = 80, 20
     assert metric.accuracy_interval(confusion) == pytest.approx((0.7112, 0.8666), abs=1e-4)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Sure to 0.9 four times and right three times; sure to 0.5 twice and right once: (4 · 0.15 + 2 · 0) / 6.
+    shares = np.array([[0.9, 0.1]] * 4 + [[0.5, 0.5]] * 2)
+    table = metric.reliability(np.log(shares), np.array([0, 0, 0, 1, 0, 1]))
+    assert table[:, 0].tolist() == [0] * 7 + [2] + [0] * 5 + [4, 0]
+    assert metric.calibration_error(table) == pytest.approx(0.1)
+    assert math.isnan(metric.calibration_error(table * 0))
+
+
+def test_reliability_agrees_with_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    logits, labels = 3 * random.normal(size=(500, 7)), random.integers(0, 7, 500)
+    table = metric.reliability(logits, labels)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    right, confidence = calibration_curve(logits.argmax(1) == labels, shares.max(1), n_bins=metric.CONFIDENCE_BINS)
+    full = table[table[:, 0] > 0]
+    np.testing.assert_allclose(full[:, 2] / full[:, 0], right, atol=1e-6)
+    np.testing.assert_allclose(full[:, 1] / full[:, 0], confidence, atol=1e-6)
+
+
+def test_a_temperature_is_found_again() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20000, 7))
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (shares.cumsum(1) < random.random((20000, 1))).sum(1).clip(0, 6)
+    assert metric.fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
+    assert metric.fit_temperature(np.eye(7), np.arange(7)) < 0.1  # all right: as sure as may be
+    assert math.isnan(metric.fit_temperature(logits[:0], labels[:0]))
+    table = metric.reliability(3 * logits, labels, temperature=3)
+    assert metric.calibration_error(table) < 0.02

@@ -109,7 +109,7 @@ def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = record.save(finished(), tmp_path, {"a": said(3)})
     assert record.load_arrays(path) == {}
     path.with_suffix(".npz").write_bytes(b"PK no archive")
-    with pytest.raises(BenchError, match=r"npz: these arrays cannot be read .* --rerun"):
+    with pytest.raises(BenchError, match=r"npz: this file is damaged .* --rerun"):
         record.load_predictions(path)
 
 

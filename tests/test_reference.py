@@ -25,12 +25,14 @@ def records() -> list[RunRecord]:
 
 
 def test_every_row_is_whole(records: list[RunRecord]) -> None:
-    rows: dict[str, set[tuple[str, int]]] = {}
+    rows: dict[tuple[str, str, float], set[tuple[str, int]]] = {}
     for entry in records:
         assert [cell.target for cell in entry.cells] == list(DOMAINS)
         assert all(cell.count == 1000 for cell in entry.cells)
-        rows.setdefault(entry.spec.label, set()).add((*entry.spec.sources, entry.spec.seed))
-    assert {"cafe", "linear_probe", "full_finetune"} <= set(rows)
+        row = entry.spec.label, entry.spec.selection, entry.spec.fraction
+        rows.setdefault(row, set()).add((*entry.spec.sources, entry.spec.seed))
+    for method in ("cafe", "linear_probe", "full_finetune"):
+        assert {(method, "last", 1.0), (method, "source-val", 0.5)} <= set(rows)
     for label, runs in rows.items():
         assert runs == {(source, seed) for source in DOMAINS for seed in (0, 1, 2)}, label
 
@@ -75,7 +77,8 @@ def test_a_row_comes_out_again(bench: Bench, project: Project, records: list[Run
     (stored,) = (
         entry
         for entry in records
-        if entry.spec.method == "linear_probe" and entry.spec.sources == ("film",) and entry.spec.seed == 0
+        if (entry.spec.method, entry.spec.sources) == ("linear_probe", ("film",))
+        and (entry.spec.seed, entry.spec.selection) == (0, "last")
     )
     for cell in again.cells:
         other = stored.cell(cell.target)
@@ -85,4 +88,4 @@ def test_a_row_comes_out_again(bench: Bench, project: Project, records: list[Run
 
 def test_the_folder_holds_no_pictures_of_faces_and_little_else() -> None:
     kinds = {path.suffix for path in Path(FOLDER).rglob("*") if path.is_file()}
-    assert kinds <= {".json", ".md", ".csv", ".tex", ".png", ".pdf"}
+    assert kinds <= {".json", ".md", ".csv", ".tex", ".html"}

@@ -40,6 +40,10 @@ MATRIX = [
 ]
 
 
+def ranked(records: list[RunRecord]) -> list[tables.Board]:
+    return list(tables.boards(cells_frame(records), "accuracy"))
+
+
 def board(records: list[RunRecord], metric: str = "accuracy") -> tables.Board:
     (only,) = tables.boards(cells_frame(records), metric)
     return only
@@ -60,13 +64,13 @@ def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> Non
     fewer = replace(plain[1].cells[1], confusion=confusion(57, 40), excluded="0123456789ab")
     mixed = replace(plain[1], cells=(plain[1].cells[0], fewer, plain[1].cells[2]))
     said = "Not to be compared: some runs left twins out of b and others did not"
-    assert not any(said in note for note in render._notes(board(plain)))
-    assert any(said in note for note in render._notes(board([plain[0], mixed])))
+    assert not any(said in note for note in render.board_notes(board(plain)))
+    assert any(said in note for note in render.board_notes(board([plain[0], mixed])))
 
 
 def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table() -> None:
     noted = [entry("a", {"a": 90, "b": 60}, note="the classifier alone")]
-    assert "cafe: the classifier alone" in render._notes(board(noted))
+    assert "cafe: the classifier alone" in render.board_notes(board(noted))
     assert "cafe: the classifier alone" in render._markdown([board(noted)], "accuracy", [])
 
 
@@ -138,7 +142,7 @@ def test_numbers_as_they_are_printed() -> None:
 
 def shown(records: list[RunRecord], width: int = 80, tabulated: list[published.Published] | None = None) -> str:
     console = Console(file=StringIO(), width=width)
-    render.show(console, cells_frame(records), "accuracy", tabulated or [])
+    render.show(console, ranked(records), "accuracy", tabulated or [])
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -185,6 +189,38 @@ def test_the_published_table_is_read_and_stands_apart() -> None:
     assert "CAFE" not in text[: text.index("Published")]
 
 
+def test_misprints_of_a_published_table_are_said_and_no_others() -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    assert published.misprints(table) == [
+        "EAC trained on affectnet: a mean of 53.09 is printed, of numbers whose mean is 53.29",
+        "CAFE trained on affectnet: a mean of 60.27 is printed, of numbers whose mean is 61.67",
+    ]
+
+
+def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: Path) -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    records = [entry("rafdb", {"rafdb": 90, "ferplus": 70, "own": 50})]
+    ((name, printed, difference),) = published.beside(table, board(records))
+    assert (name, printed.shape) == ("CAFE", (5, 5))
+    assert difference.loc["rafdb", "rafdb"] == pytest.approx(90 - 88.72)
+    assert difference.notna().sum().sum() == 2
+    text = shown(records, width=200, tabulated=[table])
+    assert "measured here minus published (s (real faces): one source, selection last, profile official)" in text
+    assert "+1.3" in text
+    render.write(tmp_path, ranked(records), "accuracy", [table], [])
+    assert "| rafdb | 88.7 +1.3 | 73.2 -3.2 | 45.9 |" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_published_tables_do_not_stand_below_synthetic_results(tmp_path: Path) -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    records = [replace(item, spec=replace(item.spec, synthetic=True)) for item in MATRIX]
+    text = shown(records, tabulated=[table])
+    assert "SCN" not in text
+    assert text.rstrip().endswith("stand below reports of such.")
+    render.write(tmp_path, ranked(records), "accuracy", [table], [])
+    assert "Published" not in (tmp_path / "leaderboard.md").read_text()
+
+
 def test_files_of_a_report(tmp_path: Path) -> None:
     variant = [
         entry(
@@ -195,7 +231,7 @@ def test_files_of_a_report(tmp_path: Path) -> None:
         for item in MATRIX
     ]
     ablation = Ablation("ab", "s", "what it buys", "cafe", {"full": "{}", "linear": '{"gate": "linear"}'})
-    files = render.write(tmp_path, cells_frame(MATRIX + variant), "accuracy", [], [ablation])
+    files = render.write(tmp_path, ranked(MATRIX + variant), "accuracy", [], [ablation])
     assert {path.name for path in files} == {
         "leaderboard.md", "leaderboard.csv", "leaderboard.tex",
         "s-cafe.png", "s-cafe-gate_linear.png", "s-unseen.png", "s-ab.png"
@@ -213,8 +249,7 @@ def test_files_of_a_report(tmp_path: Path) -> None:
 
 
 def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:
-    frame = cells_frame(MATRIX)
-    first, second = (render.write(tmp_path / name, frame, "accuracy", [], []) for name in ("one", "two"))
+    first, second = (render.write(tmp_path / name, ranked(MATRIX), "accuracy", [], []) for name in ("one", "two"))
     for left, right in zip(first, second, strict=True):
         assert left.read_bytes() == right.read_bytes(), left.name
         if left.suffix == ".png":
@@ -262,6 +297,6 @@ def test_the_report_says_what_adapted_runs_saw(tmp_path: Path) -> None:
     text = shown(ADAPTED, width=200)
     assert "with unlabelled target images" in text
     assert "Each run also learned from the training images of its target, without their labels" in text
-    render.write(tmp_path, cells_frame([*MATRIX, *ADAPTED]), "accuracy", [], [])
+    render.write(tmp_path, ranked([*MATRIX, *ADAPTED]), "accuracy", [], [])
     assert pd.read_csv(tmp_path / "leaderboard.csv").adaptation.tolist() == [False, True]
     assert (tmp_path / "s-adaptation-coral.png").is_file()

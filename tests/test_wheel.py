@@ -69,7 +69,7 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "results" / "runs").glob("synth5-tiny/*/*.json"))) == 2
     report = call(installed, tmp_path, "report")
     assert report.returncode == 0, report.stderr
-    assert "Published, not measured here" in report.stdout
+    assert "Published results are about photographs" in report.stdout
 
 
 def test_the_wheel_is_what_is_used(installed: Path, tmp_path: Path) -> None:

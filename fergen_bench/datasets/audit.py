@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fergen_bench.error import BenchError
+from fergen_bench.untrusted import MOST_TEXT, parse_json, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,7 +148,7 @@ def load_audit(folder: Path) -> Audit | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path, MOST_TEXT))
         if content["format"] != FORMAT:
             raise BenchError(f"{path}: is of format {content['format']}, not {FORMAT}; {REPEAT}")
         return Audit(
@@ -160,7 +161,7 @@ def load_audit(folder: Path) -> Audit | None:
             tuple(content["notes"]),
             tuple(Overlap(**{**row, "a": Part(*row["a"]), "b": Part(*row["b"])}) for row in content["overlaps"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{path}: cannot be read ({error}); {REPEAT}") from None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from fergen_bench.error import BenchError
+from fergen_bench.untrusted import read_text
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
@@ -143,11 +144,13 @@ def first_file(root: Path, *names: str) -> Path | None:
 def text_of(path: Path) -> str:
     """The text of a file, with or without a byte order mark, whatever its line ends."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise BenchError(f"{path}: is no text file (byte {error.start} is not UTF-8)") from None
+    except ValueError as error:
+        raise BenchError(f"{path}: is no list or table: {error}") from None
 
 
 def first_line(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,41 @@ from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.record import RunRecord
+from fergen_bench.report import tables
+from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
+from fergen_bench.report.evidence import Ranking
 from fergen_bench.report.tables import CELL, Board, comparable, gaps, marks, matrix, number
+from fergen_bench.report.tables import NAMES as NAMES
+from fergen_bench.shift import CLEAN, FACTORS
 
-NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _STYLE = {
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "font.size": 8,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "svg.fonttype": "none",  # text stays text: small, and readers can search it
     "svg.hashsalt": "fergen-bench",
 }
+WIDTH = 7.0
+"""Inches across two columns of a paper."""
+_SHORT = [name[:3] for name in EXPRESSIONS]
 _PARTS = ("train", "val", "test")
 """In this order, each with its colour in every figure."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes NAME.png and NAME.pdf, without dates, so that the same records give the same files."""
-    figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches="tight", metadata={"Software": None})
-    figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
+    """Writes NAME.png, NAME.pdf and NAME.svg, without dates, so that the same records give the same files."""
+    with plt.rc_context({**_STYLE, "svg.hashsalt": name}):  # its parts can stand in one page with those of others
+        # Laid out and measured once for the three files: most of the time goes there.
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+        box = figure.get_tightbbox().padded(0.1)
+        figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches=box, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.pdf", bbox_inches=box, metadata={"CreationDate": None})
+        figure.savefig(folder / f"{name}.svg", dpi=160, bbox_inches=box, transparent=True, metadata={"Date": None})
     plt.close(figure)
     return folder / f"{name}.png"
 
@@ -118,7 +134,7 @@ def unseen_bars(board: Board, metric: str) -> Figure:
     cells = board.cells[board.cells.relation == "unseen"]
     several = table.pretraining.nunique() > 1
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 0.62 * len(table) + 1.6), layout="constrained")
+        figure, axes = plt.subplots(figsize=(WIDTH, 0.62 * len(table) + 1.5), layout="constrained")
         places = np.arange(len(table))
         axes.barh(
             places, table.unseen, color=sns.color_palette("colorblind")[0], alpha=0.75, label="mean over unseen targets"
@@ -137,7 +153,7 @@ def unseen_bars(board: Board, metric: str) -> Figure:
             name = names[row.method, row.pretraining]
             lines = textwrap.wrap(name, 34) + (textwrap.wrap(row.pretraining, 34) if several else [])
             shown.append("\n".join(lines))
-        axes.set_yticks(places, shown, fontsize=8)
+        axes.set_yticks(places, shown)
         axes.invert_yaxis()
         axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100))
         axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":", label="chance")
@@ -147,37 +163,99 @@ def unseen_bars(board: Board, metric: str) -> Figure:
     return figure
 
 
-def ablation(board: Board, title: str, variants: dict[str, pd.DataFrame], metric: str) -> Figure:
-    """Mean over unseen targets of each variant, and the difference from the first one, seed by seed."""
+def ablation(
+    board: Board,
+    title: str,
+    variants: dict[str, pd.DataFrame],
+    metric: str,
+    published: Mapping[str, float] | None = None,
+    source: str = "",
+) -> Figure:
+    """Mean over unseen targets of each variant, and the difference from the first one, seed by seed.
+
+    published: accuracies (%) that a paper printed for variants of these names, on other faces than ours and selected
+    otherwise. They stand grey in a panel and on an axis of their own. source: where they were printed, in a line.
+    """
     variants = comparable({name: cells[cells.relation == "unseen"] for name, cells in variants.items()})
     names = list(variants)
     scores = {name: cells.groupby("seed")[metric].mean() for name, cells in variants.items()}
     base = scores[names[0]]
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(6.5, 0.45 * len(names) + 1.3))
+        height = 0.3 * max(len(names), len(published or ())) + 1.3
+        figure = plt.figure(figsize=(WIDTH if published else 0.8 * WIDTH, height), layout="constrained")
+        grid = figure.add_gridspec(1, 2 if published else 1, width_ratios=[2.4, 1] if published else [1])
+        axes = figure.add_subplot(grid[0])
+        if published:
+            _published(figure.add_subplot(grid[1]), published, source)
         blue, orange = sns.color_palette("colorblind")[:2]
+        notes = axes.secondary_yaxis("right")
+        notes.spines["right"].set_visible(False)
+        said = []
         for place, name in enumerate(names):
             own = scores[name]
             axes.plot(own, np.full(len(own), place), "o", color=blue if place else orange, alpha=0.5, markersize=4)
-            axes.plot([own.mean()], [place], "D", color=blue if place else orange, markersize=7)
+            axes.plot([own.mean()], [place], "D", color=blue if place else orange, markersize=6)
             difference = (own - base).dropna()
             note = "" if place == 0 or difference.empty else f"{difference.mean():+.1f}"
             if len(difference) > 1 and place:
                 note += f" ± {difference.std(ddof=1):.1f}"
-            axes.annotate(note, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+            said.append(note)
         axes.axvline(base.mean(), color=orange, lw=0.8, ls="--")
         axes.set_yticks(range(len(names)), names)
+        notes.set_yticks(range(len(names)), said)
+        notes.tick_params(length=0)
         axes.invert_yaxis()
         axes.set(
-            xlabel=f"mean {NAMES[metric]} over unseen targets (%); right: difference from {names[0]}",
+            xlabel=f"mean {NAMES[metric]} over unseen targets (%)\nright: difference from {names[0]}",
             ylim=(len(names) - 0.4, -0.6),
         )
-        axes.set_title(_title(board, title))
-        sns.despine(figure)
+        figure.suptitle(_title(board, title), fontsize=9)
+        sns.despine(ax=axes)
     return figure
 
 
-def confusion_png(record: RunRecord) -> bytes:
+def _published(axes: Any, accuracies: Mapping[str, float], source: str) -> None:
+    places = range(len(accuracies))
+    axes.plot(list(accuracies.values()), places, "D", color="0.55", markersize=5, mfc="none")
+    axes.set_yticks(places, accuracies)
+    axes.tick_params(colors="0.45")
+    axes.set(ylim=(len(accuracies) - 0.4, -0.6))
+    axes.set_xlabel("\n".join(["accuracy (%)", *textwrap.wrap(source, 46)]), fontsize=6, color="0.45")
+    axes.margins(x=0.15)
+    axes.set_title("published, not measured here", fontsize=8, color="0.45")
+    sns.despine(ax=axes)
+    for spine in axes.spines.values():
+        spine.set_color("0.6")
+
+
+def critical_difference(board: Board, ranks: Ranking) -> Figure:
+    """Mean ranks of methods over the unseen cells, best on the left; bars join those that cannot be told apart (Demšar,
+    JMLR 2006).
+    """
+    from scikit_posthocs import critical_difference_diagram
+
+    names = {name: "\n".join(textwrap.wrap(name, 34)) for name in ranks.ranks.index}
+    lines = sum(text.count("\n") + 1 for text in names.values()) / 2 + len(ranks.groups) / 2
+    said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
+    with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 8}):
+        figure, axes = plt.subplots(figsize=(7.0, 0.26 * lines + 0.9))
+        critical_difference_diagram(
+            ranks.ranks.rename(names),
+            ranks.pairs.rename(index=names, columns=names),
+            ax=axes,
+            label_fmt_left="{label} ({rank:.1f})",
+            label_fmt_right="({rank:.1f}) {label}",
+            color_palette=dict.fromkeys(names.values(), "0.25"),
+            marker_props={"s": 16},
+            elbow_props={"linewidth": 0.8},
+            crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
+        )
+        test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
+        axes.set_title(_title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}"), pad=16)
+    return figure
+
+
+def confusions(record: RunRecord) -> Figure:
     """The confusion matrices of a run, rows summing to one, a panel per target. A record without cells has none."""
     with plt.rc_context(_STYLE):
         count = len(record.cells)
@@ -186,25 +264,295 @@ def confusion_png(record: RunRecord) -> bytes:
             confusion = np.array(cell.confusion, float)
             total = confusion.sum(1, keepdims=True)
             share = np.divide(confusion, total, out=np.full_like(confusion, np.nan), where=total > 0)
-            names = [name[:3] for name in EXPRESSIONS]
-            sns.heatmap(
-                share,
-                annot=True,
-                fmt=".2f",
-                annot_kws={"fontsize": 6},
-                vmin=0,
-                vmax=1,
-                cbar=False,
-                square=True,
-                ax=axes,
-                cmap="viridis",
-            )
-            axes.set_xticklabels(names, rotation=90, fontsize=7)
-            axes.set_yticklabels(names if place == 0 else [], rotation=0, fontsize=7)
+            look = {"annot": True, "fmt": ".2f", "annot_kws": {"fontsize": 6}, "cbar": False, "square": True}
+            sns.heatmap(share, vmin=0, vmax=1, ax=axes, cmap="viridis", **look)
+            axes.set_xticklabels(_SHORT, rotation=90, fontsize=7)
+            axes.set_yticklabels(_SHORT if place == 0 else [], rotation=0, fontsize=7)
             axes.set_title(f"{cell.target} ({cell.relation}, n = {cell.count})", fontsize=8)
         note = " (synthetic faces)" if record.spec.synthetic else ""
         figure.suptitle(f"{record.spec.title}{note}", fontsize=9)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-        plt.close(figure)
+    return figure
+
+
+def confusion_png(record: RunRecord) -> bytes:
+    """The confusion matrices of a run as the bytes of a picture."""
+    buffer = io.BytesIO()
+    figure = confusions(record)
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
     return buffer.getvalue()
+
+
+def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
+    """Recall of each expression on unseen targets. recalls: see `details.recall_table`."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(recalls) + 1.3), layout="constrained")
+        scale = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar_kws": {"label": "recall (%)"}}
+        sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, **scale)
+        axes.set_yticklabels(["\n".join(textwrap.wrap(name, 30)) for name in recalls.index], rotation=0)
+        axes.set_xticklabels(recalls.columns, rotation=30, ha="right")
+        axes.set_title(_title(board, "Recall of each expression, mean over unseen targets"))
+    return figure
+
+
+def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") -> Figure:
+    """Loss, or val_accuracy (on faces held out of the source), by epoch: a panel per method, a colour per source, mean
+    and range over seeds. histories: see `details.histories`.
+    """
+    name = {"loss": "loss", "val_accuracy": "accuracy on held-out faces of the source (%)"}[value]
+    frame = histories.dropna(subset=[value])
+    sources = _in_order(board, frame.source)
+    with plt.rc_context(_STYLE):
+        figure, panels = _panels(list(dict.fromkeys(frame.row)), "epoch", sharey=value != "loss")
+        for row, axes in panels.items():
+            own = frame[frame.row == row]
+            look = {"palette": "colorblind", "hue_order": sources, "legend": False, "lw": 1}
+            spread = {"errorbar": lambda seeds: (seeds.min(), seeds.max()), "err_kws": {"alpha": 0.2, "lw": 0}}
+            marker = "o" if own.epoch.nunique() == 1 else None
+            said = axes.get_xlabel()
+            sns.lineplot(own, x="epoch", y=value, hue="source", ax=axes, marker=marker, **look, **spread)
+            axes.set_xlabel(said)
+            axes.set_ylabel("")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        figure.supylabel(name, fontsize=8)
+        _sources(figure, sources)
+        figure.suptitle(_title(board, "Training"), fontsize=9)
+    return figure
+
+
+def reliability(board: Board, bins: pd.DataFrame) -> Figure:
+    """Share of faces that are right by how sure the method is of them: below the diagonal it is too sure. Larger points
+    stand for more faces. bins: see
+    `details.reliability_curves`.
+    """
+    colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
+    with plt.rc_context(_STYLE):
+        figure, panels = _panels(list(dict.fromkeys(bins.row)), "confidence", sharey=True)
+        for row, axes in panels.items():
+            axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
+            for relation, own in bins[bins.row == row].groupby("relation"):
+                axes.plot(own.confidence, own.accuracy, color=colours[relation], lw=1)
+                size = 2 + 28 * own.faces / own.faces.sum()
+                axes.scatter(own.confidence, own.accuracy, size, color=colours[relation], zorder=3)
+            axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
+        figure.supylabel("share that is right", fontsize=8)
+        lines = [plt.Line2D([], [], color=colour, marker="o", ms=4, lw=1) for colour in colours.values()]
+        figure.legend(lines, ["in-domain", "unseen"], loc="outside lower center", ncol=2, frameon=False)
+        figure.suptitle(_title(board, "Reliability"), fontsize=9)
+    return figure
+
+
+def cost(board: Board, speeds: Mapping[str, float]) -> Figure:
+    """What accuracy on unseen targets costs: seconds to fit one run, and images a second while training. speeds: of the
+    rows that have epochs, by name. The numbers stand beside the points in the order of the leaderboard.
+    """
+    table = board.table.reset_index(drop=True).dropna(subset=["unseen"])
+    names = board.names()
+    with plt.rc_context(_STYLE):
+        height = 2.6 + 0.15 * len(table)
+        figure, panels = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
+        colours = sns.color_palette("colorblind", len(table))
+        lines = []
+        for place, row in table.iterrows():
+            name = names[row.method, row.pretraining]
+            for axes, value in zip(panels, (row.fit_seconds, speeds.get(name, np.nan)), strict=True):
+                if value > 0:
+                    point = axes.plot([value], [row.unseen], "o", color=colours[place % len(colours)], ms=5)[0]
+                    axes.annotate(str(place + 1), (value, row.unseen), (4, 3), textcoords="offset points", fontsize=7)
+                    if axes is panels[0]:
+                        lines.append((point, f"{place + 1}  {textwrap.shorten(name, 70, placeholder='…')}"))
+        for axes, label in zip(panels, ("seconds to fit one run", "images a second in training"), strict=True):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+            axes.tick_params(axis="x", which="both", labelsize=8, pad=4)
+            axes.margins(0.15)
+            axes.set_xlabel(label)
+        panels[0].set_ylabel("unseen (%)")
+        figure.legend(*zip(*lines, strict=True), loc="outside lower left", ncol=1, frameon=False, fontsize=7)
+        figure.suptitle(_title(board, "Accuracy and cost"), fontsize=9)
+        sns.despine(figure)
+    return figure
+
+
+def data_scale(boards: Sequence[Board], metric: str) -> Figure:
+    """Accuracy on unseen targets and in-domain by the share of the source's training faces, for leaderboards that
+    differ in nothing else: a line per method, mean and standard deviation over seeds.
+    """
+    frame = pd.concat([board.cells for board in boards])
+    whole = max(boards, key=lambda board: board.fraction)
+    methods = list(dict.fromkeys(name for board in boards for name in board.table.method))
+    with plt.rc_context(_STYLE):
+        relations = {"unseen": "unseen", "source": "in-domain"}
+        relations = {name: title for name, title in relations.items() if name in set(frame.relation)}
+        size = (WIDTH, 2.8 + 0.14 * len(methods))
+        figure, ((*panels,),) = plt.subplots(1, len(relations), figsize=size, squeeze=False, layout="constrained")
+        for place, (axes, (relation, title)) in enumerate(zip(panels, relations.items(), strict=True)):
+            cells = frame[frame.relation == relation]
+            seeds = cells.groupby(["method", "fraction", "seed"], as_index=False)[metric].mean()
+            seeds["percent"] = 100 * seeds.fraction
+            look = {
+                "hue_order": methods,
+                "style_order": methods,
+                "palette": sns.color_palette("colorblind", len(methods)),
+            }
+            keys = {"x": "percent", "y": metric, "hue": "method", "style": "method"}
+            sns.lineplot(seeds, **keys, errorbar="sd", markers=True, dashes=False, ax=axes, **look)
+            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if place == 0 else "")
+            axes.set_xlabel("share of the training faces (%)")
+            axes.legend_.remove()
+        lines, labels = panels[0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside lower left", ncol=1, frameon=False, fontsize=7)
+        figure.suptitle(_title(whole, "How much data it takes"), fontsize=9)
+        sns.despine(figure)
+    return figure
+
+
+def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
+    """Values over the channels, by expression: the mean of each channel over the faces of an expression."""
+    means = pd.DataFrame(class_means(entries).T, columns=list(EXPRESSIONS)).melt(var_name="expression")
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(WIDTH, 2.6), layout="constrained")
+        colour = sns.color_palette("colorblind")[0]
+        look = {"color": colour, "inner": "quartile", "cut": 0, "linewidth": 0.8, "density_norm": "width"}
+        sns.violinplot(means.dropna(), x="expression", y="value", order=list(EXPRESSIONS), ax=axes, **look)
+        axes.set(xlabel="", ylabel=f"{entries[0].name} of a channel")
+        axes.set_title(_title(board, f"{method}: {entries[0].name} by expression"))
+        sns.despine(figure)
+    return figure
+
+
+def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
+    """Expression x channel for each source: by how much a channel's mean over the faces of an expression differs from
+    its mean over the expressions. Channels stand in the order of the features.
+    """
+    sources = _in_order(board, (entry.source for entry in entries))
+    shown = {source: class_means([entry for entry in entries if entry.source == source]) for source in sources}
+    shown = {source: values - np.nanmean(values, axis=0) for source, values in shown.items()}
+    reach = float(np.nanmax([np.nanquantile(np.abs(values), 0.995) for values in shown.values()])) or 1.0
+    with plt.rc_context(_STYLE):
+        size = WIDTH, 0.95 * len(sources) + 0.9
+        figure, panels = plt.subplots(len(sources), 1, figsize=size, squeeze=False, sharex=True, layout="constrained")
+        for axes, (source, values) in zip(panels[:, 0], shown.items(), strict=True):
+            look = {"cmap": "vlag", "vmin": -reach, "vmax": reach, "aspect": "auto", "interpolation": "nearest"}
+            picture = axes.imshow(values, **look)
+            axes.set_yticks(range(len(EXPRESSIONS)), _SHORT, fontsize=6)
+            axes.set_ylabel(textwrap.shorten(source, 24, placeholder="…"))
+        panels[-1, 0].set_xlabel("channel")
+        figure.colorbar(picture, ax=panels[:, 0], label="difference from the channel's mean", pad=0.01)
+        figure.suptitle(_title(board, f"{method}: {entries[0].name} by expression and channel, trained on"), fontsize=9)
+    return figure
+
+
+def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
+    """How alike mean values over the channels are: between expressions, between the domains that are scored, and
+    between trainings on different domains. In the upper triangle the cosine; in the lower one the correlation after
+    each channel's mean over the n vectors was taken away, which leaves -1 / (n - 1) where they have nothing in common.
+    """
+    classes = class_means(entries)
+    groups = {
+        "expressions": dict(zip(_SHORT, classes, strict=True)),
+        "scored on": domain_means(entries, "target"),
+        "trained on": domain_means(entries, "source"),
+    }
+    groups = {title: vectors for title, vectors in groups.items() if len(vectors) > 1}
+    with plt.rc_context(_STYLE):
+        ratios = {"width_ratios": [len(vectors) + 1 for vectors in groups.values()]}
+        size = WIDTH, 2.9
+        figure, panels = plt.subplots(
+            1, len(groups), figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained"
+        )
+        for axes, (title, vectors) in zip(panels[0], groups.items(), strict=True):
+            stacked = np.array(list(vectors.values()))
+            cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
+            above = np.triu(np.ones_like(cosine, dtype=bool))
+            names = [textwrap.shorten(name, 12, placeholder="…") for name in vectors]
+            look = {"cmap": "vlag", "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
+            labels = {"xticklabels": names, "yticklabels": names}
+            small = {"fontsize": 6}
+            sns.heatmap(correlation, mask=above, annot=True, fmt=".2f", annot_kws=small, ax=axes, **look, **labels)
+            for row, column in zip(*np.triu_indices(len(names), 1), strict=True):
+                text = f"{cosine[row, column]:.3f}"
+                axes.annotate(text, (column + 0.5, row + 0.5), ha="center", va="center", fontsize=5)
+            axes.tick_params(labelsize=7, length=0)
+            axes.tick_params(axis="x", rotation=90)
+            axes.tick_params(axis="y", rotation=0)
+            axes.set_title(title, fontsize=8)
+        said = (
+            "above the diagonal: cosine; below: correlation without the channels' means (nothing in common: -1/(n-1))"
+        )
+        figure.supxlabel(said, fontsize=7)
+        figure.suptitle(_title(board, f"{method}: likeness of the {entries[0].name}"), fontsize=9)
+    return figure
+
+
+def _in_order(board: Board, sources: Iterable[str]) -> list[str]:
+    """Sources in the order of the suite."""
+    known = list(dict.fromkeys(board.cells.target))
+    return sorted(set(sources), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _panels(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure, dict[str, Any]]:
+    """A small panel for each name, at most five side by side; the lowest of each column say what x is."""
+    across = min(len(names), 5)
+    down = -(-len(names) // across)
+    size = (max(WIDTH * across / 5, 3.2), 1.5 * down + 1.1)
+    figure, grid = plt.subplots(down, across, figsize=size, sharey=sharey, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        wrapped = textwrap.wrap(name, 24)
+        axes.set_title("\n".join(wrapped[:3]) + ("…" if len(wrapped) > 3 else ""), fontsize=7)
+        sns.despine(ax=axes)
+    for axes in grid.flat[max(len(names) - across, 0) : len(names)]:
+        axes.set_xlabel(xlabel)
+    return figure, dict(zip(names, grid.flat, strict=False))
+
+
+def _sources(figure: Figure, sources: Sequence[str]) -> None:
+    colours = sns.color_palette("colorblind", len(sources))
+    lines = [plt.Line2D([], [], color=colour) for colour in colours]
+    figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)
+
+
+def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) -> Figure:
+    """What a factor does to each method: mean over the cells that are shifted, a band of one deviation over seeds.
+
+    shifted: rows of `record.shifted_frame` under the same conditions. The faces as they are stand at severity 0, or as
+    a dashed line where the factor has a scale of its own. A panel for each relation of the targets.
+    """
+    frame = tables.shift_means(shifted, factor, metric)
+    rendered = FACTORS[factor].rendered
+    relations = [name for name in ("source", "seen", "unseen") if name in set(frame.relation)]
+    methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
+    several = len({method for method, _ in methods}) < len(methods)
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            1, len(relations), figsize=(3.4 * len(relations), 2.8), squeeze=False, sharey=True, layout="constrained"
+        )
+        colours = sns.color_palette("colorblind", len(methods))
+        for axes, relation in zip(panels[0], relations, strict=True):
+            for place, (method, pretraining) in enumerate(methods):
+                own = frame[
+                    (frame.method == method) & (frame.pretraining == pretraining) & (frame.relation == relation)
+                ]
+                clean, moved = own[own.factor == CLEAN], own[own.factor == factor]
+                name = f"{method} [{pretraining}]" if several else method
+                look = {"color": colours[place], "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
+                line = moved if rendered else pd.concat([clean, moved])
+                axes.plot(line.level, line["mean"], label="\n".join(textwrap.wrap(name, 34)), **look)
+                axes.fill_between(
+                    line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colours[place], alpha=0.2, lw=0
+                )
+                if rendered and len(clean):
+                    axes.axhline(clean["mean"].iloc[0], color=colours[place], lw=0.8, ls="--")
+            axes.axhline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
+            said = {"source": "own test faces", "seen": "seen targets", "unseen": "unseen targets"}[relation]
+            axes.set(xlabel=FACTORS[factor].about, ylim=(0, 100))
+            axes.set_title(said, fontsize=8)
+        panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
+        figure.suptitle(f"{factor}\n{title}", fontsize=9)
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
+        sns.despine(figure)
+    return figure

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
 from fergen_bench.error import BenchError
+from fergen_bench.report.tables import Board, matrix
+from fergen_bench.untrusted import read_text
 
 COLUMNS = ["method", "source", "target", "accuracy"]
 
@@ -20,23 +24,50 @@ class Published:
     about: str
     notes: tuple[str, ...]
     cells: pd.DataFrame
+    printed: pd.DataFrame  # method, source, accuracy: means over all targets as they are printed
 
 
 def read_published(folder: Path) -> list[Published]:
     """Every table of the form method,source,target,accuracy in a folder. Lines that begin with # say where it comes
-    from.
+    from. A row with the target `mean` is a mean over all targets as it is printed.
     """
     tables = []
     for path in sorted(folder.glob("*.csv")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        comments = [line.lstrip("# ").strip() for line in lines if line.startswith("#")]
-        cells = pd.read_csv(path, comment="#")
-        if not set(COLUMNS) <= set(cells):
-            continue
+        try:
+            text = read_text(path)
+            rows = pd.read_csv(StringIO(text), comment="#")
+            if not set(COLUMNS) <= set(rows):
+                continue
+            rows = rows.astype({"accuracy": float})
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{path}: is no table of published numbers: {error}") from None
+        comments = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
         if not comments:
             raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
-        tables.append(Published(path.stem, comments[0], tuple(comments[1:]), cells))
+        printed = rows.target == "mean"
+        means = rows[printed].drop(columns="target")
+        tables.append(Published(path.stem, comments[0], tuple(comments[1:]), rows[~printed], means))
     return tables
+
+
+def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, float]]:
+    """What METHOD_ablation.csv of the form variant,target,accuracy says: its source, and the mean over targets of each
+    variant (%), by our names of the variants. Nothing where there is no such file.
+    """
+    path = folder / f"{method}_ablation.csv"
+    if not path.is_file():
+        return "", {}
+    about = path.read_text(encoding="utf-8").partition("\n")[0]
+    if not about.startswith("#"):
+        raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
+    means = pd.read_csv(path, comment="#").groupby("variant", sort=False).accuracy.mean()
+    return about.lstrip("# ").strip(), {
+        _VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()
+    }
+
+
+_VARIANTS = {"none": "no mask", "mask": "mask only", "mask+separation": "no diversity"}
+"""The paper's rows, by what protocols/cafe-ablation.yaml calls them."""
 
 
 def summary(published: Published) -> pd.DataFrame:
@@ -53,3 +84,30 @@ def summary(published: Published) -> pd.DataFrame:
         }
         rows.append(row | {source: part.accuracy.mean() for source, part in other.groupby("source", sort=False)})
     return pd.DataFrame(rows)
+
+
+def misprints(published: Published) -> list[str]:
+    """A sentence for each printed mean that is not the mean of the numbers it is printed beside."""
+    means = published.cells.groupby(["method", "source"]).accuracy.mean()
+    return [
+        f"{row.method} trained on {row.source}: a mean of {row.accuracy:.2f} is printed, of numbers whose mean is "
+        f"{means[row.method, row.source]:.2f}"
+        for row in published.printed.itertuples()
+        if abs(row.accuracy - means[row.method, row.source]) > 0.0051  # more than two decimals can hide
+    ]
+
+
+def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Of every published method that a leaderboard has under the same name, with its parameters as they are: source x
+    target as published, and measured minus published; nan for cells that were not measured.
+    """
+    for name, group in published.cells.groupby("method", sort=False):
+        own = board.cells[board.cells.method == str(name).casefold()]
+        if own.pretraining.nunique() != 1:
+            continue  # none, or several that are not to be mixed
+        measured, _, _ = matrix(own, "accuracy")
+        order = {"index": group.source.unique(), "columns": group.target.unique()}
+        printed = group.pivot(index="source", columns="target", values="accuracy").reindex(**order)
+        difference = measured.reindex(**order) - printed
+        if difference.notna().any(axis=None):
+            yield str(name), printed, difference

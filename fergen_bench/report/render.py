@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fergen_bench.report import plots
-from fergen_bench.report.published import Published, summary
-from fergen_bench.report.tables import CONDITIONS, Board, boards, gaps, marks, matrix, number
+from fergen_bench.report.evidence import ranking
+from fergen_bench.report.published import Published, beside, misprints, summary
+from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
+from fergen_bench.shift import CLEAN, FACTORS
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 
@@ -29,27 +31,35 @@ class Ablation:
     about: str
     method: str
     variants: Mapping[str, str]
+    published: Mapping[str, float] = field(default_factory=dict)  # accuracies that a paper printed for variants
+    printed_in: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal
 
 
-def show(console: Console, cells: pd.DataFrame, metric: str, published: Iterable[Published] = ()) -> None:
-    """Leaderboards, the matrix of each method, and published tables in grey below."""
-    for board in boards(cells, metric):
+def show(console: Console, all_boards: Sequence[Board], metric: str, published: Iterable[Published] = ()) -> None:
+    """Leaderboards, the matrix of each method, and published tables in grey below those of real faces."""
+    for board in all_boards:
         console.print(_leaderboard(board, metric))
         for name, group in board.rows():
             console.print(_matrix(board, name, group, metric))
-    for table in published:
-        console.print(_published(table))
+    real = [board for board in all_boards if not board.synthetic]
+    for table in published if real else ():
+        console.print(_published(table, real, metric))
+    if published and not real:
+        console.print(Text("\nPublished results are about photographs, and stand below reports of such.", "grey50"))
 
 
 def _leaderboard(board: Board, metric: str) -> RenderableType:
     table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", caption=board.title)
     table.title_justify = table.caption_justify = "left"
-    table.add_column("method", overflow="fold", min_width=23)
+    sure = _sure(board)
+    table.add_column("method", overflow="fold", min_width=19 if sure else 23)  # 80 characters in all
     for name in COLUMNS.values():
         table.add_column(name.replace(" ", "\n"), justify="right", min_width=len(max(name.split(), key=len)))
+    if sure:
+        table.add_column("95 %\nof\nunseen", justify="right")
     table.add_column("seeds", justify="right")
     names, several = board.names(), len(board.marks) > 1
     for row in board.table.itertuples():
@@ -57,8 +67,21 @@ def _leaderboard(board: Board, metric: str) -> RenderableType:
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
         seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds}\n{row.cells}/{row.asked}\ncells"
+        if sure:
+            tied = Text("\ntied" if row.standing == "tied" else "", style="bold")
+            numbers.append(Text(interval(row.unseen_low, row.unseen_high).replace("–", "\n–")) + tied)
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
-    return Padding(Group(table, *(Text(note, style="dim") for note in _notes(board))), (1, 0, 0, 0))
+    return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
+
+
+def _sure(board: Board) -> bool:
+    """Whether there is an interval to show: without predictions a column of dashes says nothing."""
+    return bool(board.table.unseen_low.notna().any())
+
+
+def interval(low: float, high: float) -> str:
+    """79.8–81.2, or — where there is none."""
+    return "—" if pd.isna(low) else f"{low:.1f}–{high:.1f}"
 
 
 def _stacked(value: float, spread: float, style: str = "") -> Text:
@@ -67,8 +90,13 @@ def _stacked(value: float, spread: float, style: str = "") -> Text:
     return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}", style="dim")
 
 
-def _notes(board: Board) -> list[str]:
-    """What must be said below a leaderboard."""
+def board_notes(board: Board) -> list[str]:
+    """What must be said below a leaderboard, pre-training first."""
+    return [*board_facts(board), *board_cautions(board)]
+
+
+def board_facts(board: Board) -> list[str]:
+    """How to read a leaderboard, pre-training first."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -78,6 +106,17 @@ def _notes(board: Board) -> list[str]:
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
+    if _sure(board):
+        over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
+        notes.append(f"95 %: interval of the unseen mean, by bootstrap over {over}")
+    if (board.table.standing != "").any():
+        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
+    return notes
+
+
+def board_cautions(board: Board) -> list[str]:
+    """What may mislead a reader of a leaderboard."""
+    notes = []
     counts = board.cells.groupby("target", sort=False).faces.min()
     small = [target for target, count in counts.items() if count < 500]
     if small:
@@ -140,7 +179,7 @@ def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Rend
     return Padding(Group(table, Text(note, style="dim")), (1, 0, 0, 0))
 
 
-def _published(published: Published) -> RenderableType:
+def _published(published: Published, real: list[Board], metric: str) -> RenderableType:
     frame = summary(published)
     table = Table(
         title=f"Published, not measured here: {published.about}",
@@ -155,28 +194,56 @@ def _published(published: Published) -> RenderableType:
     notes = [
         "own: on the source itself; other: mean over the other targets; then the same for each source",
         *published.notes,
+        *misprints(published),
     ]
-    return Padding(Group(table, *(Text(note, style="grey50") for note in notes)), (1, 0, 0, 0))
+    parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
+    for title, rows in _differences(published, real, metric):
+        grid = Table(style="dim")
+        for name in rows[0]:
+            grid.add_column(name, justify="right" if name else "left", style="grey50")
+        for line in rows[1:]:
+            grid.add_row(*(cell.replace(" ", "\n") for cell in line))
+        parts += [Text(f"\n{title}", style="dim italic"), grid]
+    return Padding(Group(*parts), (1, 0, 0, 0))
+
+
+def _differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """Titles and rows of tables of published cells, each with what was measured here less the published number."""
+    for board in real if metric == "accuracy" else ():
+        for name, printed, difference in beside(published, board):
+            rows = [["", *printed.columns]]
+            for source in printed.index:
+                pairs = zip(printed.loc[source], difference.loc[source], strict=True)
+                line = [number(value) + (f" {other:+.1f}" if pd.notna(other) else "") for value, other in pairs]
+                rows.append([source, *line])
+            yield f"{name} as published, and measured here minus published ({board.title})", rows
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
 def write(
-    folder: Path, cells: pd.DataFrame, metric: str, published: list[Published], ablations: Iterable[Ablation]
+    folder: Path,
+    all_boards: list[Board],
+    metric: str,
+    published: list[Published],
+    ablations: Iterable[Ablation],
+    shifted: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Everything a report leaves: leaderboard.md, .csv, .tex and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    all_boards = list(boards(cells, metric))
     files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
-    files[0].write_text(_markdown(all_boards, metric, published), encoding="utf-8")
+    shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
+    files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
     files[2].write_text("\n".join(_latex(board, metric) for board in all_boards), encoding="utf-8")
     known = list(ablations)
     for board in all_boards:
         for name, group in board.rows():
             figure = plots.heatmap(board, name, group, metric)
-            files.append(plots.save(figure, folder, f"{board.slug}-{_slug(name)}"))
+            files.append(plots.save(figure, folder, f"{board.slug}-{file_name(name)}"))
+        if (ranks := ranking(board, metric)) is not None:
+            files.append(plots.save(plots.critical_difference(board, ranks), folder, f"{board.slug}-ranks"))
         if board.table.unseen.notna().any():
             files.append(plots.save(plots.unseen_bars(board, metric), folder, f"{board.slug}-unseen"))
         for ablation in (ablation for ablation in known if ablation.suite == board.suite):
@@ -184,39 +251,83 @@ def write(
             variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
             variants = {name: group for name, group in variants.items() if len(group)}
             if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
-                figure = plots.ablation(board, ablation.about, variants, metric)
+                printed = ablation.published, ablation.printed_in
+                figure = plots.ablation(board, ablation.about, variants, metric, *printed)
                 files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
+    for board in shifts:
+        for factor in _factors(board):
+            figure = plots.shift_curves(board.cells, factor, metric, board.title)
+            files.append(plots.save(figure, folder, f"{board.slug}-shift-{factor}"))
     return files
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
     kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name.replace(" (", "-"))
     kept = kept.strip("_")
     return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
 
 
-def _markdown(all_boards: list[Board], metric: str, published: list[Published]) -> str:
+def _markdown(all_boards: list[Board], metric: str, published: list[Published], shifts: Sequence[Board] = ()) -> str:
     parts = [f"# Leaderboard: {plots.NAMES[metric]} (%)"]
     for board in all_boards:
         names = board.names()
-        rows = [["method", *COLUMNS.values(), "seeds", "cells", "pre-training"]]
+        sure = ["95 % of unseen", "against the best"] if _sure(board) else []
+        rows = [["method", *COLUMNS.values(), *sure, "seeds", "cells", "pre-training"]]
         for row in board.table.itertuples():
             numbers = [number(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
+            if sure:
+                numbers += [interval(row.unseen_low, row.unseen_high), row.standing or "—"]
             last = [str(row.seeds), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
-        notes += [f"- {note}" for note in _notes(board)[1:]]
-        parts += [f"## {board.title}", _markdown_table(rows), "\n".join(notes)]
+        notes += [f"- {note}" for note in board_notes(board)[1:]]
+        parts += [f"## {_plain(board.title)}", _markdown_table(rows), "\n".join(map(_plain, notes))]
         for name, group in board.rows():
-            parts += [f"### {name}: trained on row, scored on column", _markdown_matrix(group, metric)]
-    for table in published:
+            parts += [f"### {_plain(name)}: trained on row, scored on column", _markdown_matrix(group, metric)]
+    for board in shifts:
+        parts += [f"## Under controlled shift: {board.title}", _shift_note(board)]
+        for factor in _factors(board):
+            parts += [f"### {factor}: {FACTORS[factor].about}", _markdown_table(_shift_rows(board, factor, metric))]
+    real = [board for board in all_boards if not board.synthetic]
+    for table in published if real else ():
         frame = summary(table)
         rows = [list(frame)] + [
             [row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)
         ]
-        parts += ["## Published, not measured here", table.about, _markdown_table(rows), *table.notes]
+        parts += [
+            "## Published, not measured here",
+            table.about,
+            _markdown_table(rows),
+            *table.notes,
+            *misprints(table),
+        ]
+        for title, grid in _differences(table, real, metric):
+            parts += [f"### {title}", _markdown_table(grid)]
     return "\n\n".join(parts) + "\n"
+
+
+def _factors(board: Board) -> list[str]:
+    there = set(board.cells.factor)
+    return [name for name in FACTORS if name in there]
+
+
+def _shift_note(board: Board) -> str:
+    counts = board.cells.groupby("target", sort=False).faces.max()
+    faces = ", ".join(f"{target} {count:,}" for target, count in counts.items())
+    return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
+
+
+def _shift_rows(board: Board, factor: str, metric: str) -> list[list[str]]:
+    """A line for each method and relation, a column for each level."""
+    frame = shift_means(board.cells, factor, metric)
+    levels = sorted(set(frame.level[frame.factor == factor]))
+    rows = [["method", "pre-training", "targets", "clean", *(f"{level:g}" for level in levels), "seeds"]]
+    for (method, pretraining, relation), group in frame.groupby([*ROW, "relation"], sort=False):
+        at = {(row.factor, row.level): number(row.mean, row.sd) for row in group.itertuples()}
+        numbers = [at.get(place, "—") for place in [(CLEAN, 0.0), *((factor, level) for level in levels)]]
+        rows.append([method, pretraining, relation, *numbers, str(group.seeds.max())])
+    return rows
 
 
 def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
@@ -238,9 +349,14 @@ def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
 
 
 def _markdown_table(rows: list[list[str]]) -> str:
-    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    head, *body = ([_plain(cell) for cell in row] for row in rows)
     line = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *body])
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes for a cell and for no markup of HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
@@ -249,7 +365,9 @@ def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
     for board in all_boards:
         conditions = {name: getattr(board, name) for name in CONDITIONS}
         frames.append(board.table.assign(**conditions, metric=metric).drop(columns=["texts"]))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    # A spreadsheet would compute what begins like a formula.
+    board = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return board.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell)
 
 
 def _latex(board: Board, metric: str) -> str:
@@ -263,12 +381,24 @@ def _latex(board: Board, metric: str) -> str:
     for column, name in COLUMNS.items():
         pairs = zip(board.table[column], board.table[column + "_sd"], strict=True)
         frame[name] = [number(value, spread).replace("±", r"$\pm$").replace("—", "--") for value, spread in pairs]
-    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(_notes(board)))
-    layout = "l" + "r" * len(COLUMNS)
+    if _sure(board):
+        tied = board.table.standing.map({"tied": " (tied)"}).fillna("")
+        ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
+        frame["95 %"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
+        frame.columns = [name.replace("%", r"\%") for name in frame]
+    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
+    layout = "l" + "r" * (len(frame.columns) - 1)
     style = frame.style.hide(axis="index")
     label = f"tab:{board.slug}"
     return style.to_latex(hrules=True, column_format=layout, caption=caption, label=label, position_float="centering")
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+    return "".join(_IN_LATEX.get(letter, letter) for letter in text)
+
+
+_IN_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}

@@ -14,14 +14,22 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord
+from fergen_bench.shift import CLEAN, VERSION
 
+NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+"""Metrics as readers know them."""
 CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation"]
 ROW = ["method", "pretraining"]
 CELL = ["source", "target", "adapted_to"]
 """What tells the cells of a row and seed apart. A method that adapts is scored on its source once for each target it
 adapted to; a matrix shows the mean of these.
 """
+
+MEANS = ["in_domain", "all", "unseen", "worst"]
+"""The means of a leaderboard's row."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,8 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
     """One line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
     per_seed = []
-    complete = [seed for _, seed in rows.groupby("seed") if len(seed) == asked]
-    for seed in complete:
+    whole = complete(rows, asked)
+    for _, seed in whole.groupby("seed"):
         score = seed[metric]
         unseen = score[seed.relation == "unseen"]
         worst = seed[seed.relation == "unseen"].groupby("target")[metric].mean()
@@ -112,7 +120,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
                 "worst": worst.min() if len(worst) else np.nan,
             }
         )
-    means = pd.DataFrame(per_seed, columns=["in_domain", "all", "unseen", "worst"], dtype=float)
+    means = pd.DataFrame(per_seed, columns=MEANS, dtype=float)
     spread = means.std(ddof=1) if len(means) > 1 else means.mean() * np.nan
     return {
         "method": name[0],
@@ -120,19 +128,66 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "pretraining": name[1],
         **means.mean().to_dict(),
         **{f"{column}_sd": value for column, value in spread.items()},
-        "seeds": len(complete),
+        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # evidence.judged fills these in
+        "standing": "",
+        "seeds": whole.seed.nunique(),
         "cells": len(rows),
         "asked": asked * rows.seed.nunique(),
         "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean(),
         "texts": rows.digest.nunique(),
+        **_beside(whole[whole.relation == "unseen"]),
     }
+
+
+def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
+    """The cells of a row's seeds that have as many as were asked."""
+    return cells[cells.groupby("seed").target.transform("size") == asked]
+
+
+def _beside(unseen: pd.DataFrame) -> dict[str, float]:
+    """Means over unseen targets of everything else that is known of a cell. A recall is that of the cells with faces of
+    the expression; a calibration error exists only where all cells have one.
+    """
+    found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
+    found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
+    return {f"unseen_{name}": float(value) for name, value in found.items()}
+
+
+def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
+    """Shifted cells by the conditions under which they may be compared: boards without a ranking. What an older version
+    of the factors came to is left out.
+    """
+    if not shifted.empty:
+        shifted = shifted[shifted.factor_version == VERSION]
+        for conditions, group in shifted.groupby(CONDITIONS, sort=False):
+            yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=pd.DataFrame(), cells=group)
+
+
+def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame:
+    """A row for each method, relation and level of a factor, and for the faces as they are: mean and sd (nan below two)
+    over seeds, and the number of seeds. Of a seed only that counts which has every cell that any method has.
+
+    The faces as they are come from those runs alone that the factor was moved in, and are the same faces: where a run
+    was asked twice about few faces and many, the many count.
+    """
+    faces = ["key", "target", "asked"]
+    moved = shifted[shifted.factor == factor]
+    moved = moved[moved.asked == moved.groupby(["key", "target", "level"]).asked.transform("max")]
+    clean = shifted[shifted.factor == CLEAN].merge(moved[faces].drop_duplicates(), on=faces)
+    frame = pd.concat([clean, moved])
+    by = [*ROW, "relation", "factor", "level"]
+    wanted = moved.drop_duplicates([*CELL, "relation"]).groupby("relation").size()
+    seeds = frame.groupby([*by, "seed"], sort=False)[metric].agg(["mean", "size"]).reset_index()
+    seeds = seeds[seeds["size"] == seeds.relation.map(wanted)]
+    means = seeds.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="size").reset_index()
+    return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
 
 
 def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Source x target of one method: means over seeds, spread over seeds (nan below two), and the relation of each
     cell.
     """
-    sources, targets = _order(cells.source, cells.target)
+    sources, targets = ordered(cells.source, cells.target)
     grouped = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
     mean = grouped.mean().unstack().reindex(index=sources, columns=targets)
     spread = grouped.std(ddof=1).unstack().reindex(index=sources, columns=targets)
@@ -142,12 +197,12 @@ def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame
 
 def marks(cells: pd.DataFrame) -> pd.DataFrame:
     """What is said beside each number of the matrix, such as "seen (inferred)"; "" for most."""
-    sources, targets = _order(cells.source, cells.target)
+    sources, targets = ordered(cells.source, cells.target)
     frame = cells.groupby(["source", "target"]).mark.first().unstack()
     return frame.reindex(index=sources, columns=targets).fillna("")
 
 
-def _order(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
+def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
     """Both in the order of the records' targets, which is that of the suite."""
     columns = list(dict.fromkeys(targets))
     rows = sorted(

@@ -439,7 +439,7 @@ def test_faces_and_labels_that_do_not_match_are_refused(
     domain = prepared("short", train=drawn[:3])
     labels = domain.folder / "labels.csv"
     labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(BenchError, match=r"3 faces, labels.csv 2 rows; prepare short again"):
+    with pytest.raises(BenchError, match=r"labels\.csv: these are not the labels .* 2 rows.*; prepare it again"):
         made(Domain(domain.folder))
 
 

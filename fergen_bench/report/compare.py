@@ -1,0 +1,173 @@
+"""Two rows of a report against each other on a terminal: is the second better on unseen domains, by how much, where, on
+which expressions, and how sure is that?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
+from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a leaderboard, and where it stands."""
+
+    board: Board
+    name: str
+    cells: pd.DataFrame
+
+    @property
+    def pretraining(self) -> str:
+        return str(self.cells.pretraining.iloc[0])
+
+
+def find_rows(boards: Sequence[Board], first: str, second: str) -> tuple[Row, Row]:
+    """Two rows by their names as tables print them, on the first leaderboard that has both, else on two that differ.
+    BenchError where there is no such row, or nothing says which is meant.
+    """
+    found: list[list[Row]] = []
+    for asked in (first, second):
+        rows = [Row(board, name, cells) for board in boards for name, cells in board.rows()]
+        meant = [row for row in rows if asked in {row.name, row.cells.method.iloc[0]}]
+        if not meant:
+            raise BenchError(
+                f"there are no records of a row called {asked!r}{did_you_mean(asked, {r.name for r in rows})}"
+            )
+        found.append(meant)
+    pairs = [
+        (one, other) for one in found[0] for other in found[1] if one.board is not other.board or one.name != other.name
+    ]
+    pairs.sort(key=lambda pair: pair[0].board is not pair[1].board)
+    if first == second or not pairs:
+        raise BenchError(f"{first!r} and {second!r} are one row; name two, as fergen-bench report prints them")
+    one, other = pairs[0]
+    for asked, row in ((first, one), (second, other)):
+        same = [candidate.name for candidate in found[asked == second] if candidate.board is row.board]
+        if len(same) > 1 and asked not in same:
+            raise BenchError(f"{asked!r} may be {' or '.join(same)}, which differ in pre-training; name one of these")
+    return one, other
+
+
+def caveats(first: Row, second: Row) -> list[str]:
+    """What else differs between the two, and so may be the reason."""
+    found = [
+        f"{name} differs: {getattr(first.board, name)} and {getattr(second.board, name)}"
+        for name in CONDITIONS
+        if getattr(first.board, name) != getattr(second.board, name)
+    ]
+    if first.pretraining != second.pretraining:
+        found.append(f"pre-training differs: {first.pretraining} and {second.pretraining}")
+    return found
+
+
+def show_comparison(console: Console, first: Row, second: Row, found: Comparison) -> None:
+    """The answer in its first line, then where, on which faces and expressions, and how it was found."""
+    console.print(Text(f"{second.name} against {first.name}"), style="bold")
+    console.print(Text(second.board.title), style="dim")
+    for caveat in caveats(first, second):
+        console.print(Text(f"warning: {caveat}"), style="yellow")
+    console.print(Text(f"\n{answer(first.name, second.name, found)}"), style="bold")
+    console.print(Text(_how(found)), style="dim")
+    console.print(_where(found))
+    console.print(_by_target(found))
+    console.print(_by_expression(found))
+    console.print(
+        Text(
+            f"Points are those of the second minus the first. *: p < {ALPHA:.2g} after Holm, within its table. "
+            f"Faces: right in more of the runs of one than of the other (McNemar, exact), for these trainings"
+        ),
+        style="dim",
+    )
+
+
+def answer(first: str, second: str, found: Comparison) -> str:
+    """One sentence: better, worse, or not to be told."""
+    unseen, metric = found.unseen, NAMES[found.metric]
+    if pd.isna(unseen.p):
+        spread = f" ± {found.spread:.1f}" if pd.notna(found.spread) else ""
+        by = f"{unseen.value:+.1f}{spread} points of {metric}"
+        return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
+    how = f"{unseen.value:+.1f} points of {metric} (95 %: {unseen.low:+.1f} to {unseen.high:+.1f}, {_p(unseen.p)})"
+    if unseen.p >= ALPHA:
+        return f"The data cannot tell {second} from {first} on unseen targets: {how}."
+    return f"{second} is {'better' if unseen.value > 0 else 'worse'} than {first} on unseen targets: {how}."
+
+
+def _how(found: Comparison) -> str:
+    unseen = found.cells[found.cells.relation == "unseen"]
+    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    what = f"Mean over {len(unseen)} cells that both have, {seeds}"
+    if not found.covered:
+        return (
+            f"{what}, ± over seeds. Not all of their predictions are beside these records, so there are no intervals "
+            f"and tests; make them with: fergen-bench run --rerun"
+        )
+    over = "seeds and faces" if found.seeds > 1 else "faces alone: other seeds may say something else"
+    notes = [f"{what}; paired bootstrap, {DRAWS:,} draws over {over}"]
+    small = found.targets[found.targets.faces < 500]
+    if len(small):
+        notes.append(f"Few faces in {', '.join(small.target)}: differences of a few points there mean little")
+    return "\n".join(notes)
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _points(value: float, p_holm: float) -> str:
+    """+1.2, with a star where it is sure."""
+    return "—" if pd.isna(value) else f"{value:+.1f}{'*' if p_holm < ALPHA else ' '}"
+
+
+def _range(low: float, high: float) -> str:
+    return "—" if pd.isna(low) else f"{low:+.1f} to {high:+.1f}"
+
+
+def _where(found: Comparison) -> Table:
+    table = Table(title="\nWhere: trained on row, scored on column (points)", title_justify="left")
+    table.add_column("")
+    sources, targets = ordered(found.cells.source, found.cells.target)
+    for target in targets:
+        table.add_column(target, justify="right")
+    for source in sources:
+        by_target = found.cells[found.cells.source == source].set_index("target")
+        line = []
+        for target in targets:
+            if target not in by_target.index:
+                line.append(Text("—"))
+                continue
+            cell = by_target.loc[target]
+            style = {"source": "cyan", "seen": "dim"}.get(cell.relation, "")
+            line.append(Text(_points(cell.difference, cell.p_holm), style))
+        table.add_row(source, *line)
+    return table
+
+
+def _by_target(found: Comparison) -> Table:
+    table = Table(title="\nBy unseen target", title_justify="left")
+    for column in ("target", "points", "95 %", "faces", "only first", "only second", "p after Holm"):
+        table.add_column(column, justify="left" if column == "target" else "right")
+    for row in found.targets.itertuples():
+        faces = [f"{count:,.0f}" if pd.notna(count) else "—" for count in (row.faces, row.first_only, row.second_only)]
+        p = _p(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
+        table.add_row(row.target, f"{row.difference:+.1f}", _range(row.low, row.high), *faces, p)
+    return table
+
+
+def _by_expression(found: Comparison) -> Table:
+    table = Table(title="\nBy expression: recall on unseen targets (%)", title_justify="left")
+    for column in ("expression", "first", "second", "points", "95 %"):
+        table.add_column(column, justify="left" if column == "expression" else "right")
+    for row in found.expressions.itertuples():
+        points = _points(row.difference, row.p_holm)
+        table.add_row(row.expression, number(row.first), number(row.second), points, _range(row.low, row.high))
+    return table

@@ -1,0 +1,159 @@
+"""What lies behind a leaderboard, as data frames: training curves, recall by expression, reliability, and the masks
+that methods kept.
+
+Functions take the records of each row by the row's name, in the order of the leaderboard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.error import BenchError
+from fergen_bench.metric import recalls
+from fergen_bench.record import RunRecord, load_arrays
+from fergen_bench.report.tables import Board
+
+Rows = Mapping[str, Sequence[RunRecord]]
+"""The records of each row, by its name."""
+
+
+def rows_of(board: Board, records: Mapping[str, RunRecord]) -> dict[str, list[RunRecord]]:
+    """The records of each row of a leaderboard. records: by key."""
+    return {name: [records[key] for key in cells.key.unique()] for name, cells in board.rows()}
+
+
+def histories(rows: Rows) -> pd.DataFrame:
+    """One line per epoch: row, source, seed, epoch, loss, val_accuracy (%), images_per_second; nan where a method does
+    not say. Methods without epochs have no lines.
+    """
+    columns = ["row", "source", "seed", "epoch", "loss", "val_accuracy", "images_per_second"]
+    lines = [
+        {
+            "row": name,
+            "source": "+".join(record.spec.sources),
+            "seed": record.spec.seed,
+            **{column: float(entry.get(column, np.nan)) for column in columns[3:]},
+        }
+        for name, records in rows.items()
+        for record in records
+        for entry in record.history
+    ]
+    frame = pd.DataFrame(lines, columns=columns)
+    frame.val_accuracy *= 100
+    return frame
+
+
+def recall_table(rows: Rows, relation: str = "unseen") -> pd.DataFrame:
+    """Share of each expression that is found (%), row x expression: mean over the cells of a relation and over seeds;
+    a cell without faces of an expression says nothing about it.
+    """
+    found = {}
+    for name, records in rows.items():
+        shares = [recalls(np.array(c.confusion)) for record in records for c in record.cells if c.relation == relation]
+        found[name] = pd.DataFrame(shares, columns=list(EXPRESSIONS)).mean()
+    return 100 * pd.DataFrame(found, dtype=float).T.reindex(columns=list(EXPRESSIONS))
+
+
+Reliability = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray | None]]
+"""By key of the run and target: the table of `metric.reliability`, and that after temperature scaling."""
+
+
+def reliability_curves(rows: Rows, counted: Reliability) -> pd.DataFrame:
+    """How often a method is right when it is so sure: row, relation (source or unseen), confidence (mean of the largest
+    probability, 0..1), accuracy (0..1), faces. Empty bins are left out; every face of every cell and seed of a row
+    counts once.
+    """
+    lines = []
+    for name, records in rows.items():
+        for relation in ("source", "unseen"):
+            places = [(r.spec.key, cell.target) for r in records for cell in r.cells if cell.relation == relation]
+            known = [counted[place][0] for place in places if place in counted]
+            for faces, confidence, right in np.sum(known, axis=0) if known else ():
+                if faces:
+                    lines.append((name, relation, confidence / faces, right / faces, int(faces)))
+    return pd.DataFrame(lines, columns=["row", "relation", "confidence", "accuracy", "faces"])
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What the faces of one target came to in a method's `inspect`, for one run."""
+
+    name: str  # as the method calls it: mask
+    key: str  # of the run
+    source: str
+    seed: int
+    target: str
+    relation: str
+    mean: np.ndarray  # float (7, C), nan for an expression without faces
+    sd: np.ndarray  # float (7, C)
+    count: np.ndarray  # int (7,)
+    varying: np.ndarray  # int (V,): the columns that vary most between faces, most first
+    top: np.ndarray  # int (V, 8): places in the target's scored split of the faces with the largest values
+
+
+def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspected]]:
+    """What runs kept of `inspect`, by its name. Runs that kept nothing, or what cannot be read, are passed over."""
+    found: dict[str, list[Inspected]] = {}
+    for record in records:
+        try:
+            arrays = load_arrays(record.spec.path(runs))
+        except BenchError:
+            continue
+        for entry in _inspected(record, arrays):
+            found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _inspected(record: RunRecord, arrays: Mapping[str, np.ndarray]) -> Iterator[Inspected]:
+    parts = ("mean", "sd", "count", "varying", "top")
+    for cell in record.cells:
+        for kept in arrays:
+            target, _, rest = kept.partition(".")
+            name = rest.removesuffix(".mean")
+            if target != cell.target or name == rest or not all(f"{target}.{name}.{part}" in arrays for part in parts):
+                continue
+            mean, sd, count, varying, top = (arrays[f"{target}.{name}.{part}"] for part in parts)
+            spec = record.spec
+            identity = (name, spec.key, "+".join(spec.sources), spec.seed, target, cell.relation)
+            yield Inspected(*identity, mean.astype(np.float32), sd.astype(np.float32), count, varying, top)
+
+
+def class_means(entries: Sequence[Inspected]) -> np.ndarray:
+    """Mean value of each expression over runs and targets, every face counting once: (7, C); nan where none has it."""
+    weights = np.array([entry.count for entry in entries], float)[:, :, None]
+    values = np.array([np.nan_to_num(entry.mean) for entry in entries])
+    with np.errstate(invalid="ignore"):
+        return (weights * values).sum(0) / weights.sum(0)
+
+
+def domain_means(entries: Sequence[Inspected], by: str) -> dict[str, np.ndarray]:
+    """Mean value over the seven expressions, each counting the same, by "target" or "source": (C,) each."""
+    names = dict.fromkeys(getattr(entry, by) for entry in entries)
+    return {
+        name: np.nanmean(class_means([entry for entry in entries if getattr(entry, by) == name]), axis=0)
+        for name in names
+    }
+
+
+def similarity(vectors: np.ndarray, channel_means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of vectors (K, C), and the correlations of what is left of them when each channel's mean (C,) is taken
+    away: masks that lie in [1/2, 1) all look alike to the cosine. Both (K, K); nan where a vector is.
+    """
+
+    def cosines(rows: np.ndarray) -> np.ndarray:
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            units = rows / norms
+        return units @ units.T
+
+    left = vectors - channel_means
+    return cosines(vectors), cosines(left - left.mean(1, keepdims=True))

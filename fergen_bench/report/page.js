@@ -1,0 +1,206 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dialog = document.getElementById("provenance");
+  const title = document.getElementById("provenance-title");
+  const body = document.getElementById("provenance-body");
+
+  // Elements are made from text alone: nothing that stands in the data can become markup.
+  const element = (name, attributes = {}, ...children) => {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (key === "style") made.style.setProperty("--a", value);
+      else made.setAttribute(key, value);
+    }
+    made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+    return made;
+  };
+  const number = (value) => (value === null || Number.isNaN(value) ? "—" : value.toFixed(1));
+  const signed = (value) => (value > 0 ? "+" : "") + number(value);
+  const withSpread = (mean, sd) => number(mean) + (sd === null ? "" : ` ± ${number(sd)}`);
+  const table = (head, rows, className = "") =>
+    element("div", { class: "scroll" }, element("table", { class: className },
+      element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
+      element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row)))));
+  const list = (pairs) =>
+    element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+  const boardOf = (node) => data.boards[node.closest(".board").id];
+
+  // ------------------------------------------------------------------------------------------------------- sorting
+  const sort = (head) => {
+    const place = head.cellIndex;
+    const rows = head.closest("table").tBodies[0];
+    const down = head.getAttribute("aria-sort") !== "descending" && !(head.getAttribute("aria-sort") === "none" && place === 0);
+    for (const other of head.parentNode.cells) other.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const key = (row) => {
+      const cell = row.cells[place];
+      return "value" in cell.dataset ? (cell.dataset.value === "" ? null : Number(cell.dataset.value)) : cell.textContent.trim();
+    };
+    const compare = (a, b) => {
+      const [left, right] = [key(a), key(b)];
+      if (left === null || right === null) return (left === null) - (right === null); // what is missing stays below
+      const order = typeof left === "number" ? left - right : left.localeCompare(right);
+      return down ? -order : order;
+    };
+    rows.append(...[...rows.rows].sort(compare));
+  };
+
+  // ----------------------------------------------------------------------------------------------------- provenance
+  const provenance = (key) => {
+    const run = data.records[key];
+    const environment = data.environments[run.environment];
+    const { commit, device, threads, platform, ...versions } = environment;
+    const seconds = Object.entries(run.seconds).map(([name, value]) => `${name} ${value} s`).join(", ");
+    return element("details", { class: "record" },
+      element("summary", {}, element("code", {}, key), ` ${run.method}`),
+      list([
+        ["record", element("code", {}, run.file)],
+        ["commit", element("code", {}, commit ?? "—")],
+        ["method's text", element("code", {}, run.text)],
+        ["protocol", run.protocol || "—"],
+        ["weights", run.networks.map(([name, network, digest]) => `${name}: ${network} ${digest}`).join("; ") || "none"],
+        ["learned from", Object.entries(run.learned).map(([name, state]) => `${name} ${state}`).join("; ")
+          + (run.adapted === null ? "" : `; adapted to ${run.adapted}`)],
+        ["epoch scored", run.epoch ?? "last"],
+        ["begun", run.started],
+        ["took", seconds],
+        ["on", [device, threads && `${threads} threads`, platform].filter(Boolean).join(", ") || "—"],
+        ["versions", Object.entries(versions).map(([name, version]) => `${name} ${version ?? "—"}`).join(", ")],
+      ]));
+  };
+
+  const confusion = (counts, caption) => {
+    const names = data.expressions;
+    const rows = names.map((name, place) => {
+      const row = counts.slice(place * names.length, (place + 1) * names.length);
+      const total = row.reduce((sum, count) => sum + count, 0);
+      return [element("th", { scope: "row" }, name), ...row.map((count) =>
+        element("td", { class: "cell", style: total ? count / total : 0, title: `${count} of ${total}` },
+          total ? Math.round((100 * count) / total) : "—"))];
+    });
+    return element("div", {}, element("h4", {}, caption),
+      table(["", ...names.map((name) => name.slice(0, 3))], rows, "heat confusion"));
+  };
+
+  const cellDetails = (row, name) => {
+    const cell = row.cells[name];
+    const [source, target] = name.split("|");
+    if (!cell) return [element("h3", {}, row.name), element("p", {}, "no record")];
+    const runs = [...cell.runs].sort((a, b) => a[1] - b[1]);
+    return [
+      element("h3", {}, row.name),
+      element("p", {}, `Trained on ${source}, scored on ${target} (${cell.mark || cell.relation}): `
+        + `${data.metric} ${withSpread(cell.mean, cell.sd)}, ${runs.length} run${runs.length > 1 ? "s" : ""}`),
+      table(["seed", data.metric, "faces", "record"], runs.map(([key, seed, value, faces]) => [
+        element("th", { scope: "row" }, seed), element("td", {}, number(value)),
+        element("td", {}, faces.toLocaleString("en")), element("td", { class: "left" }, element("code", {}, data.records[key].file))])),
+      ...runs.map(([key]) => provenance(key)),
+      confusion(cell.confusion, "Confusion, all seeds: true expression by row, share of it (%)"),
+    ];
+  };
+
+  const meanDetails = (row, column) => {
+    const wanted = { in_domain: ["source"], unseen: ["unseen"], worst: ["unseen"] }[column] ?? ["source", "seen", "unseen"];
+    const cells = Object.entries(row.cells).filter(([, cell]) => wanted.includes(cell.relation));
+    const keys = [...new Set(cells.flatMap(([, cell]) => cell.runs.map(([key]) => key)))];
+    const what = { in_domain: "Mean over these cells", unseen: "Mean over these cells", all: "Mean over these cells",
+      worst: "The lowest of the means by target over these cells" }[column];
+    const parameters = Object.entries(row.parameters).map(([name, value]) =>
+      `${name}=${value}${row.changes.includes(name) ? " (changed)" : ""}`).join(", ");
+    return [
+      element("h3", {}, row.name),
+      ...(what ? [element("p", {}, `${what}, each seed by itself, then over the seeds that have all of them.`)] : []),
+      table(["source", "target", "", data.metric, "faces"], cells.map(([name, cell]) => {
+        const [source, target] = name.split("|");
+        return [element("td", { class: "left" }, source), element("td", { class: "left" }, target),
+          element("td", { class: "left" }, cell.mark || cell.relation), element("td", {}, withSpread(cell.mean, cell.sd)),
+          element("td", {}, [...new Set(cell.runs.map((run) => run[3].toLocaleString("en")))].join(" or "))];
+      })),
+      list([["parameters", parameters || "none"]]),
+      element("h3", {}, `${keys.length} record${keys.length > 1 ? "s" : ""}`),
+      ...keys.map(provenance),
+    ];
+  };
+
+  const show = (heading, parts) => {
+    title.textContent = heading;
+    body.replaceChildren(...parts);
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    const only = body.querySelectorAll("details.record");
+    if (only.length === 1) only[0].open = true;
+  };
+
+  const open = (button) => {
+    const board = boardOf(button);
+    const rows = button.dataset.row.split(",").map((place) => board.rows[Number(place)]);
+    if ("cell" in button.dataset) show(button.dataset.cell.replace("|", " → "), rows.flatMap((row) => cellDetails(row, button.dataset.cell)));
+    else show(board.title, meanDetails(rows[0], button.dataset.column));
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) {
+      if (event.target === dialog) dialog.close(); // the backdrop
+    } else if (button.id === "close") dialog.close();
+    else if (button.classList.contains("number")) open(button);
+    else if (button.closest("table.sortable thead")) sort(button.closest("th"));
+  });
+
+  // ----------------------------------------------------------------------------------------------------- differences
+  const drawDifference = (part) => {
+    const board = boardOf(part);
+    const places = [".first", ".second"].map((name) => Number(part.querySelector(name).value));
+    const [first, second] = places.map((place) => board.rows[place]);
+    const values = {};
+    for (const name of Object.keys(first.cells)) {
+      if (second.cells[name]) values[name] = first.cells[name].mean - second.cells[name].mean;
+    }
+    const reach = Math.max(1, ...Object.values(values).map(Math.abs));
+    const rows = board.sources.map((source) => [element("th", { scope: "row" }, source), ...board.targets.map((target) => {
+      const name = `${source}|${target}`;
+      const value = values[name];
+      if (value === undefined) return element("td", { class: "cell" }, "—");
+      const relation = first.cells[name].relation;
+      return element("td", { class: `cell ${relation} ${value < 0 ? "less" : "more"}`, style: Math.abs(value) / reach },
+        element("button", { type: "button", class: "number", "data-row": places.join(","), "data-cell": name }, signed(value)));
+    })]);
+    const unseen = Object.keys(values).filter((name) => first.cells[name].relation === "unseen").map((name) => values[name]);
+    const mean = unseen.length ? unseen.reduce((sum, value) => sum + value, 0) / unseen.length : null;
+    part.querySelector(".drawn").replaceChildren(
+      table(["", ...board.targets], rows, "heat"),
+      element("p", { class: "quiet" }, `Mean over ${unseen.length} unseen cells: ${mean === null ? "—" : signed(mean)} points. `
+        + "Blue: the first is ahead; orange: the second. What differs by less than the spread over seeds says nothing."));
+  };
+  for (const part of document.querySelectorAll(".difference")) {
+    part.addEventListener("change", () => drawDifference(part));
+    drawDifference(part);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ confusions
+  const drawConfusions = (part) => {
+    const row = boardOf(part).rows[Number(part.dataset.row)];
+    const place = part.querySelector(".confusions");
+    if (place.childElementCount) return;
+    for (const [relation, words] of [["source", "in-domain"], ["unseen", "unseen targets"]]) {
+      const cells = Object.values(row.cells).filter((cell) => cell.relation === relation);
+      if (!cells.length) continue;
+      const sum = cells.reduce((total, cell) => total.map((count, index) => count + cell.confusion[index]), new Array(data.expressions.length ** 2).fill(0));
+      place.append(confusion(sum, `Confusion, ${words}: true expression by row, share of it (%)`));
+    }
+  };
+  for (const part of document.querySelectorAll("details.matrix")) {
+    part.addEventListener("toggle", () => part.open && drawConfusions(part));
+    if (part.open) drawConfusions(part);
+  }
+
+  // On paper nothing can be opened.
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("main details:not([open])")];
+    for (const part of closed) part.open = true;
+    document.querySelectorAll("details.matrix").forEach(drawConfusions);
+  });
+  window.addEventListener("afterprint", () => closed.forEach((part) => { part.open = false; }));
+})();

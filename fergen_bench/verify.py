@@ -1,0 +1,237 @@
+"""Whether somebody's results are what they say: keys, checksums, types, confusions against stored predictions, and
+whether the rows of a table were made alike. Reads only; nothing in the folder is run, followed or written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fergen_bench import record as recording
+from fergen_bench.domain import Domain, fingerprint_of
+from fergen_bench.error import BenchError
+from fergen_bench.metric import confusion_matrix
+from fergen_bench.record import BESIDE, RunRecord, beside
+from fergen_bench.untrusted import checksum, map_array, read_text
+
+REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
+"""Endings of files beside the folders of suites that reports leave."""
+
+
+@dataclass
+class Verdict:
+    """What was looked at and what was found."""
+
+    records: list[RunRecord] = field(default_factory=list)  # those that could be read
+    files: int = 0
+    recounted: set[str] = field(default_factory=set)  # keys of those whose confusions were made again from predictions
+    domains: int = 0
+    features: int = 0
+    faults: list[str] = field(default_factory=list)  # what makes the results worthless, or not comparable
+    notes: list[str] = field(default_factory=list)  # what could not be checked, or should be known
+
+    def rows(self) -> dict[tuple[str, str, int], tuple[int, int]]:
+        """(suite, method, version) → records, and those of them that were counted again."""
+        found: dict[tuple[str, str, int], tuple[int, int]] = {}
+        for entry in self.records:
+            row = (entry.spec.suite, entry.spec.label, entry.spec.version)
+            count, recounted = found.get(row, (0, 0))
+            found[row] = (count + 1, recounted + (entry.spec.key in self.recounted))
+        return dict(sorted(found.items()))
+
+
+def verify(path: Path, method_digest: Callable[[str], str | None]) -> Verdict:
+    """Checks a results folder, or a folder of records. method_digest: that of a method's file here, None where there is
+    no such method.
+    """
+    verdict = Verdict()
+    runs = path / "runs" if (path / "runs").is_dir() else path
+    found, links = _files(runs)
+    verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
+    verdict.files = len(found)
+    known: set[Path] = set()
+    for file in (file for file in found if file.suffix == ".json" and len(file.relative_to(runs).parts) == 3):
+        known |= {file, *(beside(file, ending) for ending in BESIDE)}
+        _verify_record(file, runs, verdict)
+    top = {file for file in found if file.parent == runs and file.suffix in REPORTS}
+    verdict.notes += [f"{file}: belongs to no record" for file in found if file not in known | top]
+    current = recording.current(verdict.records)
+    if old := len(verdict.records) - len(current):
+        verdict.notes.append(f"{old} records stand in no table: newer ones have other versions, defaults or faces")
+    verdict.faults += _unlike(current)
+    verdict.notes += _incomplete(current) + _environments(current)
+    for name in sorted({entry.spec.method for entry in verdict.records}):
+        texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
+        here = method_digest(name)
+        if here is None:
+            verdict.notes.append(f"there is no method {name} here, so its file cannot be compared")
+        elif texts != {here}:
+            verdict.notes.append(f"{name}: the file of this method here is not the one that its records were made with")
+    _verify_cache(path / "cache", verdict)
+    if not verdict.records and not verdict.faults:
+        raise BenchError(f"{path}: holds no records; name a results folder, or one like results/runs")
+    return verdict
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All plain files below a folder and all links, by name. Hidden ones are drafts of a run that is going on."""
+    files, links = [], []
+    for place, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in (*inner, *sorted(name for name in names if not name.startswith("."))):
+            path = Path(place, name)
+            if path.is_symlink():
+                links.append(path)
+            elif name not in inner:
+                files.append(path)
+    return files, links
+
+
+def _verify_record(path: Path, runs: Path, verdict: Verdict) -> None:
+    try:
+        entry = recording.load(path)
+    except BenchError as error:
+        verdict.faults.append(str(error).partition("; ")[0])
+        return
+    spec = entry.spec
+    verdict.records.append(entry)
+    if spec.path(runs) != path:
+        verdict.faults.append(f"{path}: by its content this record is {spec.path(runs).relative_to(runs)}")
+    if not entry.answers(spec):
+        verdict.faults.append(f"{path}: not every target of the run is scored, or not on the faces that it names")
+    for cell in entry.cells:
+        own = cell.target in spec.sources
+        if cell.relation not in ({"source"} if own else {"seen", "unseen"}):
+            verdict.faults.append(f"{path}: {cell.target} is called {cell.relation!r}, which it is not")
+    said = recording.files_said(path)
+    if not said and any(beside(path, ending).exists() for ending in BESIDE):
+        verdict.notes.append(f"{path}: is of a version that kept no checksums")
+    for ending in BESIDE:
+        try:
+            recording.check_beside(path, ending)
+        except BenchError as error:
+            verdict.faults.append(str(error).partition("; ")[0])
+            return
+    if beside(path, ".safetensors").exists():
+        verdict.faults += _verify_model(beside(path, ".safetensors"))
+    try:
+        recording.load_arrays(path)
+        if beside(path, ".npz").exists():
+            verdict.faults += _recount(path, entry, verdict)
+    except BenchError as error:
+        verdict.faults.append(str(error).partition("; ")[0])
+
+
+def _verify_model(path: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            list(file.keys())  # the header says of every tensor where it lies, and was compared with the file's size
+        return []
+    except (OSError, SafetensorError, ValueError) as error:
+        return [f"{path}: this kept model cannot be read ({error})"]
+
+
+def _recount(path: Path, entry: RunRecord, verdict: Verdict) -> Iterator[str]:
+    """Sentences on cells whose confusion is not what the stored predictions come to."""
+    predictions = recording.load_predictions(path)
+    counted = 0
+    for cell in entry.cells:
+        said = predictions.get(cell.target)
+        if said is None:
+            yield f"{path}: there are no predictions of {cell.target}, which is scored"
+            continue
+        logits, labels = said.scored
+        if not len(said.labels):
+            continue
+        counted += 1
+        differ = int(np.abs(confusion_matrix(labels, logits.argmax(1), 7) - np.array(cell.confusion)).sum()) // 2
+        # Two logits that differ by less than half precision can tell are equal in the file.
+        equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
+        if cell.count != len(labels) or differ > equal:
+            where = f"{differ:,} of {cell.count:,} faces"
+            yield f"{path}: the confusion of {cell.target} is not that of its predictions, in {where}"
+    if counted == len(entry.cells):
+        verdict.recounted.add(entry.spec.key)
+
+
+def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]]:
+    """The records of each row of the tables."""
+    rows: dict[tuple[Any, ...], list[RunRecord]] = {}
+    for entry in records:
+        spec = entry.spec
+        row = (spec.suite, spec.profile, spec.selection, spec.fraction, spec.adaptation_target, spec.label)
+        rows.setdefault(row, []).append(entry)
+    return rows
+
+
+def _unlike(records: list[RunRecord]) -> list[str]:
+    """What records that stand in one row of a table do not share, and would have to. Versions, weights, parameters and
+    the states of domains they do: `current` has seen to that.
+    """
+    faults = []
+    for (suite, *_, label), entries in _rows(records).items():
+        loaded = [sorted((name, network["digest"]) for name, network in entry.networks.items()) for entry in entries]
+        whats = {
+            "texts of the method's file": {entry.method_digest for entry in entries},
+            "states of loaded networks": {repr(networks) for networks in loaded},
+        }
+        for what, values in whats.items():
+            if len(values) > 1:
+                faults.append(f"{suite}: the runs of {label} were made with {len(values)} {what}")
+    return faults
+
+
+def _incomplete(records: list[RunRecord]) -> list[str]:
+    notes = []
+    for (suite, *_, label), entries in _rows(records).items():
+        sources = {entry.spec.sources for entry in entries}
+        seeds = {entry.spec.seed for entry in entries}
+        if len(entries) < len(sources) * len(seeds):
+            notes.append(f"{suite}: {label} has {len(entries)} of {len(sources)} x {len(seeds)} runs")
+        if len({tuple(entry.spec.targets) for entry in entries}) > 1 and len(entries[0].spec.sources) == 1:
+            notes.append(f"{suite}: the runs of {label} are scored on different targets")
+    return notes
+
+
+def _environments(records: list[RunRecord]) -> list[str]:
+    """Versions that differ between runs: numbers may differ a little with them."""
+    notes = []
+    for package in ("torch", "timm", "open_clip_torch", "numpy", "fergen-bench"):
+        versions = sorted({str(entry.environment.get(package)) for entry in records})
+        if len(versions) > 1:
+            notes.append(f"the runs were made with {package} {', '.join(versions)[:200]}")
+    return notes
+
+
+def _verify_cache(cache: Path, verdict: Verdict) -> None:
+    """Prepared domains against their fingerprints, features against their checksums."""
+    files, links = _files(cache)
+    verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
+    for file in files:
+        try:
+            if file.name == "domain.json":
+                verdict.domains += 1
+                domain = Domain(file.parent)
+                if len(domain.faces) != len(domain.labels):
+                    raise ValueError("it has other faces than labels")
+                if fingerprint_of(file.parent) != domain.fingerprint:
+                    raise ValueError("its faces or labels are not those of its fingerprint")
+            elif file.suffix == ".npy" and file.parent.parent.name == "features":
+                verdict.features += 1
+                map_array(file)
+                said = file.with_suffix(".sha256")
+                if not said.is_file():
+                    verdict.notes.append(f"{file}: has no checksum, as early versions kept none")
+                elif read_text(said, 100).strip() != checksum(file):
+                    raise ValueError("its checksum is not the one that was written with it")
+        except (OSError, ValueError) as error:
+            verdict.faults.append(f"{file}: is damaged: {error}")
+        except BenchError as error:
+            verdict.faults.append(str(error))
