@@ -294,6 +294,13 @@ def test_without_ray_it_is_said_how_to_get_it(lab: Project, monkeypatch: pytest.
         matrix.Fleet(ray="local").engine("cpu", 1, lab.results)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_is_said_at_once(lab: Project, address: str) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'fergen-bench[ray]'")
+    with pytest.raises(BenchError, match=f"--ray {address}: there is no such cluster"):
+        matrix.Fleet(ray=address).engine("cpu", 1, lab.results)
+
+
 def ray_cluster(nodes: int) -> Any:
     """Nodes with one CPU each, and their cluster's address. The head runs nothing."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

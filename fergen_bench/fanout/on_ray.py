@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import socket
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -44,9 +45,12 @@ class OnRay:
         self._ray = ray
         self._running: dict[Any, Job] = {}
         self._marker, self._token = results / f".driver-{secrets.token_hex(4)}", secrets.token_hex(16)
+        host, _, port = address.rpartition("://")[2].rpartition(":")
         try:
+            if host and port.isdigit():  # Ray itself would knock for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BenchError(f"--ray {address}: there is no such cluster ({first}); see: ray status") from None
         self._needs = {"CPU": cpus_per_run, "GPU": gpus_per_run}
@@ -90,7 +94,7 @@ class OnRay:
         try:
             outcome, files = self._ray.get(reference)
         except WorkerDied as error:
-            return Outcome(job, None, failure=f"{error}, {RETRIES + 1} times", killed=True)
+            return Outcome(job, None, failure=f"{error.args[0]}, {RETRIES + 1} times", killed=True)
         except Exception as error:  # Ray's own, or what a node without this package makes of the task
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # Of a traceback the end, of Ray's own messages the beginning.
