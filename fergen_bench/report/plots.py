@@ -286,7 +286,7 @@ def confusion_png(record: RunRecord) -> bytes:
 def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
     """Recall of each expression on unseen targets. recalls: see `details.recall_table`."""
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(recalls) + 1.3), layout="constrained")
+        figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(recalls) + 1.7))
         scale = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar_kws": {"label": "recall (%)"}}
         sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, **scale)
         axes.set_yticklabels(["\n".join(textwrap.wrap(name, 30)) for name in recalls.index], rotation=0)
