@@ -12,7 +12,6 @@ import hashlib
 import os
 import pickle
 import re
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fergen_bench.atomic import atomically
 from fergen_bench.domain import Clean, Domain, Piece, Split
 from fergen_bench.error import BenchError
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
@@ -222,14 +222,10 @@ class Network(nn.Module):
                 self._report(f"features of {domain.name} {part}", done, len(split))
         if not np.isfinite(features).all():
             raise BenchError(f"{self.name} gives NaN or infinite features on {domain.name}; its weights may be damaged")
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, features)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        path.with_suffix(".sha256").write_text(checksum(Path(draft)) + "\n", encoding="ascii")  # for `verify`
-        os.replace(draft, path)
+        with atomically(path) as draft:
+            with draft.open("wb") as file:
+                np.save(file, features)
+            path.with_suffix(".sha256").write_text(checksum(draft) + "\n", encoding="ascii")  # for `verify`
 
 
 def _stored_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

@@ -8,8 +8,6 @@ copied; they are loaded by name again, and must have the weights they had.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from fergen_bench.atomic import atomically
 from fergen_bench.backbone import Network, Statistics
 from fergen_bench.error import BenchError
 from fergen_bench.method import Attributes, Context, GradientMethod, Method
@@ -54,16 +53,8 @@ def save_method(method: Method, path: Path) -> None:
     apart = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = save(apart, {"fergen-bench": about})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with atomically(path) as draft:
+        draft.write_bytes(content)
 
 
 def restore_method(path: Path, method: Method, ctx: Context) -> None:

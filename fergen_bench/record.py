@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from fergen_bench.atomic import atomically
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.untrusted import (
     MOST_ARRAYS,
@@ -378,10 +378,10 @@ def save(
         files[".safetensors"] = checksum(beside(path, ".safetensors"))
     stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
     with ExitStack() as drafts:  # left in reverse: the JSON file, which comes first here, takes its place last
-        text = drafts.enter_context(_atomically(path))
+        text = drafts.enter_context(atomically(path))
         for ending, content in stored.items():
             if content is not None:
-                draft = drafts.enter_context(_atomically(beside(path, ending)))
+                draft = drafts.enter_context(atomically(beside(path, ending)))
                 _write_arrays(draft, beside(path, ending), content)
                 files[ending] = checksum(draft)
         for ending in BESIDE:  # from before records said checksums
@@ -487,25 +487,9 @@ def receive(job: Job, files: Mapping[str, bytes]) -> Path:
     for name in sorted(files, key=lambda name: name == path.name):  # the JSON file comes last: it is the commit
         if Path(name).name != name or not name.startswith(f"{path.stem}."):
             raise BenchError(f"{name!r} is no file of the record {path}, so it is not kept")
-        with _atomically(path.parent / name) as draft:
+        with atomically(path.parent / name) as draft:
             draft.write_bytes(files[name])
     return path
-
-
-@contextmanager
-def _atomically(path: Path) -> Iterator[Path]:
-    """A draft beside the file that takes its place only when all of it is on the disk."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        with draft.open("r+b") as file:
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load(path: Path) -> RunRecord:

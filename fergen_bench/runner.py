@@ -66,7 +66,8 @@ def run_one(job: Job, report: Report) -> Path:
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
     adaptation = spec.adaptation_target
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
-    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, device), job.save_every)
+    environment = _environment(job, device)
+    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, environment), job.save_every)
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished)
     if job.restore:
         done = load(spec.path(Path(job.runs)))
@@ -99,6 +100,8 @@ def run_one(job: Job, report: Report) -> Path:
     seconds["score"] = time.perf_counter() - clock
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
+    if device.type == "cuda":
+        environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
 
     networks: dict[str, dict[str, Any]] = {
         parameter: {
@@ -117,7 +120,7 @@ def run_one(job: Job, report: Report) -> Path:
         tuple(ctx.history),
         ctx.selected_epoch,
         networks,
-        _environment(job, device),
+        environment,
         seconds,
         started.isoformat(),
         job.method_digest,
@@ -245,9 +248,8 @@ def _prepare_device(job: Job) -> torch.device:
     return device
 
 
-def _same_numbers(job: Job, device: torch.device) -> dict[str, str]:
+def _same_numbers(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
-    environment = _environment(job, device)
     named = ("device", "threads", "fergen-bench", *NUMBERS)
     return {"key": job.spec.key, "method": job.method_digest} | {name: str(environment[name]) for name in named}
 
@@ -270,7 +272,6 @@ def _environment(job: Job, device: torch.device) -> dict[str, Any]:
             environment[package] = None
     environment["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if device.type == "cuda":
-        environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
         environment |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
     return environment
 

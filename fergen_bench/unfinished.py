@@ -7,9 +7,7 @@ or was written by other code, another device or another number of threads, count
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from fergen_bench.atomic import atomically
 
 
 class Unfinished:
@@ -48,16 +48,9 @@ class Unfinished:
     def write(self, state: Mapping[str, Any]) -> None:
         """Saves a state, whole, at once, with the state of every global generator."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{self._path.name}-", dir=self._path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                content = {"identity": self._identity, "state": dict(state), "randomness": _randomness()}
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self._path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+        content = {"identity": self._identity, "state": dict(state), "randomness": _randomness()}
+        with atomically(self._path) as draft:
+            torch.save(content, draft)
         self._last = time.monotonic()
 
     def remove(self) -> None:
