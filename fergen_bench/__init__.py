@@ -2,7 +2,7 @@
 
 The public names for method files, loaded only when asked for:
 
-    from fergen_bench import GradientMethod, Context, Batch, Source, Backbone, Trunk
+    from fergen_bench import TrunkMethod, GradientMethod, Context, Batch, Source, Backbone, Trunk
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fergen_bench.plugin import Trunk as Trunk
     from fergen_bench.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
     from fergen_bench.prompts import prompt_names as prompt_names
+    from fergen_bench.trunk import TrunkMethod as TrunkMethod
 
 _HOME = {
     "SampleDraws": "augment",
@@ -51,6 +52,7 @@ _HOME = {
     "Trunk": "plugin",
     "PROMPT_TEMPLATES": "prompts",
     "prompt_names": "prompts",
+    "TrunkMethod": "trunk",
 }
 
 __all__ = sorted(_HOME)

@@ -37,7 +37,12 @@ _TYPES: dict[str, Any] = {
     "Backbone": Backbone,
     "Trunk": Trunk,
 }
-_BASES = {"Method", "GradientMethod"}
+_BASES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Method": (),
+    "GradientMethod": (("method", "GradientMethod"),),
+    "TrunkMethod": (("method", "GradientMethod"), ("trunk", "TrunkMethod")),
+}
+"""What a method may be derived from, and the module and class of each that hands down parameters."""
 
 NEEDS: Mapping[str, str] = {"images": "images", "features": "frozen features", "text": "a backbone with a text tower"}
 """What a method may declare to need, in the class variable `needs`, and what that means. images is assumed."""
@@ -191,12 +196,13 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     if len(classes) != 1:
         found = "no class" if not classes else f"{len(classes)} classes"
         raise BenchError(
-            f"{path}: a method file holds one class derived from Method or GradientMethod; this one has {found}"
+            f"{path}: a method file holds one class derived from Method, GradientMethod or TrunkMethod; this one has "
+            f"{found}"
         )
     (node,) = classes
     lines = text.splitlines()
     own = _fields(node, lines, path)
-    inherited = _gradient_fields() if _base(node) == "GradientMethod" else {}
+    inherited = _inherited_fields(_base(node) or "Method")
     # A dataclass keeps an inherited field in its first place and takes the new default.
     parameters = {**{name: own.get(name, field) for name, field in inherited.items()}, **own}
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
@@ -221,13 +227,14 @@ def _text(path: Path) -> str:
 
 
 @cache
-def _gradient_fields() -> dict[str, Parameter]:
-    path = Path(__file__).with_name("method.py")
-    text = path.read_text(encoding="utf-8")
-    (node,) = (
-        node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == "GradientMethod"
-    )
-    return _fields(node, text.splitlines(), path)
+def _inherited_fields(base: str) -> dict[str, Parameter]:
+    found: dict[str, Parameter] = {}
+    for module, name in _BASES[base]:
+        path = Path(__file__).with_name(f"{module}.py")
+        text = path.read_text(encoding="utf-8")
+        (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
+        found |= _fields(node, text.splitlines(), path)
+    return found
 
 
 def _base(node: ast.ClassDef) -> str | None:

@@ -35,12 +35,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Domains, GradientMethod, SampleDraws, Split, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Domains, Split, TrunkMethod
+from fergen_bench.adversary import discriminate, discriminates, network_terms, with_penalty
 
 
 @dataclass
-class Cdann(GradientMethod):
+class Cdann(TrunkMethod):
     """What betrays the dataset should go, but not what datasets differ in because their expressions do."""
 
     version: ClassVar[int] = 1
@@ -63,7 +63,6 @@ class Cdann(GradientMethod):
     learning_rate: float = 5e-5  # of trunk and head
     weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
     schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of both learning rates
-    trunk: Trunk = "suite"  # the network that is trained
     adversarial: float = 1.0  # lambda, the weight of the discriminator's loss in the network's
     gradient_penalty: float = 0.0  # gamma, the weight of R
     discriminator_steps: int = 1  # of the discriminator for each of the network
@@ -73,8 +72,6 @@ class Cdann(GradientMethod):
     beta1: float = 0.5  # of adam and adamw, for both
     beta2: float = 0.9  # of adam and adamw, for both
     pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def domains(self, split: Split, ctx: Context) -> Domains:
         domains = Domains(self, split, ctx, self.trunk, self.pseudo_domains)
@@ -102,10 +99,6 @@ class Cdann(GradientMethod):
         extra = {} if self.optimizer == "sgd" else {"betas": (self.beta1, self.beta2)}
         rate = self.learning_rate * self.discriminator_rate
         return [{"params": network, **extra}, {"params": adversary, "lr": rate, **extra}]
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         size = len(batch.labels) // batch.domains
@@ -137,20 +130,6 @@ class Cdann(GradientMethod):
         return embedding.detach(), [(weight.detach(), bias.detach()) for weight, bias in layers]
 
 
-def discriminates(step: int, discriminator_steps: int) -> bool:
-    """Whether a step (from 0) is the discriminator's: all but one of every 1 + discriminator_steps. Where they
-    alternate, the first step is the network's.
-    """
-    return (step + 1) % (1 + discriminator_steps) < discriminator_steps
-
-
-def discriminate(hidden: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Logits of the domains: linear layers (weight, bias) with ReLU between them. (N, C) → (N, E)."""
-    for weight, bias in layers[:-1]:
-        hidden = functional.relu(functional.linear(hidden, weight, bias))
-    return functional.linear(hidden, *layers[-1])
-
-
 def conditioned(features: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
     """What the discriminator sees: features (N, C) plus the row of the embedding (K, C) that belongs to the label."""
     return features + embedding[labels]
@@ -171,17 +150,3 @@ def discriminator_loss(
     losses = functional.cross_entropy(discriminate(hidden, layers), domains, reduction="none")
     domain = (class_weights(labels).to(losses) * losses).sum()
     return with_penalty(domain, losses, hidden, gradient_penalty)
-
-
-def with_penalty(domain: Tensor, losses: Tensor, hidden: Tensor, gradient_penalty: float) -> dict[str, Tensor]:
-    """Adds gamma R: R is the mean over faces of the squared gradient of the summed losses (N,) in hidden (N, C)."""
-    if not gradient_penalty:
-        return {"domain": domain, "total": domain}
-    (gradient,) = torch.autograd.grad(losses.sum(), hidden, create_graph=True)
-    penalty = gradient.pow(2).sum(1).mean()
-    return {"domain": domain, "penalty": penalty, "total": domain + gradient_penalty * penalty}
-
-
-def network_terms(logits: Tensor, labels: Tensor, discriminator: Tensor, adversarial: float) -> dict[str, Tensor]:
-    """The weighted terms of the network's step. logits: (N, K), discriminator: its total loss, adversarial: lambda."""
-    return {"classification": functional.cross_entropy(logits, labels), "adversarial": -adversarial * discriminator}

@@ -21,20 +21,18 @@ many labelled faces as there are, equally many of each domain).
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from fergen_bench import EXPRESSIONS, Batch, Context, Domains, GradientMethod, SampleDraws, Split, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench.trunk import domain_losses, mean_over_pairs
 
 
 @dataclass
-class Coral(GradientMethod):
+class Coral(TrunkMethod):
     """What a network computes should be distributed alike wherever the faces are from."""
 
     version: ClassVar[int] = 1
@@ -56,23 +54,12 @@ class Coral(GradientMethod):
     learning_rate: float = 5e-5  # of trunk and head
     weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
     schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
-    trunk: Trunk = "suite"  # the network that is trained
     pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
     adapt: bool = False  # treat the unlabelled training images of the target as one more domain
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
     penalty: float = 1.0  # weight of the mean over pairs of domains
 
     def domains(self, split: Split, ctx: Context) -> Domains:
         return Domains(self, split, ctx, self.trunk, self.pseudo_domains, self.adapt)
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         network, head = self.model
@@ -88,25 +75,9 @@ class Coral(GradientMethod):
         labelled ones have features alone.
         """
         return {
-            "classification": mean_cross_entropy(logits, labels),
-            "penalty": self.penalty * mean_over_pairs(features),
+            "classification": domain_losses(logits, labels).mean(),
+            "penalty": self.penalty * mean_over_pairs(features, coral_penalty),
         }
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
-
-
-def mean_cross_entropy(logits: list[Tensor], labels: list[Tensor]) -> Tensor:
-    """The mean over domains of their cross-entropies."""
-    return torch.stack([functional.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)]).mean()
-
-
-def mean_over_pairs(features: list[Tensor]) -> Tensor:
-    """The mean penalty over all pairs of domains; 0 with one domain. features: (n, C) of each."""
-    if len(features) < 2:
-        return features[0].new_zeros(())
-    return torch.stack([coral_penalty(a, b) for a, b in itertools.combinations(features, 2)]).mean()
 
 
 def coral_penalty(first: Tensor, second: Tensor) -> Tensor:

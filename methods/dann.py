@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Domains, GradientMethod, SampleDraws, Split, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Domains, Split, TrunkMethod
+from fergen_bench.adversary import discriminate, discriminates, network_terms, with_penalty
 
 
 @dataclass
-class Dann(GradientMethod):
+class Dann(TrunkMethod):
     """Features that do not betray their dataset cannot rest on what is peculiar to it."""
 
     version: ClassVar[int] = 1
@@ -59,7 +59,6 @@ class Dann(GradientMethod):
     learning_rate: float = 5e-5  # of trunk and head
     weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
     schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of both learning rates
-    trunk: Trunk = "suite"  # the network that is trained
     adversarial: float = 1.0  # lambda, the weight of the discriminator's loss in the network's
     gradient_penalty: float = 0.0  # gamma, the weight of R
     discriminator_steps: int = 1  # of the discriminator for each of the network
@@ -70,8 +69,6 @@ class Dann(GradientMethod):
     beta2: float = 0.9  # of adam and adamw, for both
     pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
     adapt: bool = False  # treat the unlabelled training images of the target as one more domain
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def domains(self, split: Split, ctx: Context) -> Domains:
         domains = Domains(self, split, ctx, self.trunk, self.pseudo_domains, self.adapt)
@@ -99,10 +96,6 @@ class Dann(GradientMethod):
         rate = self.learning_rate * self.discriminator_rate
         return [{"params": network, **extra}, {"params": adversary, "lr": rate, **extra}]
 
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images = batch.images if batch.unlabelled is None else torch.cat([batch.images, batch.unlabelled])
         size = len(batch.labels) // batch.domains
@@ -127,20 +120,6 @@ class Dann(GradientMethod):
         return layers if trained else [(weight.detach(), bias.detach()) for weight, bias in layers]
 
 
-def discriminates(step: int, discriminator_steps: int) -> bool:
-    """Whether a step (from 0) is the discriminator's: all but one of every 1 + discriminator_steps. Where they
-    alternate, the first step is the network's.
-    """
-    return (step + 1) % (1 + discriminator_steps) < discriminator_steps
-
-
-def discriminate(hidden: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Logits of the domains: linear layers (weight, bias) with ReLU between them. (N, C) → (N, E)."""
-    for weight, bias in layers[:-1]:
-        hidden = functional.relu(functional.linear(hidden, weight, bias))
-    return functional.linear(hidden, *layers[-1])
-
-
 def discriminator_loss(
     hidden: Tensor, domains: Tensor, layers: Sequence[tuple[Tensor, Tensor]], gradient_penalty: float
 ) -> dict[str, Tensor]:
@@ -149,17 +128,3 @@ def discriminator_loss(
         hidden = hidden.detach().requires_grad_()
     losses = functional.cross_entropy(discriminate(hidden, layers), domains, reduction="none")
     return with_penalty(losses.mean(), losses, hidden, gradient_penalty)
-
-
-def with_penalty(domain: Tensor, losses: Tensor, hidden: Tensor, gradient_penalty: float) -> dict[str, Tensor]:
-    """Adds gamma R: R is the mean over faces of the squared gradient of the summed losses (N,) in hidden (N, C)."""
-    if not gradient_penalty:
-        return {"domain": domain, "total": domain}
-    (gradient,) = torch.autograd.grad(losses.sum(), hidden, create_graph=True)
-    penalty = gradient.pow(2).sum(1).mean()
-    return {"domain": domain, "penalty": penalty, "total": domain + gradient_penalty * penalty}
-
-
-def network_terms(logits: Tensor, labels: Tensor, discriminator: Tensor, adversarial: float) -> dict[str, Tensor]:
-    """The weighted terms of the network's step. logits: (N, K), discriminator: its total loss, adversarial: lambda."""
-    return {"classification": functional.cross_entropy(logits, labels), "adversarial": -adversarial * discriminator}

@@ -22,15 +22,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from fergen_bench import EXPRESSIONS, Batch, Context, Domains, GradientMethod, SampleDraws, Split, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench.trunk import domain_losses
 
 
 @dataclass
-class GroupDro(GradientMethod):
+class GroupDro(TrunkMethod):
     """A network that is good on its worst domain should not be bad on the next one."""
 
     version: ClassVar[int] = 1
@@ -52,22 +51,11 @@ class GroupDro(GradientMethod):
     learning_rate: float = 5e-5  # of trunk and head
     weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
     schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
-    trunk: Trunk = "suite"  # the network that is trained
     eta: float = 0.01  # how fast the weights of domains follow their losses
     pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def domains(self, split: Split, ctx: Context) -> Domains:
         return Domains(self, split, ctx, self.trunk, self.pseudo_domains)
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         if batch.step == 0:
@@ -76,15 +64,6 @@ class GroupDro(GradientMethod):
         losses = domain_losses(logits, list(batch.labels.chunk(batch.domains)))
         self.weights = updated_weights(self.weights, losses, self.eta)
         return weighted_loss(self.weights, losses)
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
-
-
-def domain_losses(logits: list[Tensor], labels: list[Tensor]) -> Tensor:
-    """The cross-entropy of each domain, (E,). logits: (n, K) each, labels: (n,)."""
-    return torch.stack([functional.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)])
 
 
 def updated_weights(weights: Tensor, losses: Tensor, eta: float) -> Tensor:

@@ -23,15 +23,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from fergen_bench import EXPRESSIONS, Batch, Context, Domains, GradientMethod, SampleDraws, Split, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench.trunk import domain_losses
 
 
 @dataclass
-class Irm(GradientMethod):
+class Irm(TrunkMethod):
     """What predicts the expression in every domain alike may be its cause, not the domain's habit."""
 
     version: ClassVar[int] = 1
@@ -54,23 +53,12 @@ class Irm(GradientMethod):
     learning_rate: float = 5e-5  # of trunk and head
     weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
     schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
-    trunk: Trunk = "suite"  # the network that is trained
     penalty: float = 100.0  # weight of the penalty, from update `anneal` on; 1 before
     anneal: int = 500  # the update (from 0) at which the weight changes and the optimiser is made anew
     pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def domains(self, split: Split, ctx: Context) -> Domains:
         return Domains(self, split, ctx, self.trunk, self.pseudo_domains)
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def restarts(self, step: int) -> bool:
         return step == self.anneal
@@ -86,18 +74,9 @@ class Irm(GradientMethod):
     def terms(self, logits: list[Tensor], labels: list[Tensor], weight: float) -> dict[str, Tensor]:
         """The weighted terms of L, by domain. logits: (n, K) each, labels: (n,)."""
         return {
-            "classification": mean_cross_entropy(logits, labels),
+            "classification": domain_losses(logits, labels).mean(),
             "penalty": weight * torch.stack([irm_penalty(z, y) for z, y in zip(logits, labels, strict=True)]).mean(),
         }
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
-
-
-def mean_cross_entropy(logits: list[Tensor], labels: list[Tensor]) -> Tensor:
-    """The mean over domains of their cross-entropies."""
-    return torch.stack([functional.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)]).mean()
 
 
 def irm_penalty(logits: Tensor, labels: Tensor) -> Tensor:

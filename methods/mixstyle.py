@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.augment import beta_draws, erase, random_boxes, random_flip, random_noise
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Trunk, TrunkMethod
+from fergen_bench.augment import beta_draws
 
 
 @dataclass
-class MixStyle(GradientMethod):
+class MixStyle(TrunkMethod):
     """Styles that were never seen lie between those that were, and the label does not depend on them."""
 
     version: ClassVar[int] = 1
@@ -48,8 +48,6 @@ class MixStyle(GradientMethod):
     stages: tuple[str, ...] = ()  # modules of the trunk after which styles are mixed; empty: its first two stages
     probability: float = 0.5  # that styles are mixed, per stage and step
     alpha: float = 0.1  # shares of the two styles come from Beta(alpha, alpha)
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def build(self, ctx: Context) -> nn.Module:
         self.network = ctx.backbone(self.trunk, trainable=True)
@@ -57,10 +55,6 @@ class MixStyle(GradientMethod):
         for stage in chosen_stages(self.network.body, self.stages, self.trunk):
             self.network.body.get_submodule(stage).register_forward_hook(self._mix)
         return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         self.generator = batch.generator
@@ -80,10 +74,6 @@ class MixStyle(GradientMethod):
         share = beta_draws(self.alpha, len(x), self.generator).to(x.device)
         partner = torch.randperm(len(x), generator=self.generator).to(x.device)
         return mixed_style(x.float(), share, partner).to(x.dtype)
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
 
 
 def style(x: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:

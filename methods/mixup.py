@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.augment import beta_draws, erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, TrunkMethod
+from fergen_bench.augment import beta_draws
 
 
 @dataclass
-class Mixup(GradientMethod):
+class Mixup(TrunkMethod):
     """Between faces the network is to change evenly, so that it is less sure where it never saw one."""
 
     version: ClassVar[int] = 1
@@ -43,28 +43,13 @@ class Mixup(GradientMethod):
         }
     }
 
-    trunk: Trunk = "suite"  # the network that is trained
     alpha: float = 0.2  # shares of the two faces come from Beta(alpha, alpha)
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         share = beta_draws(self.alpha, 1, batch.generator).to(batch.images.device)
         partner = torch.randperm(len(batch.images), generator=batch.generator).to(batch.images.device)
         images, labels = batch.images, batch.labels
         return pair_loss(lambda x: self.model(x).float(), images, labels, images[partner], labels[partner], share)
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
 
 
 def pair_loss(

@@ -28,15 +28,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, TrunkMethod
 
 
 @dataclass
-class Rsc(GradientMethod):
+class Rsc(TrunkMethod):
     """What is easy on the source may be absent elsewhere: without it the network finds more that tells."""
 
     version: ClassVar[int] = 1
@@ -52,29 +51,14 @@ class Rsc(GradientMethod):
         }
     }
 
-    trunk: Trunk = "suite"  # the network that is trained
     feature_drop: float = 0.3333333333333333  # share of a face's features that are muted
     batch_drop: float = 0.3333333333333333  # share of a batch's faces in which they are
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         features, head = self.network(batch.images).float(), self.model[1]
         with torch.autocast(features.device.type, enabled=False):
             mask = mute(features, batch.labels, head.weight, head.bias, self.feature_drop, self.batch_drop).mask
             return functional.cross_entropy(head(features * mask), batch.labels)
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
 
 
 class Muting(NamedTuple):

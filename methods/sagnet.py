@@ -34,12 +34,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import EXPRESSIONS, Batch, Context, TrunkMethod
 
 
 @dataclass
-class SagNet(GradientMethod):
+class SagNet(TrunkMethod):
     """Style is what domains differ in: a network that cannot use it has to look at the expression."""
 
     version: ClassVar[int] = 1
@@ -55,19 +54,12 @@ class SagNet(GradientMethod):
         }
     }
 
-    trunk: Trunk = "suite"  # the network that is trained
     adversarial: float = 0.1  # weight of the loss that hides the style
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def build(self, ctx: Context) -> nn.Module:
         self.network = ctx.backbone(self.trunk, trainable=True)
         heads = {name: nn.Linear(self.network.features, len(EXPRESSIONS)) for name in ("content", "style")}
         return nn.ModuleDict({"trunk": self.network, **heads})
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         return functional.cross_entropy(self._shown(batch, "style", self.model["content"]), batch.labels)

@@ -24,14 +24,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, Context, TrunkMethod
 
 
 @dataclass
-class Sam(GradientMethod):
+class Sam(TrunkMethod):
     """Where the loss stays low around the weights, it should stay low under a shift of the faces too."""
 
     version: ClassVar[int] = 1
@@ -47,22 +45,8 @@ class Sam(GradientMethod):
         }
     }
 
-    trunk: Trunk = "suite"  # the network that is trained
     rho: float = 0.05  # how far the worst point is looked for
     adaptive: bool = False  # measures distance relative to each weight
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
-
-    def loss(self, batch: Batch) -> Tensor:
-        return functional.cross_entropy(self.model(batch.images).float(), batch.labels)
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> dict[str, Tensor]:
         terms = self.descend(batch, optimizer, ctx)
@@ -77,10 +61,6 @@ class Sam(GradientMethod):
             torch._foreach_copy_(weights, here)
         optimizer.step()
         return terms
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
 
 
 def ascent(

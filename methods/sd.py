@@ -17,15 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, TrunkMethod
 
 
 @dataclass
-class SpectralDecoupling(GradientMethod):
+class SpectralDecoupling(TrunkMethod):
     """A feature that already explains a face stops growing, and leaves room for others that generalise."""
 
     version: ClassVar[int] = 1
@@ -41,18 +40,7 @@ class SpectralDecoupling(GradientMethod):
         }
     }
 
-    trunk: Trunk = "suite"  # the network that is trained
     penalty: float = 0.1  # weight of the mean squared logit
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.terms(self.model(batch.images).float(), batch.labels)
@@ -63,10 +51,6 @@ class SpectralDecoupling(GradientMethod):
             "classification": functional.cross_entropy(logits, labels),
             "penalty": self.penalty * logit_penalty(logits),
         }
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
 
 
 def logit_penalty(logits: Tensor) -> Tensor:

@@ -35,14 +35,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Source, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Source, TrunkMethod
 
 SCORING_BATCH = 256
 
 
 @dataclass
-class Swad(GradientMethod):
+class Swad(TrunkMethod):
     """The middle of a wide low region is flatter than any point that training passes, and flat minima transfer."""
 
     version: ClassVar[int] = 1
@@ -61,14 +60,11 @@ class Swad(GradientMethod):
         }
     }
 
-    trunk: Trunk = "suite"  # the network that is trained
     interval: int = 100  # steps between measurements on held-out faces; released: 50 to 300, by dataset
     refresh: int = 0  # steps that measure batch norm anew after averaging, released: 500; 0: its statistics stand still
     n_converge: int = 3  # segments that tell where the stretch begins
     n_tolerance: int = 6  # segments that tell where it ends
     tolerance: float = 0.3  # how far the loss may lie above that of the beginning
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def fit(self, source: Source, ctx: Context) -> None:
         for name in ("interval", "n_converge", "n_tolerance"):
@@ -93,13 +89,6 @@ class Swad(GradientMethod):
         head = nn.Linear(self.network.features, len(EXPRESSIONS))
         return nn.Sequential(self.network, head) if self.refresh else StillStatistics(self.network, head)
 
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
-
-    def loss(self, batch: Batch) -> Tensor:
-        return functional.cross_entropy(self.model(batch.images).float(), batch.labels)
-
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
         terms = super().update(batch, optimizer, ctx)
         if not self.finished():
@@ -112,10 +101,6 @@ class Swad(GradientMethod):
 
     def finished(self) -> bool:
         return self.valley.early_stop_step >= 0
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
 
     @torch.no_grad()
     def _held_out_loss(self, ctx: Context) -> float:

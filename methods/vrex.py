@@ -20,16 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from fergen_bench import EXPRESSIONS, Batch, Context, Domains, GradientMethod, SampleDraws, Split, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench.trunk import domain_losses
 
 
 @dataclass
-class Vrex(GradientMethod):
+class Vrex(TrunkMethod):
     """A gain on one domain that is paid for on another will not carry over to a third."""
 
     version: ClassVar[int] = 1
@@ -53,23 +51,12 @@ class Vrex(GradientMethod):
     learning_rate: float = 5e-5  # of trunk and head
     weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
     schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
-    trunk: Trunk = "suite"  # the network that is trained
     penalty: float = 10.0  # weight of the penalty, from update `anneal` on; 1 before
     anneal: int = 500  # the update (from 0) at which the weight changes and the optimiser is made anew
     pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def domains(self, split: Split, ctx: Context) -> Domains:
         return Domains(self, split, ctx, self.trunk, self.pseudo_domains)
-
-    def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        return nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS)))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def restarts(self, step: int) -> bool:
         return step == self.anneal
@@ -86,15 +73,6 @@ class Vrex(GradientMethod):
     def terms(self, losses: Tensor, step: int) -> dict[str, Tensor]:
         """The weighted terms of L from the losses of the domains (E,), at an update (from 0)."""
         return {"classification": losses.mean(), "penalty": self.weight(step) * variance(losses)}
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits
-
-
-def domain_losses(logits: list[Tensor], labels: list[Tensor]) -> Tensor:
-    """The cross-entropy of each domain, (E,). logits: (n, K) each, labels: (n,)."""
-    return torch.stack([functional.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)])
 
 
 def variance(losses: Tensor) -> Tensor:

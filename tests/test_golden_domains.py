@@ -47,14 +47,14 @@ def test_golden_penalties_on_pairs_of_domains(name: str, single: float | None, d
     for first, second in itertools.combinations(range(len(domains.features)), 2):
         penalty = pair(domains.features[first], domains.features[second])
         golden.check(f"penalty_pair_{first}_{second}", penalty, limit)
-    golden.check("penalty", module.mean_over_pairs(domains.features), limit)
+    golden.check("penalty", module.mean_over_pairs(domains.features, pair), limit)
     method = kind(penalty=golden("penalty_weight").item())
     terms = method.terms(domains.features, domains.logits, domains.labels)
     golden.check("loss_ce", terms["classification"], limit)
     total = sum(terms.values())
     golden.check("loss_total", total, limit)
     domains.check_gradients(total, limit)
-    assert module.mean_over_pairs(domains.features[:1]) == 0
+    assert module.mean_over_pairs(domains.features[:1], pair) == 0
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
