@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fergen_bench.project import Project
     from fergen_bench.protocol import Outline
     from fergen_bench.record import RunRecord, RunSpec
+    from fergen_bench.tracking import Following, Mirror
 
 EXAMPLES = """
 \b
@@ -311,8 +313,11 @@ def run(
         _show_estimate(project, plan, fleet.together(resolved, len(plan.missing)))
         return
     if not plan.missing:
-        if plan.recounted and not no_track:
-            _mirror(console, project, plan.recounted)
+        if not no_track:
+            following = _following(console, project)
+            for record in plan.recounted:
+                following.add(_related(project, record))
+            _await(console, following)
         console.print(
             f"Nothing to do: all {len(plan.runs)} runs have records. See them with: fergen-bench report --suite "
             f"{plan.suite.name}"
@@ -423,6 +428,7 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
     failed: list[Outcome] = []
     finished: list[RunRecord] = []
     started = time.monotonic()
+    following = _following(console, project)
     with Progress(console) as progress:
         progress.begin(len(plan.missing))
 
@@ -434,19 +440,25 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
                 progress.say(f"{outcome.job.spec.title}: {reason}\n  trace: {near(where)}", style="red")
             else:
                 finished.append(record)
+                # In this process a run may draw from global generators, which nothing beside it may touch.
+                if track and not isinstance(engine, matrix.Here):
+                    following.add(_related(project, record))
             progress.end(outcome.job.spec, _short(project, record) if record else None)
 
         try:
             matrix.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
         except KeyboardInterrupt:
+            unmirrored = following.close(patience=0)
             progress.say(
                 f"Stopped. {len(finished)} of {len(plan.missing)} runs have records; the same command goes on with the "
-                f"rest, and fergen-bench sync mirrors the records to MLflow."
+                f"rest" + (", and fergen-bench sync mirrors the records to MLflow." if unmirrored else ".")
             )
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    if track and (finished or plan.recounted):
-        _mirror(console, project, [*plan.recounted, *finished])
+    if track:
+        for record in (*plan.recounted, *(finished if isinstance(engine, matrix.Here) else ())):
+            following.add(_related(project, record))
+        _await(console, following)
     left = len(plan.missing) - len(finished)
     console.print(
         f"{len(finished)} runs done in {minutes} min {seconds} s"
@@ -461,15 +473,11 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
 
 def _short(project: Project, record: RunRecord) -> str:
     """What one run came to: its own domain, and the mean over unseen ones."""
-    from contextlib import suppress
-
     import numpy as np
 
-    from fergen_bench.matrix import related
     from fergen_bench.metric import accuracy
 
-    with suppress(BenchError):  # of a damaged audit, which is no reason to stop the runs; the report will say it
-        (record,) = related(project, [record])
+    record = _related(project, record)
 
     def mean(relation: str) -> str:
         scores = [accuracy(np.array(cell.confusion)) for cell in record.cells if cell.relation == relation]
@@ -482,26 +490,54 @@ def _short(project: Project, record: RunRecord) -> str:
     return f"in-domain {mean('source')}, unseen {mean('unseen')} {took}"
 
 
-def _mirror(console: Console, project: Project, records: Sequence[Any]) -> int:
-    """Mirrors records to MLflow. Returns how many were written; an absent or silent MLflow is one warning."""
-    from filelock import FileLock
+def _related(project: Project, record: RunRecord) -> RunRecord:
+    """A record with what the audit says of its targets."""
+    from contextlib import suppress
 
-    from fergen_bench import matrix, tracking
+    from fergen_bench.matrix import related
+
+    with suppress(BenchError):  # of a damaged audit, which is no reason to stop the runs; the report will say it
+        (record,) = related(project, [record])
+    return record
+
+
+def _open_mirror(project: Project) -> Mirror:
+    from fergen_bench import tracking
     from fergen_bench.report import plots
 
-    settings = project.settings.tracking
-    uri = tracking.resolve_uri(settings.uri, project.results)
-    written = 0
+    settings, results = project.settings.tracking, project.results
+    uri = tracking.resolve_uri(settings.uri, results)
+    models = results / "runs" if settings.models else None
+    return tracking.Mirror(uri, settings.experiment, results, plots.confusion_png, models)
+
+
+def _mirror_lock(project: Project) -> Path:
+    """Keeps writers of the mirror apart: two commands that both create the database would destroy it."""
     project.results.mkdir(parents=True, exist_ok=True)
-    try:
-        # Two commands that end together would both create the database, and destroy it.
-        with busy(console, "mirroring to MLflow"), FileLock(project.results / ".mlflow.lock"):
-            mirror = tracking.Mirror(uri, settings.experiment, project.results, plots.confusion_png)
-            for record in matrix.related(project, records):
-                written += mirror.mirror(record)
-    except (tracking.TrackingError, BenchError) as error:
-        console.print(f"warning: {error}", style="yellow")
-    return written
+    return project.results / ".mlflow.lock"
+
+
+def _following(console: Console, project: Project) -> Following:
+    from fergen_bench.tracking import Following
+
+    def warn(reason: str) -> None:
+        console.print(f"warning: {reason}", style="yellow")
+
+    return Following(partial(_open_mirror, project), _mirror_lock(project), warn)
+
+
+def _await(console: Console, following: Following) -> None:
+    """Waits a while for the mirror, and says what it has not got."""
+    from fergen_bench.tracking import PATIENCE
+
+    with busy(console, "mirroring to MLflow"):
+        left = following.close()
+    if left:
+        console.print(
+            f"warning: {left} records are not in MLflow yet ({PATIENCE:.0f} s were waited for); nothing is lost, "
+            f"fergen-bench sync mirrors them",
+            style="yellow",
+        )
 
 
 # --------------------------------------------------------------------------------------------------------------- report
@@ -829,13 +865,23 @@ def verify(path: Path, everything: bool) -> None:
 @app.command()
 def sync() -> None:
     """Mirror every record to MLflow that is not there yet: after a server was away, or into a new one."""
+    from filelock import FileLock
+
+    from fergen_bench import matrix, tracking
     from fergen_bench import record as recording
-    from fergen_bench import tracking
     from fergen_bench.project import find_project
 
     project, console = find_project(), console_on(stderr=True)
     records, _ = recording.load_all(project.results / "runs")
-    written = _mirror(console, project, records)
+    written = 0
+    with busy(console, "mirroring to MLflow"), FileLock(_mirror_lock(project)):
+        try:
+            mirror = _open_mirror(project)
+            for record in matrix.related(project, records):
+                written += mirror.mirror(record)
+        except tracking.TrackingError as error:
+            console.print(f"{written} records written")
+            raise BenchError(str(error)) from None
     uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
     console.print(f"{written} of {len(records)} records written to {uri}")
 

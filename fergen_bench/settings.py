@@ -108,6 +108,8 @@ class TrackingSettings(_Table):
     uri: str | None = None
     """an MLflow tracking address; by default sqlite in the results folder, or MLFLOW_TRACKING_URI"""
     experiment: str = "fergen-bench"
+    models: bool = False
+    """whether what `run --keep-models` kept is mirrored too, as an artifact"""
 
 
 class Settings(_Table):

@@ -1,8 +1,9 @@
 """Mirrors records to MLflow. MLflow is a mirror, not the memory: delete it, and `fergen-bench sync` fills it again from
 the records.
 
-Only the driver writes, one process at a time: workers racing on a new SQLite file would destroy it. This is the only
-file that imports mlflow.
+Only the driver writes, one process at a time: workers racing on a new SQLite file would destroy it. It does so beside
+the runs, in a thread of its own, so that a server that is slow, silent or gone holds nothing up. This is the only file
+that imports mlflow.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import json
 import logging
 import math
 import os
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError
@@ -28,6 +33,10 @@ Picture = Callable[[RunRecord], bytes]
 """The confusion matrices of a record as PNG."""
 
 KEY, PLAN, CELLS = "fergen.key", "fergen.plan", "fergen.cells"
+PATIENCE = 30.0
+"""Seconds that a command waits, once its runs are done, for the mirror to come to its end."""
+RETRY = 60.0
+"""Seconds before a server that gave an error is asked again."""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -47,7 +56,10 @@ def resolve_uri(configured: str | None, results: Path) -> str:
 class Mirror:
     """An MLflow experiment that records are mirrored to: a parent run per suite and protocol, a child per record."""
 
-    def __init__(self, uri: str, experiment: str, results: Path, picture: Picture | None = None) -> None:
+    def __init__(
+        self, uri: str, experiment: str, results: Path, picture: Picture | None = None, models: Path | None = None
+    ) -> None:
+        """picture: drawn for every record. models: the folder of the records whose kept models are mirrored too."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         try:
@@ -56,7 +68,7 @@ class Mirror:
             raise TrackingError(f"mlflow cannot be loaded ({error}); the records are complete without it") from None
         for chatty in ("alembic", "mlflow"):  # after the import, which sets its own levels
             logging.getLogger(chatty).setLevel(logging.ERROR)
-        self._picture, self._uri = picture, uri
+        self._picture, self._uri, self._models = picture, uri, models
         self._parents: dict[tuple[str, str], str] = {}
         with _translated(uri):
             self.client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -76,7 +88,7 @@ class Mirror:
 
     def mirror(self, record: RunRecord) -> bool:
         """Mirrors a record, unless it is there already. True if it was written."""
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         spec = record.spec
         with _translated(self._uri):
@@ -119,8 +131,18 @@ class Mirror:
                 for name, network in record.networks.items()
             ]
             self.client.log_batch(run.info.run_id, params=params, tags=networks)
+            # A domain has one role in MLflow: sources are scored as well.
+            states = {cell.target: (cell.fingerprint, "evaluation") for cell in record.cells}
+            states |= {name: (state, "training") for name, state in spec.fingerprints.items()}
+            inputs = [
+                DatasetInput(Dataset(name, state[:36], "local", name), [InputTag("mlflow.data.context", role)])
+                for name, (state, role) in states.items()
+            ]
+            self.client.log_inputs(run.info.run_id, datasets=inputs)
             if picture is not None:
                 self._log_picture(run.info.run_id, picture)
+            if self._models is not None and (model := spec.model_path(self._models)).is_file():
+                self.client.log_artifact(run.info.run_id, str(model), "model")
             end = begin + int(1000 * sum(record.seconds.values()))
             self.client.set_terminated(run.info.run_id, "FINISHED", end_time=end)
         return True
@@ -149,6 +171,54 @@ class Mirror:
 
     def _search(self, query: str) -> list[str]:
         return [run.info.run_id for run in self.client.search_runs([self.experiment], query, max_results=100)]
+
+
+class Following:
+    """Mirrors records as they come, beside everything else. What fails is kept, and tried again with a later record."""
+
+    def __init__(self, open_mirror: Callable[[], Mirror], lock: Path, warn: Callable[[str], None]) -> None:
+        """open_mirror: called in the thread, and again after an error. lock: one process at a time. warn: is told the
+        first error, once.
+        """
+        self._open, self._lock, self._warn = open_mirror, lock, warn
+        self._queue: SimpleQueue[RunRecord | None] = SimpleQueue()
+        self._pending: deque[RunRecord] = deque()
+        self._added = self._written = 0
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def add(self, record: RunRecord) -> None:
+        """Never waits."""
+        if not self._added:
+            self._thread.start()
+        self._added += 1
+        self._queue.put(record)
+
+    def close(self, patience: float = PATIENCE) -> int:
+        """Waits for the records that were added, so many seconds at most. How many of them are not mirrored."""
+        if self._added:
+            self._queue.put(None)
+            self._thread.join(patience)
+        return self._added - self._written
+
+    def _follow(self) -> None:
+        from filelock import FileLock
+
+        mirror, retry, warned = None, 0.0, False
+        while (record := self._queue.get()) is not None:
+            self._pending.append(record)
+            while self._pending and time.monotonic() >= retry:
+                try:
+                    with FileLock(self._lock):
+                        mirror = mirror or self._open()
+                        mirror.mirror(self._pending[0])
+                except (TrackingError, BenchError, OSError) as error:
+                    mirror, retry = None, time.monotonic() + RETRY
+                    if not warned:
+                        self._warn(str(error))
+                        warned = True
+                else:
+                    self._pending.popleft()
+                    self._written += 1
 
 
 def _state(record: RunRecord) -> str:

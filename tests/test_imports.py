@@ -74,6 +74,7 @@ MAY_IMPORT = {
     "report": {"domain", "draws", "error", "metric", "record", "shift", "untrusted"},
     "screen": {"record"},
     "cli": None,  # everything
+    "__main__": {"cli"},
 }
 """What each module or package may import from fergen_bench, in an order in which they could be built."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 from test_record import SPEC, finished
 
 from fergen_bench import tracking
+from fergen_bench.record import RunRecord
 from fergen_bench.report import plots
 from fergen_bench.tracking import Mirror, TrackingError, resolve_uri
 
@@ -33,6 +35,21 @@ def test_a_record_becomes_a_run_below_its_protocol(mirrored: tuple[Mirror, Path]
     assert tags == {"suite": "s", "profile": "official", "selection": "last", "synthetic": "false"}
     assert [point.step for point in mirror.client.get_metric_history(child.info.run_id, "loss")] == [1]
     assert [file.path for file in mirror.client.list_artifacts(child.info.run_id)] == ["confusion.png"]
+    inputs = [(entry.dataset.name, entry.dataset.digest, entry.tags[0].value) for entry in child.inputs.dataset_inputs]
+    assert sorted(inputs) == [("a", "f1", "training"), ("b", "f2", "evaluation")]
+
+
+def test_a_kept_model_is_mirrored_where_that_is_asked_for(mirrored: tuple[Mirror, Path]) -> None:
+    _, results = mirrored
+    mirror = Mirror(resolve_uri(None, results), "test", results, models=results / "runs")
+    entry = finished(replace(SPEC, seed=6))
+    model = entry.spec.model_path(results / "runs")
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    assert mirror.mirror(entry)
+    (run,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.KEY}` = '{entry.spec.key}'")
+    (file,) = mirror.client.list_artifacts(run.info.run_id, "model")
+    assert file.path == f"model/{model.name}"
 
 
 def test_mirroring_twice_changes_nothing(mirrored: tuple[Mirror, Path]) -> None:
@@ -41,7 +58,7 @@ def test_mirroring_twice_changes_nothing(mirrored: tuple[Mirror, Path]) -> None:
     assert mirror.mirror(replace(finished(), started="2026-02-01T00:00:00+00:00"))  # a rerun is a run of its own
     again = Mirror(resolve_uri(None, results), "test", results)
     assert not again.mirror(finished())
-    assert len(again.client.search_runs([again.experiment])) == 3
+    assert len(again.client.search_runs([again.experiment])) == 4
 
 
 def test_a_record_whose_cells_were_counted_again_takes_the_old_ones_place(mirrored: tuple[Mirror, Path]) -> None:
@@ -101,3 +118,51 @@ def test_without_mlflow_there_is_one_sentence(tmp_path: Path, monkeypatch: pytes
 def test_the_server_is_bound_to_loopback(tmp_path: Path) -> None:
     command, _ = tracking.server_command("sqlite:///x", tmp_path, 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1"
+
+
+class Broken:
+    """Stands in for a mirror whose server gives errors for a while."""
+
+    def __init__(self, fails: int) -> None:
+        self.fails, self.opened, self.seen = fails, 0, list[int]()
+
+    def open(self) -> Broken:
+        self.opened += 1
+        return self
+
+    def mirror(self, record: RunRecord) -> bool:
+        if self.fails:
+            self.fails -= 1
+            raise TrackingError("no answer")
+        self.seen.append(record.spec.seed)
+        return True
+
+
+def test_what_a_server_refused_is_tried_again_with_a_later_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "RETRY", 0.0)
+    server, said = Broken(fails=2), list[str]()
+    following = tracking.Following(server.open, tmp_path / "lock", said.append)  # type: ignore[arg-type]
+    for seed in range(3):
+        following.add(finished(replace(SPEC, seed=seed)))
+    assert following.close() == 0
+    assert (server.seen, said) == ([0, 1, 2], ["no answer"])
+    assert server.opened == 3  # anew after each error
+
+
+def test_a_server_that_failed_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    server, said = Broken(fails=1), list[str]()
+    following = tracking.Following(server.open, tmp_path / "lock", said.append)  # type: ignore[arg-type]
+    for seed in range(3):
+        following.add(finished(replace(SPEC, seed=seed)))
+    assert following.close() == 3
+    assert (server.seen, server.opened, said) == ([], 1, ["no answer"])
+
+
+def test_a_server_that_never_answers_holds_nothing_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        following = tracking.Following(lambda: Mirror(uri, "test", tmp_path), tmp_path / "lock", lambda text: None)
+        following.add(finished())
+        assert following.close(patience=0.2) == 1
