@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.error import BenchError, circumstance, did_you_mean
 from fergen_bench.screen import Progress, busy, console_on, near
 
 if TYPE_CHECKING:
@@ -437,7 +437,8 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
                 failed.append(outcome)
                 reason = outcome.refused or outcome.failure
                 where = matrix.failure_path(project, outcome.job.spec)
-                progress.say(f"{outcome.job.spec.title}: {reason}\n  trace: {near(where)}", style="red")
+                trace = f"\n  trace: {near(where)}" if where.exists() else ""
+                progress.say(f"{outcome.job.spec.title}: {reason}{trace}", style="red")
             else:
                 finished.append(record)
                 # In this process a run may draw from global generators, which nothing beside it may touch.
@@ -1443,6 +1444,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if (known := circumstance(error)) is not None:
+            click.echo(f"fergen-bench: {known}", err=True)
+            sys.exit(2)
         click.echo(
             f"fergen-bench: unexpected {type(error).__name__}: {error}. The program is at fault; --debug shows where",
             err=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,41 @@ class BenchError(Exception):
 
 class RunError(BenchError):
     """Bad input that shows in one run and says nothing about the others, such as a loss that diverges on one source."""
+
+
+class NoRoom(BenchError):
+    """The disk is full: no run can be saved before somebody makes room."""
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a full disk, a full quota and a limit on a file's size are called."""
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def circumstance(error: BaseException) -> BenchError | None:
+    """What the machine would not give, as a sentence: room, a right, memory. None where the error is another one."""
+    kind, said = type(error).__name__, str(error)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        if error.errno in FULL:
+            return NoRoom(
+                f"{place}the disk or your quota is full ({error.strerror}); make room there and give the same command "
+                f"again: what has a record is kept"
+            )
+        if error.errno in _DENIED:
+            return BenchError(
+                f"{place}{error.strerror}; give yourself the right to it, or say in bench.toml where results and cache "
+                f"may go"
+            )
+        if error.errno == errno.EMFILE:
+            return BenchError(f"{place}{error.strerror}; lower --jobs, or allow more with ulimit -n")
+    if kind == "OutOfMemoryError":
+        return RunError(
+            "the GPU ran out of memory; lower batch_size (--set batch_size=16) or --jobs, or close what else uses it"
+        )
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in said:
+        return RunError("the machine ran out of memory; lower --jobs, or batch_size (--set batch_size=16)")
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import json
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
-from fergen_bench.error import BenchError, RunError, did_you_mean
+from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.fanout import Engine, Listen, Outcome, run_all
 from fergen_bench.fanout.local import Local, visible_gpus
 from fergen_bench.fanout.on_ray import OnRay
@@ -29,7 +30,7 @@ from fergen_bench.protocol import Planned, Shifts, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
 from fergen_bench.shift import VERSION
 from fergen_bench.weights import parse_network, weights_digest
-from fergen_bench.worker import make
+from fergen_bench.worker import make, refusal_of
 
 GPU_THREADS = 4
 """CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
@@ -494,25 +495,30 @@ def execute(
     """Runs what is missing, wherever the engine makes runs.
 
     A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
-    would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up.
+    would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up; after a
+    full disk all are.
     """
     given_up: set[str] = set()
+    full = False
 
     def conclude(outcome: Outcome) -> None:
+        nonlocal full
+        full |= outcome.stops
         if outcome.everywhere:
             given_up.add(_ingredients(outcome.job))
         trace = failure_path(project, outcome.job.spec)
         if outcome.record is None:
-            trace.parent.mkdir(parents=True, exist_ok=True)
             why = outcome.refused or outcome.failure
-            trace.write_text(f"{outcome.job.spec.title}\n{why}\n\n{outcome.log}", encoding="utf-8")
+            with suppress(OSError):  # where the disk is full, the sentence on the screen has to do
+                trace.parent.mkdir(parents=True, exist_ok=True)
+                trace.write_text(f"{outcome.job.spec.title}\n{why}\n\n{outcome.log}", encoding="utf-8")
             finished(outcome, None)
         else:
             trace.unlink(missing_ok=True)
             finished(outcome, record.load(outcome.record))
 
     def wanted(job: Job) -> bool:
-        return _ingredients(job) not in given_up
+        return not full and _ingredients(job) not in given_up
 
     run_all(plan.missing, engine, wanted, listen, conclude)
 
@@ -632,9 +638,9 @@ class Here:
     def _run(self, job: Job, listen: Listen) -> Outcome:
         try:
             path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
-        except BenchError as error:
-            everywhere = not isinstance(error, RunError)
-            return Outcome(job, None, refused=str(error), everywhere=everywhere, log=traceback.format_exc())
         except Exception as error:
-            return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=traceback.format_exc())
+            log, refusal = traceback.format_exc(), refusal_of(error)
+            if refusal is not None:
+                return Outcome(job, None, **refusal, log=log)
+            return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=log)
         return Outcome(job, path, elsewhere=path is None)

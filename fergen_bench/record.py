@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from fergen_bench.atomic import atomically
+from fergen_bench.atomic import atomically, sweep
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.untrusted import (
     MOST_ARRAYS,
@@ -230,6 +230,9 @@ def claim(job: Job) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    path = job.spec.path(Path(job.runs))
+    for file in (path, *(beside(path, ending) for ending in BESIDE), job.unfinished_path):
+        sweep(file)  # nobody else writes them now
     try:
         yield True
     finally:

@@ -198,6 +198,11 @@ class Following:
         if self._added:
             self._queue.put(None)
             self._thread.join(patience)
+        return self.left
+
+    @property
+    def left(self) -> int:
+        """How many of the records that were added are not mirrored yet."""
         return self._added - self._written
 
     def _follow(self) -> None:

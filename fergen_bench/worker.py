@@ -2,8 +2,9 @@
 launches.
 
 It speaks JSON lines on its standard output: {"what": …, "done": …, "total": …} while it works, and at the end
-{"record": path}, {"refused": sentence}, or {"elsewhere": true} where another process is making this run. Whatever a
-method prints goes to standard error. Exit status: 0 done, 2 refused (bad input), 1 failed, 4 elsewhere.
+{"record": path}, {"refused": sentence, "everywhere": …, "stops": …}, or {"elsewhere": true} where another process is
+making this run. Whatever a method prints goes to standard error. Exit status: 0 done, 2 refused (bad input, or no
+room), 1 failed, 4 elsewhere.
 
 Standard input is a lifeline: when it closes, the process that wanted the run is gone, and so is the reason to go on.
 """
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fergen_bench.error import BenchError, RunError
+from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
 from fergen_bench.record import Job, claim, made_since
 
 
@@ -39,18 +40,26 @@ def main() -> int:
         job = Job.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         say(what="started", done=0, total=1)
         record = make(job, lambda what, done, total: say(what=what, done=done, total=total))
-    except BenchError as error:
+    except Exception as error:
         traceback.print_exc()
-        say(refused=str(error), everywhere=not isinstance(error, RunError))
+        if (refusal := refusal_of(error)) is None:
+            return 1
+        say(**refusal)
         return 2
-    except Exception:
-        traceback.print_exc()
-        return 1
     if record is None:
         say(elsewhere=True)
         return 4
     say(record=str(record))
     return 0
+
+
+def refusal_of(error: Exception) -> dict[str, Any] | None:
+    """What is said of a run that was refused, or that the machine had no room for; None where it failed."""
+    known = error if isinstance(error, BenchError) else circumstance(error)
+    if known is None:
+        return None
+    everywhere = not isinstance(known, RunError | NoRoom)
+    return {"refused": str(known), "everywhere": everywhere, "stops": isinstance(known, NoRoom)}
 
 
 def make(job: Job, report: Callable[[str, int, int], None]) -> Path | None:

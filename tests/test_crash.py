@@ -71,6 +71,7 @@ def test_killed_at_any_instant_the_matrix_ends_as_if_undisturbed(project: Projec
     assert start(killed).wait(timeout=600) == 0
     assert found(killed) == expected
     assert not list((killed / "results" / "unfinished").glob("*.pt"))
+    assert not list((killed / "results" / "runs").rglob(".*")), "a draft was left"
     again = start(killed)
     output, _ = again.communicate(timeout=60)
     assert b"Nothing to do" in output

@@ -33,6 +33,7 @@ class Outcome:
     record: Path | None
     refused: str | None = None
     everywhere: bool = False  # other runs with the same method and parameters would be refused too
+    stops: bool = False  # no run can be made before somebody makes room
     failure: str | None = None  # one sentence
     killed: bool = False  # from outside: the same run may well succeed elsewhere, or later
     elsewhere: bool = False  # another process is making this very run
@@ -152,7 +153,9 @@ class Worker:
         if "elsewhere" in last:
             return Outcome(self._job, None, elsewhere=True, log=text)
         if "refused" in last:
-            return Outcome(self._job, None, refused=last["refused"], everywhere=last["everywhere"], log=text)
+            return Outcome(
+                self._job, None, last["refused"], everywhere=last["everywhere"], stops=last["stops"], log=text
+            )
         killed = code in (-signal.SIGKILL, -signal.SIGTERM) if os.name == "posix" else False
         return Outcome(self._job, None, failure=_reason(code, text), killed=killed, log=text)
 
@@ -162,8 +165,6 @@ class Worker:
 
 def _reason(code: int, log: str) -> str:
     """One sentence on why a worker died."""
-    if "OutOfMemoryError" in log:
-        return "the GPU ran out of memory; lower batch_size, or close what else uses the GPU"
     if code < 0:
         name = signal.Signals(-code).name
         return f"the process was killed ({name})" + (
