@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -66,12 +67,17 @@ def _leaderboard(board: Board, metric: str) -> RenderableType:
         numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
-        seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds}\n{row.cells}/{row.asked}\ncells"
+        seeds = _seeds(row, "\n")
         if sure:
             tied = Text("\ntied" if row.standing == "tied" else "", style="bold")
             numbers.append(Text(interval(row.unseen_low, row.unseen_high).replace("–", "\n–")) + tied)
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
     return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
+
+
+def _seeds(row: Any, between: str) -> str:
+    """3; or 2 5/9 cells, where the row lacks some."""
+    return str(row.seeds) if row.cells == row.asked else f"{row.seeds}{between}{row.cells}/{row.asked}{between}cells"
 
 
 def _sure(board: Board) -> bool:
@@ -371,6 +377,7 @@ def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
 
 
 def _latex(board: Board, metric: str) -> str:
+    """A table across two columns of a paper, at 8 pt; needs the packages booktabs and array."""
     names, several = board.names(), len(board.marks) > 1
     methods = []
     for row in board.table.itertuples():
@@ -384,21 +391,38 @@ def _latex(board: Board, metric: str) -> str:
     if _sure(board):
         tied = board.table.standing.map({"tied": " (tied)"}).fillna("")
         ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
-        frame["95 %"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
-        frame.columns = [name.replace("%", r"\%") for name in frame]
+        frame[r"95 \%"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
+    frame["seeds"] = [_seeds(row, " ") for row in board.table.itertuples()]
     caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
-    layout = "l" + "r" * (len(frame.columns) - 1)
-    style = frame.style.hide(axis="index")
-    label = f"tab:{board.slug}"
-    return style.to_latex(hrules=True, column_format=layout, caption=caption, label=label, position_float="centering")
+    # A name that is a line long stands on several, or it pushes the numbers off the paper.
+    wide = max(map(len, names.values())) > 24
+    layout = (r">{\raggedright\arraybackslash}p{0.3\textwidth}" if wide else "l") + "r" * (len(frame.columns) - 1)
+    text = frame.style.hide(axis="index").to_latex(
+        hrules=True,
+        environment="table*",
+        column_format=layout,
+        caption=caption,
+        label=f"tab:{board.slug}",
+        position_float="centering",
+    )
+    return text.replace("\\begin{tabular}", "\\footnotesize\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
 
 
 def _escape(text: str) -> str:
-    return "".join(_IN_LATEX.get(letter, letter) for letter in text)
+    """Text as LaTeX sets it with any encoding of fonts; an empty line would end a caption."""
+    return "".join(_IN_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 _IN_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "–": "--",
+    "—": "---",
+    "±": r"$\pm$",
+    "×": r"$\times$",
 }
