@@ -377,11 +377,13 @@ def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mappin
     """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
+    from fergen_bench.record import percent
+
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
         table.add_column(column, overflow="fold")
     for label, run, state in runs:
-        share = "" if run.fraction == 1 else f"{run.fraction:.0%} of "
+        share = "" if run.fraction == 1 else f"{percent(run.fraction)} of "
         sources, targets = ([shown.get(name, name) for name in names] for names in (run.sources, run.targets))
         gap = " · " if any(" " in name for name in targets) else " "
         table.add_row(label, share + " + ".join(sources), gap.join(targets) or "—", str(run.seed), state)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
-from fergen_bench.report.published import Published, beside, misprints, summary
+from fergen_bench.report.published import Published, beside, reprinted, summary
 from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
 from fergen_bench.shift import CLEAN, FACTORS
 
@@ -132,6 +132,10 @@ def board_cautions(board: Board) -> list[str]:
         notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
     if board.adaptation:
         notes.append("Each run also learned from the training images of its target, without their labels")
+    notes += _unsure(board)
+    if board.cells.device.nunique() > 1:
+        found = "; ".join(sorted(set(board.cells.device)))
+        notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
     if (board.cells.relation == "seen").any():
@@ -151,6 +155,20 @@ def board_cautions(board: Board) -> list[str]:
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
+
+
+def _unsure(board: Board) -> list[str]:
+    """Rows with means and without intervals: nobody may take them for tied, or for behind."""
+    names, table = board.names(), board.table[board.table.unseen.notna()]
+    lacking = table.unseen_low.isna()
+    if not lacking.any():
+        return []
+    again = "make them with: fergen-bench run --rerun"
+    if lacking.all():
+        return [f"No intervals, and no word on which rows are tied: predictions are not beside all records; {again}"]
+    rows = ", ".join(names[row.method, row.pretraining] for row in table[lacking].itertuples())
+    which = "no row is compared with the best" if lacking.iloc[0] else "they are not compared with the best"
+    return [f"Predictions are not beside all records of {rows}: no intervals there, and {which}; {again}"]
 
 
 def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> RenderableType:
@@ -197,13 +215,16 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
         table.add_column(column, justify="left" if column == "method" else "right", style="grey50")
     for row in frame.itertuples(index=False):
         table.add_row(row[0], *(number(value) for value in row[1:]))
-    notes = [
-        "own: on the source itself; other: mean over the other targets; then the same for each source",
-        *published.notes,
-        *misprints(published),
-    ]
+    notes = [PUBLISHED, *published.notes]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
-    for title, rows in _differences(published, real, metric):
+    if wrong := misprints(published):
+        means = Table(style="dim")
+        for name in wrong[0]:
+            means.add_column(name, justify="left" if name in {"method", "source"} else "right", style="grey50")
+        for line in wrong[1:]:
+            means.add_row(*line)
+        parts += [Text(f"\n{MISPRINTS}", style="dim italic"), means]
+    for title, rows in differences(published, real, metric):
         grid = Table(style="dim")
         for name in rows[0]:
             grid.add_column(name, justify="right" if name else "left", style="grey50")
@@ -213,7 +234,21 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
-def _differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
+PUBLISHED = "own: on the source itself; all: on all targets; other: on the other targets; then that for each source"
+MISPRINTS = "Printed means over all targets that are not the means of the numbers beside them"
+
+
+def misprints(published: Published) -> list[list[str]]:
+    """Head and lines of a table of the printed means that disagree with their numbers; nothing where none does."""
+    frame = reprinted(published)
+    lines = [
+        [row.method, row.source, f"{row.printed:.2f}", f"{row.recomputed:.2f}", f"{row.difference:+.2f}"]
+        for row in frame.itertuples()
+    ]
+    return [["method", "source", "printed", "recomputed", "difference"], *lines] if lines else []
+
+
+def differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
     """Titles and rows of tables of published cells, each with what was measured here less the published number."""
     for board in real if metric == "accuracy" else ():
         for name, printed, difference in beside(published, board):
@@ -302,14 +337,10 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
         rows = [list(frame)] + [
             [row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)
         ]
-        parts += [
-            "## Published, not measured here",
-            table.about,
-            _markdown_table(rows),
-            *table.notes,
-            *misprints(table),
-        ]
-        for title, grid in _differences(table, real, metric):
+        parts += ["## Published, not measured here", table.about, _markdown_table(rows), PUBLISHED, *table.notes]
+        if wrong := misprints(table):
+            parts += [f"{MISPRINTS}:", _markdown_table(wrong)]
+        for title, grid in differences(table, real, metric):
             parts += [f"### {title}", _markdown_table(grid)]
     return "\n\n".join(parts) + "\n"
 
