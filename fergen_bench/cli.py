@@ -319,7 +319,7 @@ def run(
         )
         return
     engine = fleet.engine(resolved, len(plan.missing), project.results)
-    sys.exit(_execute(console, project, plan, engine, track=not no_track))
+    sys.exit(_execute(console, project, plan, engine, planned.shown, track=not no_track))
 
 
 def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) -> int:
@@ -415,8 +415,10 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _execute(console: Console, project: Project, plan: Plan, engine: Engine, track: bool) -> int:
-    """Runs what is missing, mirrors it, and sums up. Returns the exit status."""
+def _execute(
+    console: Console, project: Project, plan: Plan, engine: Engine, shown: Mapping[str, str], track: bool
+) -> int:
+    """Runs what is missing, mirrors it, and sums up. Returns the exit status. shown: what domains are called."""
     import time
 
     from fergen_bench import matrix
@@ -425,7 +427,7 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
     failed: list[Outcome] = []
     finished: list[RunRecord] = []
     started = time.monotonic()
-    with Progress(console) as progress:
+    with Progress(console, shown) as progress:
         progress.begin(len(plan.missing))
 
         def conclude(outcome: Outcome, record: RunRecord | None) -> None:
@@ -433,7 +435,7 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
                 failed.append(outcome)
                 reason = outcome.refused or outcome.failure
                 where = matrix.failure_path(project, outcome.job.spec)
-                progress.say(f"{outcome.job.spec.title}: {reason}\n  trace: {near(where)}", style="red")
+                progress.say(f"{outcome.job.spec.called(shown)}: {reason}\n  trace: {near(where)}", style="red")
             else:
                 finished.append(record)
             progress.end(outcome.job.spec, _short(project, record) if record else None)

@@ -120,10 +120,16 @@ class RunSpec:
 
     @property
     def title(self) -> str:
-        """What progress and messages call this run."""
-        adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
+        """What messages call this run."""
+        return self.called({})
+
+    def called(self, shown: Mapping[str, str]) -> str:
+        """The run in words. shown: what a protocol calls a domain, where that is not the suite's name of it."""
+        sources = "+".join(shown.get(name, name) for name in self.sources)
+        target = self.adaptation_target
+        adapted = "" if target is None else f" adapted to {shown.get(target, target)}"
         share = "" if self.fraction == 1 else f"{percent(self.fraction)} of "
-        return f"{self.label} on {share}{'+'.join(self.sources)}{adapted}, seed {self.seed}"
+        return f"{self.label} on {share}{sources}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
