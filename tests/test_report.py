@@ -263,6 +263,11 @@ def test_shares_of_the_data_have_names_of_their_own() -> None:
     assert first.slug != second.slug
 
 
+def test_all_of_the_data_stands_before_parts_of_it() -> None:
+    records = [entry("a", {"a": 90, "b": 60}, fraction=share) for share in (0.5, 0.1, 1.0, 0.25)]
+    assert [found.fraction for found in ranked(records)] == [1.0, 0.5, 0.25, 0.1]
+
+
 def on(device: str, records: list[RunRecord], fit: float) -> list[RunRecord]:
     return [replace(item, environment={"device": device, "cuda": "12"}, seconds={"fit": fit}) for item in records]
 

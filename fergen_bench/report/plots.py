@@ -592,9 +592,8 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
     methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
     several = len({method for method, _ in methods}) < len(methods)
     with plt.rc_context(_STYLE):
-        figure, panels = plt.subplots(
-            1, len(relations), figsize=(3.4 * len(relations), 2.8), squeeze=False, sharey=True, layout="constrained"
-        )
+        size = max(3.4 * len(relations), 4.6), 2.6 + LINE * (len(methods) // 2 + 1)
+        figure, panels = plt.subplots(1, len(relations), figsize=size, squeeze=False, sharey=True, layout="constrained")
         colours = sns.color_palette("colorblind", len(methods))
         for axes, relation in zip(panels[0], relations, strict=True):
             for place, (method, pretraining) in enumerate(methods):
@@ -605,7 +604,7 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
                 name = f"{method} [{pretraining}]" if several else method
                 look = {"color": colours[place], "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
                 line = moved if rendered else pd.concat([clean, moved])
-                axes.plot(line.level, line["mean"], label="\n".join(textwrap.wrap(name, 34)), **look)
+                axes.plot(line.level, line["mean"], label=_wrap(name, 34), **look)
                 axes.fill_between(
                     line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colours[place], alpha=0.2, lw=0
                 )
@@ -618,6 +617,11 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
         panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
         figure.suptitle(f"{factor}\n{title}", fontsize=9)
         handles, labels = panels[0][0].get_legend_handles_labels()
+        handles.append(plt.Line2D([], [], color="grey", lw=0.8, ls=":"))
+        labels.append("chance")
+        if rendered:
+            handles.append(plt.Line2D([], [], color="0.3", lw=0.8, ls="--"))
+            labels.append("the same faces as they are")
         figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
         sns.despine(figure)
     return figure

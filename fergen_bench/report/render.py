@@ -115,8 +115,10 @@ def board_facts(board: Board) -> list[str]:
     if _sure(board):
         over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
         notes.append(f"95 %: interval of the unseen mean, by bootstrap over {over}")
-    if (board.table.standing != "").any():
+    if (board.table.standing == "tied").any():
         notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
+    elif (board.table.standing == "behind").any():
+        notes.append("No row is tied with the best on unseen targets at 5 % (paired, corrected after Holm)")
     return notes
 
 

@@ -89,12 +89,13 @@ class Board:
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
-    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several,
-    methods that adapted to their target last.
+    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several, all of the
+    data before parts of it, methods that adapted to their target last.
     """
     if cells.empty:
         return
-    cells = cells.sort_values(["synthetic", "adaptation", "sources"], kind="stable")
+    order = {"synthetic": True, "adaptation": True, "sources": True, "fraction": False}
+    cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable")
     for conditions, group in cells.groupby(CONDITIONS, sort=False):
         asked = group.drop_duplicates(CELL)
         rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
