@@ -324,7 +324,7 @@ def run(
         )
         return
     engine = fleet.engine(resolved, len(plan.missing), project.results)
-    sys.exit(_execute(console, project, plan, engine, track=not no_track))
+    sys.exit(_execute(console, project, plan, engine, planned.shown, track=not no_track))
 
 
 def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) -> int:
@@ -382,11 +382,13 @@ def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mappin
     """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
+    from fergen_bench.record import percent
+
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
         table.add_column(column, overflow="fold")
     for label, run, state in runs:
-        share = "" if run.fraction == 1 else f"{run.fraction:.0%} of "
+        share = "" if run.fraction == 1 else f"{percent(run.fraction)} of "
         sources, targets = ([shown.get(name, name) for name in names] for names in (run.sources, run.targets))
         gap = " · " if any(" " in name for name in targets) else " "
         table.add_row(label, share + " + ".join(sources), gap.join(targets) or "—", str(run.seed), state)
@@ -418,8 +420,10 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _execute(console: Console, project: Project, plan: Plan, engine: Engine, track: bool) -> int:
-    """Runs what is missing, mirrors it, and sums up. Returns the exit status."""
+def _execute(
+    console: Console, project: Project, plan: Plan, engine: Engine, shown: Mapping[str, str], track: bool
+) -> int:
+    """Runs what is missing, mirrors it, and sums up. Returns the exit status. shown: what domains are called."""
     import time
 
     from fergen_bench import matrix
@@ -429,7 +433,7 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
     finished: list[RunRecord] = []
     started = time.monotonic()
     following = _following(console, project)
-    with Progress(console) as progress:
+    with Progress(console, shown) as progress:
         progress.begin(len(plan.missing))
 
         def conclude(outcome: Outcome, record: RunRecord | None) -> None:
@@ -438,7 +442,7 @@ def _execute(console: Console, project: Project, plan: Plan, engine: Engine, tra
                 reason = outcome.refused or outcome.failure
                 where = matrix.failure_path(project, outcome.job.spec)
                 trace = f"\n  trace: {near(where)}" if where.exists() else ""
-                progress.say(f"{outcome.job.spec.title}: {reason}{trace}", style="red")
+                progress.say(f"{outcome.job.spec.called(shown)}: {reason}{trace}", style="red")
             else:
                 finished.append(record)
                 # In this process a run may draw from global generators, which nothing beside it may touch.

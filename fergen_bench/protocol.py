@@ -90,7 +90,8 @@ class Protocol(BaseModel):
     domains: Annotated[list[str], Field(min_length=1)] | None = None
     """the part of the suite it is about; without it, all of the suite"""
     rename: dict[str, Annotated[str, Field(min_length=1)]] = {}
-    """what its plans call a domain, where that is not the suite's name of it"""
+    """what `run` calls a domain in the plan and in progress, where that is not the suite's name of it; records and
+    reports keep the suite's names, since a record is not one protocol's alone"""
     sources: Literal["each", "all-but-target", "all-but-two"] | Annotated[list[str], Field(min_length=1)] = "each"
     """each domain alone; for every target, or every two of them, all other domains together; or these domains, each
     alone"""

@@ -120,10 +120,16 @@ class RunSpec:
 
     @property
     def title(self) -> str:
-        """What progress and messages call this run."""
-        adapted = "" if self.adaptation_target is None else f" adapted to {self.adaptation_target}"
-        share = "" if self.fraction == 1 else f"{self.fraction:.0%} of "
-        return f"{self.label} on {share}{'+'.join(self.sources)}{adapted}, seed {self.seed}"
+        """What messages call this run."""
+        return self.called({})
+
+    def called(self, shown: Mapping[str, str]) -> str:
+        """The run in words. shown: what a protocol calls a domain, where that is not the suite's name of it."""
+        sources = "+".join(shown.get(name, name) for name in self.sources)
+        target = self.adaptation_target
+        adapted = "" if target is None else f" adapted to {shown.get(target, target)}"
+        share = "" if self.fraction == 1 else f"{percent(self.fraction)} of "
+        return f"{self.label} on {share}{sources}{adapted}, seed {self.seed}"
 
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
@@ -158,6 +164,11 @@ def _shown(network: Any, digest: str) -> Any:
     """A network as tables name it: weights from a file by their digest, because a path differs between machines."""
     base, _, weights = str(network).partition("/")
     return f"{base}@{digest[:6]}" if weights.startswith("/") else network
+
+
+def percent(fraction: float) -> str:
+    """0.125 → 12.5%: two shares never have one name."""
+    return f"{100 * fraction:.10g}%"
 
 
 def digest_of(ids: Iterable[str]) -> str:
@@ -323,6 +334,14 @@ class RunRecord:
     started: str
     method_digest: str
     shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
+
+    @property
+    def device(self) -> str:
+        """On what it ran, as far as its seconds go: a GPU's name, or the kind of processor and the threads it had."""
+        device, threads = self.environment.get("device") or "unknown device", self.environment.get("threads")
+        if "cuda" in self.environment or threads is None:
+            return str(device)
+        return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
 
     def cell(self, target: str) -> Cell | None:
         return next((cell for cell in self.cells if cell.target == target), None)
@@ -708,6 +727,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "fraction": spec.fraction,
         "seed": spec.seed,
         "key": spec.key,
+        "device": record.device,
         "fit_seconds": record.seconds.get("fit", float("nan")),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,8 @@ def busy(console: Console, what: str) -> AbstractContextManager[Any]:
 class Progress:
     """Preparation, and the runs of a matrix."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, shown: Mapping[str, str] | None = None) -> None:
+        """shown: what domains are called, where that is not the suite's name of them."""
         from rich import progress
         from rich.text import Text
 
@@ -48,6 +49,7 @@ class Progress:
                 return Text(f"{speed:,.0f} faces/s" if speed and task.fields.get("faces") else "")
 
         self.console = console
+        self.shown = shown or {}
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=20),
@@ -98,10 +100,10 @@ class Progress:
         """What a worker says of its run."""
         if "what" not in message:
             return
-        key, what = spec.key, message["what"]
+        key, what, title = spec.key, message["what"], spec.called(self.shown)
         if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(spec.title, total=None)
-        described = spec.title if what == "epoch" else f"{spec.title}: {what}"
+            self._tasks[key] = self._bars.add_task(title, total=None)
+        described = title if what == "epoch" else f"{title}: {what}"
         self._bars.update(self._tasks[key], description=described, completed=message["done"], total=message["total"])
         if what == "epoch":
             self._shares[key] = message["done"] / max(1, message["total"])
@@ -115,7 +117,9 @@ class Progress:
         self._bars.update(self._all, completed=sum(self._shares.values()))
         self._ended += 1
         if result is not None:
-            self.say(f"{spec.title}: {result}" + ("" if self.console.is_terminal else f" · {self._left()}"))
+            self.say(
+                f"{spec.called(self.shown)}: {result}" + ("" if self.console.is_terminal else f" · {self._left()}")
+            )
 
     def _left(self) -> str:
         """For a log, which has no bar: how far the matrix is, and how long the rest will take at this pace."""

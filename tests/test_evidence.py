@@ -187,6 +187,27 @@ def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path) -> None:
     assert "tied" in text
 
 
+def test_rows_without_predictions_are_named_and_not_taken_for_tied(tmp_path: Path) -> None:
+    def cautions(*kept: bool) -> str:
+        runs = tmp_path / str(kept)
+        skills = {"good": 0.7, "fair": 0.69, "poor": 0.55}
+        records = [
+            record
+            for (name, skill), has in zip(skills.items(), kept, strict=True)
+            for record in matrix(runs, name, skill, kept=has)
+        ]
+        found, cells = gathered(records, runs)
+        (board,) = evidence.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+        lacking = [name for name, has in zip(skills, kept, strict=True) if not has]
+        assert (board.table.set_index("method").standing[lacking] == "").all()
+        return " ".join(render.board_cautions(board))
+
+    assert "redictions" not in cautions(True, True, True)
+    assert "records of fair: no intervals there, and they are not compared with the best" in cautions(True, False, True)
+    assert "records of good: no intervals there, and no row is compared with the best" in cautions(False, True, True)
+    assert "No intervals, and no word on which rows are tied" in cautions(False, False, False)
+
+
 def test_a_row_with_fewer_seeds_is_compared_on_those_it_has(tmp_path: Path) -> None:
     records = [*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "poor", 0.5, seeds=1)]
     found, cells = gathered(records, tmp_path)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from io import StringIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from test_record import SPEC, finished
 
 from fergen_bench.project import shipped
 from fergen_bench.record import Cell, RunRecord, cells_frame
-from fergen_bench.report import published, render, tables
+from fergen_bench.report import details, evidence, plots, published, render, tables
 from fergen_bench.report.render import Ablation
 
 PLAIN = replace(SPEC, parameters={"gate": "sigmoid"}, defaults={"gate": "sigmoid"}, weights={})
@@ -189,12 +191,18 @@ def test_the_published_table_is_read_and_stands_apart() -> None:
     assert "CAFE" not in text[: text.index("Published")]
 
 
-def test_misprints_of_a_published_table_are_said_and_no_others() -> None:
+def test_printed_means_that_are_none_stand_beside_the_right_ones(tmp_path: Path) -> None:
     (table,) = published.read_published(shipped("results") / "published")
-    assert published.misprints(table) == [
-        "EAC trained on affectnet: a mean of 53.09 is printed, of numbers whose mean is 53.29",
-        "CAFE trained on affectnet: a mean of 60.27 is printed, of numbers whose mean is 61.67",
+    assert render.misprints(table)[1:] == [
+        ["EAC", "affectnet", "53.09", "53.29", "-0.20"],
+        ["CAFE", "affectnet", "60.27", "61.67", "-1.40"],
     ]
+    right = pd.DataFrame({"method": ["CAFE"], "source": ["rafdb"], "accuracy": [63.48]})
+    assert render.misprints(replace(table, printed=right)) == []
+    line = " ".join(shown(MATRIX, tabulated=[table]).split())
+    assert "CAFE │ affectnet │ 60.27 │ 61.67 │ -1.40" in line
+    render.write(tmp_path, ranked(MATRIX), "accuracy", [table], [])
+    assert "| CAFE | affectnet | 60.27 | 61.67 | -1.40 |" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: Path) -> None:
@@ -244,8 +252,100 @@ def test_files_of_a_report(tmp_path: Path) -> None:
     assert frame.unseen.tolist() == pytest.approx([51.6667, 46.6667], abs=1e-3)
     assert frame.suite.unique().tolist() == ["s"]
     latex = (tmp_path / "leaderboard.tex").read_text()
-    assert r"\begin{tabular}{lrrrr}" in latex
+    assert r"\begin{tabular}{lrrrrr}" in latex
     assert "cafe (gate=linear)" in latex
+
+
+def test_shares_of_the_data_have_names_of_their_own() -> None:
+    first, second = (board([entry("a", {"a": 90, "b": 60}, fraction=share)]) for share in (0.12, 0.125))
+    assert first.title.endswith(", 12% of the data")
+    assert second.title.endswith(", 12.5% of the data")
+    assert first.slug != second.slug
+
+
+def test_all_of_the_data_stands_before_parts_of_it() -> None:
+    records = [entry("a", {"a": 90, "b": 60}, fraction=share) for share in (0.5, 0.1, 1.0, 0.25)]
+    assert [found.fraction for found in ranked(records)] == [1.0, 0.5, 0.25, 0.1]
+
+
+def on(device: str, records: list[RunRecord], fit: float) -> list[RunRecord]:
+    return [replace(item, environment={"device": device, "cuda": "12"}, seconds={"fit": fit}) for item in records]
+
+
+def test_seconds_of_different_devices_are_not_averaged_nor_drawn_together() -> None:
+    again = [replace(item, spec=replace(item.spec, seed=1)) for item in MATRIX]
+    mixed = board([*on("fast", MATRIX, 1.0), *on("slow", again, 9.0)])
+    (row,) = mixed.table.itertuples()
+    assert np.isnan(row.fit_seconds)
+    assert row.device == "fast; slow"
+    assert any("whose seconds are not to be compared: fast; slow" in note for note in render.board_cautions(mixed))
+    one = board(on("fast", [*MATRIX, *again], 1.0))
+    assert one.table.fit_seconds[0] == 1.0
+    assert not any("devices" in note for note in render.board_cautions(one))
+    panels = plots.cost(mixed, details.histories({})).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["fast", "slow"]
+    assert [axes.lines[0].get_xdata().tolist() for axes in panels] == [[1.0], [9.0]]
+
+
+def test_a_curve_over_shares_of_the_data_is_over_the_same_cells() -> None:
+    tenth = [replace(item, spec=replace(item.spec, fraction=0.1)) for item in MATRIX]
+    other = [replace(item, spec=replace(item.spec, method="other")) for item in tenth[:1]]
+    parts = ranked([*MATRIX, *tenth[:2], *other])
+    assert not len(plots.scaled(parts))  # one share lacks a source, and a method has one share
+    parts = ranked([*MATRIX, *tenth, *other])
+    assert set(plots.scaled(parts).method) == {"cafe"}
+    figure = plots.data_scale(parts, "accuracy")
+    assert [text.get_text() for text in figure.legends[0].texts] == ["cafe"]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [10, 100]
+
+
+def test_long_names_are_broken_where_they_can_be() -> None:
+    name = "linear_probe (backbone=open_clip:ViT-B-32-quickgelu/openai)"
+    assert plots._wrap(name, 30) == "linear_probe (backbone=open_\nclip:ViT-B-32-quickgelu/\nopenai)"
+    assert plots._wrap("cafe (gate=linear, groups=even)", 20) == "cafe (gate=linear,\ngroups=even)"
+    assert plots._wrap("cafe", 20) == "cafe"
+
+
+def test_names_in_a_diagram_of_ranks_do_not_touch() -> None:
+    long = {place: f"method{place} (learning_rate=0.00{place}, backbone=synth-trunk/scratch)" for place in range(9)}
+    scores = pd.Series({name: float(place + 1) for place, name in long.items()})
+    p = pd.DataFrame(0.01, scores.index, scores.index)
+    figure = plots.critical_difference(board(MATRIX), evidence.Ranking(scores, 20, 0.001, 1.0, p))
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts]
+    assert len(boxes) == 9
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert min(box.x0 for box in boxes) >= 0
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
+UNESCAPED = r"(?<!\\)(?:\\\\)*"
+"""Before a letter: an even number of backslashes."""
+
+
+def test_latex_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
+    odd = r"a&b_c%d#e{f}g\h~i^j$k<l>m|n" + "\n\n" + "…" * 30
+    records = [
+        *MATRIX,
+        *(replace(item, spec=replace(item.spec, method="other", note=odd)) for item in MATRIX),
+        *(replace(item, spec=replace(item.spec, method="third", parameters={"gate": odd})) for item in MATRIX[:1]),
+    ]
+    render.write(tmp_path, ranked(records), "accuracy", [], [])
+    text = (tmp_path / "leaderboard.tex").read_text(encoding="utf-8")
+    assert re.findall(r"\\begin{(.*?)}", text) == re.findall(r"\\end{(.*?)}", text)[::-1] == ["table*", "tabular"]
+    assert len(re.findall(UNESCAPED + "{", text)) == len(re.findall(UNESCAPED + "}", text))
+    layout, body = re.split(r"\\begin{tabular}(.*)\n", text)[1:]
+    columns = re.sub(r">{.*?arraybackslash}p{.*?}", "l", layout).strip("{}")
+    rows = [line for line in body.partition(r"\bottomrule")[0].splitlines() if line.endswith(r"\\")]
+    assert columns == "lrrrrr"
+    assert [len(re.findall(UNESCAPED + "&", row)) for row in rows] == [len(columns) - 1] * 4
+    caption = next(line for line in text.splitlines() if line.startswith(r"\caption"))
+    for place in (caption, *rows):  # what is not escaped there is ours: marks of footnotes, and between the columns
+        left = re.sub(r"\$(\^{[a-z]}|\\pm)\$", "", place.removesuffix(r"\\"))
+        assert not re.search(UNESCAPED + "[%#~^_$]", left), left
+        assert not re.search('[<>|"]', left), left
+    assert r"a\&b\_c\%d\#e\{f\}g\textbackslash{}h\textasciitilde{}i\textasciicircum{}j\$k\textless{}l" in rows[-1]
+    assert rows[-1].endswith(r"& 0 3/9 cells \\")
 
 
 def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:

@@ -254,7 +254,9 @@ def test_the_command_line_from_runs_to_tables_under_shift(bench: Bench, lab: Pro
     answer = bench(*command, "--dry-run")
     assert "50% of The Web" in answer.out
     assert "1 runs, 0 have records, 1 to do; time left: — (no earlier run tells)" in answer.out
-    assert bench(*command).code == 0
+    done = bench(*command)
+    assert done.code == 0
+    assert "probe on 50% of The Web, seed 0: in-domain" in done.err
     assert "1 runs, 1 have records, 0 to do\n" in bench(*command, "--dry-run").out
     told = bench(*command, "--dry-run", "--rerun", "--seeds", "0,1,2", "-j", "2").out
     assert "3 to do; time left: about 1 s, 2 at a time (as earlier runs on this kind of device took)" in told

@@ -29,16 +29,17 @@ def rows_of(board: Board, records: Mapping[str, RunRecord]) -> dict[str, list[Ru
 
 
 def histories(rows: Rows) -> pd.DataFrame:
-    """One line per epoch: row, source, seed, epoch, loss, val_accuracy (%), images_per_second; nan where a method does
-    not say. Methods without epochs have no lines.
+    """One line per epoch: row, source, seed, device, epoch, loss, val_accuracy (%), images_per_second; nan where a
+    method does not say. Methods without epochs have no lines.
     """
-    columns = ["row", "source", "seed", "epoch", "loss", "val_accuracy", "images_per_second"]
+    columns = ["row", "source", "seed", "device", "epoch", "loss", "val_accuracy", "images_per_second"]
     lines = [
         {
             "row": name,
             "source": "+".join(record.spec.sources),
             "seed": record.spec.seed,
-            **{column: float(entry.get(column, np.nan)) for column in columns[3:]},
+            "device": record.device,
+            **{column: float(entry.get(column, np.nan)) for column in columns[4:]},
         }
         for name, records in rows.items()
         for record in records

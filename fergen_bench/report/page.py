@@ -28,7 +28,17 @@ from fergen_bench.record import RunRecord
 from fergen_bench.report import details, plots
 from fergen_bench.report.details import Inspected, Reliability
 from fergen_bench.report.published import Published, summary
-from fergen_bench.report.render import COLUMNS, Ablation, board_cautions, board_facts, file_name
+from fergen_bench.report.render import (
+    COLUMNS,
+    MISPRINTS,
+    PUBLISHED,
+    Ablation,
+    board_cautions,
+    board_facts,
+    differences,
+    file_name,
+    misprints,
+)
 from fergen_bench.report.tables import CELL, CONDITIONS, Board, gaps, marks, matrix, number
 
 CHANCE = 100 / len(EXPRESSIONS)
@@ -114,7 +124,7 @@ def write(
         sections.append(
             _section(f"b{place}", board, by_key, runs, metric, reliability, folder, stems, ablations, faces)
         )
-    real = any(not board.synthetic for board in all_boards)
+    real = [board for board in all_boards if not board.synthetic]
     script = _text("page.js")
     environment = Environment(
         loader=PackageLoader("fergen_bench.report", "."),
@@ -136,7 +146,12 @@ def write(
         columns=COLUMNS,
         expressions=EXPRESSIONS,
         curves=_figures(folder, _scales(all_boards, metric, folder) + _shifts(all_boards, stems)),
-        published=[(table, summary(table)) for table in published] if real else [],
+        published=[
+            (table, summary(table), misprints(table), list(differences(table, real, metric)))
+            for table in (published if real else ())
+        ],
+        published_note=PUBLISHED,
+        misprints=MISPRINTS,
         complaints=complaints,
         data=_json(
             {
@@ -357,8 +372,7 @@ def _draw(board: Board, rows: details.Rows, recalls: pd.DataFrame, reliability: 
         found.append((title, f"{board.slug}-{name}"))
 
     if board.table.unseen.notna().any():
-        speeds = histories.groupby("row").images_per_second.mean().to_dict()
-        keep("Accuracy and cost", "cost", plots.cost(board, speeds))
+        keep("Accuracy and cost", "cost", plots.cost(board, histories))
     if recalls.notna().any(axis=None):
         plots.save(plots.recall_heatmap(board, recalls), folder, f"{board.slug}-recall")  # the page has a table
     if len(bins):
@@ -377,7 +391,7 @@ def _scales(all_boards: Sequence[Board], metric: str, folder: Path) -> Shown:
         sets.setdefault(same, []).append(board)
     found = []
     for part in sets.values():
-        if len(part) > 1:
+        if len(part) > 1 and len(plots.scaled(part)):
             name = f"{max(part, key=lambda board: board.fraction).slug}-data-scale"
             plots.save(plots.data_scale(part, metric), folder, name)
             found.append(("How much data it takes", name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from fergen_bench.record import RunRecord
 from fergen_bench.report import tables
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.evidence import Ranking
-from fergen_bench.report.tables import CELL, Board, comparable, gaps, marks, matrix, number
+from fergen_bench.report.tables import CELL, ROW, Board, comparable, complete, gaps, marks, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
 from fergen_bench.shift import CLEAN, FACTORS
 
@@ -40,6 +41,8 @@ _STYLE = {
 }
 WIDTH = 7.0
 """Inches across two columns of a paper."""
+LINE = 0.13
+"""Inches from one line of 8 pt to the next."""
 _SHORT = [name[:3] for name in EXPRESSIONS]
 _PARTS = ("train", "val", "test")
 """In this order, each with its colour in every figure."""
@@ -61,6 +64,21 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
 
 def _title(board: Board, what: str) -> str:
     return f"{what}\n{board.title}"
+
+
+def _wrap(name: str, width: int) -> str:
+    """A name in lines of so many letters; a word that is too long for a line is broken behind a mark in it."""
+    lines = [""]
+    for word in name.split():
+        parts = [word] if len(word) <= width else re.findall(r".+?(?:[/:=,_-]|$)", word)
+        for place, part in enumerate(parts):
+            joined = f"{lines[-1]} {part}" if place == 0 and lines[-1] else lines[-1] + part
+            lines[-1:] = [joined] if len(joined) <= width else [line for line in (lines[-1], part) if line]
+    return "\n".join(lines)
+
+
+def _most_lines(names: Iterable[str]) -> int:
+    return max(name.count("\n") + 1 for name in names)
 
 
 def class_histogram(about: Mapping[str, Any]) -> Figure:
@@ -132,33 +150,35 @@ def unseen_bars(board: Board, metric: str) -> Figure:
     """Mean over unseen targets, one bar per method, a dot per seed; in-domain accuracy as a mark."""
     table = board.table.dropna(subset=["unseen"])
     cells = board.cells[board.cells.relation == "unseen"]
-    several = table.pretraining.nunique() > 1
+    names = board.names()
+    shown = [_wrap(names[row.method, row.pretraining], 40) for row in table.itertuples()]
+    kinds = list(dict.fromkeys(table.pretraining))
+    colours = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 0.62 * len(table) + 1.5), layout="constrained")
+        height = (LINE * _most_lines(shown) + 0.06) * len(table) + 1.2 + 0.08 * (len(kinds) + 3)
+        figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
         places = np.arange(len(table))
-        axes.barh(
-            places, table.unseen, color=sns.color_palette("colorblind")[0], alpha=0.75, label="mean over unseen targets"
-        )
-        axes.plot(
-            table.in_domain, places, "D", color=sns.color_palette("colorblind")[1], label="in-domain", markersize=5
-        )
-        names = board.names()
-        shown = []
+        axes.barh(places, table.unseen, color=table.pretraining.map(colours), alpha=0.75)
+        axes.plot(table.in_domain, places, "D", color="black", mfc="white", markersize=5)
         for place, row in zip(places, table.itertuples(), strict=True):
             own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
             whole = comparable({"all": cells.drop_duplicates(CELL), "own": own}).get("own", own[:0])
             per_seed = whole.groupby("seed")[metric].mean()
-            label = "one seed" if place == 0 else None
-            axes.plot(per_seed, np.full(len(per_seed), place), "o", color="black", markersize=3, label=label)
-            name = names[row.method, row.pretraining]
-            lines = textwrap.wrap(name, 34) + (textwrap.wrap(row.pretraining, 34) if several else [])
-            shown.append("\n".join(lines))
+            axes.plot(per_seed, np.full(len(per_seed), place), "o", color="black", markersize=3)
         axes.set_yticks(places, shown)
-        axes.invert_yaxis()
-        axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100))
-        axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":", label="chance")
+        axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))
+        axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
         axes.set_title(_title(board, "Generalisation to unseen targets"))
-        figure.legend(loc="outside lower center", ncol=4, frameon=False)
+        marks = [
+            plt.Line2D([], [], ls="", marker="o", color="black", ms=3, label="one seed"),
+            plt.Line2D([], [], ls="", marker="D", color="black", mfc="white", ms=5, label="in-domain"),
+            plt.Line2D([], [], color="grey", lw=0.8, ls=":", label="chance"),
+        ]
+        bars = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.75) for colour in colours.values()]
+        said = ["mean over unseen targets", *("" for _ in kinds[1:])]
+        said = [f"{what}, pre-training {kind}".removeprefix(", ") for what, kind in zip(said, kinds, strict=True)]
+        parts = [*bars, *marks], [*said, *(mark.get_label() for mark in marks)]
+        figure.legend(*parts, loc="outside lower center", ncol=2, frameon=False)
         sns.despine(figure)
     return figure
 
@@ -234,11 +254,10 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
     """
     from scikit_posthocs import critical_difference_diagram
 
-    names = {name: "\n".join(textwrap.wrap(name, 34)) for name in ranks.ranks.index}
-    lines = sum(text.count("\n") + 1 for text in names.values()) / 2 + len(ranks.groups) / 2
+    names = {name: _wrap(name, 30) for name in ranks.ranks.index}
     said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
     with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 8}):
-        figure, axes = plt.subplots(figsize=(7.0, 0.26 * lines + 0.9))
+        figure, axes = plt.subplots()
         critical_difference_diagram(
             ranks.ranks.rename(names),
             ranks.pairs.rename(index=names, columns=names),
@@ -250,8 +269,16 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
             elbow_props={"linewidth": 0.8},
             crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
         )
+        # A step down holds the longest name; left and right of the axes stand names, within the width of a page.
+        below, above = axes.get_ylim()
+        down = (above - below) * (LINE * _most_lines(names.values()) + 0.05)
+        figure.set_size_inches(WIDTH, down + 1.1)
+        axes.set_position((0.32, 0.3 / (down + 1.1), 0.36, down / (down + 1.1)))
         test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
-        axes.set_title(_title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}"), pad=16)
+        title = _title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}")
+        figure.suptitle(title, y=1 - 0.1 / (down + 1.1), va="top", fontsize=8)
+        note = "Bars join what cannot be told apart. Cells share trainings and faces: p is too small for them."
+        figure.text(0.5, 0.1 / (down + 1.1), note, ha="center", fontsize=7, color="0.35")
     return figure
 
 
@@ -285,11 +312,13 @@ def confusion_png(record: RunRecord) -> bytes:
 
 def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
     """Recall of each expression on unseen targets. recalls: see `details.recall_table`."""
+    shown = [_wrap(str(name), 40) for name in recalls.index]
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(recalls) + 1.7))
+        size = WIDTH, (LINE * _most_lines(shown) + 0.12) * len(recalls) + 1.4
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
         scale = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar_kws": {"label": "recall (%)"}}
         sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, **scale)
-        axes.set_yticklabels(["\n".join(textwrap.wrap(name, 30)) for name in recalls.index], rotation=0)
+        axes.set_yticklabels(shown, rotation=0)
         axes.set_xticklabels(recalls.columns, rotation=30, ha="right")
         axes.set_title(_title(board, "Recall of each expression, mean over unseen targets"))
     return figure
@@ -342,68 +371,105 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
     return figure
 
 
-def cost(board: Board, speeds: Mapping[str, float]) -> Figure:
-    """What accuracy on unseen targets costs: seconds to fit one run, and images a second while training. speeds: of the
-    rows that have epochs, by name. The numbers stand beside the points in the order of the leaderboard.
+def cost(board: Board, histories: pd.DataFrame) -> Figure:
+    """What accuracy on unseen targets costs: seconds to fit one run, and images a second while training, in a row of
+    panels for each device, since those of different devices say nothing of methods. histories: see `details.histories`.
+    The numbers stand beside the points in the order of the leaderboard.
     """
-    table = board.table.reset_index(drop=True).dropna(subset=["unseen"])
+    table = board.table.dropna(subset=["unseen"])
+    fits = board.cells.drop_duplicates("key").groupby([*ROW, "device"], sort=False).fit_seconds.mean()
+    speeds = histories.groupby(["row", "device"]).images_per_second.mean()
+    devices = sorted(set(board.cells.device))
     names = board.names()
+    shown = {names[row.method, row.pretraining]: row for row in table.itertuples()}
+    listed = [_wrap(f"{place}  {name}", 52) for place, name in enumerate(shown, 1)]
+    across = 2 if len(listed) > 6 else 1
     with plt.rc_context(_STYLE):
-        height = 2.6 + 0.15 * len(table)
-        figure, panels = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
+        height = 2.3 * len(devices) + 0.6 + LINE * _most_lines(listed) * -(-len(listed) // across)
+        size = (WIDTH, height)
+        said = ["seconds to fit one run", "images a second in training"][: 2 if speeds.notna().any() else 1]
+        look = {"figsize": size, "sharey": True, "squeeze": False, "layout": "constrained"}
+        figure, panels = plt.subplots(len(devices), len(said), **look)
         colours = sns.color_palette("colorblind", len(table))
-        lines = []
-        for place, row in table.iterrows():
-            name = names[row.method, row.pretraining]
-            for axes, value in zip(panels, (row.fit_seconds, speeds.get(name, np.nan)), strict=True):
-                if value > 0:
-                    point = axes.plot([value], [row.unseen], "o", color=colours[place % len(colours)], ms=5)[0]
-                    axes.annotate(str(place + 1), (value, row.unseen), (4, 3), textcoords="offset points", fontsize=7)
-                    if axes is panels[0]:
-                        lines.append((point, f"{place + 1}  {textwrap.shorten(name, 70, placeholder='…')}"))
-        for axes, label in zip(panels, ("seconds to fit one run", "images a second in training"), strict=True):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
-            axes.tick_params(axis="x", which="both", labelsize=8, pad=4)
-            axes.margins(0.15)
-            axes.set_xlabel(label)
-        panels[0].set_ylabel("unseen (%)")
-        figure.legend(*zip(*lines, strict=True), loc="outside lower left", ncol=1, frameon=False, fontsize=7)
+        lines = [plt.Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in colours]
+        for device, pair in zip(devices, panels, strict=True):
+            for place, (name, row) in enumerate(shown.items(), 1):
+                values = fits.get((row.method, row.pretraining, device)), speeds.get((name, device))
+                for axes, value in zip(pair, values, strict=False):
+                    if value is not None and value > 0:
+                        axes.plot([value], [row.unseen], "o", color=colours[place - 1], ms=5)
+                        axes.annotate(str(place), (value, row.unseen), (4, 3), textcoords="offset points", fontsize=7)
+            for axes, label in zip(pair, said, strict=True):
+                if axes.lines:
+                    _logarithmic(axes)
+                else:
+                    axes.set_xticks([])
+                axes.set_xlabel(label)
+            pair[0].set_ylabel("unseen (%)")
+            pair[0].set_title(device, loc="left", fontsize=8)
+        figure.legend(lines, listed, loc="outside lower left", ncol=across, frameon=False, fontsize=7)
         figure.suptitle(_title(board, "Accuracy and cost"), fontsize=9)
         sns.despine(figure)
     return figure
 
 
-def data_scale(boards: Sequence[Board], metric: str) -> Figure:
-    """Accuracy on unseen targets and in-domain by the share of the source's training faces, for leaderboards that
-    differ in nothing else: a line per method, mean and standard deviation over seeds.
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic axis with as many numbers as have room."""
+    axes.set_xscale("log")
+    axes.margins(0.15)
+    low, high = axes.get_xlim()
+    said = "23468" if high / low < 6 else "25" if high / low < 30 else "3" if high / low < 1000 else ""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1 else f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,g}" if f"{value:e}"[0] in said else "")
+    axes.tick_params(axis="x", which="both", labelsize=8, length=3, pad=4)
+
+
+def scaled(boards: Sequence[Board]) -> pd.DataFrame:
+    """The cells of leaderboards that differ in the share of the data, as far as a curve can be drawn of them: of seeds
+    that have every cell, of methods with two shares or more.
     """
     frame = pd.concat([board.cells for board in boards])
+    asked = len(frame.drop_duplicates(CELL))
+    frame = pd.concat([complete(part, asked) for _, part in frame.groupby([*ROW, "fraction"], sort=False)])
+    return frame[frame.groupby(ROW).fraction.transform("nunique") > 1]
+
+
+def data_scale(boards: Sequence[Board], metric: str) -> Figure:
+    """Accuracy on unseen targets and in-domain by the share of the source's training faces, for leaderboards that
+    differ in nothing else: a line per method and pre-training, mean and standard deviation over the seeds that have
+    every cell. Methods need two shares or more; see `scaled`.
+    """
+    frame = scaled(boards)
     whole = max(boards, key=lambda board: board.fraction)
-    methods = list(dict.fromkeys(name for board in boards for name in board.table.method))
+    known = dict.fromkeys(pair for board in boards for pair in zip(*(board.table[c] for c in ROW), strict=True))
+    there = set(zip(*(frame[c] for c in ROW), strict=True))
+    rows = [row for row in known if row in there]
+    several = len({method for method, _ in rows}) < len(rows)
+    shown = [_wrap(f"{method} [{pretraining}]" if several else method, 52) for method, pretraining in rows]
+    across = 2 if len(rows) > 4 else 1
     with plt.rc_context(_STYLE):
         relations = {"unseen": "unseen", "source": "in-domain"}
         relations = {name: title for name, title in relations.items() if name in set(frame.relation)}
-        size = (WIDTH, 2.8 + 0.14 * len(methods))
-        figure, ((*panels,),) = plt.subplots(1, len(relations), figsize=size, squeeze=False, layout="constrained")
-        for place, (axes, (relation, title)) in enumerate(zip(panels, relations.items(), strict=True)):
+        size = (WIDTH, 2.8 + LINE * _most_lines(shown) * -(-len(rows) // across))
+        look = {"figsize": size, "sharey": True, "squeeze": False, "layout": "constrained"}
+        figure, ((*panels,),) = plt.subplots(1, len(relations), **look)
+        colours = sns.color_palette("colorblind", len(rows))
+        looks = [{"color": colour, "marker": "osD^vP*X"[place % 8]} for place, colour in enumerate(colours)]
+        for axes, (relation, title) in zip(panels, relations.items(), strict=True):
             cells = frame[frame.relation == relation]
-            seeds = cells.groupby(["method", "fraction", "seed"], as_index=False)[metric].mean()
-            seeds["percent"] = 100 * seeds.fraction
-            look = {
-                "hue_order": methods,
-                "style_order": methods,
-                "palette": sns.color_palette("colorblind", len(methods)),
-            }
-            keys = {"x": "percent", "y": metric, "hue": "method", "style": "method"}
-            sns.lineplot(seeds, **keys, errorbar="sd", markers=True, dashes=False, ax=axes, **look)
-            axes.set(title=title, ylabel=f"{NAMES[metric]} (%)" if place == 0 else "")
-            axes.set_xlabel("share of the training faces (%)")
-            axes.legend_.remove()
-        lines, labels = panels[0].get_legend_handles_labels()
-        figure.legend(lines, labels, loc="outside lower left", ncol=1, frameon=False, fontsize=7)
-        figure.suptitle(_title(whole, "How much data it takes"), fontsize=9)
+            seeds = cells.groupby([*ROW, "fraction", "seed"])[metric].mean()
+            for row, look in zip(rows, looks, strict=True):
+                means = seeds[row].groupby("fraction").agg(["mean", "std"])
+                percent, low, high = 100 * means.index, means["mean"] - means["std"], means["mean"] + means["std"]
+                axes.plot(percent, means["mean"], markersize=4, lw=1.2, **look)
+                axes.fill_between(percent, low, high, color=look["color"], alpha=0.2, lw=0)
+            axes.set(title=title, xlabel="share of the training faces (%)", xlim=(0, 103))
+            axes.set_xticks(sorted({100 * fraction for fraction in frame.fraction}))
+        panels[0].set_ylabel(f"{NAMES[metric]} (%)")
+        lines = [plt.Line2D([], [], markersize=4, lw=1.2, **look) for look in looks]
+        figure.legend(lines, shown, loc="outside lower left", ncol=across, frameon=False, fontsize=7)
+        title = whole.title if whole.fraction == 1 else whole.title.rpartition(", ")[0]
+        figure.suptitle(f"How much data it takes\n{title}", fontsize=9)
         sns.despine(figure)
     return figure
 
@@ -501,8 +567,7 @@ def _panels(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure, di
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for axes, name in zip(grid.flat, names, strict=False):
-        wrapped = textwrap.wrap(name, 24)
-        axes.set_title("\n".join(wrapped[:3]) + ("…" if len(wrapped) > 3 else ""), fontsize=7)
+        axes.set_title(_wrap(name, 24), fontsize=7)
         sns.despine(ax=axes)
     for axes in grid.flat[max(len(names) - across, 0) : len(names)]:
         axes.set_xlabel(xlabel)
@@ -527,9 +592,8 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
     methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
     several = len({method for method, _ in methods}) < len(methods)
     with plt.rc_context(_STYLE):
-        figure, panels = plt.subplots(
-            1, len(relations), figsize=(3.4 * len(relations), 2.8), squeeze=False, sharey=True, layout="constrained"
-        )
+        size = max(3.4 * len(relations), 4.6), 2.6 + LINE * (len(methods) // 2 + 1)
+        figure, panels = plt.subplots(1, len(relations), figsize=size, squeeze=False, sharey=True, layout="constrained")
         colours = sns.color_palette("colorblind", len(methods))
         for axes, relation in zip(panels[0], relations, strict=True):
             for place, (method, pretraining) in enumerate(methods):
@@ -540,7 +604,7 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
                 name = f"{method} [{pretraining}]" if several else method
                 look = {"color": colours[place], "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
                 line = moved if rendered else pd.concat([clean, moved])
-                axes.plot(line.level, line["mean"], label="\n".join(textwrap.wrap(name, 34)), **look)
+                axes.plot(line.level, line["mean"], label=_wrap(name, 34), **look)
                 axes.fill_between(
                     line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colours[place], alpha=0.2, lw=0
                 )
@@ -553,6 +617,11 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
         panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
         figure.suptitle(f"{factor}\n{title}", fontsize=9)
         handles, labels = panels[0][0].get_legend_handles_labels()
+        handles.append(plt.Line2D([], [], color="grey", lw=0.8, ls=":"))
+        labels.append("chance")
+        if rendered:
+            handles.append(plt.Line2D([], [], color="0.3", lw=0.8, ls="--"))
+            labels.append("the same faces as they are")
         figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
         sns.despine(figure)
     return figure

@@ -86,15 +86,14 @@ def summary(published: Published) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def misprints(published: Published) -> list[str]:
-    """A sentence for each printed mean that is not the mean of the numbers it is printed beside."""
-    means = published.cells.groupby(["method", "source"]).accuracy.mean()
-    return [
-        f"{row.method} trained on {row.source}: a mean of {row.accuracy:.2f} is printed, of numbers whose mean is "
-        f"{means[row.method, row.source]:.2f}"
-        for row in published.printed.itertuples()
-        if abs(row.accuracy - means[row.method, row.source]) > 0.0051  # more than two decimals can hide
-    ]
+def reprinted(published: Published) -> pd.DataFrame:
+    """The printed means over all targets beside those of the numbers that they are printed with: method, source,
+    printed, recomputed, difference; only those that disagree by more than two decimals can hide.
+    """
+    means = published.cells.groupby(["method", "source"]).accuracy.mean().rename("recomputed").reset_index()
+    frame = published.printed.rename(columns={"accuracy": "printed"}).merge(means, on=["method", "source"], how="left")
+    frame["difference"] = frame.printed - frame.recomputed
+    return frame[frame.difference.abs() > 0.0051].reset_index(drop=True)
 
 
 def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:

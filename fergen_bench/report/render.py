@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
-from fergen_bench.report.published import Published, beside, misprints, summary
+from fergen_bench.report.published import Published, beside, reprinted, summary
 from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
 from fergen_bench.shift import CLEAN, FACTORS
 
@@ -66,12 +67,17 @@ def _leaderboard(board: Board, metric: str) -> RenderableType:
         numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
-        seeds = str(row.seeds) if row.cells == row.asked else f"{row.seeds}\n{row.cells}/{row.asked}\ncells"
+        seeds = _seeds(row, "\n")
         if sure:
             tied = Text("\ntied" if row.standing == "tied" else "", style="bold")
             numbers.append(Text(interval(row.unseen_low, row.unseen_high).replace("–", "\n–")) + tied)
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
     return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
+
+
+def _seeds(row: Any, between: str) -> str:
+    """3; or 2 5/9 cells, where the row lacks some."""
+    return str(row.seeds) if row.cells == row.asked else f"{row.seeds}{between}{row.cells}/{row.asked}{between}cells"
 
 
 def _sure(board: Board) -> bool:
@@ -109,8 +115,10 @@ def board_facts(board: Board) -> list[str]:
     if _sure(board):
         over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
         notes.append(f"95 %: interval of the unseen mean, by bootstrap over {over}")
-    if (board.table.standing != "").any():
+    if (board.table.standing == "tied").any():
         notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
+    elif (board.table.standing == "behind").any():
+        notes.append("No row is tied with the best on unseen targets at 5 % (paired, corrected after Holm)")
     return notes
 
 
@@ -126,6 +134,10 @@ def board_cautions(board: Board) -> list[str]:
         notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
     if board.adaptation:
         notes.append("Each run also learned from the training images of its target, without their labels")
+    notes += _unsure(board)
+    if board.cells.device.nunique() > 1:
+        found = "; ".join(sorted(set(board.cells.device)))
+        notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
     if (board.cells.relation == "seen").any():
@@ -145,6 +157,20 @@ def board_cautions(board: Board) -> list[str]:
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
+
+
+def _unsure(board: Board) -> list[str]:
+    """Rows with means and without intervals: nobody may take them for tied, or for behind."""
+    names, table = board.names(), board.table[board.table.unseen.notna()]
+    lacking = table.unseen_low.isna()
+    if not lacking.any():
+        return []
+    again = "make them with: fergen-bench run --rerun"
+    if lacking.all():
+        return [f"No intervals, and no word on which rows are tied: predictions are not beside all records; {again}"]
+    rows = ", ".join(names[row.method, row.pretraining] for row in table[lacking].itertuples())
+    which = "no row is compared with the best" if lacking.iloc[0] else "they are not compared with the best"
+    return [f"Predictions are not beside all records of {rows}: no intervals there, and {which}; {again}"]
 
 
 def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> RenderableType:
@@ -191,13 +217,16 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
         table.add_column(column, justify="left" if column == "method" else "right", style="grey50")
     for row in frame.itertuples(index=False):
         table.add_row(row[0], *(number(value) for value in row[1:]))
-    notes = [
-        "own: on the source itself; other: mean over the other targets; then the same for each source",
-        *published.notes,
-        *misprints(published),
-    ]
+    notes = [PUBLISHED, *published.notes]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
-    for title, rows in _differences(published, real, metric):
+    if wrong := misprints(published):
+        means = Table(style="dim")
+        for name in wrong[0]:
+            means.add_column(name, justify="left" if name in {"method", "source"} else "right", style="grey50")
+        for line in wrong[1:]:
+            means.add_row(*line)
+        parts += [Text(f"\n{MISPRINTS}", style="dim italic"), means]
+    for title, rows in differences(published, real, metric):
         grid = Table(style="dim")
         for name in rows[0]:
             grid.add_column(name, justify="right" if name else "left", style="grey50")
@@ -207,7 +236,21 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
-def _differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
+PUBLISHED = "own: on the source itself; all: on all targets; other: on the other targets; then that for each source"
+MISPRINTS = "Printed means over all targets that are not the means of the numbers beside them"
+
+
+def misprints(published: Published) -> list[list[str]]:
+    """Head and lines of a table of the printed means that disagree with their numbers; nothing where none does."""
+    frame = reprinted(published)
+    lines = [
+        [row.method, row.source, f"{row.printed:.2f}", f"{row.recomputed:.2f}", f"{row.difference:+.2f}"]
+        for row in frame.itertuples()
+    ]
+    return [["method", "source", "printed", "recomputed", "difference"], *lines] if lines else []
+
+
+def differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
     """Titles and rows of tables of published cells, each with what was measured here less the published number."""
     for board in real if metric == "accuracy" else ():
         for name, printed, difference in beside(published, board):
@@ -236,7 +279,8 @@ def write(
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
-    files[2].write_text("\n".join(_latex(board, metric) for board in all_boards), encoding="utf-8")
+    latex = ["% \\usepackage{booktabs,array}", *(_latex(board, metric) for board in all_boards)]
+    files[2].write_text("\n".join(latex), encoding="utf-8")
     known = list(ablations)
     for board in all_boards:
         for name, group in board.rows():
@@ -295,14 +339,10 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
         rows = [list(frame)] + [
             [row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)
         ]
-        parts += [
-            "## Published, not measured here",
-            table.about,
-            _markdown_table(rows),
-            *table.notes,
-            *misprints(table),
-        ]
-        for title, grid in _differences(table, real, metric):
+        parts += ["## Published, not measured here", table.about, _markdown_table(rows), PUBLISHED, *table.notes]
+        if wrong := misprints(table):
+            parts += [f"{MISPRINTS}:", _markdown_table(wrong)]
+        for title, grid in differences(table, real, metric):
             parts += [f"### {title}", _markdown_table(grid)]
     return "\n\n".join(parts) + "\n"
 
@@ -371,6 +411,7 @@ def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
 
 
 def _latex(board: Board, metric: str) -> str:
+    """A table across two columns of a paper, at 8 pt; needs the packages booktabs and array."""
     names, several = board.names(), len(board.marks) > 1
     methods = []
     for row in board.table.itertuples():
@@ -384,21 +425,38 @@ def _latex(board: Board, metric: str) -> str:
     if _sure(board):
         tied = board.table.standing.map({"tied": " (tied)"}).fillna("")
         ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
-        frame["95 %"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
-        frame.columns = [name.replace("%", r"\%") for name in frame]
+        frame[r"95 \%"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
+    frame["seeds"] = [_seeds(row, " ") for row in board.table.itertuples()]
     caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
-    layout = "l" + "r" * (len(frame.columns) - 1)
-    style = frame.style.hide(axis="index")
-    label = f"tab:{board.slug}"
-    return style.to_latex(hrules=True, column_format=layout, caption=caption, label=label, position_float="centering")
+    # A name that is a line long stands on several, or it pushes the numbers off the paper.
+    wide = max(map(len, names.values())) > 24
+    layout = (r">{\raggedright\arraybackslash}p{0.3\textwidth}" if wide else "l") + "r" * (len(frame.columns) - 1)
+    text = frame.style.hide(axis="index").to_latex(
+        hrules=True,
+        environment="table*",
+        column_format=layout,
+        caption=caption,
+        label=f"tab:{board.slug}",
+        position_float="centering",
+    )
+    return text.replace("\\begin{tabular}", "\\footnotesize\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
 
 
 def _escape(text: str) -> str:
-    return "".join(_IN_LATEX.get(letter, letter) for letter in text)
+    """Text as LaTeX sets it with any encoding of fonts; an empty line would end a caption."""
+    return "".join(_IN_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 _IN_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "–": "--",
+    "—": "---",
+    "±": r"$\pm$",
+    "×": r"$\times$",
 }

@@ -16,7 +16,7 @@ import pandas as pd
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.metric import METRICS
-from fergen_bench.record import RunRecord
+from fergen_bench.record import RunRecord, percent
 from fergen_bench.shift import CLEAN, VERSION
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
@@ -51,7 +51,7 @@ class Board:
         kind = "synthetic faces" if self.synthetic else "real faces"
         trained = "one source" if self.sources == 1 else f"{self.sources} sources"
         trained += " with unlabelled target images" if self.adaptation else ""
-        share = "" if self.fraction == 1 else f", {self.fraction:.0%} of the data"
+        share = "" if self.fraction == 1 else f", {percent(self.fraction)} of the data"
         return f"{self.suite} ({kind}): {trained}, selection {self.selection}, profile {self.profile}{share}"
 
     def names(self) -> dict[tuple[str, str], str]:
@@ -84,17 +84,18 @@ class Board:
             "" if self.selection == "last" else self.selection,
         ]
         parts += ["" if self.profile == "official" else self.profile]
-        parts += ["" if self.fraction == 1 else f"{self.fraction:.0%}".replace("%", "percent")]
+        parts += ["" if self.fraction == 1 else percent(self.fraction).replace("%", "percent")]
         return "-".join(part for part in parts if part)
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
-    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several,
-    methods that adapted to their target last.
+    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several, all of the
+    data before parts of it, methods that adapted to their target last.
     """
     if cells.empty:
         return
-    cells = cells.sort_values(["synthetic", "adaptation", "sources"], kind="stable")
+    order = {"synthetic": True, "adaptation": True, "sources": True, "fraction": False}
+    cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable")
     for conditions, group in cells.groupby(CONDITIONS, sort=False):
         asked = group.drop_duplicates(CELL)
         rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
@@ -133,7 +134,8 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "seeds": whole.seed.nunique(),
         "cells": len(rows),
         "asked": asked * rows.seed.nunique(),
-        "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean(),
+        "device": "; ".join(devices := sorted(set(rows.device))),
+        "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
         **_beside(whole[whole.relation == "unseen"]),
     }
