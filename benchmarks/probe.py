@@ -4,10 +4,10 @@
 
 Both choose among some fifteen strengths C in float32 and then fit the chosen one closely in float64, on generated
 features of 512 numbers. scikit-learn (pip install scikit-learn) is handed the strengths that we came to, starts each
-from its last solution, and stops at the same optimum, at the gradient that our solution has: the largest entry of the gradient of the mean
-loss in the coordinates of the features, which is what it goes by itself. What is compared then: seconds of alternating
-rounds, that gradient computed in float64, and the share of 20,000 fresh faces for which
-both predict the same. --device cuda moves our side onto a GPU; scikit-learn stays on the CPU.
+from its last solution, and goes on to the same optimum: to a gradient as small as that of our solution. That is the
+largest entry of the gradient of the mean loss in the coordinates of the features, which scikit-learn stops by itself.
+Compared are the seconds of alternating rounds, that gradient computed in float64, and for how many of 20,000 fresh
+faces both predict the same. --device cuda moves our side onto a GPU (not tried yet); scikit-learn stays on the CPU.
 """
 
 from __future__ import annotations
