@@ -95,8 +95,9 @@ def read(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
     """The content of a file, and the line (1-based) of every key and of every item of a list, by its path."""
     try:
         text = read_text(path, MOST_SETTINGS)
-        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        tree = yaml.compose(text, _Loader)
+        loader = _Loader(text)
+        tree = loader.get_single_node()
+        content = None if tree is None else loader.construct_document(tree)
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:

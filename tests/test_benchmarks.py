@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from conftest import ROOT
+from fergen_bench import record
 from fergen_bench.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
 from fergen_bench.backbone import load_network
 from fergen_bench.domain import Source
-from fergen_bench.logistic import solve
-from fergen_bench.method import Batch, Context, load_method
+from fergen_bench.logistic import best_strength, solve
+from fergen_bench.method import Batch, Context, labelled, load_method
 from fergen_bench.metric import METRICS
 from fergen_bench.plugin import read_method
+from fergen_bench.project import Project
+from fergen_bench.protocol import Request, outline, read_protocol, specify
 from fergen_bench.synth.render import render
 from fergen_bench.synth.worlds import compose
 
@@ -77,13 +80,58 @@ def test_benchmark_a_training_step_on_64_faces(benchmark: Any, name: str, source
     benchmark(step)
 
 
-def test_benchmark_a_linear_probe_on_3000_faces(benchmark: Any) -> None:
+def _features(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 7, (3000,), generator=generator)
-    features = (
-        torch.randn(3000, 512, generator=generator).double() + 0.3 * torch.randn(7, 512, generator=generator)[labels]
-    )
-    benchmark(solve, features, labels, 7, 1.0)
+    labels = torch.randint(0, 7, (count,), generator=generator)
+    means = 0.3 * torch.randn(7, 512, generator=generator)
+    return torch.randn(count, 512, generator=generator) + means[labels], labels
+
+
+def test_benchmark_a_linear_probe_on_3000_faces(benchmark: Any) -> None:
+    features, labels = _features(3000)
+    benchmark(solve, features.double(), labels, 7, 1.0)
+
+
+def test_benchmark_the_sweep_of_strengths_on_1000_faces(benchmark: Any) -> None:
+    features, labels = _features(1200)
+    assert 1e-6 <= benchmark(best_strength, features[:1000], labels[:1000], features[1000:], labels[1000:], 7) <= 1e6
+
+
+def test_benchmark_reading_kept_features(benchmark: Any, source: Source, tmp_path: Path) -> None:
+    network = load_network("synth", CPU).freeze(tmp_path, lambda what, done, total: None)
+    network.cached(source.fit)
+    assert benchmark(network.cached, source.fit).shape == (len(source.fit), network.features)
+
+
+def test_benchmark_scoring_a_target(benchmark: Any, source: Source) -> None:
+    network = load_network("synth", CPU)
+    network.eval()
+
+    def score() -> int:
+        with torch.no_grad():
+            return sum(len(network(images)) for images, _ in labelled(source.val, CPU))
+
+    assert benchmark(score) == len(source.val)
+
+
+def _specs(project: Project, seeds: int) -> list[record.RunSpec]:
+    """The linear probe on each domain of the tiny suite."""
+    path, suite = ROOT / "protocols" / "leave-none.yaml", project.suite("synth5-tiny")
+    method = read_method(ROOT / "methods" / "linear_probe.py")
+    outlines = outline(read_protocol(path), str(path), suite, [method], Request(seeds=range(seeds))).outlines
+    return [specify(outlined, suite, "leave-none", dict.fromkeys(suite.domains, "f")) for outlined in outlines]
+
+
+def test_benchmark_planning_100_runs(benchmark: Any, project: Project) -> None:
+    assert len(benchmark(_specs, project, 20)) == 100
+
+
+def test_benchmark_loading_25_records(benchmark: Any, project: Project, tmp_path: Path) -> None:
+    for spec in _specs(project, 5):
+        cells = [record.Cell(name, "f", spec.relations[name], np.eye(7, dtype=int).tolist()) for name in spec.targets]
+        record.save(record.RunRecord(spec, tuple(cells), (), None, {}, {}, {"fit": 1.0}, "2026", "0" * 64), tmp_path)
+    records, faults = benchmark(record.load_all, tmp_path)
+    assert (len(records), list(faults)) == (25, [])
 
 
 def test_benchmark_metrics_of_a_confusion_matrix(benchmark: Any) -> None:

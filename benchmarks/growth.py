@@ -1,0 +1,240 @@
+"""How time and memory grow with faces, and with sources and seeds; drawn into docs/pictures/growth.png.
+
+    python benchmarks/growth.py [--faces 1000 10000 100000 300000] [--most-features 30000] [--runs 15 150 1500]
+
+Faces are generated, of 48 pixels. Every measurement has a process of its own, with one thread; memory is the most that
+the process holds beyond what it held when it began and that is no file (pages of memory maps are given back when
+others need them). A line is fitted through the logarithms: the exponent is 1 where growth is linear. It is fitted to
+sizes of at least a tenth of the largest, since below the fixed costs rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+SIZE, BLOCK = 48, 2000
+
+
+class Watch:
+    """Wall seconds, processor seconds and megabytes of a piece of work."""
+
+    wall = used = megabytes = 0.0
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        before, ended = _anonymous(), threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.02):
+                self.megabytes = max(self.megabytes, _anonymous() - before)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        clock = time.perf_counter(), time.process_time()
+        yield
+        self.wall, self.used = time.perf_counter() - clock[0], time.process_time() - clock[1]
+        ended.set()
+        thread.join()
+
+
+def _anonymous() -> float:
+    """Megabytes of this process that are no file."""
+    found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def writing(count: int, folder: Path, watch: Watch) -> None:
+    """A prepared domain is written and hashed, and opened and checked as a run does it."""
+    from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
+
+    random = np.random.default_rng(0)
+    blocks = (
+        random.integers(0, 256, (min(BLOCK, count - start), SIZE, SIZE, 3), np.uint8)
+        for start in range(0, count, BLOCK)
+    )
+    columns = {
+        "id": [f"{row:06d}" for row in range(count)],
+        "expression": [EXPRESSIONS[row % 7] for row in range(count)],
+        "split": ["train"] * count,
+    }
+    with watch.on():
+        write_prepared(folder, "generated", blocks, columns, {})
+    assert len(Domain(folder).faces) == count
+
+
+def opening(count: int, folder: Path, watch: Watch) -> None:
+    """A domain is opened, its labels read, and every face read once."""
+    from fergen_bench.domain import Domain
+
+    _settle()
+    import torch
+
+    with watch.on():
+        split = Domain(folder).split("train")
+        seen = sum(len(images) for images in split.batches(torch.device("cpu"), 256))
+    assert seen == count
+
+
+def features(count: int, folder: Path, watch: Watch) -> None:
+    """The packaged encoder's features of all faces, into the cache."""
+    import torch
+
+    from fergen_bench.backbone import load_network
+    from fergen_bench.domain import Domain
+
+    _settle()
+    with tempfile.TemporaryDirectory() as cache:
+        network = load_network("synth", torch.device("cpu")).freeze(Path(cache), lambda what, done, total: None)
+        with watch.on():
+            found = network.cached(Domain(folder).split("train"))
+    assert found.shape == (count, network.features)
+
+
+def probe(count: int, folder: Path, watch: Watch) -> None:
+    """The linear probe with its sweep of strengths, from features of 512 numbers."""
+    import torch
+
+    from fergen_bench.logistic import best_strength, solve
+
+    _settle()
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 7, (count,), generator=random)
+    found = 0.15 * torch.randn(7, 512, generator=random)[labels] + torch.randn(count, 512, generator=random)
+    held = count // 10
+    with watch.on():
+        strength = best_strength(found[held:], labels[held:], found[:held], labels[:held], 7)
+        solve(found.double(), labels, 7, strength)
+
+
+def finding(count: int, folder: Path, watch: Watch) -> None:
+    """The records of so many runs, five sources and three seeds of each method, are read and found."""
+    from report import generate
+
+    from fergen_bench import record
+
+    runs = folder.with_name(f"runs{count}")
+    generate(runs, count, 200)
+    with watch.on():
+        for entry in record.load_all(runs)[0]:
+            assert record.find(entry.spec, runs) is not None
+
+
+def reporting(count: int, folder: Path, watch: Watch) -> None:
+    """Those records become a leaderboard with intervals and ties."""
+    from fergen_bench import record
+    from fergen_bench.report.evidence import Evidence, judged
+    from fergen_bench.report.tables import boards
+
+    runs = folder.with_name(f"runs{count}")
+    with watch.on():
+        records = record.current(record.load_all(runs)[0])
+        evidence = Evidence(records, runs)
+        list(judged(boards(evidence.calibrated(record.cells_frame(records)), "accuracy"), evidence, "accuracy"))
+
+
+Work = Callable[[int, Path, Watch], None]
+BY_FACES: dict[str, Work] = {
+    "write and hash a domain": writing,
+    "open it, read every face": opening,
+    "features, small network": features,
+    "linear probe with sweep": probe,
+}
+BY_RUNS: dict[str, Work] = {"find the records of runs": finding, "leaderboard with intervals": reporting}
+
+
+def _settle() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def measure(work: Work, count: int, folder: Path) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds, megabytes; in this very process."""
+    watch = Watch()
+    work(count, folder, watch)
+    return watch.wall, watch.used, watch.megabytes
+
+
+def exponent(sizes: list[int], values: list[float]) -> float:
+    """The slope of the line through the logarithms, over the upper tenth of the range."""
+    kept = [
+        (math.log(size), math.log(value)) for size, value in zip(sizes, values, strict=True) if size * 10 >= sizes[-1]
+    ]
+    return float(np.polyfit(*zip(*kept, strict=True), 1)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, nargs="+", default=[1_000, 10_000, 30_000, 100_000, 300_000])
+    parser.add_argument("--most-features", type=int, default=100_000, help="faces whose features are computed at most")
+    parser.add_argument("--runs", type=int, nargs="+", default=[15, 150, 450, 1500])
+    parser.add_argument("--picture", type=Path, default=Path("docs/pictures/growth.png"))
+    choices = parser.parse_args()
+    rows: list[tuple[str, str, int, float, float, float]] = []
+    with tempfile.TemporaryDirectory() as place:
+        for by, works, sizes in (("faces", BY_FACES, choices.faces), ("runs", BY_RUNS, choices.runs)):
+            for name, work in works.items():
+                for size in sizes:
+                    if work in (features, probe) and size > choices.most_features:
+                        continue
+                    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                        found = pool.submit(measure, work, size, Path(place, f"domain{size}")).result()
+                    rows.append((name, by, size, *found))
+                    wall, used, megabytes = found
+                    shown = f"{wall:8.2f} s, {used:8.2f} of a processor, {megabytes:7.0f} MB"
+                    print(f"{name:28} {size:8,} {by}: {shown}", flush=True)
+    print(f"\n{'':28} {'exponent of time':>17} {'of memory':>10} {'per 1,000':>22}")
+    for name in dict.fromkeys(row[0] for row in rows):
+        mine = [row for row in rows if row[0] == name]
+        sizes, used, memory = [row[2] for row in mine], [row[4] for row in mine], [max(1, row[5]) for row in mine]
+        each = f"{1000 * used[-1] / sizes[-1]:.3f} s, {1000 * memory[-1] / sizes[-1]:.1f} MB"
+        print(f"{name:28} {exponent(sizes, used):17.2f} {exponent(sizes, memory):10.2f} {each:>22}")
+    draw(rows, choices.picture)
+    print(f"\n{choices.picture}")
+
+
+def draw(rows: list[tuple[str, str, int, float, float, float]], path: Path) -> None:
+    """Time and memory against faces and against runs, on logarithmic axes, with a line of slope 1 to compare with."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns
+
+    sns.set_theme(style="whitegrid", context="notebook")
+    table = pd.DataFrame(rows, columns=["work", "by", "size", "wall", "processor seconds", "megabytes"])
+    table["megabytes"] = table["megabytes"].clip(lower=1)
+    figure, panels = plt.subplots(2, 2, figsize=(11, 8), sharex="col")
+    for column, by in enumerate(("faces", "runs")):
+        part = table[table["by"] == by]
+        for row, value in enumerate(("processor seconds", "megabytes")):
+            panel = panels[row, column]
+            sns.lineplot(
+                part, x="size", y=value, hue="work", style="work", markers=True, dashes=False, ax=panel, legend=row == 0
+            )
+            panel.set(xscale="log", yscale="log", xlabel=by, ylabel=value)
+            ends = np.array([part["size"].min(), part["size"].max()])
+            top = part[value].max() * 2
+            panel.plot(ends, top * ends / ends[1], color="grey", linestyle=":", linewidth=1.5)
+            panel.annotate("linear", (ends[1], top), ha="right", va="bottom", color="grey")
+            if row == 0:
+                panel.legend(title=None, loc="upper left", fontsize="small")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
