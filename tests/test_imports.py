@@ -34,9 +34,10 @@ MAY_IMPORT = {
     "project": {"datasets", "domain", "error", "plugin", "settings", "synth", "untrusted", "weights"},
     "augment": {"draws"},
     "logistic": set(),
-    "backbone": {"atomic", "domain", "error", "prompts", "synth", "untrusted", "weights"},
+    "profile": set(),
+    "backbone": {"atomic", "domain", "error", "profile", "prompts", "synth", "untrusted", "weights"},
     "unfinished": {"atomic"},
-    "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin"},
+    "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin", "profile"},
     "checkpoint": {"atomic", "backbone", "error", "method", "untrusted", "weights"},
     "runner": {
         "backbone",
@@ -47,6 +48,7 @@ MAY_IMPORT = {
         "error",
         "method",
         "metric",
+        "profile",
         "record",
         "shift",
         "unfinished",
@@ -75,7 +77,7 @@ MAY_IMPORT = {
 }
 """What each module or package may import from fergen_bench, in an order in which they could be built."""
 
-WITH_TORCH = {"augment", "backbone", "checkpoint", "logistic", "method", "runner", "synth", "unfinished"}
+WITH_TORCH = {"augment", "backbone", "checkpoint", "logistic", "method", "profile", "runner", "synth", "unfinished"}
 
 
 def modules() -> dict[str, list[Path]]:
