@@ -7,6 +7,8 @@ processes. Images are (B, 3, height, width); draws come from `SampleDraws`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from functools import cache
 
 import numpy as np
@@ -18,14 +20,48 @@ from fergen_bench.draws import counters, seed_of, uniform
 
 
 class SampleDraws:
-    """Random numbers for the faces of one batch, by name."""
+    """Random numbers for the faces of one batch, by name.
+
+    A draw is a dozen operations on a few numbers, and a box takes hundreds: for the batches of an epoch they are made
+    all at once (`split`), when the first of them asks. The numbers are the same.
+    """
 
     def __init__(self, index: Tensor, *names: object) -> None:
         self._counter = counters(index.long(), seed_of(*names))
+        self._whole: SampleDraws | None = None
+        self._place = slice(None)
+        self._made: dict[Hashable, Tensor] = {}
+
+    def split(self, sizes: Sequence[int]) -> list[SampleDraws]:
+        """The draws of batches of these sizes, one after another."""
+        parts, start = [], 0
+        for size in sizes:
+            part = copy(self)
+            part._whole, part._place = self, slice(start, start + size)
+            parts.append(part)
+            start += size
+        return parts
+
+    @staticmethod
+    def joined(draws: Sequence[SampleDraws]) -> SampleDraws:
+        """The draws of several batches, one after another."""
+        whole = copy(draws[0])
+        whole._counter = torch.cat([part._counter for part in draws])
+        return whole
+
+    def together(self, key: Hashable, make: Callable[[SampleDraws], Tensor]) -> Tensor:
+        """A row per face, made of draws alone: once for all batches that were split from the same draws. key: what it
+        is, with all that it depends on. It is shared, so it must not be written to.
+        """
+        if self._whole is None:
+            return make(self)
+        if key not in self._whole._made:
+            self._whole._made[key] = make(self._whole)
+        return self._whole._made[key][self._place]
 
     def uniform(self, name: str) -> Tensor:
         """float32 (B,) in [0, 1)."""
-        return uniform(self._counter, name)
+        return self.together(name, lambda draws: uniform(draws._counter, name))
 
     def chance(self, name: str, probability: float) -> Tensor:
         """bool (B,)"""
@@ -36,7 +72,7 @@ def add_noise(images: Tensor, noise: Tensor) -> Tensor:
     """uint8 images plus noise in grey levels, clipped and truncated to uint8 (so half a level darker on average, as in
     the reference).
     """
-    return (images + noise).clamp(0, 255).to(torch.uint8)
+    return (images + noise).clamp_(0, 255).to(torch.uint8)
 
 
 def random_noise(images: Tensor, draws: SampleDraws, probability: float = 0.5, variance: float = 30.0) -> Tensor:
@@ -47,7 +83,8 @@ def random_noise(images: Tensor, draws: SampleDraws, probability: float = 0.5, v
     shape, length = images.shape[1:], images[0].numel()
     strip = _normal_strip(images.device.type, images.device.index, length)
     offset = (draws.uniform("noise.offset") * (len(strip) - length)).long()
-    noise = strip.as_strided((len(strip) - length + 1, length), (1, 1))[offset].view(-1, *shape) * math.sqrt(variance)
+    noise = strip.as_strided((len(strip) - length + 1, length), (1, 1))[offset].view(-1, *shape)
+    noise.mul_(math.sqrt(variance))  # in place, as fresh memory costs more than the product
     return torch.where(draws.chance("noise", probability)[:, None, None, None], add_noise(images, noise), images)
 
 
@@ -125,6 +162,19 @@ def random_boxes(
     (B, 4). name: of the draws, so that a second view of a face can have a box of its own.
     """
     height, width = shape[-2:]
+    key = ("boxes", height, width, probability, area, aspect, name)
+    return draws.together(key, lambda draws: _boxes(height, width, draws, probability, area, aspect, name))
+
+
+def _boxes(
+    height: int,
+    width: int,
+    draws: SampleDraws,
+    probability: float,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    name: str,
+) -> Tensor:
     boxes: Tensor | None = None
     for attempt in range(10):
         size = height * width * (area[0] + (area[1] - area[0]) * draws.uniform(f"{name}.area{attempt}"))
@@ -176,6 +226,13 @@ def random_crop_boxes(
     the whole image. int64 (B, 4).
     """
     height, width = shape[-2:]
+    key = ("crop boxes", height, width, area, aspect)
+    return draws.together(key, lambda draws: _crop_boxes(height, width, draws, area, aspect))
+
+
+def _crop_boxes(
+    height: int, width: int, draws: SampleDraws, area: tuple[float, float], aspect: tuple[float, float]
+) -> Tensor:
     whole = torch.tensor([0, 0, height, width])
     boxes: Tensor | None = None
     for attempt in range(10):

@@ -27,6 +27,7 @@ from torch.nn import functional
 from fergen_bench.atomic import atomically
 from fergen_bench.domain import Clean, Domain, Piece, Split
 from fergen_bench.error import BenchError
+from fergen_bench.profile import phase
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.untrusted import checksum, map_array
 from fergen_bench.weights import CAFFE, PACKAGED, NetworkName, parse_network
@@ -84,9 +85,8 @@ class Network(nn.Module):
     def prepare(self, images: Tensor) -> Tensor:
         """uint8, or float in 0..1, of any size → float (B, 3, size, size), normalised."""
         images = images.float() / 255.0 if images.dtype == torch.uint8 else images
-        return ((resize(images, self.size, self.preprocessing.interpolation) - self.mean) / self.deviation).contiguous(
-            memory_format=torch.channels_last
-        )
+        centred = resize(images, self.size, self.preprocessing.interpolation) - self.mean
+        return centred.div_(self.deviation).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         if self._cache is not None:
@@ -94,7 +94,7 @@ class Network(nn.Module):
             clean: Clean | None = getattr(images, "clean", None)
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
                 return torch.from_numpy(self.cached(clean.split, clean.positions)).to(images.device)
-            with torch.no_grad(), _half_precision(images.device):
+            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
                 return self.body(self.prepare(images)).float()
         return self.body(self.prepare(images))
 
@@ -123,7 +123,7 @@ class Network(nn.Module):
         feature map: (B, channels, height, width). A frozen network gives it without gradient.
         """
         if self._cache is not None:
-            with torch.no_grad(), _half_precision(images.device):
+            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
                 return self._patches(images).float()
         return self._patches(images)
 

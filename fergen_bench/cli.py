@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fergen_bench.matrix import Plan
     from fergen_bench.project import Project
     from fergen_bench.protocol import Outline
-    from fergen_bench.record import RunRecord, RunSpec
+    from fergen_bench.record import Job, RunRecord, RunSpec
     from fergen_bench.tracking import Following, Mirror
 
 EXAMPLES = """
@@ -228,6 +228,9 @@ Examples:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Make the run of this record again, beside everything else, and say whether the numbers agree.",
 )
+@click.option(
+    "--profile", is_flag=True, help="Tell where the time of each run goes, and trace some of its steps for Perfetto."
+)
 @click.option("--no-track", is_flag=True, help="Do not mirror records to MLflow.")
 @click.option("--allow-missing-class", is_flag=True, help="Accept a source without faces of some expression.")
 def run(
@@ -253,6 +256,7 @@ def run(
     allow_missing_class: bool,
     exclude_overlaps: bool,
     keep_models: bool,
+    profile: bool,
     replay: Path | None,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
@@ -304,6 +308,7 @@ def run(
             dry_run,
             keep_models,
             fleet.threads(resolved),
+            profile,
         )
     _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:
@@ -449,6 +454,8 @@ def _execute(
                 if track and not isinstance(engine, matrix.Here):
                     following.add(_related(project, record))
             progress.end(outcome.job.spec, _short(project, record) if record else None)
+            if record is not None and outcome.job.profile:
+                progress.say(_where_time_went(outcome.job))
 
         try:
             matrix.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
@@ -474,6 +481,27 @@ def _execute(
         console.print(f"See them with: fergen-bench report --suite {plan.suite.name}")
         return 0
     return 2 if any(outcome.refused for outcome in failed) else 1
+
+
+def _where_time_went(job: Job) -> str:
+    """What the profile of a run says, in shares."""
+    import json
+
+    path = job.profile_path
+    try:
+        about = json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))
+    except OSError:  # its kept model was asked about shifts, and nothing else was done
+        return "  no step of this run was profiled"
+
+    def shares(kind: str) -> str:
+        traced = about[kind]
+        phases = {**traced["phases"], "other": traced["seconds"] - sum(traced["phases"].values())}
+        said = ", ".join(f"{name} {100 * took / traced['seconds']:.0f} %" for name, took in phases.items())
+        return f"  {kind}, {1000 * traced['seconds'] / traced['steps']:.1f} ms a step while traced: {said}"
+
+    lines = [shares(kind) for kind in ("training", "scoring") if kind in about]
+    evaluation = f"  evaluation: {100 * about['evaluation'] / about['seconds']:.0f} % of the run's time"
+    return "\n".join([*lines, evaluation, f"  traces: {near(path)}.*.json.gz (ui.perfetto.dev)"])
 
 
 def _short(project: Project, record: RunRecord) -> str:

@@ -15,11 +15,11 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fergen_bench.error import BenchError
 from fergen_bench.untrusted import MOST_SETTINGS, is_file_name, map_array, parse_json, read_bytes, read_text
@@ -27,6 +27,8 @@ from fergen_bench.untrusted import MOST_SETTINGS, is_file_name, map_array, parse
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+Place = TypeVar("Place")
 
 EXPRESSIONS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 """The label space and its one order, which is that of RAF-DB."""
@@ -292,12 +294,38 @@ class Split:
 
     def batches(self, device: torch.device, size: int) -> Iterator[torch.Tensor]:
         """All faces in order, in batches of `size`, marked as clean where they are as the domain keeps them."""
-        for start in range(0, len(self), size):
-            positions = slice(start, min(start + size, len(self)))
-            images = self.faces(positions).to(device)
-            if len({piece.domain.faces.shape[1:3] for piece in self.pieces}) == 1:  # nothing was enlarged
-                images.clean = Clean(self, positions, images._version)  # type: ignore[attr-defined]
+        places = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        kept = len({piece.domain.faces.shape[1:3] for piece in self.pieces}) == 1  # nothing was enlarged
+        for positions, images in zip(places, read_ahead(self.faces, places, device), strict=True):
+            if kept:
+                images.clean = Clean(self, positions, images._version)
             yield images
+
+
+def read_ahead(read: Callable[[Place], torch.Tensor], places: Iterable[Place], device: torch.device) -> Iterator[Any]:
+    """What `read` gives for one place after another, on a device: a torch.Tensor each. While one is used a thread reads
+    the next, so that the device need not wait for the disk; and on the way to a GPU it lies in pinned memory, so that
+    the host need not wait for the copy.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    import torch
+
+    def fetch(place: Place) -> torch.Tensor:
+        found = read(place)
+        if device.type != "cuda":
+            return found
+        with torch.cuda.device(device):
+            return found.pin_memory()
+
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[torch.Tensor] | None = None
+        for place in places:
+            coming, ready = pool.submit(fetch, place), coming
+            if ready is not None:
+                yield ready.result().to(device, non_blocking=True)
+        if coming is not None:
+            yield coming.result().to(device, non_blocking=True)
 
 
 class Unlabelled:

@@ -161,13 +161,14 @@ def make_plan(
     dry_run: bool = False,
     keep_models: bool = False,
     gpu_threads: int = GPU_THREADS,
+    profile: bool = False,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
     a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
     leaves all records as they are. keep_models: a record without its fitted method is not enough. gpu_threads: CPU
-    threads of a run on a GPU.
+    threads of a run on a GPU. profile: the runs that are made tell where their time goes.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
@@ -215,6 +216,7 @@ def make_plan(
             save_every=project.settings.save_every,
             shifts=shifts,
             restore=restore,
+            profile=profile,
             replaces=None if done is None else done.started,
         )
         jobs.append(job)

@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from fergen_bench.augment import SampleDraws
 from fergen_bench.backbone import Network, Report, Statistics, TextTower, load_network, load_text_tower
-from fergen_bench.domain import EXPRESSIONS, Source, Split, Unlabelled
+from fergen_bench.domain import EXPRESSIONS, Source, Split, Unlabelled, read_ahead
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.plugin import lack_of_domains
+from fergen_bench.profile import Profile, each, phase
 from fergen_bench.unfinished import Unfinished
 
 CLASSES = len(EXPRESSIONS)
@@ -50,6 +51,7 @@ class Context:
         report: Report,
         unlabelled: Unlabelled | None = None,
         unfinished: Unfinished | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self.run, self.seed, self.selection, self.device = run, seed, selection, device
         self.history: list[dict[str, float]] = []
@@ -61,6 +63,8 @@ class Context:
         self.arrays: dict[str, np.ndarray] = {}
         self.unfinished = unfinished
         """where a long training is saved now and then; None where it need not be"""
+        self.profile = profile
+        """what the run's time is to be told of; None where nobody asked"""
         self._cache, self._report = cache, report
 
     def save_array(self, name: str, array: np.ndarray | Tensor) -> None:
@@ -159,35 +163,45 @@ class Batch:
 class Inputs(Protocol):
     """What the steps of a training draw from."""
 
-    def at(self, rows: Tensor) -> Tensor:
-        """The inputs at positions of the split, on the device. rows: int64 on the CPU."""
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The inputs of one batch after another, on the device. rows: their positions in the split, int64 on the
+        CPU.
+        """
 
 
 Losses = Tensor | Mapping[str, Tensor]
 
 
-class FiniteLoss:
-    """Watches for a loss that is no number without waiting for the device: the first such step stays on the device
-    until it is asked for, once per epoch.
+class Terms:
+    """What the steps of an epoch gave. It stays on the device until the epoch ends: to read one number is to wait for
+    all the device has to do.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._step = torch.full((), -1, device=device)
-        self._value = torch.zeros((), device=device)
+    def __init__(self) -> None:
+        self._steps: dict[str, list[Tensor]] = {}
 
-    def see(self, loss: Tensor, step: int) -> None:
-        """loss: a scalar. step: from 0, over the whole training."""
-        first = (self._step < 0) & ~torch.isfinite(loss.detach())
-        self._step = torch.where(first, step, self._step)
-        self._value = torch.where(first, loss.detach().float(), self._value)
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """terms: scalars by name."""
+        for name, term in terms.items():
+            self._steps.setdefault(name, []).append(term.detach())
 
-    def check(self, method: GradientMethod, epoch: int) -> None:
-        """Ends the run where a loss was no number; nothing is kept of it then. epoch: from 0."""
-        if (step := int(self._step)) >= 0:
+    def means(self, method: GradientMethod, epoch: int, steps: int) -> dict[str, float]:
+        """Sums over the epoch by name, divided by the number of steps. A loss that was no number ends the run; nothing
+        is kept of it then. epoch: from 0.
+        """
+        values = {name: _to_host(torch.stack(terms)) for name, terms in self._steps.items()}
+        if len(wrong := np.flatnonzero(~np.isfinite(values["loss"]))):
             raise RunError(
-                f"the loss of {type(method).__name__} was {float(self._value)} at step {step + 1} (epoch {epoch + 1}); "
-                f"lower learning_rate (it is {method.learning_rate:g})"
+                f"the loss of {type(method).__name__} was {values['loss'][wrong[0]]} at step "
+                f"{epoch * steps + wrong[0] + 1} (epoch {epoch + 1}); lower learning_rate (it is "
+                f"{method.learning_rate:g})"
             )
+        # One after another, as they came: a pairwise sum would round otherwise.
+        return {name: float(np.add.accumulate(given)[-1]) / steps for name, given in values.items()}
+
+
+def _to_host(values: Tensor) -> np.ndarray:
+    return (values if values.dtype == torch.float64 else values.float()).cpu().numpy()
 
 
 @dataclass
@@ -250,17 +264,19 @@ class GradientMethod(Method):
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
         """One step of training: what it gives is shown as the means of an epoch, and "loss" must be in it."""
         terms = self.descend(batch, optimizer, ctx)
-        optimizer.step()
+        with phase("optimizer"):
+            optimizer.step()
         return terms
 
     def descend(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> dict[str, Tensor]:
         """Fresh gradients of the loss of a batch; "loss" and its terms, without gradients."""
-        with ctx.autocast():
+        with phase("forward"), ctx.autocast():
             losses = self.loss(batch)
         terms = losses if isinstance(losses, Mapping) else {"loss": losses}
         total = torch.stack([term.float() for term in terms.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        with phase("backward"):
+            total.backward()
         return {name: term.detach() for name, term in {"loss": total, **terms}.items()}
 
     def finished(self) -> bool:
@@ -279,7 +295,7 @@ class GradientMethod(Method):
         self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
         inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
         optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, 0, domains)))
-        best, kept, guard = -1.0, None, FiniteLoss(ctx.device)
+        best, kept = -1.0, None
         begun = 0 if ctx.unfinished is None else ctx.unfinished.read()
         if isinstance(begun, dict):
             self._restore(begun, optimizer, schedule, ctx)
@@ -287,32 +303,36 @@ class GradientMethod(Method):
         for epoch in range(begun or 0, self.epochs):
             started = time.perf_counter()
             self.model.train()
-            sums: dict[str, Tensor] = {}
-            batches = self._batches(len(split), ctx, epoch, domains)
-            for place, rows in enumerate(batches):
-                index = rows.to(ctx.device)
+            batches, terms = self._batches(len(split), ctx, epoch, domains), Terms()
+            sizes = [len(rows) for rows in batches]
+            everyone = upload(torch.cat(batches), ctx.device)
+            drawn = zip(
+                everyone.split(sizes),
+                inputs.batches(batches),
+                labels[everyone].split(sizes),
+                self._draws(everyone, sizes, epoch, ctx, domains),
+                strict=True,
+            )
+            for place, (index, faces, truth, draws) in enumerate(each("data", drawn)):
                 step = epoch * len(batches) + place
-                # A face of a small domain may be seen several times an epoch, each time in another way.
-                draws = ctx.draws(index, "augment", epoch, *([] if domains is None else [step]))
-                clean = inputs.at(rows)
-                images = self.augment(clean, draws)
-                batch = Batch(images, labels[index], index, epoch, step, draws, ctx.generator("step", step), clean)
+                if ctx.profile is not None:
+                    ctx.profile.step("training")
+                with phase("augment"):
+                    images = self.augment(faces, draws)
+                batch = Batch(images, truth, index, epoch, step, draws, ctx.generator("step", step), faces)
                 if domains is not None:
                     batch = domains.complete(batch, self.augment, ctx)
                 if self.restarts(step):
                     optimizer.state.clear()
-                terms = self.update(batch, optimizer, ctx)
+                terms.add(self.update(batch, optimizer, ctx))
                 schedule.step()
-                guard.see(terms["loss"], step)
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0) + term.detach()
             # The only wait for the device: once per epoch, not per step.
-            guard.check(self, epoch)
-            values = {name: float(value) / len(batches) for name, value in sums.items()}
-            values["images_per_second"] = sum(map(len, batches)) / (time.perf_counter() - started)
+            values = terms.means(self, epoch, len(batches))
+            values["images_per_second"] = sum(sizes) / (time.perf_counter() - started)
             self.model.eval()
             if selecting:
-                values["val_accuracy"] = score = self._accuracy(source.val, ctx)
+                with contextlib.nullcontext() if ctx.profile is None else ctx.profile.evaluating():
+                    values["val_accuracy"] = score = self._accuracy(source.val, ctx)
                 if score > best:
                     best, ctx.selected_epoch = score, epoch + 1
                     kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -372,13 +392,25 @@ class GradientMethod(Method):
             raise BenchError(f"there are too few faces to learn from: {count}")
         return batches
 
+    def _draws(
+        self, everyone: Tensor, sizes: list[int], epoch: int, ctx: Context, domains: Domains | None
+    ) -> list[SampleDraws]:
+        """The draws of an epoch's batches. everyone: the positions of all of them."""
+        if domains is None:
+            return ctx.draws(everyone, "augment", epoch).split(sizes)
+        # A face of a small domain may be seen several times an epoch, each time in another way.
+        parts = enumerate(everyone.split(sizes), epoch * len(sizes))
+        return SampleDraws.joined([ctx.draws(index, "augment", epoch, step) for step, index in parts]).split(sizes)
+
     def _optimization(self, steps_per_epoch: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
             "sgd": torch.optim.SGD,
         }
-        extra = {"momentum": 0.9} if self.optimizer == "sgd" else {}
+        extra: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
+        if any(weight.is_cuda for weight in self.model.parameters()):
+            extra["fused"] = True  # one kernel instead of hundreds; each weight by itself, so as repeatable as before
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )
@@ -413,6 +445,11 @@ def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.nd
         done += len(images)
 
 
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """Numbers from the host on a device; the host need not wait until they are there."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
 class Faces:
     """A split's faces at hand on the device: all of them where they fit, else batch by batch from the memory map."""
 
@@ -423,9 +460,7 @@ class Faces:
     def _upload(self) -> Tensor:
         """Everything on the device, a block at a time: the host never holds a second copy."""
         height, width = self._split.size
-        faces = torch.empty(len(self._split), height, width, 3, dtype=torch.uint8, device=self._device).permute(
-            0, 3, 1, 2
-        )
+        faces = torch.empty(len(self._split), 3, height, width, dtype=torch.uint8, device=self._device)
         for start in range(0, len(self._split), 1024):
             block = self._split.faces(slice(start, start + 1024))
             faces[start : start + len(block)] = block
@@ -439,10 +474,13 @@ class Faces:
 
     def at(self, rows: Tensor) -> Tensor:
         """uint8 (len(rows), 3, height, width). rows: int64 on the CPU."""
+        return next(self.batches([rows]))
+
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """uint8 (len(rows), 3, height, width) for each of the batches. rows: int64 on the CPU."""
         if self._resident is not None:
-            return self._resident.index_select(0, rows.to(self._device))
-        batch = self._split.faces(rows.numpy())
-        return batch.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else batch
+            return _gathered(self._resident, rows)
+        return read_ahead(lambda batch: self._split.faces(batch.numpy()), rows, self._device)
 
 
 @dataclass(frozen=True)
@@ -451,8 +489,14 @@ class Rows:
 
     values: Tensor
 
-    def at(self, rows: Tensor) -> Tensor:
-        return self.values.index_select(0, rows.to(self.values.device))
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        return _gathered(self.values, rows)
+
+
+def _gathered(values: Tensor, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Rows of a tensor, batch by batch. The positions of all go to the device at once."""
+    everyone = upload(torch.cat(list(rows)), values.device)
+    return (values.index_select(0, index) for index in everyone.split([len(batch) for batch in rows]))
 
 
 class Domains:
@@ -502,7 +546,7 @@ class Domains:
         if self.unlabelled is not None:
             size = len(batch.labels) // len(self.rows)
             rows = _endless(self._unlabelled_rows, size, ctx, "unlabelled", batch.step)
-            draws = ctx.draws(rows.to(ctx.device), "augment unlabelled", batch.step)
+            draws = ctx.draws(upload(rows, ctx.device), "augment unlabelled", batch.step)
             unlabelled = augment(self.unlabelled.at(rows), draws)
         return replace(batch, domains=len(self.rows), unlabelled=unlabelled)
 

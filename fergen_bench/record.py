@@ -207,6 +207,14 @@ class Job:
 
     shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
     restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
+    profile: bool = False  # its time is told by phases, and some of its steps are traced
+
+    @property
+    def profile_path(self) -> Path:
+        """Where its traces and their summary go, without a suffix."""
+        spec = self.spec
+        name = f"{spec.suite}-{spec.method}-{'+'.join(spec.sources)}-s{spec.seed}-{spec.key}"
+        return Path(self.runs).parent / "profiles" / name
 
     @property
     def unfinished_path(self) -> Path:

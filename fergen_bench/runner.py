@@ -30,6 +30,7 @@ from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
+from fergen_bench.profile import Profile, each, phase
 from fergen_bench.record import (
     HELD_OUT,
     Job,
@@ -68,7 +69,8 @@ def run_one(job: Job, report: Report) -> Path:
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
     environment = _environment(job, device)
     unfinished = Unfinished(job.unfinished_path, _same_numbers(job, environment), job.save_every)
-    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished)
+    profile = Profile(job.profile_path, device) if job.profile else None
+    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
     if job.restore:
         done = load(spec.path(Path(job.runs)))
         check_beside(spec.path(Path(job.runs)), ".safetensors")
@@ -83,13 +85,16 @@ def run_one(job: Job, report: Report) -> Path:
     clock = time.perf_counter()
     method.fit(source, ctx)
     seconds = {"fit": time.perf_counter() - clock}
+    if profile is not None:
+        profile.end()
 
     clock = time.perf_counter()
     cells, predictions = [], {}
     for place, (target, fingerprint) in enumerate(spec.targets.items()):
         split = domains[target].exam(spec.profile, spec.learns_from(target))
         left_out = np.isin(split.ids, job.excluded.get(target, ()))
-        predictions[target] = Predictions(predict(method, target, split, device, job), split.labels, left_out)
+        logits = predict(method, target, split, device, job, profile)
+        predictions[target] = Predictions(logits, split.labels, left_out)
         cells.append(scored_cell(spec, target, fingerprint, predictions[target], spec.excluded.get(target, "")))
         for name, array in inspect(method, split, device, job).items():
             ctx.save_array(f"{target}.{name}", array)
@@ -98,6 +103,9 @@ def run_one(job: Job, report: Report) -> Path:
         held = predict(method, "held-out faces", source.val, device, job)
         predictions[HELD_OUT] = Predictions(held, source.val.labels, np.zeros(len(source.val), bool))
     seconds["score"] = time.perf_counter() - clock
+    if profile is not None:
+        profile.write(seconds["fit"], seconds["score"])
+        environment["profiled"] = True  # so that nobody takes its durations for those of others
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
     if device.type == "cuda":
@@ -151,9 +159,19 @@ class Watched(Source):
 
 
 @torch.no_grad()
-def predict(method: Method, target: str, split: Split, device: torch.device, job: Job) -> np.ndarray:
+def predict(
+    method: Method, target: str, split: Split, device: torch.device, job: Job, profile: Profile | None = None
+) -> np.ndarray:
     """Logits float32 (N, 7) of the faces of a target."""
-    return np.concatenate([_logits(method, images, target, job) for images, _ in labelled(split, device)])
+    logits = []
+    for images, _ in each("data", labelled(split, device)):
+        if profile is not None:
+            profile.step("scoring")
+        with phase("forward"):
+            logits.append(_logits(method, images, target, job))
+    if profile is not None:
+        profile.end()
+    return np.concatenate(logits)
 
 
 def _logits(method: Method, images: torch.Tensor, target: str, job: Job) -> np.ndarray:
@@ -241,11 +259,16 @@ def _prepare_device(job: Job) -> torch.device:
             f"use another, or --device cpu"
         )
     torch.set_num_threads(job.threads)
-    if device.type == "cuda":  # on one CPU thread sums have one order anyway, and the call below loads a compiler
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    if device.type == "cuda":  # on one CPU thread sums have one order anyway
+        repeatable_on_gpu()
     return device
+
+
+def repeatable_on_gpu() -> None:
+    """The same numbers every time on a GPU, as far as torch can."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)  # it loads a compiler
 
 
 def _same_numbers(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:

@@ -163,3 +163,17 @@ def test_a_second_view_has_a_box_of_its_own() -> None:
     draws = SampleDraws(torch.arange(50), "b")
     shape = torch.Size((50, 3, 32, 32))
     assert not torch.equal(random_boxes(shape, draws, 1.0), random_boxes(shape, draws, 1.0, name="second"))
+
+
+def test_draws_made_together_are_those_made_apart() -> None:
+    index, sizes = torch.randperm(500), [32, 1, 67, 400]
+    shape = torch.Size((1, 3, 48, 64))
+    parts = SampleDraws(index, "t", 1).split(sizes)
+    joined = SampleDraws.joined([SampleDraws(some, "t", 1) for some in index.split(sizes)]).split(sizes)
+    for some, part, other in zip(index.split(sizes), parts, joined, strict=True):
+        alone = SampleDraws(some, "t", 1)
+        for draws in (part, other):
+            assert torch.equal(draws.uniform("x"), alone.uniform("x"))
+            assert torch.equal(random_boxes(shape, draws, 0.7), random_boxes(shape, alone, 0.7))
+            assert torch.equal(random_boxes(shape, draws, name="b"), random_boxes(shape, alone, name="b"))
+            assert torch.equal(random_crop_boxes(shape, draws), random_crop_boxes(shape, alone))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -272,3 +273,28 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     shown = bench("choose").out
     assert re.search(r"tiny +[\d.]+ .*\n +epochs=1 *\n +learning_rate=0.001", shown)
     assert "film" in shown
+
+
+def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> None:
+    run = ["run", "-m", "cafe", "--sources", "web", "--seeds", "0", "--set", "epochs=5", "--no-track", "--profile"]
+    result = bench(*run, "--jobs", "0")
+    assert result.code == 0, result.err
+    for kind, steps in (("training", 20), ("scoring", 1)):
+        (path,) = (tmp_path / "results" / "profiles").glob(f"*.{kind}.json.gz")
+        with gzip.open(path, "rt") as file:
+            events = json.load(file)["traceEvents"]
+        names = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+        assert names.count("forward") == steps, kind
+        assert any(event["name"] == "aten::linear" for event in events)
+    (path,) = (tmp_path / "results" / "profiles").glob("*[0-9a-f].json")
+    about = json.loads(path.read_text())
+    training = about["training"]
+    assert set(training["phases"]) == {"data", "augment", "frozen tower", "forward", "backward", "optimizer"}
+    assert min(training["phases"].values()) > 0
+    assert sum(training["phases"].values()) <= training["seconds"]
+    assert 0 < about["evaluation"] < about["seconds"]
+    for name in ("backward", "evaluation", "perfetto"):
+        assert name in result.err
+    (record,) = load_all(tmp_path / "results" / "runs")[0]
+    assert record.environment["profiled"]
+    assert "Nothing to do" in bench(*run).err

@@ -19,6 +19,7 @@ from fergen_bench.domain import (
     is_prepared,
     open_source,
     read_about,
+    read_ahead,
     write_prepared,
 )
 from fergen_bench.error import BenchError
@@ -208,3 +209,23 @@ def test_relations_of_targets() -> None:
 def test_domain_json_is_readable_by_people(web: Domain) -> None:
     about = json.loads((web.folder / "domain.json").read_text())
     assert {"name", "layout", "profile", "resizer", "size", "counts", "fingerprint", "synthetic"} <= set(about)
+
+
+def test_what_is_read_ahead_comes_in_order_and_faults_come_through() -> None:
+    read: list[int] = []
+
+    def fetch(place: int) -> torch.Tensor:
+        if place == 5:
+            raise OSError("gone")
+        read.append(place)
+        return torch.full((2,), place)
+
+    device = torch.device("cpu")
+    assert [int(found[0]) for found in read_ahead(fetch, range(4), device)] == [0, 1, 2, 3]
+    ahead = read_ahead(fetch, range(10, 20), device)
+    assert int(next(ahead)[0]) == 10
+    ahead.close()  # type: ignore[attr-defined]
+    assert read[4:] == [10, 11]  # one more than was used, no more
+    assert list(read_ahead(fetch, [], device)) == []
+    with pytest.raises(OSError, match="gone"):
+        list(read_ahead(fetch, [4, 5, 6], device))

@@ -151,6 +151,9 @@ def test_faces_come_from_memory_or_from_the_disk_alike(source: Source, monkeypat
     streamed = Faces(source.train, torch.device("cpu"))
     assert streamed._resident is None
     assert torch.equal(resident.at(rows), streamed.at(rows))
+    batches = [rows, torch.tensor([7]), torch.arange(20)]
+    for kept, read in zip(resident.batches(batches), streamed.batches(batches), strict=True):
+        assert torch.equal(kept, read)
 
 
 def test_generators_depend_on_names_not_on_the_order_of_calls(tmp_path: Path) -> None:

@@ -1,0 +1,315 @@
+"""CAFE's training step, three ways in turns: this project's loop; a loop written as the released code describes its
+recipe; and the same two networks and optimiser on one resident batch, which nothing can beat.
+
+    python benchmarks/training.py                        the networks of synth5, and the loop alone; a minute or two
+    python benchmarks/training.py --sizes paper          ViT-B/32 and ResNet-18 at 224 px on the faces of a small RAF-DB
+    python benchmarks/training.py --full --device cuda   RAF-DB-sized and AffectNet-sized domains, full rounds
+
+The loop after the recipe decodes, resizes and augments each face on its own in four worker processes, runs the trunk in
+float32 (the frozen tower in float16 on a GPU) and asks for the loss after each step. It leaves out the second, mirrored
+picture of each face that the released data set makes and nobody uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fergen_bench import runner  # first: it sets what cuBLAS must know before torch is loaded
+
+import numpy as np  # isort: skip
+import torch
+from generated import as_jpegs, generated_domain
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench.backbone import Network, Preprocessing, load_network
+from fergen_bench.domain import Domain, open_source
+from fergen_bench.method import Context, GradientMethod, load_method
+from fergen_bench.plugin import read_method
+
+ROOT = Path(__file__).parents[1]
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is trained on what."""
+
+    backbone: str
+    trunk: str
+    recipe: str
+    batch: int
+    pixels: int  # of the faces, as the domain keeps them
+    faces: int
+    steps: int  # of a round
+
+
+SIZES = {
+    "loop": Sizes("tiny", "tiny", "default", 32, 8, 6400, 200),
+    "synth5": Sizes("synth", "synth-trunk", "small", 64, 64, 2048, 32),
+    "paper": Sizes("open_clip:ViT-B-32-quickgelu/scratch", "timm:resnet18/scratch", "default", 32, 100, 1024, 2),
+}
+FULL = {
+    "RAF-DB": replace(SIZES["paper"], faces=12_271, steps=383),
+    "AffectNet": replace(SIZES["paper"], pixels=224, faces=283_901, steps=383),
+}
+
+
+class Tiny(nn.Module):
+    """A network that costs next to nothing, so that what is left is the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 512)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images[:, :, 0, 0])
+
+
+class Lender(Context):
+    """Lends networks that cost nothing where "tiny" is asked for."""
+
+    def backbone(self, name: str, trainable: bool = False, statistics: Any = "own") -> Network:
+        if name != "tiny":
+            return super().backbone(name, trainable, statistics)
+        network = Network(name, Tiny(), 512, Preprocessing(8, MEAN, DEVIATION, "bilinear")).to(self.device)
+        return network if trainable else network.freeze(self._cache, self._report)
+
+
+def cafe(sizes: Sizes, epochs: int) -> GradientMethod:
+    file = read_method(ROOT / "methods" / "cafe.py")
+    networks = {"backbone": sizes.backbone, "trunk": sizes.trunk}
+    values = {**file.defaults(sizes.recipe), **networks, "epochs": epochs, "batch_size": sizes.batch}
+    method: Any = load_method(file.path, file.class_name, values)
+    every = method._batches
+    method._batches = lambda *arguments: every(*arguments)[: sizes.steps]
+    return method
+
+
+# ----------------------------------------------------------------------------------------------------- the other loops
+
+
+def bare(sizes: Sizes, ctx: Context) -> Callable[[], int]:
+    """A round of the two networks, forward, backward and optimiser, on one resident batch; it gives the faces seen."""
+    encoder, trunk = ctx.backbone(sizes.backbone), ctx.backbone(sizes.trunk, trainable=True)
+    method: Any = cafe(sizes, 1)
+    method.model = nn.ModuleDict({"trunk": trunk, "fc": nn.Linear(encoder.features, 7)})
+    method.model = method.model.to(ctx.device).to(memory_format=torch.channels_last)
+    optimizer, _ = method._optimization(steps_per_epoch=1)
+    images = torch.rand(sizes.batch, 3, sizes.pixels, sizes.pixels, device=ctx.device)
+    seen = [network.prepare(images) for network in (encoder, trunk)]
+    labels = torch.arange(sizes.batch, device=ctx.device) % 7
+    half = torch.autocast(ctx.device.type, torch.float16, enabled=ctx.device.type == "cuda")
+
+    def round_() -> int:
+        method.model.train()
+        for _ in range(sizes.steps):
+            with torch.no_grad(), half:
+                features = encoder.body(seen[0]).float()
+            with ctx.autocast():
+                masked = features * torch.sigmoid(trunk.body(seen[1]).float())
+                loss = functional.cross_entropy(method.model["fc"](masked).float(), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        return sizes.steps * sizes.batch
+
+    return round_
+
+
+class Files(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """Faces as files, one by one, as the recipe has them."""
+
+    def __init__(self, files: Sequence[tuple[Path, int]], size: int) -> None:
+        from torchvision import transforms
+
+        self.files = files
+        self.transform = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.Resize((size, size)),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, DEVIATION),
+                transforms.RandomHorizontalFlip(0.5),
+                transforms.RandomErasing(0.5, (0.02, 0.25)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        path, label = self.files[place]
+        face = np.asarray(Image.open(path).convert("RGB"))
+        if np.random.rand() < 0.5:  # noqa: NPY002
+            noise = np.random.normal(0.0, 30.0**0.5, face.shape)  # noqa: NPY002
+            face = (face + noise).clip(0, 255).astype(np.uint8)
+        return self.transform(face), label
+
+
+def as_released(sizes: Sizes, ctx: Context, files: Sequence[tuple[Path, int]], workers: int) -> Callable[[], int]:
+    """A round of the loop after the recipe; it gives the faces seen."""
+    encoder = load_network(sizes.backbone, ctx.device).eval().requires_grad_(False)
+    trunk = load_network(sizes.trunk, ctx.device)
+    fc = nn.Linear(encoder.features, 7).to(ctx.device)
+    model = nn.ModuleList([trunk.body, fc]).to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, weight_decay=1e-4)
+    half = torch.autocast(ctx.device.type, torch.float16, enabled=ctx.device.type == "cuda")
+    data = Files(files, encoder.size)
+    loader = torch.utils.data.DataLoader(
+        data,
+        batch_size=sizes.batch,
+        num_workers=workers,
+        sampler=torch.utils.data.RandomSampler(data, replacement=True, num_samples=sizes.steps * sizes.batch),
+        pin_memory=ctx.device.type == "cuda",
+        persistent_workers=workers > 0,
+        worker_init_fn=_one_thread,
+    )
+
+    def drop_mask() -> Tensor:
+        mask = torch.ones(encoder.features)
+        for group in range(7):
+            start, stop = group * (encoder.features // 7), (group + 1) * (encoder.features // 7)
+            mask[start + torch.randperm(stop - start)[:10]] = 0.0
+        return mask.to(ctx.device)
+
+    def round_() -> int:
+        seen, right, total = 0, 0, 0.0
+        model.train()
+        for images, labels in loader:
+            images, labels = images.to(ctx.device), labels.to(ctx.device)
+            with torch.no_grad(), half:
+                features = encoder.body(images).float()
+            masked = features * torch.sigmoid(trunk.body(images))
+            logits = fc(masked)
+            width = masked.shape[1] // 7
+            largest = (masked * drop_mask())[:, : 7 * width].unflatten(1, (7, width)).amax(2)
+            height = masked[:, : 7 * width].unflatten(1, (7, width)).amax(2)
+            loss = functional.cross_entropy(logits, labels) + 1.5 * functional.cross_entropy(largest, labels)
+            loss = loss + 5.0 * (1.0 - height.mean() / width)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            right += int((logits.argmax(1) == labels).sum())
+            seen += len(labels)
+        return seen
+
+    return round_
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+# --------------------------------------------------------------------------------------------------------------- rounds
+
+
+def measured(sizes: Sizes, domain: Domain, device: torch.device, rounds: int, workers: int, cache: Path) -> Any:
+    """Images per second of each loop in each round, and per second of processor time (of this process)."""
+    others: dict[str, Callable[[], int]] = {}
+    found: dict[str, list[tuple[float, float]]] = {"this loop": [], "bare": [], "as released": []}
+    started = [0.0, 0.0]
+
+    def report(what: str, done: int, total: int) -> None:
+        """After each epoch of this project's loop the others have their round."""
+        if what != "epoch":
+            return
+        took = time.process_time() - started[1]
+        faces = sizes.steps * sizes.batch
+        found["this loop"].append((ctx.history[-1]["images_per_second"], faces / took))
+        for name, round_ in others.items():
+            _wait(device)
+            begun = time.perf_counter(), time.process_time()
+            faces = round_()
+            _wait(device)
+            found[name].append((faces / (time.perf_counter() - begun[0]), faces / (time.process_time() - begun[1])))
+        _wait(device)
+        started[:] = time.perf_counter(), time.process_time()
+
+    ctx = Lender("benchmark", 0, "last", device, cache, report)
+    others["bare"] = bare(sizes, ctx)
+    if sizes.backbone != "tiny":
+        files = as_jpegs(domain, cache / "files" / domain.name, 2048)
+        others["as released"] = as_released(sizes, ctx, files, workers)
+    cafe(sizes, rounds + 1).fit(open_source([domain], 0), ctx)
+    return {name: values[1:] for name, values in found.items() if values[1:]}  # the first round warms up
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def table(name: str, sizes: Sizes, found: dict[str, list[tuple[float, float]]]) -> Iterator[str]:
+    yield f"{name}: {sizes.backbone} and {sizes.trunk}, batch {sizes.batch}, {sizes.faces:,} faces of {sizes.pixels} px"
+    yield f"  {'':12} {'images/s':>10} {'ms/step':>9} {'of bare':>17} {'cpu ms':>9} {'of bare':>17}"
+    for loop, values in found.items():
+        columns = []
+        for kind in range(2):
+            ratios = [value[kind] / bound[kind] for value, bound in zip(values, found["bare"], strict=True)]
+            of_bare = f"{statistics.median(ratios):.3f} ({min(ratios):.2f}-{max(ratios):.2f})"
+            columns += [statistics.median(value[kind] for value in values), of_bare]
+        speed, wall, processor, cpu = columns
+        yield (
+            f"  {loop:12} {speed:10,.1f} {1000 * sizes.batch / speed:9.2f} {wall:>17} "
+            f"{1000 * sizes.batch / processor:9.2f} {cpu:>17}"
+        )
+    if (released := found.get("as released")) is not None:
+        ratios = [ours / theirs for (ours, _), (theirs, _) in zip(found["this loop"], released, strict=True)]
+        yield f"  this loop is {statistics.median(ratios):.2f} times as fast as the loop after the released recipe"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["loop", "synth5"])
+    parser.add_argument("--full", action="store_true", help="domains as large as RAF-DB and AffectNet instead")
+    parser.add_argument("--rounds", type=int, default=7, help="of each loop, in turns")
+    parser.add_argument("--steps", type=int, help="of a round")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--pixels", type=int, help="side of the faces")
+    parser.add_argument("--faces", type=int)
+    parser.add_argument("--backbone", help="as in bench.toml, such as open_clip:ViT-B-32-quickgelu/scratch")
+    parser.add_argument("--trunk")
+    parser.add_argument("--workers", type=int, default=4, help="processes of the loop after the recipe")
+    parser.add_argument("--folder", type=Path, help="keep the generated domains here; what is there is used again")
+    parser.add_argument("--json", type=Path, help="also write all rounds here")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    torch.set_num_threads(1 if device.type == "cpu" else torch.get_num_threads())  # as runs have it
+    if device.type == "cuda":
+        runner.repeatable_on_gpu()
+    changes = {
+        key: value
+        for key in ("steps", "batch", "pixels", "faces", "backbone", "trunk")
+        if (value := getattr(arguments, key)) is not None
+    }
+    chosen = FULL if arguments.full else {name: SIZES[name] for name in arguments.sizes}
+    results = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        for name, usual in chosen.items():
+            sizes = replace(usual, **changes)
+            domain = generated_domain(folder, f"{name}-{sizes.faces}-{sizes.pixels}", sizes.pixels, sizes.faces)
+            found = measured(sizes, domain, device, arguments.rounds, arguments.workers, folder / "cache")
+            print("\n".join(table(name, sizes, found)), flush=True)
+            results[name] = {"sizes": sizes.__dict__, "rounds": found}
+    if arguments.json is not None:
+        about = {"device": str(device), "torch": torch.__version__, "threads": torch.get_num_threads()}
+        if device.type == "cuda":
+            about["device"] = torch.cuda.get_device_name(device)
+        arguments.json.write_text(json.dumps({**about, "results": results}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
