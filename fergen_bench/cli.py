@@ -276,7 +276,8 @@ def run(
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
-    names = methods or asked.names(str(path), project.methods())
+    own = asked.names(str(path), project.methods())  # a misspelt one is refused whoever is run
+    names = methods or own
     if not names:
         raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
     files = [project.method(name) for name in dict.fromkeys(names)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; there are {', '.join(known)}." if known else "."
 
 
+def _is_kind(part: str) -> bool:
+    """Whether a part of a place is no key, but which kind of a union of types was tried."""
+    return part in {"str", "int", "float", "bool"} or part.startswith(
+        ("literal[", "list[", "constrained-", "function-")
+    )
+
+
 def explain(
     error: ValidationError, place: Path | str, lines: dict[tuple[str, ...], int], known: dict[str, Iterable[str]]
 ) -> str:
@@ -74,8 +82,10 @@ def explain(
     lines: where each key stands (1-based), by its path. known: the names that exist at a place ("" is the top), for
     "did you mean".
     """
-    fault = error.errors()[0]
-    path = [part for part in fault["loc"] if not (isinstance(part, str) and part in {"str", "int", "float", "bool"})]
+    faults = error.errors()
+    # Of a name or a list, what is wrong with the list is said where a list is given.
+    fault = next((f for f in faults if f["type"] != "literal_error" or isinstance(f["input"], str)), faults[0])
+    path = [part for part in fault["loc"] if not (isinstance(part, str) and _is_kind(part))]
     keys = tuple(str(part) for part in path)
     line = next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), None)
     where = f"{place}:{line}" if line else f"{place}"
@@ -86,6 +96,13 @@ def explain(
         return f"{where}: there is no key {key!r}{did_you_mean(keys[-1], names)}{more}"
     if fault["type"] == "missing":
         return f"{where}: the key {key!r} is missing{more}"
+    if fault["type"] == "too_short" and not fault["input"]:
+        return f"{where}: {key}: names nothing; name one or more, or leave the key out"
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        # A union has a fault for each of its kinds; this one says it all.
+        more = "" if all(other["loc"][: len(path)] == tuple(path) for other in faults) else more
+        names = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
+        return f"{where}: {key}: there is no {fault['input']!r}{did_you_mean(fault['input'], names)}{more}"
     message = fault["msg"].removeprefix("Value error, ")
     given = repr(fault["input"])
     given = given if len(given) <= 200 else f"{given[:200]}…"

@@ -214,6 +214,11 @@ def outline(
             raise BenchError(f"{option}: names no domain; the suite {suite.name} has {', '.join(suite.domains)}")
     targets = _domains(suite, request.targets, "--targets") or _targets(protocol, suite, place)
     pairs = _pairs(protocol, place, suite, targets, request)
+    if not targets and (request.selection or protocol.selection) == "last":
+        raise BenchError(
+            f"{protocol.at(place, 'targets')}: none, with the selection last, would score nothing at all; choose "
+            f"source-val, which scores faces held out of the source, or name targets"
+        )
     outlines: list[Outline] = []
     left_out: dict[str, None] = {}
     for method in methods:

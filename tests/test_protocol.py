@@ -99,7 +99,7 @@ def test_a_spec_takes_fingerprints_and_relations() -> None:
         ("about: x\nseeds: [zero]\n", r"p\.yaml:2: seeds\.0: .*integer, not 'zero'"),
         ("about: x\nseeds: [0, -1]\n", r"p\.yaml:2: seeds\.1: "),
         ("seeds: [0]\n", r"p\.yaml: the key 'about' is missing"),
-        ("about: x\nselection: best\n", r"p\.yaml:2: selection: .*not 'best'"),
+        ("about: x\nselection: best\n", r"p\.yaml:2: selection: there is no 'best'; there are last, source-val\."),
         ("about: x\nabout: y\n", r"p\.yaml:2: this is not valid YAML: the key 'about' stands twice"),
         ("about: [x\n", r"p\.yaml:\d: this is not valid YAML"),
         ("- a\n", r"p\.yaml: a protocol is a mapping"),
@@ -186,7 +186,7 @@ def test_a_method_that_adapts_can_have_several_sources_and_fewer_targets() -> No
 
 def test_adaptation_without_another_target_is_refused() -> None:
     with pytest.raises(BenchError, match=r"coral adapts to a target .* use --protocol adaptation"):
-        plan(ADAPTED | {"targets": "none"}, methods=(CORAL,))
+        plan(ADAPTED | {"targets": "none", "selection": "source-val"}, methods=(CORAL,))
     with pytest.raises(BenchError, match="the method cafe has no parameter 'adapt'"):
         plan(ADAPTED)
 
@@ -283,6 +283,36 @@ def test_a_protocol_about_a_part_of_the_suite_knows_no_other_domain() -> None:
             plan({"domains": ["c", "a"]}, request)
     with pytest.raises(BenchError, match=r"p\.yaml: domains: the suite s has no domain 'z'"):
         plan({"domains": ["z"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sources: evry\n", r"p\.yaml:2: sources: there is no 'evry'; there are all-but-target, all-but-two, each\.$"),
+        ("sources: all-but-targets\n", r"sources: there is no 'all-but-targets'; did you mean all-but-target\?$"),
+        ("targets: al\n", r"p\.yaml:2: targets: there is no 'al'; did you mean all\?$"),
+        ("selection: source_val\n", r"p\.yaml:2: selection: there is no 'source_val'; did you mean source-val\?$"),
+        ("shifts:\n  factors: [blur]\n  targets: sources\n", r"p\.yaml:4: shifts\.targets: .*did you mean source\?$"),
+        ("seeds: []\n", r"p\.yaml:2: seeds: names nothing; name one or more, or leave the key out$"),
+        ("sources: []\n", r"p\.yaml:2: sources: names nothing; name one or more"),
+        ("sources: evry\nseed: [0]\n", r"sources: there is no 'evry'.*\(and 2 more\)$"),
+    ],
+)
+def test_misspelt_values_are_refused_with_the_nearest_one(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(f"about: x\n{text}")
+    with pytest.raises(BenchError, match=message):
+        read_protocol(path)
+
+
+def test_a_protocol_that_would_score_nothing_is_refused() -> None:
+    with pytest.raises(
+        BenchError, match=r"p\.yaml: targets: none, with the selection last, would score nothing at all"
+    ):
+        plan({"targets": "none"})
+    with pytest.raises(BenchError, match="would score nothing at all"):
+        plan({"targets": "none", "selection": "source-val"}, Request(selection="last"))
+    assert plan({"targets": "none", "selection": "source-val"})
 
 
 def test_names_for_domains_must_be_of_domains_and_differ(tmp_path: Path) -> None:

@@ -304,6 +304,7 @@ def test_long_names_are_broken_where_they_can_be() -> None:
     assert plots._wrap(name, 30) == "linear_probe (backbone=open_\nclip:ViT-B-32-quickgelu/\nopenai)"
     assert plots._wrap("cafe (gate=linear, groups=even)", 20) == "cafe (gate=linear,\ngroups=even)"
     assert plots._wrap("cafe", 20) == "cafe"
+    assert plots._wrap("x" * 25, 10) == "\n".join(["x" * 10, "x" * 10, "x" * 5])
 
 
 def test_names_in_a_diagram_of_ranks_do_not_touch() -> None:

@@ -70,7 +70,7 @@ def _wrap(name: str, width: int) -> str:
     """A name in lines of so many letters; a word that is too long for a line is broken behind a mark in it."""
     lines = [""]
     for word in name.split():
-        parts = [word] if len(word) <= width else re.findall(r".+?(?:[/:=,_-]|$)", word)
+        parts = [word] if len(word) <= width else re.findall(rf".{{1,{width}}}?(?:[/:=,_-]|$)|.{{1,{width}}}", word)
         for place, part in enumerate(parts):
             joined = f"{lines[-1]} {part}" if place == 0 and lines[-1] else lines[-1] + part
             lines[-1:] = [joined] if len(joined) <= width else [line for line in (lines[-1], part) if line]
@@ -314,11 +314,11 @@ def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
     """Recall of each expression on unseen targets. recalls: see `details.recall_table`."""
     shown = [_wrap(str(name), 40) for name in recalls.index]
     with plt.rc_context(_STYLE):
-        size = WIDTH, (LINE * _most_lines(shown) + 0.12) * len(recalls) + 1.4
+        size = WIDTH, (LINE * _most_lines(shown) + 0.12) * len(recalls) + 1.8
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         scale = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar_kws": {"label": "recall (%)"}}
-        sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, **scale)
-        axes.set_yticklabels(shown, rotation=0)
+        sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, yticklabels=shown, **scale)
+        axes.tick_params(axis="y", rotation=0)
         axes.set_xticklabels(recalls.columns, rotation=30, ha="right")
         axes.set_title(_title(board, "Recall of each expression, mean over unseen targets"))
     return figure
