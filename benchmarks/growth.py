@@ -188,7 +188,7 @@ def main() -> None:
         for by, works, sizes in (("faces", BY_FACES, choices.faces), ("runs", BY_RUNS, choices.runs)):
             for name, work in works.items():
                 for size in sizes:
-                    if work in (features, probe) and size > choices.most_features:
+                    if work is features and size > choices.most_features:
                         continue
                     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                         found = pool.submit(measure, work, size, Path(place, f"domain{size}")).result()
@@ -225,11 +225,13 @@ def draw(rows: list[tuple[str, str, int, float, float, float]], path: Path) -> N
             )
             panel.set(xscale="log", yscale="log", xlabel=by, ylabel=value)
             ends = np.array([part["size"].min(), part["size"].max()])
-            top = part[value].max() * 2
+            top = part[value].max() * 3
             panel.plot(ends, top * ends / ends[1], color="grey", linestyle=":", linewidth=1.5)
-            panel.annotate("linear", (ends[1], top), ha="right", va="bottom", color="grey")
+            panel.annotate("linear ", (ends[1], top), ha="right", va="top", color="grey")
             if row == 0:
-                panel.legend(title=None, loc="upper left", fontsize="small")
+                panel.legend(
+                    title=None, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small", frameon=False
+                )
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")

@@ -148,33 +148,42 @@ def main() -> None:
     strength = logistic.best_strength(*our_fit, *our_val, CLASSES)
     counted.evaluations = 0
 
-    def ours() -> list[Solutions]:
-        swept = our_sweep(our_fit, our_val)
-        return [swept, {strength: logistic.solve(*our_whole, CLASSES, strength)}]
+    def our_fits() -> Solutions:
+        return {strength: logistic.solve(*our_whole, CLASSES, strength)}
 
-    def theirs() -> list[Solutions]:
-        return [their_sweep(fit, limits), their_sweep(whole, last)]
-
-    our_solutions = [{c: (w.cpu(), b.cpu()) for c, (w, b) in part.items()} for part in ours()]
+    our_solutions = [
+        {c: (weight.cpu(), bias.cpu()) for c, (weight, bias) in part.items()}
+        for part in (our_sweep(our_fit, our_val), our_fits())
+    ]
     evaluations = counted.evaluations
     limits, last = (
         {c: largest_gradient(solution, faces, c) for c, solution in part.items()}
         for part, faces in zip(our_solutions, (fit, whole), strict=True)
     )
-    took: dict[str, list[tuple[float, float]]] = {"ours": [], "scikit-learn": []}
+    sides: dict[str, tuple[Callable[[], Solutions], Callable[[], Solutions]]] = {
+        "ours": (lambda: our_sweep(our_fit, our_val), our_fits),
+        "scikit-learn": (lambda: their_sweep(fit, limits), lambda: their_sweep(whole, last)),
+    }
+    took: dict[str, list[tuple[float, ...]]] = {label: [] for label in sides}
     for turn in range(choices.rounds):
-        for label, side in (("ours", ours), ("scikit-learn", theirs)):
-            start = time.perf_counter(), time.process_time()
-            found = side()
-            took[label].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-            print(f"round {turn + 1}, {label}: {took[label][-1][0]:.2f} s", file=sys.stderr)
+        for label, works in sides.items():
+            found, spent = [], []
+            for work in works:
+                start = time.perf_counter(), time.process_time()
+                found.append(work())
+                spent += [time.perf_counter() - start[0], time.process_time() - start[1]]
+            took[label].append((*spent, spent[0] + spent[2], spent[1] + spent[3]))
+            print(f"round {turn + 1}, {label}: sweep {spent[0]:.2f} s, fit {spent[2]:.2f} s", file=sys.stderr)
 
     print(f"{choices.faces:,} × {FEATURES} × {CLASSES}, {choices.threads} threads, ours on {choices.device}")
-    for place, what in enumerate(("wall", "processor")):
-        mine, other = ([pair[place] for pair in took[label]] for label in ("ours", "scikit-learn"))
+    print("medians of seconds (least to most)")
+    for place, what in enumerate(
+        ("sweep, wall", "processor", "final fit, wall", "processor", "both, wall", "processor")
+    ):
+        mine, other = ([spent[place] for spent in took[label]] for label in sides)
         ratios = [b / a for a, b in zip(mine, other, strict=True)]
         shown = (f"{statistics.median(v):.2f} ({min(v):.2f} to {max(v):.2f})" for v in (mine, other, ratios))
-        print("{} seconds: ours {}, scikit-learn {}; ratio {}".format(what, *shown))
+        print("{:>15}: ours {}, scikit-learn {}; ratio {}".format(what, *shown))
     print(f"evaluations of the objective in ours: {evaluations}")
     print(f"\n{'C':>14} {'gradient, ours':>15} {'scikit-learn':>13} {'same predictions':>17}")
     for mark, mine_, other_, faces in zip(("", "final "), our_solutions, found, (fit, whole), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -67,7 +66,7 @@ def solve(
 
 
 class Problem:
-    """A regression that is solved for several strengths, each starting between the solutions on either side of it.
+    """A regression that is solved for several strengths, each starting from the last solution.
 
     The solver works in coordinates in which the objective's curvature is about the same in every direction: features
     are centred and turned onto their principal axes, and each axis is scaled by its curvature at the uniform
@@ -85,7 +84,7 @@ class Problem:
         self.turned = centred @ self.axes
         self.across = self.turned.T.contiguous()
         self.targets = torch.nn.functional.one_hot(labels, classes).T.to(features.dtype).contiguous()
-        self.solved: dict[float, Tensor] = {}
+        self.solution = self.turned.new_zeros(classes, len(self.axes) + 1)  # the bias last
 
     def solve(self, strength: float, max_iterations: int, tolerance: float = 1e-8) -> tuple[Tensor, Tensor]:
         """Weight (K, D) and bias (K,).
@@ -103,25 +102,13 @@ class Problem:
             value = 0.5 * weight.pow(2).sum() - strength * (log_share * self.targets).sum()
             return value, torch.cat([residual @ self.turned + weight, residual.sum(1, keepdim=True)], 1) * scale
 
-        start = self._between(strength) / scale
+        start = self.solution / scale
         _, steepest = value_and_gradient(torch.zeros_like(start))
         point = minimise(value_and_gradient, start, max_iterations, limit=tolerance * float(steepest.abs().max()))
-        self.solved[strength] = point * scale
-        weight, bias = self.solved[strength][:, :-1] @ self.axes.T, self.solved[strength][:, -1]
-        bias = bias - weight @ self.centre
+        self.solution = point * scale
+        weight = self.solution[:, :-1] @ self.axes.T
+        bias = self.solution[:, -1] - weight @ self.centre
         return weight, bias - bias.mean()
-
-    def _between(self, strength: float) -> Tensor:
-        """Where the solution is expected: on the line between those of the next lower and higher strengths, as far
-        along as its exponent. (K, D + 1), the bias last.
-        """
-        lower = max((known for known in self.solved if known <= strength), default=None)
-        higher = min((known for known in self.solved if known >= strength), default=None)
-        if lower is None or higher is None or lower == higher:
-            nearest = lower if higher is None else higher
-            return self.turned.new_zeros(self.classes, len(self.axes) + 1) if nearest is None else self.solved[nearest]
-        share = math.log(strength / lower) / math.log(higher / lower)
-        return torch.lerp(self.solved[lower], self.solved[higher], share)
 
 
 def minimise(
