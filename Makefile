@@ -6,7 +6,7 @@ PYTHON ?= python3
 # Compiled modules halve the time a command takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow lint format benchmark install clean
+.PHONY: demo test slow lint format benchmark benchmark-gpu install clean
 
 demo: install  ## CAFE over leave-none on the embedded suite, and the report
 	$(BIN)/fergen-bench run --method cafe --protocol leave-none --suite synth5 --seeds 0
@@ -29,6 +29,13 @@ format: install
 
 benchmark: install  ## timings of the hot functions
 	$(BIN)/python -m pytest tests/test_benchmarks.py --benchmark-enable --benchmark-only
+
+benchmark-gpu: install  ## training, features, scoring and memory at real sizes, on the first GPU
+	@mkdir -p .benchmarks
+	$(BIN)/python benchmarks/training.py --device cuda --sizes loop --json .benchmarks/loop.json
+	$(BIN)/python benchmarks/training.py --device cuda --full --json .benchmarks/training.json
+	$(BIN)/python benchmarks/scoring.py --device cuda --sizes paper --faces 12271 --json .benchmarks/scoring.json
+	$(BIN)/python benchmarks/memory.py --device cuda --json .benchmarks/memory.json
 
 install: $(VENV)/.installed
 
