@@ -211,6 +211,7 @@ def draw(rows: list[tuple[str, str, int, float, float, float]], path: Path) -> N
     import matplotlib.pyplot as plt
     import pandas as pd
     import seaborn as sns
+    from matplotlib.ticker import NullFormatter
 
     sns.set_theme(style="whitegrid", context="notebook")
     table = pd.DataFrame(rows, columns=["work", "by", "size", "wall", "processor seconds", "megabytes"])
@@ -227,7 +228,10 @@ def draw(rows: list[tuple[str, str, int, float, float, float]], path: Path) -> N
             ends = np.array([part["size"].min(), part["size"].max()])
             top = part[value].max() * 3
             panel.plot(ends, top * ends / ends[1], color="grey", linestyle=":", linewidth=1.5)
-            panel.annotate("linear ", (ends[1], top), ha="right", va="top", color="grey")
+            panel.annotate(
+                "linear", (ends[1], top), (-28, -2), textcoords="offset points", ha="right", va="bottom", color="grey"
+            )
+            panel.xaxis.set_minor_formatter(NullFormatter())
             if row == 0:
                 panel.legend(
                     title=None, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small", frameon=False
