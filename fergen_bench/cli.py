@@ -450,11 +450,12 @@ def _execute(
                 trace = f"\n  trace: {near(where)}" if where.exists() else ""
                 progress.say(f"{outcome.job.spec.called(shown)}: {reason}{trace}", style="red")
             else:
+                record = _related(project, record)
                 finished.append(record)
                 # In this process a run may draw from global generators, which nothing beside it may touch.
                 if track and not isinstance(engine, matrix.Here):
-                    following.add(_related(project, record))
-            progress.end(outcome.job.spec, _short(project, record) if record else None)
+                    following.add(record)
+            progress.end(outcome.job.spec, _short(record) if record else None)
             if record is not None and outcome.job.profile:
                 progress.say(_where_time_went(outcome.job))
 
@@ -469,8 +470,9 @@ def _execute(
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     if track:
-        for record in (*plan.recounted, *(finished if isinstance(engine, matrix.Here) else ())):
-            following.add(_related(project, record))
+        recounted = [_related(project, record) for record in plan.recounted]
+        for record in (*recounted, *(finished if isinstance(engine, matrix.Here) else ())):
+            following.add(record)
         _await(console, following)
     left = len(plan.missing) - len(finished)
     console.print(
@@ -505,13 +507,11 @@ def _where_time_went(job: Job) -> str:
     return "\n".join([*lines, evaluation, f"  traces: {near(path)}.*.json.gz (ui.perfetto.dev)"])
 
 
-def _short(project: Project, record: RunRecord) -> str:
+def _short(record: RunRecord) -> str:
     """What one run came to: its own domain, and the mean over unseen ones."""
     import numpy as np
 
     from fergen_bench.metric import accuracy
-
-    record = _related(project, record)
 
     def mean(relation: str) -> str:
         scores = [accuracy(np.array(cell.confusion)) for cell in record.cells if cell.relation == relation]

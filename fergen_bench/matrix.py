@@ -614,9 +614,7 @@ def _ingredients(job: Job) -> str:
 
 
 def failure_path(project: Project, spec: RunSpec) -> Path:
-    return (
-        project.results / "failed" / f"{spec.suite}-{spec.method}-{'+'.join(spec.sources)}-s{spec.seed}-{spec.key}.txt"
-    )
+    return project.results / "failed" / f"{spec.slug}.txt"
 
 
 class Here:

@@ -131,6 +131,11 @@ class RunSpec:
         share = "" if self.fraction == 1 else f"{percent(self.fraction)} of "
         return f"{self.label} on {share}{sources}{adapted}, seed {self.seed}"
 
+    @property
+    def slug(self) -> str:
+        """What files about this run are called that lie beside those of all others."""
+        return f"{self.suite}-{self.method}-{'+'.join(self.sources)}-s{self.seed}-{self.key}"
+
     def path(self, runs: Path) -> Path:
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
 
@@ -212,9 +217,7 @@ class Job:
     @property
     def profile_path(self) -> Path:
         """Where its traces and their summary go, without a suffix."""
-        spec = self.spec
-        name = f"{spec.suite}-{spec.method}-{'+'.join(spec.sources)}-s{spec.seed}-{spec.key}"
-        return Path(self.runs).parent / "profiles" / name
+        return Path(self.runs).parent / "profiles" / self.spec.slug
 
     @property
     def unfinished_path(self) -> Path:

@@ -7,7 +7,6 @@ next, as far as the digests agree, and a file that was mended costs one block.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -31,7 +30,7 @@ from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, fa
 from fergen_bench.datasets.reader import Dataset, Face, Listing, read
 from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
-from fergen_bench.error import BenchError
+from fergen_bench.error import FULL, BenchError
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -43,7 +42,6 @@ NAMED = 20
 """How many unreadable files an error names."""
 KEPT = 100
 """How many names of left-out files domain.json holds."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
