@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fergen_bench.domain import Source as Source
     from fergen_bench.domain import Split as Split
     from fergen_bench.error import BenchError as BenchError
-    from fergen_bench.method import Batch as Batch
     from fergen_bench.method import Context as Context
     from fergen_bench.method import Domains as Domains
     from fergen_bench.method import GradientMethod as GradientMethod
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from fergen_bench.plugin import Trunk as Trunk
     from fergen_bench.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
     from fergen_bench.prompts import prompt_names as prompt_names
+    from fergen_bench.steps import Batch as Batch
     from fergen_bench.trunk import TrunkMethod as TrunkMethod
 
 _HOME = {
@@ -40,7 +40,6 @@ _HOME = {
     "Source": "domain",
     "Split": "domain",
     "BenchError": "error",
-    "Batch": "method",
     "Context": "method",
     "Domains": "method",
     "GradientMethod": "method",
@@ -52,6 +51,7 @@ _HOME = {
     "Trunk": "plugin",
     "PROMPT_TEMPLATES": "prompts",
     "prompt_names": "prompts",
+    "Batch": "steps",
     "TrunkMethod": "trunk",
 }
 

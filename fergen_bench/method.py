@@ -29,6 +29,7 @@ from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.plugin import lack_of_domains
 from fergen_bench.profile import Profile, each, phase
+from fergen_bench.steps import Batch, Recorded, upload
 from fergen_bench.unfinished import Unfinished
 
 CLASSES = len(EXPRESSIONS)
@@ -104,6 +105,11 @@ class Context:
         """Random numbers per face, that depend on the run, the names and the face only."""
         return SampleDraws(index, self.run, self.seed, *names)
 
+    @property
+    def records_steps(self) -> bool:
+        """Whether steps of methods that repeat are recorded: on a GPU, unless each operation is to be looked at."""
+        return self.device.type == "cuda" and self.profile is None
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 on a GPU, nothing on a CPU (where most processors are slower with it)."""
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
@@ -142,22 +148,6 @@ class Method(ABC):
         after all are scored; the record keeps means and deviations per expression, and reports draw them.
         """
         return {}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a training step sees."""
-
-    images: Tensor  # (B, 3, height, width), as `augment` left them
-    labels: Tensor  # int64 (B,)
-    index: Tensor  # int64 (B,), the faces' positions in the split that is learned from
-    epoch: int  # from 0
-    step: int  # from 0, over the whole training
-    draws: SampleDraws  # randomness per face
-    generator: torch.Generator  # randomness per step, on the CPU
-    faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
-    domains: int = 1  # that `Domains` told apart: their faces stand one after another, equally many of each
-    unlabelled: Tensor | None = None  # (B / domains, 3, height, width): faces of the adaptation target, augmented
 
 
 class Inputs(Protocol):
@@ -222,6 +212,11 @@ class GradientMethod(Method):
         "exponential"  # times decay after each epoch; or warm-up over a tenth, then cosine to 0
     )
     decay: float = 0.9  # of the exponential schedule
+
+    repeats: ClassVar[bool] = False
+    """Whether every step is the same operations on the device, whatever its number, with `batch.drawn` for what is
+    drawn on the host. Then a GPU repeats one recorded step, which costs a fraction of starting each operation.
+    """
 
     @abstractmethod
     def build(self, ctx: Context) -> nn.Module:
@@ -295,11 +290,24 @@ class GradientMethod(Method):
         self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
         inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
         optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, 0, domains)))
+        recorded = self.repeats and domains is None and ctx.records_steps
+
+        def take(batch: Batch) -> Mapping[str, Tensor]:
+            with phase("augment"):
+                batch = batch.with_images(self.augment(batch.faces, batch.draws))
+            if domains is not None:
+                batch = domains.complete(batch, self.augment, ctx)
+            return self.update(batch, optimizer, ctx)
+
+        if recorded:
+            take = Recorded(take, ctx.device, self.batch_size)
         best, kept = -1.0, None
         begun = 0 if ctx.unfinished is None else ctx.unfinished.read()
         if isinstance(begun, dict):
             self._restore(begun, optimizer, schedule, ctx)
             best, kept, begun = begun["best"], begun["kept"], len(ctx.history)
+        if recorded:
+            _rates_on(optimizer, ctx.device)
         for epoch in range(begun or 0, self.epochs):
             started = time.perf_counter()
             self.model.train()
@@ -317,14 +325,9 @@ class GradientMethod(Method):
                 step = epoch * len(batches) + place
                 if ctx.profile is not None:
                     ctx.profile.step("training")
-                with phase("augment"):
-                    images = self.augment(faces, draws)
-                batch = Batch(images, truth, index, epoch, step, draws, ctx.generator("step", step), faces)
-                if domains is not None:
-                    batch = domains.complete(batch, self.augment, ctx)
                 if self.restarts(step):
                     optimizer.state.clear()
-                terms.add(self.update(batch, optimizer, ctx))
+                terms.add(take(Batch(faces, truth, index, epoch, step, draws, ctx.generator("step", step), faces)))
                 schedule.step()
             # The only wait for the device: once per epoch, not per step.
             values = terms.means(self, epoch, len(batches))
@@ -410,7 +413,8 @@ class GradientMethod(Method):
         }
         extra: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
         if any(weight.is_cuda for weight in self.model.parameters()):
-            extra["fused"] = True  # one kernel instead of hundreds; each weight by itself, so as repeatable as before
+            # One kernel instead of hundreds; each weight by itself, so as repeatable as before.
+            extra |= {"fused": True} | ({} if self.optimizer == "sgd" else {"capturable": self.repeats})
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )
@@ -437,17 +441,18 @@ class GradientMethod(Method):
         return float(right) / max(1, len(split))
 
 
+def _rates_on(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Keeps learning rates on the device: what a recorded step reads there may change, a number in it could not."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
+
+
 def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.ndarray]]:
     """A split's faces in order, a scoring batch at a time, with their labels."""
     done = 0
     for images in split.batches(device, SCORING_BATCH):
         yield images, split.labels[done : done + len(images)]
         done += len(images)
-
-
-def upload(values: Tensor, device: torch.device) -> Tensor:
-    """Numbers from the host on a device; the host need not wait until they are there."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
 class Faces:

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from fergen_bench.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
 from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.method import Batch, Context, GradientMethod, Losses
+from fergen_bench.method import Context, GradientMethod, Losses
 from fergen_bench.plugin import Trunk
+from fergen_bench.steps import Batch
 
 
 @dataclass

@@ -45,6 +45,7 @@ class Cafe(GradientMethod):
     """Selecting among features that were never fitted to a source leaves what generalises in them intact."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # For 64-pixel networks trained for minutes: another optimiser and schedule than released, ten epochs so that the
     # whole matrix takes minutes, and the learning rate with the best mean accuracy on held-out faces of the five
     # sources of synth5 (protocols/learning-rate.yaml).
@@ -101,7 +102,7 @@ class Cafe(GradientMethod):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         masked = self._masked(batch.images, self._cached[batch.index] if self.features == "cached" else None)
         borders = group_borders(masked.shape[1], len(EXPRESSIONS), self.groups)
-        drop = drop_mask(masked.shape[1], borders, self.drop, batch.generator).to(masked)
+        drop = batch.drawn("drop", lambda generator: drop_mask(masked.shape[1], borders, self.drop, generator))
         return self.terms(masked, self._fc(masked), batch.labels, drop)
 
     def terms(self, masked: Tensor, logits: Tensor, labels: Tensor, drop: Tensor) -> dict[str, Tensor]:
@@ -130,11 +131,12 @@ class Cafe(GradientMethod):
 
     def _masked(self, images: Tensor, features: Tensor | None = None) -> Tensor:
         """Masked features of images. features: of the encoder, where they are known."""
-        features = self.encoder(images) if features is None else features
+        known = self.encoder.begin(images) if features is None else lambda: features
         if self.gate == "none":
-            return features
+            return known()
         # The mask is float32 whatever the networks ran in, as in the released code.
-        return masked_features(features, self.model["project"](self.model["trunk"](images)).float(), self.gate)
+        preactivation = self.model["project"](self.model["trunk"](images)).float()
+        return masked_features(known(), preactivation, self.gate)
 
     def _fc(self, masked: Tensor) -> Tensor:
         logits: Tensor = self.model["fc"](masked)
@@ -166,6 +168,11 @@ def group_borders(channels: int, classes: int, groups: Literal["released", "even
     if groups == "released":
         return [group * width for group in range(classes + 1)]
     return [group * width + min(group, over) for group in range(classes + 1)]
+
+
+def group_widths(borders: list[int], like: Tensor) -> Tensor:
+    """Channels of each group, (K,), made where `like` is: a copy from the host would have to be waited for."""
+    return torch.cat([like.new_full((1,), stop - start) for start, stop in itertools.pairwise(borders)])
 
 
 def grouped(masked: Tensor, borders: list[int]) -> Tensor:
@@ -200,7 +207,7 @@ def separation_loss(masked: Tensor, drop: Tensor, labels: Tensor, borders: list[
 
 def diversity_loss(masked: Tensor, borders: list[int]) -> Tensor:
     """One minus the mean largest channel over the group width, as released; nothing in it makes channels differ."""
-    return 1.0 - (channel_logits(masked, borders).mean(0) / torch.tensor(borders).diff().to(masked)).mean()
+    return 1.0 - (channel_logits(masked, borders).mean(0) / group_widths(borders, masked)).mean()
 
 
 def distinctness_loss(masked: Tensor, borders: list[int]) -> Tensor:
@@ -208,5 +215,5 @@ def distinctness_loss(masked: Tensor, borders: list[int]) -> Tensor:
     could be: 0 where each channel answers to a face of its own, near 1 where all answer to the same.
     """
     shares = grouped(torch.softmax(masked, 0), borders)  # minus infinity in filled places never is the largest
-    most = torch.tensor(borders).diff().clamp(max=len(masked)).to(masked)
+    most = group_widths(borders, masked).clamp(max=len(masked))
     return 1.0 - (shares.amax(2).sum(0) / most).mean()

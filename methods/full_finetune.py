@@ -27,6 +27,7 @@ class FullFinetune(GradientMethod):
     """Every weight moves: the baseline whose gain on its own domain may be paid for on the others."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # As CAFE's; the learning rate is the best of protocols/learning-rate.yaml for the suite's backbone. For the trunk,
     # and from scratch, see protocols/synth5-baselines.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {

@@ -1,0 +1,163 @@
+"""The steps of a training, one after another; on a GPU as one CUDA graph that is launched again and again.
+
+A step of a small batch is hundreds of small operations, and to start them takes a processor longer than a GPU needs to
+do them. A graph starts all at once. It repeats what it recorded, so everything that differs between steps must lie in
+the same places of memory each time: the faces, the labels, and every draw. They are copied there before each launch.
+What a method computes on the host from the number of a step would be recorded once and be wrong from then on: only
+methods that say `repeats` are recorded, and for those a look at such a number is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fergen_bench.augment import SampleDraws
+from fergen_bench.error import BenchError
+
+Draw = Callable[[torch.Generator], Tensor]
+
+WARM_UP = 3
+"""Steps taken one operation at a time before one is recorded: libraries choose their kernels and memory in them."""
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """Numbers from the host on a device; the host need not wait until they are there."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees."""
+
+    images: Tensor  # (B, 3, height, width), as `augment` left them
+    labels: Tensor  # int64 (B,)
+    index: Tensor  # int64 (B,), the faces' positions in the split that is learned from
+    epoch: int  # from 0
+    step: int  # from 0, over the whole training
+    draws: SampleDraws  # randomness per face
+    generator: torch.Generator  # randomness per step, on the CPU
+    faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
+    domains: int = 1  # that `Domains` told apart: their faces stand one after another, equally many of each
+    unlabelled: Tensor | None = None  # (B / domains, 3, height, width): faces of the adaptation target, augmented
+
+    def drawn(self, name: str, draw: Draw) -> Tensor:
+        """What `draw` makes of the step's generator on the CPU, on the device. name: unlike others of the method."""
+        return upload(draw(self.generator), self.labels.device)
+
+    def with_images(self, images: Tensor) -> Batch:
+        """The same batch, finished."""
+        batch = copy(self)
+        object.__setattr__(batch, "images", images)
+        return batch
+
+
+class _Places(SampleDraws):
+    """Draws that lie in the same places for every batch. What is asked for becomes known when a step asks first."""
+
+    def __init__(self, draws: SampleDraws, generator: torch.Generator, device: torch.device) -> None:
+        self._now, self._generator, self._device = draws, generator, device
+        self._faces: dict[Hashable, tuple[Callable[[SampleDraws], Tensor], Tensor]] = {}
+        self._steps: dict[str, tuple[Draw, Tensor]] = {}
+
+    def turn_to(self, draws: SampleDraws, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Goes on to another batch: places, and what belongs there."""
+        self._now, self._generator = draws, generator
+        for key, (make, place) in self._faces.items():
+            yield place, draws.together(key, make)
+        for draw, place in self._steps.values():
+            yield place, upload(draw(generator), self._device)
+
+    def together(self, key: Hashable, make: Callable[[SampleDraws], Tensor]) -> Tensor:
+        if key not in self._faces:
+            self._faces[key] = make, self._now.together(key, make).clone()
+        return self._faces[key][1]
+
+    def shared(self, name: str, draw: Draw) -> Tensor:
+        if name not in self._steps:
+            self._steps[name] = draw, upload(draw(self._generator), self._device).clone()
+        return self._steps[name][1]
+
+
+class _Repeated(Batch):
+    """The batch that a recorded step sees. Its tensors stay where they are, and what is no tensor is not told."""
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Repeated:
+        """A batch with places of its own, filled from one."""
+        faces, places = batch.faces.clone(), _Places(batch.draws, batch.generator, batch.labels.device)
+        own = {"images": faces, "faces": faces, "labels": batch.labels.clone(), "index": batch.index.clone()}
+        return cls(**{**vars(batch), **own, "draws": places})
+
+    def turn_to(self, batch: Batch) -> None:
+        """Goes on to another batch."""
+        assert isinstance(self.draws, _Places)
+        pairs = [(self.faces, batch.faces), (self.labels, batch.labels), (self.index, batch.index)]
+        for place, value in [*pairs, *self.draws.turn_to(batch.draws, batch.generator)]:
+            place.copy_(value, non_blocking=True)
+
+    def drawn(self, name: str, draw: Draw) -> Tensor:
+        assert isinstance(self.draws, _Places)
+        return self.draws.shared(name, draw)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"epoch", "step", "generator"}:
+            raise BenchError(
+                f"a method that says repeats = True asked for batch.{name}, which a recorded step would remember for "
+                f"all; use batch.drawn for randomness, or leave repeats out"
+            )
+        return super().__getattribute__(name)
+
+
+Take = Callable[[Batch], Mapping[str, Tensor]]
+"""One step with a batch whose images are still the faces; its scalars by name."""
+
+
+class Recorded:
+    """Takes the steps of full batches from one recording, all others as they come."""
+
+    def __init__(self, take: Take, device: torch.device, size: int) -> None:
+        """size: faces of a full batch. Without a GPU nothing is recorded, but the same places are used."""
+        self._take, self._device, self._size = take, device, size
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._batch: _Repeated | None = None
+        self._warm = 0
+        self._graph: Any = None
+        self._terms: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
+
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        names, terms = self._repeat(batch) if len(batch.labels) == self._size else self._once(batch)
+        return dict(zip(names, terms, strict=True))
+
+    def _repeat(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        if self._batch is None:
+            self._batch = _Repeated.of(batch)
+        else:
+            self._batch.turn_to(batch)
+        if self._stream is None:
+            return self._once(self._batch)
+        if self._warm < WARM_UP:
+            self._warm += 1
+            current = torch.cuda.current_stream(self._device)
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                found = self._once(self._batch)
+            current.wait_stream(self._stream)
+            return found
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            # thread_local: what a thread does that reads the next faces has nothing to do with it.
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._terms = self._once(self._batch)
+        self._graph.replay()
+        names, terms = self._terms
+        return names, terms.clone()
+
+    def _once(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        terms = self._take(batch)
+        return tuple(terms), torch.stack([term.detach().float() for term in terms.values()])
