@@ -25,7 +25,7 @@ from generated import generated_domain
 
 from fergen_bench import runner
 from fergen_bench.backbone import Network, load_network
-from fergen_bench.method import Context, labelled, load_method
+from fergen_bench.method import Context, load_method
 from fergen_bench.plugin import read_method
 
 BATCHES = (32, 64, 128, 256, 512)
@@ -91,8 +91,7 @@ def measured(sizes: Sizes, folder: Path, device: torch.device, rounds: int, face
     @torch.no_grad()
     def score() -> None:
         for target in targets:
-            for images, _ in labelled(target.split("test"), device):
-                runner._logits(method, images, target.name, None)  # type: ignore[arg-type]
+            runner.predict(method, target.name, target.split("test"), device, None)  # type: ignore[arg-type]
 
     score()  # the targets' features are kept from here on
     found["scoring"] = [(alone(best), timed(device, score)) for _ in range(rounds)]

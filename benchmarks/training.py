@@ -3,7 +3,11 @@ recipe; and the same two networks and optimiser on one resident batch, which not
 
     python benchmarks/training.py                        the networks of synth5, and the loop alone; a minute or two
     python benchmarks/training.py --sizes paper          ViT-B/32 and ResNet-18 at 224 px on the faces of a small RAF-DB
-    python benchmarks/training.py --full --device cuda   RAF-DB-sized and AffectNet-sized domains, full rounds
+    python benchmarks/training.py --full --device cuda   RAF-DB-sized and AffectNet-sized domains
+
+On a GPU the networks alone are timed twice: as one CUDA graph with the frozen tower beside the trunk, as this
+project's loop has them, and one operation at a time. --compile compiles the networks of this loop and of the graph,
+as trainings of 20,000 steps or more do.
 
 The loop after the recipe decodes, resizes and augments each face on its own in four worker processes, runs the trunk in
 float32 (the frozen tower in float16 on a GPU) and asks for the loss after each step. It leaves out the second, mirrored
@@ -13,6 +17,7 @@ picture of each face that the released data set makes and nobody uses.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -31,7 +36,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench.backbone import Network, Preprocessing, load_network
+from fergen_bench import steps
+from fergen_bench.backbone import Network, PatchConvolution, Preprocessing, compiled, load_network
 from fergen_bench.domain import Domain, open_source
 from fergen_bench.method import Context, GradientMethod, load_method
 from fergen_bench.plugin import read_method
@@ -98,7 +104,7 @@ def cafe(sizes: Sizes, epochs: int) -> GradientMethod:
 # ----------------------------------------------------------------------------------------------------- the other loops
 
 
-def bare(sizes: Sizes, ctx: Context) -> Callable[[], int]:
+def bare(sizes: Sizes, ctx: Context, graph: bool) -> Callable[[], int]:
     """A round of the two networks, forward, backward and optimiser, on one resident batch; it gives the faces seen."""
     encoder, trunk = ctx.backbone(sizes.backbone), ctx.backbone(sizes.trunk, trainable=True)
     method: Any = cafe(sizes, 1)
@@ -109,21 +115,49 @@ def bare(sizes: Sizes, ctx: Context) -> Callable[[], int]:
     seen = [network.prepare(images) for network in (encoder, trunk)]
     labels = torch.arange(sizes.batch, device=ctx.device) % 7
     half = torch.autocast(ctx.device.type, torch.float16, enabled=ctx.device.type == "cuda")
+    beside = torch.cuda.Stream(ctx.device) if graph else None
+
+    def frozen() -> Tensor:
+        with torch.no_grad(), half:
+            return encoder._program()(seen[0]).float()
+
+    def step() -> None:
+        if beside is not None:
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                features = frozen()
+        else:
+            features = frozen()
+        with ctx.autocast():
+            mask = torch.sigmoid(trunk._program()(seen[1]).float())
+            if beside is not None:
+                torch.cuda.current_stream().wait_stream(beside)
+            loss = functional.cross_entropy(method.model["fc"](features * mask).float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    method.model.train()
+    run = recorded(step) if graph else step
 
     def round_() -> int:
-        method.model.train()
         for _ in range(sizes.steps):
-            with torch.no_grad(), half:
-                features = encoder.body(seen[0]).float()
-            with ctx.autocast():
-                masked = features * torch.sigmoid(trunk.body(seen[1]).float())
-                loss = functional.cross_entropy(method.model["fc"](masked).float(), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            run()
         return sizes.steps * sizes.batch
 
     return round_
+
+
+def recorded(step: Callable[[], None]) -> Callable[[], None]:
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    with compiled() if steps.COMPILED_FROM == 0 else contextlib.nullcontext():
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, stream=stream):
+            step()
+    return graph.replay
 
 
 class Files(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -160,6 +194,9 @@ def as_released(sizes: Sizes, ctx: Context, files: Sequence[tuple[Path, int]], w
     """A round of the loop after the recipe; it gives the faces seen."""
     encoder = load_network(sizes.backbone, ctx.device).eval().requires_grad_(False)
     trunk = load_network(sizes.trunk, ctx.device)
+    for module in (*encoder.modules(), *trunk.modules()):
+        if isinstance(module, PatchConvolution):
+            module.__class__ = nn.Conv2d  # as others have it
     fc = nn.Linear(encoder.features, 7).to(ctx.device)
     model = nn.ModuleList([trunk.body, fc]).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, weight_decay=1e-4)
@@ -237,7 +274,10 @@ def measured(sizes: Sizes, domain: Domain, device: torch.device, rounds: int, wo
         started[:] = time.perf_counter(), time.process_time()
 
     ctx = Lender("benchmark", 0, "last", device, cache, report)
-    others["bare"] = bare(sizes, ctx)
+    others["bare"] = bare(sizes, ctx, graph=device.type == "cuda")
+    if device.type == "cuda":
+        others["bare, eager"] = bare(sizes, ctx, graph=False)
+        found["bare, eager"] = []
     if sizes.backbone != "tiny":
         files = as_jpegs(domain, cache / "files" / domain.name, 2048)
         others["as released"] = as_released(sizes, ctx, files, workers)
@@ -283,8 +323,11 @@ def main() -> None:
     parser.add_argument("--trunk")
     parser.add_argument("--workers", type=int, default=4, help="processes of the loop after the recipe")
     parser.add_argument("--folder", type=Path, help="keep the generated domains here; what is there is used again")
+    parser.add_argument("--compile", action="store_true", help="on a GPU, as long trainings do")
     parser.add_argument("--json", type=Path, help="also write all rounds here")
     arguments = parser.parse_args()
+    if arguments.compile:
+        steps.COMPILED_FROM = 0
     device = torch.device(arguments.device)
     torch.set_num_threads(1 if device.type == "cpu" else torch.get_num_threads())  # as runs have it
     if device.type == "cuda":

@@ -14,9 +14,11 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench.atomic import atomically
-from fergen_bench.domain import Clean, Domain, Piece, Split
+from fergen_bench.domain import Clean, Domain, Piece, Split, upload
 from fergen_bench.error import BenchError
 from fergen_bench.profile import phase
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
@@ -35,7 +37,6 @@ from fergen_bench.weights import CAFFE, PACKAGED, NetworkName, parse_network
 
 Statistics = Literal["own", "imagenet"]
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FEATURE_BATCH = 256
 WITH_TEXT = "open_clip:ViT-B-32-quickgelu/openai"
 CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")
 VGGFACE2_IDENTITIES = 8631
@@ -57,6 +58,21 @@ class Preprocessing:
 
     def __str__(self) -> str:
         return f"{self.size}-{self.interpolation}-{'-'.join(f'{value:.4f}' for value in (*self.mean, *self.deviation))}"
+
+
+_COMPILED: ContextVar[bool] = ContextVar("compiled", default=False)
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """Networks run as torch compiles them here: operations are fused, so the last digits are others. To compile one
+    takes half a minute, less where the compiler's own cache holds it.
+    """
+    before = _COMPILED.set(True)
+    try:
+        yield
+    finally:
+        _COMPILED.reset(before)
 
 
 class Network(nn.Module):
@@ -81,6 +97,7 @@ class Network(nn.Module):
         self._report: Report = lambda what, done, total: None
         self._frozen: tuple[int, int] = (0, 0)
         self._open: dict[tuple[str, str], np.ndarray] = {}
+        self._compiled: tuple[int, Callable[[Tensor], Tensor]] | None = None
 
     @property
     def size(self) -> int:
@@ -104,10 +121,17 @@ class Network(nn.Module):
             # Faces as they stand in a domain need no second look: their features are on the disk.
             clean: Clean | None = getattr(images, "clean", None)
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
-                return torch.from_numpy(self.cached(clean.split, clean.positions)).to(images.device)
+                return upload(torch.from_numpy(self.cached(clean.split, clean.positions)), images.device)
             with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
-                return self.body(self.prepare(images)).float()
-        return self.body(self.prepare(images))
+                return self._program()(self.prepare(images)).float()
+        return self._program()(self.prepare(images))
+
+    def _program(self) -> Callable[[Tensor], Tensor]:
+        if not _COMPILED.get():
+            return self.body
+        if self._compiled is None or self._compiled[0] != id(self.body):
+            self._compiled = id(self.body), torch.compile(self.body, dynamic=False)
+        return self._compiled[1]
 
     def begin(self, images: Tensor) -> Callable[[], Tensor]:
         """Begins a forward pass of a frozen network; what is given waits for its features. On a GPU it goes on beside
@@ -250,18 +274,20 @@ class Network(nn.Module):
     def _extract(self, domain: Domain, part: str, path: Path) -> None:
         split, done = domain.split(part), 0
         device = self.mean.device
-        features = np.empty((len(split), self.features), np.float32)
+        features = torch.empty((len(split), self.features), pin_memory=device.type == "cuda")
         with torch.no_grad(), _half_precision(device):
-            for images in split.batches(device, FEATURE_BATCH):
-                block = self.body(self.prepare(images)).float().cpu().numpy()
-                features[done : done + len(block)] = block
+            for images in split.batches(device, scoring_batch(device)):
+                block = self.body(self.prepare(images)).float()
+                features[done : done + len(block)].copy_(block, non_blocking=True)
                 done += len(block)
                 self._report(f"features of {domain.name} {part}", done, len(split))
-        if not np.isfinite(features).all():
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if not torch.isfinite(features).all():
             raise BenchError(f"{self.name} gives NaN or infinite features on {domain.name}; its weights may be damaged")
         with atomically(path) as draft:
             with draft.open("wb") as file:
-                np.save(file, features)
+                np.save(file, features.numpy())
             path.with_suffix(".sha256").write_text(checksum(draft) + "\n", encoding="ascii")  # for `verify`
 
 
@@ -348,11 +374,54 @@ def _half_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
+def scoring_batch(device: torch.device) -> int:
+    """Faces at a time where nothing is learned: on a GPU so many that it, and not its host, sets the pace."""
+    return 512 if device.type == "cuda" else 256
+
+
 def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
     """Float images to a square of `size`, antialiased: what PIL does, up to one grey level."""
     if images.shape[-2:] == (size, size):
         return images
-    return functional.interpolate(images, (size, size), mode=interpolation, antialias=True).clamp(0.0, 1.0)
+    if not images.is_cuda:
+        return functional.interpolate(images, (size, size), mode=interpolation, antialias=True).clamp(0.0, 1.0)
+    # The same sums as two products, which take a GPU half as long. They stay in float32 whatever the network runs in.
+    rows, columns = (_resizing(side, size, interpolation, images.device) for side in images.shape[-2:])
+    with torch.autocast("cuda", enabled=False):
+        return (rows @ images.float() @ columns.T).clamp_(0.0, 1.0)
+
+
+@lru_cache(64)
+def _resizing(length: int, size: int, interpolation: str, device: torch.device) -> Tensor:
+    """What resizing does to a line of pixels, as a matrix (size, length)."""
+    lines = torch.eye(length)[None, None]
+    # Made on the host: whichever stream asks for it next, the copy is there.
+    return functional.interpolate(lines, (size, length), mode=interpolation, antialias=True)[0, 0].to(device)
+
+
+class PatchConvolution(nn.Conv2d):
+    """A convolution whose windows neither overlap nor leave a gap, as one product: the first layer of a vision
+    transformer takes cuDNN as long as a third of the rest, channels last.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        (tall, wide), (height, width) = self.kernel_size, input.shape[-2:]
+        if height % tall or width % wide:
+            return super().forward(input)
+        windows = input.permute(0, 2, 3, 1).unflatten(2, (-1, wide)).unflatten(1, (-1, tall)).transpose(2, 3)
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return functional.linear(windows.flatten(3), weight, self.bias).permute(0, 3, 1, 2)
+
+
+def _as_products(body: nn.Module) -> None:
+    """Turns the convolutions of a body that can be into products; names and weights stay."""
+    for module in body.modules():
+        if (
+            type(module) is nn.Conv2d
+            and module.kernel_size == module.stride != (1, 1)
+            and (module.padding, module.dilation, module.groups) == ((0, 0), (1, 1), 1)
+        ):
+            module.__class__ = PatchConvolution
 
 
 # -------------------------------------------------------------------------------------------------------------- loading
@@ -369,6 +438,8 @@ def load_network(name: str, device: torch.device, statistics: Statistics = "own"
         network = Network(network.name, network.body, network.features, imagenet)
         network.statistics = statistics
     network.digest = content_digest(network.body)
+    if device.type == "cuda":
+        _as_products(network.body)
     return network.to(device).to(memory_format=torch.channels_last)
 
 

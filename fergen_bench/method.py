@@ -23,17 +23,16 @@ import torch
 from torch import Tensor, nn
 
 from fergen_bench.augment import SampleDraws
-from fergen_bench.backbone import Network, Report, Statistics, TextTower, load_network, load_text_tower
-from fergen_bench.domain import EXPRESSIONS, Source, Split, Unlabelled, read_ahead
+from fergen_bench.backbone import Network, Report, Statistics, TextTower, load_network, load_text_tower, scoring_batch
+from fergen_bench.domain import EXPRESSIONS, Source, Split, Unlabelled, read_ahead, upload
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.plugin import lack_of_domains
 from fergen_bench.profile import Profile, each, phase
-from fergen_bench.steps import Batch, Recorded, upload
+from fergen_bench.steps import Batch, Recorded
 from fergen_bench.unfinished import Unfinished
 
 CLASSES = len(EXPRESSIONS)
-SCORING_BATCH = 256
 SAVED_BYTES = 2**24
 
 
@@ -66,6 +65,8 @@ class Context:
         """where a long training is saved now and then; None where it need not be"""
         self.profile = profile
         """what the run's time is to be told of; None where nobody asked"""
+        self.steps = ""
+        """how the steps of a training were taken, where not one operation at a time; part of a record's environment"""
         self._cache, self._report = cache, report
 
     def save_array(self, name: str, array: np.ndarray | Tensor) -> None:
@@ -289,7 +290,8 @@ class GradientMethod(Method):
         domains = self.domains(split, ctx)
         self.model: Any = self.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
         inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
-        optimizer, schedule = self._optimization(steps_per_epoch=len(self._batches(len(split), ctx, 0, domains)))
+        steps = len(self._batches(len(split), ctx, 0, domains))  # of an epoch
+        optimizer, schedule = self._optimization(steps_per_epoch=steps)
         recorded = self.repeats and domains is None and ctx.records_steps
 
         def take(batch: Batch) -> Mapping[str, Tensor]:
@@ -300,7 +302,7 @@ class GradientMethod(Method):
             return self.update(batch, optimizer, ctx)
 
         if recorded:
-            take = Recorded(take, ctx.device, self.batch_size)
+            take = recording = Recorded(take, ctx.device, self.batch_size, self.epochs * steps)
         best, kept = -1.0, None
         begun = 0 if ctx.unfinished is None else ctx.unfinished.read()
         if isinstance(begun, dict):
@@ -344,6 +346,8 @@ class GradientMethod(Method):
                 break
             if ctx.unfinished is not None and epoch + 1 < self.epochs and ctx.unfinished.due():
                 self._save(ctx.unfinished, optimizer, schedule, ctx, {"best": best, "kept": kept})
+        if recorded:
+            ctx.steps = "recorded, compiled" if recording.compiled else "recorded"
         if kept is not None:
             self.model.load_state_dict(kept)
         self.model.eval()
@@ -434,11 +438,10 @@ class GradientMethod(Method):
 
     @torch.no_grad()
     def _accuracy(self, split: Split, ctx: Context) -> float:
-        right = sum(
-            (self.predict(images).argmax(1).cpu().numpy() == labels).sum()
-            for images, labels in labelled(split, ctx.device)
-        )
-        return float(right) / max(1, len(split))
+        right = torch.zeros((), dtype=torch.long, device=ctx.device)
+        for images, labels in labelled(split, ctx.device):
+            right += (self.predict(images).argmax(1) == upload(torch.from_numpy(labels), ctx.device)).sum()
+        return int(right) / max(1, len(split))
 
 
 def _rates_on(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -450,7 +453,7 @@ def _rates_on(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
 def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.ndarray]]:
     """A split's faces in order, a scoring batch at a time, with their labels."""
     done = 0
-    for images in split.batches(device, SCORING_BATCH):
+    for images in split.batches(device, scoring_batch(device)):
         yield images, split.labels[done : done + len(images)]
         done += len(images)
 

@@ -24,12 +24,12 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import numpy as np
 import torch
 
-from fergen_bench.backbone import load_network
+from fergen_bench.backbone import load_network, scoring_batch
 from fergen_bench.checkpoint import restore_method, save_method
 from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
-from fergen_bench.method import CLASSES, SCORING_BATCH, Context, Method, labelled, load_method
+from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
 from fergen_bench.profile import Profile, each, phase
 from fergen_bench.record import (
     HELD_OUT,
@@ -109,6 +109,7 @@ def run_one(job: Job, report: Report) -> Path:
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
     if device.type == "cuda":
+        environment |= {"steps": ctx.steps} if ctx.steps else {}
         environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
 
     networks: dict[str, dict[str, Any]] = {
@@ -168,23 +169,29 @@ def predict(
         if profile is not None:
             profile.step("scoring")
         with phase("forward"):
-            logits.append(_logits(method, images, target, job))
+            logits.append(_logits(method, images, job))
     if profile is not None:
         profile.end()
-    return np.concatenate(logits)
+    return _finite(logits, target, job)
 
 
-def _logits(method: Method, images: torch.Tensor, target: str, job: Job) -> np.ndarray:
-    """Logits float32 (B, 7) of a batch. What is no such thing is refused."""
+def _logits(method: Method, images: torch.Tensor, job: Job) -> torch.Tensor:
+    """Logits float32 (B, 7) of a batch, where they were computed. What has another shape is refused."""
     logits = method.predict(images)
     if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), CLASSES):
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise BenchError(
             f"{job.method_file}: predict must return logits of the shape {(len(images), CLASSES)}, not {got}"
         )
-    if not torch.isfinite(logits).all():
+    return logits.float()
+
+
+def _finite(logits: Sequence[torch.Tensor], target: str, job: Job) -> np.ndarray:
+    """The logits of all batches, on the host. Only now is the device waited for."""
+    found = torch.cat(list(logits)).cpu().numpy()
+    if not np.isfinite(found).all():
         raise RunError(f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step")
-    return logits.float().cpu().numpy()
+    return found
 
 
 @torch.no_grad()
@@ -197,12 +204,13 @@ def _score_shifts(
         split = domains[shift.target].exam(spec.profile, spec.learns_from(shift.target))
         places = evenly(len(split), shift.faces)
         logits = []
-        for start in range(0, len(places), SCORING_BATCH):
-            faces = shifted_faces(split, places[start : start + SCORING_BATCH], shift.factor, shift.level)
-            logits.append(_logits(method, faces.to(device), f"{shift.target} with {shift.factor}", job))
+        for start in range(0, len(places), scoring_batch(device)):
+            faces = shifted_faces(split, places[start : start + scoring_batch(device)], shift.factor, shift.level)
+            logits.append(_logits(method, faces.to(device), job))
         left_out = np.isin(split.ids[places], job.excluded.get(shift.target, ()))
         excluded = spec.excluded.get(shift.target, "")
-        said = Predictions(np.concatenate(logits), split.labels[places], left_out)
+        found = _finite(logits, f"{shift.target} with {shift.factor}", job)
+        said = Predictions(found, split.labels[places], left_out)
         cell = scored_cell(spec, shift.target, spec.targets[shift.target], said, excluded)
         at = (shift.factor, shift.level, shift.faces, shift.version)
         cells.append(ShiftedCell(cell.target, cell.fingerprint, cell.relation, *at, cell.confusion, excluded))
@@ -233,8 +241,8 @@ def inspect(method: Method, split: Split, device: torch.device, job: Job) -> dic
         return {}
     places = evenly(len(split), INSPECTED)
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(places), SCORING_BATCH):
-        chosen = places[start : start + SCORING_BATCH]
+    for start in range(0, len(places), scoring_batch(device)):
+        chosen = places[start : start + scoring_batch(device)]
         for name, value in method.inspect(split.faces(chosen).to(device)).items():
             if not isinstance(value, torch.Tensor) or value.ndim != 2 or len(value) != len(chosen):
                 raise BenchError(f"{job.method_file}: inspect must give tensors (B, width); {name} is none")

@@ -33,6 +33,7 @@ class ClipAdapter(GradientMethod):
     """The features may move a little, and only in directions that help against fixed words."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("features",)
     # The packaged encoder, which suites with this recipe name, has no text tower. The learning rate is the best of
     # protocols/learning-rate.yaml.

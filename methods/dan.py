@@ -44,6 +44,7 @@ class Dan(GradientMethod):
     """An expression shows in several regions at once, and one attention map sees one of them."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of the three lowest of
     # protocols/learning-rate.yaml. The heads are narrower, as the trunk is.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {

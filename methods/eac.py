@@ -39,6 +39,7 @@ class Eac(GradientMethod):
     """A label that is wrong is learned from some odd detail, and where the network looks then is not the same twice."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {

@@ -39,6 +39,7 @@ class LpFt(GradientMethod):
     """A head that fits the features already spares them the large first steps that distort them."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"epochs": 10, "batch_size": 64, "learning_rate": 2.5e-4, "optimizer": "adamw", "weight_decay": 5e-3}

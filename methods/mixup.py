@@ -31,6 +31,7 @@ class Mixup(TrunkMethod):
     """Between faces the network is to change evenly, so that it is less sure where it never saw one."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
@@ -46,8 +47,9 @@ class Mixup(TrunkMethod):
     alpha: float = 0.2  # shares of the two faces come from Beta(alpha, alpha)
 
     def loss(self, batch: Batch) -> Tensor:
-        share = beta_draws(self.alpha, 1, batch.generator).to(batch.images.device)
-        partner = torch.randperm(len(batch.images), generator=batch.generator).to(batch.images.device)
+        share = batch.drawn("share", lambda generator: beta_draws(self.alpha, 1, generator))
+        count = len(batch.images)
+        partner = batch.drawn("partner", lambda generator: torch.randperm(count, generator=generator))
         images, labels = batch.images, batch.labels
         return pair_loss(lambda x: self.model(x).float(), images, labels, images[partner], labels[partner], share)
 

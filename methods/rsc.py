@@ -39,6 +39,7 @@ class Rsc(TrunkMethod):
     """What is easy on the source may be absent elsewhere: without it the network finds more that tells."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {

@@ -38,6 +38,7 @@ class Rul(GradientMethod):
     """How uncertain a face is shows against other faces, and a network that knows it need not fit the doubtful ones."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
@@ -82,10 +83,12 @@ class Rul(GradientMethod):
 
     def loss(self, batch: Batch) -> Tensor:
         maps = self.model["trunk"].feature_map(batch.images)
+        shape, rate = maps.shape, self.dropout
         keep_mu, keep_log_var = (
-            (torch.rand(maps.shape, generator=batch.generator) >= self.dropout).to(maps.device) for _ in range(2)
+            batch.drawn(name, lambda generator: torch.rand(shape, generator=generator) >= rate)
+            for name in ("keep mu", "keep log_var")
         )
-        partner = torch.randperm(len(maps), generator=batch.generator).to(maps.device)
+        partner = batch.drawn("partner", lambda generator: torch.randperm(shape[0], generator=generator))
         with torch.autocast(maps.device.type, enabled=False):
             maps = maps.float()
             mu, log_var = self.model["mu"](maps, keep_mu), self.model["log_var"](maps, keep_log_var)

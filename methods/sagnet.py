@@ -42,6 +42,7 @@ class SagNet(TrunkMethod):
     """Style is what domains differ in: a network that cannot use it has to look at the expression."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
@@ -62,7 +63,7 @@ class SagNet(TrunkMethod):
         return nn.ModuleDict({"trunk": self.network, **heads})
 
     def loss(self, batch: Batch) -> Tensor:
-        return functional.cross_entropy(self._shown(batch, "style", self.model["content"]), batch.labels)
+        return functional.cross_entropy(self._shown(batch, "style", self.model["content"], "content"), batch.labels)
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
         trunk, content, style = (list(self.model[name].parameters()) for name in ("trunk", "content", "style"))
@@ -77,18 +78,19 @@ class SagNet(TrunkMethod):
             loss = self.loss(batch)
         terms = {"loss": descend(loss, [*trunk, *content])}
         with ctx.autocast():
-            logits = self._shown(batch, "content", self.model["style"])
+            logits = self._shown(batch, "content", self.model["style"], "style")
         terms["style"] = descend(functional.cross_entropy(logits, batch.labels), style)
         with ctx.autocast():
-            logits = self._shown(batch, "content", self.model["style"])
+            logits = self._shown(batch, "content", self.model["style"], "adversarial")
         terms["adversarial"] = descend(adversarial_loss(logits, self.adversarial), trunk)
         return terms
 
-    def _shown(self, batch: Batch, swap: Literal["style", "content"], head: nn.Module) -> Tensor:
-        """Logits of the head on features in which style or content was swapped."""
+    def _shown(self, batch: Batch, swap: Literal["style", "content"], head: nn.Module, name: str) -> Tensor:
+        """Logits of the head on features in which style or content was swapped. name: of what is drawn."""
         features = self.model["trunk"](batch.images).float()
-        share = torch.rand(len(features), 1, generator=batch.generator).to(features)
-        partner = torch.randperm(len(features), generator=batch.generator).to(features.device)
+        count = len(features)
+        share = batch.drawn(f"{name} share", lambda generator: torch.rand(count, 1, generator=generator))
+        partner = batch.drawn(f"{name} partner", lambda generator: torch.randperm(count, generator=generator))
         with torch.autocast(features.device.type, enabled=False):
             return head(
                 swapped_style(features, share, partner) if swap == "style" else swapped_content(features, partner)

@@ -33,6 +33,7 @@ class Sam(TrunkMethod):
     """Where the loss stays low around the weights, it should stay low under a shift of the faces too."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {

@@ -28,6 +28,7 @@ class SpectralDecoupling(TrunkMethod):
     """A feature that already explains a face stops growing, and leaves room for others that generalise."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {

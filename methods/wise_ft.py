@@ -39,6 +39,7 @@ class WiseFt(GradientMethod):
     """Half of the way keeps most of what fine-tuning wins on the source and most of what it loses elsewhere."""
 
     version: ClassVar[int] = 1
+    repeats: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"epochs": 10, "batch_size": 64, "learning_rate": 2.5e-4, "weight_decay": 5e-3, "warm_up": 20}

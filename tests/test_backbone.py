@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fergen_bench import backbone
 from fergen_bench.backbone import IMAGENET_MEAN, VGGFACE2_IDENTITIES, Network, content_digest, load_network, resize
 from fergen_bench.domain import Domain
 from fergen_bench.error import BenchError
@@ -406,3 +407,25 @@ def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
     np.testing.assert_allclose(measured.similarity(pairs), expected, atol=1e-4)
     assert measured.limit == 0.9
     assert measured.name.startswith("cosine of the features of synth ")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_of_patches_is_a_product(bias: bool) -> None:
+    convolution = torch.nn.Conv2d(3, 5, 4, stride=4, bias=bias).to(memory_format=torch.channels_last)
+    faces = torch.rand(2, 3, 12, 8).contiguous(memory_format=torch.channels_last)
+    odd = torch.rand(2, 3, 13, 8)
+    expected = convolution(faces), convolution(odd)
+    backbone._as_products(torch.nn.Sequential(convolution))
+    assert type(convolution) is backbone.PatchConvolution
+    torch.testing.assert_close(convolution(faces), expected[0])
+    torch.testing.assert_close(convolution(odd), expected[1])
+    overlapping = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 4, stride=2), torch.nn.Conv2d(3, 5, 1))
+    backbone._as_products(overlapping)
+    assert {type(layer) for layer in overlapping} == {torch.nn.Conv2d}
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resizing_is_a_product_of_matrices(interpolation: str) -> None:
+    faces = torch.rand(2, 3, 20, 9)
+    rows, columns = (backbone._resizing(side, 16, interpolation, torch.device("cpu")) for side in (20, 9))
+    torch.testing.assert_close((rows @ faces @ columns.T).clamp(0, 1), backbone.resize(faces, 16, interpolation))

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "profile": set(),
     "backbone": {"atomic", "domain", "error", "profile", "prompts", "synth", "untrusted", "weights"},
     "unfinished": {"atomic"},
-    "steps": {"augment", "error"},
+    "steps": {"augment", "backbone", "domain", "error"},
     "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin", "profile", "steps"},
     "trunk": {"augment", "domain", "method", "plugin", "steps"},
     "adversary": set(),

@@ -17,6 +17,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.method import Context, Method, labelled, load_method
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.plugin import MethodFile, read_method
+from fergen_bench.runner import repeatable_on_gpu
 from fergen_bench.templates import method_template
 
 CPU = torch.device("cpu")
@@ -50,6 +51,7 @@ def fitted(
     cache: Path,
     adapted_to: Domain | None = None,
     fraction: float = 1.0,
+    device: torch.device = CPU,
     **changes: Any,
 ) -> Method:
     """The method on a small source, with few epochs of small batches: most steps for the time. Adapted to a target
@@ -65,7 +67,7 @@ def fitted(
     method = load_method(candidate.path, candidate.class_name, values)
     torch.manual_seed(0)
     unlabelled = None if adapted_to is None else Unlabelled(adapted_to)
-    ctx = Context("exam", 0, "last", CPU, cache, lambda what, done, total: None, unlabelled)
+    ctx = Context("exam", 0, "last", device, cache, lambda what, done, total: None, unlabelled)
     method.fit(open_source(domains, 0, fraction / len(domains)), ctx)
     return method
 
@@ -91,10 +93,10 @@ def on_disk(domains: list[Domain]) -> dict[Path, bytes]:
 
 
 @torch.no_grad()
-def confusion(method: Method, domain: Domain) -> np.ndarray:
+def confusion(method: Method, domain: Domain, device: torch.device = CPU) -> np.ndarray:
     split = domain.split("test")
-    predicted = np.concatenate([method.predict(images).argmax(1).numpy() for images, _ in labelled(split, CPU)])
-    return confusion_matrix(split.labels, predicted, 7)
+    predicted = [method.predict(images).argmax(1).cpu().numpy() for images, _ in labelled(split, device)]
+    return confusion_matrix(split.labels, np.concatenate(predicted), 7)
 
 
 @torch.no_grad()
@@ -110,6 +112,17 @@ def test_exam_the_same_seed_gives_the_same_confusion(
     few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
     one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.2, **few) for _ in range(2))
     np.testing.assert_array_equal(confusion(one, film), confusion(two, film))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_exam_a_gpu_gives_the_same_twice(
+    candidate: MethodFile, networks: dict[str, str], sources: list[Domain], film: Domain, tmp_path: Path
+) -> None:
+    repeatable_on_gpu()
+    few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
+    gpu = torch.device("cuda")
+    one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.2, device=gpu, **few) for _ in range(2))
+    np.testing.assert_array_equal(confusion(one, film, gpu), confusion(two, film, gpu))
 
 
 def test_exam_it_is_better_than_always_saying_the_commonest(candidate_fitted: tuple[Method, Path], web: Domain) -> None:
