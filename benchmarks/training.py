@@ -150,6 +150,7 @@ def bare(sizes: Sizes, ctx: Context, graph: bool) -> Callable[[], int]:
 
 def recorded(step: Callable[[], None]) -> Callable[[], None]:
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
     with compiled() if steps.COMPILED_FROM == 0 else contextlib.nullcontext():
         with torch.cuda.stream(stream):
             for _ in range(3):

@@ -214,6 +214,7 @@ def make_plan(
             excluded=twins,
             keep_model=keep_models,
             save_every=project.settings.save_every,
+            record_steps=project.settings.record_steps,
             shifts=shifts,
             restore=restore,
             profile=profile,

@@ -65,6 +65,8 @@ class Context:
         """where a long training is saved now and then; None where it need not be"""
         self.profile = profile
         """what the run's time is to be told of; None where nobody asked"""
+        self.records_steps = device.type == "cuda"
+        """whether the steps of methods that repeat are recorded"""
         self.steps = ""
         """how the steps of a training were taken, where not one operation at a time; part of a record's environment"""
         self._cache, self._report = cache, report
@@ -105,11 +107,6 @@ class Context:
     def draws(self, index: Tensor, *names: object) -> SampleDraws:
         """Random numbers per face, that depend on the run, the names and the face only."""
         return SampleDraws(index, self.run, self.seed, *names)
-
-    @property
-    def records_steps(self) -> bool:
-        """Whether steps of methods that repeat are recorded: on a GPU, unless each operation is to be looked at."""
-        return self.device.type == "cuda" and self.profile is None
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 on a GPU, nothing on a CPU (where most processors are slower with it)."""

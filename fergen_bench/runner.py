@@ -71,6 +71,7 @@ def run_one(job: Job, report: Report) -> Path:
     unfinished = Unfinished(job.unfinished_path, _same_numbers(job, environment), job.save_every)
     profile = Profile(job.profile_path, device) if job.profile else None
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
+    ctx.records_steps = job.record_steps and device.type == "cuda" and profile is None
     if job.restore:
         done = load(spec.path(Path(job.runs)))
         check_beside(spec.path(Path(job.runs)), ".safetensors")
@@ -89,18 +90,25 @@ def run_one(job: Job, report: Report) -> Path:
         profile.end()
 
     clock = time.perf_counter()
+    exams = {target: domains[target].exam(spec.profile, spec.learns_from(target)) for target in spec.targets}
+    waiting = {}
+    for place, (target, split) in enumerate(exams.items()):
+        # A GPU goes on to the next target while the host has yet to fetch what it said of this one.
+        waiting[target] = forward(method, split, device, job, profile)
+        report(f"scored {target}", place + 1, len(exams))
+    if profile is not None:
+        profile.end()
     cells, predictions = [], {}
-    for place, (target, fingerprint) in enumerate(spec.targets.items()):
-        split = domains[target].exam(spec.profile, spec.learns_from(target))
+    for target, split in exams.items():
         left_out = np.isin(split.ids, job.excluded.get(target, ()))
-        logits = predict(method, target, split, device, job, profile)
-        predictions[target] = Predictions(logits, split.labels, left_out)
-        cells.append(scored_cell(spec, target, fingerprint, predictions[target], spec.excluded.get(target, "")))
+        predictions[target] = Predictions(fetched(waiting[target], target, job), split.labels, left_out)
+        cells.append(
+            scored_cell(spec, target, spec.targets[target], predictions[target], spec.excluded.get(target, ""))
+        )
         for name, array in inspect(method, split, device, job).items():
             ctx.save_array(f"{target}.{name}", array)
-        report(f"scored {target}", place + 1, len(spec.targets))
     if spec.selection == "source-val" and predictions and not source.asked_for_all:
-        held = predict(method, "held-out faces", source.val, device, job)
+        held = fetched(forward(method, source.val, device, job), "held-out faces", job)
         predictions[HELD_OUT] = Predictions(held, source.val.labels, np.zeros(len(source.val), bool))
     seconds["score"] = time.perf_counter() - clock
     if profile is not None:
@@ -160,19 +168,25 @@ class Watched(Source):
 
 
 @torch.no_grad()
-def predict(
-    method: Method, target: str, split: Split, device: torch.device, job: Job, profile: Profile | None = None
-) -> np.ndarray:
-    """Logits float32 (N, 7) of the faces of a target."""
+def forward(
+    method: Method, split: Split, device: torch.device, job: Job, profile: Profile | None = None
+) -> list[torch.Tensor]:
+    """Logits float32 (B, 7) of a split's faces, batch by batch, where they are computed: perhaps not yet."""
     logits = []
     for images, _ in each("data", labelled(split, device)):
         if profile is not None:
             profile.step("scoring")
         with phase("forward"):
             logits.append(_logits(method, images, job))
-    if profile is not None:
-        profile.end()
-    return _finite(logits, target, job)
+    return logits
+
+
+def fetched(logits: Sequence[torch.Tensor], target: str, job: Job) -> np.ndarray:
+    """The logits of all batches on the host, (N, 7). What is no number is refused."""
+    found = torch.cat(list(logits)).cpu().numpy()
+    if not np.isfinite(found).all():
+        raise RunError(f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step")
+    return found
 
 
 def _logits(method: Method, images: torch.Tensor, job: Job) -> torch.Tensor:
@@ -184,14 +198,6 @@ def _logits(method: Method, images: torch.Tensor, job: Job) -> torch.Tensor:
             f"{job.method_file}: predict must return logits of the shape {(len(images), CLASSES)}, not {got}"
         )
     return logits.float()
-
-
-def _finite(logits: Sequence[torch.Tensor], target: str, job: Job) -> np.ndarray:
-    """The logits of all batches, on the host. Only now is the device waited for."""
-    found = torch.cat(list(logits)).cpu().numpy()
-    if not np.isfinite(found).all():
-        raise RunError(f"{job.method_file}: predict returned NaN or infinite logits on {target}; try a smaller step")
-    return found
 
 
 @torch.no_grad()
@@ -209,7 +215,7 @@ def _score_shifts(
             logits.append(_logits(method, faces.to(device), job))
         left_out = np.isin(split.ids[places], job.excluded.get(shift.target, ()))
         excluded = spec.excluded.get(shift.target, "")
-        found = _finite(logits, f"{shift.target} with {shift.factor}", job)
+        found = fetched(logits, f"{shift.target} with {shift.factor}", job)
         said = Predictions(found, split.labels[places], left_out)
         cell = scored_cell(spec, shift.target, spec.targets[shift.target], said, excluded)
         at = (shift.factor, shift.level, shift.faces, shift.version)
@@ -284,7 +290,8 @@ def repeatable_on_gpu() -> None:
 def _same_numbers(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
     named = ("device", "threads", "fergen-bench", *NUMBERS)
-    return {"key": job.spec.key, "method": job.method_digest} | {name: str(environment[name]) for name in named}
+    same = {"key": job.spec.key, "method": job.method_digest, "recorded": str(job.record_steps)}
+    return same | {name: str(environment[name]) for name in named}
 
 
 def _environment(job: Job, device: torch.device) -> dict[str, Any]:

@@ -127,6 +127,8 @@ class Settings(_Table):
     """runs at a time; by default one per core without a GPU, one with; 0 stays in one process"""
     save_every: Annotated[float, Field(ge=0)] = 60.0
     """seconds of training after which a run is saved; killed, it goes on from there"""
+    record_steps: bool = True
+    """whether a GPU repeats recorded steps (CUDA graphs) where a method allows it; false is slower"""
     tracking: TrackingSettings = TrackingSettings()
     domains: dict[str, DomainSettings] = {}
     suites: dict[str, SuiteSettings] = {}

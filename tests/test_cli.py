@@ -279,7 +279,7 @@ def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> No
     run = ["run", "-m", "cafe", "--sources", "web", "--seeds", "0", "--set", "epochs=5", "--no-track", "--profile"]
     result = bench(*run, "--jobs", "0")
     assert result.code == 0, result.err
-    for kind, steps in (("training", 20), ("scoring", 1)):
+    for kind, steps in (("training", 20), ("scoring", 4)):
         (path,) = (tmp_path / "results" / "profiles").glob(f"*.{kind}.json.gz")
         with gzip.open(path, "rt") as file:
             events = json.load(file)["traceEvents"]

@@ -46,8 +46,8 @@ def trained(
         repeatable_on_gpu()
     torch.manual_seed(seed)
     ctx = Context("steps", seed, "last", torch.device(device), cache, lambda what, done, total: None)
+    ctx.records_steps = recorded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Context, "records_steps", recorded)
         if device == "cpu":  # a rate in float32 would be another one
             patch.setattr(loop, "_rates_on", lambda optimizer, device: None)
         source = open_source([web], 0, fraction)
@@ -92,9 +92,7 @@ def test_every_setting_of_cafe_repeats(web: Domain, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", ["step", "epoch", "generator"])
-def test_a_method_that_repeats_is_told_of_what_would_be_remembered(
-    asked: str, web: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_that_repeats_is_told_of_what_would_be_remembered(asked: str, web: Domain, tmp_path: Path) -> None:
     path = tmp_path / "method.py"
     path.write_text(
         (ROOT / "methods" / "full_finetune.py")
@@ -104,7 +102,7 @@ def test_a_method_that_repeats_is_told_of_what_would_be_remembered(
     file = read_method(path)
     method = load_method(path, file.class_name, {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16})
     ctx = Context("steps", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
-    monkeypatch.setattr(Context, "records_steps", True)
+    ctx.records_steps = True
     with pytest.raises(BenchError, match=rf"batch\.{asked}"):
         method.fit(open_source([web], 0, 0.12), ctx)
 
