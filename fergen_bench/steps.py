@@ -20,7 +20,7 @@ from torch import Tensor
 from fergen_bench.augment import SampleDraws
 from fergen_bench.backbone import compiled
 from fergen_bench.domain import upload
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, RunError
 
 Draw = Callable[[torch.Generator], Tensor]
 
@@ -158,9 +158,17 @@ class Recorded:
             return self._compiled_once(self._batch)
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
-            # thread_local: what a thread does that reads the next faces has nothing to do with it.
-            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._terms = self._compiled_once(self._batch)
+            try:
+                # thread_local: what a thread does that reads the next faces has nothing to do with it.
+                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                    self._terms = self._compiled_once(self._batch)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise RunError(
+                    f"a step could not be recorded ({str(error).splitlines()[0]}); leave repeats out of the method, or "
+                    f"set record_steps = false in bench.toml"
+                ) from error
         self._graph.replay()
         names, terms = self._terms
         return names, terms.clone()

@@ -25,7 +25,7 @@ class {name}(GradientMethod):
     """Why it should hold up on faces it never saw."""
 
     version: ClassVar[int] = 1  # raise it when its numbers should change
-    repeats: ClassVar[bool] = True  # steps are alike, so that a GPU may record one; not so if `loss` looks at batch.step
+    repeats: ClassVar[bool] = True  # a GPU may record one step and repeat it; not if `loss` looks at batch.step
     # Values for small 64-pixel networks, as in synth5; without them the defaults below hold everywhere.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {{
         "small": {{"epochs": 10, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adamw", "schedule": "cosine"}}
