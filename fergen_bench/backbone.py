@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from fergen_bench.atomic import atomically
@@ -105,7 +105,14 @@ class Network(nn.Module):
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
                 return torch.from_numpy(self.cached(clean.split, clean.positions)).to(images.device)
             with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
-                return self.body(self.prepare(images)).float()
+                return self._run(images).float()
+        return self._run(images)
+
+    def _run(self, images: Tensor) -> Tensor:
+        if distributed.is_available() and distributed.is_initialized():
+            from fergen_bench.parallel import share_out
+
+            return share_out(self.prepare, self.body, images)
         return self.body(self.prepare(images))
 
     def feature_map(self, images: Tensor) -> Tensor:
