@@ -1,4 +1,6 @@
-"""What test_parallel.py has each of several processes do, and one process alone: python together.py CACHE OUT."""
+"""What test_parallel.py has each of several processes do, and one process alone: python together.py CACHE OUT NAME …,
+where names are of BODIES and FITS.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +65,12 @@ def body(name: str, run: Callable[[nn.Module, Tensor], Tensor]) -> dict[str, Any
     return found
 
 
-def fit(name: str, domains: list[Domain], values: dict[str, Any], folder: Path, epochs: int) -> dict[str, Any]:
+def fit(name: str, domains: list[Domain], values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The first gradients of a training, and what it comes to."""
     file = read_method(ROOT / "methods" / f"{name}.py")
     suite = {"trunk": "synth-trunk", "backbone": "synth"}
     defaults = file.defaults("small")
-    values = {**defaults, **{key: suite[key] for key in suite if key in defaults}, "epochs": epochs, **values}
+    values = {**defaults, **{key: suite[key] for key in suite if key in defaults}, "epochs": 2, **values}
     method = load_method(file.path, file.class_name, values)
     assert isinstance(method, GradientMethod)
     ctx = Context("t", 0, "last", torch.device("cpu"), folder, lambda what, done, total: None)
@@ -93,7 +95,7 @@ def fit(name: str, domains: list[Domain], values: dict[str, Any], folder: Path, 
 
 
 def main() -> None:
-    cache, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    cache, out, *names = sys.argv[1:]
     torch.set_num_threads(1)
     several = "WORLD_SIZE" in os.environ
     if several:
@@ -102,11 +104,12 @@ def main() -> None:
     def run(inside: nn.Module, images: Tensor) -> Tensor:
         return share_out(lambda given: given, inside, images) if several else inside(images)
 
-    domains = {name: Domain(cache / "domains" / "synth5-tiny-v1" / name) for name in ("web", "film")}
-    found: dict[str, Any] = {name: body(name, run) for name in BODIES}
-    for name, (asked, values) in FITS.items():
-        folder = out.parent / "cache"
-        found[name] = fit(name, [domains[domain] for domain in asked], values, folder, epochs)
+    found: dict[str, Any] = {name: body(name, run) for name in names if name in BODIES}
+    for name in names:
+        if name in FITS:
+            asked, values = FITS[name]
+            domains = [Domain(Path(cache, "domains", "synth5-tiny-v1", domain)) for domain in asked]
+            found[name] = fit(name, domains, values, Path(out).parent / "cache")
     torch.save(found, out)
 
 
