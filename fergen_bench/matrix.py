@@ -79,8 +79,7 @@ class Fleet:
             raise BenchError("--gpus-per-run is not for --slurm, which gives out whole GPUs; say gpus=1 in --slurm")
         if (self.gpus_per_run or 0) > 1 and self.gpus_per_run != self.devices:
             raise BenchError(
-                f"--gpus-per-run {self.gpus_per_run:g}: a run gets a share of one GPU, such as 0.5, or a whole number of "
-                f"them, such as 2"
+                f"--gpus-per-run {self.gpus_per_run:g}: a run gets a share of one GPU, as 0.5, or whole ones, as 2"
             )
 
     @cached_property

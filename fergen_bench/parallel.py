@@ -86,7 +86,7 @@ def share_out(prepare: Callable[[Tensor], Tensor], body: nn.Module, images: Tens
     if hooked or len(images) < distributed.get_world_size():
         return body(prepare(images))
     faces = prepare(_Mine.apply(images))
-    weights = {name: weight for name, weight in body.named_parameters() if weight.requires_grad}
+    weights: dict[str, Tensor] = {name: weight for name, weight in body.named_parameters() if weight.requires_grad}
     if weights and torch.is_grad_enabled():
         weights = dict(zip(weights, _Used.apply(*weights.values()), strict=True))
     drawn = _generator_state(faces.device) if body.training else None

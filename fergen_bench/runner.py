@@ -83,8 +83,8 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
         fresh, took = _score_shifts(method, domains, device, job, report)
         asked = {cell.shift for cell in fresh}
         kept = (cell for cell in done.shifted if cell.shift not in asked)
-        shifts = {"shifted": (*kept, *fresh), "seconds": {**done.seconds, "shift": took}}
-        return save(replace(done, **shifts), Path(job.runs)) if first else path
+        again = replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took})
+        return save(again, Path(job.runs)) if first else path
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)

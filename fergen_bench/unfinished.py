@@ -2,7 +2,7 @@
 comes to the same numbers.
 
 The file holds tensors, numbers and names, and is read without running code (torch's weights_only). One that is damaged,
-or was written by other code, another device or another number of threads, counts for nothing.
+or was written by other code, another device or another number of devices or threads, counts for nothing.
 """
 
 from __future__ import annotations

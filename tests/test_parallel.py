@@ -273,6 +273,15 @@ def test_a_killed_run_goes_on_to_the_same_numbers_and_leaves_no_process(lab: Pro
 
 
 @pytest.mark.slow
+def test_a_run_that_another_process_is_making_is_left_to_it(lab: Project) -> None:
+    job = planned(lab, "befallen", 2, epochs=1)
+    with record.claim(job) as mine:
+        assert mine
+        assert made(job).elsewhere
+    assert not (lab.root / "process-0").exists()
+
+
+@pytest.mark.slow
 def test_what_two_processes_began_one_does_not_go_on_with(lab: Project) -> None:
     (lab.root / "stop").touch()
     job, heard = planned(lab, "befallen", 2, fate="stops"), list[dict[str, Any]]()
@@ -312,4 +321,4 @@ def test_gpus_are_dealt_out_in_groups(lab: Project, monkeypatch: pytest.MonkeyPa
 def test_one_and_a_half_gpus_are_refused(lab: Project, bench: Bench) -> None:
     answer = bench("run", "--method", "befallen", "--gpus-per-run", "1.5", "--no-track")
     assert answer.code == 2
-    assert "--gpus-per-run 1.5: a run gets a share of one GPU, such as 0.5, or a whole number of them" in answer.err
+    assert "--gpus-per-run 1.5: a run gets a share of one GPU, as 0.5, or whole ones, as 2" in answer.err
