@@ -29,7 +29,8 @@ class Peers:
         """Launches them, and tells this process that it is the first. job: the file. count: processes in all."""
         self._folder = Path(tempfile.mkdtemp(prefix="fergen-bench-", dir=job.parent))
         self._failed: list[tuple[int, int]] = []  # number and exit status, in the order of their ends
-        os.environ |= {MEETING: str(self._folder / "meeting"), "WORLD_SIZE": str(count), "RANK": "0", "LOCAL_RANK": "0"}
+        os.environ |= {MEETING: str(self._folder / "meeting"), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
         self._processes = [self._launch(job, number) for number in range(1, count)]
         for number, process in enumerate(self._processes, 1):
             threading.Thread(target=self._watch, args=(number, process), daemon=True).start()

@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
 from conftest import Bench
 from fergen_bench import matrix, record
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, RunError
 from fergen_bench.fanout import Outcome, Worker, local
+from fergen_bench.parallel import share_out
 from fergen_bench.peers import MEETING
 from fergen_bench.project import Project
 from fergen_bench.protocol import Protocol, Request, outline
@@ -156,6 +158,21 @@ def test_all_processes_come_to_the_same_bits(name: str, done: Found) -> None:
         assert torch.equal(value, second[key]) if isinstance(value, Tensor) else value == second[key], key
 
 
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """This process, as the only one of those that make a run."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_a_body_that_draws_in_training_is_refused(group: None) -> None:
+    body, faces = nn.Sequential(nn.Flatten(), nn.Dropout(0.5)), torch.rand(4, 3)
+    with pytest.raises(RunError, match="Sequential draws random numbers while it is trained"):
+        share_out(lambda given: given, body, faces)
+    assert torch.equal(share_out(lambda given: given, body.eval(), faces), faces)
+
+
 # --------------------------------------------------------------------------------------------------------- whole runs
 
 
@@ -170,7 +187,8 @@ def lab(project: Project) -> Project:
 def planned(lab: Project, method: str, devices: int, **settings: Any) -> record.Job:
     asked = Protocol(about="x", sources=["web"], targets=["web", "film"], seeds=[0])
     outlined = outline(asked, "p", lab.suite("synth5-tiny"), [lab.method(method)], Request(settings=settings))
-    (job,) = matrix.make_plan(lab, lab.suite("synth5-tiny"), "test", outlined, "cpu", rerun=True).missing
+    (job,) = matrix.make_plan(lab, lab.suite("synth5-tiny"), "test", outlined, "cpu", rerun=True, devices=2).missing
+    assert job.devices == 1  # there is but one processor
     return replace(job, devices=devices, save_every=0.0)
 
 
@@ -192,7 +210,10 @@ def gone(lab: Project, rank: int) -> bool:
     return not place.exists()
 
 
-def test_a_run_in_two_processes_leaves_one_record_like_that_of_one(lab: Project) -> None:
+def test_a_run_in_two_processes_leaves_one_record_like_that_of_one(
+    lab: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "7")  # of somebody else's launcher
     one = planned(lab, "cafe", 1, epochs=1)
     expected, heard = made(one), list[dict[str, Any]]()
     (entry,), _ = record.load_all(lab.results / "runs")
