@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from fergen_bench.atomic import atomically
@@ -123,7 +123,14 @@ class Network(nn.Module):
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
                 return upload(torch.from_numpy(self.cached(clean.split, clean.positions)), images.device)
             with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
-                return self._program()(self.prepare(images)).float()
+                return self._run(images).float()
+        return self._run(images)
+
+    def _run(self, images: Tensor) -> Tensor:
+        if _shared_out():
+            from fergen_bench.parallel import share_out
+
+            return share_out(self.prepare, self.body, images)
         return self._program()(self.prepare(images))
 
     def _program(self) -> Callable[[Tensor], Tensor]:
@@ -137,7 +144,7 @@ class Network(nn.Module):
         """Begins a forward pass of a frozen network; what is given waits for its features. On a GPU it goes on beside
         what is asked of it meanwhile: two networks on a small batch fill more of it than one.
         """
-        if not images.is_cuda or not self.frozen:
+        if not images.is_cuda or not self.frozen or _shared_out():
             features = self(images)
             return lambda: features
         current, beside = torch.cuda.current_stream(images.device), _stream_beside(images.device)
@@ -350,6 +357,11 @@ class TextTower(nn.Module):
     def _state(self) -> int:
         """Changes when a weight is written."""
         return sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))
+
+
+def _shared_out() -> bool:
+    """Whether several processes make this run together."""
+    return distributed.is_available() and distributed.is_initialized()
 
 
 @cache

@@ -199,8 +199,8 @@ Examples:
 )
 @click.option(
     "--gpus-per-run",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Share of a GPU that a run gets: 0.5 puts two runs on each.",
+    type=click.FloatRange(0, min_open=True),
+    help="GPUs that a run gets: 0.5 puts two runs on each, 2 makes each run on two.",
 )
 @click.option(
     "--ray",
@@ -310,6 +310,7 @@ def run(
             keep_models,
             fleet.threads(resolved),
             profile,
+            fleet.devices,
         )
     _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:

@@ -48,14 +48,19 @@ from fergen_bench.weights import SCRATCH
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement
+    from fergen_bench.parallel import Processes
 
 Report = Callable[[str, int, int], None]
 """report(what is being done, done, total): epochs under the name "epoch", everything else in words."""
 
 
-def run_one(job: Job, report: Report) -> Path:
-    """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
-    spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
+def run_one(job: Job, report: Report, processes: Processes | None = None) -> Path:
+    """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then.
+
+    processes: that make the run together. All do the same here, and the first of them writes.
+    """
+    spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job, processes)
+    first, path = processes is None or processes.first, job.spec.path(Path(job.runs))
     domains = {name: Domain(Path(folder), name) for name, folder in job.folders.items()}
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
@@ -67,19 +72,21 @@ def run_one(job: Job, report: Report) -> Path:
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
     adaptation = spec.adaptation_target
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
-    environment = _environment(job, device)
-    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, environment), job.save_every)
-    profile = Profile(job.profile_path, device) if job.profile else None
+    environment = _environment(job, device) | ({} if processes is None else {"devices": processes.count})
+    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, environment), job.save_every, processes)
+    profile = Profile(job.profile_path, device) if job.profile and first else None
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
-    ctx.records_steps = job.record_steps and device.type == "cuda" and profile is None
+    # What several processes send each other is not recorded.
+    ctx.records_steps = job.record_steps and device.type == "cuda" and profile is None and processes is None
     if job.restore:
-        done = load(spec.path(Path(job.runs)))
-        check_beside(spec.path(Path(job.runs)), ".safetensors")
+        done = load(path)
+        check_beside(path, ".safetensors")
         restore_method(spec.model_path(Path(job.runs)), method, ctx)
         fresh, took = _score_shifts(method, domains, device, job, report)
         asked = {cell.shift for cell in fresh}
         kept = (cell for cell in done.shifted if cell.shift not in asked)
-        return save(replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took}), Path(job.runs))
+        again = replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took})
+        return save(again, Path(job.runs)) if first else path
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)
@@ -116,6 +123,10 @@ def run_one(job: Job, report: Report) -> Path:
         environment["profiled"] = True  # so that nobody takes its durations for those of others
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
+    if processes is not None and predictions:
+        processes.compare(np.concatenate([said.logits for said in predictions.values()]))
+    if not first:
+        return path
     if device.type == "cuda":
         environment |= {"steps": ctx.steps} if ctx.steps else {}
         environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
@@ -265,8 +276,8 @@ def inspect(method: Method, split: Split, device: torch.device, job: Job) -> dic
     return arrays
 
 
-def _prepare_device(job: Job) -> torch.device:
-    device = torch.device(job.device)
+def _prepare_device(job: Job, processes: Processes | None) -> torch.device:
+    device = torch.device(job.device) if processes is None else processes.device
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(
             f"--device {job.device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
@@ -289,9 +300,9 @@ def repeatable_on_gpu() -> None:
 
 def _same_numbers(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
-    named = ("device", "threads", "fergen-bench", *NUMBERS)
-    same = {"key": job.spec.key, "method": job.method_digest, "recorded": str(job.record_steps)}
-    return same | {name: str(environment[name]) for name in named}
+    named = ("device", "devices", "threads", "fergen-bench", *NUMBERS)
+    shared = {name: str(environment[name]) for name in named if name in environment}
+    return {"key": job.spec.key, "method": job.method_digest, "recorded": str(job.record_steps)} | shared
 
 
 def _environment(job: Job, device: torch.device) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 comes to the same numbers.
 
 The file holds tensors, numbers and names, and is read without running code (torch's weights_only). One that is damaged,
-or was written by other code, another device or another number of threads, counts for nothing.
+or was written by other code, another device or another number of devices or threads, counts for nothing.
 """
 
 from __future__ import annotations
@@ -11,24 +11,39 @@ import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from fergen_bench.atomic import atomically
 
+if TYPE_CHECKING:
+    from fergen_bench.parallel import Processes
+
 
 class Unfinished:
     """What is left of a run that did not end."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], every: float) -> None:
-        """identity: what must be the same for the numbers to be the same. every: seconds between two savings."""
-        self._path, self._identity, self._every = path, dict(identity), every
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], every: float, processes: Processes | None = None
+    ) -> None:
+        """identity: what must be the same for the numbers to be the same. every: seconds between two savings.
+        processes: that make the run together; all read, and the first writes.
+        """
+        self._path, self._identity, self._every, self._processes = path, dict(identity), every, processes
         self._last = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
         """The last state saved, or None where there is none that counts."""
+        before = _randomness()
+        state = self._read()
+        if self._processes is not None and not self._processes.unanimous(state is not None):
+            _restore_randomness(before)
+            return None
+        return state
+
+    def _read(self) -> dict[str, Any] | None:
         if not self._path.is_file():
             return None
         try:
@@ -47,10 +62,11 @@ class Unfinished:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Saves a state, whole, at once, with the state of every global generator."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"identity": self._identity, "state": dict(state), "randomness": _randomness()}
-        with atomically(self._path) as draft:
-            torch.save(content, draft)
+        if self._processes is None or self._processes.first:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"identity": self._identity, "state": dict(state), "randomness": _randomness()}
+            with atomically(self._path) as draft:
+                torch.save(content, draft)
         self._last = time.monotonic()
 
     def remove(self) -> None:
@@ -76,3 +92,5 @@ def _restore_randomness(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+        # Of several processes the first writes, whose GPU is the first; another goes on as that one would.
+        torch.cuda.set_rng_state(state["cuda"][0])

@@ -113,10 +113,13 @@ class Worker:
     def __init__(self, job: Job, environment: Mapping[str, str] | None = None) -> None:
         """Launches it. environment: what differs from this process's."""
         self._job = job
-        self._folder = tempfile.TemporaryDirectory(prefix="fergen-bench-")
+        # What still dies there when it is removed need not be waited for.
+        self._folder = tempfile.TemporaryDirectory(prefix="fergen-bench-", ignore_cleanup_errors=True)
         spec, self._log = Path(self._folder.name, "job.json"), Path(self._folder.name, "log.txt")
         spec.write_text(json.dumps(job.to_json()), encoding="utf-8")
         threads = str(job.threads)
+        # A worker that finds torchrun's variables takes itself for one of those processes.
+        outside = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"}
         with self._log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
                 # -P: the folder one stands in is no place to import from; a random.py there would break every worker.
@@ -125,7 +128,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **(environment or {})},
+                env={**outside, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **(environment or {})},
                 # Of its own: Ctrl-C reaches the driver alone, which then ends the workers in good order; so does
                 # Slurm's warning before it takes the machine away.
                 start_new_session=True,
