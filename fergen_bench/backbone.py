@@ -28,7 +28,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from fergen_bench.atomic import atomically
-from fergen_bench.domain import Clean, Domain, Piece, Split, upload
+from fergen_bench.domain import Clean, Domain, Split, upload
 from fergen_bench.error import BenchError
 from fergen_bench.profile import phase
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
@@ -235,14 +235,16 @@ class Network(nn.Module):
 
     def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:
         """Features of a split's unchanged faces, float32 (N, features): computed once per (weights, preprocessing,
-        fingerprint).
+        fingerprint). Those of a whole part are a memory map of one's own: what is written to it is not on the disk.
         """
-        everything = np.concatenate([self._piece(piece) for piece in split.pieces]) if len(split.pieces) > 1 else None
-        if everything is None:
-            (piece,) = split.pieces
-            rows = piece.rows if positions is None else piece.rows[positions]
-            return self._piece(Piece(piece.domain, rows, piece.part))
-        return everything if positions is None else everything[positions]
+        first, last, _ = (positions or slice(None)).indices(len(split))
+        parts: list[np.ndarray] = []
+        start = 0
+        for piece in split.pieces:
+            rows = piece.rows[max(0, first - start) : max(0, last - start)]
+            parts += [self._rows(piece.domain, piece.part, rows)] if len(rows) or not parts else []
+            start += len(piece.rows)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def of_rows(self, domain: Domain, rows: np.ndarray) -> np.ndarray:
         """Features of some faces of a domain, whatever their part, float32 (len(rows), features)."""
@@ -254,10 +256,11 @@ class Network(nn.Module):
                 features[here] = self._part(domain, part)[np.searchsorted(members, rows[here])]
         return features
 
-    def _piece(self, piece: Piece) -> np.ndarray:
-        stored = self._part(piece.domain, piece.part)
-        places = np.searchsorted(piece.domain.rows(piece.part), piece.rows)
-        return np.ascontiguousarray(stored[places])
+    def _rows(self, domain: Domain, part: str, rows: np.ndarray) -> np.ndarray:
+        stored, members = self._part(domain, part), domain.rows(part)
+        if isinstance(stored, np.memmap) and stored.filename is not None and np.array_equal(rows, members):
+            return np.memmap(stored.filename, np.float32, "c", stored.offset, stored.shape)
+        return np.ascontiguousarray(stored[np.searchsorted(members, rows)])
 
     def _part(self, domain: Domain, part: str) -> np.ndarray:
         from filelock import FileLock

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fergen_bench import backbone
 from fergen_bench.backbone import IMAGENET_MEAN, VGGFACE2_IDENTITIES, Network, content_digest, load_network, resize
-from fergen_bench.domain import Domain
+from fergen_bench.domain import Domain, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.runner import feature_similarity
 from fergen_bench.weights import parse_network, weights_digest
@@ -323,10 +323,25 @@ def test_features_of_unchanged_faces_are_computed_once_and_kept(tmp_path: Path, 
     other, counter = counted(tmp_path)
     part = np.array([3, 7, 50])
     np.testing.assert_array_equal(other.cached(test.subset(part)), plain.numpy()[part])
+    whole = other.cached(test)
+    assert isinstance(whole, np.memmap)
+    whole[:] = 0.0  # one's own: neither the disk nor the next to ask sees it
+    np.testing.assert_array_equal(other.cached(test), plain.numpy())
     assert counter.seen == 0
     fresh = load_network("synth", CPU)
     fresh.eval()
     torch.testing.assert_close(fresh(test.faces()), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_features_of_several_domains_stand_one_after_another(tmp_path: Path, web: Domain, film: Domain) -> None:
+    network, _ = counted(tmp_path)
+    both = open_source([web, film], 0).val
+    apart = [network.of_rows(piece.domain, piece.rows) for piece in both.pieces]
+    everything = network.cached(both)
+    np.testing.assert_array_equal(everything, np.concatenate(apart))
+    border = len(both.pieces[0].rows)
+    for asked in (slice(0, border), slice(border - 2, border + 3), slice(border, None), slice(3, 3)):
+        np.testing.assert_array_equal(network.cached(both, asked), everything[asked])
 
 
 def test_changed_faces_are_looked_at(tmp_path: Path, web: Domain) -> None:
