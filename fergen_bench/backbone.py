@@ -395,7 +395,9 @@ def scoring_batch(device: torch.device) -> int:
 
 
 def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """Float images to a square of `size`, antialiased: what PIL does, up to one grey level."""
+    """Float images to a square of `size`, antialiased: what PIL does, up to one grey level; to a few where bicubic
+    overshoots, which PIL cuts off between its two passes.
+    """
     if images.shape[-2:] == (size, size):
         return images
     if not images.is_cuda:
