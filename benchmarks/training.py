@@ -65,8 +65,8 @@ SIZES = {
     "paper": Sizes("open_clip:ViT-B-32-quickgelu/scratch", "timm:resnet18/scratch", "default", 32, 100, 1024, 2),
 }
 FULL = {
-    "RAF-DB": replace(SIZES["paper"], faces=12_271, steps=383),
-    "AffectNet": replace(SIZES["paper"], pixels=224, faces=283_901, steps=383),
+    "RAF-DB": replace(SIZES["paper"], faces=12_271, steps=100),
+    "AffectNet": replace(SIZES["paper"], pixels=112, faces=283_901, steps=100),
 }
 
 
