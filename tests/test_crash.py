@@ -58,7 +58,7 @@ def test_killed_at_any_instant_the_matrix_ends_as_if_undisturbed(project: Projec
     while kills < KILLS:
         process = start(killed)
         try:
-            process.wait(timeout=chance.uniform(0.2, 0.7 * took))
+            process.wait(timeout=chance.uniform(0.2, 0.4 * took))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -66,8 +66,8 @@ def test_killed_at_any_instant_the_matrix_ends_as_if_undisturbed(project: Projec
         after = found(killed)
         assert before.items() <= after.items(), "a finished run is lost"
         if len(after) == len(expected):
-            record_file = next((killed / "results" / "runs").glob("*/*/*.json"))
-            record_file.unlink()  # so that the next round has something to do
+            for file in (killed / "results" / "runs").glob("*/*/*.json"):
+                file.unlink()  # so that there is something to kill
             after = found(killed)
         before = after
     assert start(killed).wait(timeout=600) == 0
