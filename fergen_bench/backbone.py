@@ -15,7 +15,7 @@ import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fergen_bench.atomic import atomically
 from fergen_bench.domain import Clean, Domain, Split, upload
@@ -131,7 +132,13 @@ class Network(nn.Module):
             from fergen_bench.parallel import share_out
 
             return share_out(self.prepare, self.body, images)
-        return self._program()(self.prepare(images))
+        with repeatable_attention(images.device):
+            return self._program()(self.prepare(images))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it ever ran compiled."""
+        return self._compiled is not None
 
     def _program(self) -> Callable[[Tensor], Tensor]:
         if not _COMPILED.get():
@@ -218,7 +225,7 @@ class Network(nn.Module):
         if self.mean.is_cuda:
             _keep_half(self.body)
         slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
-        precision = "fp16" if self.mean.device.type == "cuda" else "fp32"
+        precision = "fp16, as products" if self.mean.device.type == "cuda" else "fp32"
         how = hashlib.sha256(f"{self.preprocessing} {precision}".encode()).hexdigest()[:8]
         self._cache, self._report = cache / "features" / f"{slug}-{self.digest}-{how}", report
         self._frozen = self._state()
@@ -284,15 +291,13 @@ class Network(nn.Module):
     def _extract(self, domain: Domain, part: str, path: Path) -> None:
         split, done = domain.split(part), 0
         device = self.mean.device
-        features = torch.empty((len(split), self.features), pin_memory=device.type == "cuda")
+        found = torch.empty((len(split), self.features), device=device)
         with torch.no_grad(), _half_precision(device):
             for images in split.batches(device, scoring_batch(device)):
-                block = self.body(self.prepare(images)).float()
-                features[done : done + len(block)].copy_(block, non_blocking=True)
-                done += len(block)
+                found[done : done + len(images)] = self.body(self.prepare(images)).float()
+                done += len(images)
                 self._report(f"features of {domain.name} {part}", done, len(split))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        features = found.cpu()
         if not torch.isfinite(features).all():
             raise BenchError(f"{self.name} gives NaN or infinite features on {domain.name}; its weights may be damaged")
         with atomically(path) as draft:
@@ -333,7 +338,8 @@ class TextTower(nn.Module):
         return self._tokenize(list(texts)).to(self.body.logit_scale.device)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.body.encode_text(tokens)
+        with repeatable_attention(tokens.device):
+            return self.body.encode_text(tokens)
 
     def class_vectors(
         self, names: Sequence[Sequence[str]] = prompt_names(), templates: Sequence[str] = PROMPT_TEMPLATES
@@ -377,16 +383,29 @@ def _keep_half(body: nn.Module) -> None:
     bit.
     """
     for module in body.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+        # No kinds derived from these: some compute with their weights before they are used.
+        if type(module) in {nn.Linear, NonDynamicallyQuantizableLinear, nn.Conv1d, nn.Conv2d, PatchConvolution}:
             module.half()
-        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        elif isinstance(module, nn.MultiheadAttention):
             for weight in (module.in_proj_weight, module.in_proj_bias):
-                weight.data = weight.data.half()
+                if weight is not None:
+                    weight.data = weight.data.half()
 
 
 def _half_precision(device: torch.device) -> torch.autocast:
     """Frozen networks run in fp16 on a GPU, as CLIP's reference code does."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+
+
+def repeatable_attention(device: torch.device) -> AbstractContextManager[Any]:
+    """Attention whose gradients are the same every time. The faster kernels of a GPU add them up in any order, unless
+    torch is told to fail at all that is not deterministic.
+    """
+    if device.type != "cuda" or not torch.is_grad_enabled():
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def scoring_batch(device: torch.device) -> int:

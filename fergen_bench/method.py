@@ -289,7 +289,8 @@ class GradientMethod(Method):
         inputs, labels = self.inputs(split, ctx), torch.from_numpy(split.labels).to(ctx.device)
         steps = len(self._batches(len(split), ctx, 0, domains))  # of an epoch
         optimizer, schedule = self._optimization(steps_per_epoch=steps)
-        recorded = self.repeats and domains is None and ctx.records_steps
+        restarts = type(self).restarts is not GradientMethod.restarts  # what a recording writes to would be gone
+        recorded = self.repeats and domains is None and not restarts and ctx.records_steps
 
         def take(batch: Batch) -> Mapping[str, Tensor]:
             with phase("augment"):
@@ -299,13 +300,13 @@ class GradientMethod(Method):
             return self.update(batch, optimizer, ctx)
 
         if recorded:
-            take = recording = Recorded(take, ctx.device, self.batch_size, self.epochs * steps)
+            take = recording = Recorded(take, self, ctx.device, self.batch_size, self.epochs * steps)
         best, kept = -1.0, None
         begun = 0 if ctx.unfinished is None else ctx.unfinished.read()
         if isinstance(begun, dict):
             self._restore(begun, optimizer, schedule, ctx)
             best, kept, begun = begun["best"], begun["kept"], len(ctx.history)
-        if recorded:
+        if self.repeats and ctx.device.type == "cuda":  # also where nothing is recorded: the same numbers
             _rates_on(optimizer, ctx.device)
         for epoch in range(begun or 0, self.epochs):
             started = time.perf_counter()
@@ -330,6 +331,9 @@ class GradientMethod(Method):
                 schedule.step()
             # The only wait for the device: once per epoch, not per step.
             values = terms.means(self, epoch, len(batches))
+            if recorded:  # a recording changes weights unnoticed
+                trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+                torch.autograd.graph.increment_version(trained)
             values["images_per_second"] = sum(sizes) / (time.perf_counter() - started)
             self.model.eval()
             if selecting:
@@ -344,7 +348,8 @@ class GradientMethod(Method):
             if ctx.unfinished is not None and epoch + 1 < self.epochs and ctx.unfinished.due():
                 self._save(ctx.unfinished, optimizer, schedule, ctx, {"best": best, "kept": kept})
         if recorded:
-            ctx.steps = "recorded, compiled" if recording.compiled else "recorded"
+            compiled = recording.compiled and any(network.is_compiled for network in ctx.networks.values())
+            ctx.steps = "recorded, compiled" if compiled else "recorded"
         if kept is not None:
             self.model.load_state_dict(kept)
         self.model.eval()

@@ -200,6 +200,10 @@ def _batch_norm(
     if not training:
         return functional.batch_norm(rows, running_mean, running_var, weight, bias, False, momentum, eps)
     if rows.is_cuda:
+        if running_mean is None or running_var is None:
+            # torch's own reads counts as the type of rows where no statistics are kept, and they may be bfloat16.
+            kept = [rows.new_zeros(rows.shape[1], dtype=torch.float32) for _ in range(2)]
+            running_mean, running_var = kept
         among = distributed.group.WORLD, distributed.get_world_size()
         return SyncBatchNorm.apply(rows, weight, bias, running_mean, running_var, eps, momentum, *among)
     # torch's own is for GPUs. Around the common mean: a mean of squares less a squared mean would lose digits.

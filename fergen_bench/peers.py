@@ -28,6 +28,7 @@ class Peers:
     def __init__(self, job: Path, count: int) -> None:
         """Launches them, and tells this process that it is the first. job: the file. count: processes in all."""
         self._folder = Path(tempfile.mkdtemp(prefix="fergen-bench-", dir=job.parent))
+        self._over = False
         self._failed: list[tuple[int, int]] = []  # number and exit status, in the order of their ends
         os.environ |= {MEETING: str(self._folder / "meeting"), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
@@ -50,7 +51,7 @@ class Peers:
 
     def _watch(self, number: int, process: subprocess.Popen[bytes]) -> None:
         code = process.wait()
-        if code:
+        if code and not self._over:
             self._failed.append((number, code))
             time.sleep(GRACE)  # it may be waiting for the dead one, and not all ways to wait notice
             self.blame()
@@ -72,6 +73,7 @@ class Peers:
 
     def end(self) -> None:
         """Ends what still runs, and leaves nothing behind."""
+        self._over = True
         for process in self._processes:
             process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -73,11 +73,13 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
     adaptation = spec.adaptation_target
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
     environment = _environment(job, device) | ({} if processes is None else {"devices": processes.count})
-    unfinished = Unfinished(job.unfinished_path, _same_numbers(job, environment), job.save_every, processes)
+    # An operation that is to be looked at is not recorded, nor is what several processes send each other.
+    records_steps = job.record_steps and device.type == "cuda" and not job.profile and processes is None
+    same = {**_same_numbers(job, environment), "recorded": str(records_steps)}
+    unfinished = Unfinished(job.unfinished_path, same, job.save_every, processes)
     profile = Profile(job.profile_path, device) if job.profile and first else None
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
-    # What several processes send each other is not recorded.
-    ctx.records_steps = job.record_steps and device.type == "cuda" and profile is None and processes is None
+    ctx.records_steps = records_steps
     if job.restore:
         done = load(path)
         check_beside(path, ".safetensors")
@@ -302,7 +304,7 @@ def _same_numbers(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
     named = ("device", "devices", "threads", "fergen-bench", *NUMBERS)
     shared = {name: str(environment[name]) for name in named if name in environment}
-    return {"key": job.spec.key, "method": job.method_digest, "recorded": str(job.record_steps)} | shared
+    return {"key": job.spec.key, "method": job.method_digest} | shared
 
 
 def _environment(job: Job, device: torch.device) -> dict[str, Any]:

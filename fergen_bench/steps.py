@@ -10,6 +10,7 @@ methods that say `repeats` are recorded, and for those a look at such a number i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -122,11 +123,11 @@ Take = Callable[[Batch], Mapping[str, Tensor]]
 class Recorded:
     """Takes the steps of full batches from one recording, all others as they come."""
 
-    def __init__(self, take: Take, device: torch.device, size: int, steps: int) -> None:
-        """size: faces of a full batch. steps: of the whole training. Without a GPU nothing is recorded, but the same
-        places are used.
+    def __init__(self, take: Take, method: Any, device: torch.device, size: int, steps: int) -> None:
+        """method: whose steps they are. size: faces of a full batch. steps: of the whole training. Without a GPU
+        nothing is recorded, but the same places are used.
         """
-        self._take, self._device, self._size = take, device, size
+        self._take, self._method, self._device, self._size = take, method, device, size
         self.compiled = device.type == "cuda" and steps >= COMPILED_FROM
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._batch: _Repeated | None = None
@@ -153,34 +154,64 @@ class Recorded:
             self._batch = _Repeated.of(batch)
         else:
             self._batch.turn_to(batch)
-        if self._stream is None or self._warm < WARM_UP:
-            self._warm += 1
-            return self._compiled_once(self._batch)
+        if self._warm < WARM_UP:
+            return self._warm_up(self._batch)
+        if self._stream is None:
+            return self._once(self._batch)
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
-            try:
-                # thread_local: what a thread does that reads the next faces has nothing to do with it.
-                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-                    self._terms = self._compiled_once(self._batch)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise RunError(
-                    f"a step could not be recorded ({str(error).splitlines()[0]}); leave repeats out of the method, or "
-                    f"set record_steps = false in bench.toml"
-                ) from error
+            self._terms = self._record(self._batch, self._stream)
         self._graph.replay()
         names, terms = self._terms
         return names, terms.clone()
 
+    def _warm_up(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        """A step as it will be recorded. What the method keeps may be made in the first one, and not change then."""
+        before = self._kept()
+        found = self._compiled_once(batch) if self.compiled else self._once(batch)
+        self._warm += 1
+        if self._warm > 1 and (changed := [name for name, value in self._kept().items() if before.get(name) != value]):
+            raise BenchError(
+                f"a method that says repeats = True changes what it keeps in {changed[0]} from step to step, which a "
+                f"recorded step would not; write into a tensor in place, or leave repeats out"
+            )
+        return found
+
+    def _kept(self) -> dict[str, Hashable]:
+        """Where the method's tensors lie, and its numbers and texts."""
+        return {
+            name: value.data_ptr() if isinstance(value, Tensor) else value
+            for name, value in vars(self._method).items()
+            if isinstance(value, Tensor | int | float | str | None)
+        }
+
+    def _record(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[tuple[str, ...], Tensor]:
+        try:
+            # thread_local: what a thread does that reads the next faces has nothing to do with it.
+            with (
+                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+                compiled() if self.compiled else nullcontext(),
+            ):
+                return self._once(batch)
+        except RuntimeError as error:
+            for cause in (error, error.__context__):  # what ends a recording too early has an error of its own
+                if isinstance(cause, torch.OutOfMemoryError | BenchError):
+                    raise cause from None
+            raise RunError(
+                f"a step could not be recorded ({str(error).splitlines()[0]}); leave repeats out of the method, or "
+                f"set record_steps = false in bench.toml"
+            ) from error
+
     def _compiled_once(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        if not self.compiled:
-            return self._once(batch)
+        state = {name: value.clone() for name, value in self._method.model.state_dict().items()}
         try:
             with compiled():
                 return self._once(batch)
-        except torch._dynamo.exc.TorchDynamoException:  # no compiler here, or a network that it cannot do
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # no compiler here, or a network that it cannot do
             self.compiled = False
+            self._method.model.load_state_dict(state)  # a pass may have moved the statistics of batch norm
             return self._once(batch)
 
     def _once(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:

@@ -38,7 +38,10 @@ class Unfinished:
         """The last state saved, or None where there is none that counts."""
         before = _randomness()
         state = self._read()
-        if self._processes is not None and not self._processes.unanimous(state is not None):
+        counts = state is not None
+        if self._processes is not None:
+            counts = self._processes.unanimous(counts)
+        if not counts:
             _restore_randomness(before)
             return None
         return state
@@ -91,6 +94,6 @@ def _restore_randomness(state: Mapping[str, Any]) -> None:
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
         # Of several processes the first writes, whose GPU is the first; another goes on as that one would.
         torch.cuda.set_rng_state(state["cuda"][0])

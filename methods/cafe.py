@@ -101,8 +101,9 @@ class Cafe(GradientMethod):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         masked = self._masked(batch.images, self._cached[batch.index] if self.features == "cached" else None)
-        borders = group_borders(masked.shape[1], len(EXPRESSIONS), self.groups)
-        drop = batch.drawn("drop", lambda generator: drop_mask(masked.shape[1], borders, self.drop, generator))
+        channels, share = masked.shape[1], self.drop
+        borders = group_borders(channels, len(EXPRESSIONS), self.groups)
+        drop = batch.drawn("drop", lambda generator: drop_mask(channels, borders, share, generator))
         return self.terms(masked, self._fc(masked), batch.labels, drop)
 
     def terms(self, masked: Tensor, logits: Tensor, labels: Tensor, drop: Tensor) -> dict[str, Tensor]:

@@ -121,7 +121,7 @@ def test_exam_a_gpu_gives_the_same_twice(
     repeatable_on_gpu()
     few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
     gpu = torch.device("cuda")
-    one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.2, device=gpu, **few) for _ in range(2))
+    one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.5, device=gpu, **few) for _ in range(2))
     np.testing.assert_array_equal(confusion(one, film, gpu), confusion(two, film, gpu))
 
 

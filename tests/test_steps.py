@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ REPEATING = [
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
+class Watched(steps.Recorded):
+    """Counts how often a recording is launched."""
+
+    replays = 0
+
+    def _step(self, batch: steps.Batch) -> Any:
+        Watched.replays += self._graph is not None
+        return super()._step(batch)
+
+
 def trained(
     name: str,
     web: Domain,
@@ -33,28 +44,30 @@ def trained(
     recorded: bool,
     device: str,
     seed: int = 0,
-    fraction: float = 0.12,
+    selection: str = "last",
+    fraction: float = 0.23,
     **changes: Any,
 ) -> GradientMethod:
-    """A method after two epochs, each with a last batch that is not full."""
+    """A method after some epochs, each with a last batch that is not full."""
     file = read_method(ROOT / "methods" / f"{name}.py")
-    values = {**file.defaults("small"), "epochs": 2, "batch_size": 16}
+    values = {**file.defaults("small"), "epochs": 2 if device == "cpu" else 5, "batch_size": 16}
     values |= {"trunk": "synth-trunk"} if "trunk" in values else {}
     values |= {"backbone": "synth"} if "backbone" in values else {}
     method: Any = load_method(file.path, file.class_name, {**values, **changes})
     if device == "cuda":
         repeatable_on_gpu()
     torch.manual_seed(seed)
-    ctx = Context("steps", seed, "last", torch.device(device), cache, lambda what, done, total: None)
+    ctx = Context("steps", seed, selection, torch.device(device), cache, lambda what, done, total: None)
     ctx.records_steps = recorded
     with pytest.MonkeyPatch.context() as patch:
-        if device == "cpu":  # a rate in float32 would be another one
-            patch.setattr(loop, "_rates_on", lambda optimizer, device: None)
+        patch.setattr(loop, "Recorded", Watched)
+        Watched.replays = 0
         source = open_source([web], 0, fraction)
         assert len(source.train) % 16 > 1 or fraction == 1.0
         method.fit(source, ctx)
     method.history, method.steps = ctx.history, ctx.steps
     assert isinstance(method, GradientMethod)
+    assert Watched.replays > (10 if recorded and device == "cuda" else -1)
     return method
 
 
@@ -64,13 +77,12 @@ def test_repeating_a_recorded_step_changes_nothing(name: str, device: str, web: 
     plain, repeated = (trained(name, web, tmp_path, recorded, device) for recorded in (False, True))
     for key, value in plain.model.state_dict().items():
         other = repeated.model.state_dict()[key]
-        # On a GPU the rate is a number in one case and a float32 in the other, so the last digits differ.
-        assert torch.equal(other, value) if device == "cpu" else torch.allclose(other, value, rtol=1e-3, atol=1e-5), key
+        assert torch.equal(other, value), key
     for one, other in zip(plain.history, repeated.history, strict=True):  # type: ignore[attr-defined]
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6 if device == "cpu" else 1e-3)
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available() or shutil.which("cc") is None, reason="no GPU, or no compiler")
 def test_a_long_training_is_compiled(web: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = trained("cafe", web, tmp_path, True, "cuda")
     monkeypatch.setattr(steps, "COMPILED_FROM", 0)
@@ -91,6 +103,34 @@ def test_every_setting_of_cafe_repeats(web: Domain, tmp_path: Path) -> None:
             assert torch.equal(repeated.model.state_dict()[key], value), (changes, key)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "sgd", "learning_rate": 1e-3}, {"schedule": "constant"}, {"selection": "source-val"}]
+)
+def test_repeating_changes_nothing_however_one_trains(
+    changes: dict[str, Any], device: str, web: Domain, tmp_path: Path
+) -> None:
+    plain, repeated = (
+        trained("full_finetune", web, tmp_path, recorded, device, **changes) for recorded in (False, True)
+    )
+    for key, value in plain.model.state_dict().items():
+        assert torch.equal(repeated.model.state_dict()[key], value), key
+
+
+def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_path: Path) -> None:
+    path = tmp_path / "method.py"
+    counting = "        self.seen = getattr(self, 'seen', 0) + 1\n        return functional"
+    text = (ROOT / "methods" / "full_finetune.py").read_text()
+    path.write_text(text.replace("        return functional", counting, 1))
+    file = read_method(path)
+    values = {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16}
+    method = load_method(path, file.class_name, values)
+    ctx = Context("steps", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
+    ctx.records_steps = True
+    with pytest.raises(BenchError, match="keeps in seen from step to step"):
+        method.fit(open_source([web], 0, 0.23), ctx)
+
+
 @pytest.mark.parametrize("asked", ["step", "epoch", "generator"])
 def test_a_method_that_repeats_is_told_of_what_would_be_remembered(asked: str, web: Domain, tmp_path: Path) -> None:
     path = tmp_path / "method.py"
@@ -104,7 +144,7 @@ def test_a_method_that_repeats_is_told_of_what_would_be_remembered(asked: str, w
     ctx = Context("steps", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
     ctx.records_steps = True
     with pytest.raises(BenchError, match=rf"batch\.{asked}"):
-        method.fit(open_source([web], 0, 0.12), ctx)
+        method.fit(open_source([web], 0, 0.23), ctx)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -128,4 +168,5 @@ def test_half_precision_on_a_gpu_costs_less_accuracy_than_another_seed(
     monkeypatch.setattr(backbone, "_keep_half", lambda body: None)
     full = accuracies("full")
     print(f"{name}: half precision {half.tolist()}, float32 {full.tolist()}")
-    assert abs(half.mean() - full.mean()) < 2 * full.std() + 0.01
+    # Three standard errors of the difference of two means, and a face of the hundred.
+    assert abs(half.mean() - full.mean()) < 3 * ((half.var() + full.var()) / len(half)).sqrt() + 0.01

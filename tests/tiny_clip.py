@@ -33,7 +33,7 @@ class TinyFace(nn.Module):
         import open_clip
 
         mean, deviation = (
-            torch.tensor(values)[:, None, None]
+            torch.tensor(values, device=images.device)[:, None, None]
             for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
         )
         with torch.no_grad():  # only the last layers learn, which keeps a test that trains the tower fast
