@@ -147,7 +147,7 @@ def test_sagnet_with_one_optimizer_does_what_three_do(ctx: Small) -> None:
             ("content", "style", (trunk,)),
         ]
         for place, (swap, head, optimizers) in enumerate(passes):
-            logits = other._shown(seen, swap, other.model[head])
+            logits = other._shown(seen, swap, other.model[head], str(place))
             loss = functional.cross_entropy(logits, seen.labels)
             if place == 2:
                 loss = -0.1 * torch.log_softmax(logits, 1).mean()
