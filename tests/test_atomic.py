@@ -99,6 +99,7 @@ def room_for(size: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 def test_a_matrix_on_a_full_disk_stops_in_one_sentence_and_goes_on_later(project: Project, bench: Bench) -> None:
     command = ["run", "-m", "nearest_prototype", "--sources", "web,grey48,film", "--seeds", "0"]
     assert bench(*command, "--sources", "web").code == 0

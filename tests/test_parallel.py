@@ -210,6 +210,7 @@ def gone(lab: Project, rank: int) -> bool:
     return not place.exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_two_processes_leaves_one_record_like_that_of_one(
     lab: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
