@@ -12,8 +12,8 @@ demo: install  ## CAFE over leave-none on the embedded suite, and the report
 	$(BIN)/fergen-bench run --method cafe --protocol leave-none --suite synth5 --seeds 0
 	$(BIN)/fergen-bench report --suite synth5
 
-test: install  ## all tests but the slow ones
-	$(BIN)/python -m pytest
+test: install  ## all tests but the slow ones, in two processes; each wants a core and 2 GB
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: install  ## the slow tests
 	$(BIN)/python -m pytest -m slow
