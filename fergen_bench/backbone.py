@@ -118,7 +118,7 @@ class Network(nn.Module):
         return images
 
     def forward(self, images: Tensor) -> Tensor:
-        if self._cache is not None:
+        if self.frozen:
             # Faces as they stand in a domain need no second look: their features are on the disk.
             clean: Clean | None = getattr(images, "clean", None)
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
@@ -237,7 +237,7 @@ class Network(nn.Module):
 
     def train(self, mode: bool = True) -> Network:
         """A frozen network stays in evaluation mode, also as part of a method that trains."""
-        super().train(mode and self._cache is None)
+        super().train(mode and not self.frozen)
         return self
 
     def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:

@@ -275,15 +275,20 @@ def test_bad_input_is_said_once_and_in_one_sentence(lab: Project) -> None:
     assert "batch_size is 1; it must be 2 or more" in (outcome.refused or "")
 
 
+def begun(job: record.Job) -> Worker:
+    """A run that has saved its training."""
+    worker, until = Worker(job), time.monotonic() + 60
+    while not job.unfinished_path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return worker
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers_and_leaves_no_process(lab: Project) -> None:
     expected = logits(made(planned(lab, "befallen", 2, fate="stops")))
     (lab.root / "stop").touch()
     job, heard = planned(lab, "befallen", 2, fate="stops"), list[dict[str, Any]]()
-    worker = Worker(job)
-    until = time.monotonic() + 60
-    while not job.unfinished_path.exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    worker = begun(job)
     os.kill(worker._process.pid, signal.SIGKILL)
     assert worker.outcome(lambda job, message: None).killed
     assert gone(lab, 0)
@@ -307,10 +312,7 @@ def test_a_run_that_another_process_is_making_is_left_to_it(lab: Project) -> Non
 def test_what_two_processes_began_one_does_not_go_on_with(lab: Project) -> None:
     (lab.root / "stop").touch()
     job, heard = planned(lab, "befallen", 2, fate="stops"), list[dict[str, Any]]()
-    worker = Worker(job)
-    until = time.monotonic() + 60
-    while not job.unfinished_path.exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    worker = begun(job)
     worker.kill()
     worker.outcome(lambda job, message: None)
     (lab.root / "stop").unlink()
