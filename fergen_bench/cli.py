@@ -5,6 +5,7 @@ torch.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -969,7 +970,7 @@ def ui(port: int) -> None:
 def list_(what: str | None) -> None:
     """What there is: methods, protocols, suites, backbones and domains.
 
-    WHAT: one of these, or the name of a method, for its parameters.
+    WHAT: one of these, to read what each of them is; or the name of a method, for its parameters. Without it, names.
     """
     from fergen_bench.project import find_project
 
@@ -981,11 +982,14 @@ def list_(what: str | None) -> None:
         "backbones": _list_backbones,
         "domains": _list_domains,
     }
-    if what in kinds:
+    if what is None:
+        names = {**project.names(), "backbones": list(BACKBONES)}
+        _print_table("", [(kind, "  ".join(names[kind])) for kind in kinds])
+        console_on().print(
+            "\nfergen-bench list methods (or protocols, …) says what each is, list cafe its parameters", style="dim"
+        )
+    elif what in kinds:
         kinds[what](project)
-    elif what is None:
-        for show in kinds.values():
-            show(project)
     elif what in project.methods():
         _list_parameters(project, what)
     else:
@@ -997,7 +1001,7 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(
-        title=title, box=None, show_header=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0)
+        title=title or None, box=None, show_header=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0)
     )
     for row in rows:
         table.add_row(*(Text(cell, style="cyan" if place == 0 else "") for place, cell in enumerate(row)))
@@ -1007,18 +1011,22 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 def _list_methods(project: Project) -> None:
     from fergen_bench.project import shipped
 
-    rows = []
+    rows: dict[str, list[tuple[str, str, str]]] = {}  # by what they need
     for name in sorted(project.methods()):
         try:
             method = project.method(name)
         except BenchError as error:
-            rows.append((name, f"cannot be read: {error}", "", ""))
+            rows.setdefault("cannot be read", []).append((name, str(error), ""))
             continue
         own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
         paper = "" if method.paper is None else method.paper.short
-        rows.append((name, f"{method.about}{' [yours]' if own else ''}", method.requirements, paper))
-    title = "Methods: what they do, what they need, where they are from (fergen-bench list NAME shows parameters)"
-    _print_table(title, rows)
+        about = f"{method.about}{' [yours]' if own else ''}"
+        rows.setdefault(f"need {method.requirements}", []).append((name, about, paper))
+    width = max(len(name) for methods in rows.values() for name, _, _ in methods)
+    for place, (need, methods) in enumerate(sorted(rows.items(), key=lambda item: -len(item[1]))):
+        console_on().print("" if place == 0 else "\n", end="")
+        _print_table(f"Methods that {need}", [(name.ljust(width), about, paper) for name, about, paper in methods])
+    console_on().print("\nParameters of one: fergen-bench list NAME", style="dim")
 
 
 def _list_parameters(project: Project, name: str) -> None:
@@ -1030,11 +1038,16 @@ def _list_parameters(project: Project, name: str) -> None:
         for recipe, values in recipes.items():
             if values[parameter.name] != parameter.default:
                 default += f" ({recipe}: {values[parameter.name]})"
-        rows.append((parameter.name, parameter.annotation, default, parameter.about))
+        rows.append((parameter.name, _readable(parameter.annotation), default, parameter.about))
     _print_table(f"{name}, version {method.version}: {method.about}", rows)
     if (paper := method.paper) is not None:
         console_on().print(f'{paper.authors}, "{paper.title}" ({paper.venue})', style="dim", highlight=False)
     console_on().print(f"needs {method.requirements} · {near(method.path)}", style="dim", highlight=False)
+
+
+def _readable(annotation: str) -> str:
+    """A type as people say it: Literal['adam', 'sgd'] | None → adam | sgd | None."""
+    return re.sub(r"Literal\[(.*?)\]", lambda found: " | ".join(re.findall(r"'([^']*)'", found[1])), annotation)
 
 
 def _list_protocols(project: Project) -> None:
@@ -1051,16 +1064,18 @@ def _list_suites(project: Project) -> None:
     _print_table("Suites", rows)
 
 
+BACKBONES = {
+    "synth": "the packaged face encoder, 512 features",
+    "synth-trunk": "the packaged trunk, pretrained on identity attributes",
+    "open_clip:MODEL/TAG": "any open_clip model, such as open_clip:ViT-B-32-quickgelu/openai",
+    "timm:MODEL": "any timm model, such as timm:resnet18.tv_in1k",
+    "…//path/to/weights": "any of them with weights from a file (.safetensors, .pt)",
+    "…/scratch": "any of them with random weights",
+}
+
+
 def _list_backbones(project: Project) -> None:
-    rows = [
-        ("synth", "the packaged face encoder, 512 features"),
-        ("synth-trunk", "the packaged trunk, pretrained on identity attributes"),
-        ("open_clip:MODEL/TAG", "any open_clip model, such as open_clip:ViT-B-32-quickgelu/openai"),
-        ("timm:MODEL", "any timm model, such as timm:resnet18.tv_in1k"),
-        ("…//path/to/weights", "any of them with weights from a file (.safetensors, .pt)"),
-        ("…/scratch", "any of them with random weights"),
-    ]
-    _print_table("Backbones (for --backbone, and for parameters of the type Backbone or Trunk)", rows)
+    _print_table("Backbones (for --backbone, and for parameters of the type Backbone or Trunk)", list(BACKBONES.items()))
 
 
 def _list_domains(project: Project) -> None:
@@ -1069,8 +1084,8 @@ def _list_domains(project: Project) -> None:
 
     own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in project.settings.domains.items()]
     rows = [(name, "rendered, in synth5") for name in synth.DOMAINS] + own
-    for name in datasets.NAMES:
-        if name in project.settings.domains or name in datasets.GENERIC:
+    for name in datasets.NAMED:
+        if name in project.settings.domains:
             continue
         there = is_prepared(project.data / name)
         rows.append((name, f"prepared, data/{name}" if there else f"fergen-bench data prepare {name} PATH"))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fergen_bench import datasets, synth
 from fergen_bench.domain import Suite, is_prepared, read_about
@@ -53,23 +53,27 @@ class Project:
     configured: bool
 
     @cached_property
-    def settings(self) -> Settings:
-        from pydantic import ValidationError
-
-        from fergen_bench.settings import Settings, known_keys
-
+    def _toml(self) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+        """bench.toml as it is written, not yet checked, and the line of every table and key."""
         path = self.root / "bench.toml"
         if not self.configured:
-            return Settings()
+            return {}, {}
         try:
             text = read_text(path, MOST_SETTINGS)
-            content = tomllib.loads(text)
+            return tomllib.loads(text), _toml_lines(text)
         except tomllib.TOMLDecodeError as error:
             line = re.search(r"at line (\d+)", str(error))
             raise BenchError(f"{path}{':' + line[1] if line else ''}: this is not valid TOML: {error}") from None
         except (OSError, ValueError, RecursionError) as error:
             raise BenchError(f"{path}: cannot be read: {error}") from None
-        lines = _toml_lines(text)
+
+    @cached_property
+    def settings(self) -> Settings:
+        from pydantic import ValidationError
+
+        from fergen_bench.settings import Settings, known_keys
+
+        path, (content, lines) = self.root / "bench.toml", self._toml
         try:
             settings = Settings.model_validate(content)
         except ValidationError as error:
@@ -88,6 +92,16 @@ class Project:
                 if not valid_name(domain):
                     raise BenchError(f"{place}: suites.{name}: {domain!r} cannot be the name of a domain")
         return settings
+
+    def names(self) -> dict[str, list[str]]:
+        """What there is of each kind, by name alone: no file but bench.toml is read, and that is not checked."""
+        own = {kind: table if isinstance(table := self._toml[0].get(kind), dict) else {} for kind in ("suites", "domains")}
+        return {
+            "methods": sorted(self.methods()),
+            "protocols": sorted(self.protocols()),
+            "suites": [*synth.SUITES, *datasets.SUITES, *own["suites"]],
+            "domains": list(dict.fromkeys((*synth.DOMAINS, *own["domains"], *datasets.NAMED))),
+        }
 
     @property
     def results(self) -> Path:

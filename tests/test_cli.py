@@ -221,8 +221,14 @@ def test_debug_shows_the_traceback(lab: Project, bench: Bench) -> None:
 
 def test_lists(lab: Project, bench: Bench) -> None:
     everything = bench("list").out
-    for name in ("cafe", "mine", "[yours]", "leave-none", "synth5", "open_clip:MODEL/TAG", "grey48"):
+    for name in ("cafe", "mine", "leave-none", "synth5", "open_clip:MODEL/TAG", "grey48", "rafdb"):
         assert name in everything
+    (lab.root / "methods" / "broken.py").write_text("class Broken(")
+    methods = bench("list", "methods").out
+    assert "Methods that need frozen features" in methods
+    assert "[yours]" in methods
+    assert "this method file is not valid Python" in " ".join(methods.split())
+    assert "sigmoid | linear" in bench("list", "cafe").out
     parameters = bench("list", "mine").out
     assert "shift" in parameters
     assert "of the logits" in parameters

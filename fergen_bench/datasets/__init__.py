@@ -39,6 +39,8 @@ _HOME = {
     "list": "lists.DATASET",
 }
 NAMES = tuple(_HOME)
+NAMED = tuple(name for name in NAMES if name not in GENERIC)
+"""Datasets that people know by name."""
 
 VERSION = 1
 """Raised when a reader makes other faces or labels of the same files: what was prepared before is prepared again."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fergen_bench.datasets import GENERIC, NAMES, dataset
+from fergen_bench.datasets import NAMED, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
 from fergen_bench.datasets.workers import worker_pool
@@ -159,8 +159,8 @@ def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, offici
 
 def identify(found: Counts, but: str = "") -> Dataset | None:
     """The dataset whose training or test counts these are, class by class."""
-    for name in NAMES:
-        if name in GENERIC or name == but:
+    for name in NAMED:
+        if name == but:
             continue
         known = dataset(name, "check")
         # A total alone proves nothing; all the splits that can be compared must agree class by class.
