@@ -367,6 +367,13 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
     for name, was in done.environment.items():
         if name in again.environment and name not in {"commit", "memory_mb"} and again.environment[name] != was:
             console.print(f"note: {name} was {was}, and is {again.environment[name]} here", style="dim")
+    if again.method_digest != done.method_digest:
+        commit = done.environment.get("commit")
+        console.print(
+            f"note: the text of {done.spec.method}.py is another one here than at the record's commit, "
+            f"{commit or 'which is not known'}, under the same version",
+            style="dim",
+        )
     if not any(differences.values()):
         console.print("Equal: every confusion matrix is that of the record.")
         return 0
@@ -983,11 +990,7 @@ def list_(what: str | None) -> None:
         "domains": _list_domains,
     }
     if what is None:
-        names = {**project.names(), "backbones": list(BACKBONES)}
-        _print_table("", [(kind, "  ".join(names[kind])) for kind in kinds])
-        console_on().print(
-            "\nfergen-bench list methods (or protocols, …) says what each is, list cafe its parameters", style="dim"
-        )
+        _list_names({**project.names(), "backbones": list(BACKBONES)}, kinds)
     elif what in kinds:
         kinds[what](project)
     elif what in project.methods():
@@ -996,12 +999,34 @@ def list_(what: str | None) -> None:
         raise BenchError(f"there is nothing called {what!r} to list{did_you_mean(what, [*kinds, *project.methods()])}")
 
 
+def _list_names(names: Mapping[str, Iterable[str]], kinds: Iterable[str]) -> None:
+    """Without rich, which takes as long to load as all of this to show."""
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    for kind in kinds:
+        # A name is not broken at its hyphens, and no line begins or ends with the space between two.
+        text = textwrap.fill(
+            "  ".join(names[kind]),
+            width,
+            initial_indent=" " * 11,
+            subsequent_indent=" " * 11,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        click.echo(click.style(kind, fg="cyan") + text[len(kind) :])
+    click.secho(
+        "\nfergen-bench list methods (protocols, …): what each is; fergen-bench list cafe: its parameters", dim=True
+    )
+
+
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
-        title=title or None, box=None, show_header=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0)
+        title=title, box=None, show_header=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0)
     )
     for row in rows:
         table.add_row(*(Text(cell, style="cyan" if place == 0 else "") for place, cell in enumerate(row)))
@@ -1075,7 +1100,9 @@ BACKBONES = {
 
 
 def _list_backbones(project: Project) -> None:
-    _print_table("Backbones (for --backbone, and for parameters of the type Backbone or Trunk)", list(BACKBONES.items()))
+    _print_table(
+        "Backbones (for --backbone, and for parameters of the type Backbone or Trunk)", list(BACKBONES.items())
+    )
 
 
 def _list_domains(project: Project) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 from collections.abc import Iterable
@@ -60,6 +59,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence: "; did you mean cafe?", or the known names where none is near, or a full stop where there
     are none.
     """
+    import difflib
+
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:

@@ -565,17 +565,18 @@ class Replay:
 def replay(
     project: Project, path: Path, device: str, changes: Mapping[str, Any], progress: Progress, listen: Listen
 ) -> Replay:
-    """Makes a record's run again, with a record of its own in a temporary folder. Refused where the method, the weights
-    or the faces are not those of the record.
+    """Makes a record's run again, with a record of its own in a temporary folder. Refused where the method's version,
+    the weights or the faces are not those of the record. A method file of another text is run: whether it comes to the
+    same numbers is what one wants to know after a change.
 
     changes: where weights are on this machine, by parameter. Code comes from this project alone, by the method's name.
     """
     done = record.load(path)
     spec, method = done.spec, project.method(done.spec.method)
-    if (method.version, method.digest) != (spec.version, done.method_digest):
+    if method.version != spec.version:
         raise BenchError(
-            f"{path}: was made by another text of the method {spec.method} than {method.path}; take the file of its "
-            f"commit, {done.environment.get('commit') or 'which is not known'}"
+            f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
+            f"{method.version}; take the file of its commit, {done.environment.get('commit') or 'which is not known'}"
         )
     for name in changes:
         if name not in spec.weights:

@@ -95,7 +95,9 @@ class Project:
 
     def names(self) -> dict[str, list[str]]:
         """What there is of each kind, by name alone: no file but bench.toml is read, and that is not checked."""
-        own = {kind: table if isinstance(table := self._toml[0].get(kind), dict) else {} for kind in ("suites", "domains")}
+        own = {
+            kind: table if isinstance(table := self._toml[0].get(kind), dict) else {} for kind in ("suites", "domains")
+        }
         return {
             "methods": sorted(self.methods()),
             "protocols": sorted(self.protocols()),

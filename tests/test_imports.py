@@ -200,7 +200,7 @@ def test_methods_use_public_names_and_never_each_other() -> None:
     [
         ("--help", "torch numpy pandas pydantic mlflow rich"),
         ("run --help", "torch numpy pandas pydantic mlflow"),
-        ("list", "torch numpy pandas pydantic yaml mlflow"),
+        ("list", "torch numpy pandas pydantic yaml mlflow rich"),
         ("list methods", "torch numpy pandas mlflow"),
         ("list cafe", "torch numpy pandas mlflow"),
         ("list backbones", "torch open_clip timm"),

@@ -184,7 +184,13 @@ def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:  # noqa: F81
     before = sorted(lab.results.rglob("*"))
     result = bench("run", "--replay", str(path))
     assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
+    assert "another one here" not in result.out
     assert sorted(lab.results.rglob("*")) == before
+    method = lab.root / "methods" / "probe.py"
+    method.write_text(method.read_text() + "\n")
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
+    assert "the text of probe.py is another one here" in " ".join(result.out.split())
 
     def other(content: dict[str, Any]) -> None:
         row = content["cells"][0]["confusion"][0]
@@ -211,8 +217,9 @@ def test_a_replay_with_something_else_is_refused(lab: Project) -> None:  # noqa:
         replayed(kind="slow")
     method = lab.root / "methods" / "probe.py"
     text = method.read_text()
-    method.write_text(text + "\n")
-    with pytest.raises(BenchError, match="made by another text of the method probe"):
+    assert "    version = 1\n" in text
+    method.write_text(text.replace("    version = 1\n", "    version = 2\n"))
+    with pytest.raises(BenchError, match="made by version 1 of the method probe"):
         replayed()
     method.unlink()
     with pytest.raises(BenchError, match="no method 'probe'"):
