@@ -180,7 +180,7 @@ class Network(nn.Module):
             return self.body.feature_map(prepared)
         if hasattr(self.body, "forward_features"):
             maps = self.body.forward_features(prepared)
-            if maps.ndim == 4 and maps.shape[1] == self.features:
+            if maps.ndim == 4 and maps.shape[1] == self.body.num_features:
                 return maps
         raise BenchError(f"{self.name} has no feature map; choose a convolutional network")
 
@@ -554,7 +554,20 @@ def _timm(name: NetworkName) -> Network:
     config = timm.data.resolve_model_data_config(body)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
     preprocessing = Preprocessing(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]), interpolation)
-    return Network(str(name), body, body.num_features, preprocessing)
+    return Network(str(name), body, _width(body, name, preprocessing.size), preprocessing)
+
+
+@torch.no_grad()
+def _width(body: nn.Module, name: NetworkName, size: int) -> int:
+    """Numbers that a body gives for a face. Some of timm's put a layer behind the pooling that widens them beyond
+    `num_features`. Leaves the body as it was.
+    """
+    training = body.training
+    given = body.eval()(torch.zeros(1, 3, size, size))
+    body.train(training)
+    if not isinstance(given, Tensor) or given.ndim != 2:
+        raise BenchError(f"{name} gives no vector of features for a face; choose another network")
+    return given.shape[1]
 
 
 def caffe_resnet50() -> nn.Module:
@@ -629,9 +642,8 @@ def _open_clip(name: NetworkName) -> Network:
         visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
         visual.image_std or open_clip.OPENAI_DATASET_STD,
     )
-    with torch.no_grad():
-        features = visual(torch.zeros(1, 3, size, size)).shape[-1]
-    return Network(str(name), visual, features, Preprocessing(size, tuple(mean), tuple(deviation), "bicubic"))
+    preprocessing = Preprocessing(size, tuple(mean), tuple(deviation), "bicubic")
+    return Network(str(name), visual, _width(visual, name, size), preprocessing)
 
 
 def _is_openai_archive(path: Path) -> bool:

@@ -273,6 +273,7 @@ def run(
     if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
     if replay is not None:
+        _refuse_beside("replay", {"device", "settings"})
         sys.exit(_replay(project, replay, matrix.resolve_device(wanted), changes))
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
@@ -335,8 +336,19 @@ def run(
     sys.exit(_execute(console, project, plan, engine, planned.shown, track=not no_track))
 
 
+def _refuse_beside(option: str, allowed: set[str]) -> None:
+    """Refuses what was said beside an option that would do nothing there."""
+    said = click.get_current_context()
+    for parameter in said.command.params:
+        named, source = str(parameter.name), said.get_parameter_source(str(parameter.name))
+        if named not in {option, *allowed} and source is click.core.ParameterSource.COMMANDLINE:
+            raise BenchError(f"{parameter.opts[0]} says nothing beside --{option}; leave it out")
+
+
 def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) -> int:
-    """Makes a record's run again and shows both. Returns the exit status: 0 where all confusion matrices are equal."""
+    """Makes a record's run again and shows both. Returns the exit status: 0 where all confusion matrices are equal, or
+    all epochs where no target was scored.
+    """
     import numpy as np
     from rich.table import Table
 
@@ -354,19 +366,20 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
             lambda job, message: progress.listen(job.spec, message),
         )
     done, again, console = played.record, played.again, console_on()
-    differences = played.differences()
     table = Table(title=done.spec.title, title_justify="left")
     for column in ("target", "faces", "record", "again", "faces that differ"):
         table.add_column(column, justify="left" if column == "target" else "right")
-    for cell in done.cells:
-        other = again.cell(cell.target)
-        assert other is not None
-        both = (f"{100 * accuracy(np.array(one.confusion)):.2f}" if one.count else "—" for one in (cell, other))
-        table.add_row(cell.target, f"{cell.count:,}", *both, f"{differences[cell.target]:,}")
-    console.print(table)
-    for name, was in done.environment.items():
-        if name in again.environment and name not in {"commit", "memory_mb"} and again.environment[name] != was:
-            console.print(f"note: {name} was {was}, and is {again.environment[name]} here", style="dim")
+    differences = played.differences()
+    for name, count, cells, moved in differences:
+        both = (f"{100 * accuracy(np.array(cell.confusion)):.2f}" if count else "—" for cell in cells)
+        table.add_row(name, f"{count:,}", *both, f"{moved:,}")
+    if differences:
+        console.print(table)
+    sometimes = {"steps", "devices"}  # said where steps were not taken one by one, or by several devices
+    for name in dict.fromkeys((*done.environment, *sometimes)):
+        was, here = done.environment.get(name), again.environment.get(name)
+        if was != here and name not in {"commit", "memory_mb"} and (name in sometimes or None not in (was, here)):
+            console.print(f"note: {name} was {was or 'not said'}, and is {here or 'not said'} here", style="dim")
     if again.method_digest != done.method_digest:
         commit = done.environment.get("commit")
         console.print(
@@ -374,12 +387,18 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
             f"{commit or 'which is not known'}, under the same version",
             style="dim",
         )
-    if not any(differences.values()):
-        console.print("Equal: every confusion matrix is that of the record.")
+    if not differences:
+        if moved := played.epochs():
+            console.print(f"Not equal: {moved} of {len(done.history)} epochs came to other losses or held-out scores.")
+            return 1
+        console.print(f"Equal: all {len(done.history)} epochs came to the losses and held-out scores of the record.")
         return 0
-    total = sum(cell.count for cell in done.cells)
-    console.print(f"Not equal: at least {sum(differences.values()):,} of {total:,} faces were judged otherwise.")
-    return 1
+    if total := sum(moved for *_, moved in differences):
+        faces = sum(count for _, count, _, _ in differences)
+        console.print(f"Not equal: at least {total:,} of {faces:,} faces were judged otherwise.")
+        return 1
+    console.print("Equal: every confusion matrix is that of the record.")
+    return 0
 
 
 def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str, where: str) -> None:
@@ -1078,7 +1097,13 @@ def _readable(annotation: str) -> str:
 def _list_protocols(project: Project) -> None:
     from fergen_bench.protocol import read_protocol
 
-    _print_table("Protocols", [(name, read_protocol(path).about) for name, path in sorted(project.protocols().items())])
+    def about(path: Path) -> str:
+        try:
+            return read_protocol(path).about
+        except BenchError as error:
+            return f"cannot be read: {error}"
+
+    _print_table("Protocols", [(name, about(path)) for name, path in sorted(project.protocols().items())])
 
 
 def _list_suites(project: Project) -> None:
@@ -1109,7 +1134,11 @@ def _list_domains(project: Project) -> None:
     from fergen_bench import datasets, synth
     from fergen_bench.domain import is_prepared
 
-    own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in project.settings.domains.items()]
+    tables = project.settings.domains
+    own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in tables.items()]
+    own += [
+        (name, f"prepared, data/{name}") for name in project.prepared_here() if name not in (*tables, *datasets.NAMED)
+    ]
     rows = [(name, "rendered, in synth5") for name in synth.DOMAINS] + own
     for name in datasets.NAMED:
         if name in project.settings.domains:

@@ -9,9 +9,10 @@ import json
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from fergen_bench.fanout.on_ray import OnRay
 from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
 from fergen_bench.project import Progress, Project, available_cores
 from fergen_bench.protocol import Planned, Shifts, specify
-from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift
+from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift, ShiftedCell
 from fergen_bench.shift import VERSION
 from fergen_bench.weights import parse_network, weights_digest
 from fergen_bench.worker import make, refusal_of
@@ -197,14 +198,20 @@ def make_plan(
         spec = specify(outlined, suite, protocol, domains.fingerprints)
         spec, twins = domains.excluding(spec, exclude_overlaps)
         done = record.find(spec, runs)
-        if spec.path(runs).exists() and (fault := record.damage(spec.path(runs))) is not None:
-            done, where = None, "" if dry_run else str(record.set_aside(spec.path(runs), runs))
-            notes.append(f"{fault.partition(';')[0]}; the run is made again" + (where and f", and this is now {where}"))
+        if (path := spec.path(runs)).exists() and record.damage(path) is not None:
+            done = None
+            with nullcontext(True) if dry_run else record.claim(spec, runs) as mine:
+                # What another process is writing now will be found whole.
+                if mine and (fault := record.damage(path)) is not None:
+                    where = "" if dry_run else f", and this is now {record.set_aside(path, runs)}"
+                    notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
         if done is not None and not rerun and (again := domains.counted_again(done, spec, twins, runs)) is not None:
-            done, predictions = again
-            recounted.append(done)
-            if not dry_run:
-                record.save(done, runs, predictions)
+            with nullcontext(True) if dry_run else record.claim(spec, runs) as mine:
+                if mine:
+                    done, predictions = again
+                    recounted.append(done)
+                    if not dry_run:
+                        record.save(done, runs, predictions)
         answered = done is not None and done.answers(spec) and not rerun
         answered = answered and (not keep_models or spec.model_path(runs).is_file())
         shifts, restore = domains.shifts(spec, planned.shifts), False
@@ -228,7 +235,8 @@ def make_plan(
             device=device,
             threads=1 if device == "cpu" else gpu_threads,
             excluded=twins,
-            keep_model=keep_models,
+            # A model that was kept is kept again: one of another run must not stand beside the new record.
+            keep_model=keep_models or spec.model_path(runs).is_file(),
             save_every=project.settings.save_every,
             record_steps=project.settings.record_steps,
             shifts=shifts,
@@ -284,7 +292,8 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     earlier: dict[tuple[str, bool], list[tuple[RunSpec, dict[str, float]]]] = {}
     for entry in records:
         spec = entry.spec
-        if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts):
+        # A run that told where its time went took longer than it would have.
+        if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts) and not entry.environment.get("profiled"):
             units = _units(spec, abouts, [cell.count for cell in entry.cells], [cell.shift for cell in entry.shifted])
             rates = {name: entry.seconds[name] / unit for name, unit in units.items() if unit and name in entry.seconds}
             # Only a run on a GPU says how much of its memory was used.
@@ -323,7 +332,13 @@ def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) ->
     """The spec with the targets that its record scored before, so that writing the record again loses none of them."""
     wanted = {*spec.targets, *(cell.target for cell in done.cells)}
     targets = [name for name in suite.domains if name in wanted]
-    domains.prepare(targets)
+    try:
+        domains.prepare(targets)
+    except BenchError as error:
+        lost = " and ".join(name for name in targets if name not in spec.targets)
+        raise BenchError(
+            f"the record {spec.slug} has scored {lost} too, and would lose that: {error}; or move the record elsewhere"
+        ) from None
     return replace(
         spec,
         targets={name: domains.fingerprints[name] for name in targets},
@@ -543,6 +558,9 @@ def execute(
     run_all(plan.missing, engine, wanted, listen, conclude)
 
 
+ScoredCells = tuple[Cell | ShiftedCell, Cell | ShiftedCell]
+
+
 @dataclass(frozen=True)
 class Replay:
     """A record, and what its run came to when it was made again."""
@@ -550,16 +568,32 @@ class Replay:
     record: RunRecord
     again: RunRecord
 
-    def differences(self) -> dict[str, int]:
-        """Faces of each target that are in another place of its confusion matrix; at least so many were judged
-        otherwise.
+    def differences(self) -> list[tuple[str, int, ScoredCells, int]]:
+        """Of each target, and of each of its shifts: its name, its faces, the cells of the record and of the new run,
+        and the faces that are in another place of the confusion matrix; at least so many were judged otherwise.
         """
-        found = {}
+        shifted = {cell.shift: cell for cell in self.again.shifted}
+        pairs: list[tuple[str, ScoredCells]] = []
         for cell in self.record.cells:
             other = self.again.cell(cell.target)
             assert other is not None
-            found[cell.target] = int(np.abs(np.array(cell.confusion) - np.array(other.confusion)).sum() + 1) // 2
+            pairs.append((cell.target, (cell, other)))
+        for entry in self.record.shifted:
+            if entry.shift in shifted:
+                pairs.append((f"{entry.target}, {entry.factor} {entry.level:g}", (entry, shifted[entry.shift])))
+        found = []
+        for name, cells in pairs:
+            was, here = (np.array(cell.confusion) for cell in cells)
+            found.append((name, int(was.sum()), cells, int(np.abs(was - here).sum() + 1) // 2))
         return found
+
+    def epochs(self) -> int:
+        """Epochs whose losses and scores on held-out faces are not those of the record."""
+        timeless = [
+            [{name: value for name, value in epoch.items() if name != "images_per_second"} for epoch in entry.history]
+            for entry in (self.record, self.again)
+        ]
+        return sum(one != other for one, other in zip_longest(*timeless))
 
 
 def replay(
@@ -592,6 +626,8 @@ def replay(
             raise BenchError(
                 f"{path}: was made with the weights {digest} as {name}, and {parameters[name]} are {here.weights[name]}"
             )
+    if not done.cells and not done.history:
+        raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
     if here.key != spec.key:
         raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
     suite = project.suite(spec.suite)
@@ -618,6 +654,8 @@ def replay(
             device=device,
             threads=1 if device == "cpu" else GPU_THREADS,
             excluded=twins,
+            record_steps=project.settings.record_steps,
+            shifts=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
         )
         engine = Here()
         engine.start(job, listen)

@@ -102,7 +102,7 @@ class Project:
             "methods": sorted(self.methods()),
             "protocols": sorted(self.protocols()),
             "suites": [*synth.SUITES, *datasets.SUITES, *own["suites"]],
-            "domains": list(dict.fromkeys((*synth.DOMAINS, *own["domains"], *datasets.NAMED))),
+            "domains": list(dict.fromkeys((*synth.DOMAINS, *own["domains"], *self.prepared_here(), *datasets.NAMED))),
         }
 
     @property
@@ -117,6 +117,10 @@ class Project:
     def data(self) -> Path:
         """Where `fergen-bench data prepare` puts domains, and where those without a table are looked for."""
         return self.root / "data"
+
+    def prepared_here(self) -> list[str]:
+        """The domains that `fergen-bench data prepare` put where they need no table."""
+        return sorted(folder.name for folder in self.data.glob("*/") if is_prepared(folder))
 
     def scored(self, domain: str, profile: str) -> str:
         """The part of a domain that a profile scores for runs that were not trained on it."""
@@ -228,7 +232,19 @@ class Project:
                     f"{place}: suites.{name}: there is no table [domains.{domain}], nor a prepared {self.data / domain}"
                     f"{did_you_mean(domain, self.settings.domains)}"
                 )
+        if known[name].profile != "official":
+            self._check_profile(known[name])
         return known[name]
+
+    def _check_profile(self, suite: Suite) -> None:
+        """Refuses a profile that none of the datasets knows: it would score what official does under another name."""
+        kinds = (datasets.dataset(self.dataset_of(domain), domain) for domain in suite.domains)
+        profiles = {"official", *(profile for kind in kinds for profile in kind.scored)}
+        if suite.profile not in profiles:
+            raise BenchError(
+                f"{self.root / 'bench.toml'}: suites.{suite.name}.profile: none of its datasets knows {suite.profile!r}"
+                f"{did_you_mean(suite.profile, profiles)}"
+            )
 
     def prepared(self, suite: Suite, domains: Iterable[str], progress: Progress | None = None) -> dict[str, Path]:
         """The prepared folders of some domains of a suite.

@@ -143,6 +143,10 @@ class RunSpec:
         """Where the fitted method is kept, if it is."""
         return self.path(runs).with_suffix(".safetensors")
 
+    def unfinished_path(self, runs: Path) -> Path:
+        """Where a training is saved before it has ended."""
+        return runs.parent / "unfinished" / f"{self.key}.pt"
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -221,16 +225,6 @@ class Job:
         """Where its traces and their summary go, without a suffix."""
         return Path(self.runs).parent / "profiles" / self.spec.slug
 
-    @property
-    def unfinished_path(self) -> Path:
-        """Where a training is saved before it has ended."""
-        return Path(self.runs).parent / "unfinished" / f"{self.spec.key}.pt"
-
-    @property
-    def claim_path(self) -> Path:
-        """What a process locks while it makes this run."""
-        return self.unfinished_path.with_suffix(".lock")
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -241,37 +235,42 @@ class Job:
 
 
 @contextmanager
-def claim(job: Job) -> Iterator[bool]:
-    """Whether this process may make a run; False where another is making it now. The lock is the operating system's:
-    it goes with the process that holds it, however that ends.
+def claim(spec: RunSpec, runs: Path) -> Iterator[bool]:
+    """Whether this process may write a run's files; False where another is at it now. The lock is the operating
+    system's: it goes with the process that holds it, however that ends.
     """
     from filelock import FileLock, Timeout
 
-    job.claim_path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(job.claim_path, timeout=0)
+    place = _claim_path(spec, runs)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         yield False
         return
-    path = job.spec.path(Path(job.runs))
-    for file in (path, *(beside(path, ending) for ending in BESIDE), job.unfinished_path):
+    path = spec.path(runs)
+    for file in (path, *(beside(path, ending) for ending in BESIDE), spec.unfinished_path(runs)):
         sweep(file)  # nobody else writes them now
     try:
         yield True
     finally:
         # Whoever opened the file before it goes may lock it still, and then finds the record made.
         with suppress(OSError):
-            job.claim_path.unlink()
+            place.unlink()
         lock.release()
 
 
-def is_claimed(job: Job) -> bool:
-    """Whether another process is making this run now."""
-    if not job.claim_path.exists():
+def is_claimed(spec: RunSpec, runs: Path) -> bool:
+    """Whether another process is writing a run's files now."""
+    if not _claim_path(spec, runs).exists():
         return False
-    with claim(job) as mine:
+    with claim(spec, runs) as mine:
         return not mine
+
+
+def _claim_path(spec: RunSpec, runs: Path) -> Path:
+    return spec.unfinished_path(runs).with_suffix(".lock")
 
 
 def made_since(job: Job) -> Path | None:
@@ -280,7 +279,8 @@ def made_since(job: Job) -> Path | None:
     found = find(job.spec, runs)
     if found is None or found.started == job.replaces:
         return None
-    if not found.answers(job.spec) or (job.keep_model and not job.spec.model_path(runs).is_file()):
+    unscored = set(job.shifts) - set(found.shifts_of(job.spec))
+    if not found.answers(job.spec) or unscored or (job.keep_model and not job.spec.model_path(runs).is_file()):
         raise RunError(
             f"{job.spec.path(runs)}: another process made this run meanwhile, and was asked for something else of it; "
             f"run again"
@@ -401,16 +401,17 @@ def save(
     predictions: Mapping[str, Predictions] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
     model: bool = False,
+    anew: bool = False,
 ) -> Path:
     """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
     are any. The JSON file comes last: it is the commit. It says the checksum of itself and of what is beside it.
 
-    model: whether the fitted method was written there just before. What was beside the record and is not written now
-    keeps the checksum that it had.
+    model: whether the fitted method was written there just before. anew: whether the run was made just now; then what
+    is beside the record and is not written now was another run's, and goes. Else it keeps the checksum that it had.
     """
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = {ending: said for ending, said in files_said(path).items() if beside(path, ending).is_file()}
+    files = {} if anew else {name: said for name, said in files_said(path).items() if beside(path, name).is_file()}
     if model:
         files[".safetensors"] = checksum(beside(path, ".safetensors"))
     stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
@@ -421,8 +422,10 @@ def save(
                 draft = drafts.enter_context(atomically(beside(path, ending)))
                 _write_arrays(draft, beside(path, ending), content)
                 files[ending] = checksum(draft)
-        for ending in BESIDE:  # from before records said checksums
-            if ending not in files and beside(path, ending).is_file():
+        for ending in BESIDE:
+            if anew and ending not in files:
+                beside(path, ending).unlink(missing_ok=True)
+            elif ending not in files and beside(path, ending).is_file():  # from before records said checksums
                 files[ending] = checksum(beside(path, ending))
         said = json.loads(json.dumps({**record.to_json(), "files": files}))
         text.write_text(json.dumps({**said, "checksum": checksum_of(said)}, indent=1) + "\n", encoding="utf-8")
@@ -517,6 +520,12 @@ def files_said(path: Path) -> dict[str, str]:
         return {}
 
 
+def files_of(spec: RunSpec, runs: Path) -> list[Path]:
+    """The files that there are of a run: its record, and what is beside it."""
+    path = spec.path(runs)
+    return [file for file in (path, *(beside(path, ending) for ending in BESIDE)) if file.is_file()]
+
+
 def receive(job: Job, files: Mapping[str, bytes]) -> Path:
     """Puts the files of a record that was made on another machine, by name, where a record made here would be."""
     path = job.spec.path(Path(job.runs))
@@ -524,6 +533,10 @@ def receive(job: Job, files: Mapping[str, bytes]) -> Path:
     for name in sorted(files, key=lambda name: name == path.name):  # the JSON file comes last: it is the commit
         if Path(name).name != name or not name.startswith(f"{path.stem}."):
             raise BenchError(f"{name!r} is no file of the record {path}, so it is not kept")
+        if name == path.name:
+            for ending in BESIDE:  # another run's
+                if beside(path, ending).name not in files:
+                    beside(path, ending).unlink(missing_ok=True)
         with atomically(path.parent / name) as draft:
             draft.write_bytes(files[name])
     return path

@@ -76,7 +76,7 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
     # An operation that is to be looked at is not recorded, nor is what several processes send each other.
     records_steps = job.record_steps and device.type == "cuda" and not job.profile and processes is None
     same = {**_same_numbers(job, environment), "recorded": str(records_steps)}
-    unfinished = Unfinished(job.unfinished_path, same, job.save_every, processes)
+    unfinished = Unfinished(spec.unfinished_path(Path(job.runs)), same, job.save_every, processes)
     profile = Profile(job.profile_path, device) if job.profile and first else None
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
     ctx.records_steps = records_steps
@@ -94,7 +94,7 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
         seeder(seed_of(name, spec.seed, "global") % 2**32)
     clock = time.perf_counter()
     method.fit(source, ctx)
-    seconds = {"fit": time.perf_counter() - clock}
+    seconds = {"fit": unfinished.earlier + time.perf_counter() - clock}
     if profile is not None:
         profile.end()
 
@@ -158,7 +158,7 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
     )
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
-    path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model)
+    path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model, anew=True)
     unfinished.remove()
     return path
 

@@ -32,7 +32,9 @@ class Unfinished:
         processes: that make the run together; all read, and the first writes.
         """
         self._path, self._identity, self._every, self._processes = path, dict(identity), every, processes
-        self._last = time.monotonic()
+        self._last = self._began = time.monotonic()
+        self.earlier = 0.0
+        """seconds that processes before this one have spent on it"""
 
     def read(self) -> dict[str, Any] | None:
         """The last state saved, or None where there is none that counts."""
@@ -43,6 +45,7 @@ class Unfinished:
             counts = self._processes.unanimous(counts)
         if not counts:
             _restore_randomness(before)
+            self.earlier = 0.0
             return None
         return state
 
@@ -55,6 +58,7 @@ class Unfinished:
                 return None
             state: dict[str, Any] = content["state"]
             _restore_randomness(content["randomness"])
+            self.earlier = float(content["seconds"])
         except Exception:  # torch raises what it likes at a damaged file, and it is only time that is lost
             return None
         return state
@@ -67,7 +71,13 @@ class Unfinished:
         """Saves a state, whole, at once, with the state of every global generator."""
         if self._processes is None or self._processes.first:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            content = {"identity": self._identity, "state": dict(state), "randomness": _randomness()}
+            seconds = self.earlier + time.monotonic() - self._began
+            content = {
+                "identity": self._identity,
+                "state": dict(state),
+                "seconds": seconds,
+                "randomness": _randomness(),
+            }
             with atomically(self._path) as draft:
                 torch.save(content, draft)
         self._last = time.monotonic()

@@ -85,7 +85,7 @@ def refusal_of(error: Exception) -> dict[str, Any] | None:
 
 def make(job: Job, report: Callable[[str, int, int], None]) -> Path | None:
     """Makes a run, unless it was made since it was planned; its record, or None where another process is at it."""
-    with claim(job) as mine:
+    with claim(job.spec, Path(job.runs)) as mine:
         if not mine:
             return None
         if (made := made_since(job)) is not None:
@@ -103,7 +103,7 @@ def make_together(job: Job, report: Callable[[str, int, int], None]) -> Path | N
     processes = Processes(job.device)
     if not processes.first:
         return run_one(job, report, processes) if processes.told(False) else None
-    with claim(job) as mine:
+    with claim(job.spec, Path(job.runs)) as mine:
         made = made_since(job) if mine else None
         ours = processes.told(mine and made is None)
         return run_one(job, report, processes) if ours else made

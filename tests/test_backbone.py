@@ -130,6 +130,16 @@ def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch: pyte
         load_network("timm:resnet18.tv_in1k", CPU)
 
 
+def test_a_network_with_a_layer_behind_its_pooling_is_as_wide_as_what_it_gives() -> None:
+    network = load_network("timm:mobilenetv3_small_050/scratch", CPU)
+    assert network.training
+    assert network.features == 1024 != network.body.num_features
+    network.eval()
+    faces = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
+    assert network(faces).shape == (2, 1024)
+    assert network.map_shape()[0] == network.body.num_features
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_matrix import WEB, execute, lab, make_plan  # noqa: F401
 from torch import Tensor, nn
 
+from fergen_bench import record
 from fergen_bench.checkpoint import restore_method, save_method
 from fergen_bench.error import BenchError
 from fergen_bench.method import Context, Method
@@ -76,3 +78,22 @@ def test_a_model_is_kept_where_it_is_asked_for_and_its_run_is_made_for_it(lab: A
     execute(plan, lab, 0)
     assert path.is_file()
     assert not make_plan(lab, protocol=WEB, keep_models=True).missing
+
+
+def test_a_run_made_again_leaves_nothing_of_the_one_before(lab: Any) -> None:  # noqa: F811
+    execute(make_plan(lab, protocol=WEB, keep_models=True), lab, 0)
+    method = lab.root / "methods" / "probe.py"
+    path = make_plan(lab, protocol=WEB).runs[0].spec.path(lab.results / "runs")
+    assert record.load_arrays(path)
+    before = load_file(path.with_suffix(".safetensors"))["attribute.noise"]
+    text = method.read_text().replace("self.noise = ", "self.noise = 1 + ")
+    text = text.replace('ctx.save_array("noise", torch.arange(3))', "pass").replace(
+        'return {"colour"', 'return {} and {"colour"'
+    )
+    method.write_text(text)
+    execute(make_plan(lab, protocol=WEB, rerun=True), lab, 0)
+    # The model is kept again, although nobody asked: shifts would be asked of it.
+    assert torch.equal(load_file(path.with_suffix(".safetensors"))["attribute.noise"], 1 + before)
+    assert record.load_arrays(path) == {}
+    assert record.damage(path) is None
+    assert set(record.files_said(path)) == {".npz", ".safetensors"}

@@ -229,6 +229,11 @@ def test_lists(lab: Project, bench: Bench) -> None:
     assert "[yours]" in methods
     assert "this method file is not valid Python" in " ".join(methods.split())
     assert "sigmoid | linear" in bench("list", "cafe").out
+    (lab.root / "protocols").mkdir()
+    (lab.root / "protocols" / "torn.yaml").write_text("about: [")
+    protocols = " ".join(bench("list", "protocols").out.split())
+    assert "torn cannot be read:" in protocols
+    assert "score all of them" in protocols
     parameters = bench("list", "mine").out
     assert "shift" in parameters
     assert "of the logits" in parameters

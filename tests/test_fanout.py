@@ -4,12 +4,14 @@ everywhere.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from fergen_bench.fanout import Engine, Outcome, Worker, local, on_ray, on_slurm
 from fergen_bench.fanout.on_slurm import SlurmRequest
 from fergen_bench.project import Project
 from fergen_bench.protocol import Protocol, Request, outline
+from fergen_bench.shift import VERSION
 
 METHOD = '''"""A method for tests: notes every training, and takes its time."""
 import os, time
@@ -176,11 +179,11 @@ def test_a_run_whose_process_was_killed_is_free_again(lab: Project) -> None:
     until = time.monotonic() + 60
     while not (lab.root / "trainings").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    assert record.is_claimed(job)
+    assert record.is_claimed(job.spec, Path(job.runs))
     os.kill(worker._process.pid, signal.SIGKILL)
     outcome = worker.outcome(lambda job, message: None)
     assert outcome.killed
-    assert not record.is_claimed(job)
+    assert not record.is_claimed(job.spec, Path(job.runs))
 
 
 def test_a_run_made_meanwhile_is_not_made_again_but_rerun_is_rerun(lab: Project) -> None:
@@ -201,6 +204,48 @@ def test_a_run_made_meanwhile_for_other_targets_is_not_overwritten(lab: Project)
     execute(matrix.make_plan(lab, suite, "test", planned, "cpu"), lab, matrix.Here())
     (outcome,) = execute(plan, lab, matrix.Here())
     assert "another process made this run meanwhile" in (outcome.refused or "")
+
+
+def test_a_run_made_meanwhile_without_the_shifts_is_not_taken_for_them(lab: Project) -> None:
+    plan = make_plan(lab, [0], ["web"])
+    execute(plan, lab, matrix.Here())
+    shifts = [record.Shift("web", "blur", 1.0, 10, VERSION)]
+    late = replace(plan, missing=tuple(replace(job, shifts=shifts) for job in plan.missing))
+    (outcome,) = execute(late, lab, matrix.Here())
+    assert "was asked for something else of it" in (outcome.refused or "")
+
+
+def test_a_process_that_cannot_be_begun_is_one_run_less(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, begun = subprocess.Popen, list[str]()
+
+    def popen(command: list[str], **options: Any) -> Any:
+        begun.append(command[-1])
+        if len(begun) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return begin(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    first, second = execute(make_plan(lab, [0], ["web", "film"]), lab, local.Local(1))
+    assert "Too many open files; lower --jobs" in (first.refused or "")
+    assert second.record is not None
+
+
+def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(lab: Project) -> None:
+    execute(make_plan(lab, [0], ["web"], keep_models=True), lab, matrix.Here())
+    (job,) = make_plan(lab, [0], ["web"]).runs
+    shift = record.Shift("web", "blur", 1.0, 10, VERSION)
+    job = replace(job, restore=True, shifts=[shift])
+    before = record.load(job.spec.path(Path(job.runs)))
+    kept = {file.name: file.read_bytes() for file in record.files_of(job.spec, Path(job.runs))}
+    outcome, files = on_ray._run(job, Path(job.method_file).read_bytes(), kept, str(lab.root / "nowhere"), "token")
+    assert outcome.failure is None
+    assert outcome.refused is None
+    path = record.receive(job, files)
+    after = record.load(path)
+    assert (after.cells, after.started) == (before.cells, before.started)
+    assert [cell.shift for cell in after.shifted] == [shift]
+    assert record.damage(path) is None
+    assert sum(trainings(lab).values()) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- Slurm
@@ -372,6 +417,6 @@ def test_leaving_a_ray_of_this_machine_leaves_no_process(lab: Project) -> None:
     assert "the same command goes on with the rest" in said
     (job,) = make_plan(lab, [0], ["web"], settings={"seconds": 120.0}).missing
     until = time.monotonic() + 30
-    while record.is_claimed(job) and time.monotonic() < until:
+    while record.is_claimed(job.spec, Path(job.runs)) and time.monotonic() < until:
         time.sleep(0.2)
-    assert not record.is_claimed(job)
+    assert not record.is_claimed(job.spec, Path(job.runs))

@@ -278,7 +278,7 @@ def test_bad_input_is_said_once_and_in_one_sentence(lab: Project) -> None:
 def begun(job: record.Job) -> Worker:
     """A run that has saved its training."""
     worker, until = Worker(job), time.monotonic() + 60
-    while not job.unfinished_path.exists() and time.monotonic() < until:
+    while not job.spec.unfinished_path(Path(job.runs)).exists() and time.monotonic() < until:
         time.sleep(0.05)
     return worker
 
@@ -296,13 +296,13 @@ def test_a_killed_run_goes_on_to_the_same_numbers_and_leaves_no_process(lab: Pro
     (lab.root / "stop").unlink()
     assert torch.equal(logits(made(job, heard)), expected)
     assert [message["done"] for message in heard if message.get("what") == "epoch"] == [2, 3]
-    assert not job.unfinished_path.exists()
+    assert not job.spec.unfinished_path(Path(job.runs)).exists()
 
 
 @pytest.mark.slow
 def test_a_run_that_another_process_is_making_is_left_to_it(lab: Project) -> None:
     job = planned(lab, "befallen", 2, epochs=1)
-    with record.claim(job) as mine:
+    with record.claim(job.spec, Path(job.runs)) as mine:
         assert mine
         assert made(job).elsewhere
     assert not (lab.root / "process-0").exists()

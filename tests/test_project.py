@@ -113,6 +113,13 @@ def test_an_installed_package_that_has_gone_stops_nothing(tmp_path: Path, monkey
     assert "gone" not in Project(tmp_path, configured=False).methods()
 
 
+def test_a_profile_that_no_dataset_knows_is_refused(tmp_path: Path) -> None:
+    text = '[domains.a]\npath = "x"\ndataset = "sfew"\n[suites.mine]\ndomains = ["a"]\nprofile = "%s"\n'
+    assert write(tmp_path, text % "cafe").suite("mine").profile == "cafe"
+    with pytest.raises(BenchError, match=r"bench.toml: suites.mine.profile: .* knows 'caffe'; did you mean cafe\?"):
+        write(tmp_path, text % "caffe").suite("mine")
+
+
 def test_weights_beside_bench_toml_are_found_from_a_subfolder(tmp_path: Path) -> None:
     text = '[domains.a]\npath = "x"\n[suites.mine]\ndomains = ["a"]\nbackbone = "synth/./w.pt"\n'
     assert write(tmp_path, text).suite("mine").backbone == f"synth/{tmp_path / 'w.pt'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,26 @@ def test_the_global_generators_go_on_too(tmp_path: Path) -> None:
     first = draw()
     assert unfinished.read() == {}
     assert draw() == first
+
+
+def test_the_seconds_of_all_processes_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    first = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    now[0] = 107.0
+    first.write({})
+    now[0] = 500.0
+    second = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    assert second.read() == {}
+    assert second.earlier == 7.0
+    now[0] = 502.0
+    second.write({})
+    third = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    assert third.read() == {}
+    assert third.earlier == 9.0
+    other = Unfinished(tmp_path / "run.pt", {"key": "other"}, 0.0)
+    assert other.read() is None
+    assert other.earlier == 0.0
 
 
 def test_nothing_is_saved_before_it_is_time(tmp_path: Path) -> None:

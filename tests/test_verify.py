@@ -204,6 +204,35 @@ def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:  # noqa: F81
     assert "at least 1 of" in result.out
 
 
+def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Bench) -> None:  # noqa: F811
+    execute(make_plan(lab, {"epochs": 2}, WEB | {"targets": "none", "selection": "source-val"}, method="sd"), lab, 0)
+    (path,) = (lab.results / "runs").glob("*/*/*.json")
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "Equal: all 2 epochs" in result.out) == (0, True), result.err
+    rewritten(path, lambda content: content["history"][1].update(loss=9.0))
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "1 of 2 epochs came to other losses" in result.out) == (1, True), result.err
+    rewritten(path, lambda content: content.update(history=[]))
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "neither scores nor epochs" in result.err) == (2, True)
+    result = bench("run", "--replay", str(path), "--seeds", "1")
+    assert (result.code, "--seeds says nothing beside --replay" in result.err) == (2, True)
+
+
+def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:  # noqa: F811
+    execute(make_plan(lab, protocol=WEB | {"shifts": {"factors": {"blur": [3.0]}, "faces": 20}}), lab, 0)
+    (path,) = (lab.results / "runs").glob("*/*/*.json")
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "web, blur 3" in result.out) == (0, True), result.err
+
+    def other(content: dict[str, Any]) -> None:
+        (cell,) = (cell for cell in content["shifted"] if cell["factor"] == "blur")
+        cell["confusion"] = cell["confusion"][::-1]
+
+    rewritten(path, other)
+    assert bench("run", "--replay", str(path)).code == 1
+
+
 def test_a_replay_with_something_else_is_refused(lab: Project) -> None:  # noqa: F811
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)

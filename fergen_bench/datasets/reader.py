@@ -146,7 +146,21 @@ def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
         raise BenchError(
             f"{base}: {len(twice):,} faces have the name of another, such as {twice[0]}; names must differ"
         )
+    if shared := _in_both(listing.faces):
+        listing.notes.append(
+            f"{len(shared):,} subjects are in the test split and in what is learned from, such as {shared[0]}: scores "
+            f"on them say less about people never seen."
+        )
     return layout, listing
+
+
+def _in_both(faces: Iterable[Face]) -> list[str]:
+    """The subjects that are tested and learned from."""
+    of: dict[bool, set[str]] = {True: set(), False: set()}
+    for face in faces:
+        if face.subject is not None:
+            of[face.split == "test"].add(face.subject)
+    return sorted(of[True] & of[False])
 
 
 def _unpacked(path: Path) -> Iterator[Path]:

@@ -89,7 +89,7 @@ def run_all(
                     continue
                 if made is not None:
                     finished(Outcome(job, made))
-                elif is_claimed(job):
+                elif is_claimed(job.spec, Path(job.runs)):
                     elsewhere.append(job)
                 else:
                     engine.start(job, listen)

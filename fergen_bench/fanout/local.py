@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+from fergen_bench.error import BenchError, NoRoom, circumstance
 from fergen_bench.fanout import Listen, Outcome, Worker
 from fergen_bench.record import Job
 
@@ -68,7 +69,11 @@ class Local:
         with self._lock:
             if self._stopping:
                 return Outcome(job, None, failure="stopped before it began")
-            worker = Worker(job, environment)
+            try:
+                worker = Worker(job, environment)
+            except OSError as error:  # no room for its files, or no process to be had: other runs may yet end well
+                known = circumstance(error) or BenchError(f"no process could be begun for it: {error}")
+                return Outcome(job, None, refused=str(known), stops=isinstance(known, NoRoom))
             self._alive.add(worker)
         try:
             return worker.outcome(listen)

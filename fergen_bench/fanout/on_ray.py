@@ -18,7 +18,7 @@ from typing import Any
 
 from fergen_bench.error import BenchError
 from fergen_bench.fanout import Listen, Outcome, Worker
-from fergen_bench.record import Job, receive
+from fergen_bench.record import Job, files_of, receive
 
 RETRIES = 3
 """Times a run is begun again after its worker or its node died."""
@@ -82,7 +82,10 @@ class OnRay:
 
     def start(self, job: Job, listen: Listen) -> None:
         text = Path(job.method_file).read_bytes()
-        self._running[self._task.remote(job, text, str(self._marker), self._token)] = job
+        # A model that is asked about shifts goes along with its record, for nodes that do not see the results folder.
+        kept = files_of(job.spec, Path(job.runs)) if job.restore else ()
+        files = {file.name: file.read_bytes() for file in kept}
+        self._running[self._task.remote(job, text, files, str(self._marker), self._token)] = job
 
     def ended(self, timeout: float | None) -> list[Outcome]:
         if not self._running:
@@ -109,10 +112,11 @@ class OnRay:
         self._ray.shutdown()
 
 
-def _run(job: Job, method: bytes, marker: str, token: str) -> tuple[Outcome, dict[str, bytes]]:
+def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: str) -> tuple[Outcome, dict[str, bytes]]:
     """On a node: makes a run. The files of its record, where the driver's results folder is not seen from here.
 
-    method: the text of the method's file, which may be the driver's alone. marker: a file the driver wrote beside its
+    method: the text of the method's file, which may be the driver's alone. kept: files of the record that there is,
+    where its model is to be restored. marker: a file the driver wrote beside its
     results, and what is in it.
     """
     path = Path(marker)
@@ -124,7 +128,11 @@ def _run(job: Job, method: bytes, marker: str, token: str) -> tuple[Outcome, dic
             own.write_bytes(method)
         here = replace(job, method_file=str(own))
         if not shared:
-            here = replace(here, runs=str(Path(folder, "results", "runs")), replaces=None)
+            here = replace(here, runs=str(Path(folder, "results", "runs")), replaces=job.replaces if kept else None)
+            place = here.spec.path(Path(here.runs))
+            place.parent.mkdir(parents=True)
+            for name, content in kept.items():
+                (place.parent / name).write_bytes(content)
         outcome = Worker(here).outcome(lambda job, message: None)
         if outcome.killed:
             raise WorkerDied(outcome.failure)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fergen_bench.datasets import folder, lists, tables
 from fergen_bench.datasets.reader import Dataset, Listing
+from fergen_bench.datasets.reader import read as read_whole
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -75,6 +76,17 @@ def test_splits_that_are_there_are_kept(faces: Path, tmp_path: Path) -> None:
     assert Counter(face.split for face in listing.faces) == {"train": 24, "val": 23, "test": 23}
     assert listing.about == {"splits": "as given"}
     assert folder.DATASET.layout(tmp_path / "split")[0].official
+
+
+def test_people_who_are_in_two_given_splits_are_said(faces: Path, tmp_path: Path) -> None:
+    for path in sorted(faces.rglob("*.png")):
+        part = "test" if path.name.startswith(("p0", "p1")) else "train"
+        touch(tmp_path / "split" / part / path.parent.name / path.name)
+    settings = DomainSettings(path=tmp_path / "split", subject=r"^(p\d)_")
+    assert not read_whole(folder.DATASET, settings)[1].notes
+    touch(tmp_path / "split" / "train" / "HA" / "p1_late.png")
+    (note,) = read_whole(folder.DATASET, settings)[1].notes
+    assert note.startswith("1 subjects are in the test split and in what is learned from, such as p1")
 
 
 def test_own_names_are_mapped_or_left_out_and_counted(faces: Path) -> None:
