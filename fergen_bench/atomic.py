@@ -6,6 +6,7 @@ import errno
 import glob
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,19 @@ def atomically(path: Path) -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def exchange_folder(draft: Path, folder: Path) -> None:
+    """Puts a finished draft in a folder's place. Between two renamings there is no folder; the old one is removed only
+    when the new one is there.
+    """
+    draft.chmod(0o755)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(draft, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _number(error: Exception) -> int | None:

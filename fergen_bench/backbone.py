@@ -30,7 +30,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fergen_bench.atomic import atomically, sweep
 from fergen_bench.domain import Clean, Domain, Split, upload
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, reason
 from fergen_bench.profile import phase
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.untrusted import checksum, map_array
@@ -499,10 +499,9 @@ def load_text_tower(name: str, device: torch.device) -> TextTower:
     try:
         tokenize = open_clip.get_tokenizer(parsed.model)
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
         raise BenchError(
-            f"the tokenizer of {parsed} could not be loaded ({reason}); choose a backbone whose tokenizer comes with "
-            f"open_clip, such as {WITH_TEXT}"
+            f"the tokenizer of {parsed} could not be loaded ({reason(error, 'last')}); choose a backbone whose "
+            f"tokenizer comes with open_clip, such as {WITH_TEXT}"
         ) from error
     model.visual = nn.Identity()
     tower = TextTower(str(parsed), model, tokenize)
@@ -655,12 +654,11 @@ def _is_openai_archive(path: Path) -> bool:
 
 
 def _not_fetched(name: NetworkName, error: Exception) -> BenchError:
-    reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
-    base = str(name).partition("/")[0]
+    base, why = str(name).partition("/")[0], reason(error, "last")
     if name.path is not None:
-        return BenchError(f"the weights {name.path} do not fit {base}: {reason}")
+        return BenchError(f"the weights {name.path} do not fit {base}: {why}")
     return BenchError(
-        f"the weights of {name} could not be fetched ({reason}); download them elsewhere and name the file: "
+        f"the weights of {name} could not be fetched ({why}); download them elsewhere and name the file: "
         f"{base}//path/to/weights"
     )
 
@@ -714,8 +712,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         content: Any = _read_arrays(path) if path.suffix == ".pkl" else None
         content = torch.load(path, map_location="cpu", weights_only=True) if content is None else content
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BenchError(f"{path} holds no weights that can be loaded safely: {reason}") from None
+        raise BenchError(f"{path} holds no weights that can be loaded safely: {reason(error)}") from None
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fergen_bench.atomic import atomically
 from fergen_bench.backbone import Network, Statistics
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, reason
 from fergen_bench.method import Attributes, Context, GradientMethod, Method
 from fergen_bench.untrusted import parse_json
 from fergen_bench.weights import parse_network
@@ -83,7 +83,7 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
         try:
             method.model.load_state_dict(state)
         except RuntimeError as error:
-            raise BenchError(f"{path}: this model does not fit: {str(error).splitlines()[-1].strip()}") from None
+            raise BenchError(f"{path}: this model does not fit: {reason(error, 'last')}") from None
         method.model.eval()
         attributes.attach(method, ctx.device)  # building may have set some of them to what they were before training
     for name, network in header["networks"].items():

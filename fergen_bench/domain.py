@@ -542,9 +542,9 @@ def finish_prepared(
     """Adds labels.csv and domain.json to a draft that holds all faces in faces.npy, and puts it in folder's place: the
     folder is the old one or the new one, never a part.
     """
-    import shutil
-
     import numpy as np
+
+    from fergen_bench.atomic import exchange_folder
 
     with (draft / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -559,13 +559,7 @@ def finish_prepared(
     for path in draft.iterdir():  # on the disk before it counts as prepared, whatever happens to the machine
         with path.open("rb+") as stored:
             os.fsync(stored.fileno())
-    draft.chmod(0o755)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(draft, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    exchange_folder(draft, folder)
     return folder
 
 

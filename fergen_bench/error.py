@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -53,6 +53,14 @@ def circumstance(error: BaseException) -> BenchError | None:
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in said:
         return RunError("the machine ran out of memory; lower --jobs, or batch_size (--set batch_size=16)")
     return None
+
+
+def reason(error: BaseException, line: Literal["first", "last"] = "first") -> str:
+    """A line of what another library's error says, or its kind where it says nothing. Of a traceback the last says
+    most.
+    """
+    said = [text.strip() for text in str(error).splitlines() if text.strip()]
+    return said[0 if line == "first" else -1][:200] if said else type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

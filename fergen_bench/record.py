@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pydantic import TypeAdapter
 
+NUMBERS = ("torch", "timm", "open_clip_torch", "numpy")
+"""Packages whose versions may change numbers."""
 FORMAT = 1
 """Raised when the form of a record changes."""
 
@@ -674,14 +676,14 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     states: dict[Any, str] = {}
     for record in sorted(given, key=lambda entry: entry.started, reverse=True):
         spec = record.spec
-        rows.setdefault(_row(spec), _making(spec))
+        rows.setdefault(row_of(spec), _making(spec))
         for name, fingerprint in {**spec.targets, **spec.fingerprints}.items():
             states.setdefault((spec.suite, spec.profile, name), fingerprint)
     kept = []
     for record in given:
         spec = record.spec
         fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
-        if rows[_row(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
+        if rows[row_of(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
             continue
         cells = tuple(cell for cell in record.cells if cell.fingerprint == fresh[cell.target])
         shifted = tuple(cell for cell in record.shifted if cell.fingerprint == fresh.get(cell.target))
@@ -689,7 +691,7 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     return kept
 
 
-def _row(spec: RunSpec) -> tuple[Any, ...]:
+def row_of(spec: RunSpec) -> tuple[Any, ...]:
     """What names a row of a table."""
     return spec.suite, spec.profile, spec.selection, spec.fraction, spec.adaptation_target, spec.label
 

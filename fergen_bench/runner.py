@@ -33,6 +33,7 @@ from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
 from fergen_bench.profile import Profile, each, phase
 from fergen_bench.record import (
     HELD_OUT,
+    NUMBERS,
     Job,
     Predictions,
     RunRecord,
@@ -327,10 +328,6 @@ def _environment(job: Job, device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         environment |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
     return environment
-
-
-NUMBERS = ("torch", "timm", "open_clip_torch", "numpy")
-"""The packages that numbers depend on most."""
 
 
 def _dependencies() -> list[str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from fergen_bench.augment import SampleDraws
 from fergen_bench.backbone import compiled
 from fergen_bench.domain import upload
-from fergen_bench.error import BenchError, RunError
+from fergen_bench.error import BenchError, RunError, reason
 
 Draw = Callable[[torch.Generator], Tensor]
 
@@ -198,7 +198,7 @@ class Recorded:
                 if isinstance(cause, torch.OutOfMemoryError | BenchError):
                     raise cause from None
             raise RunError(
-                f"a step could not be recorded ({str(error).splitlines()[0]}); leave repeats out of the method, or "
+                f"a step could not be recorded ({reason(error)}); leave repeats out of the method, or "
                 f"set record_steps = false in bench.toml"
             ) from error
 

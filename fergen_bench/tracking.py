@@ -22,7 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, reason
 from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord
 
@@ -261,9 +261,9 @@ class _translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (TrackingError, BenchError)):
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             raise TrackingError(
-                f"MLflow at {self._uri} did not take it ({reason}); nothing is lost, `fergen-bench sync` will try again"
+                f"MLflow at {self._uri} did not take it ({reason(error)}); nothing is lost, `fergen-bench sync` will "
+                f"try again"
             ) from error
 
 

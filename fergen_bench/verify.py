@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from fergen_bench import record as recording
-from fergen_bench.domain import Domain, fingerprint_of
+from fergen_bench.domain import EXPRESSIONS, Domain, fingerprint_of
 from fergen_bench.error import BenchError
 from fergen_bench.metric import confusion_matrix
-from fergen_bench.record import BESIDE, RunRecord, beside
+from fergen_bench.record import BESIDE, NUMBERS, RunRecord, beside, row_of
 from fergen_bench.untrusted import checksum, map_array, read_text
 
 REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
@@ -151,7 +151,10 @@ def _recount(path: Path, entry: RunRecord, verdict: Verdict) -> Iterator[str]:
         if not len(said.labels):
             continue
         counted += 1
-        differ = int(np.abs(confusion_matrix(labels, logits.argmax(1), 7) - np.array(cell.confusion)).sum()) // 2
+        differ = (
+            int(np.abs(confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS)) - np.array(cell.confusion)).sum())
+            // 2
+        )
         # Two logits that differ by less than half precision can tell are equal in the file.
         equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
         if cell.count != len(labels) or differ > equal:
@@ -165,9 +168,7 @@ def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]
     """The records of each row of the tables."""
     rows: dict[tuple[Any, ...], list[RunRecord]] = {}
     for entry in records:
-        spec = entry.spec
-        row = (spec.suite, spec.profile, spec.selection, spec.fraction, spec.adaptation_target, spec.label)
-        rows.setdefault(row, []).append(entry)
+        rows.setdefault(row_of(entry.spec), []).append(entry)
     return rows
 
 
@@ -203,7 +204,7 @@ def _incomplete(records: list[RunRecord]) -> list[str]:
 def _environments(records: list[RunRecord]) -> list[str]:
     """Versions that differ between runs: numbers may differ a little with them."""
     notes = []
-    for package in ("torch", "timm", "open_clip_torch", "numpy", "fergen-bench"):
+    for package in (*NUMBERS, "fergen-bench"):
         versions = sorted({str(entry.environment.get(package)) for entry in records})
         if len(versions) > 1:
             notes.append(f"the runs were made with {package} {', '.join(versions)[:200]}")

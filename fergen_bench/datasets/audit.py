@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -18,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fergen_bench.atomic import exchange_folder
 from fergen_bench.error import BenchError
 from fergen_bench.untrusted import MOST_TEXT, parse_json, read_bytes
 
@@ -206,13 +206,7 @@ def audit_domains(
         )
         _write(audit, pairs, draft)
         _sheet(pairs, domains, draft / "worst-pairs.png")
-        draft.chmod(0o755)
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():  # set aside rather than deleted: it took hours
-            os.replace(folder, old)
-        os.replace(draft, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        exchange_folder(draft, folder)
         return audit
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

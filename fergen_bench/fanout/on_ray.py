@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, reason
 from fergen_bench.fanout import Listen, Outcome, Worker
 from fergen_bench.record import Job, files_of, receive
 
@@ -51,8 +51,7 @@ class OnRay:
                 socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (OSError, OverflowError, RuntimeError, ValueError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise BenchError(f"--ray {address}: there is no such cluster ({first}); see: ray status") from None
+            raise BenchError(f"--ray {address}: there is no such cluster ({reason(error)}); see: ray status") from None
         self._needs = {"CPU": cpus_per_run, "GPU": gpus_per_run}
         if not self._capacity():
             there = ray.cluster_resources()
@@ -99,9 +98,8 @@ class OnRay:
         except WorkerDied as error:
             return Outcome(job, None, failure=f"{error.args[0]}, {RETRIES + 1} times", killed=True)
         except Exception as error:  # Ray's own, or what a node without this package makes of the task
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # Of a traceback the end, of Ray's own messages the beginning.
-            said = lines[-1 if isinstance(error, self._ray.exceptions.RayTaskError) else 0]
+            said = reason(error, "last" if isinstance(error, self._ray.exceptions.RayTaskError) else "first")
             return Outcome(job, None, failure=f"Ray gave the run up: {said}", log=str(error))
         return replace(outcome, job=job, record=receive(job, files)) if files else replace(outcome, job=job)
 

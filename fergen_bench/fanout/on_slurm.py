@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.error import BenchError, did_you_mean, reason
 from fergen_bench.fanout import Listen, Outcome, Worker
 from fergen_bench.record import Job
 
@@ -139,18 +139,14 @@ class OnSlurm:
                 with self._executor.batch():
                     handles = [self._executor.submit(_Launch(job)) for job in jobs]
             except RuntimeError as error:  # of which submitit's are kinds
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                raise BenchError(
-                    f"--slurm: Slurm took no jobs: {lines[-1] if lines else 'it does not say why'}"
-                ) from None
+                raise BenchError(f"--slurm: Slurm took no jobs: {reason(error, 'last')}") from None
             self._running += zip(handles, jobs, strict=True)
 
     def _outcome(self, handle: Any, job: Job) -> Outcome:
         try:
             outcome: Outcome = handle.result()
         except Exception as error:  # submitit's own, and whatever reading a result may raise
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            failure = f"Slurm job {handle.job_id} left no result: {lines[0] if lines else type(error).__name__}"
+            failure = f"Slurm job {handle.job_id} left no result: {reason(error)}"
             return Outcome(job, None, failure=failure, log=f"{error}\n\n{handle.stderr() or ''}")
         return outcome
 
