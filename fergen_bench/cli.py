@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fergen_bench.error import BenchError, circumstance, did_you_mean
-from fergen_bench.screen import Progress, busy, console_on, near
+from fergen_bench.screen import Progress, busy, console_on, duration, near
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -282,10 +283,18 @@ def run(
     names = methods or own
     if not names:
         raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
-    files = [project.method(name) for name in dict.fromkeys(names)]
     everyone = not methods and EVERY in asked.method  # nobody named those for whom the protocol is not made
+    files, unread = [], []
+    for name in dict.fromkeys(names):
+        try:
+            files.append(project.method(name))
+        except BenchError as error:
+            if not everyone:
+                raise
+            unread.append(f"left out: {error}")
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
+    planned = replace(planned, notes=(*planned.notes, *unread))
     fleet = matrix.Fleet(jobs, project.settings.jobs, gpus_per_run, ray, cpus_per_run, slurm)
     resolved = matrix.resolve_device(wanted, fleet.gpus)
     console = console_on(stderr=True)
@@ -410,6 +419,8 @@ def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str,
     console.print(f"{what} · {len(plan.runs)} runs, {done} done before{together}", style="bold")
     for note in plan.notes:
         console.print(f"note: {note}", style="dim")
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mapping[str, str]) -> None:
@@ -439,19 +450,11 @@ def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
     text = f"{len(plan.runs)} runs, {len(plan.runs) - left} have records, {left} to do"
     if left:
         together = f", {slots} at a time" if slots > 1 else ""
-        about = "—" if told.seconds is None else f"about {_duration(told.seconds)}"
+        about = "—" if told.seconds is None else f"about {duration(told.seconds)}"
         more = f", and more for {', '.join(told.unknown)}" if told.unknown and told.seconds is not None else ""
         source = "no earlier run tells" if told.seconds is None else "as earlier runs on this kind of device took"
         text += f"; time left: {about}{more}{together} ({source})"
     console_on().print(text, highlight=False)
-
-
-def _duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _execute(
@@ -509,7 +512,8 @@ def _execute(
         + f"; records in {near(project.results / 'runs')}"
     )
     if not failed:
-        console.print(f"See them with: fergen-bench report --suite {plan.suite.name}")
+        see = "report" if any(job.spec.targets for job in plan.runs) else "choose"
+        console.print(f"See them with: fergen-bench {see} --suite {plan.suite.name}")
         return 0
     return 2 if any(outcome.refused for outcome in failed) else 1
 

@@ -22,7 +22,7 @@ from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.fanout import Engine, Listen, Outcome, run_all
+from fergen_bench.fanout import Engine, Listen, Outcome, in_method, run_all
 from fergen_bench.fanout.local import Local, visible_gpus
 from fergen_bench.fanout.on_ray import OnRay
 from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
@@ -49,11 +49,14 @@ class Plan:
     missing: tuple[Job, ...]
     notes: tuple[str, ...]  # what the reader should know about the targets
     recounted: tuple[RunRecord, ...] = ()  # records whose cells leave out other faces than before
+    warnings: tuple[str, ...] = ()  # what may make numbers worthless
 
 
 def resolve_device(wanted: str, gpus: float | None = None) -> str:
     """`auto` → cuda where there is a GPU, else cpu. gpus: that a run gets of another machine; None on this one."""
     there = visible_gpus() if gpus is None else gpus
+    if wanted.startswith("cuda") and gpus is None and not there:
+        raise BenchError(f"--device {wanted}: no GPU can be used here; leave it out, or see what nvidia-smi says")
     return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
 
@@ -192,7 +195,7 @@ def make_plan(
     notes = [*planned.notes, *domains.check(planned, allow_missing_class)]
     jobs, missing = [], []
     recounted: list[RunRecord] = []
-    edited: dict[str, int] = {}
+    edited: list[RunRecord] = []
     unkept: list[RunSpec] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
         spec = specify(outlined, suite, protocol, domains.fingerprints)
@@ -249,12 +252,7 @@ def make_plan(
         if not answered:
             missing.append(job)
         elif done is not None and done.method_digest != job.method_digest:
-            edited[spec.method] = edited.get(spec.method, 0) + 1
-    for method, count in edited.items():
-        notes.append(
-            f"{count} records of {method} were made by another text of its file under the same version; if its numbers "
-            f"should change, raise the version, or run with --rerun"
-        )
+            edited.append(done)
     if asked := sum(job.restore for job in missing):
         notes.append(
             f"models that were kept are asked about shifted faces in {asked} of the runs; nothing is trained for that"
@@ -271,7 +269,36 @@ def make_plan(
         notes.append(
             f"{len(recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, {how}"
         )
-    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted))
+    if missing:
+        edited += _beside_plan(jobs, runs)
+    warnings = []
+    for method in dict.fromkeys(entry.spec.method for entry in edited):
+        count = sum(entry.spec.method == method for entry in edited)
+        warnings.append(
+            f"{count} record{'s were' if count > 1 else ' was'} made by another text of {method}'s file under the same "
+            f"version, and tables show them in one row with the rest; if its numbers may have changed, give the command "
+            f"that made them with --rerun, or raise `version` in the file"
+        )
+    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted), tuple(warnings))
+
+
+def _beside_plan(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
+    """Records that no job is about, in a row of the tables with some job, and made by another text of its method."""
+    rows = {record.row_of(job.spec): job for job in jobs}
+    paths = {job.spec.path(runs) for job in jobs}
+    found = []
+    for folder in dict.fromkeys(path.parent for path in paths):
+        for path in folder.glob("*.json"):
+            with suppress(BenchError):  # a damaged one is in no table
+                entry = None if path in paths else record.load(path)
+                job = None if entry is None else rows.get(record.row_of(entry.spec))
+                if entry is not None and job is not None and job.spec.version == entry.spec.version:
+                    found += [entry] if job.method_digest != entry.method_digest else []
+    return found
+
+
+BEGINNING = 2.0
+"""Seconds that a run takes before it begins: its process loads torch."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +311,7 @@ class Estimate:
 
 def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     """Earlier runs of the same method on the same suite and kind of device, scaled: fitting by training faces and
-    epochs, scoring by faces. Those with the same networks count where there are some.
+    epochs, scoring by faces. Only those with the same networks count, and each run begins with loading torch.
     """
     cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
     folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
@@ -303,14 +330,14 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     for job in plan.missing:
         spec = job.spec
         known = earlier.get((spec.method, cuda[spec.key]), [])
-        alike = [rates for other, rates in known if other.weights == spec.weights] or [rates for _, rates in known]
+        alike = [rates for other, rates in known if other.weights == spec.weights]
         parts = [scored_part(abouts[name], spec.profile, spec.learns_from(name)) for name in spec.targets]
         scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
         units = _units(spec, abouts, scored, job.shifts)
         wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
         told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
         if all(told.values()):
-            took.append(sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
+            took.append(BEGINNING + sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
         else:
             unknown[spec.method] = None
     ends = [0.0] * max(1, slots)
@@ -530,17 +557,20 @@ def execute(
     """Runs what is missing, wherever the engine makes runs.
 
     A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
-    would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up; after a
-    full disk all are.
+    would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up, and so
+    they are when a second run fails at the same line of the method's file; after a full disk all are.
     """
     given_up: set[str] = set()
+    met: set[tuple[str, str]] = set()
     full = False
 
     def conclude(outcome: Outcome) -> None:
         nonlocal full
         full |= outcome.stops
-        if outcome.everywhere:
+        met_before = (_ingredients(outcome.job), in_method(outcome.job, outcome.log))
+        if outcome.everywhere or (outcome.failure and met_before[1] and met_before in met):
             given_up.add(_ingredients(outcome.job))
+        met.add(met_before)
         trace = failure_path(project, outcome.job.spec)
         if outcome.record is None:
             why = outcome.refused or outcome.failure
@@ -699,5 +729,5 @@ class Here:
             log, refusal = traceback.format_exc(), refusal_of(error)
             if refusal is not None:
                 return Outcome(job, None, **refusal, log=log)
-            return Outcome(job, None, failure=f"{type(error).__name__}: {error}", log=log)
+            return Outcome(job, None, failure=f"{type(error).__name__}: {error}{in_method(job, log)}", log=log)
         return Outcome(job, path, elsewhere=path is None)

@@ -131,6 +131,13 @@ class MethodFile:
             needs.append("two sources" + (", or unlabelled target images" if adapts else ", or pseudo-domains"))
         return "; ".join(needs)
 
+    @property
+    def trains(self) -> bool:
+        """Whether it has the training loop of GradientMethod, whose parameters it then has."""
+        return {"epochs", "batch_size", "learning_rate", "schedule"} <= {
+            parameter.name for parameter in self.parameters
+        }
+
     def adapts(self, parameters: Mapping[str, Any]) -> bool:
         """Whether it learns from unlabelled images of the target as well: the parameter `adapt` says so."""
         return parameters.get("adapt") is True

@@ -206,7 +206,8 @@ def outline(
 ) -> Planned:
     """Every run that a protocol asks of some methods on a suite. place: the protocol's file, for errors.
 
-    skip_unfit: a method that has nothing to do with so few sources is left out with a note, and not refused.
+    skip_unfit: a method that has nothing to do with so few sources, or whose backbone has no text tower, is left out
+    with a note, and not refused.
     """
     suite = _part(protocol, place, suite)
     for option, names in (("--sources", request.sources), ("--targets", request.targets)):
@@ -234,8 +235,13 @@ def outline(
             values = {**method.defaults(suite.recipe), **asked}
             if protocol.epochs is not None and "epochs" in values:
                 values["epochs"] = min(values["epochs"], protocol.epochs)
+            _check_training(method, values, place)
             parameters = _resolved(method, values, suite, "--set")
-            _check_text_tower(method, parameters)
+            if lack := _lacks_text_tower(method, parameters):
+                if not skip_unfit:
+                    raise BenchError(lack)
+                left_out[f"left out: {lack}"] = None
+                continue
             weights = {
                 parameter.name: weights_digest(parse_network(parameters[parameter.name], parameter.name))
                 for parameter in method.parameters
@@ -318,15 +324,27 @@ def _part(protocol: Protocol, place: str, suite: Suite) -> Suite:
     return part
 
 
-def _check_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> None:
-    """A method that needs a text tower is refused before anything runs where its backbone has none."""
+def _check_training(method: MethodFile, values: Mapping[str, Any], place: str) -> None:
+    """Refuses what no training could begin with, before anything is prepared for it."""
+    if not method.trains:
+        return
+    for name, least in (("epochs", 1), ("batch_size", 2)):
+        if values[name] < least:
+            raise BenchError(f"{place}: {method.name}: {name} is {values[name]}; it takes {least} or more")
+    if values["learning_rate"] <= 0:
+        raise BenchError(f"{place}: {method.name}: learning_rate is {values['learning_rate']:g}; it must be above 0")
+
+
+def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
+    """Why a method that needs a text tower cannot be run with its backbone, or None."""
     for parameter in method.parameters if "text" in method.needs else ():
         name = parameters[parameter.name]
         if parameter.network == "Backbone" and parse_network(name, parameter.name).family != "open_clip":
-            raise BenchError(
+            return (
                 f"the method {method.name} needs a backbone with a text tower, and {name.partition('//')[0]} has none; "
                 f"choose one that has: --set {parameter.name}=open_clip:ViT-B-32-quickgelu/openai"
             )
+    return None
 
 
 def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mapping[str, str]) -> RunSpec:

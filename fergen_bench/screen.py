@@ -35,6 +35,14 @@ def busy(console: Console, what: str) -> AbstractContextManager[Any]:
     return console.status(what) if console.is_terminal else nullcontext()
 
 
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 class Progress:
     """Preparation, and the runs of a matrix."""
 
@@ -124,6 +132,6 @@ class Progress:
     def _left(self) -> str:
         """For a log, which has no bar: how far the matrix is, and how long the rest will take at this pace."""
         done = sum(self._shares.values())
-        minutes = (time.monotonic() - self._began) / done * (self._runs - done) / 60
-        left = f", about {max(1, round(minutes))} min left" if self._ended < self._runs else ""
+        seconds = (time.monotonic() - self._began) / done * (self._runs - done)
+        left = f", about {duration(seconds)} left" if self._ended < self._runs else ""
         return f"{self._ended} of {self._runs}{left}"

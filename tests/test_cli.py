@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Bench
+from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
 from fergen_bench.protocol import read_protocol
 from fergen_bench.record import load_all
@@ -237,6 +238,44 @@ def test_lists(lab: Project, bench: Bench) -> None:
     parameters = bench("list", "mine").out
     assert "shift" in parameters
     assert "of the logits" in parameters
+
+
+def test_smoke_goes_through_all_methods_that_can_be_run(lab: Project, bench: Bench) -> None:
+    (lab.root / "methods" / "broken.py").write_text("class Broken(")
+    result = bench("run", "--protocol", "smoke", "--dry-run")
+    assert result.code == 0, result.err
+    notes = [line for line in result.err.splitlines() if line.startswith("note: left out:")]
+    for name, why in (
+        ("flyp", "text tower"),
+        ("zero_shot", "text tower"),
+        ("vrex", "domains"),
+        ("broken.py", "Python"),
+    ):
+        assert any(name in note and why in note for note in notes), name
+    assert "mine" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "epochs=0"], "leave-none.yaml: sd: epochs is 0; it takes 1 or more"),
+        (["--set", "batch_size=1"], "sd: batch_size is 1; it takes 2 or more"),
+        (["--set", "learning_rate=0.0"], "sd: learning_rate is 0; it must be above 0"),
+    ],
+)
+def test_what_nothing_could_be_learned_with_is_refused_before_anything_is_begun(
+    lab: Project, bench: Bench, arguments: list[str], said: str
+) -> None:
+    result = bench("run", "--method", "sd", "--seeds", "0", *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert not list(lab.results.glob("failed/*"))
+
+
+@pytest.mark.skipif(bool(visible_gpus()), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said_at_once(lab: Project, bench: Bench) -> None:
+    result = bench("run", "--method", "mine", "--device", "cuda")
+    assert (result.code, "no GPU can be used here" in result.err) == (2, True)
 
 
 def test_help_has_examples(bench: Bench) -> None:

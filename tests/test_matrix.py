@@ -278,13 +278,26 @@ def test_without_logits_that_can_be_read_the_run_is_made_again(lab: Project) -> 
     assert len(make_plan(lab, protocol=WEB, exclude_overlaps=True).missing) == 1
 
 
+@pytest.mark.parametrize("slots", [0, 1])
+def test_a_method_that_fails_twice_at_one_line_is_given_up(lab: Project, slots: int) -> None:
+    everywhere = {"sources": ["web", "film", "wild", "grey48"]}
+    ended = execute(make_plan(lab, {"kind": "error"}, everywhere), lab, slots)
+    assert len(ended) == 2
+    assert len(list((lab.results / "failed").iterdir())) == 2
+
+
 def test_a_method_edited_under_one_version_is_said(lab: Project) -> None:
     execute(make_plan(lab), lab, 0)
     path = lab.root / "methods" / "probe.py"
     path.write_text(METHOD + "# other text\n")
     plan = make_plan(lab)
     assert plan.missing == ()
-    assert "2 records of probe were made by another text of its file under the same version" in plan.notes[0]
+    assert "2 records were made by another text of probe's file under the same version" in plan.warnings[0]
+    more = make_plan(lab, protocol={"sources": ["wild"]})
+    assert len(more.missing) == 1
+    assert "2 records were made by another text of probe's file" in more.warnings[0], "they would share a row"
+    assert not make_plan(lab, {"kind": "other"}, {"sources": ["wild"]}).warnings
+    assert not make_plan(lab, rerun=True).warnings
 
 
 def test_a_method_edited_between_plan_and_run_is_refused(lab: Project) -> None:
@@ -317,7 +330,8 @@ def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Pa
     (folder / "domain.json").write_text(json.dumps({**about, "name": "copy"}))
     moved = replace(job, folders={**job.folders, "web": str(folder)})
     ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
-    assert outcome.failure == "RuntimeError: ('web',)"
+    assert outcome.failure is not None
+    assert outcome.failure.startswith("RuntimeError: ('web',)")
 
 
 def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> None:
@@ -328,7 +342,7 @@ def test_a_failing_run_leaves_its_trace_and_the_matrix_goes_on(lab: Project) -> 
     both = matrix.Plan(fine.suite, "test", (*broken.runs, *fine.runs), (*broken.missing, *fine.missing), ())
     ended = execute(both, lab, 1)
     assert [entry is None for _, entry in ended] == [True, False]
-    assert ended[0][0].failure == "RuntimeError: it broke"
+    assert ended[0][0].failure == f"RuntimeError: it broke ({lab.root / 'methods' / 'probe.py'}:14)"
     (trace,) = (lab.results / "failed").iterdir()
     assert "in fit" in trace.read_text()
     assert "methods may print" in trace.read_text()

@@ -36,6 +36,6 @@ def test_in_a_log_every_run_says_how_far_the_matrix_is() -> None:
             progress.listen(spec, {"what": "epoch", "done": 1, "total": 2})
             progress.end(spec, "fine")
     assert screen.getvalue().splitlines() == [
-        "m on web, seed 0: fine · 1 of 2, about 1 min left",
+        "m on web, seed 0: fine · 1 of 2, about 1 s left",
         "m on film, seed 0: fine · 2 of 2",
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,10 +161,20 @@ class Worker:
                 self._job, None, last["refused"], everywhere=last["everywhere"], stops=last["stops"], log=text
             )
         killed = code in (-signal.SIGKILL, -signal.SIGTERM) if os.name == "posix" else False
-        return Outcome(self._job, None, failure=_reason(code, text), killed=killed, log=text)
+        return Outcome(
+            self._job, None, failure=_reason(code, text) + in_method(self._job, text), killed=killed, log=text
+        )
 
     def kill(self) -> None:
         self._process.kill()
+
+
+def in_method(job: Job, log: str) -> str:
+    """The last line of the method's file that a traceback names, for the end of a sentence; empty where it names
+    none.
+    """
+    lines = re.findall(rf'File "{re.escape(job.method_file)}", line (\d+)', log)
+    return f" ({job.method_file}:{lines[-1]})" if lines else ""
 
 
 def _reason(code: int, log: str) -> str:
