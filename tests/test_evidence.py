@@ -215,6 +215,44 @@ def test_a_row_with_fewer_seeds_is_compared_on_those_it_has(tmp_path: Path) -> N
     assert board.table.standing.tolist() == ["best", "behind"]
 
 
+def test_without_an_unseen_target_no_row_is_best_or_behind(tmp_path: Path) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+    records = [
+        keep(tmp_path, {"a": predictions(labels, faces < right)}, method=name, seed=seed)
+        for name, right in (("good", 250), ("poor", 150))
+        for seed in (0, 1)
+    ]
+    found, cells = gathered(records, tmp_path)
+    (board,) = evidence.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    assert board.table.in_domain_low.notna().all()
+    assert board.table.standing.tolist() == ["", ""]
+    assert not any("best" in note for note in render.board_notes(board))
+
+
+def test_a_target_of_which_no_face_was_scored_is_no_test(tmp_path: Path) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+
+    def run(name: str, right: int) -> RunRecord:
+        said = predictions(labels, faces < right)
+        unscored = replace(said, left_out=np.ones(300, bool))
+        return keep(tmp_path, {"a": said, "b": said, "c": unscored}, method=name)
+
+    found, cells = gathered([run("poor", 200), run("good", 210)], tmp_path)
+    one, other = cells[cells.method == "poor"], cells[cells.method == "good"]
+    result = evidence.compare(one, other, found, "accuracy")
+    for frame in (result.cells, result.targets):
+        by_target = frame.set_index("target")
+        assert by_target.loc["c", ["difference", "low", "high", "p", "p_holm"]].isna().all()
+        assert by_target.p_holm["b"] == pytest.approx(by_target.p["b"] * by_target.p.notna().sum())
+    assert np.isnan([result.unseen.value, result.unseen.low, result.unseen.high, result.unseen.p]).all()
+    console = Console(width=120, record=True, file=StringIO())
+    rows = [compare.Row(board, name, part) for board in tables.boards(cells, "accuracy") for name, part in board.rows()]
+    compare.show_comparison(console, rows[1], rows[0], result)
+    text = console.export_text()
+    assert "have no mean to compare: no face of some unseen target was scored" in text
+    assert "nan" not in text
+
+
 def test_without_predictions_nothing_is_said(tmp_path: Path) -> None:
     records = [*matrix(tmp_path, "good", 0.7, kept=False), *matrix(tmp_path, "poor", 0.55, kept=False)]
     found, cells = gathered(records, tmp_path)

@@ -92,6 +92,8 @@ def show_comparison(console: Console, first: Row, second: Row, found: Comparison
 def answer(first: str, second: str, found: Comparison) -> str:
     """One sentence: better, worse, or not to be told."""
     unseen, metric = found.unseen, NAMES[found.metric]
+    if pd.isna(unseen.value):
+        return f"{second} and {first} have no mean to compare: no face of some unseen target was scored."
     if pd.isna(unseen.p):
         spread = f" ± {found.spread:.1f}" if pd.notna(found.spread) else ""
         by = f"{unseen.value:+.1f}{spread} points of {metric}"
@@ -159,7 +161,8 @@ def _by_target(found: Comparison) -> Table:
     for row in found.targets.itertuples():
         faces = [f"{count:,.0f}" if pd.notna(count) else "—" for count in (row.faces, row.first_only, row.second_only)]
         p = _p(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
-        table.add_row(row.target, f"{row.difference:+.1f}", _range(row.low, row.high), *faces, p)
+        points = "—" if pd.isna(row.difference) else f"{row.difference:+.1f}"
+        table.add_row(row.target, points, _range(row.low, row.high), *faces, p)
     return table
 
 

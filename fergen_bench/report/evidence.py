@@ -42,7 +42,7 @@ class _Faces:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, in points; nan where predictions are missing."""
+    """Second minus first, in points. Where there is no value or predictions are missing, the rest is nan."""
 
     value: float
     low: float = np.nan
@@ -151,7 +151,7 @@ class Evidence:
         values than can be counted in 2,000 draws.
         """
         value = float((second[metric].to_numpy() - first[metric].to_numpy()).mean())
-        if not (self.covers(first) and self.covers(second)):
+        if np.isnan(value) or not (self.covers(first) and self.covers(second)):
             return Difference(value)
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
         return _normal(value, np.asarray(np.nanmean(drawn, axis=1, dtype=np.float64)))
@@ -210,7 +210,10 @@ def _limits(drawn: np.ndarray) -> tuple[float, float]:
 def _normal(value: float, drawn: np.ndarray) -> Difference:
     from scipy.stats import norm
 
-    error = float(np.nanstd(drawn, ddof=1))
+    known = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or len(known) < 2:  # no number, no test; Holm counts it as none either
+        return Difference(value)
+    error = float(np.std(known, ddof=1))
     reach = float(norm.isf(ALPHA / 2)) * error
     p = 2 * float(norm.sf(abs(value) / error)) if error > 0 else float(abs(value) < 1e-9)
     return Difference(value, value - reach, value + reach, p)
@@ -252,7 +255,7 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
 
     For each mean, as `unseen_low` and `unseen_high`: its interval of 95 %. `standing`: best; tied, where the mean over
     unseen targets cannot be told from that of the best row at 5 % (paired, corrected for all rows after Holm); else
-    behind; "" where predictions are missing.
+    behind; "" where predictions are missing, or no target is unseen.
     """
     for board in boards:
         asked = len(board.cells.drop_duplicates(CELL))
@@ -341,7 +344,8 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
         line = _line(evidence.difference(group, other.loc[group.index], metric))
         counts = (np.nan, np.nan) if found is None else found
         faces = {"target": target, "faces": int(group.faces.max()), "first_only": counts[0], "second_only": counts[1]}
-        targets.append(faces | line | {"p": np.nan if found is None else mcnemar(*found)})
+        p = np.nan if found is None or np.isnan(line["difference"]) else mcnemar(*found)
+        targets.append(faces | line | {"p": p})
     expressions = []
     for name in EXPRESSIONS:
         recall = f"recall_{name}"
