@@ -859,24 +859,25 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 
     project = find_project()
     records, meant = _records(project, project.results / "runs", suite, methods, "source-val")
-    frame = validation(records)
+    found = list(validation(records))
+    if not found:
+        raise BenchError(f"no run on {meant} has validated on its source; make some with: run --selection source-val")
     known = project.suites().get(meant)
     order = known.domains if known else ()
-    frame = frame[sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order))]
-    if frame.empty:
-        raise BenchError(f"no run on {meant} has validated on its source; make some with: run --selection source-val")
-    if frame.runs.nunique() == 1:
-        frame = frame.drop(columns="runs")
-    title = f"{meant}: accuracy on held-out faces of the source (%), last epoch"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("method", no_wrap=True)
-    for column in frame.columns:
-        table.add_column({"last": "mean", "best": "best epoch"}.get(column, column), justify="right")
-    for name, row in frame.iterrows():
-        # The parameters on lines of their own, so that the numbers have room in 80 columns.
-        label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
-        table.add_row(label, *(str(int(row[c])) if c == "runs" else number(row[c]) for c in frame.columns))
-    console_on().print(table)
+    for about, frame, notes in found:
+        title = f"{meant}: {about}"
+        frame = frame[sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order))]
+        if frame.runs.nunique() == 1:
+            frame = frame.drop(columns="runs")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column("method", no_wrap=True)
+        for column in frame.columns:
+            table.add_column({"last": "mean", "best": "best epoch"}.get(column, column), justify="right")
+        for (_, name), row in frame.iterrows():
+            # The parameters on lines of their own, so that the numbers have room in 80 columns.
+            label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
+            table.add_row(label, *(str(int(row[c])) if c == "runs" else number(row[c]) for c in frame.columns))
+        console_on().print(table if len(frame) else title, *notes, "", sep="\n")
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from conftest import Bench
 from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
 from fergen_bench.protocol import read_protocol
-from fergen_bench.record import load_all
+from fergen_bench.record import load_all, save
 from fergen_bench.templates import method_template
 
 METHOD = '''"""Mine."""
@@ -323,6 +325,14 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     shown = bench("choose").out
     assert re.search(r"tiny +[\d.]+ .*\n +epochs=1 *\n +learning_rate=0.001", shown)
     assert "film" in shown
+    assert "last epoch, 50% of the data" in shown
+    assert "left out" not in shown
+    runs = project.results / "runs"
+    one, other, *_ = load_all(runs)[0]
+    shutil.rmtree(runs)
+    save(one, runs)
+    save(replace(other, spec=replace(other.spec, seed=1)), runs)
+    assert "were not trained on the same sources and seeds, so none is compared" in bench("choose").out
 
 
 def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> None:

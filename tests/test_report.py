@@ -401,3 +401,65 @@ def test_the_report_says_what_adapted_runs_saw(tmp_path: Path) -> None:
     render.write(tmp_path, ranked([*MATRIX, *ADAPTED]), "accuracy", [], [])
     assert pd.read_csv(tmp_path / "leaderboard.csv").adaptation.tolist() == [False, True]
     assert (tmp_path / "s-adaptation-coral.png").is_file()
+
+
+def validated(source: str, seed: int, share: float, gate: str = "sigmoid", **changes: Any) -> RunRecord:
+    """A record that scored no target, and validated with `share` after a better first epoch."""
+    changes = {"selection": "source-val", "fraction": 0.5, "parameters": {"gate": gate}, **changes}
+    spec = replace(PLAIN, sources=(source,), fingerprints={source: "f"}, seed=seed, targets={}, relations={}, **changes)
+    return finished(spec, history=({"val_accuracy": share + 0.1}, {"val_accuracy": share}))
+
+
+LINEAR = "cafe (gate=linear)"
+
+
+def test_settings_are_compared_on_the_sources_and_seeds_that_all_have() -> None:
+    leaderboard = [validated(source, seed, 0.9) for source in ("a", "b") for seed in (0, 1)]
+    sigmoid = [validated("a", 100, 0.5), validated("b", 100, 0.6)]
+    linear = [validated("a", 100, 0.6, "linear"), validated("b", 100, 0.7, "linear")]
+    ((_, table, notes),) = tables.validation([*leaderboard, *sigmoid, *linear])
+    assert [label for _, label in table.index] == [LINEAR, "cafe"]
+    assert table["last"].tolist() == pytest.approx([65, 55])
+    assert table["best"].tolist() == pytest.approx([75, 65])
+    assert table["a"].tolist() == pytest.approx([60, 50])
+    assert table.runs.tolist() == [2, 2]
+    assert notes == ["cafe: 4 runs are left out, as not every row was trained on a, b with seed 0, 1"]
+
+
+def test_shares_of_the_data_and_profiles_are_not_averaged_in_source_validation() -> None:
+    full = [validated("a", 100, 0.9, fraction=1.0), validated("a", 100, 0.8, "linear", fraction=1.0)]
+    half = [validated("a", 100, 0.5), validated("a", 100, 0.6, "linear")]
+    other = [validated("a", 100, 0.3, profile="cafe")]
+    found = list(tables.validation([*half, *full, *other]))
+    title = "accuracy on held-out faces of the source (%), last epoch"
+    assert [title for title, _, _ in found] == [
+        title, f"{title}, 50% of the data", f"{title}, profile cafe, 50% of the data"
+    ]  # fmt: skip
+    assert [table["last"].tolist() for _, table, _ in found] == [pytest.approx(v) for v in ([90, 80], [60, 50], [30])]
+    assert [notes for _, _, notes in found] == [[], [], []]
+
+
+def test_a_setting_with_other_seeds_is_left_out_by_name_and_the_rest_compared() -> None:
+    compared = [validated("a", 100, 0.5), validated("a", 100, 0.6, "linear")]
+    ((_, table, notes),) = tables.validation([*compared, validated("a", 0, 0.9, "other")])
+    assert [label for _, label in table.index] == [LINEAR, "cafe"]
+    assert notes == ["cafe (gate=other) is left out: it was not trained on a with seed 100, as the rows above were"]
+
+
+def test_settings_without_a_common_training_have_no_best() -> None:
+    ((_, table, notes),) = tables.validation([validated("a", 0, 0.5), validated("a", 100, 0.9, "linear")])
+    assert table.empty
+    assert notes == [
+        "cafe: its 2 settings were not trained on the same sources and seeds, so none is compared; run all of them "
+        "with the same --sources and --seeds"
+    ]
+
+
+def test_methods_with_other_seeds_stand_apart_in_source_validation() -> None:
+    own = [validated("a", 0, 0.5), validated("a", 0, 0.4, "linear")]
+    ((_, table, notes),) = tables.validation([*own, validated("a", 0, 0.9, method="other")])
+    assert [label for _, label in table.index] == ["cafe", LINEAR, "other"]
+    assert notes == []
+    ((_, table, notes),) = tables.validation([*own, validated("a", 1, 0.9, method="other")])
+    assert len(table) == 3
+    assert notes == ["Methods differ in sources and seeds: only rows of one method may be compared"]
