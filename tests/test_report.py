@@ -127,10 +127,9 @@ def test_different_conditions_are_different_leaderboards(change: dict[str, Any])
 
 
 def test_gaps_by_row_and_by_column() -> None:
-    mean, _, relation = tables.matrix(board(MATRIX).cells, "accuracy")
-    rows, columns = tables.gaps(mean, relation)
-    assert rows.tolist() == pytest.approx([90 - 55, 80 - 55, 60 - 45])
-    assert columns.tolist() == pytest.approx([90 - 60, 80 - 50, 60 - 45])
+    found = tables.matrix(board(MATRIX).cells, "accuracy")
+    assert found.source_gaps.tolist() == pytest.approx([90 - 55, 80 - 55, 60 - 45])
+    assert found.target_gaps.tolist() == pytest.approx([90 - 60, 80 - 50, 60 - 45])
 
 
 def test_numbers_as_they_are_printed() -> None:
@@ -384,12 +383,12 @@ def test_runs_with_unlabelled_target_images_have_a_section_of_their_own() -> Non
 
 
 def test_a_matrix_of_adapted_runs_shows_the_mean_on_the_source_and_a_spread_over_seeds_alone() -> None:
-    mean, spread, _ = tables.matrix(cells_frame(ADAPTED), "accuracy")
-    assert mean.loc["a", "a"] == 85
-    assert spread.isna().all().all()
+    found = tables.matrix(cells_frame(ADAPTED), "accuracy")
+    assert found.mean.loc["a", "a"] == 85
+    assert found.spread.isna().all().all()
     again = [adapted("a", "b", 94, 64, seed=1), adapted("a", "c", 80, 50, seed=1)]
-    _, spread, _ = tables.matrix(cells_frame([*ADAPTED[:2], *again]), "accuracy")
-    assert spread.loc["a", "a"] == pytest.approx(np.std([85, 87], ddof=1))
+    found = tables.matrix(cells_frame([*ADAPTED[:2], *again]), "accuracy")
+    assert found.spread.loc["a", "a"] == pytest.approx(np.std([85, 87], ddof=1))
     both = tables.comparable({"one": cells_frame(ADAPTED[:2]), "two": cells_frame([*ADAPTED[:2], *again])})
     assert [len(cells) for cells in both.values()] == [4, 8]
 

@@ -39,7 +39,7 @@ from fergen_bench.report.render import (
     file_name,
     misprints,
 )
-from fergen_bench.report.tables import CELL, CONDITIONS, Board, gaps, marks, matrix, number
+from fergen_bench.report.tables import CELL, CONDITIONS, Board, matrix, number, ordered
 
 CHANCE = 100 / len(EXPRESSIONS)
 PICTURES = 3_000_000
@@ -133,7 +133,7 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "share": _share}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = environment.get_template("page.html").render(
         title=f"fergen-bench: {', '.join(dict.fromkeys(board.suite for board in all_boards))}",
@@ -222,7 +222,7 @@ def _section(
         "errors": {key: name for key, name in ERRORS.items() if any(pd.notna(row[key]) for row in table)},
         "facts": board_facts(board),
         "cautions": [*board_cautions(board), *_missing(board)],
-        "matrices": [_matrix(row, cells, metric) for row, cells in board.rows()],
+        "matrices": [(row, matrix(cells, metric)) for row, cells in board.rows()],
         "recalls": recalls if recalls.notna().any(axis=None) else None,
         "figures": _figures(folder, _drawn(board, drawn, ablations) + _draw(board, rows, recalls, reliability, folder)),
         "masks": _masks(board, rows, by_key, runs, folder, faces),
@@ -254,33 +254,6 @@ def _missing(board: Board) -> list[str]:
     return found
 
 
-def _matrix(name: str, cells: pd.DataFrame, metric: str) -> dict[str, Any]:
-    mean, spread, relation = matrix(cells, metric)
-    row_gap, column_gap = gaps(mean, relation)
-    said = marks(cells)
-    unseen = mean.where(relation == "unseen").mean(axis=1)
-    lines = [
-        (
-            source,
-            [
-                {
-                    "target": target,
-                    "value": mean.loc[source, target],
-                    "sd": spread.loc[source, target],
-                    "relation": relation.loc[source, target],
-                    "mark": said.loc[source, target],
-                    "share": _share(mean.loc[source, target]),
-                }
-                for target in mean.columns
-            ],
-            unseen[source],
-            row_gap[source],
-        )
-        for source in mean.index
-    ]
-    return {"name": name, "targets": list(mean.columns), "lines": lines, "gaps": column_gap.tolist()}
-
-
 def _share(value: float) -> float:
     """How strongly a cell is coloured, 0 (chance) to 1."""
     return 0.0 if pd.isna(value) else round(float(np.clip((value - CHANCE) / (100 - CHANCE), 0, 1)), 3)
@@ -290,10 +263,10 @@ def _data(board: Board, by_key: Mapping[str, RunRecord], metric: str) -> dict[st
     """What the script draws from: for each row and cell the number of each run, its record and its confusions."""
     rows = []
     for name, cells in board.rows():
-        mean, spread, _ = matrix(cells, metric)
+        found = matrix(cells, metric)
         parts: dict[str, dict[str, Any]] = {}
         for cell in cells.itertuples():
-            value, sd = mean.loc[cell.source, cell.target], spread.loc[cell.source, cell.target]
+            value, sd = (frame.loc[cell.source, cell.target] for frame in (found.mean, found.spread))
             new = {"mean": _plain(value), "sd": _plain(sd), "relation": cell.relation, "mark": cell.mark, "runs": []}
             part = parts.setdefault(f"{cell.source}|{cell.target}", new)
             part["runs"].append([cell.key, cell.seed, _plain(getattr(cell, metric)), cell.faces])
@@ -316,8 +289,8 @@ def _data(board: Board, by_key: Mapping[str, RunRecord], metric: str) -> dict[st
                 "cells": parts,
             }
         )
-    mean, _, _ = matrix(board.cells, metric)
-    return {"sources": list(mean.index), "targets": list(mean.columns), "rows": rows, "title": board.title}
+    sources, targets = ordered(board.cells.source, board.cells.target)
+    return {"sources": sources, "targets": targets, "rows": rows, "title": board.title}
 
 
 def _plain(value: float) -> float | None:

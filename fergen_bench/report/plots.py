@@ -24,7 +24,7 @@ from fergen_bench.record import RunRecord
 from fergen_bench.report import tables
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.evidence import Ranking
-from fergen_bench.report.tables import CELL, ROW, Board, comparable, complete, gaps, marks, matrix, number
+from fergen_bench.report.tables import CELL, ROW, Board, Place, comparable, complete, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
 from fergen_bench.shift import CLEAN, FACTORS
 
@@ -114,15 +114,13 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
 
 def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figure:
     """Source x target of one method, with what is lost on unseen faces beside the rows and below the columns."""
-    mean, spread, relation = matrix(cells, metric)
-    row_gap, column_gap = gaps(mean, relation)
-    said = marks(cells)
-    labels = mean.copy().astype(object)
-    for source in mean.index:
-        for target in mean.columns:
-            sd, mark = spread.loc[source, target], said.loc[source, target]
-            lines = [number(mean.loc[source, target]), f"± {sd:.1f}" if pd.notna(sd) else "", mark]
-            labels.loc[source, target] = "\n".join(line for line in lines if line)
+
+    def label(place: Place) -> str:
+        spread = "" if pd.isna(place.sd) else f"± {place.sd:.1f}"
+        return "\n".join(part for part in (number(place.value), spread, place.mark) if part)
+
+    found = matrix(cells, metric)
+    mean, labels = found.mean, [[label(place) for place in places] for _, places, *_ in found.lines()]
     with plt.rc_context(_STYLE):
         height, width = 0.62 * len(mean) + 1.9, 0.95 * len(mean.columns) + 3.0
         figure, axes = plt.subplots(figsize=(width, height))
@@ -135,12 +133,10 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
         sns.heatmap(
             mean.astype(float), annot=labels, fmt="", linewidths=1, ax=axes, annot_kws={"fontsize": 8}, **colours
         )
-        for row, source in enumerate(mean.index):
-            for column, target in enumerate(mean.columns):
-                if relation.loc[source, target] == "source":
-                    axes.add_patch(plt.Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, fill=False, lw=2, ec="white"))
-        axes.set_yticklabels([f"{source}\ngap {number(row_gap[source])}" for source in mean.index], rotation=0)
-        axes.set_xticklabels([f"{target}\ngap {number(column_gap[target])}" for target in mean.columns], rotation=0)
+        for row, column in np.argwhere(found.relation == "source"):
+            axes.add_patch(plt.Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, fill=False, lw=2, ec="white"))
+        axes.set_yticklabels([f"{name}\ngap {number(gap)}" for name, gap in found.source_gaps.items()], rotation=0)
+        axes.set_xticklabels([f"{name}\ngap {number(gap)}" for name, gap in found.target_gaps.items()], rotation=0)
         axes.set(xlabel="scored on", ylabel="trained on")
         axes.set_title(_title(board, method))
     return figure

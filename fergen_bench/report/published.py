@@ -104,9 +104,8 @@ def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFra
         own = board.cells[board.cells.method == str(name).casefold()]
         if own.pretraining.nunique() != 1:
             continue  # none, or several that are not to be mixed
-        measured, _, _ = matrix(own, "accuracy")
         order = {"index": group.source.unique(), "columns": group.target.unique()}
         printed = group.pivot(index="source", columns="target", values="accuracy").reindex(**order)
-        difference = measured.reindex(**order) - printed
+        difference = matrix(own, "accuracy").mean.reindex(**order) - printed
         if difference.notna().any(axis=None):
             yield str(name), printed, difference

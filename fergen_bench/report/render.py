@@ -17,7 +17,7 @@ from rich.text import Text
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, reprinted, summary
-from fergen_bench.report.tables import CONDITIONS, ROW, Board, gaps, marks, matrix, number, shift_boards, shift_means
+from fergen_bench.report.tables import CONDITIONS, ROW, Board, matrix, number, shift_boards, shift_means
 from fergen_bench.shift import CLEAN, FACTORS
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
@@ -174,33 +174,28 @@ def _unsure(board: Board) -> list[str]:
 
 
 def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> RenderableType:
-    mean, spread, relation = matrix(cells, metric)
-    said = marks(cells)
-    row_gap, column_gap = gaps(mean, relation)
+    found = matrix(cells, metric)
     kind = "synthetic faces, " if board.synthetic else ""
     title = f"{method}: trained on row, scored on column ({kind}{plots.NAMES[metric]}, %)"
-    table = Table(title=title, title_justify="left", show_lines=bool(spread.notna().any().any()))
+    table = Table(title=title, title_justify="left", show_lines=bool(found.spread.notna().any(axis=None)))
     table.add_column("", no_wrap=True)
-    for target in mean.columns:
+    for target in found.mean.columns:
         table.add_column(target, justify="right")
     table.add_column("unseen", justify="right", style="bold", no_wrap=True)
     table.add_column("gap", justify="right", style="dim", no_wrap=True)
     styles = {"source": "cyan", "seen": "dim"}
-    for source in mean.index:
+    for source, places, unseen, gap in found.lines():
         row = []
-        for target in mean.columns:
-            how = relation.loc[source, target]
-            text = _stacked(mean.loc[source, target], spread.loc[source, target], styles.get(how, ""))
-            mark = said.loc[source, target]
+        for place in places:
+            text = _stacked(place.value, place.sd, styles.get(place.relation, ""))
             # Narrow enough for 80 columns; what * means stands below.
-            short = mark.replace(" (inferred)", "*").replace(", ", "\n")
-            row.append(text + Text(f"\n{short}", style="dim") if mark else text)
-        unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
-        table.add_row(source, *row, number(unseen), number(row_gap[source]))
+            short = place.mark.replace(" (inferred)", "*").replace(", ", "\n")
+            row.append(text + Text(f"\n{short}", style="dim") if short else text)
+        table.add_row(source, *row, number(unseen), number(gap))
     table.add_section()
-    table.add_row("gap", *(number(column_gap[target]) for target in mean.columns), "", "", style="dim")
+    table.add_row("gap", *map(number, found.target_gaps), "", "", style="dim")
     note = "gap: in-domain minus unseen, by row of one training, by column of one target"
-    if said.isin(["seen (inferred)"]).any(axis=None):
+    if found.marks.isin(["seen (inferred)"]).any(axis=None):
         note += "\nseen*: inferred from how the datasets were made"
     return Padding(Group(table, Text(note, style="dim")), (1, 0, 0, 0))
 
@@ -371,20 +366,16 @@ def _shift_rows(board: Board, factor: str, metric: str) -> list[list[str]]:
 
 
 def _markdown_matrix(cells: pd.DataFrame, metric: str) -> str:
-    mean, spread, relation = matrix(cells, metric)
-    said = marks(cells)
-    row_gap, column_gap = gaps(mean, relation)
-    rows = [["", *mean.columns, "unseen", "gap"]]
-    for source in mean.index:
+    found = matrix(cells, metric)
+    rows = [["", *found.mean.columns, "unseen", "gap"]]
+    for source, places, unseen, gap in found.lines():
         line = []
-        for target in mean.columns:
-            text = number(mean.loc[source, target], spread.loc[source, target])
-            mark = said.loc[source, target]
-            bold = f"**{text}**" if relation.loc[source, target] == "source" else text
-            line.append(f"{bold}, {mark}" if mark else bold)
-        unseen = mean.loc[source].where(relation.loc[source] == "unseen").mean()
-        rows.append([source, *line, number(unseen), number(row_gap[source])])
-    rows.append(["gap", *(number(column_gap[target]) for target in mean.columns), "", ""])
+        for place in places:
+            text = number(place.value, place.sd)
+            bold = f"**{text}**" if place.relation == "source" else text
+            line.append(f"{bold}, {place.mark}" if place.mark else bold)
+        rows.append([source, *line, number(unseen), number(gap)])
+    rows.append(["gap", *map(number, found.target_gaps), "", ""])
     return _markdown_table(rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -185,23 +186,47 @@ def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame
     return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
 
 
-def matrix(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Source x target of one method: means over seeds, spread over seeds (nan below two), and the relation of each
-    cell.
+class Place(NamedTuple):
+    """A number of a matrix: mean and spread over seeds, and what is said beside it, such as "seen (inferred)"."""
+
+    target: str
+    value: float
+    sd: float
+    relation: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Source x target of one method, in the order of the suite. Gaps say how much is lost on unseen faces; a domain
+    that is hard in itself does not show in those of the targets.
     """
-    sources, targets = ordered(cells.source, cells.target)
-    grouped = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
-    mean = grouped.mean().unstack().reindex(index=sources, columns=targets)
-    spread = grouped.std(ddof=1).unstack().reindex(index=sources, columns=targets)
-    relation = cells.groupby(["source", "target"]).relation.first().unstack().reindex(index=sources, columns=targets)
-    return mean, spread, relation
+
+    mean: pd.DataFrame  # over seeds
+    spread: pd.DataFrame  # over seeds; nan below two
+    relation: pd.DataFrame
+    marks: pd.DataFrame  # what is said beside each number; "" for most
+    unseen: pd.Series  # by source: the mean over unseen targets
+    source_gaps: pd.Series  # accuracy on a source itself minus the mean over unseen targets of the same training
+    target_gaps: pd.Series  # accuracy on a target of the training on it minus the mean of trainings elsewhere
+
+    def lines(self) -> Iterator[tuple[str, list[Place], float, float]]:
+        """Of each source its name, its places, its mean over unseen targets and its gap."""
+        frames = (frame.to_numpy() for frame in (self.mean, self.spread, self.relation, self.marks))
+        for source, *parts, unseen, gap in zip(self.mean.index, *frames, self.unseen, self.source_gaps, strict=True):
+            yield source, [Place(*place) for place in zip(self.mean.columns, *parts, strict=True)], unseen, gap
 
 
-def marks(cells: pd.DataFrame) -> pd.DataFrame:
-    """What is said beside each number of the matrix, such as "seen (inferred)"; "" for most."""
+def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
+    """The matrix of one method's cells."""
     sources, targets = ordered(cells.source, cells.target)
-    frame = cells.groupby(["source", "target"]).mark.first().unstack()
-    return frame.reindex(index=sources, columns=targets).fillna("")
+    pairs = cells.groupby(["source", "target"])
+    seeds = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
+    frames = (seeds.mean(), seeds.std(ddof=1), pairs.relation.first(), pairs.mark.first())
+    mean, spread, relation, said = (frame.unstack().reindex(index=sources, columns=targets) for frame in frames)
+    own, unseen = mean.where(relation == "source"), mean.where(relation == "unseen")
+    gaps = (own.mean(axis=axis) - unseen.mean(axis=axis) for axis in (1, 0))
+    return Matrix(mean, spread, relation, said.fillna(""), unseen.mean(axis=1), *gaps)
 
 
 def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
@@ -211,17 +236,6 @@ def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str
         dict.fromkeys(sources), key=lambda name: (columns.index(name) if name in columns else len(columns), name)
     )
     return rows, columns
-
-
-def gaps(mean: pd.DataFrame, relation: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """How much is lost on unseen faces.
-
-    By row: accuracy on the source itself minus the mean over unseen targets of the same training. By column: accuracy
-    on a target of the method trained on it minus the mean of the method trained elsewhere; a domain that is hard in
-    itself does not show there.
-    """
-    own, unseen = mean.where(relation == "source"), mean.where(relation == "unseen")
-    return own.mean(axis=1) - unseen.mean(axis=1), own.mean(axis=0) - unseen.mean(axis=0)
 
 
 def validation(records: Iterable[RunRecord]) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
