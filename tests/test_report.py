@@ -319,6 +319,14 @@ def test_names_in_a_diagram_of_ranks_do_not_touch() -> None:
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
 
+def test_a_bar_of_tied_methods_is_drawn_from_left_to_right() -> None:
+    scores = pd.Series({f"method{place}": float(place + 1) for place in range(9)})
+    tied = pd.DataFrame(1.0, scores.index, scores.index)
+    figure = plots.critical_difference(board(MATRIX), evidence.Ranking(scores, 20, 0.9, 1.0, tied))
+    (bar,) = (line for axes in figure.axes for line in axes.lines if line.get_linewidth() == 3)
+    assert bar.get_xdata().tolist() == scores.tolist()
+
+
 UNESCAPED = r"(?<!\\)(?:\\\\)*"
 """Before a letter: an even number of backslashes."""
 

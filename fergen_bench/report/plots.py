@@ -254,7 +254,7 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
     said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
     with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 8}):
         figure, axes = plt.subplots()
-        critical_difference_diagram(
+        drawn = critical_difference_diagram(
             ranks.ranks.rename(names),
             ranks.pairs.rename(index=names, columns=names),
             ax=axes,
@@ -265,6 +265,8 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
             elbow_props={"linewidth": 0.8},
             crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
         )
+        for (bar,) in drawn["crossbars"]:  # its points come from a set of names, in another order in every process
+            bar.set_xdata(np.sort(bar.get_xdata()))
         # A step down holds the longest name; left and right of the axes stand names, within the width of a page.
         below, above = axes.get_ylim()
         down = (above - below) * (LINE * _most_lines(names.values()) + 0.05)
