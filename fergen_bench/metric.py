@@ -43,19 +43,6 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float((2 * true_positive[present] / involved[present]).mean()) if present.any() else math.nan
 
 
-def accuracy_interval(confusion: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of the accuracy: what sampling of the target's faces alone leaves open."""
-    from statistics import NormalDist
-
-    total = int(confusion.sum())
-    if not total:
-        return math.nan, math.nan
-    z, share = NormalDist().inv_cdf((1 + level) / 2), accuracy(confusion)
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    reach = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return centre - reach, centre + reach
-
-
 CONFIDENCE_BINS = 15
 """Of equal width: as many as Guo et al. (ICML 2017) use."""
 

@@ -37,13 +37,6 @@ def test_an_absent_expression_has_no_recall_and_does_not_count_as_zero() -> None
 def test_nothing_scored_is_nan_not_zero() -> None:
     empty = np.zeros((7, 7), int)
     assert all(math.isnan(function(empty)) for function in metric.METRICS.values())
-    assert all(math.isnan(bound) for bound in metric.accuracy_interval(empty))
-
-
-def test_wilson_interval() -> None:
-    confusion = np.zeros((7, 7), int)
-    confusion[0, 0], confusion[0, 1] = 80, 20
-    assert metric.accuracy_interval(confusion) == pytest.approx((0.7112, 0.8666), abs=1e-4)
 
 
 def test_calibration_error_by_hand() -> None:
