@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def test_benchmark_composing_64_scenes(benchmark: Any) -> None:
-    benchmark(compose, "web", "train", np.arange(64))
+    assert len(benchmark(compose, "web", "train", np.arange(64)).columns["label"]) == 64
 
 
 @pytest.mark.parametrize("size", [64, 112])
@@ -42,7 +42,7 @@ def test_benchmark_features_of_256_faces(benchmark: Any, name: str) -> None:
     network.eval()
     images = torch.randint(0, 256, (256, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        benchmark(network, images)
+        assert benchmark(network, images).shape == (256, network.features)
 
 
 def test_benchmark_augmenting_64_faces(benchmark: Any) -> None:
@@ -53,7 +53,9 @@ def test_benchmark_augmenting_64_faces(benchmark: Any) -> None:
         noisy = random_flip(random_noise(images, draws), draws).float() / 255
         return erase(noisy, random_boxes(noisy.shape, draws), torch.zeros(3, 1, 1))
 
-    benchmark(augment)
+    changed = benchmark(augment)
+    assert changed.shape == images.shape
+    assert changed.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["cafe", "full_finetune"])
@@ -68,16 +70,18 @@ def test_benchmark_a_training_step_on_64_faces(benchmark: Any, name: str, source
     images, index = source.train.faces(slice(0, 64)), torch.arange(64)
     labels = torch.from_numpy(source.train.labels[:64])
 
-    def step() -> None:
+    def step() -> float:
         draws = ctx.draws(index, "augment", 0)
         losses = method.loss(
             Batch(method.augment(images, draws), labels, index, 0, 0, draws, ctx.generator("step"), images)
         )
         optimizer.zero_grad()
-        (sum(losses.values()) if isinstance(losses, dict) else losses).backward()
+        loss = sum(losses.values()) if isinstance(losses, dict) else losses
+        loss.backward()
         optimizer.step()
+        return float(loss.detach())
 
-    benchmark(step)
+    assert np.isfinite(benchmark(step))
 
 
 def _features(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +93,8 @@ def _features(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_benchmark_a_linear_probe_on_3000_faces(benchmark: Any) -> None:
     features, labels = _features(3000)
-    benchmark(solve, features.double(), labels, 7, 1.0)
+    weight, bias = benchmark(solve, features.double(), labels, 7, 1.0)
+    assert (weight.shape, bias.shape) == ((7, 512), (7,))
 
 
 def test_benchmark_the_sweep_of_strengths_on_1000_faces(benchmark: Any) -> None:
@@ -136,4 +141,4 @@ def test_benchmark_loading_25_records(benchmark: Any, project: Project, tmp_path
 
 def test_benchmark_metrics_of_a_confusion_matrix(benchmark: Any) -> None:
     confusion = np.random.default_rng(0).integers(0, 500, (7, 7))
-    benchmark(lambda: [function(confusion) for function in METRICS.values()])
+    assert np.isfinite(benchmark(lambda: [function(confusion) for function in METRICS.values()])).all()

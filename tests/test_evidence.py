@@ -173,11 +173,12 @@ def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path) -> None:
         assert (known[f"{mean}_low"] < known[mean]).all()
         assert (known[mean] < known[f"{mean}_high"]).all()
     assert np.isnan(table.loc["unknown", "unseen_low"])
-    text = render._markdown([board], "accuracy", [])
+    render.write(tmp_path / "report", [board], "accuracy", [], [])
+    text, latex = ((tmp_path / "report" / f"leaderboard.{kind}").read_text() for kind in ("md", "tex"))
     assert "| tied |" in text
     assert "| — | — |" in text
-    assert "(tied)" in render._latex(board, "accuracy")
-    frame = render._csv([board], "accuracy")
+    assert "(tied)" in latex
+    frame = pd.read_csv(tmp_path / "report" / "leaderboard.csv")
     assert {"unseen_ece", "unseen_ece_tempered", "unseen_macro_f1", "unseen_recall_fear", "standing"} <= set(frame)
     console = Console(width=80, record=True, file=StringIO())
     render.show(console, [board], "accuracy", [])
@@ -257,7 +258,8 @@ def test_without_predictions_nothing_is_said(tmp_path: Path) -> None:
     found, cells = gathered(records, tmp_path)
     (board,) = evidence.judged(tables.boards(cells, "accuracy"), found, "accuracy")
     assert (board.table.standing == "").all()
-    assert "95 %" not in render._markdown([board], "accuracy", [])
+    render.write(tmp_path / "report", [board], "accuracy", [], [])
+    assert "95 %" not in (tmp_path / "report" / "leaderboard.md").read_text()
     assert np.isnan(board.table.unseen_ece).all()
 
 

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 from test_record import SPEC, finished
 
+from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.project import shipped
 from fergen_bench.record import Cell, RunRecord, cells_frame
 from fergen_bench.report import details, evidence, plots, published, render, tables
@@ -70,10 +71,11 @@ def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> Non
     assert any(said in note for note in render.board_notes(board([plain[0], mixed])))
 
 
-def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table() -> None:
+def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table(tmp_path: Path) -> None:
     noted = [entry("a", {"a": 90, "b": 60}, note="the classifier alone")]
     assert "cafe: the classifier alone" in render.board_notes(board(noted))
-    assert "cafe: the classifier alone" in render._markdown([board(noted)], "accuracy", [])
+    render.write(tmp_path, ranked(noted), "accuracy", [], [])
+    assert "cafe: the classifier alone" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_targets_that_were_seen_are_left_out_of_the_unseen_mean() -> None:
@@ -299,11 +301,16 @@ def test_a_curve_over_shares_of_the_data_is_over_the_same_cells() -> None:
 
 
 def test_long_names_are_broken_where_they_can_be() -> None:
-    name = "linear_probe (backbone=open_clip:ViT-B-32-quickgelu/openai)"
-    assert plots._wrap(name, 30) == "linear_probe (backbone=open_\nclip:ViT-B-32-quickgelu/\nopenai)"
-    assert plots._wrap("cafe (gate=linear, groups=even)", 20) == "cafe (gate=linear,\ngroups=even)"
-    assert plots._wrap("cafe", 20) == "cafe"
-    assert plots._wrap("x" * 25, 10) == "\n".join(["x" * 10, "x" * 10, "x" * 5])
+    probe = "linear_probe (backbone=open_clip:ViT-B-32-quickgelu/openai)"
+    names = {
+        probe: "linear_probe (backbone=open_clip:ViT-B-\n32-quickgelu/openai)",
+        "cafe (gate=linear, groups=even, separation=0)": "cafe (gate=linear, groups=even,\nseparation=0)",
+        "cafe": "cafe",
+        "x" * 90: "\n".join(["x" * 40, "x" * 40, "x" * 10]),
+    }
+    recalls = pd.DataFrame(50.0, list(names), list(EXPRESSIONS))
+    figure = plots.recall_heatmap(board(MATRIX), recalls)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(names.values())
 
 
 def test_names_in_a_diagram_of_ranks_do_not_touch() -> None:
