@@ -276,8 +276,8 @@ def make_plan(
         count = sum(entry.spec.method == method for entry in edited)
         warnings.append(
             f"{count} record{'s were' if count > 1 else ' was'} made by another text of {method}'s file under the same "
-            f"version, and tables show them in one row with the rest; if its numbers may have changed, give the command "
-            f"that made them with --rerun, or raise `version` in the file"
+            f"version, and tables show them in one row with the rest; if its numbers may have changed, give the "
+            f"command that made them with --rerun, or raise `version` in the file"
         )
     return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted), tuple(warnings))
 
