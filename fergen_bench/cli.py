@@ -274,7 +274,7 @@ def run(
     if wanted not in {"auto", "cpu", "cuda"} and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
     if replay is not None:
-        _refuse_beside("replay", {"device", "settings"})
+        _refuse_beside("replay", {"device", "settings", "backbone"})
         sys.exit(_replay(project, replay, matrix.resolve_device(wanted), changes))
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
@@ -292,6 +292,11 @@ def run(
             if not everyone:
                 raise
             unread.append(f"left out: {error}")
+    for method in files if backbone is not None else ():
+        networks = [parameter.name for parameter in method.parameters if parameter.network]
+        if "backbone" not in networks:
+            has = f"; it has {' and '.join(f'--set {network}=…' for network in networks)}" if networks else ""
+            raise BenchError(f"--backbone: {method.name} has no parameter backbone{has}")
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
     planned = replace(planned, notes=(*planned.notes, *unread))
@@ -1001,7 +1006,8 @@ def ui(port: int) -> None:
 def list_(what: str | None) -> None:
     """What there is: methods, protocols, suites, backbones and domains.
 
-    WHAT: one of these, to read what each of them is; or the name of a method, for its parameters. Without it, names.
+    WHAT: one of these, to read what each of them is; or the name of a method, for its parameters, or of a protocol, for
+    its file. Without it, names.
     """
     from fergen_bench.project import find_project
 
@@ -1019,8 +1025,17 @@ def list_(what: str | None) -> None:
         kinds[what](project)
     elif what in project.methods():
         _list_parameters(project, what)
+    elif what in project.protocols():
+        path = project.protocols()[what]
+        click.secho(near(path), dim=True)
+        click.echo(path.read_text(encoding="utf-8").rstrip())
     else:
-        raise BenchError(f"there is nothing called {what!r} to list{did_you_mean(what, [*kinds, *project.methods()])}")
+        names = project.names()
+        for kind in ("suites", "domains"):
+            if what in names[kind]:
+                raise BenchError(f"{what} is one of the {kind}; see what each is with: fergen-bench list {kind}")
+        known = [*kinds, *names["methods"], *names["protocols"]]
+        raise BenchError(f"there is nothing called {what!r} to list{did_you_mean(what, known)}")
 
 
 def _list_names(names: Mapping[str, Iterable[str]], kinds: Iterable[str]) -> None:

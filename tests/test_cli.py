@@ -142,7 +142,7 @@ def test_a_parameter_is_changed_by_its_name(lab: Project, bench: Bench) -> None:
         ("run --method mine --protocol leave-non", r"no protocol 'leave-non' .*did you mean leave-none\?"),
         ("run --method mine --suite synth6", r"no suite 'synth6'; did you mean synth5\?"),
         ("run --method linear_probe --backbone sinth", r"--set: backbone: no network 'sinth'; did you mean synth\?"),
-        ("run --method mine --backbone synth", r"--set: the method mine has no parameter 'backbone'"),
+        ("run --method mine --backbone synth", r"--backbone: mine has no parameter backbone"),
         ("run --method mine --set shft=1", r"--set: the method mine has no parameter 'shft'; did you mean shift\?"),
         ("run --method mine --set shift=high", r"--set: shift takes float, not 'high'"),
         ("run --method mine --set shift", r"'shift' is no setting; write name=value"),
@@ -236,6 +236,9 @@ def test_lists(lab: Project, bench: Bench) -> None:
     (lab.root / "protocols" / "torn.yaml").write_text("about: [")
     protocols = " ".join(bench("list", "protocols").out.split())
     assert "torn cannot be read:" in protocols
+    assert "sources: each" in bench("list", "leave-none").out
+    assert "synth5 is one of the suites" in bench("list", "synth5").err
+    assert "did you mean leave-none?" in bench("list", "leave-nun").err
     assert "score all of them" in protocols
     parameters = bench("list", "mine").out
     assert "shift" in parameters
@@ -262,6 +265,7 @@ def test_smoke_goes_through_all_methods_that_can_be_run(lab: Project, bench: Ben
     [
         (["--set", "epochs=0"], "leave-none.yaml: sd: epochs is 0; it takes 1 or more"),
         (["--set", "batch_size=1"], "sd: batch_size is 1; it takes 2 or more"),
+        (["--backbone", "synth"], "--backbone: sd has no parameter backbone; it has --set trunk=…"),
         (["--set", "learning_rate=0.0"], "sd: learning_rate is 0; it must be above 0"),
     ],
 )

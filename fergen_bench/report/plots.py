@@ -284,15 +284,24 @@ def confusions(record: RunRecord) -> Figure:
     """The confusion matrices of a run, rows summing to one, a panel per target. A record without cells has none."""
     with plt.rc_context(_STYLE):
         count = len(record.cells)
-        figure, panels = plt.subplots(1, count, figsize=(2.7 * count + 0.8, 3.3), squeeze=False)
+        figure, panels = plt.subplots(1, count, figsize=(2.2 * count + 0.9, 3.1), squeeze=False)
+        left, right = 0.8 / (2.2 * count + 0.9), 1 - 0.1 / (2.2 * count + 0.9)
+        figure.subplots_adjust(left, 0.17, right, 0.84, wspace=0.06)
         for place, (axes, cell) in enumerate(zip(panels[0], record.cells, strict=True)):
             confusion = np.array(cell.confusion, float)
             total = confusion.sum(1, keepdims=True)
             share = np.divide(confusion, total, out=np.full_like(confusion, np.nan), where=total > 0)
-            look = {"annot": True, "fmt": ".2f", "annot_kws": {"fontsize": 6}, "cbar": False, "square": True}
-            sns.heatmap(share, vmin=0, vmax=1, ax=axes, cmap="viridis", **look)
-            axes.set_xticklabels(_SHORT, rotation=90, fontsize=7)
-            axes.set_yticklabels(_SHORT if place == 0 else [], rotation=0, fontsize=7)
+            # Not seaborn's heatmap, which draws the whole figure anew for every panel; this is done for every run.
+            axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
+            for row, column in np.argwhere(share >= 0.005):
+                value = share[row, column]
+                colour = "0.15" if value > 0.5 else "white"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+            axes.set_xticks(range(len(_SHORT)), _SHORT, rotation=90, fontsize=7)
+            axes.set_yticks(range(len(_SHORT)), _SHORT if place == 0 else [], fontsize=7)
+            axes.tick_params(length=0)
+            axes.grid(False)
+            sns.despine(ax=axes, left=True, bottom=True)
             axes.set_title(f"{cell.target} ({cell.relation}, n = {cell.count})", fontsize=8)
         note = " (synthetic faces)" if record.spec.synthetic else ""
         figure.suptitle(f"{record.spec.title}{note}", fontsize=9)
@@ -303,7 +312,7 @@ def confusion_png(record: RunRecord) -> bytes:
     """The confusion matrices of a run as the bytes of a picture."""
     buffer = io.BytesIO()
     figure = confusions(record)
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
     return buffer.getvalue()
 
