@@ -171,6 +171,7 @@ def make_plan(
     protocol: str,
     planned: Planned,
     device: str,
+    *,
     rerun: bool = False,
     shard: tuple[int, int] = (1, 1),
     allow_missing_class: bool = False,
