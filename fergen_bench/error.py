@@ -83,26 +83,57 @@ def _is_kind(part: str) -> bool:
     )
 
 
+_TAKES = {
+    "string": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    **dict.fromkeys(("dict", "model", "dataclass"), "a table of keys and values"),
+}
+"""How pydantic's names of wrong kinds begin → what is wanted there, in plain words."""
+
+
+def _wanted(kind: str) -> str | None:
+    """What a value of the wrong kind should have been, or None. kind: pydantic's name of the fault."""
+    if kind == "is_instance_of":
+        return "a text"  # only paths are kept as objects of a class
+    return _TAKES.get(kind.partition("_")[0]) if kind.endswith(("_type", "_parsing", "_from_float")) else None
+
+
 def explain(
     error: ValidationError, place: Path | str, lines: dict[tuple[str, ...], int], known: dict[str, Iterable[str]]
 ) -> str:
-    """The first fault of a validated file as a sentence with file, line and key.
+    """The first fault of a validated file as a sentence with file, line and key; of several, an unknown key, since what
+    is misspelt is often what is missed elsewhere.
 
-    lines: where each key stands (1-based), by its path. known: the names that exist at a place ("" is the top), for
-    "did you mean".
+    lines: where each key stands (1-based), by its path. known: the names that exist at a place ("" is the top, "a.*"
+    every table in a), for "did you mean".
     """
     faults = error.errors()
     # Of a name or a list, what is wrong with the list is said where a list is given.
     fault = next((f for f in faults if f["type"] != "literal_error" or isinstance(f["input"], str)), faults[0])
+    unknown = {"extra_forbidden", "unexpected_keyword_argument"}
+    fault = next((f for f in faults if f["type"] in unknown), fault)
     path = [part for part in fault["loc"] if not (isinstance(part, str) and _is_kind(part))]
     keys = tuple(str(part) for part in path)
     line = next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), None)
+    if line is None:  # a table may stand in the file only as part of others' names
+        line = min((number for at, number in lines.items() if keys and at[: len(keys)] == keys), default=None)
     where = f"{place}:{line}" if line else f"{place}"
     key = ".".join(keys) or "the file"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        names = known.get(".".join(keys[:-1]), known.get("*", ()))
-        return f"{where}: there is no key {key!r}{did_you_mean(keys[-1], names)}{more}"
+    others = error.error_count() - 1
+    if fault["type"] in unknown:
+        names = known.get(".".join(keys[:-1]), known.get(f"{keys[0]}.*", ()))
+        meant = did_you_mean(keys[-1], names)
+        # A key that is missing because it is misspelt here is no second fault.
+        beside = ([str(f["loc"][-1])] for f in faults if f["type"] == "missing" and f["loc"][:-1] == fault["loc"][:-1])
+        others -= sum(meant == did_you_mean(keys[-1], absent) for absent in beside)
+        return f"{where}: there is no key {key!r}{meant}{_and_more(others)}"
+    more = _and_more(others)
+    if isinstance(fault["input"], dict) and len(keys) == 1 and f"{key}s" in known.get("", ()):
+        table = ".".join((key, *list(fault["input"])[:1]))
+        return f"{where}: there is no table [{table}]; did you mean [{table.replace(key, f'{key}s', 1)}]?{more}"
     if fault["type"] == "missing":
         return f"{where}: the key {key!r} is missing{more}"
     if fault["type"] == "too_short" and not fault["input"]:
@@ -112,7 +143,15 @@ def explain(
         more = "" if all(other["loc"][: len(path)] == tuple(path) for other in faults) else more
         names = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
         return f"{where}: {key}: there is no {fault['input']!r}{did_you_mean(fault['input'], names)}{more}"
-    message = fault["msg"].removeprefix("Value error, ")
-    given = repr(fault["input"])
+    given = str(fault["input"]).lower() if isinstance(fault["input"], bool) else repr(fault["input"])
     given = given if len(given) <= 200 else f"{given[:200]}…"
-    return f"{where}: {key}: {message[0].lower()}{message[1:]}, not {given}{more}"
+    if (wanted := _wanted(fault["type"])) is not None:
+        return f"{where}: {key}: takes {wanted}, not {given}{more}"
+    message = re.sub("^Input should be", "must be", fault["msg"].removeprefix("Value error, "))
+    # What is wrong inside a list or a table is said by the message itself.
+    ending = "" if fault["type"] == "value_error" and isinstance(fault["input"], list | dict) else f", not {given}"
+    return f"{where}: {key}: {message[0].lower()}{message[1:]}{ending}{more}"
+
+
+def _and_more(others: int) -> str:
+    return f" (and {others} more)" if others > 0 else ""

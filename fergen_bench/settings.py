@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fergen_bench.domain import EXPRESSIONS
 
 Folder = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
 LabelRule = Literal["majority", "probability", "multi-target", "argmax8", "argmax10"]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError("takes auto, cpu, cuda, or one of several such as cuda:1")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class _Table(BaseModel):
@@ -94,6 +102,13 @@ class SuiteSettings(_Table):
     """pairs of domains that share images: such targets count as seen"""
     about: str = ""
 
+    @field_validator("domains")
+    @classmethod
+    def _each_once(cls, domains: list[str]) -> list[str]:
+        if twice := next((name for name in domains if domains.count(name) > 1), None):
+            raise ValueError(f"names {twice} twice; name each domain once")
+        return domains
+
     @model_validator(mode="after")
     def _overlaps_of_domains(self) -> Self:
         for name in (name for pair in self.overlaps for name in pair):
@@ -136,7 +151,10 @@ class Settings(_Table):
 
 def known_keys() -> dict[str, Iterable[str]]:
     """The keys of every table, for "did you mean"."""
-    tables: dict[str, Any] = {"": Settings, "tracking": TrackingSettings}
-    known: dict[str, Iterable[str]] = {place: tuple(model.model_fields) for place, model in tables.items()}
-    known["*"] = (*DomainSettings.model_fields, *SuiteSettings.model_fields)
-    return known
+    tables: dict[str, type[_Table]] = {
+        "": Settings,
+        "tracking": TrackingSettings,
+        "domains.*": DomainSettings,
+        "suites.*": SuiteSettings,
+    }
+    return {place: tuple(model.model_fields) for place, model in tables.items()}

@@ -48,7 +48,7 @@ def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> No
     [
         ("suite = \n", r"bench\.toml:1: this is not valid TOML"),
         ('\nsuit = "x"\n', r"bench\.toml:2: there is no key 'suit'; did you mean suite\?"),
-        ('jobs = "two"\n', r"bench\.toml:1: jobs: .*integer, not 'two'"),
+        ('jobs = "two"\n', r"bench\.toml:1: jobs: takes a whole number, not 'two'"),
         ("device = 'tpu'\n", r"bench\.toml:1: device: .*not 'tpu'"),
         ("[domains.a]\n", r"bench\.toml:1: the key 'domains\.a\.path' is missing"),
         (
@@ -69,6 +69,28 @@ def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> No
         ('[suites.s]\ndomains = ["a"]\nrecipe = "smal"\n', r"bench\.toml:3: suites\.s\.recipe: .*did you mean small\?"),
         ('[domains.a]\npath = "x"\nsubject = "("\n', r"bench\.toml:3: domains\.a\.subject: this is no regular expr"),
         ('[tracking]\nurl = "x"\n', r"bench\.toml:2: there is no key 'tracking\.url'; did you mean uri\?"),
+        (
+            'suite = "synth5"\n[domains.a]\npth = "x"\n',
+            r"bench\.toml:3: there is no key 'domains\.a\.pth'; did you mean path\?$",
+        ),
+        (
+            '[domains.a]\n[domains.b]\npath = "x"\nlabells = {}\n',
+            r"bench\.toml:4: there is no key 'domains\.b\.labells'; did you mean labels\? \(and 1 more\)$",
+        ),
+        (
+            'device = "cpu"\n[suite.mine]\ndomains = ["a"]\n',
+            r"bench\.toml:2: there is no table \[suite\.mine\]; did you mean \[suites\.mine\]\?$",
+        ),
+        ("[domains.a]\npath = 5\n", r"bench\.toml:2: domains\.a\.path: takes a text, not 5$"),
+        ('[suites.s]\ndomains = ["a"]\nbackbone = true\n', r"bench\.toml:3: suites\.s\.backbone: .* a text, not true$"),
+        ('[suites.s]\ndomains = "a"\n', r"bench\.toml:2: suites\.s\.domains: takes a list, not 'a'$"),
+        ('[domains]\na = "x"\n', r"bench\.toml:2: domains\.a: takes a table of keys and values, not 'x'$"),
+        ('save_every = "long"\n', r"bench\.toml:1: save_every: takes a number, not 'long'$"),
+        ("jobs = -1\n", r"bench\.toml:1: jobs: must be greater than or equal to 0, not -1$"),
+        (
+            '[suites.s]\ndomains = ["a", "a", "b"]\n',
+            r"bench\.toml:2: suites\.s\.domains: names a twice; name each domain once$",
+        ),
     ],
 )
 def test_a_fault_in_bench_toml_is_named_with_line_and_key(tmp_path: Path, text: str, message: str) -> None:
