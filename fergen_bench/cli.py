@@ -1222,6 +1222,7 @@ def prepare(
 
     from fergen_bench import datasets, synth
     from fergen_bench.datasets.prepare import prepare_dataset
+    from fergen_bench.datasets.reader import NeedsKey
     from fergen_bench.domain import is_prepared, read_about
     from fergen_bench.plugin import valid_name
     from fergen_bench.project import available_cores, find_project
@@ -1250,8 +1251,11 @@ def prepare(
         raise BenchError(f"--name: {name} is the name of another dataset, and wild5 would take this for it")
     if is_prepared(folder) and (there := read_about(folder).get("dataset", dataset)) != dataset:
         raise BenchError(f"{folder} holds {there}; remove it, or name another place with --to or --name")
-    with Progress(console) as progress:
-        prepare_dataset(name, kind, settings, folder, available_cores(), progress.preparing(name))
+    try:
+        with Progress(console) as progress:
+            prepare_dataset(name, kind, settings, folder, available_cores(), progress.preparing(name))
+    except NeedsKey as error:
+        raise BenchError(error.on_command_line) from None
     _describe(folder)
     about = read_about(folder)
     if about.get("whole") is False:

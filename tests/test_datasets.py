@@ -193,3 +193,13 @@ def test_prepare_refuses(folder: Path, bench: Bench, arguments: str, message: st
     result = bench("data", "prepare", "folder", str(folder), *arguments.split())
     assert result.code == 2
     assert re.search(message, result.err), result.err
+
+
+def test_an_unknown_label_is_advised_in_the_options_of_the_command(folder: Path, bench: Bench) -> None:
+    (folder / "HA").rename(folder / "joy")
+    result = bench("data", "prepare", "folder", str(folder), "--name", "a")
+    assert result.code == 2
+    assert "Say what it is with --labels joy=happiness, or --labels joy= to leave it out" in result.err
+    assert "labels = {" not in result.err
+    result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--labels", "joy=happiness")
+    assert result.code == 0, result.err

@@ -23,7 +23,7 @@ from fergen_bench.datasets.files import (
     list_file,
     text_of,
 )
-from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
+from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing, NeedsKey
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError
 
@@ -53,6 +53,22 @@ CLASSES = frozenset({*ALIASES, CONTEMPT})
 """Names of class folders (in lower case) that need no map."""
 
 
+SYNONYMS: Mapping[str, str] = {
+    word: name
+    for name, words in {
+        "surprise": ("amazed", "amazement", "astonished", "shock", "shocked"),
+        "fear": ("scared", "fright", "frightened", "terror", "terrified", "anxious"),
+        "disgust": ("revulsion", "aversion", "yuck"),
+        "happiness": ("joy", "joyful", "smile", "smiling", "laughing", "cheerful", "glad"),
+        "sadness": ("sorrow", "grief", "crying", "depressed"),
+        "anger": ("rage", "furious", "annoyed"),
+        "neutral": ("calm", "expressionless", "neutrality"),
+    }.items()
+    for word in words
+}
+"""Words that people use for expressions: suggested where one is met, never taken."""
+
+
 def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
     """A native label → an expression, or LEFT_OUT. labels: the dataset's or the user's map, consulted before the usual
     names.
@@ -65,10 +81,22 @@ def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
         return LEFT_OUT
     if name in ALIASES:
         return ALIASES[name]
-    raise BenchError(
-        f"{place}: {native!r} is no expression here; expected {', '.join(labels) or ', '.join(EXPRESSIONS)}. Say what "
-        f'it is with labels = {{ "{native}" = "anger" }}, or "" to leave it out'
-    )
+    meant = _near_expression(name) or "…"
+    fault = f"{place}: {native!r} is no expression here; expected {', '.join(labels) or ', '.join(EXPRESSIONS)}. "
+    fault += "Say what it is with" if meant != "…" else "Say which of the seven it is with"
+    in_toml = f'labels = {{ "{native}" = "{meant}" }}, or "" to leave it out'
+    on_command_line = f"--labels {native}={meant}, or --labels {native}= to leave it out"
+    if not native.strip() or set(native) & set(",= "):  # what the option cannot say
+        on_command_line = f"{in_toml}, in a table of bench.toml"
+    raise NeedsKey(fault, in_toml, on_command_line)
+
+
+def _near_expression(name: str) -> str | None:
+    """The expression that a label in lower case, which is no usual name, may mean: a guess to be shown, never used."""
+    from difflib import get_close_matches
+
+    guesses = {alias: meant for alias, meant in {**ALIASES, **SYNONYMS}.items() if len(alias) > 2}
+    return next((guesses[near] for near in get_close_matches(name, guesses, n=1, cutoff=0.7)), None)
 
 
 class Gathering:
@@ -270,7 +298,8 @@ def read_lists(
     lists.sort(key=lambda path: ("test", "val", "train", None).index(named[path]))
     root = settings.images or _start(lists[0])
     if not root.is_dir():
-        raise BenchError(f"{root}: there is no such folder; say where the paths of the list begin with images = …")
+        fault = f"{root}: there is no such folder; say where the paths of the list begin with"
+        raise NeedsKey(fault, "images = …", "--images")
     listing = Listing(about={"lists": [path.name for path in lists], "splits": "as given"})
     gathering = Gathering(listing, root, {**labels, **settings.labels}, reasons)
     split_of = cache(lambda word: split_named(word, splits))  # the same few names for every face

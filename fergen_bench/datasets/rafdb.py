@@ -23,7 +23,7 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, entries, first_file, first_line, folders, images, list_file, table
-from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing, NeedsKey
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -126,9 +126,11 @@ def _numbering(natives: set[str], settings: DomainSettings, place: Path, listing
     zero, seven = "0" in natives, "7" in natives
     if zero == seven:
         have = "both 0 and 7 are" if zero else "neither 0 nor 7 is"
-        raise BenchError(
+        raise NeedsKey(
             f"{place}: {have} among the labels, so they may count from 0 or from 1; say what each of "
-            f'{", ".join(sorted(natives))} is with labels = {{ "1" = "surprise", … }}'
+            f"{', '.join(sorted(natives))} is with",
+            'labels = { "1" = "surprise", … }',
+            "--labels 1=surprise,…",
         )
     listing.about["labels"] = "0..6" if zero else "1..7"
     return {**(FROM_ZERO if zero else LABELS), **settings.labels}

@@ -24,6 +24,16 @@ Box = tuple[float, float, float, float]
 """left, top, width, height, in pixels of the image file"""
 
 
+class NeedsKey(BenchError):
+    """Bad input that a key of the settings mends: the sentence names it as bench.toml writes it, and on_command_line as
+    `data prepare` takes it.
+    """
+
+    def __init__(self, fault: str, in_toml: str, on_command_line: str) -> None:
+        super().__init__(f"{fault} {in_toml}")
+        self.on_command_line = f"{fault} {on_command_line}"
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """One face of a domain, as its dataset describes it."""
@@ -67,11 +77,12 @@ class Listing:
         if any(split in (None, face.split) for face in self.faces):
             return
         reasons = [f"{count:,} left out: {reason}" for reason, count in self.dropped.items()]
-        advice = "see to labels = { … }" if reasons else "see that it is whole"
+        advice = ("see to labels = { … }", "see to --labels") if reasons else ("see that it is whole",) * 2
         if missing := [fault for fault in self.faults if fault.kind == "missing"]:
             reasons.append(f"{len(missing):,} missing, such as {missing[0].where}: {missing[0].what}")
-            advice = "see that the images are there, or say where they are with images = …"
-        raise BenchError(f"{place}: none of its faces can be used ({'; '.join(reasons) or 'it has none'}); {advice}")
+            where = "see that the images are there, or say where they are with"
+            advice = (f"{where} images = …", f"{where} --images")
+        raise NeedsKey(f"{place}: none of its faces can be used ({'; '.join(reasons) or 'it has none'});", *advice)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fergen_bench.datasets.faces import SPLITS, Gathering, generated_splits, subject_of, with_splits
 from fergen_bench.datasets.fer2013 import PARTS
 from fergen_bench.datasets.files import entries, inside, table
-from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
+from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing, NeedsKey
 from fergen_bench.error import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -54,10 +54,11 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
         elif role in chosen or role in {"image", "label"}:
             if len(row) == 1:
                 next(table(path, (role,)))  # refuses another delimiter
-            raise BenchError(
+            raise NeedsKey(
                 f"{path}: no column is named {chosen.get(role, ' or '.join(usual[:3]))}; found "
-                f"{', '.join(row)[:80]!r}. "
-                f'Say which holds the {role} with columns = {{ {role} = "…" }}'
+                f"{', '.join(row)[:80]!r}. Say which holds the {role} with",
+                f'columns = {{ {role} = "…" }}',
+                f"--columns {role}=…",
             )
     if not set(BOX) <= set(found):
         if half := [side for side in BOX if side in chosen]:
@@ -75,7 +76,8 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
     columns = _columns(path, settings.columns)
     root = settings.images or path.parent
     if not root.is_dir():
-        raise BenchError(f"{root}: there is no such folder; say where the paths of {path.name} begin with images = …")
+        fault = f"{root}: there is no such folder; say where the paths of {path.name} begin with"
+        raise NeedsKey(fault, "images = …", "--images")
     listing = Listing(about={"splits": "as given" if "split" in columns else generated_splits(settings)})
     gathering = Gathering(listing, root, settings.labels)
     boxes_of: dict[Path, dict[Box | None, int | None]] = {}

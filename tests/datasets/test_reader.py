@@ -22,7 +22,7 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, entries, images, inside, list_file, nearest, table, whole_number
-from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, read
+from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, NeedsKey, read
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -250,7 +250,9 @@ def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="suprise: this class folder holds no images"):
         list(class_folders(tmp_path, tmp_path, "train", labels, listing))
     (tmp_path / "suprise").rename(tmp_path / "joy")
-    with pytest.raises(BenchError, match=r"""joy: 'joy' is no expression here; .* labels = \{ "joy" = "anger" \}"""):
+    with pytest.raises(
+        BenchError, match=r"""joy: 'joy' is no expression here; .* labels = \{ "joy" = "happiness" \}"""
+    ):
         list(class_folders(tmp_path, tmp_path, "train", labels, listing))
 
 
@@ -272,6 +274,39 @@ def test_the_users_map_comes_before_the_usual_names() -> None:
     assert expression_of("Contempt", {}, "a") == ""
     with pytest.raises(BenchError, match=r"labels\.csv:4: '7' is no expression here; expected 0, 1\."):
         expression_of("7", {"0": "anger", "1": "fear"}, "labels.csv:4")
+
+
+@pytest.mark.parametrize(
+    ("native", "in_toml", "on_command_line"),
+    [
+        (
+            "Joy",
+            'Say what it is with labels = { "Joy" = "happiness" }, or "" to leave it out',
+            "--labels Joy=happiness",
+        ),
+        ("hapiness", 'labels = { "hapiness" = "happiness" }', "--labels hapiness=happiness, or --labels hapiness= to"),
+        ("scared", 'labels = { "scared" = "fear" }', "--labels scared=fear"),
+        (
+            "7",
+            'Say which of the seven it is with labels = { "7" = "…" }, or ""',
+            "--labels 7=…, or --labels 7= to leave",
+        ),
+        ("bored", 'Say which of the seven it is with labels = { "bored" = "…" }', "--labels bored=…"),
+        (
+            "a,b",
+            'labels = { "a,b" = "…" }',
+            'labels = { "a,b" = "…" }, or "" to leave it out, in a table of bench.toml',
+        ),
+    ],
+)
+def test_an_unknown_label_is_advised_as_the_reader_can_write_it(
+    native: str, in_toml: str, on_command_line: str
+) -> None:
+    with pytest.raises(NeedsKey) as caught:
+        expression_of(native, {}, "a.csv:2")
+    assert str(caught.value).startswith(f"a.csv:2: {native!r} is no expression here; expected surprise, fear")
+    assert in_toml in str(caught.value)
+    assert on_command_line in caught.value.on_command_line
 
 
 def test_a_split_is_taken_where_there_is_none_and_people_stay_whole() -> None:
