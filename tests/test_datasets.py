@@ -203,3 +203,13 @@ def test_an_unknown_label_is_advised_in_the_options_of_the_command(folder: Path,
     assert "labels = {" not in result.err
     result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--labels", "joy=happiness")
     assert result.code == 0, result.err
+
+
+def test_a_pattern_that_finds_one_person_is_refused(folder: Path, project: Project, bench: Bench) -> None:
+    result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--subject", "^(p)")
+    assert result.code == 2
+    assert "the test split would have no faces: the pattern subject = '^(p)' finds 1 subject in 70 faces" in result.err
+    assert not (project.root / "data" / "a").exists()
+    result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--subject", r"^(p\d)_")
+    assert result.code == 0, result.err
+    assert "subjects: 5" in result.out

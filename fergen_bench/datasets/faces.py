@@ -353,14 +353,32 @@ def list_layout(labels: Labels, splits: Mapping[str, str] = SPLITS, roots: tuple
 
 def with_splits(faces: Sequence[Face], settings: DomainSettings) -> list[Face]:
     """Faces of a dataset without a split of its owner's: a share of every expression becomes the test split, seeded,
-    and no subject is in both.
+    and no subject is in both. A split without faces is refused.
     """
     import numpy as np
 
     labels = np.array([EXPRESSIONS.index(face.expression) for face in faces], np.int64)
     subjects = np.array([face.subject if face.subject is not None else face.id for face in faces])
     test = set(disjoint_share(labels, subjects, settings.test_share, "test split", settings.split_seed).tolist())
+    if faces and len(test) in {0, len(faces)}:
+        raise BenchError(_unsplittable(len(np.unique(subjects)), "train" if test else "test", len(faces), settings))
     return [replace(face, split="test" if place in test else "train") for place, face in enumerate(faces)]
+
+
+def _unsplittable(subjects: int, split: str, faces: int, settings: DomainSettings) -> str:
+    """Why a split without faces is all that can be made."""
+    people = f"{subjects:,} subject" + "s" * (subjects != 1)
+    found = f"there {'is' if subjects == 1 else 'are'} {people}"
+    remedy = "divide the faces into train and test yourself"
+    if settings.subject is not None:
+        found = f"the pattern subject = {settings.subject!r} finds {people}"
+        remedy = f"write one that tells people apart, or {remedy}"
+    if subjects > 1:
+        remedy = f"take another share than test_share = {settings.test_share:g}, or {remedy}"
+    return (
+        f"{settings.path}: the {split} split would have no faces: {found} in {faces:,} face{'s' * (faces != 1)}, and "
+        f"nobody may be in both splits; {remedy}"
+    )
 
 
 def subject_of(name: str, pattern: str | None, place: str) -> str | None:

@@ -127,6 +127,9 @@ def prepare(
                     keep[list(unreadable)] = False
                     _close_up(folder, blocks[0], keep)
                     columns = {column: list(compress(values, keep)) for column, values in columns.items()}
+                if "subject" in columns:
+                    # Faces of nobody known stand there under their own names.
+                    described["subjects"] = len(set(columns["subject"]) - set(columns["id"]))
                 finish_prepared(blocks[0].path.parent, folder, name, columns, {**described, "inputs": inputs})
                 _beside(folder, "journal").unlink(missing_ok=True)
     return folder

@@ -120,8 +120,10 @@ def test_arbitrary_lists_end_in_faces_or_in_one_sentence(tmp_path: Path, text: s
     pictures, path = tmp_path / "image" / "origin", tmp_path / "label" / "label.lst"
     for folder in (pictures, path.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    (pictures / "a.jpg").touch()
-    begin = b"a.jpg 0 28 113 226 141 22.9362 0\n" if whole else b""
+    for picture in ("a.jpg", "b.jpg"):
+        (pictures / picture).touch()
+    box = b"0 28 113 226 141 22.9362 0\n"
+    begin = b"a.jpg " + box + b"b.jpg " + box if whole else b""
     path.write_bytes(begin + text.encode(errors="replace") + other)
     layout, base = DATASET.layout(tmp_path)
     listing, sentence = Listing(), None

@@ -189,7 +189,7 @@ def test_a_csv_with_columns_numbers_and_images_of_its_own(root: Path) -> None:
 
 
 def test_width_and_height_alone_are_no_box(root: Path) -> None:
-    (root / "a.csv").write_text("image,label,width,height\nimg/0.png,sad,100,90\n")
+    (root / "a.csv").write_text("image,label,split,width,height\nimg/0.png,sad,test,100,90\n")
     assert read(tables.DATASET, root).faces[0].box is None
 
 

@@ -318,6 +318,25 @@ def test_a_split_is_taken_where_there_is_none_and_people_stay_whole() -> None:
     assert not test & {face.subject for face in made if face.split == "train"}
 
 
+@pytest.mark.parametrize(
+    ("people", "settings", "message"),
+    [
+        (
+            1,
+            {"subject": "^([^_]+)_"},
+            r"lab: the test split would have no faces: the pattern subject = '\^\(\[\^_\]\+\)_' "
+            r"finds 1 subject in 70 faces, and nobody may be in both splits; write one that tells people apart, or",
+        ),
+        (1, {}, "the test split would have no faces: there is 1 subject in 70 faces, .* splits; divide the faces into"),
+        (7, {"test_share": 0.99}, "the train split would have no faces: there are 7 subjects .* test_share = 0.99, or"),
+    ],
+)
+def test_a_generated_split_without_faces_is_refused(people: int, settings: dict[str, Any], message: str) -> None:
+    faces = [Face(f"{n}", "", EXPRESSIONS[n % 7], "", subject=f"p{n % people}") for n in range(70)]
+    with pytest.raises(BenchError, match=message):
+        with_splits(faces, DomainSettings(path=Path("lab"), **settings))
+
+
 # -------------------------------------------------------------------------------------------------------------- layouts
 
 
