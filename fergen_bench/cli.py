@@ -1314,7 +1314,7 @@ def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: boo
                 raise BenchError(f"no domain {name!r} in {project.root / 'bench.toml'}{did_you_mean(name, known)}")
             kind = datasets.dataset(project.dataset_of(name), name)
             if is_prepared(known[name]):
-                checks.append(check_prepared(name, kind, known[name]))
+                checks.append(check_prepared(name, kind, known[name], progress.checking(name), not quick))
                 continue
             settings = project.domain_settings(name)
             reading = progress.checking(name)
@@ -1362,7 +1362,7 @@ def _show_check(entry: Check) -> None:
         console.print(table)
     for reason, count in entry.dropped.items():
         console.print(f"  left out: {count:,} {reason}", style="dim")
-    styles = {"ok": "green", "note": "", "error": "red"}
+    styles = {"ok": "green", "note": "", "warning": "yellow", "error": "red"}
     for finding in entry.findings:
         console.print(f"  {finding.level}: {finding.what}", style=styles[finding.level])
 
@@ -1493,6 +1493,7 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
 def _describe(folder: Path) -> None:
     from rich.table import Table
 
+    from fergen_bench.datasets.check import cautions
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
@@ -1514,6 +1515,9 @@ def _describe(folder: Path) -> None:
     table.add_section()
     table.add_row("all", *(f"{sum(counts.values()):,}" for counts in about["counts"].values()))
     console.print(table)
+    for finding in cautions(about["counts"], about.get("scored", {}), about.get("subjects")):
+        if finding.level == "warning":
+            console.print(f"warning: {finding.what}", style="yellow")
 
 
 # ----------------------------------------------------------------------------------------------------------- new-method

@@ -160,7 +160,15 @@ def test_prepare_describe_and_run_from_the_command_line(folder: Path, project: P
     result = bench("data", "prepare", "folder", str(folder), "--name", "mine")
     assert result.code == 0, result.err
     assert "mine can be used now, in a suite of bench.toml" in result.err
-    assert bench("data", "describe", "data/mine").code == 0
+    few = "warning: the test split, which is scored, has fewer than 20 faces of surprise (2), fear (2)"
+    assert few in result.out
+    described = bench("data", "describe", "data/mine")
+    assert described.code == 0
+    assert few in described.out
+    checked = bench("data", "check", "mine")
+    assert checked.code == 0
+    assert few in checked.out
+    assert "ok:" not in checked.out
     text = (project.root / "bench.toml").read_text()
     tables = f'[domains.raw]\npath = "{folder}"\n'
     suite = '[suites.pair]\ndomains = ["mine", "raw"]\nbackbone = "synth"\ntrunk = "synth-trunk"\nrecipe = "small"\n'

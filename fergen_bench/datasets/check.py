@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,20 +17,25 @@ from fergen_bench.datasets import NAMED, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
 from fergen_bench.datasets.workers import worker_pool
-from fergen_bench.domain import EXPRESSIONS, read_about
+from fergen_bench.domain import EXPRESSIONS, Domain, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
 
 Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""
 BLOCK = 256
+SPLITS = ("train", "val", "test")
+FEW = 20
+"""Fewer faces of an expression than this are too few to score it: one face is more than five points."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about a copy. An error means that it is not what its owner distributes, or cannot be used whole."""
+    """One sentence about a copy. An error means that it is not what its owner distributes, or cannot be used whole; a
+    warning that scores on it say less than they seem to.
+    """
 
-    level: Literal["ok", "note", "error"]
+    level: Literal["ok", "note", "warning", "error"]
     what: str
 
 
@@ -71,12 +76,14 @@ def check_copy(
         finding = Finding("error", str(error))
         return Check(domain, kind.name, str(settings.path), None, {}, kind.expected, {}, (), (finding,))
     found = counts_of(listing.faces)
+    expected = kind.expected if listing.expected is None else listing.expected
     faults = list(listing.faults)
     if decode:
         faults += _decoded(listing, processes, progress)
     findings = [
         verdict(kind, found, listing.expected, layout.official),
         *_summed_up(faults),
+        *cautions(found, kind.scored, _subjects(listing.faces)),
         *(Finding("note", n) for n in listing.notes),
     ]
     return Check(
@@ -85,24 +92,31 @@ def check_copy(
         str(settings.path),
         layout.name,
         found,
-        kind.expected if listing.expected is None else listing.expected,
+        expected,
         dict(listing.dropped),
         tuple(faults),
-        tuple(findings),
+        _settled(findings, expected),
     )
 
 
-def check_prepared(domain: str, kind: Dataset, folder: Path) -> Check:
+def check_prepared(
+    domain: str, kind: Dataset, folder: Path, progress: Callable[[int, int], None], decode: bool = True
+) -> Check:
     """The same of a domain that is prepared already: its counts, and what was left out then. Its images were decoded
-    when it was made.
+    when it was made; here its faces are compared with each other. decode: without, only what domain.json says.
     """
     try:
         about = read_about(folder)
+        faults = _compared(Domain(folder), progress) if decode else []
     except BenchError as error:
         finding = Finding("error", str(error))
         return Check(domain, kind.name, str(folder), None, {}, kind.expected, {}, (), (finding,))
     expected = about.get("expected", kind.expected)
-    findings = [verdict(kind, about["counts"], expected, about.get("official_split", True))]
+    findings = [
+        verdict(kind, about["counts"], expected, about.get("official_split", True)),
+        *_summed_up(faults),
+        *cautions(about["counts"], about.get("scored", {}), about.get("subjects")),
+    ]
     if about.get("left_out"):
         missing = _faces(about["left_out"]["total"])
         findings.append(Finding("error", f"{missing} were left out, because they were missing or could not be read"))
@@ -115,9 +129,17 @@ def check_prepared(domain: str, kind: Dataset, folder: Path) -> Check:
         about["counts"],
         expected,
         about.get("dropped", {}),
-        (),
-        tuple(findings),
+        tuple(faults),
+        _settled(findings, expected),
     )
+
+
+def _settled(findings: Sequence[Finding], expected: Counts) -> tuple[Finding, ...]:
+    """Faces that are compared with nothing are not ok where there is something to warn of."""
+    first, *rest = findings
+    if not expected and any(finding.level in {"warning", "error"} for finding in rest):
+        first = replace(first, level="note")
+    return (first, *rest)
 
 
 def counts_of(faces: Sequence[Face]) -> dict[str, dict[str, int]]:
@@ -125,7 +147,35 @@ def counts_of(faces: Sequence[Face]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for face in faces:
         counts.setdefault(face.split, dict.fromkeys(EXPRESSIONS, 0))[face.expression] += 1
-    return {split: counts[split] for split in ("train", "val", "test") if split in counts}
+    return {split: counts[split] for split in SPLITS if split in counts}
+
+
+def _subjects(faces: Sequence[Face]) -> int | None:
+    """How many people are known to be shown; None where of nobody is known who it is."""
+    return len({face.subject for face in faces} - {None}) or None
+
+
+def cautions(found: Counts, scored: Mapping[str, str], subjects: int | None) -> list[Finding]:
+    """What the counts of faces and subjects say about scores. scored: profile → the part that is scored, where it is
+    not test.
+    """
+    findings = []
+    for part in dict.fromkeys(("test", *map(str, scored.values()))):
+        counts = {name: found.get(part, {}).get(name, 0) for name in EXPRESSIONS}
+        few = [f"{name} ({count or 'none'})" for name, count in counts.items() if count < FEW]
+        if not sum(counts.values()):
+            what = f"the {part} split, which is scored, has no faces: this can be a source, but no target"
+            findings.append(Finding("warning", what))
+        elif few:
+            what = f"the {part} split, which is scored, has fewer than {FEW} faces of {', '.join(few)}: "
+            what += "add some, or trust no score of these expressions"
+            findings.append(Finding("warning", what))
+    if subjects == 1:
+        what = "1 subject was found, so none can be held out for validation: write a pattern that tells people apart"
+        findings.append(Finding("warning", what))
+    elif subjects is not None:
+        findings.append(Finding("note", f"{subjects} subjects were found"))
+    return findings
 
 
 # -------------------------------------------------------------------------------------------------------------- verdict
@@ -208,12 +258,33 @@ def _decoded(listing: Listing, processes: int, progress: Callable[[int, int], No
                 "a process that decoded faces was ended from outside, probably for want of memory; run the check with "
                 "less beside it, or with --quick"
             ) from None
+    return [*faults, *_copies(owners)]
+
+
+def _compared(domain: Domain, progress: Callable[[int, int], None]) -> list[Fault]:
+    """Faces of a prepared domain that are the same as another, pixel by pixel."""
+    owners: dict[bytes, list[Face]] = defaultdict(list)
+    done, total = 0, len(domain.faces)
+    for split in SPLITS:
+        for row in domain.rows(split).tolist():
+            face = Face(str(domain.ids[row]), split, EXPRESSIONS[domain.labels[row]], "")
+            owners[hashlib.blake2b(domain.faces[row].tobytes(), digest_size=16).digest()].append(face)
+            done += 1
+            if done % BLOCK == 0 or done == total:
+                progress(done, total)
+    return _copies(owners)
+
+
+def _copies(owners: Mapping[bytes, Sequence[Face]]) -> list[Fault]:
+    """Of faces that share a digest, all but the first: twins where they are in another split than that."""
+    faults = []
     for same in owners.values():
-        first = same[0]
-        for face in same[1:]:
+        first, *others = sorted(same, key=lambda face: SPLITS.index(face.split))
+        for face in others:
             labels = f", labelled {first.expression} and {face.expression}" * (first.expression != face.expression)
             parts = f", in {first.split} and {face.split}" * (first.split != face.split)
-            faults.append(Fault("duplicate", face.id, f"{face.id} is the same image as {first.id}{parts}{labels}"))
+            what = f"{face.id} is the same image as {first.id}{parts}{labels}"
+            faults.append(Fault("twin" if parts else "duplicate", face.id, what))
     return faults
 
 
@@ -232,10 +303,15 @@ def _looked_at(faces: Sequence[Face]) -> list[bytes | str]:
 
 def _summed_up(faults: Sequence[Fault]) -> list[Finding]:
     """One sentence per kind of fault, with the first of them."""
-    levels: dict[FaultKind, tuple[Literal["note", "error"], str]] = {
+    levels: dict[FaultKind, tuple[Literal["note", "warning", "error"], str]] = {
         "missing": ("error", "listed files are missing"),
         "unreadable": ("error", "images cannot be read"),
         "label": ("error", "labels disagree"),
+        "twin": (
+            "warning",
+            "images are in two splits, which flatters scores (fergen-bench data audit, then run --exclude-overlaps "
+            "leaves them out)",
+        ),
         "extra": ("note", "files are listed nowhere"),
         "duplicate": ("note", "images are copies of another"),
     }

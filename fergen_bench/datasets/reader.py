@@ -49,14 +49,16 @@ class Face:
     extra: Mapping[str, str] | None = None  # more columns of labels.csv, such as votes
 
 
-FaultKind = Literal["missing", "extra", "label", "duplicate", "unreadable"]
+FaultKind = Literal["missing", "extra", "label", "duplicate", "twin", "unreadable"]
 
 
 @dataclass(frozen=True)
 class Fault:
     """Something about a copy that is not as it should be, and does not keep the rest from being read."""
 
-    kind: FaultKind  # a listed file that is missing; a file nobody lists; labels that disagree; …
+    kind: (
+        FaultKind  # a listed file that is missing; a file nobody lists; labels that disagree; an image in two splits; …
+    )
     where: str  # file, or file:line
     what: str  # one sentence
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fergen_bench.datasets import NAMES, dataset
-from fergen_bench.datasets.check import check_copy, check_prepared, identify, verdict
+from fergen_bench.datasets.check import Check, cautions, check_copy, check_prepared, identify, verdict
+from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -102,8 +103,8 @@ def test_files_that_cannot_be_read_and_copies_are_found(tmp_path: Path) -> None:
     assert check.failed
     faults = {fault.kind: fault for fault in check.faults}
     assert faults["unreadable"].where.endswith("test/fear/0.png")
-    assert faults["duplicate"].what == (
-        "train/fear/1.png is the same image as test/anger/1.png, in test and train, labelled anger and fear"
+    assert faults["twin"].what == (
+        "test/anger/1.png is the same image as train/fear/1.png, in train and test, labelled fear and anger"
     )
     assert not check_copy("lab", dataset("folder", "test"), settings, 1, lambda at, total: None, decode=False).failed
 
@@ -129,6 +130,91 @@ def test_a_process_that_is_killed_is_one_sentence(tmp_path: Path, monkeypatch: p
 
 def test_a_damaged_prepared_folder_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "domain.json").write_text('{"name": "x"}')
-    checked = check_prepared("mine", dataset("folder", "test"), tmp_path)
+    checked = check_prepared("mine", dataset("folder", "test"), tmp_path, lambda done, total: None)
     assert checked.failed
     assert "is not a prepared domain: its domain.json cannot be read (it does not say size)" in checked.findings[0].what
+
+
+def drawn(root: Path, train: int, test: int) -> DomainSettings:
+    """Class folders of images that all differ: so many of each expression."""
+    for part, count, begin in (("train", train, 0), ("test", test, 100)):
+        for label, name in enumerate(EXPRESSIONS):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                image = Image.new("RGB", (20, 20), (begin + number, 30 * label, 0))
+                image.save(root / part / name / f"p{number % 3}_{part}{number}.png")
+    return DomainSettings(path=root)
+
+
+def said(check: Check) -> list[tuple[str, str]]:
+    return [(finding.level, finding.what) for finding in check.findings]
+
+
+def both_ways(settings: DomainSettings, folder: Path) -> Iterator[Check]:
+    """The check of a copy, and of what is prepared from it."""
+    kind = dataset("folder", "test")
+    yield check_copy("lab", kind, settings, 1, lambda done, total: None)
+    prepare_dataset("lab", kind, settings, folder, 1, lambda done, total: None)
+    yield check_prepared("lab", kind, folder, lambda done, total: None)
+
+
+def test_faces_that_nothing_is_wrong_with_are_ok(tmp_path: Path) -> None:
+    for check in both_ways(drawn(tmp_path / "lab", 1, 20), tmp_path / "prepared"):
+        assert said(check) == [("ok", "147 faces; nothing is known that they could be compared with")]
+
+
+def test_images_in_two_splits_are_warned_of_with_the_remedy(tmp_path: Path) -> None:
+    settings = drawn(tmp_path / "lab", 2, 20)
+    learned, scored = tmp_path / "lab/train/fear", tmp_path / "lab/test/fear"
+    for number in range(3):
+        (scored / f"copy{number}.png").write_bytes((learned / "p0_train0.png").read_bytes())
+    (learned / "again.png").write_bytes((learned / "p0_train0.png").read_bytes())
+    for check in both_ways(settings, tmp_path / "prepared"):
+        assert not check.failed
+        (level, first), (_, twins), (_, copies) = said(check)
+        assert (level, first[:9]) == ("note", "158 faces")
+        assert ("warning", twins) in said(check)
+        assert twins.startswith("3 images are in two splits, which flatters scores (fergen-bench data audit, then run ")
+        assert "run --exclude-overlaps leaves them out), such as: test/fear/copy0.png is the same image as" in twins
+        assert copies.startswith("1 images are copies of another, such as: train/fear/p0_train0.png is the same image")
+
+
+def test_expressions_with_few_scored_faces_are_warned_of(tmp_path: Path) -> None:
+    settings = drawn(tmp_path / "lab", 1, 20)
+    (tmp_path / "lab/test/disgust/p0_test0.png").unlink()
+    for image in (tmp_path / "lab/test/fear").iterdir():
+        image.unlink()
+    (tmp_path / "lab/test/fear").rmdir()
+    for check in both_ways(settings, tmp_path / "prepared"):
+        assert not check.failed
+        assert said(check)[0][0] == "note"
+        assert said(check)[1:] == [
+            (
+                "warning",
+                "the test split, which is scored, has fewer than 20 faces of fear (none), disgust (19): add some, or "
+                "trust no score of these expressions",
+            )
+        ]
+
+
+def test_what_profiles_score_is_looked_at_too() -> None:
+    counts = {"train": dict.fromkeys(EXPRESSIONS, 19), "test": dict.fromkeys(EXPRESSIONS, 20)}
+    assert cautions(counts, {}, None) == []
+    (finding,) = cautions(counts, {"cafe": "train"}, None)
+    assert finding.what.startswith("the train split, which is scored, has fewer than 20 faces of surprise (19), fear")
+    (finding,) = cautions({"train": counts["train"]}, {}, None)
+    assert finding.what == "the test split, which is scored, has no faces: this can be a source, but no target"
+
+
+def test_the_number_of_subjects_is_said(tmp_path: Path) -> None:
+    settings = drawn(tmp_path / "lab", 3, 20)
+    for pattern, finding in (
+        (r"^(p\d)_", ("note", "3 subjects were found")),
+        (
+            r"^(p)",
+            ("warning", "1 subject was found, so none can be held out for validation: write a pattern that tells"),
+        ),
+    ):
+        chosen = settings.model_copy(update={"subject": pattern})
+        for check in both_ways(chosen, tmp_path / "prepared"):
+            assert any((level, what[: len(finding[1])]) == finding for level, what in said(check))
