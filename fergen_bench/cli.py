@@ -1258,16 +1258,50 @@ def prepare(
         raise BenchError(error.on_command_line) from None
     _describe(folder)
     about = read_about(folder)
-    if about.get("whole") is False:
-        console.print(f"\nwarning: {about['verdict']}", style="yellow")
-    if folder == project.data / name and name not in project.settings.domains:
+    whole = about.get("whole") is not False
+    if not whole:
         console.print(
-            f"\n{name} can be used now, in a suite of bench.toml"
-            + (" and in wild5." if name in datasets.WILD5 else ".")
+            f"\nwarning: prepared, but this is not {kind.title} as its owner distributes it: {about['verdict']}; every "
+            f"run on it says so. Expected counts: docs/datasets.md",
+            style="yellow",
         )
-    else:
-        inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
-        console.print(f'\nTo use it, write into bench.toml:\n\n[domains.{name}]\npath = "{inside}"\n')
+    console.print(
+        "\n" + _how_to_use(project, name, folder, ["wild5"] if name in datasets.WILD5 and whole else []), soft_wrap=True
+    )
+
+
+def _how_to_use(project: Project, name: str, folder: Path, shipped: list[str]) -> str:
+    """What is still to be written into bench.toml before a prepared domain is in a suite. shipped: suites that come
+    with the package and have it.
+    """
+    inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
+    table, lines = project.settings.domains.get(name), []
+    if table is not None and (project.root / table.path.expanduser()).resolve() != folder.resolve():
+        return f'The table [domains.{name}] of bench.toml goes first; to use this, write there: path = "{inside}"'
+    if table is None and folder != project.data / name:
+        lines += ["", f"[domains.{name}]", f'path = "{inside}"']
+    suites = [*(suite for suite, of in project.settings.suites.items() if name in of.domains), *shipped]
+    if not suites:
+        lines += _suite_lines(project, name)
+    if not lines:
+        return f"{name} can be used now, in {' and '.join(suites)}."
+    return "\n".join(("To use it, write into bench.toml:", *lines))
+
+
+def _suite_lines(project: Project, name: str) -> list[str]:
+    """A table of bench.toml for a suite with a domain and the others that there are."""
+    others = (*project.settings.domains, *project.prepared_here())
+    domains = ", ".join(f'"{domain}"' for domain in dict.fromkeys((name, *others)))
+    suite, number = "mine", 1
+    while suite in project.settings.suites:
+        number += 1
+        suite = f"mine{number}"
+    return [
+        "",
+        f"[suites.{suite}]",
+        f"domains = [{domains}]",
+        f"# fergen-bench run --suite {suite} --method linear_probe",
+    ]
 
 
 def _pairs(option: str, parts: list[str] | None) -> dict[str, str]:
@@ -1465,6 +1499,7 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
     else:
         known = [*synth.DOMAINS, *project.settings.domains]
         if domain not in known:
+            known += project.prepared_here()
             raise BenchError(f"no domain {domain!r}, and no prepared folder of that name{did_you_mean(domain, known)}")
         meant = Suite("", (domain,), backbone="", trunk="")
         if domain in synth.DOMAINS:

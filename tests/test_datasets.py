@@ -159,7 +159,8 @@ def test_a_subject_that_is_not_in_a_name_is_said(folder: Path, tmp_path: Path) -
 def test_prepare_describe_and_run_from_the_command_line(folder: Path, project: Project, bench: Bench) -> None:
     result = bench("data", "prepare", "folder", str(folder), "--name", "mine")
     assert result.code == 0, result.err
-    assert "mine can be used now, in a suite of bench.toml" in result.err
+    lines = '[suites.mine]\ndomains = ["mine"]\n# fergen-bench run --suite mine --method linear_probe\n'
+    assert f"\nTo use it, write into bench.toml:\n\n{lines}" in result.err
     few = "warning: the test split, which is scored, has fewer than 20 faces of surprise (2), fear (2)"
     assert few in result.out
     described = bench("data", "describe", "data/mine")
@@ -221,3 +222,30 @@ def test_a_pattern_that_finds_one_person_is_refused(folder: Path, project: Proje
     result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--subject", r"^(p\d)_")
     assert result.code == 0, result.err
     assert "subjects: 5" in result.out
+
+
+def test_prepare_says_how_a_domain_is_used(folder: Path, project: Project, bench: Bench) -> None:
+    def prepare(name: str, *options: str) -> str:
+        result = bench("data", "prepare", "folder", str(folder), "--name", name, *options)
+        assert result.code == 0, result.err
+        return result.err
+
+    prepare("one")
+    said = prepare("two", "--to", "else/two")
+    text, toml = said.partition("write into bench.toml:\n")[2], project.root / "bench.toml"
+    toml.write_text(toml.read_text() + text)
+    suite = find_project(project.root).suite("mine")
+    assert suite.domains == ("two", "one")
+    assert text.rstrip().endswith("# fergen-bench run --suite mine --method linear_probe")
+    assert prepare("one").endswith("one can be used now, in mine.\n")
+    assert '[suites.mine2]\ndomains = ["three", "two", "one"]\n' in prepare("three")
+    assert 'The table [domains.two] of bench.toml goes first; to use this, write there: path = "data/two"' in prepare(
+        "two"
+    )
+
+
+def test_a_misspelt_domain_is_recognised_among_the_prepared_ones(folder: Path, bench: Bench) -> None:
+    assert bench("data", "prepare", "folder", str(folder), "--name", "lablist").code == 0
+    result = bench("data", "describe", "lablst")
+    assert result.code == 2
+    assert "no domain 'lablst', and no prepared folder of that name; did you mean lablist?" in result.err

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from conftest import Bench
 from fergen_bench import datasets, record
+from fergen_bench.datasets import check
 from fergen_bench.datasets.audit import load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.project import Project, find_project
@@ -123,6 +125,12 @@ def configured(project: Project, copies: Path) -> Project:
     return find_project(project.root)
 
 
+@pytest.fixture(autouse=True)
+def _small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copies here hold 63 faces of thousands, which else are refused."""
+    monkeypatch.setattr(check, "LEAST", 0.0)
+
+
 RUN = ("run", "--method", "linear_probe", "--backbone", "synth", "--seeds", "0", "--jobs", "0", "--no-track")
 
 
@@ -196,6 +204,41 @@ def test_another_dataset_does_not_take_its_place(project: Project, bench: Bench,
     assert "--name: rafdb is the name of another dataset" in posing.err
     result = bench(*RUN, "--suite", "wild5", "--sources", "sfew", "--targets", "sfew")
     assert "sfew is not its owner's copy whole: train has 42 faces where 891 are expected" in result.err
+
+
+def test_what_is_no_part_of_a_dataset_does_not_take_its_name(
+    project: Project, bench: Bench, copies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "LEAST", 0.5)
+    wrong = (
+        "this is not SFEW 2.0: train has 42 faces where 891 are expected, and no split has half of its faces and some"
+    )
+    refused = bench("data", "prepare", "sfew", str(copies / "sfew"))
+    assert refused.code == 2
+    assert f"{copies / 'sfew'}: {wrong} of every expression" in refused.err
+    assert refused.err.endswith("or call this something else, such as --name my-sfew\n")
+    assert not (project.root / "data" / "sfew").exists()
+    shutil.copytree(copies / "sfew", project.root / "wrong", copy_function=shutil.copyfile)  # never prepared before
+    toml = project.root / "bench.toml"
+    toml.write_text(toml.read_text() + '[domains.sfew]\npath = "wrong"\n')
+    ran = bench(*RUN, "--suite", "wild5", "--sources", "sfew", "--targets", "sfew")
+    assert ran.code == 2
+    assert wrong in ran.err
+    assert 'such as [domains.my-sfew] with dataset = "sfew"' in ran.err
+    prepared = bench("data", "prepare", "sfew", str(copies / "sfew"), "--name", "my-sfew")
+    assert prepared.code == 0, prepared.err
+    assert "warning: prepared, but this is not SFEW 2.0 as its owner distributes it: train has 42 faces" in prepared.err
+    assert "wild5" not in prepared.err
+
+
+def test_an_incomplete_copy_is_prepared_and_not_called_fit_for_wild5(
+    project: Project, bench: Bench, copies: Path
+) -> None:
+    result = bench("data", "prepare", "sfew", str(copies / "sfew"))
+    assert result.code == 0, result.err
+    assert "warning: prepared, but this is not SFEW 2.0 as its owner distributes it" in result.err
+    assert "every run on it says so. Expected counts: docs/datasets.md" in result.err
+    assert "wild5" not in result.err
 
 
 def test_bgr_is_another_domain(project: Project, bench: Bench, copies: Path) -> None:

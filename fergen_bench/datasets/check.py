@@ -25,6 +25,8 @@ Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""
 BLOCK = 256
 SPLITS = ("train", "val", "test")
+LEAST = 0.5
+"""With less than this share of the faces in every split, a copy is not incomplete, but something else."""
 FEW = 20
 """Fewer faces of an expression than this are too few to score it: one face is more than five points."""
 
@@ -205,6 +207,20 @@ def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, offici
         return Finding("error", f"{split} has the expected {here:,} faces, but other labels: they were made again")
     what = "is missing" if not here else f"has {here:,} faces where {there:,} are expected"
     return Finding("error", f"{split} {what}")
+
+
+def is_another(found: Counts, expected: Counts) -> bool:
+    """Whether no split holds at least half of its owner's faces and some of every class: no copy, not even a part of
+    one. Whoever has one split alone, as AffectNet's validation set, has a part.
+    """
+    if "all" in expected:
+        found = {"all": {name: sum(counts[name] for counts in found.values()) for name in EXPRESSIONS}}
+    for split, there in expected.items():
+        here = found.get(split, {})
+        enough = sum(here.values()) >= LEAST * sum(there.values())
+        if enough and all(here.get(name) for name, count in there.items() if count and name != "all"):
+            return False
+    return bool(expected)
 
 
 def identify(found: Counts, but: str = "") -> Dataset | None:

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import PIL
 
-from fergen_bench.datasets.check import counts_of, identify, verdict
+from fergen_bench.datasets.check import counts_of, identify, is_another, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
-from fergen_bench.datasets.reader import Dataset, Face, Listing, read
+from fergen_bench.datasets.reader import Dataset, Face, Listing, NeedsKey, read
 from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import FULL, BenchError
@@ -143,7 +143,9 @@ def prepare_dataset(
     processes: int,
     progress: Callable[[int, int], None],
 ) -> Path:
-    """Reads a copy of a dataset and prepares it as the domain `name`. A copy of another dataset is refused."""
+    """Reads a copy of a dataset and prepares it as the domain `name`. A copy of another dataset is refused; what is not
+    even a part of a copy is, too, under the dataset's own name, by which suites take it for the dataset.
+    """
     layout, listing = read(kind, settings)
     found = counts_of(listing.faces)
     finding = verdict(kind, found, listing.expected, layout.official)
@@ -151,6 +153,13 @@ def prepare_dataset(
         raise BenchError(
             f"{settings.path}: {finding.what}; prepare it as what it is: fergen-bench data prepare {other.name} "
             f"{settings.path}"
+        )
+    if name == kind.name and is_another(found, kind.expected if listing.expected is None else listing.expected):
+        raise NeedsKey(
+            f"{settings.path}: this is not {kind.title}: {finding.what}, and no split has half of its faces and some "
+            f"of every expression; name the folder of the whole copy, or call this something else,",
+            f'such as [domains.my-{kind.name}] with dataset = "{kind.name}"',
+            f"such as --name my-{kind.name}",
         )
     about: dict[str, object] = {"dataset": kind.name, "layout": layout.name, "verdict": finding.what}
     if kind.expected:

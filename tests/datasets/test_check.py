@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from fergen_bench.datasets import NAMES, dataset
-from fergen_bench.datasets.check import Check, cautions, check_copy, check_prepared, identify, verdict
+from fergen_bench.datasets.check import Check, cautions, check_copy, check_prepared, identify, is_another, verdict
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
@@ -52,6 +53,32 @@ def test_an_augmented_training_split_is_called_so() -> None:
     assert verdict(dataset("ferplus", "test"), found).what == (
         "train looks augmented: 49,882 faces where 24,941 are expected"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "another"),
+    [
+        ("rafdb", lambda found: found.pop("train"), False),  # whoever has the test part alone has a part
+        ("affectnet", lambda found: found.pop("train"), False),
+        ("rafdb", lambda found: [faces.update(happiness=900) for faces in found.values()], False),
+        ("rafdb", lambda found: [faces.update(dict.fromkeys(EXPRESSIONS, 200)) for faces in found.values()], True),
+        ("rafdb", lambda found: [faces.update(fear=0) for faces in found.values()], True),
+        ("rafdb", lambda found: found["test"].update(fear=0), False),
+        ("sfew", lambda found: found.update(train=dict.fromkeys(EXPRESSIONS, 60), test={}), True),
+        ("sfew", lambda found: found.update(train=dict.fromkeys(EXPRESSIONS, 70), test={}), False),
+        ("expw", lambda found: found.update(train=found.pop("all")), False),
+    ],
+)
+def test_less_than_half_of_every_split_or_a_class_without_faces_is_another(
+    name: str, change: Callable[[Any], object], another: bool
+) -> None:
+    found = known(name)
+    change(found)
+    assert is_another(found, dataset(name, "test").expected) is another
+
+
+def test_what_nothing_is_known_of_is_never_another() -> None:
+    assert not is_another({"train": {}}, {})
 
 
 def test_the_same_number_of_faces_with_other_labels_is_called_so() -> None:
