@@ -157,7 +157,7 @@ def prepare_dataset(
     if name == kind.name and is_another(found, kind.expected if listing.expected is None else listing.expected):
         raise NeedsKey(
             f"{settings.path}: this is not {kind.title}: {finding.what}, and no split has half of its faces and some "
-            f"of every expression; name the folder of the whole copy, or call this something else,",
+            f"of every expression; name the folder that holds it, or call this something else,",
             f'such as [domains.my-{kind.name}] with dataset = "{kind.name}"',
             f"such as --name my-{kind.name}",
         )

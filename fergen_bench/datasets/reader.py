@@ -160,9 +160,10 @@ def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
             f"{base}: {len(twice):,} faces have the name of another, such as {twice[0]}; names must differ"
         )
     if shared := _in_both(listing.faces):
+        people = "1 subject is" if len(shared) == 1 else f"{len(shared):,} subjects are"
         listing.notes.append(
-            f"{len(shared):,} subjects are in the test split and in what is learned from, such as {shared[0]}: scores "
-            f"on them say less about people never seen."
+            f"{people} in the test split and in what is learned from, such as {shared[0]}: scores on them say less "
+            f"about people never seen."
         )
     return layout, listing
 

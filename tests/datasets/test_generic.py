@@ -86,7 +86,7 @@ def test_people_who_are_in_two_given_splits_are_said(faces: Path, tmp_path: Path
     assert not read_whole(folder.DATASET, settings)[1].notes
     touch(tmp_path / "split" / "train" / "HA" / "p1_late.png")
     (note,) = read_whole(folder.DATASET, settings)[1].notes
-    assert note.startswith("1 subjects are in the test split and in what is learned from, such as p1")
+    assert note.startswith("1 subject is in the test split and in what is learned from, such as p1")
 
 
 def test_own_names_are_mapped_or_left_out_and_counted(faces: Path) -> None:
