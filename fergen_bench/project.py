@@ -230,7 +230,7 @@ class Project:
                 place = self.root / "bench.toml"
                 raise BenchError(
                     f"{place}: suites.{name}: there is no table [domains.{domain}], nor a prepared {self.data / domain}"
-                    f"{did_you_mean(domain, self.settings.domains)}"
+                    f"{did_you_mean(domain, [*self.settings.domains, *self.prepared_here()])}"
                 )
         if known[name].profile != "official":
             self._check_profile(known[name])
