@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,9 @@ def test_the_command_line_from_runs_to_tables_under_shift(bench: Bench, lab: Pro
     assert "probe on 50% of The Web, seed 0: in-domain" in done.err
     assert "1 runs, 1 have records, 0 to do\n" in bench(*command, "--dry-run").out
     told = bench(*command, "--dry-run", "--rerun", "--seeds", "0,1,2", "-j", "2").out
-    assert "3 to do; time left: about 4 s, 2 at a time (as earlier runs on this kind of device took)" in told
+    left = re.search(r"3 to do; time left: about (\d+) s, 2 at a time \(as earlier runs on this kind of device", told)
+    assert left
+    assert int(left[1]) >= 4, "two of them in one slot, each of which loads torch first"
     assert bench("report").code == 0
     written = (lab.results / "report" / "leaderboard.md").read_text()
     assert "## Under controlled shift: synth5-tiny (synthetic faces): one source" in written
