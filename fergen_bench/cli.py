@@ -657,9 +657,7 @@ def report(
     runs = records or project.results / "runs"
     complaints: list[str] = []
     loaded, meant = _records(project, runs, suite, methods, selection, complaints)
-    if not loaded:
-        where = near(records or project.results / "runs")
-        raise BenchError(f"there are no such records of {meant} under {where}; make some with: fergen-bench run")
+    loaded = _scored(loaded, meant, runs)
     tables = published.read_published(shipped("results") / "published")
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
@@ -745,12 +743,13 @@ def compare(
     project = find_project()
     folder = records or project.results / "runs"
     loaded, meant = _records(project, folder, suite, selection=selection)
+    loaded = _scored(loaded, meant, folder)
     cells = recording.cells_frame(loaded)
     for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
         for name in names or ():
-            if loaded and name not in set(cells[column]):
+            if name not in set(cells[column]):
                 raise BenchError(f"{option}: no record of {meant} has {name!r}{did_you_mean(name, set(cells[column]))}")
-        cells = cells if names is None or not loaded else cells[cells[column].isin(names)]
+        cells = cells if names is None else cells[cells[column].isin(names)]
     if cells.empty:
         raise BenchError(f"there are no such records of {meant} under {near(folder)}; make some with: fergen-bench run")
     one, other = comparing.find_rows(list(tables.boards(cells, metric)), first, second)
@@ -809,6 +808,16 @@ def _records(
         complaints.append(f"{some} left out: newer ones have other defaults, versions or faces")
         console.print(f"note: {complaints[-1]}", style="dim")
     return related(project, kept), meant
+
+
+def _scored(records: Sequence[RunRecord], suite: str, folder: Path) -> list[RunRecord]:
+    """Those of a suite's records that scored a target. BenchError where there is none."""
+    if not records:
+        raise BenchError(f"there are no such records of {suite} under {near(folder)}; make some with: fergen-bench run")
+    scored = [entry for entry in records if entry.cells]
+    if not scored:
+        raise BenchError(f"these runs scored no target; compare them with: fergen-bench choose --suite {suite}")
+    return scored
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:

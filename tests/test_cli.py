@@ -326,6 +326,11 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     records = [json.loads(path.read_text()) for path in (project.results / "runs").glob("*/*/*.json")]
     assert len(records) == len(read_protocol(project.protocol_path("learning-rate")).variants)
     assert all(record["cells"] == [] for record in records)
+    for command in (("report",), ("report", "--selection", "source-val"), ("compare", "tiny", "tiny (epochs=1)")):
+        refused = bench(*command)
+        assert refused.code == 2
+        said = "these runs scored no target; compare them with: fergen-bench choose --suite synth5-tiny"
+        assert said in refused.err, refused.err
     shown = bench("choose").out
     assert re.search(r"tiny +[\d.]+ .*\n +epochs=1 *\n +learning_rate=0.001", shown)
     assert "film" in shown
