@@ -651,7 +651,7 @@ def report(
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import page, published, render
     from fergen_bench.report.evidence import Evidence, judged
-    from fergen_bench.report.tables import boards
+    from fergen_bench.report.tables import boards, scored_cells
 
     project, console = find_project(), console_on()
     runs = records or project.results / "runs"
@@ -664,7 +664,7 @@ def report(
         tables += published.read_published(own)
     with busy(console_on(stderr=True), "reading predictions"):
         evidence = Evidence(loaded, runs)
-        cells = evidence.calibrated(recording.cells_frame(loaded))
+        cells = evidence.calibrated(scored_cells(loaded))
         ranked = list(judged(boards(cells, metric), evidence, metric))
     _warn(evidence.faults)
     complaints += evidence.faults

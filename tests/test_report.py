@@ -78,6 +78,32 @@ def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table
     assert "cafe: the classifier alone" in (tmp_path / "leaderboard.md").read_text()
 
 
+def collapsing(record: RunRecord, target: str, said: int = 3) -> RunRecord:
+    """The record of a run that called every face of a target the same; seven of seventy are right."""
+    matrix = np.zeros((7, 7), int)
+    matrix[:, said] = 10
+    cells = (replace(cell, confusion=matrix.tolist()) if cell.target == target else cell for cell in record.cells)
+    return replace(record, cells=tuple(cells))
+
+
+def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_path: Path) -> None:
+    seen = entry("c", {"a": 50, "b": 40, "c": 60}, seen="a")
+    marked = replace(seen, cells=(replace(seen.cells[0], mark="seen (inferred)"), *seen.cells[1:]))
+    records = [collapsing(MATRIX[0], "b"), MATRIX[1], collapsing(marked, "a")]
+    cells = tables.scored_cells(records)
+    (only,) = tables.boards(cells, "accuracy")
+    marks = tables.matrix(only.cells, "accuracy").marks
+    assert marks.loc["a"].tolist() == ["", "one class", ""]
+    assert marks.loc["c", "a"] == "seen (inferred), one class"
+    (note,) = (note for note in render.board_cautions(only) if "one class" in note)
+    assert "over 95 % of the faces are called one expression" in note
+    assert note.endswith("cafe trained on a with seed 0 calls b happiness; cafe trained on c with seed 0 calls a happiness")
+    render.write(tmp_path, [only], "accuracy", [], [])
+    assert "| a | **90.0** | 14.3, one class | 50.0 |" in (tmp_path / "leaderboard.md").read_text()
+    (plain,) = tables.boards(tables.scored_cells([entry("a", {"a": 90, "b": 100})]), "accuracy")
+    assert (plain.cells.collapsed == "").all()  # its faces are all surprised, and it says so
+
+
 def test_targets_that_were_seen_are_left_out_of_the_unseen_mean() -> None:
     records = [entry("a", {"a": 90, "b": 60, "c": 50}, seen="b")]
     (row,) = board(records).table.itertuples()

@@ -90,7 +90,7 @@
     const runs = [...cell.runs].sort((a, b) => a[1] - b[1]);
     return [
       element("h3", {}, row.name),
-      element("p", {}, `Trained on ${source}, scored on ${target} (${cell.mark || cell.relation}): `
+      element("p", {}, `Trained on ${source}, scored on ${target} (${cell.said}): `
         + `${data.metric} ${withSpread(cell.mean, cell.sd)}, ${runs.length} run${runs.length > 1 ? "s" : ""}`),
       table(["seed", data.metric, "faces", "record"], runs.map(([key, seed, value, faces]) => [
         element("th", { scope: "row" }, seed), element("td", {}, number(value)),
@@ -114,7 +114,7 @@
       table(["source", "target", "", data.metric, "faces"], cells.map(([name, cell]) => {
         const [source, target] = name.split("|");
         return [element("td", { class: "left" }, source), element("td", { class: "left" }, target),
-          element("td", { class: "left" }, cell.mark || cell.relation), element("td", {}, withSpread(cell.mean, cell.sd)),
+          element("td", { class: "left" }, cell.said), element("td", {}, withSpread(cell.mean, cell.sd)),
           element("td", {}, [...new Set(cell.runs.map((run) => run[3].toLocaleString("en")))].join(" or "))];
       })),
       list([["parameters", parameters || "none"]]),

@@ -266,8 +266,9 @@ def _data(board: Board, by_key: Mapping[str, RunRecord], metric: str) -> dict[st
         found = matrix(cells, metric)
         parts: dict[str, dict[str, Any]] = {}
         for cell in cells.itertuples():
-            value, sd = (frame.loc[cell.source, cell.target] for frame in (found.mean, found.spread))
-            new = {"mean": _plain(value), "sd": _plain(sd), "relation": cell.relation, "mark": cell.mark, "runs": []}
+            value, sd, mark = (f.loc[cell.source, cell.target] for f in (found.mean, found.spread, found.marks))
+            said = mark if cell.relation in mark else ", ".join(filter(None, [cell.relation, mark]))
+            new = {"mean": _plain(value), "sd": _plain(sd), "relation": cell.relation, "said": said, "runs": []}
             part = parts.setdefault(f"{cell.source}|{cell.target}", new)
             part["runs"].append([cell.key, cell.seed, _plain(getattr(cell, metric)), cell.faces])
             scored = by_key[cell.key].cell(cell.target)

@@ -17,7 +17,17 @@ from rich.text import Text
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, reprinted, summary
-from fergen_bench.report.tables import CONDITIONS, ROW, Board, matrix, number, shift_boards, shift_means
+from fergen_bench.report.tables import (
+    COLLAPSED,
+    CONDITIONS,
+    ONE_CLASS,
+    ROW,
+    Board,
+    matrix,
+    number,
+    shift_boards,
+    shift_means,
+)
 from fergen_bench.shift import CLEAN, FACTORS
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
@@ -134,6 +144,7 @@ def board_cautions(board: Board) -> list[str]:
         notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
     if board.adaptation:
         notes.append("Each run also learned from the training images of its target, without their labels")
+    notes += _collapsed(board)
     notes += _unsure(board)
     if board.cells.device.nunique() > 1:
         found = "; ".join(sorted(set(board.cells.device)))
@@ -157,6 +168,28 @@ def board_cautions(board: Board) -> list[str]:
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
+
+
+MOST_NAMED = 6
+"""Cells that a note names at most."""
+
+
+def _collapsed(board: Board) -> list[str]:
+    """Cells in which nearly every face was called the same."""
+    names, found = board.names(), list[str]()
+    for (method, kind), name in names.items() if "collapsed" in board.cells else ():
+        cells = board.cells[(board.cells.method == method) & (board.cells.pretraining == kind)]
+        for (source, said), part in cells[cells.collapsed != ""].groupby(["source", "collapsed"], sort=False):
+            targets = ", ".join(dict.fromkeys(part.target))
+            seeds = ", ".join(map(str, sorted(set(part.seed))))
+            found.append(f"{name} trained on {source} with seed {seeds} calls {targets} {said}")
+    if not found:
+        return []
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return [
+        f"Marked {ONE_CLASS}: over {100 * COLLAPSED:.0f} % of the faces are called one expression, so the number only says how "
+        f"frequent that is: {'; '.join(found[:MOST_NAMED])}{more}"
+    ]
 
 
 def _unsure(board: Board) -> list[str]:

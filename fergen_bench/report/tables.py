@@ -7,7 +7,7 @@ over cells exists only where all of the cells do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import pandas as pd
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.metric import METRICS
-from fergen_bench.record import RunRecord, percent
+from fergen_bench.record import RunRecord, cells_frame, percent
 from fergen_bench.shift import CLEAN, VERSION
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
@@ -28,6 +28,11 @@ CELL = ["source", "target", "adapted_to"]
 """What tells the cells of a row and seed apart. A method that adapts is scored on its source once for each target it
 adapted to; a matrix shows the mean of these.
 """
+
+COLLAPSED = 0.95
+"""The share of a cell's faces that are called one expression above which the classifier says nothing any more."""
+ONE_CLASS = "one class"
+"""The mark of such a cell."""
 
 MEANS = ["in_domain", "all", "unseen", "worst"]
 """The means of a leaderboard's row."""
@@ -87,6 +92,20 @@ class Board:
         parts += ["" if self.profile == "official" else self.profile]
         parts += ["" if self.fraction == 1 else percent(self.fraction).replace("%", "percent")]
         return "-".join(part for part in parts if part)
+
+
+def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """The cells of records, see `cells_frame`, with `collapsed`: the expression that nearly all faces of a cell were
+    called, "" for most. Where nearly all faces have that expression, it is right to say so.
+    """
+    found = []
+    for record in records:
+        for cell in record.cells:
+            confusion = np.array(cell.confusion)
+            said, true = confusion.sum(0), confusion.sum(1)
+            place, most = int(said.argmax()), COLLAPSED * confusion.sum()
+            found.append(EXPRESSIONS[place] if said[place] > most >= true[place] else "")
+    return cells_frame(records).assign(collapsed=found)
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
@@ -222,11 +241,20 @@ def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
     sources, targets = ordered(cells.source, cells.target)
     pairs = cells.groupby(["source", "target"])
     seeds = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
-    frames = (seeds.mean(), seeds.std(ddof=1), pairs.relation.first(), pairs.mark.first())
+    frames = (seeds.mean(), seeds.std(ddof=1), pairs.relation.first(), _marks(cells))
     mean, spread, relation, said = (frame.unstack().reindex(index=sources, columns=targets) for frame in frames)
     own, unseen = mean.where(relation == "source"), mean.where(relation == "unseen")
     gaps = (own.mean(axis=axis) - unseen.mean(axis=axis) for axis in (1, 0))
     return Matrix(mean, spread, relation, said.fillna(""), unseen.mean(axis=1), *gaps)
+
+
+def _marks(cells: pd.DataFrame) -> pd.Series:
+    """What is said beside the number of each source and target."""
+    if "collapsed" not in cells:
+        return cells.groupby(["source", "target"]).mark.first()
+    said = cells.assign(collapsed=cells.collapsed.ne("").map({True: ONE_CLASS, False: ""}))
+    marks = said.groupby(["source", "target"])[["mark", "collapsed"]].max()
+    return marks.apply(lambda pair: ", ".join(filter(None, pair)), axis=1)
 
 
 def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
