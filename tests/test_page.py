@@ -279,6 +279,24 @@ def test_recall_is_a_mean_over_the_cells_that_have_the_expression() -> None:
     assert table.loc["row", "anger"] != table.loc["row", "anger"]
 
 
+def test_rows_that_lack_cells_do_not_stand_unmarked_beside_whole_ones(tmp_path: Path, sketched: None) -> None:
+    runs = tmp_path / "runs"
+    records = [*several(runs, {"cafe": 2.0, "linear_probe": 1.0}), made(runs, "partial", 1.0, "web", 0)]
+    (board,) = tables.boards(cells_frame(records), "accuracy")
+    by_key = {record.spec.key: record for record in records}
+    assert list(details.rows_of(board, by_key)) == ["cafe", "linear_probe", "partial"]
+    assert list(details.rows_of(board, by_key, whole=True)) == ["cafe", "linear_probe"]
+    text = written(tmp_path, runs, records)
+    recalls = text.partition("Recall of each expression")[2].partition("</table>")[0]
+    assert "linear_probe" in recalls
+    assert "partial" not in recalls
+    assert "for they have no seed with all cells: partial" in text
+    assert [" ".join(option.split()) for option in re.findall(r"<option.*?>(.*?)</option>", text, re.DOTALL)] == [
+        "cafe", "linear_probe", "partial (3/9 cells)"
+    ] * 2  # fmt: skip
+    assert '<td data-value="0">1 (3/9 cells)</td>' in text
+
+
 def test_likeness_of_masks_by_hand() -> None:
     vectors = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     cosine, correlation = details.similarity(vectors, vectors.mean(0))

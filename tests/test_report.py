@@ -97,7 +97,9 @@ def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_pat
     assert marks.loc["c", "a"] == "seen (inferred), one class"
     (note,) = (note for note in render.board_cautions(only) if "one class" in note)
     assert "over 95 % of the faces are called one expression" in note
-    assert note.endswith("cafe trained on a with seed 0 calls b happiness; cafe trained on c with seed 0 calls a happiness")
+    assert note.endswith(
+        "cafe trained on a with seed 0 calls b happiness; cafe trained on c with seed 0 calls a happiness"
+    )
     render.write(tmp_path, [only], "accuracy", [], [])
     assert "| a | **90.0** | 14.3, one class | 50.0 |" in (tmp_path / "leaderboard.md").read_text()
     (plain,) = tables.boards(tables.scored_cells([entry("a", {"a": 90, "b": 100})]), "accuracy")
@@ -136,6 +138,8 @@ def test_an_incomplete_matrix_has_no_mean() -> None:
     assert table.loc["other", "cells"] == 3
     assert table.index.tolist() == ["cafe", "other"]
     assert tables.number(table.loc["other", "unseen"]) == "—"
+    said = [board(records).seeds(row) for row in board(records).table.itertuples()]
+    assert said == ["1", "1 (3/9 cells)"]
 
 
 @pytest.mark.parametrize(
@@ -386,7 +390,7 @@ def test_latex_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
         assert not re.search(UNESCAPED + "[%#~^_$]", left), left
         assert not re.search('[<>|"]', left), left
     assert r"a\&b\_c\%d\#e\{f\}g\textbackslash{}h\textasciitilde{}i\textasciicircum{}j\$k\textless{}l" in rows[-1]
-    assert rows[-1].endswith(r"& 0 3/9 cells \\")
+    assert rows[-1].endswith(r"& 1 (3/9 cells) \\")
 
 
 def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:

@@ -17,15 +17,18 @@ from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
 from fergen_bench.record import RunRecord, load_arrays
-from fergen_bench.report.tables import Board
+from fergen_bench.report.tables import Board, complete
 
 Rows = Mapping[str, Sequence[RunRecord]]
 """The records of each row, by its name."""
 
 
-def rows_of(board: Board, records: Mapping[str, RunRecord]) -> dict[str, list[RunRecord]]:
-    """The records of each row of a leaderboard. records: by key."""
-    return {name: [records[key] for key in cells.key.unique()] for name, cells in board.rows()}
+def rows_of(board: Board, records: Mapping[str, RunRecord], whole: bool = False) -> dict[str, list[RunRecord]]:
+    """The records of each row of a leaderboard. records: by key. whole: only those of seeds that have every cell, and
+    no row without any: means over other cells cannot stand beside theirs.
+    """
+    rows = ((name, complete(cells, board.asked) if whole else cells) for name, cells in board.rows())
+    return {name: [records[key] for key in cells.key.unique()] for name, cells in rows if len(cells)}
 
 
 def histories(rows: Rows) -> pd.DataFrame:

@@ -258,8 +258,7 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
     behind; "" where predictions are missing, or no target is unseen.
     """
     for board in boards:
-        asked = len(board.cells.drop_duplicates(CELL))
-        rows = [complete(cells, asked) for _, cells in board.rows()]
+        rows = [complete(cells, board.asked) for _, cells in board.rows()]
         limits = {f"{mean}_{end}": np.full(len(rows), np.nan) for mean in MEANS for end in ("low", "high")}
         standing, p, best = [""] * len(rows), pd.Series(np.nan, range(len(rows))), None
         for place, cells in enumerate(rows):

@@ -194,9 +194,9 @@ def _section(
     faces: Faces,
 ) -> dict[str, Any]:
     """Everything that the page says of one leaderboard."""
-    rows = details.rows_of(board, by_key)
+    rows, whole = (details.rows_of(board, by_key, whole) for whole in (False, True))
     names = board.names()
-    recalls = details.recall_table(rows)
+    recalls = details.recall_table(whole)
     table = [
         {
             "name": names[row.method, row.pretraining],
@@ -205,6 +205,7 @@ def _section(
             "cells": row.cells,
             "asked": row.asked,
             "seeds": row.seeds,
+            "seeds_said": board.seeds(row),
             "seconds": row.fit_seconds,
             "ece": getattr(row, "unseen_ece", np.nan),
             "tempered": getattr(row, "unseen_ece_tempered", np.nan),
@@ -224,7 +225,8 @@ def _section(
         "cautions": [*board_cautions(board), *_missing(board)],
         "matrices": [(row, matrix(cells, metric)) for row, cells in board.rows()],
         "recalls": recalls if recalls.notna().any(axis=None) else None,
-        "figures": _figures(folder, _drawn(board, drawn, ablations) + _draw(board, rows, recalls, reliability, folder)),
+        "partial": [row["name"] for row in table if row["name"] not in whole],
+        "figures": _figures(folder, _drawn(board, drawn, ablations) + _draw(board, rows, whole, reliability, folder)),
         "masks": _masks(board, rows, by_key, runs, folder, faces),
         "data": _data(board, by_key, metric),
     }
@@ -336,10 +338,11 @@ def _drawn(board: Board, drawn: Sequence[str], ablations: Iterable[Ablation]) ->
     return [(title, stem) for stem, title in {**titles, **named}.items() if stem in drawn]
 
 
-def _draw(board: Board, rows: details.Rows, recalls: pd.DataFrame, reliability: Reliability, folder: Path) -> Shown:
-    """Draws what only the page has."""
+def _draw(board: Board, rows: details.Rows, whole: details.Rows, reliability: Reliability, folder: Path) -> Shown:
+    """Draws what only the page has. whole: the rows' records of seeds that have every cell."""
     found = []
-    histories, bins = details.histories(rows), details.reliability_curves(rows, reliability)
+    histories, recalls = details.histories(rows), details.recall_table(whole)
+    bins = details.reliability_curves(whole, reliability)
 
     def keep(title: str, name: str, figure: Figure) -> None:
         plots.save(figure, folder, f"{board.slug}-{name}")

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -77,17 +76,12 @@ def _leaderboard(board: Board, metric: str) -> RenderableType:
         numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
-        seeds = _seeds(row, "\n")
+        seeds = board.seeds(row).replace(" ", "\n")
         if sure:
             tied = Text("\ntied" if row.standing == "tied" else "", style="bold")
             numbers.append(Text(interval(row.unseen_low, row.unseen_high).replace("–", "\n–")) + tied)
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
     return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
-
-
-def _seeds(row: Any, between: str) -> str:
-    """3; or 2 5/9 cells, where the row lacks some."""
-    return str(row.seeds) if row.cells == row.asked else f"{row.seeds}{between}{row.cells}/{row.asked}{between}cells"
 
 
 def _sure(board: Board) -> bool:
@@ -187,8 +181,8 @@ def _collapsed(board: Board) -> list[str]:
         return []
     more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     return [
-        f"Marked {ONE_CLASS}: over {100 * COLLAPSED:.0f} % of the faces are called one expression, so the number only says how "
-        f"frequent that is: {'; '.join(found[:MOST_NAMED])}{more}"
+        f"Marked {ONE_CLASS}: over {100 * COLLAPSED:.0f} % of the faces are called one expression, so the number says "
+        f"only how frequent that is: {'; '.join(found[:MOST_NAMED])}{more}"
     ]
 
 
@@ -350,7 +344,7 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
             numbers = [number(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
             if sure:
                 numbers += [interval(row.unseen_low, row.unseen_high), row.standing or "—"]
-            last = [str(row.seeds), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
+            last = [board.seeds(row), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
         notes += [f"- {note}" for note in board_notes(board)[1:]]
@@ -450,7 +444,7 @@ def _latex(board: Board, metric: str) -> str:
         tied = board.table.standing.map({"tied": " (tied)"}).fillna("")
         ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
         frame[r"95 \%"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
-    frame["seeds"] = [_seeds(row, " ") for row in board.table.itertuples()]
+    frame["seeds"] = [board.seeds(row) for row in board.table.itertuples()]
     caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
     # A name that is a line long stands on several, or it pushes the numbers off the paper.
     wide = max(map(len, names.values())) > 24

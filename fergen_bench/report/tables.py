@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -79,6 +79,18 @@ class Board:
         names = self.names()
         for (method, kind), name in names.items():
             yield name, self.cells[(self.cells.method == method) & (self.cells.pretraining == kind)]
+
+    @property
+    def asked(self) -> int:
+        """Cells of a whole seed."""
+        return len(self.cells.drop_duplicates(CELL))
+
+    def seeds(self, row: Any) -> str:
+        """How many seeds a line of the table is a mean over: 3; or 2 (55/75 cells), where others are not whole. Where
+        none is, how many were begun: 1 (5/25 cells).
+        """
+        whole = row.cells == row.asked
+        return str(row.seeds) if whole else f"{row.seeds or row.asked // self.asked} ({row.cells}/{row.asked} cells)"
 
     @property
     def slug(self) -> str:
