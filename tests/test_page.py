@@ -19,7 +19,7 @@ from test_record import SPEC, finished
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.project import shipped
 from fergen_bench.record import Cell, Predictions, RunRecord, cells_frame, save
-from fergen_bench.report import details, page, plots, published, tables
+from fergen_bench.report import details, page, plots, published, render, tables
 from fergen_bench.report.details import Inspected
 from fergen_bench.report.evidence import Evidence, judged
 
@@ -277,6 +277,18 @@ def test_recall_is_a_mean_over_the_cells_that_have_the_expression() -> None:
     table = details.recall_table({"row": [finished(cells=cells)]})
     assert table.loc["row", list(EXPRESSIONS[:2])].tolist() == [75.0, 0.0]
     assert table.loc["row", "anger"] != table.loc["row", "anger"]
+
+
+def test_ranks_open_on_request_and_say_that_they_are_a_weak_test(tmp_path: Path) -> None:
+    records = several(tmp_path / "runs", {"cafe": 2.0, "linear_probe": 1.9, "scn": 1.8}, seeds=(0,))
+    ranked = list(tables.boards(cells_frame(records), "accuracy"))
+    files = render.write(tmp_path, ranked, "accuracy", [], [])
+    text = written(tmp_path, tmp_path / "runs", records, drawn=files)
+    heads = {title: bool(opened) for opened, title in re.findall(r'"figure"( open)?>\s*<summary>(.*?)</summary>', text)}
+    assert heads["Unseen targets"]
+    assert not heads["Mean ranks and critical difference"]
+    assert "a weak test" in text
+    assert re.search(r"\(\d\.\d\d\) (cafe|linear_probe|scn)<|(cafe|linear_probe|scn) \(\d\.\d\d\)<", text)
 
 
 def test_rows_that_lack_cells_do_not_stand_unmarked_beside_whole_ones(tmp_path: Path, sketched: None) -> None:

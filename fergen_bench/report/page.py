@@ -386,7 +386,11 @@ def _shifts(all_boards: Sequence[Board], drawn: Sequence[str]) -> Shown:
 
 
 def _figures(folder: Path, shown: Shown) -> list[dict[str, Any]]:
-    return [{"title": title, "name": name, "svg": _inline(folder / f"{name}.svg", title)} for title, name in shown]
+    """What the page shows of each figure. A test that is weaker than the leaderboard's opens on request alone."""
+    return [
+        {"title": title, "name": name, "svg": _inline(folder / f"{name}.svg", title), "closed": name.endswith("-ranks")}
+        for title, name in shown
+    ]
 
 
 def _inline(path: Path, title: str) -> Markup:

@@ -244,6 +244,13 @@ def _published(axes: Any, accuracies: Mapping[str, float], source: str) -> None:
         spine.set_color("0.6")
 
 
+RANKS = (
+    "Only who is ahead in each cell counts here, not by how much: a weak test, whose bars may join what the table's ties "
+    "tell apart"
+)
+"""What a reader of a diagram of ranks must know, who has read a leaderboard before."""
+
+
 def critical_difference(board: Board, ranks: Ranking) -> Figure:
     """Mean ranks of methods over the unseen cells, best on the left; bars join those that cannot be told apart (Demšar,
     JMLR 2006).
@@ -258,8 +265,8 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
             ranks.ranks.rename(names),
             ranks.pairs.rename(index=names, columns=names),
             ax=axes,
-            label_fmt_left="{label} ({rank:.1f})",
-            label_fmt_right="({rank:.1f}) {label}",
+            label_fmt_left="{label} ({rank:.2f})",
+            label_fmt_right="({rank:.2f}) {label}",
             color_palette=dict.fromkeys(names.values(), "0.25"),
             marker_props={"s": 16},
             elbow_props={"linewidth": 0.8},
@@ -275,8 +282,7 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
         test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
         title = _title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}")
         figure.suptitle(title, y=1 - 0.1 / (down + 1.1), va="top", fontsize=8)
-        note = "Bars join what cannot be told apart. Cells share trainings and faces: p is too small for them."
-        figure.text(0.5, 0.1 / (down + 1.1), note, ha="center", fontsize=7, color="0.35")
+        figure.text(0.5, 0.1 / (down + 1.1), RANKS, ha="center", fontsize=7, color="0.35")
     return figure
 
 
