@@ -790,7 +790,13 @@ def _records(
     there = sorted({entry.spec.suite for entry in everything})
     meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
     if meant not in there:
+        if suite is None and there:
+            raise BenchError(f"there are records of several suites; name one: --suite {' or '.join(there)}")
         project.suite(meant)  # a misspelt one is refused with what there is
+    known = {entry.spec.method for entry in everything if entry.spec.suite == meant}
+    for name in methods:
+        if known and name not in known:
+            raise BenchError(f"--method: there are no records of {name!r} on {meant}{did_you_mean(name, known)}")
     others = [name for name in there if name != meant]
     if others:
         console.print(f"note: there are records of {', '.join(others)} too; see them with --suite", style="dim")

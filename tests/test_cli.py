@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_record import SPEC, finished
 
 from conftest import Bench
 from fergen_bench.fanout.local import visible_gpus
@@ -342,6 +343,18 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     save(one, runs)
     save(replace(other, spec=replace(other.spec, seed=1)), runs)
     assert "were not trained on the same sources and seeds, so none is compared" in bench("choose").out
+
+
+def test_records_that_are_not_there_are_named_and_those_that_are_too(project: Project, bench: Bench) -> None:
+    for suite in ("one", "two"):
+        save(finished(replace(SPEC, suite=suite)), project.results / "runs")
+    for command in (("report",), ("compare", "cafe", "scn"), ("choose",)):
+        refused = bench(*command)
+        assert (refused.code, "name one: --suite one or two" in refused.err) == (2, True), refused.err
+    for command in ("report", "choose"):
+        refused = bench(command, "--suite", "one", "-m", "caffe")
+        assert refused.code == 2
+        assert "no records of 'caffe' on one; did you mean cafe?" in refused.err
 
 
 def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> None:
