@@ -27,7 +27,7 @@ from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.record import RunRecord
 from fergen_bench.report import details, plots
 from fergen_bench.report.details import Inspected, Reliability
-from fergen_bench.report.published import Published, summary
+from fergen_bench.report.published import Published, concerned, summary
 from fergen_bench.report.render import (
     COLUMNS,
     MISPRINTS,
@@ -124,7 +124,6 @@ def write(
         sections.append(
             _section(f"b{place}", board, by_key, runs, metric, reliability, folder, stems, ablations, faces)
         )
-    real = [board for board in all_boards if not board.synthetic]
     script = _text("page.js")
     environment = Environment(
         loader=PackageLoader("fergen_bench.report", "."),
@@ -147,8 +146,9 @@ def write(
         expressions=EXPRESSIONS,
         curves=_figures(folder, _scales(all_boards, metric, folder) + _shifts(all_boards, stems)),
         published=[
-            (table, summary(table), misprints(table), list(differences(table, real, metric)))
-            for table in (published if real else ())
+            (table, summary(table), misprints(table), list(differences(table, near, metric)))
+            for table in published
+            if (near := concerned(table, all_boards))
         ],
         published_note=PUBLISHED,
         misprints=MISPRINTS,

@@ -245,8 +245,8 @@ def _published(axes: Any, accuracies: Mapping[str, float], source: str) -> None:
 
 
 RANKS = (
-    "Only who is ahead in each cell counts here, not by how much: a weak test, whose bars may join what the table's ties "
-    "tell apart"
+    "Only who is ahead in each cell counts here, not by how much: a weak test, whose bars may join what the table's "
+    "ties tell apart"
 )
 """What a reader of a diagram of ranks must know, who has read a leaderboard before."""
 

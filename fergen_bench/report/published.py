@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -94,6 +94,12 @@ def reprinted(published: Published) -> pd.DataFrame:
     frame = published.printed.rename(columns={"accuracy": "printed"}).merge(means, on=["method", "source"], how="left")
     frame["difference"] = frame.printed - frame.recomputed
     return frame[frame.difference.abs() > 0.0051].reset_index(drop=True)
+
+
+def concerned(published: Published, boards: Iterable[Board]) -> list[Board]:
+    """The leaderboards of real faces that share a domain with a published table."""
+    domains = {*published.cells.source, *published.cells.target}
+    return [board for board in boards if not board.synthetic and domains & set(board.cells.target)]
 
 
 def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:

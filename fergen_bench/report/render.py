@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
-from fergen_bench.report.published import Published, beside, reprinted, summary
+from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
 from fergen_bench.report.tables import (
     COLLAPSED,
     CONDITIONS,
@@ -49,16 +49,14 @@ class Ablation:
 
 
 def show(console: Console, all_boards: Sequence[Board], metric: str, published: Iterable[Published] = ()) -> None:
-    """Leaderboards, the matrix of each method, and published tables in grey below those of real faces."""
+    """Leaderboards, the matrix of each method, and in grey below them the published tables about any of their domains."""
     for board in all_boards:
         console.print(_leaderboard(board, metric))
         for name, group in board.rows():
             console.print(_matrix(board, name, group, metric))
-    real = [board for board in all_boards if not board.synthetic]
-    for table in published if real else ():
-        console.print(_published(table, real, metric))
-    if published and not real:
-        console.print(Text("\nPublished results are about photographs, and stand below reports of such.", "grey50"))
+    for table in published:
+        if near := concerned(table, all_boards):
+            console.print(_published(table, near, metric))
 
 
 def _leaderboard(board: Board, metric: str) -> RenderableType:
@@ -241,13 +239,6 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
         table.add_row(row[0], *(number(value) for value in row[1:]))
     notes = [PUBLISHED, *published.notes]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
-    if wrong := misprints(published):
-        means = Table(style="dim")
-        for name in wrong[0]:
-            means.add_column(name, justify="left" if name in {"method", "source"} else "right", style="grey50")
-        for line in wrong[1:]:
-            means.add_row(*line)
-        parts += [Text(f"\n{MISPRINTS}", style="dim italic"), means]
     for title, rows in differences(published, real, metric):
         grid = Table(style="dim")
         for name in rows[0]:
@@ -355,16 +346,15 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
         parts += [f"## Under controlled shift: {board.title}", _shift_note(board)]
         for factor in _factors(board):
             parts += [f"### {factor}: {FACTORS[factor].about}", _markdown_table(_shift_rows(board, factor, metric))]
-    real = [board for board in all_boards if not board.synthetic]
-    for table in published if real else ():
+    for table in published:
+        if not (near := concerned(table, all_boards)):
+            continue
         frame = summary(table)
         rows = [list(frame)] + [
             [row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)
         ]
         parts += ["## Published, not measured here", table.about, _markdown_table(rows), PUBLISHED, *table.notes]
-        if wrong := misprints(table):
-            parts += [f"{MISPRINTS}:", _markdown_table(wrong)]
-        for title, grid in differences(table, real, metric):
+        for title, grid in differences(table, near, metric):
             parts += [f"### {title}", _markdown_table(grid)]
     return "\n\n".join(parts) + "\n"
 
