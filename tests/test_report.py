@@ -204,6 +204,15 @@ def test_different_pre_training_is_said() -> None:
     assert "Pre-training differs between rows" in shown(MATRIX + other)
 
 
+def test_the_packaged_encoder_on_photographs_is_said() -> None:
+    said = "Pre-training on rendered faces alone (synth)"
+    assert any(said in note for note in render.board_cautions(board(MATRIX)))
+    rendered = [replace(item, spec=replace(item.spec, synthetic=True)) for item in MATRIX]
+    scratch = {"backbone": {"name": "synth-trunk/scratch", "digest": "scratch"}}
+    for records in (rendered, [replace(item, networks=scratch) for item in MATRIX]):
+        assert not any("rendered faces" in note for note in render.board_cautions(board(records)))
+
+
 def test_two_texts_under_one_version_are_said() -> None:
     changed = replace(MATRIX[0], spec=replace(MATRIX[0].spec, seed=1), method_digest="x")
     assert "made by 2 different texts of the method file" in shown([*MATRIX, changed], width=200).replace("\n", " ")

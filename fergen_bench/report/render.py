@@ -29,6 +29,8 @@ from fergen_bench.report.tables import (
 )
 from fergen_bench.shift import CLEAN, FACTORS
 
+RENDERED = {"synth", "synth-trunk"}
+"""The packaged networks, which saw rendered faces alone. Without weights (…/scratch) they saw nothing."""
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 
 
@@ -137,6 +139,13 @@ def board_cautions(board: Board) -> list[str]:
     if board.adaptation:
         notes.append("Each run also learned from the training images of its target, without their labels")
     notes += _collapsed(board)
+    words = [part.split() for kind in board.marks for part in kind.split(", ")]
+    rendered = sorted({name for name, *digest in words if name in RENDERED and digest})
+    if rendered and not board.synthetic:
+        notes.append(
+            f"Pre-training on rendered faces alone ({', '.join(rendered)}), and these are photographs: an encoder that "
+            f"saw photographs may change every number here; name one with --backbone"
+        )
     notes += _unsure(board)
     if board.cells.device.nunique() > 1:
         found = "; ".join(sorted(set(board.cells.device)))
