@@ -670,14 +670,14 @@ def report(
     complaints += evidence.faults
     render.show(console, ranked, metric, tables)
     target = to or project.results / "report"
-    with busy(console_on(stderr=True), "drawing"):
+    with busy(console_on(stderr=True), "drawing"), render.replaced(target) as draft:
         ablations = _ablations(project, meant)
-        files = render.write(target, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
+        files = render.write(draft, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
         seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
-        written = page.write(
-            target, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
-        )
-    console.print(f"\n{near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
+        page.write(draft, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen)
+    written = target / "index.html"
+    what = ", ".join([meant, *(f"only {name}" for name in methods[:1]), *methods[1:]])
+    console.print(f"\nReport of {what}: {near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
     if opened:
         import webbrowser
 

@@ -73,6 +73,7 @@ def test_run_then_run_again_then_report(lab: Project, bench: Bench) -> None:
     assert (lab.results / "report" / "leaderboard.md").is_file()
     assert "mine" in (lab.results / "report" / "index.html").read_text(encoding="utf-8")
     assert (lab.results / "report" / "synth5-tiny-mine.png").is_file()
+    assert "Report of synth5-tiny: results/report/index.html, and beside it" in report.out
     assert bench("report", "--metric", "macro_f1", "--to", str(lab.root / "f1")).code == 0
     assert "macro F1" in (lab.root / "f1" / "leaderboard.md").read_text()
 

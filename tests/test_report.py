@@ -410,6 +410,26 @@ def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:
             assert left.with_suffix(".pdf").read_bytes() == right.with_suffix(".pdf").read_bytes(), left.name
 
 
+def test_a_report_takes_the_place_of_the_one_before_and_of_nothing_else(tmp_path: Path) -> None:
+    def write(*names: str) -> None:
+        with render.replaced(tmp_path / "report") as draft:
+            for name in names:
+                (draft / name).write_text(" ".join(names))
+
+    outside = tmp_path / "mine.txt"
+    outside.write_text("mine")
+    write("index.html", "s-old.png")
+    (tmp_path / "report" / "s-own.png").write_text("mine")
+    (tmp_path / "report" / render.WRITTEN).open("a").write("\n../mine.txt\n")
+    write("index.html", "t-new.png")
+    found = {path.name: path.read_text() for path in (tmp_path / "report").iterdir() if path.name != render.WRITTEN}
+    assert found == {"index.html": "index.html t-new.png", "t-new.png": "index.html t-new.png", "s-own.png": "mine"}
+    assert outside.is_file()
+    with pytest.raises(ValueError, match="drawing"), render.replaced(tmp_path / "report"):
+        raise ValueError("drawing")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {*found, render.WRITTEN}
+
+
 def test_no_records_no_boards() -> None:
     assert list(tables.boards(cells_frame([]), "accuracy")) == []
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -285,6 +288,30 @@ def differences(published: Published, real: list[Board], metric: str) -> Iterato
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
+
+
+WRITTEN = ".written"
+"""In the folder of a report: the names of its files, one a line."""
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a report to. In the end its files take their places in `folder`, and what the report
+    before it wrote there, and it did not, goes: pictures of other methods and suites must not lie beside its page.
+    Files that no report wrote stay. After an error all is as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
+        yield Path(draft)
+        names = sorted(path.name for path in Path(draft).iterdir())
+        before = (folder / WRITTEN).read_text("utf-8", "replace").splitlines() if (folder / WRITTEN).is_file() else []
+        (folder / WRITTEN).write_text("\n".join(dict.fromkeys((*before, *names))), encoding="utf-8")
+        for name in names:
+            os.replace(Path(draft, name), folder / name)
+        for name in set(before) - set(names):
+            if name and Path(name).name == name:
+                (folder / name).unlink(missing_ok=True)
+        (folder / WRITTEN).write_text("\n".join(names), encoding="utf-8")
 
 
 def write(
