@@ -668,13 +668,16 @@ def report(
         ranked = list(judged(boards(cells, metric), evidence, metric))
     _warn(evidence.faults)
     complaints += evidence.faults
-    render.show(console, ranked, metric, tables)
+    shifted = recording.shifted_frame(loaded)
+    render.show(console, ranked, metric, tables, shifted)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"), render.replaced(target) as draft:
         ablations = _ablations(project, meant)
-        files = render.write(draft, ranked, metric, tables, ablations, recording.shifted_frame(loaded))
+        files = render.write(draft, ranked, metric, tables, ablations, shifted)
         seen = page.Faces(lambda domain: _prepared_domain(project, meant, domain), faces)
-        page.write(draft, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen)
+        page.write(
+            draft, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
+        )
     written = target / "index.html"
     what = ", ".join([meant, *(f"only {name}" for name in methods[:1]), *methods[1:]])
     console.print(f"\nReport of {what}: {near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")

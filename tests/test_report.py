@@ -15,9 +15,10 @@ from test_record import SPEC, finished
 
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.project import shipped
-from fergen_bench.record import Cell, RunRecord, cells_frame
+from fergen_bench.record import Cell, RunRecord, ShiftedCell, cells_frame, shifted_frame
 from fergen_bench.report import details, evidence, plots, published, render, tables
 from fergen_bench.report.render import Ablation
+from fergen_bench.shift import CLEAN, VERSION
 
 PLAIN = replace(SPEC, parameters={"gate": "sigmoid"}, defaults={"gate": "sigmoid"}, weights={})
 
@@ -197,6 +198,41 @@ def test_the_terminal_shows_what_a_reader_must_know() -> None:
         "gap",
     ):
         assert needed in text, needed
+
+
+def test_a_wide_terminal_has_a_line_for_each_row_and_a_narrow_one_has_several() -> None:
+    again = [replace(item, spec=replace(item.spec, seed=1)) for item in MATRIX]
+    lines = shown([*MATRIX, *again], width=120).splitlines()
+    assert [line for line in lines if "cafe" in line and "76.7 ± 0.0" in line]
+    assert [line for line in lines if "│ a " in line and "90.0 ± 0.0" in line]
+    narrow = shown([*MATRIX, *again], width=60).splitlines()
+    assert not [line for line in narrow if "±" in line and "cafe" in line]
+    assert [line for line in narrow if line.startswith("│        ") and "±0.0" in line]
+
+
+def test_a_terminal_shows_one_table_of_the_shares_of_the_data() -> None:
+    half = [replace(item, spec=replace(item.spec, fraction=0.5)) for item in MATRIX]
+    text = shown([*MATRIX, *half, *(replace(i, spec=replace(i.spec, method="other")) for i in half)])
+    assert text.count("Leaderboard") == 1
+    assert text.count("trained on row") == 1
+    assert re.search(r"method +┃ 100% ┃ +50%", text)
+    assert re.search(r"cafe +│ 51.7 │ 51.7", text)
+    assert re.search(r"other +│ +— │ 51.7", text)
+
+
+def test_a_terminal_shows_what_shifts_do() -> None:
+    blur, light = (
+        ShiftedCell("a", "f", "source", factor, level, 100, VERSION, confusion(right, 100 - right))
+        for factor, level, right in (("blur", 2.0, 70), ("darkness", 2.0, 80))
+    )
+    clean = replace(blur, factor=CLEAN, level=0.0, confusion=confusion(90, 10))
+    shifted = shifted_frame([replace(MATRIX[0], shifted=(clean, blur, light))])
+    console = Console(file=StringIO(), width=80)
+    render.show(console, ranked(MATRIX), "accuracy", [], shifted)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"factor +┃ method ┃ targets ┃ clean ┃ +2 ┃", text)
+    assert re.search(r"blur +│ cafe +│ source +│ +90.0 │ 70.0 │", text)
+    assert re.search(r"darkness +│ cafe +│ source +│ +90.0 │ 80.0 │", text)
 
 
 def test_different_pre_training_is_said() -> None:

@@ -35,11 +35,12 @@ from fergen_bench.report.render import (
     Ablation,
     board_cautions,
     board_facts,
+    by_share,
     differences,
     file_name,
     misprints,
 )
-from fergen_bench.report.tables import CELL, CONDITIONS, Board, matrix, number, ordered
+from fergen_bench.report.tables import CELL, Board, matrix, number, ordered
 
 CHANCE = 100 / len(EXPRESSIONS)
 PICTURES = 3_000_000
@@ -362,12 +363,8 @@ def _draw(board: Board, rows: details.Rows, whole: details.Rows, reliability: Re
 
 def _scales(all_boards: Sequence[Board], metric: str, folder: Path) -> Shown:
     """A figure for each set of leaderboards that differ in the share of data alone."""
-    sets: dict[tuple[Any, ...], list[Board]] = {}
-    for board in all_boards:
-        same = tuple(getattr(board, name) for name in CONDITIONS if name != "fraction")
-        sets.setdefault(same, []).append(board)
     found = []
-    for part in sets.values():
+    for part in by_share(all_boards):
         if len(part) > 1 and len(plots.scaled(part)):
             name = f"{max(part, key=lambda board: board.fraction).slug}-data-scale"
             plots.save(plots.data_scale(part, metric), folder, name)

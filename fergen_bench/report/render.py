@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fergen_bench.record import percent
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
@@ -53,38 +57,120 @@ class Ablation:
 # ------------------------------------------------------------------------------------------------------------- terminal
 
 
-def show(console: Console, all_boards: Sequence[Board], metric: str, published: Iterable[Published] = ()) -> None:
-    """Leaderboards, the matrix of each method, and in grey below them the published tables about any of their domains."""
-    for board in all_boards:
-        console.print(_leaderboard(board, metric))
-        for name, group in board.rows():
-            console.print(_matrix(board, name, group, metric))
+def show(
+    console: Console,
+    all_boards: Sequence[Board],
+    metric: str,
+    published: Iterable[Published] = (),
+    shifted: pd.DataFrame | None = None,
+) -> None:
+    """Leaderboards and the matrix of each method; of boards that differ in the share of the data alone one table, and
+    one of what shifts do; and in grey below them the published tables about any of their domains.
+    """
+    for boards in by_share(all_boards):
+        several = len(boards) > 1
+        for board in boards:
+            if several and board.fraction < 1:
+                continue
+            console.print(_fitting(console, partial(_leaderboard, board, metric)))
+            for name, group in board.rows():
+                console.print(_fitting(console, partial(_matrix, board, name, group, metric)))
+        if several:
+            console.print(_shares(boards, metric))
+    for board in shift_boards(pd.DataFrame() if shifted is None else shifted):
+        console.print(_shift(board, metric))
     for table in published:
         if near := concerned(table, all_boards):
             console.print(_published(table, near, metric))
 
 
-def _leaderboard(board: Board, metric: str) -> RenderableType:
-    table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", caption=board.title)
-    table.title_justify = table.caption_justify = "left"
+def by_share(all_boards: Iterable[Board]) -> list[list[Board]]:
+    """Leaderboards in sets that differ in the share of the data alone, each with the largest share first."""
+    sets: dict[tuple[Any, ...], list[Board]] = {}
+    for board in all_boards:
+        same = tuple(getattr(board, name) for name in CONDITIONS if name != "fraction")
+        sets.setdefault(same, []).append(board)
+    return list(sets.values())
+
+
+def _fitting(console: Console, draw: Callable[[bool], tuple[Table, list[str]]]) -> RenderableType:
+    """A table and its notes, with each number on one line where the terminal has room, else in as many as it takes."""
+    table, notes = draw(False)
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+        table, notes = draw(True)
+    return _noted(table, notes)
+
+
+def _noted(table: Table, notes: Iterable[str]) -> RenderableType:
+    return Padding(Group(table, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
+
+
+def _leaderboard(board: Board, metric: str, stacked: bool) -> tuple[Table, list[str]]:
+    between = "\n" if stacked else " "
+    table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", title_justify="left")
     sure = _sure(board)
-    table.add_column("method", overflow="fold", min_width=19 if sure else 23)  # 80 characters in all
+    # 80 characters in all, where that is what there is.
+    table.add_column("method", overflow="fold", min_width=(19 if sure else 23) if stacked else None)
     for name in COLUMNS.values():
-        table.add_column(name.replace(" ", "\n"), justify="right", min_width=len(max(name.split(), key=len)))
+        width = len(max(name.split(), key=len)) if stacked else None
+        table.add_column(name.replace(" ", between), justify="right", min_width=width)
     if sure:
-        table.add_column("95 %\nof\nunseen", justify="right")
+        table.add_column("95 % of unseen".replace(" ", between), justify="right")
     table.add_column("seeds", justify="right")
     names, several = board.names(), len(board.marks) > 1
     for row in board.table.itertuples():
-        numbers = [_stacked(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
+        numbers = [_spread(getattr(row, column), getattr(row, column + "_sd"), stacked) for column in COLUMNS]
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
-        seeds = board.seeds(row).replace(" ", "\n")
+        seeds = board.seeds(row).replace(" ", between)
         if sure:
-            tied = Text("\ntied" if row.standing == "tied" else "", style="bold")
-            numbers.append(Text(interval(row.unseen_low, row.unseen_high).replace("–", "\n–")) + tied)
+            tied = Text(f"{between}tied" if row.standing == "tied" else "", style="bold")
+            ends = interval(row.unseen_low, row.unseen_high)
+            numbers.append(Text(ends.replace("–", "\n–") if stacked else ends) + tied)
         table.add_row(Text(name) + Text(mark, style="dim"), *numbers, seeds)
-    return Padding(Group(table, *(Text(note, style="dim") for note in board_notes(board))), (1, 0, 0, 0))
+    return table, [board.title, *board_notes(board)]
+
+
+def _shares(boards: Sequence[Board], metric: str) -> RenderableType:
+    """Mean over unseen targets by method and share of the data."""
+    first = min(boards, key=lambda board: board.fraction)
+    rows = list(dict.fromkeys(pair for board in boards for pair in board.names()))
+    several = len({method for method, _ in rows}) < len(rows)
+    table = Table(title=f"Unseen targets by share of the data, {plots.NAMES[metric]} (%)", title_justify="left")
+    table.add_column("method", overflow="fold")
+    for board in boards:
+        table.add_column(percent(board.fraction), justify="right")
+    tables = [board.table.set_index(ROW) for board in boards]
+    for row in rows:
+        found = (means.loc[row] if row in means.index else None for means in tables)
+        numbers = (Text("—") if line is None else _spread(line.unseen, line.unseen_sd, True) for line in found)
+        table.add_row(f"{row[0]} [{row[1]}]" if several else row[0], *numbers)
+    notes = [first.title.rpartition(", ")[0], "The leaderboard of each share, and its notes, are on the page"]
+    return _noted(table, notes)
+
+
+def _shift(board: Board, metric: str) -> RenderableType:
+    """What factors do: a table for those with the same levels."""
+    grids: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
+    for factor in _factors(board):
+        head, *lines = _shift_rows(board, factor, metric, spread=False)
+        grids.setdefault(tuple(head), []).extend((factor, line) for line in lines)
+    parts: list[RenderableType] = []
+    for names, rows in grids.items():
+        kept = [place for place, name in enumerate(names) if name not in {"pre-training", "seeds"}]
+        title = f"Under controlled shift, {plots.NAMES[metric]} (%)"
+        table = Table(title=None if parts else title, title_justify="left")
+        table.add_column("factor")
+        for place in kept:
+            justify: Any = "left" if names[place] in {"method", "targets"} else "right"
+            table.add_column(names[place], justify=justify, overflow="fold")
+        previous = ""
+        for factor, line in rows:
+            table.add_row("" if factor == previous else factor, *(line[place] for place in kept))
+            previous = factor
+        parts.append(table)
+    notes = [board.title, _shift_note(board)]
+    return Padding(Group(*parts, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
 
 
 def _sure(board: Board) -> bool:
@@ -97,10 +183,10 @@ def interval(low: float, high: float) -> str:
     return "—" if pd.isna(low) else f"{low:.1f}–{high:.1f}"
 
 
-def _stacked(value: float, spread: float, style: str = "") -> Text:
-    """A number, with its spread on a line below where it has one: five columns must fit into 80 characters."""
+def _spread(value: float, spread: float, stacked: bool, style: str = "") -> Text:
+    """A number, with its spread beside it where it has one; or on a line below, where columns are narrow."""
     text = Text(number(value), style=style)
-    return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}", style="dim")
+    return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}" if stacked else f" ± {spread:.1f}", style="dim")
 
 
 def board_notes(board: Board) -> list[str]:
@@ -210,11 +296,11 @@ def _unsure(board: Board) -> list[str]:
     return [f"Predictions are not beside all records of {rows}: no intervals there, and {which}; {again}"]
 
 
-def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> RenderableType:
+def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str, stacked: bool) -> tuple[Table, list[str]]:
     found = matrix(cells, metric)
     kind = "synthetic faces, " if board.synthetic else ""
     title = f"{method}: trained on row, scored on column ({kind}{plots.NAMES[metric]}, %)"
-    table = Table(title=title, title_justify="left", show_lines=bool(found.spread.notna().any(axis=None)))
+    table = Table(title=title, title_justify="left", show_lines=stacked and found.spread.notna().any(axis=None))
     table.add_column("", no_wrap=True)
     for target in found.mean.columns:
         table.add_column(target, justify="right")
@@ -224,17 +310,17 @@ def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Rend
     for source, places, unseen, gap in found.lines():
         row = []
         for place in places:
-            text = _stacked(place.value, place.sd, styles.get(place.relation, ""))
+            text = _spread(place.value, place.sd, stacked, styles.get(place.relation, ""))
             # Narrow enough for 80 columns; what * means stands below.
             short = place.mark.replace(" (inferred)", "*").replace(", ", "\n")
             row.append(text + Text(f"\n{short}", style="dim") if short else text)
         table.add_row(source, *row, number(unseen), number(gap))
     table.add_section()
     table.add_row("gap", *map(number, found.target_gaps), "", "", style="dim")
-    note = "gap: in-domain minus unseen, by row of one training, by column of one target"
-    if found.marks.isin(["seen (inferred)"]).any(axis=None):
-        note += "\nseen*: inferred from how the datasets were made"
-    return Padding(Group(table, Text(note, style="dim")), (1, 0, 0, 0))
+    notes = [GAP]
+    if found.marks.map(lambda mark: "(inferred)" in mark).any(axis=None):
+        notes.append("*: inferred from how the datasets were made")
+    return table, notes
 
 
 def _published(published: Published, real: list[Board], metric: str) -> RenderableType:
@@ -263,6 +349,9 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
 
 PUBLISHED = "own: on the source itself; all: on all targets; other: on the other targets; then that for each source"
 MISPRINTS = "Printed means over all targets that are not the means of the numbers beside them"
+
+
+GAP = "gap: in-domain minus unseen, by row of one training, by column of one target"
 
 
 def misprints(published: Published) -> list[list[str]]:
@@ -406,13 +495,13 @@ def _shift_note(board: Board) -> str:
     return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
 
 
-def _shift_rows(board: Board, factor: str, metric: str) -> list[list[str]]:
+def _shift_rows(board: Board, factor: str, metric: str, spread: bool = True) -> list[list[str]]:
     """A line for each method and relation, a column for each level."""
     frame = shift_means(board.cells, factor, metric)
     levels = sorted(set(frame.level[frame.factor == factor]))
     rows = [["method", "pre-training", "targets", "clean", *(f"{level:g}" for level in levels), "seeds"]]
     for (method, pretraining, relation), group in frame.groupby([*ROW, "relation"], sort=False):
-        at = {(row.factor, row.level): number(row.mean, row.sd) for row in group.itertuples()}
+        at = {(row.factor, row.level): number(row.mean, row.sd if spread else np.nan) for row in group.itertuples()}
         numbers = [at.get(place, "—") for place in [(CLEAN, 0.0), *((factor, level) for level in levels)]]
         rows.append([method, pretraining, relation, *numbers, str(group.seeds.max())])
     return rows
