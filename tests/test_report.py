@@ -18,6 +18,7 @@ from fergen_bench.project import shipped
 from fergen_bench.record import Cell, RunRecord, ShiftedCell, cells_frame, shifted_frame
 from fergen_bench.report import details, evidence, plots, published, render, tables
 from fergen_bench.report.render import Ablation
+from fergen_bench.report.rounding import tenth
 from fergen_bench.shift import CLEAN, VERSION
 
 PLAIN = replace(SPEC, parameters={"gate": "sigmoid"}, defaults={"gate": "sigmoid"}, weights={})
@@ -171,9 +172,13 @@ def test_gaps_by_row_and_by_column() -> None:
 def test_numbers_as_they_are_printed() -> None:
     assert [tables.number(61.44), tables.number(61.44, 0.25), tables.number(float("nan"))] == [
         "61.4",
-        "61.4 ± 0.2",
+        "61.4 ± 0.3",
         "—",
     ]
+    halves = [58.75, 58.75 - 1e-9, 58.25, -4.85 + 1e-9, 0.04, -0.04]
+    assert [tenth(value) for value in halves] == ["58.8", "58.8", "58.3", "-4.9", "0.0", "0.0"]
+    assert [tenth(value, signed=True) for value in halves[3:]] == ["-4.9", "0.0", "0.0"]
+    assert tenth(4.85, signed=True) == "+4.9"
     assert tables.letters(28)[-3:] == ["z", "aa", "ab"]
 
 

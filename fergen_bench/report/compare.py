@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
+from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered
 
 
@@ -95,10 +96,10 @@ def answer(first: str, second: str, found: Comparison) -> str:
     if pd.isna(unseen.value):
         return f"{second} and {first} have no mean to compare: no face of some unseen target was scored."
     if pd.isna(unseen.p):
-        spread = f" ± {found.spread:.1f}" if pd.notna(found.spread) else ""
-        by = f"{unseen.value:+.1f}{spread} points of {metric}"
+        spread = f" ± {tenth(found.spread)}" if pd.notna(found.spread) else ""
+        by = f"{tenth(unseen.value, signed=True)}{spread} points of {metric}"
         return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
-    how = f"{unseen.value:+.1f} points of {metric} (95 %: {unseen.low:+.1f} to {unseen.high:+.1f}, {_p(unseen.p)})"
+    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {tenth(unseen.low, signed=True)} to {tenth(unseen.high, signed=True)}, {_p(unseen.p)})"
     if unseen.p >= ALPHA:
         return f"The data cannot tell {second} from {first} on unseen targets: {how}."
     return f"{second} is {'better' if unseen.value > 0 else 'worse'} than {first} on unseen targets: {how}."
@@ -127,11 +128,11 @@ def _p(value: float) -> str:
 
 def _points(value: float, p_holm: float) -> str:
     """+1.2, with a star where it is sure."""
-    return "—" if pd.isna(value) else f"{value:+.1f}{'*' if p_holm < ALPHA else ' '}"
+    return "—" if pd.isna(value) else f"{tenth(value, signed=True)}{'*' if p_holm < ALPHA else ' '}"
 
 
 def _range(low: float, high: float) -> str:
-    return "—" if pd.isna(low) else f"{low:+.1f} to {high:+.1f}"
+    return "—" if pd.isna(low) else f"{tenth(low, signed=True)} to {tenth(high, signed=True)}"
 
 
 def _where(found: Comparison) -> Table:
@@ -161,7 +162,7 @@ def _by_target(found: Comparison) -> Table:
     for row in found.targets.itertuples():
         faces = [f"{count:,.0f}" if pd.notna(count) else "—" for count in (row.faces, row.first_only, row.second_only)]
         p = _p(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
-        points = "—" if pd.isna(row.difference) else f"{row.difference:+.1f}"
+        points = "—" if pd.isna(row.difference) else f"{tenth(row.difference, signed=True)}"
         table.add_row(row.target, points, _range(row.low, row.high), *faces, p)
     return table
 

@@ -15,8 +15,14 @@
     made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
     return made;
   };
-  const number = (value) => (value === null || Number.isNaN(value) ? "—" : value.toFixed(1));
-  const signed = (value) => (value > 0 ? "+" : "") + number(value);
+  // As rounding.py does it: a number is the same wherever it stands.
+  const tenth = (value, plus) => {
+    if (value === null || Number.isNaN(value)) return "—";
+    const size = Math.floor(Math.abs(value) * 10 + 0.5 + 1e-5) / 10;
+    return (size === 0 ? "" : value < 0 ? "-" : plus) + size.toFixed(1);
+  };
+  const number = (value) => tenth(value, "");
+  const signed = (value) => tenth(value, "+");
   const withSpread = (mean, sd) => number(mean) + (sd === null ? "" : ` ± ${number(sd)}`);
   const table = (head, rows, className = "") =>
     element("div", { class: "scroll" }, element("table", { class: className },

@@ -298,7 +298,7 @@ def _data(board: Board, by_key: Mapping[str, RunRecord], metric: str) -> dict[st
 
 
 def _plain(value: float) -> float | None:
-    return None if pd.isna(value) else round(float(value), 4)
+    return None if pd.isna(value) else round(float(value), 6)  # page.js rounds as rounding.py does
 
 
 def _provenance(records: Sequence[RunRecord], by_key: Mapping[str, RunRecord], runs: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fergen_bench.record import RunRecord
 from fergen_bench.report import tables
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.evidence import Ranking
+from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, ROW, Board, Place, comparable, complete, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
 from fergen_bench.shift import CLEAN, FACTORS
@@ -116,7 +117,7 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
     """Source x target of one method, with what is lost on unseen faces beside the rows and below the columns."""
 
     def label(place: Place) -> str:
-        spread = "" if pd.isna(place.sd) else f"± {place.sd:.1f}"
+        spread = "" if pd.isna(place.sd) else f"± {tenth(place.sd)}"
         return "\n".join(part for part in (number(place.value), spread, place.mark) if part)
 
     found = matrix(cells, metric)
@@ -212,9 +213,9 @@ def ablation(
             axes.plot(own, np.full(len(own), place), "o", color=blue if place else orange, alpha=0.5, markersize=4)
             axes.plot([own.mean()], [place], "D", color=blue if place else orange, markersize=6)
             difference = (own - base).dropna()
-            note = "" if place == 0 or difference.empty else f"{difference.mean():+.1f}"
+            note = "" if place == 0 or difference.empty else tenth(difference.mean(), signed=True)
             if len(difference) > 1 and place:
-                note += f" ± {difference.std(ddof=1):.1f}"
+                note += f" ± {tenth(difference.std(ddof=1))}"
             said.append(note)
         axes.axvline(base.mean(), color=orange, lw=0.8, ls="--")
         axes.set_yticks(range(len(names)), names)

@@ -23,6 +23,7 @@ from fergen_bench.record import percent
 from fergen_bench.report import plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
+from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import (
     COLLAPSED,
     CONDITIONS,
@@ -180,13 +181,13 @@ def _sure(board: Board) -> bool:
 
 def interval(low: float, high: float) -> str:
     """79.8–81.2, or — where there is none."""
-    return "—" if pd.isna(low) else f"{low:.1f}–{high:.1f}"
+    return "—" if pd.isna(low) else f"{tenth(low)}–{tenth(high)}"
 
 
 def _spread(value: float, spread: float, stacked: bool, style: str = "") -> Text:
     """A number, with its spread beside it where it has one; or on a line below, where columns are narrow."""
     text = Text(number(value), style=style)
-    return text if pd.isna(spread) else text + Text(f"\n±{spread:.1f}" if stacked else f" ± {spread:.1f}", style="dim")
+    return text if pd.isna(spread) else text + Text(f"\n±{tenth(spread)}" if stacked else f" ± {tenth(spread)}", style="dim")
 
 
 def board_notes(board: Board) -> list[str]:
@@ -371,7 +372,7 @@ def differences(published: Published, real: list[Board], metric: str) -> Iterato
             rows = [["", *printed.columns]]
             for source in printed.index:
                 pairs = zip(printed.loc[source], difference.loc[source], strict=True)
-                line = [number(value) + (f" {other:+.1f}" if pd.notna(other) else "") for value, other in pairs]
+                line = [number(value) + (f" {tenth(other, signed=True)}" if pd.notna(other) else "") for value, other in pairs]
                 rows.append([source, *line])
             yield f"{name} as published, and measured here minus published ({board.title})", rows
 

@@ -18,6 +18,7 @@ import pandas as pd
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord, cells_frame, percent
+from fergen_bench.report.rounding import tenth
 from fergen_bench.shift import CLEAN, VERSION
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
@@ -372,6 +373,4 @@ def letters(count: int) -> list[str]:
 
 def number(value: float, spread: float = float("nan")) -> str:
     """61.4, 61.4 ± 0.3, or — where there is nothing."""
-    if pd.isna(value):
-        return "—"
-    return f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
+    return tenth(value) if pd.isna(spread) else f"{tenth(value)} ± {tenth(spread)}"
