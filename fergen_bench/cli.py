@@ -549,15 +549,16 @@ def _short(record: RunRecord) -> str:
     import numpy as np
 
     from fergen_bench.metric import accuracy
+    from fergen_bench.report.rounding import tenth
 
     def mean(relation: str) -> str:
         scores = [accuracy(np.array(cell.confusion)) for cell in record.cells if cell.relation == relation]
-        return f"{100 * float(np.mean(scores)):.1f}" if scores else "—"
+        return tenth(100 * float(np.mean(scores))) if scores else "—"
 
     took = f"({record.seconds['fit']:.0f} s)"
     if not record.cells:
         scores = [entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
-        return f"held-out {100 * scores[-1]:.1f} {took}" if scores else f"done {took}"
+        return f"held-out {tenth(100 * scores[-1])} {took}" if scores else f"done {took}"
     return f"in-domain {mean('source')}, unseen {mean('unseen')} {took}"
 
 
