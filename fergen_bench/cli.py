@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -875,33 +875,35 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 
     Reads the records of runs with --selection source-val, such as those of: run --protocol learning-rate
     """
-    from rich import box
-    from rich.table import Table
-
     from fergen_bench.project import find_project
-    from fergen_bench.report.tables import number, validation
+    from fergen_bench.report import choosing
 
     project = find_project()
     records, meant = _records(project, project.results / "runs", suite, methods, "source-val")
-    found = list(validation(records))
+    found = list(choosing.validation(records, _held_out(project)))
     if not found:
         raise BenchError(f"no run on {meant} has validated on its source; make some with: run --selection source-val")
     known = project.suites().get(meant)
-    order = known.domains if known else ()
-    for about, frame, notes in found:
-        title = f"{meant}: {about}"
-        frame = frame[sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order))]
-        if frame.runs.nunique() == 1:
-            frame = frame.drop(columns="runs")
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        table.add_column("method", no_wrap=True)
-        for column in frame.columns:
-            table.add_column({"last": "mean", "best": "best epoch"}.get(column, column), justify="right")
-        for (_, name), row in frame.iterrows():
-            # The parameters on lines of their own, so that the numbers have room in 80 columns.
-            label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
-            table.add_row(label, *(str(int(row[c])) if c == "runs" else number(row[c]) for c in frame.columns))
-        console_on().print(table if len(frame) else title, *notes, "", sep="\n")
+    for part in found:
+        console_on().print(choosing.shown(meant, part, known.domains if known else ()))
+
+
+def _held_out(project: Project) -> Callable[[RunSpec], int | None]:
+    """How many faces a run held out of its source, where the faces that it learned from are prepared here."""
+    from fergen_bench.domain import open_source
+
+    counts: dict[tuple[Any, ...], int | None] = {}
+
+    def count(spec: RunSpec) -> int | None:
+        asked = spec.suite, spec.sources, spec.seed, spec.fraction
+        if asked not in counts:
+            domains = [_prepared_domain(project, spec.suite, name) for name in spec.sources]
+            here = [domain for domain in domains if domain and domain.fingerprint == spec.fingerprints.get(domain.name)]
+            whole = len(here) == len(spec.sources)
+            counts[asked] = len(open_source(here, spec.seed, spec.fraction).val) if whole else None
+        return counts[asked]
+
+    return count
 
 
 @app.command()

@@ -338,6 +338,8 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     assert "film" in shown
     assert "last epoch, 50% of the data" in shown
     assert "left out" not in shown
+    assert re.search(r"tiny, (highest|best): learning_rate=0.00\d+", shown)
+    assert re.search(r"Only \d\d held-out faces", shown)
     runs = project.results / "runs"
     one, other, *_ = load_all(runs)[0]
     shutil.rmtree(runs)

@@ -99,7 +99,8 @@ def answer(first: str, second: str, found: Comparison) -> str:
         spread = f" ± {tenth(found.spread)}" if pd.notna(found.spread) else ""
         by = f"{tenth(unseen.value, signed=True)}{spread} points of {metric}"
         return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
-    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {tenth(unseen.low, signed=True)} to {tenth(unseen.high, signed=True)}, {_p(unseen.p)})"
+    reach = _range(unseen.low, unseen.high)
+    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {_p(unseen.p)})"
     if unseen.p >= ALPHA:
         return f"The data cannot tell {second} from {first} on unseen targets: {how}."
     return f"{second} is {'better' if unseen.value > 0 else 'worse'} than {first} on unseen targets: {how}."

@@ -187,7 +187,11 @@ def interval(low: float, high: float) -> str:
 def _spread(value: float, spread: float, stacked: bool, style: str = "") -> Text:
     """A number, with its spread beside it where it has one; or on a line below, where columns are narrow."""
     text = Text(number(value), style=style)
-    return text if pd.isna(spread) else text + Text(f"\n±{tenth(spread)}" if stacked else f" ± {tenth(spread)}", style="dim")
+    return (
+        text
+        if pd.isna(spread)
+        else text + Text(f"\n±{tenth(spread)}" if stacked else f" ± {tenth(spread)}", style="dim")
+    )
 
 
 def board_notes(board: Board) -> list[str]:
@@ -372,7 +376,10 @@ def differences(published: Published, real: list[Board], metric: str) -> Iterato
             rows = [["", *printed.columns]]
             for source in printed.index:
                 pairs = zip(printed.loc[source], difference.loc[source], strict=True)
-                line = [number(value) + (f" {tenth(other, signed=True)}" if pd.notna(other) else "") for value, other in pairs]
+                line = [
+                    number(value) + (f" {tenth(other, signed=True)}" if pd.notna(other) else "")
+                    for value, other in pairs
+                ]
                 rows.append([source, *line])
             yield f"{name} as published, and measured here minus published ({board.title})", rows
 

@@ -7,7 +7,7 @@ over cells exists only where all of the cells do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -277,81 +277,6 @@ def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str
         dict.fromkeys(sources), key=lambda name: (columns.index(name) if name in columns else len(columns), name)
     )
     return rows, columns
-
-
-def validation(records: Iterable[RunRecord]) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
-    """What source validation says of the settings of each method: for each profile and share of the data a title, a
-    table, and what must be said below it. No target is looked at.
-
-    A row for each method and setting, best first within its method: the accuracy on held-out faces in per cent, of each
-    source at the last epoch, and at the last epoch and the best one as means over sources and seeds. All settings of a
-    method are means over the same trainings: see `_alike`.
-    """
-    rows: list[dict[str, object]] = []
-    for record in records:
-        scores = [100.0 * entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
-        if scores:
-            spec = record.spec
-            training = ("+".join(spec.sources), spec.adaptation_target or "", spec.seed)
-            names = {"profile": spec.profile, "fraction": spec.fraction, "base_method": spec.method}
-            scored = {"last": scores[-1], "best": max(scores)}
-            rows.append({**names, "method": spec.label, **dict(zip(_TRAINING, training, strict=True)), **scored})
-    if not rows:
-        return
-    frame = pd.DataFrame(rows).sort_values("fraction", ascending=False, kind="stable")
-    for (profile, fraction), runs in frame.groupby(["profile", "fraction"], sort=False):
-        tables, notes, over = [], list[str](), set()
-        for method, settings in runs.groupby("base_method", sort=False):
-            kept, said = _alike(str(method), settings)
-            notes += said
-            if len(kept):
-                by_row = kept.groupby(["base_method", "method"], sort=False)
-                means = by_row.agg(last=("last", "mean"), best=("best", "mean"), runs=("last", "size"))
-                by_source = kept.pivot_table(index=means.index.names, columns="source", values="last", sort=False)
-                tables.append(by_source.join(means).sort_values("last", ascending=False))
-                over.add(frozenset(kept[_TRAINING].itertuples(index=False, name=None)))
-        if len(over) > 1:
-            notes.append("Methods differ in sources and seeds: only rows of one method may be compared")
-        title = "accuracy on held-out faces of the source (%), last epoch"
-        title += "" if profile == "official" else f", profile {profile}"
-        title += "" if fraction == 1 else f", {percent(fraction)} of the data"
-        yield title, pd.concat(tables) if tables else pd.DataFrame(columns=["last", "best", "runs"]), notes
-
-
-_TRAINING = ["source", "adapted_to", "seed"]
-
-
-def _alike(method: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Of the runs of a method's settings those with the sources and seeds that all settings have, or, where there are
-    none, the most of them; no run where that leaves fewer than two of several settings. And what is left out, and why.
-    """
-    counts = runs.groupby(_TRAINING).method.transform("size")
-    common = runs[counts == counts.max()]
-    wanted = common[_TRAINING].drop_duplicates()
-    kept = common[common.groupby("method").method.transform("size") == len(wanted)]
-    settings, compared = list(dict.fromkeys(runs.method)), set(kept.method)
-    if len(settings) > 1 and len(compared) < 2:
-        why = f"{method}: its {len(settings)} settings were not trained on the same sources and seeds"
-        return runs[:0], [f"{why}, so none is compared; run all of them with the same --sources and --seeds"]
-    notes = []
-    for setting in settings:
-        if setting not in compared:
-            own = runs[runs.method == setting][_TRAINING].assign(there=True)
-            lacking = wanted.merge(own, how="left", on=_TRAINING)
-            where = _trainings(lacking[lacking.there.isna()])
-            notes.append(f"{setting} is left out: it was not trained on {where}, as the rows above were")
-    other = runs[runs.method.isin(compared)].drop(kept.index)
-    if len(other):
-        some = "1 run is" if len(other) == 1 else f"{len(other)} runs are"
-        notes.append(f"{method}: {some} left out, as not every row was trained on {_trainings(other)}")
-    return kept, notes
-
-
-def _trainings(runs: pd.DataFrame) -> str:
-    """film, web with seed 0, 1; film with seed 2."""
-    names = runs.groupby("seed").source.agg(lambda sources: ", ".join(sorted(set(sources))))
-    groups = names.groupby(names, sort=False).groups.items()
-    return "; ".join(f"{sources} with seed {', '.join(map(str, seeds))}" for sources, seeds in groups)
 
 
 def comparable(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

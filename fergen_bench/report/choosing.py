@@ -1,0 +1,187 @@
+"""What source validation says of the settings of methods, without a look at any target: which is best, or may be.
+
+Accuracies on held-out faces are shares of few faces. Two settings are told apart where their means differ by more than
+the noise of such shares: 1.96 standard errors of the difference, each run's share counting as that of independent
+faces. Settings are scored on the same faces, so the difference is surer than that; what is called best is so all the
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fergen_bench.record import RunRecord, RunSpec, percent
+from fergen_bench.report.tables import number
+
+FEW = 100
+"""Held-out faces below which a choice is little more than luck."""
+HeldOut = Callable[[RunSpec], int | None]
+"""How many faces a run held out of its source; None where nobody knows."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The settings of one profile and share of the data. table: a row for each method and setting, best first within
+    its method: the accuracy on held-out faces in per cent, of each source at the last epoch, and at the last epoch and
+    the best one as means over sources and seeds, with `error` (of `last`), `faces` (held out, in all runs together) and
+    `runs`. All settings of a method are means over the same trainings: see `_alike`.
+    """
+
+    title: str
+    table: pd.DataFrame
+    notes: list[str]  # what must be said below it
+    answers: list[str]  # a sentence for each method with several settings
+
+
+def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: None) -> Iterator[Validation]:
+    """What source validation says of the settings of each method, for each profile and share of the data."""
+    rows: list[dict[str, object]] = []
+    for record in records:
+        scores = [100.0 * entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
+        if scores:
+            spec, faces = record.spec, held_out(record.spec)
+            training = ("+".join(spec.sources), spec.adaptation_target or "", spec.seed)
+            names = {"profile": spec.profile, "fraction": spec.fraction, "base_method": spec.method, "spec": spec}
+            scored = {"last": scores[-1], "best": max(scores), "faces": np.nan if faces is None else faces}
+            rows.append({**names, **dict(zip(_TRAINING, training, strict=True)), **scored})
+    if not rows:
+        return
+    frame = pd.DataFrame(rows).sort_values("fraction", ascending=False, kind="stable")
+    share = (frame["last"] / 100 * frame.faces + 1) / (frame.faces + 2)  # of few faces all may be right by luck
+    frame["variance"] = 100**2 * share * (1 - share) / frame.faces
+    for (profile, fraction), runs in frame.groupby(["profile", "fraction"], sort=False):
+        tables, notes, answers, over = [], list[str](), list[str](), set()
+        for method, own in runs.groupby("base_method", sort=False):
+            compared = list(dict.fromkeys(name for spec in own.spec for name in spec.changes))
+            settings = own.assign(method=[_label(spec, compared) for spec in own.spec])
+            kept, said = _alike(str(method), settings)
+            notes += said
+            if len(kept):
+                by_row = kept.groupby(["base_method", "method"], sort=False)
+                means = by_row.agg(last=("last", "mean"), best=("best", "mean"), runs=("last", "size"))
+                means["error"] = np.sqrt(by_row.variance.agg(lambda v: v.sum(skipna=False))) / means.runs
+                means["faces"] = by_row.faces.agg(lambda v: v.sum(skipna=False))
+                by_source = kept.pivot_table(index=means.index.names, columns="source", values="last", sort=False)
+                tables.append(by_source.join(means).sort_values("last", ascending=False, kind="stable"))
+                over.add(frozenset(kept[_TRAINING].itertuples(index=False, name=None)))
+                if len(means) > 1:
+                    specs = {label: part.spec.iloc[0] for label, part in kept.groupby("method", sort=False)}
+                    answers.append(_answer(str(method), tables[-1].droplevel(0), specs, compared))
+        if len(over) > 1:
+            notes.append("Methods differ in sources and seeds: only rows of one method may be compared")
+        title = "accuracy on held-out faces of the source (%), last epoch"
+        title += "" if profile == "official" else f", profile {profile}"
+        title += "" if fraction == 1 else f", {percent(fraction)} of the data"
+        empty = pd.DataFrame(columns=["last", "error", "best", "faces", "runs"])
+        yield Validation(title, pd.concat(tables) if tables else empty, notes, answers)
+
+
+def _label(spec: RunSpec, compared: Sequence[str]) -> str:
+    """A setting by all that differs between settings, also where it is the default."""
+    values = _values(spec, compared)
+    return f"{spec.method} ({', '.join(values)})" if values else spec.method
+
+
+def _values(spec: RunSpec, names: Sequence[str]) -> list[str]:
+    return [f"{name}={spec.changes.get(name, spec.parameters.get(name))}" for name in names]
+
+
+def _answer(method: str, table: pd.DataFrame, specs: dict[str, RunSpec], compared: Sequence[str]) -> str:
+    """What to choose of a method's settings, best first, and how sure that is."""
+    varying = [name for name in compared if len({_values(spec, [name])[0] for spec in specs.values()}) > 1]
+    said = {label: ", ".join(_values(spec, varying)) for label, spec in specs.items()}
+    top, default = table.index[0], next((n for n, spec in specs.items() if not {*spec.changes} & {*varying}), None)
+    advice = f"use it with: {' '.join(f'--set {value}' for value in _values(specs[top], compared))}"
+    if table.error.isna().any():
+        why = "how many faces were held out is not known here, so nor is whether it is better than the next"
+        return f"{method}, highest: {said[top]}; {why}; {advice}"
+    reach = 1.96 * np.sqrt(table.error**2 + table.error[top] ** 2)
+    tied = [label for label in table.index[1:] if table["last"][top] - table["last"][label] <= reach[label]]
+    faces = int(table.faces.min())
+    few = f". Only {faces:,} held-out faces, of which one is {100 / faces:.1f} points: run more sources" * (faces < FEW)
+    if default == top:
+        advice = "it is the default"
+    elif default is not None and default in tied:
+        advice = f"no reason to leave the default, {said[default]}"
+    if not tied:
+        return f"{method}, best: {said[top]}; {advice}{few}"
+    others = [said[label].removeprefix(f"{varying[0]}=") if len(varying) == 1 else said[label] for label in tied]
+    among = " or ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+    noise = f"differences of up to {number(max(reach[tied]))} points may be chance, with {faces:,} held-out faces"
+    return f"{method}, highest: {said[top]}, not to be told from {among} ({noise}); {advice}{few}"
+
+
+def shown(suite: str, found: Validation, order: Sequence[str]) -> RenderableType:
+    """A table of settings with what is said below it. order: of the suite's domains."""
+    title, frame = f"{suite}: {found.title}", found.table
+    if frame.empty:
+        return Group(*map(Text, (title, *found.notes, "")))
+    frame = frame[sorted(frame.columns, key=lambda name: order.index(name) if name in order else len(order))]
+    hidden = {
+        "error",
+        *(["runs"] if frame.runs.nunique() == 1 else []),
+        *(["faces"] if frame.faces.isna().all() else []),
+    }
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("method", no_wrap=True)
+    columns = [name for name in frame.columns if name not in hidden]
+    for column in columns:
+        names = {"last": "mean", "best": "best epoch", "faces": "held-out faces"}
+        table.add_column(names.get(column, column), justify="right")
+    for (_, name), row in frame.iterrows():
+        # The parameters on lines of their own, so that the numbers have room in 80 columns.
+        label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
+        numbers = (_number(column, row) for column in columns)
+        table.add_row(Text(label), *numbers)
+    sure = ["±: one standard error, for so many held-out faces"] if frame.error.notna().any() else []
+    return Group(Text(title, "italic"), table, *(Text(line) for line in (*sure, *found.notes, *found.answers)), "")
+
+
+def _number(column: str, row: pd.Series) -> str:
+    if column in {"runs", "faces"}:
+        return "—" if pd.isna(row[column]) else f"{row[column]:,.0f}"
+    return number(row[column], row.error if column == "last" else np.nan)
+
+
+_TRAINING = ["source", "adapted_to", "seed"]
+
+
+def _alike(method: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Of the runs of a method's settings those with the sources and seeds that all settings have, or, where there are
+    none, the most of them; no run where that leaves fewer than two of several settings. And what is left out, and why.
+    """
+    counts = runs.groupby(_TRAINING).method.transform("size")
+    common = runs[counts == counts.max()]
+    wanted = common[_TRAINING].drop_duplicates()
+    kept = common[common.groupby("method").method.transform("size") == len(wanted)]
+    settings, compared = list(dict.fromkeys(runs.method)), set(kept.method)
+    if len(settings) > 1 and len(compared) < 2:
+        why = f"{method}: its {len(settings)} settings were not trained on the same sources and seeds"
+        return runs[:0], [f"{why}, so none is compared; run all of them with the same --sources and --seeds"]
+    notes = []
+    for setting in settings:
+        if setting not in compared:
+            own = runs[runs.method == setting][_TRAINING].assign(there=True)
+            lacking = wanted.merge(own, how="left", on=_TRAINING)
+            where = _trainings(lacking[lacking.there.isna()])
+            notes.append(f"{setting} is left out: it was not trained on {where}, as the rows above were")
+    other = runs[runs.method.isin(compared)].drop(kept.index)
+    if len(other):
+        some = "1 run is" if len(other) == 1 else f"{len(other)} runs are"
+        notes.append(f"{method}: {some} left out, as not every row was trained on {_trainings(other)}")
+    return kept, notes
+
+
+def _trainings(runs: pd.DataFrame) -> str:
+    """film, web with seed 0, 1; film with seed 2."""
+    names = runs.groupby("seed").source.agg(lambda sources: ", ".join(sorted(set(sources))))
+    groups = names.groupby(names, sort=False).groups.items()
+    return "; ".join(f"{sources} with seed {', '.join(map(str, seeds))}" for sources, seeds in groups)
