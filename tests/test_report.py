@@ -16,7 +16,7 @@ from test_record import SPEC, finished
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.project import shipped
 from fergen_bench.record import Cell, RunRecord, ShiftedCell, cells_frame, shifted_frame
-from fergen_bench.report import choosing, details, evidence, plots, published, render, tables
+from fergen_bench.report import choosing, details, evidence, page, plots, published, render, tables
 from fergen_bench.report.render import Ablation
 from fergen_bench.report.rounding import tenth
 from fergen_bench.shift import CLEAN, VERSION
@@ -332,8 +332,12 @@ def test_files_of_a_report(tmp_path: Path) -> None:
     frame = pd.read_csv(tmp_path / "leaderboard.csv")
     assert frame.unseen.tolist() == pytest.approx([51.6667, 46.6667], abs=1e-3)
     assert frame.suite.unique().tolist() == ["s"]
+    assert render.GAP.replace("gap:", "Gap:") in text
     latex = (tmp_path / "leaderboard.tex").read_text()
     assert r"\begin{tabular}{lrrrrr}" in latex
+    assert r"cafe & 76.7 & 60.0 & \textbf{51.7} & 45.0 & 1 \\" in latex
+    assert "% One seed: no spread can be told" in latex  # a caption has room for little
+    assert "One seed" not in latex.partition(r"\caption{")[2].partition("\n")[0]
     assert "cafe (gate=linear)" in latex
 
 
@@ -376,8 +380,30 @@ def test_a_curve_over_shares_of_the_data_is_over_the_same_cells() -> None:
     parts = ranked([*MATRIX, *tenth, *other])
     assert set(plots.scaled(parts).method) == {"cafe"}
     figure = plots.data_scale(parts, "accuracy")
-    assert [text.get_text() for text in figure.legends[0].texts] == ["cafe"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["cafe", "chance"]
     assert figure.axes[0].lines[0].get_xdata().tolist() == [10, 100]
+
+
+def test_a_method_has_one_colour_in_all_figures() -> None:
+    tenth = [replace(item, spec=replace(item.spec, fraction=0.1)) for item in MATRIX]
+    other = [replace(item, spec=replace(item.spec, method="better", fraction=0.1)) for item in MATRIX[1:2]]
+    better = [entry(item.spec.sources[0], {"a": 95, "b": 95, "c": 95}, method="better") for item in MATRIX]
+    both = ranked([*MATRIX, *tenth, *other, *better])
+    palette = plots.colours(both)
+    assert [name for name, _ in palette] == ["better", "cafe"]
+    bars = plots.unseen_bars(both[1], "accuracy", palette).axes[0].patches
+    points = plots.cost(both[1], details.histories({}), palette).axes[0].lines
+    lines = plots.data_scale(both, "accuracy", palette).axes[0].lines
+    cafe = palette["cafe", "synth d1d1d1"]
+    assert bars[0].get_facecolor()[:3] == cafe
+    assert [points[0].get_color(), lines[0].get_color()] == [cafe, cafe]
+
+
+def test_numbers_of_a_heat_map_stay_dark_where_text_turns_light(tmp_path: Path) -> None:
+    svg = '<svg width="9pt" height="9pt"><text style="fill: %s">1</text></svg>'
+    for colour, there in (("#000000", False), ("#595959", False), ("#262626", True), ("#808080", True)):
+        (tmp_path / "x.svg").write_text(svg % colour)
+        assert (colour in page._inline(tmp_path / "x.svg", "x")) is there
 
 
 def test_long_names_are_broken_where_they_can_be() -> None:

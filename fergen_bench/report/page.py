@@ -50,6 +50,14 @@ ERRORS = {"ece": "ECE", "tempered": "ECE, tempered"}
 """Columns of a leaderboard that stand there where predictions were kept: calibration on unseen targets."""
 
 
+EXPLAINED = {
+    "ECE": "expected calibration error on unseen targets: how far confidence is from accuracy, in points",
+    "ECE, tempered": "after its logits were divided by a temperature fitted to held-out faces of the source",
+    "fit, s": "mean seconds of one training, without scoring",
+}
+"""Columns of the page that do not explain themselves."""
+
+
 @dataclass
 class Faces:
     """The faces of the targets, and which of them a page may show. Licences of most real datasets forbid to pass faces
@@ -119,11 +127,11 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     faces = Faces() if faces is None else faces
     by_key = {record.spec.key: record for record in records}
-    stems = [path.stem for path in drawn]
+    stems, palette = [path.stem for path in drawn], plots.colours(all_boards)
     sections = []
     for place, board in enumerate(all_boards):
         sections.append(
-            _section(f"b{place}", board, by_key, runs, metric, reliability, folder, stems, ablations, faces)
+            _section(f"b{place}", board, by_key, runs, metric, reliability, folder, stems, ablations, faces, palette)
         )
     script = _text("page.js")
     environment = Environment(
@@ -144,8 +152,9 @@ def write(
         script=Markup(script),  # noqa: S704 - our own file
         sections=sections,
         columns=COLUMNS,
+        explained=EXPLAINED,
         expressions=EXPRESSIONS,
-        curves=_figures(folder, _scales(all_boards, metric, folder) + _shifts(all_boards, stems)),
+        curves=_figures(folder, _scales(all_boards, metric, folder, palette) + _shifts(all_boards, stems)),
         published=[
             (table, summary(table), misprints(table), list(differences(table, near, metric)))
             for table in published
@@ -193,6 +202,7 @@ def _section(
     drawn: Sequence[str],
     ablations: Sequence[Ablation],
     faces: Faces,
+    palette: plots.Colours,
 ) -> dict[str, Any]:
     """Everything that the page says of one leaderboard."""
     rows, whole = (details.rows_of(board, by_key, whole) for whole in (False, True))
@@ -217,17 +227,21 @@ def _section(
         }
         for row in board.table.itertuples()
     ]
+    errors = {key: name for key, name in ERRORS.items() if any(pd.notna(row[key]) for row in table)}
+    explained = [f"{name}: {EXPLAINED[name]}" for name in (*errors.values(), "fit, s")]
     return {
         "id": name,
         "board": board,
         "table": table,
-        "errors": {key: name for key, name in ERRORS.items() if any(pd.notna(row[key]) for row in table)},
-        "facts": board_facts(board),
+        "errors": errors,
+        "facts": [*board_facts(board, "each mean, in small print"), *explained],
         "cautions": [*board_cautions(board), *_missing(board)],
         "matrices": [(row, matrix(cells, metric)) for row, cells in board.rows()],
         "recalls": recalls if recalls.notna().any(axis=None) else None,
         "partial": [row["name"] for row in table if row["name"] not in whole],
-        "figures": _figures(folder, _drawn(board, drawn, ablations) + _draw(board, rows, whole, reliability, folder)),
+        "figures": _figures(
+            folder, _drawn(board, drawn, ablations) + _draw(board, rows, whole, reliability, folder, palette)
+        ),
         "masks": _masks(board, rows, by_key, runs, folder, faces),
         "data": _data(board, by_key, metric),
     }
@@ -339,7 +353,14 @@ def _drawn(board: Board, drawn: Sequence[str], ablations: Iterable[Ablation]) ->
     return [(title, stem) for stem, title in {**titles, **named}.items() if stem in drawn]
 
 
-def _draw(board: Board, rows: details.Rows, whole: details.Rows, reliability: Reliability, folder: Path) -> Shown:
+def _draw(
+    board: Board,
+    rows: details.Rows,
+    whole: details.Rows,
+    reliability: Reliability,
+    folder: Path,
+    palette: plots.Colours,
+) -> Shown:
     """Draws what only the page has. whole: the rows' records of seeds that have every cell."""
     found = []
     histories, recalls = details.histories(rows), details.recall_table(whole)
@@ -350,7 +371,7 @@ def _draw(board: Board, rows: details.Rows, whole: details.Rows, reliability: Re
         found.append((title, f"{board.slug}-{name}"))
 
     if board.table.unseen.notna().any():
-        keep("Accuracy and cost", "cost", plots.cost(board, histories))
+        keep("Accuracy and cost", "cost", plots.cost(board, histories, palette))
     if recalls.notna().any(axis=None):
         plots.save(plots.recall_heatmap(board, recalls), folder, f"{board.slug}-recall")  # the page has a table
     if len(bins):
@@ -361,13 +382,13 @@ def _draw(board: Board, rows: details.Rows, whole: details.Rows, reliability: Re
     return found
 
 
-def _scales(all_boards: Sequence[Board], metric: str, folder: Path) -> Shown:
+def _scales(all_boards: Sequence[Board], metric: str, folder: Path, palette: plots.Colours) -> Shown:
     """A figure for each set of leaderboards that differ in the share of data alone."""
     found = []
     for part in by_share(all_boards):
         if len(part) > 1 and len(plots.scaled(part)):
             name = f"{max(part, key=lambda board: board.fraction).slug}-data-scale"
-            plots.save(plots.data_scale(part, metric), folder, name)
+            plots.save(plots.data_scale(part, metric, palette), folder, name)
             found.append(("How much data it takes", name))
     return found
 
@@ -397,7 +418,8 @@ def _inline(path: Path, title: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # parts of other figures have the same names
-    svg = svg.replace("#000000", "currentColor").replace("fill: #262626", "fill: currentColor")
+    # Dark greys too; not #262626, in which numbers stand on the light cells of a heat map.
+    svg = re.sub(r"#(?!262626)([0-6][0-9a-f])\1\1\b", "currentColor", svg)
     # Letters of 8 pt are for paper; a screen wants them a quarter larger.
     svg = re.sub(
         r'<svg width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f'<svg style="width:{1.25 * float(m[1]):.0f}pt"', svg

@@ -63,6 +63,21 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
 
 
+Colours = Mapping[tuple[str, str], Any]
+"""By method and pre-training."""
+
+
+def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Colours:
+    """One colour for each row of some leaderboards, best first, and of what was asked about shifts: a method has the
+    same one in every figure of a report.
+    """
+    known = [row for board in boards for row in board.names()]
+    if shifted is not None and len(shifted):
+        known += zip(shifted.method, shifted.pretraining, strict=True)
+    rows = list(dict.fromkeys(known))
+    return dict(zip(rows, sns.color_palette("colorblind", len(rows)), strict=True))
+
+
 def _title(board: Board, what: str) -> str:
     return f"{what}\n{board.title}"
 
@@ -143,19 +158,21 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
     return figure
 
 
-def unseen_bars(board: Board, metric: str) -> Figure:
+def unseen_bars(board: Board, metric: str, palette: Colours | None = None) -> Figure:
     """Mean over unseen targets, one bar per method, a dot per seed; in-domain accuracy as a mark."""
+    palette = colours([board]) if palette is None else palette
     table = board.table.dropna(subset=["unseen"])
     cells = board.cells[board.cells.relation == "unseen"]
     names = board.names()
-    shown = [_wrap(names[row.method, row.pretraining], 40) for row in table.itertuples()]
-    kinds = list(dict.fromkeys(table.pretraining))
-    colours = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
+    rows = list(zip(table.method, table.pretraining, strict=True))
+    kinds = list(dict.fromkeys(table.pretraining)) if len(board.marks) > 1 else []
+    marks = {row: f" {board.marks[row[1]]}" if kinds and names[row] == row[0] else "" for row in rows}
+    shown = [_wrap(names[row] + marks[row], 40) for row in rows]
     with plt.rc_context(_STYLE):
-        height = (LINE * _most_lines(shown) + 0.06) * len(table) + 1.2 + 0.08 * (len(kinds) + 3)
+        height = (LINE * _most_lines(shown) + 0.06) * len(table) + 1.2 + 0.08 * (len(kinds) + 4)
         figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
         places = np.arange(len(table))
-        axes.barh(places, table.unseen, color=table.pretraining.map(colours), alpha=0.75)
+        axes.barh(places, table.unseen, color=[palette[row] for row in rows], alpha=0.75)
         axes.plot(table.in_domain, places, "D", color="black", mfc="white", markersize=5)
         for place, row in zip(places, table.itertuples(), strict=True):
             own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
@@ -166,16 +183,14 @@ def unseen_bars(board: Board, metric: str) -> Figure:
         axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))
         axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
         axes.set_title(_title(board, "Generalisation to unseen targets"))
-        marks = [
-            plt.Line2D([], [], ls="", marker="o", color="black", ms=3, label="one seed"),
-            plt.Line2D([], [], ls="", marker="D", color="black", mfc="white", ms=5, label="in-domain"),
-            plt.Line2D([], [], color="grey", lw=0.8, ls=":", label="chance"),
-        ]
-        bars = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.75) for colour in colours.values()]
-        said = ["mean over unseen targets", *("" for _ in kinds[1:])]
-        said = [f"{what}, pre-training {kind}".removeprefix(", ") for what, kind in zip(said, kinds, strict=True)]
-        parts = [*bars, *marks], [*said, *(mark.get_label() for mark in marks)]
-        figure.legend(*parts, loc="outside lower center", ncol=2, frameon=False)
+        parts = {
+            "bar: mean over unseen targets": plt.Rectangle((0, 0), 1, 1, color="0.6"),
+            "one seed": plt.Line2D([], [], ls="", marker="o", color="black", ms=3),
+            "in-domain": plt.Line2D([], [], ls="", marker="D", color="black", mfc="white", ms=5),
+            "chance": plt.Line2D([], [], color="grey", lw=0.8, ls=":"),
+            **{f"{board.marks[kind]}: pre-training {kind}": plt.Line2D([], [], ls="") for kind in kinds},
+        }
+        figure.legend(parts.values(), parts.keys(), loc="outside lower center", ncol=2, frameon=False)
         sns.despine(figure)
     return figure
 
@@ -385,11 +400,12 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
     return figure
 
 
-def cost(board: Board, histories: pd.DataFrame) -> Figure:
+def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) -> Figure:
     """What accuracy on unseen targets costs: seconds to fit one run, and images a second while training, in a row of
     panels for each device, since those of different devices say nothing of methods. histories: see `details.histories`.
     The numbers stand beside the points in the order of the leaderboard.
     """
+    palette = colours([board]) if palette is None else palette
     table = board.table.dropna(subset=["unseen"])
     fits = board.cells.drop_duplicates("key").groupby([*ROW, "device"], sort=False).fit_seconds.mean()
     speeds = histories.groupby(["row", "device"]).images_per_second.mean()
@@ -404,14 +420,14 @@ def cost(board: Board, histories: pd.DataFrame) -> Figure:
         said = ["seconds to fit one run", "images a second in training"][: 2 if speeds.notna().any() else 1]
         look = {"figsize": size, "sharey": True, "squeeze": False, "layout": "constrained"}
         figure, panels = plt.subplots(len(devices), len(said), **look)
-        colours = sns.color_palette("colorblind", len(table))
-        lines = [plt.Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in colours]
+        own = [palette[row.method, row.pretraining] for row in shown.values()]
+        lines = [plt.Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in own]
         for device, pair in zip(devices, panels, strict=True):
             for place, (name, row) in enumerate(shown.items(), 1):
                 values = fits.get((row.method, row.pretraining, device)), speeds.get((name, device))
                 for axes, value in zip(pair, values, strict=False):
                     if value is not None and value > 0:
-                        axes.plot([value], [row.unseen], "o", color=colours[place - 1], ms=5)
+                        axes.plot([value], [row.unseen], "o", color=own[place - 1], ms=5)
                         axes.annotate(str(place), (value, row.unseen), (4, 3), textcoords="offset points", fontsize=7)
             for axes, label in zip(pair, said, strict=True):
                 if axes.lines:
@@ -448,11 +464,12 @@ def scaled(boards: Sequence[Board]) -> pd.DataFrame:
     return frame[frame.groupby(ROW).fraction.transform("nunique") > 1]
 
 
-def data_scale(boards: Sequence[Board], metric: str) -> Figure:
+def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = None) -> Figure:
     """Accuracy on unseen targets and in-domain by the share of the source's training faces, for leaderboards that
     differ in nothing else: a line per method and pre-training, mean and standard deviation over the seeds that have
     every cell. Methods need two shares or more; see `scaled`.
     """
+    palette = colours(boards) if palette is None else palette
     frame = scaled(boards)
     whole = max(boards, key=lambda board: board.fraction)
     known = dict.fromkeys(pair for board in boards for pair in zip(*(board.table[c] for c in ROW), strict=True))
@@ -467,8 +484,7 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
         size = (WIDTH, 2.8 + LINE * _most_lines(shown) * -(-len(rows) // across))
         look = {"figsize": size, "sharey": True, "squeeze": False, "layout": "constrained"}
         figure, ((*panels,),) = plt.subplots(1, len(relations), **look)
-        colours = sns.color_palette("colorblind", len(rows))
-        looks = [{"color": colour, "marker": "osD^vP*X"[place % 8]} for place, colour in enumerate(colours)]
+        looks = [{"color": palette[row], "marker": "osD^vP*X"[place % 8]} for place, row in enumerate(rows)]
         for axes, (relation, title) in zip(panels, relations.items(), strict=True):
             cells = frame[frame.relation == relation]
             seeds = cells.groupby([*ROW, "fraction", "seed"])[metric].mean()
@@ -477,11 +493,13 @@ def data_scale(boards: Sequence[Board], metric: str) -> Figure:
                 percent, low, high = 100 * means.index, means["mean"] - means["std"], means["mean"] + means["std"]
                 axes.plot(percent, means["mean"], markersize=4, lw=1.2, **look)
                 axes.fill_between(percent, low, high, color=look["color"], alpha=0.2, lw=0)
+            axes.axhline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
             axes.set(title=title, xlabel="share of the training faces (%)", xlim=(0, 103))
             axes.set_xticks(sorted({100 * fraction for fraction in frame.fraction}))
         panels[0].set_ylabel(f"{NAMES[metric]} (%)")
         lines = [plt.Line2D([], [], markersize=4, lw=1.2, **look) for look in looks]
-        figure.legend(lines, shown, loc="outside lower left", ncol=across, frameon=False, fontsize=7)
+        lines.append(plt.Line2D([], [], color="grey", lw=0.8, ls=":"))
+        figure.legend(lines, [*shown, "chance"], loc="outside lower left", ncol=across, frameon=False, fontsize=7)
         title = whole.title if whole.fraction == 1 else whole.title.rpartition(", ")[0]
         figure.suptitle(f"How much data it takes\n{title}", fontsize=9)
         sns.despine(figure)
@@ -561,8 +579,8 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
         said = (
             "above the diagonal: cosine; below: correlation without the channels' means (nothing in common: -1/(n-1))"
         )
-        figure.supxlabel(said, fontsize=7)
-        figure.suptitle(_title(board, f"{method}: likeness of the {entries[0].name}"), fontsize=9)
+        title = _title(board, f"{method}: likeness of the {entries[0].name}")
+        figure.suptitle(f"{title}\n{said}", fontsize=8)
     return figure
 
 
@@ -594,12 +612,13 @@ def _sources(figure: Figure, sources: Sequence[str]) -> None:
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)
 
 
-def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) -> Figure:
+def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str, palette: Colours | None = None) -> Figure:
     """What a factor does to each method: mean over the cells that are shifted, a band of one deviation over seeds.
 
     shifted: rows of `record.shifted_frame` under the same conditions. The faces as they are stand at severity 0, or as
     a dashed line where the factor has a scale of its own. A panel for each relation of the targets.
     """
+    palette = colours([], shifted) if palette is None else palette
     frame = tables.shift_means(shifted, factor, metric)
     rendered = FACTORS[factor].rendered
     relations = [name for name in ("source", "seen", "unseen") if name in set(frame.relation)]
@@ -608,7 +627,6 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
     with plt.rc_context(_STYLE):
         size = max(3.4 * len(relations), 4.6), 2.6 + LINE * (len(methods) // 2 + 1)
         figure, panels = plt.subplots(1, len(relations), figsize=size, squeeze=False, sharey=True, layout="constrained")
-        colours = sns.color_palette("colorblind", len(methods))
         for axes, relation in zip(panels[0], relations, strict=True):
             for place, (method, pretraining) in enumerate(methods):
                 own = frame[
@@ -616,20 +634,21 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str) ->
                 ]
                 clean, moved = own[own.factor == CLEAN], own[own.factor == factor]
                 name = f"{method} [{pretraining}]" if several else method
-                look = {"color": colours[place], "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
+                colour = palette[method, pretraining]
+                look = {"color": colour, "marker": "osD^vP*X"[place % 8], "markersize": 3.5, "lw": 1.2}
                 line = moved if rendered else pd.concat([clean, moved])
                 axes.plot(line.level, line["mean"], label=_wrap(name, 34), **look)
                 axes.fill_between(
-                    line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colours[place], alpha=0.2, lw=0
+                    line.level, line["mean"] - line.sd, line["mean"] + line.sd, color=colour, alpha=0.2, lw=0
                 )
                 if rendered and len(clean):
-                    axes.axhline(clean["mean"].iloc[0], color=colours[place], lw=0.8, ls="--")
+                    axes.axhline(clean["mean"].iloc[0], color=colour, lw=0.8, ls="--")
             axes.axhline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
             said = {"source": "own test faces", "seen": "seen targets", "unseen": "unseen targets"}[relation]
             axes.set(xlabel=FACTORS[factor].about, ylim=(0, 100))
             axes.set_title(said, fontsize=8)
         panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
-        figure.suptitle(f"{factor}\n{title}", fontsize=9)
+        figure.suptitle(f"Under controlled shift\n{title}", fontsize=9)  # the axis names the factor
         handles, labels = panels[0][0].get_legend_handles_labels()
         handles.append(plt.Line2D([], [], color="grey", lw=0.8, ls=":"))
         labels.append("chance")

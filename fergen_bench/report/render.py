@@ -199,8 +199,8 @@ def board_notes(board: Board) -> list[str]:
     return [*board_facts(board), *board_cautions(board)]
 
 
-def board_facts(board: Board) -> list[str]:
-    """How to read a leaderboard, pre-training first."""
+def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
+    """How to read a leaderboard, pre-training first. mean: of which there are intervals."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -212,7 +212,7 @@ def board_facts(board: Board) -> list[str]:
     notes.append("Faces scored: " + ", ".join(shown))
     if _sure(board):
         over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
-        notes.append(f"95 %: interval of the unseen mean, by bootstrap over {over}")
+        notes.append(f"95 %: interval of {mean}, by bootstrap over {over}")
     if (board.table.standing == "tied").any():
         notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
     elif (board.table.standing == "behind").any():
@@ -427,7 +427,7 @@ def write(
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
     latex = ["% \\usepackage{booktabs,array}", *(_latex(board, metric) for board in all_boards)]
     files[2].write_text("\n".join(latex), encoding="utf-8")
-    known = list(ablations)
+    known, palette = list(ablations), plots.colours(all_boards, shifted)
     for board in all_boards:
         for name, group in board.rows():
             figure = plots.heatmap(board, name, group, metric)
@@ -435,7 +435,7 @@ def write(
         if (ranks := ranking(board, metric)) is not None:
             files.append(plots.save(plots.critical_difference(board, ranks), folder, f"{board.slug}-ranks"))
         if board.table.unseen.notna().any():
-            files.append(plots.save(plots.unseen_bars(board, metric), folder, f"{board.slug}-unseen"))
+            files.append(plots.save(plots.unseen_bars(board, metric, palette), folder, f"{board.slug}-unseen"))
         for ablation in (ablation for ablation in known if ablation.suite == board.suite):
             rows = board.cells[board.cells.base_method == ablation.method]
             variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
@@ -446,7 +446,7 @@ def write(
                 files.append(plots.save(figure, folder, f"{board.slug}-{ablation.protocol}"))
     for board in shifts:
         for factor in _factors(board):
-            figure = plots.shift_curves(board.cells, factor, metric, board.title)
+            figure = plots.shift_curves(board.cells, factor, metric, board.title, palette)
             files.append(plots.save(figure, folder, f"{board.slug}-shift-{factor}"))
     return files
 
@@ -471,7 +471,7 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
             last = [board.seeds(row), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
-        notes += [f"- {note}" for note in board_notes(board)[1:]]
+        notes += [f"- {note}" for note in (*board_notes(board)[1:], GAP.capitalize())]
         parts += [f"## {_plain(board.title)}", _markdown_table(rows), "\n".join(map(_plain, notes))]
         for name, group in board.rows():
             parts += [f"### {_plain(name)}: trained on row, scored on column", _markdown_matrix(group, metric)]
@@ -568,7 +568,13 @@ def _latex(board: Board, metric: str) -> str:
         ends = zip(board.table.unseen_low, board.table.unseen_high, tied, strict=True)
         frame[r"95 \%"] = [interval(low, high).replace("–", "--").replace("—", "--") + mark for low, high, mark in ends]
     frame["seeds"] = [board.seeds(row) for row in board.table.itertuples()]
-    caption = _escape(f"{board.title}; {plots.NAMES[metric]} (%). " + ". ".join(board_notes(board)))
+    best = frame.index[board.table.unseen.notna()][:1]
+    frame.loc[best, "unseen"] = frame.loc[best, "unseen"].map(r"\textbf{{{}}}".format)
+    # A caption says what the table cannot be read without; the rest stands below for whoever writes the text.
+    said = [f"{board.title}; {plots.NAMES[metric]} (%)", board_facts(board)[0]]
+    said += ["± over seeds"] if board.table.unseen_sd.notna().any() else []
+    said += [r"95 %: interval of the unseen mean"] if _sure(board) else []
+    caption = _escape(". ".join(said))
     # A name that is a line long stands on several, or it pushes the numbers off the paper.
     wide = max(map(len, names.values())) > 24
     layout = (r">{\raggedright\arraybackslash}p{0.3\textwidth}" if wide else "l") + "r" * (len(frame.columns) - 1)
@@ -580,7 +586,8 @@ def _latex(board: Board, metric: str) -> str:
         label=f"tab:{board.slug}",
         position_float="centering",
     )
-    return text.replace("\\begin{tabular}", "\\footnotesize\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
+    text = text.replace("\\begin{tabular}", "\\footnotesize\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
+    return text + "".join(f"% {_escape(note)}\n" for note in board_notes(board)[1:])
 
 
 def _escape(text: str) -> str:
