@@ -21,7 +21,8 @@ from fergen_bench.project import shipped
 from fergen_bench.record import Cell, Predictions, RunRecord, cells_frame, save
 from fergen_bench.report import details, page, plots, published, render, tables
 from fergen_bench.report.details import Inspected
-from fergen_bench.report.evidence import Evidence, judged
+from fergen_bench.report.evidence import Evidence, compare, judged
+from fergen_bench.report.rounding import tenth
 
 TARGETS = ("web", "grey48", "film")
 HOSTILE = "<script>alert('$x$')</script>"
@@ -443,6 +444,21 @@ def test_the_difference_of_two_methods(opened: Any) -> None:
     matrices = opened.locator("details.matrix")
     shown = [float(matrices.nth(place).locator("button.number").nth(1).text_content().split()[0]) for place in (0, 1)]
     assert float(part.locator("td.cell").nth(1).inner_text()) == pytest.approx(shown[0] - shown[1], abs=0.11)
+
+
+@pytest.mark.slow
+def test_a_difference_is_over_the_seeds_that_both_have_as_in_compare(browser: Any, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    records = [*several(runs, {"cafe": 2.0}, seeds=(0,)), *several(runs, {"scn": 1.0}, seeds=(0, 1))]
+    written(tmp_path, runs, records)
+    cells = cells_frame(records)
+    one, other = (cells[cells.method == name] for name in ("scn", "cafe"))
+    expected = compare(one, other, Evidence(records, runs), "accuracy").unseen.value
+    view = browser.new_page()
+    view.goto((tmp_path / "index.html").as_uri())
+    said = view.locator(".difference .quiet").inner_text()
+    assert f"Mean over 6 unseen cells: {tenth(expected, signed=True)} points" in said
+    view.close()
 
 
 @pytest.mark.slow

@@ -155,13 +155,19 @@
   });
 
   // ----------------------------------------------------------------------------------------------------- differences
+  const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  // A row may have seeds that the other lacks, and then only those that both have are compared, as the command does.
+  const bySeed = (cell) => new Map([...new Set(cell.runs.map((run) => run[1]))].map((seed) =>
+    [seed, average(cell.runs.filter((run) => run[1] === seed).map((run) => run[2]))]));
   const drawDifference = (part) => {
     const board = boardOf(part);
     const places = [".first", ".second"].map((name) => Number(part.querySelector(name).value));
     const [first, second] = places.map((place) => board.rows[place]);
     const values = {};
     for (const name of Object.keys(first.cells)) {
-      if (second.cells[name]) values[name] = first.cells[name].mean - second.cells[name].mean;
+      const seeds = second.cells[name] ? bySeed(second.cells[name]) : new Map();
+      const pairs = [...bySeed(first.cells[name])].filter(([seed]) => seeds.has(seed)).map(([seed, value]) => value - seeds.get(seed));
+      if (pairs.length) values[name] = average(pairs);
     }
     const reach = Math.max(1, ...Object.values(values).map(Math.abs));
     const rows = board.sources.map((source) => [element("th", { scope: "row" }, source), ...board.targets.map((target) => {
@@ -173,7 +179,7 @@
         element("button", { type: "button", class: "number", "data-row": places.join(","), "data-cell": name }, signed(value)));
     })]);
     const unseen = Object.keys(values).filter((name) => first.cells[name].relation === "unseen").map((name) => values[name]);
-    const mean = unseen.length ? unseen.reduce((sum, value) => sum + value, 0) / unseen.length : null;
+    const mean = unseen.length ? average(unseen) : null;
     part.querySelector(".drawn").replaceChildren(
       table(["", ...board.targets], rows, "heat"),
       element("p", { class: "quiet" }, `Mean over ${unseen.length} unseen cells: ${mean === null ? "—" : signed(mean)} points. `
