@@ -16,7 +16,7 @@ from conftest import Bench
 from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
 from fergen_bench.protocol import read_protocol
-from fergen_bench.record import load_all, save
+from fergen_bench.record import cells_frame, load_all, save
 from fergen_bench.templates import method_template
 
 METHOD = '''"""Mine."""
@@ -382,4 +382,5 @@ def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> No
         assert name in result.err
     (record,) = load_all(tmp_path / "results" / "runs")[0]
     assert record.environment["profiled"]
+    assert cells_frame([record]).fit_seconds.isna().all()
     assert "Nothing to do" in bench(*run).err
