@@ -71,7 +71,11 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "results" / "runs").glob("synth5-tiny/*/*.json"))) == 2
     report = call(installed, tmp_path, "report")
     assert report.returncode == 0, report.stderr
-    assert "Published results are about photographs" in report.stdout
+    assert "results/report/index.html" in report.stdout
+    code = "from fergen_bench.project import shipped; print(*(shipped('results') / 'published').iterdir())"
+    python = installed.parent / "python"
+    published = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "cafe_table1.csv" in published.stdout
 
 
 def test_the_wheel_is_what_is_used(installed: Path, tmp_path: Path) -> None:
