@@ -230,6 +230,7 @@ def test_a_process_that_cannot_be_begun_is_one_run_less(lab: Project, monkeypatc
     assert second.record is not None
 
 
+@pytest.mark.slow
 def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(lab: Project) -> None:
     execute(make_plan(lab, [0], ["web"], keep_models=True), lab, matrix.Here())
     (job,) = make_plan(lab, [0], ["web"]).runs

@@ -278,7 +278,7 @@ def test_without_logits_that_can_be_read_the_run_is_made_again(lab: Project) -> 
     assert len(make_plan(lab, protocol=WEB, exclude_overlaps=True).missing) == 1
 
 
-@pytest.mark.parametrize("slots", [0, 1])
+@pytest.mark.parametrize("slots", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_method_that_fails_twice_at_one_line_is_given_up(lab: Project, slots: int) -> None:
     everywhere = {"sources": ["web", "film", "wild", "grey48"]}
     ended = execute(make_plan(lab, {"kind": "error"}, everywhere), lab, slots)
