@@ -29,7 +29,7 @@ from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fergen_bench.atomic import atomically, sweep
-from fergen_bench.domain import Clean, Domain, Split, upload
+from fergen_bench.domain import SPLITS, Clean, Domain, Split, upload
 from fergen_bench.error import BenchError, reason
 from fergen_bench.profile import phase
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
@@ -258,7 +258,7 @@ class Network(nn.Module):
     def of_rows(self, domain: Domain, rows: np.ndarray) -> np.ndarray:
         """Features of some faces of a domain, whatever their part, float32 (len(rows), features)."""
         features = np.empty((len(rows), self.features), np.float32)
-        for part in ("train", "val", "test"):
+        for part in SPLITS:
             members = domain.rows(part)
             here = np.isin(rows, members)
             if here.any():

@@ -34,6 +34,9 @@ Place = TypeVar("Place")
 EXPRESSIONS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 """The label space and its one order, which is that of RAF-DB."""
 
+SPLITS = ("train", "val", "test")
+"""The parts of a domain, in the order in which tables show them."""
+
 ALIASES: Mapping[str, str] = {
     alias: name
     for name, aliases in {

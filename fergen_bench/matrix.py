@@ -290,11 +290,15 @@ def _beside_plan(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
     found = []
     for folder in dict.fromkeys(path.parent for path in paths):
         for path in folder.glob("*.json"):
-            with suppress(BenchError):  # a damaged one is in no table
-                entry = None if path in paths else record.load(path)
-                job = None if entry is None else rows.get(record.row_of(entry.spec))
-                if entry is not None and job is not None and job.spec.version == entry.spec.version:
-                    found += [entry] if job.method_digest != entry.method_digest else []
+            if path in paths:
+                continue
+            try:
+                entry = record.load(path)
+            except BenchError:  # a damaged one is in no table
+                continue
+            job = rows.get(record.row_of(entry.spec))
+            if job is not None and job.spec.version == entry.spec.version and job.method_digest != entry.method_digest:
+                found.append(entry)
     return found
 
 
@@ -562,16 +566,16 @@ def execute(
     they are when a second run fails at the same line of the method's file; after a full disk all are.
     """
     given_up: set[str] = set()
-    met: set[tuple[str, str]] = set()
+    failed: set[tuple[str, str]] = set()  # what runs were made of, and where in the method's file one ended
     full = False
 
     def conclude(outcome: Outcome) -> None:
         nonlocal full
         full |= outcome.stops
-        met_before = (_ingredients(outcome.job), in_method(outcome.job, outcome.log))
-        if outcome.everywhere or (outcome.failure and met_before[1] and met_before in met):
-            given_up.add(_ingredients(outcome.job))
-        met.add(met_before)
+        made_of, where = _ingredients(outcome.job), in_method(outcome.job, outcome.log)
+        if outcome.everywhere or (outcome.failure and where and (made_of, where) in failed):
+            given_up.add(made_of)
+        failed.add((made_of, where))
         trace = failure_path(project, outcome.job.spec)
         if outcome.record is None:
             why = outcome.refused or outcome.failure

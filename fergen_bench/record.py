@@ -252,7 +252,7 @@ def claim(spec: RunSpec, runs: Path) -> Iterator[bool]:
         yield False
         return
     path = spec.path(runs)
-    for file in (path, *(beside(path, ending) for ending in BESIDE), spec.unfinished_path(runs)):
+    for file in (*_files(path), spec.unfinished_path(runs)):
         sweep(file)  # nobody else writes them now
     try:
         yield True
@@ -524,8 +524,12 @@ def files_said(path: Path) -> dict[str, str]:
 
 def files_of(spec: RunSpec, runs: Path) -> list[Path]:
     """The files that there are of a run: its record, and what is beside it."""
-    path = spec.path(runs)
-    return [file for file in (path, *(beside(path, ending) for ending in BESIDE)) if file.is_file()]
+    return [file for file in _files(spec.path(runs)) if file.is_file()]
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """All that there may be of a record: its file, and those beside it."""
+    return path, *(beside(path, ending) for ending in BESIDE)
 
 
 def receive(job: Job, files: Mapping[str, bytes]) -> Path:
@@ -536,9 +540,9 @@ def receive(job: Job, files: Mapping[str, bytes]) -> Path:
         if Path(name).name != name or not name.startswith(f"{path.stem}."):
             raise BenchError(f"{name!r} is no file of the record {path}, so it is not kept")
         if name == path.name:
-            for ending in BESIDE:  # another run's
-                if beside(path, ending).name not in files:
-                    beside(path, ending).unlink(missing_ok=True)
+            for file in _files(path):
+                if file.name not in files:  # another run's
+                    file.unlink(missing_ok=True)
         with atomically(path.parent / name) as draft:
             draft.write_bytes(files[name])
     return path

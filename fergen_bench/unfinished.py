@@ -39,29 +39,30 @@ class Unfinished:
     def read(self) -> dict[str, Any] | None:
         """The last state saved, or None where there is none that counts."""
         before = _randomness()
-        state = self._read()
-        counts = state is not None
+        content = self._read()
+        counts = content is not None
         if self._processes is not None:
             counts = self._processes.unanimous(counts)
-        if not counts:
+        if content is None or not counts:
             _restore_randomness(before)
-            self.earlier = 0.0
             return None
+        state: dict[str, Any]
+        state, self.earlier = content
         return state
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> tuple[dict[str, Any], float] | None:
+        """The last state and the seconds that it took; sets the global generators to it."""
         if not self._path.is_file():
             return None
         try:
             content = torch.load(self._path, map_location="cpu", weights_only=True)
             if content["identity"] != self._identity:
                 return None
-            state: dict[str, Any] = content["state"]
+            found = content["state"], float(content["seconds"])
             _restore_randomness(content["randomness"])
-            self.earlier = float(content["seconds"])
         except Exception:  # torch raises what it likes at a damaged file, and it is only time that is lost
             return None
-        return state
+        return found
 
     def due(self) -> bool:
         """Whether it is time to save again: what takes less than that is sooner trained again."""

@@ -151,10 +151,8 @@ def _recount(path: Path, entry: RunRecord, verdict: Verdict) -> Iterator[str]:
         if not len(said.labels):
             continue
         counted += 1
-        differ = (
-            int(np.abs(confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS)) - np.array(cell.confusion)).sum())
-            // 2
-        )
+        again = confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS))
+        differ = int(np.abs(again - np.array(cell.confusion)).sum()) // 2
         # Two logits that differ by less than half precision can tell are equal in the file.
         equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
         if cell.count != len(labels) or differ > equal:

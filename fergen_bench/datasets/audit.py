@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fergen_bench.atomic import exchange_folder
+from fergen_bench.domain import SPLITS
 from fergen_bench.error import BenchError
 from fergen_bench.untrusted import MOST_TEXT, parse_json, read_bytes
 
@@ -196,7 +197,7 @@ def audit_domains(
             suite,
             {domain.name: domain.fingerprint for domain in domains},
             {
-                domain.name: {split: count for split in twins.SPLITS if (count := len(domain.rows(split)))}
+                domain.name: {split: count for split in SPLITS if (count := len(domain.rows(split)))}
                 for domain in domains
             },
             {"distance": twins.DISTANCE, "similarity": refinement.limit if refinement else twins.CORRELATION},

@@ -17,14 +17,13 @@ from fergen_bench.datasets import NAMED, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
 from fergen_bench.datasets.workers import worker_pool
-from fergen_bench.domain import EXPRESSIONS, Domain, read_about
+from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
 
 Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""
 BLOCK = 256
-SPLITS = ("train", "val", "test")
 LEAST = 0.5
 """With less than this share of the faces in every split, a copy is not incomplete, but something else."""
 FEW = 20

@@ -56,9 +56,7 @@ FaultKind = Literal["missing", "extra", "label", "duplicate", "twin", "unreadabl
 class Fault:
     """Something about a copy that is not as it should be, and does not keep the rest from being read."""
 
-    kind: (
-        FaultKind  # a listed file that is missing; a file nobody lists; labels that disagree; an image in two splits; …
-    )
+    kind: FaultKind  # a listed file that is missing; a file nobody lists; an image in two splits; …
     where: str  # file, or file:line
     what: str  # one sentence
 

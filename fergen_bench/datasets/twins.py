@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from fergen_bench.datasets.workers import worker_pool
-from fergen_bench.domain import Domain
+from fergen_bench.domain import SPLITS, Domain
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ FLAT = 1.0
 """Standard deviation in grey levels below which a face has no picture to compare."""
 BLOCK_BYTES = 8 << 20
 PAIRS = 4096  # looked at together; bounds the memory
-SPLITS = ("train", "val", "test")
 
 Progress = Callable[[str, int, int], None]
 """progress(what is being done, done, total): in faces, of which a pair has two"""

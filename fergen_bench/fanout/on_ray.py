@@ -114,8 +114,7 @@ def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: st
     """On a node: makes a run. The files of its record, where the driver's results folder is not seen from here.
 
     method: the text of the method's file, which may be the driver's alone. kept: files of the record that there is,
-    where its model is to be restored. marker: a file the driver wrote beside its
-    results, and what is in it.
+    where its model is to be restored. marker: a file the driver wrote beside its results, and what is in it.
     """
     path = Path(marker)
     shared = path.is_file() and path.read_text(encoding="utf-8") == token

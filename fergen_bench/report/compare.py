@@ -163,8 +163,7 @@ def _by_target(found: Comparison) -> Table:
     for row in found.targets.itertuples():
         faces = [f"{count:,.0f}" if pd.notna(count) else "—" for count in (row.faces, row.first_only, row.second_only)]
         p = _p(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
-        points = "—" if pd.isna(row.difference) else f"{tenth(row.difference, signed=True)}"
-        table.add_row(row.target, points, _range(row.low, row.high), *faces, p)
+        table.add_row(row.target, tenth(row.difference, signed=True), _range(row.low, row.high), *faces, p)
     return table
 
 

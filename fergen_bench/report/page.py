@@ -240,7 +240,7 @@ def _section(
         "recalls": recalls if recalls.notna().any(axis=None) else None,
         "partial": [row["name"] for row in table if row["name"] not in whole],
         "figures": _figures(
-            folder, _drawn(board, drawn, ablations) + _draw(board, rows, whole, reliability, folder, palette)
+            folder, _drawn(board, drawn, ablations) + _draw(board, rows, whole, recalls, reliability, folder, palette)
         ),
         "masks": _masks(board, rows, by_key, runs, folder, faces),
         "data": _data(board, by_key, metric),
@@ -357,14 +357,14 @@ def _draw(
     board: Board,
     rows: details.Rows,
     whole: details.Rows,
+    recalls: pd.DataFrame,
     reliability: Reliability,
     folder: Path,
     palette: plots.Colours,
 ) -> Shown:
-    """Draws what only the page has. whole: the rows' records of seeds that have every cell."""
+    """Draws what only the page has. whole: the rows' records of seeds that have every cell, of which recalls are."""
     found = []
-    histories, recalls = details.histories(rows), details.recall_table(whole)
-    bins = details.reliability_curves(whole, reliability)
+    histories, bins = details.histories(rows), details.reliability_curves(whole, reliability)
 
     def keep(title: str, name: str, figure: Figure) -> None:
         plots.save(figure, folder, f"{board.slug}-{name}")

@@ -19,7 +19,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.domain import EXPRESSIONS, SPLITS
 from fergen_bench.record import RunRecord
 from fergen_bench.report import tables
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
@@ -45,8 +45,6 @@ WIDTH = 7.0
 LINE = 0.13
 """Inches from one line of 8 pt to the next."""
 _SHORT = [name[:3] for name in EXPRESSIONS]
-_PARTS = ("train", "val", "test")
-"""In this order, each with its colour in every figure."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
@@ -99,7 +97,7 @@ def _most_lines(names: Iterable[str]) -> int:
 
 def class_histogram(about: Mapping[str, Any]) -> Figure:
     """Faces per expression and split of one domain. about: its domain.json."""
-    counts: dict[str, dict[str, int]] = {part: about["counts"][part] for part in _PARTS if part in about["counts"]}
+    counts: dict[str, dict[str, int]] = {part: about["counts"][part] for part in SPLITS if part in about["counts"]}
     every = [count for part in counts.values() for count in part.values()]
     total = sum(every)
     # Bars of less than half a hundredth of the height cannot be told from none.
@@ -111,7 +109,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
         for place, (part, row) in enumerate(counts.items()):
             heights = [row[name] for name in EXPRESSIONS]
             centres = np.arange(len(EXPRESSIONS)) + (place - (len(counts) - 1) / 2) * width
-            colour = sns.color_palette("colorblind")[list(_PARTS).index(part)]
+            colour = sns.color_palette("colorblind")[SPLITS.index(part)]
             axes.bar(centres, heights, width * 0.94, color=colour, label=f"{part} ({sum(heights):,})")
             for centre, height in zip(centres, heights, strict=True):  # zeros too: an absent expression is news
                 above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7}

@@ -99,11 +99,11 @@ def _fitting(console: Console, draw: Callable[[bool], tuple[Table, list[str]]]) 
     table, notes = draw(False)
     if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
         table, notes = draw(True)
-    return _noted(table, notes)
+    return _noted([table], notes)
 
 
-def _noted(table: Table, notes: Iterable[str]) -> RenderableType:
-    return Padding(Group(table, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
+def _noted(tables: Iterable[Table], notes: Iterable[str]) -> RenderableType:
+    return Padding(Group(*tables, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
 
 
 def _leaderboard(board: Board, metric: str, stacked: bool) -> tuple[Table, list[str]]:
@@ -147,7 +147,7 @@ def _shares(boards: Sequence[Board], metric: str) -> RenderableType:
         numbers = (Text("—") if line is None else _spread(line.unseen, line.unseen_sd, True) for line in found)
         table.add_row(f"{row[0]} [{row[1]}]" if several else row[0], *numbers)
     notes = [first.title.rpartition(", ")[0], "The leaderboard of each share, and its notes, are on the page"]
-    return _noted(table, notes)
+    return _noted([table], notes)
 
 
 def _shift(board: Board, metric: str) -> RenderableType:
@@ -156,7 +156,7 @@ def _shift(board: Board, metric: str) -> RenderableType:
     for factor in _factors(board):
         head, *lines = _shift_rows(board, factor, metric, spread=False)
         grids.setdefault(tuple(head), []).extend((factor, line) for line in lines)
-    parts: list[RenderableType] = []
+    parts: list[Table] = []
     for names, rows in grids.items():
         kept = [place for place, name in enumerate(names) if name not in {"pre-training", "seeds"}]
         title = f"Under controlled shift, {plots.NAMES[metric]} (%)"
@@ -170,8 +170,7 @@ def _shift(board: Board, metric: str) -> RenderableType:
             table.add_row("" if factor == previous else factor, *(line[place] for place in kept))
             previous = factor
         parts.append(table)
-    notes = [board.title, _shift_note(board)]
-    return Padding(Group(*parts, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
+    return _noted(parts, [board.title, _shift_note(board)])
 
 
 def _sure(board: Board) -> bool:
@@ -271,9 +270,8 @@ MOST_NAMED = 6
 
 def _collapsed(board: Board) -> list[str]:
     """Cells in which nearly every face was called the same."""
-    names, found = board.names(), list[str]()
-    for (method, kind), name in names.items() if "collapsed" in board.cells else ():
-        cells = board.cells[(board.cells.method == method) & (board.cells.pretraining == kind)]
+    found = list[str]()
+    for name, cells in board.rows() if "collapsed" in board.cells else ():
         for (source, said), part in cells[cells.collapsed != ""].groupby(["source", "collapsed"], sort=False):
             targets = ", ".join(dict.fromkeys(part.target))
             seeds = ", ".join(map(str, sorted(set(part.seed))))
