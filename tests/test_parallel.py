@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, distributed, nn
 
 from conftest import Bench
@@ -85,27 +86,32 @@ Found = tuple[dict[str, Any], list[dict[str, Any]]]
 """What together.py found: in one process, and in each of two."""
 
 
-def found_for(names: list[str], cache: Path, factory: pytest.TempPathFactory) -> Found:
-    folders = {count: factory.mktemp(f"of-{count}") for count in (1, 2)}
-    running = [
-        process
-        for count, folder in folders.items()
-        for process in processes(count, [str(TOGETHER), str(cache), str(folder / "{rank}.pt"), *names], folder)
-    ]
-    said = [process.communicate(timeout=240)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0], said
-    alone, *several = (torch.load(folders[count] / f"{rank}.pt") for count, rank in ((1, 0), (2, 0), (2, 1)))
+def found_for(kind: str, names: list[str], cache: Path, factory: pytest.TempPathFactory) -> Found:
+    # The processes of pytest-xdist share these tests; the first that comes here works for all.
+    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.mktemp("found")
+    files = {(count, rank): shared / kind / f"of-{count}" / f"{rank}.pt" for count, rank in ((1, 0), (2, 0), (2, 1))}
+    with FileLock(shared / f"{kind}.lock"):
+        if not (shared / kind).exists():
+            running = []
+            for count in (1, 2):
+                folder = shared / kind / f"of-{count}"
+                folder.mkdir(parents=True)
+                running += processes(count, [str(TOGETHER), str(cache), str(folder / "{rank}.pt"), *names], folder)
+            said = [process.communicate(timeout=240)[0] for process in running]
+            assert [process.returncode for process in running] == [0, 0, 0], said
+    alone, *several = (torch.load(file) for file in files.values())
     return alone, several
 
 
 @pytest.fixture(scope="module")
 def quick(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    return found_for(list(QUICK), cache, tmp_path_factory)
+    return found_for("quick", list(QUICK), cache, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def thorough(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    return found_for([name for name in (*BODIES, *FITS) if name not in QUICK], cache, tmp_path_factory)
+    names = [name for name in (*BODIES, *FITS) if name not in QUICK]
+    return found_for("thorough", names, cache, tmp_path_factory)
 
 
 @pytest.fixture
