@@ -53,12 +53,12 @@ def our_sweep(fit: Faces, val: Faces) -> Solutions:
     problem = logistic.Problem(*fit, CLASSES)
     found: Solutions = {}
 
-    def accuracy(exponent: float) -> float:
+    def score(exponent: float) -> logistic.Score:
         strength = 10.0**exponent
         found[strength] = problem.solve(strength, logistic.SWEEP_ITERATIONS, logistic.SWEEP_TOLERANCE)
-        return agreement(found[strength], val)
+        return logistic.held_out_score(found[strength], *val)
 
-    logistic.search_exponent(accuracy)
+    logistic.search_exponent(score)
     return found
 
 

@@ -17,23 +17,37 @@ def best_strength(
 ) -> float:
     """The strength C whose solution on one set of faces is most accurate on another, found by CLIP's sweep and solved
     roughly. features: (N, D), labels: int64 (N,).
+
+    Among equally accurate ones the smaller loss decides: a few faces leave many ties, and the smallest C of a tie may
+    know no more than which expression is commonest.
     """
     problem = Problem(fit_features, fit_labels, classes)
 
-    def accuracy(exponent: float) -> float:
-        weight, bias = problem.solve(10.0**exponent, SWEEP_ITERATIONS, SWEEP_TOLERANCE)
-        predicted = (val_features @ weight.T + bias).argmax(1)
-        return (predicted == val_labels).double().mean().item()
+    def score(exponent: float) -> Score:
+        solution = problem.solve(10.0**exponent, SWEEP_ITERATIONS, SWEEP_TOLERANCE)
+        return held_out_score(solution, val_features, val_labels)
 
-    return 10.0 ** search_exponent(accuracy)
+    return 10.0 ** search_exponent(score)
 
 
-def search_exponent(accuracy: Callable[[float], float]) -> float:
+Score = tuple[float, float]
+"""What strengths are compared by, larger being better: accuracy, then the mean cross-entropy with its sign turned."""
+
+
+def held_out_score(solution: tuple[Tensor, Tensor], features: Tensor, labels: Tensor) -> Score:
+    """How good a weight (K, D) and bias (K,) are on faces that they were not fitted to."""
+    weight, bias = solution
+    logits = (features @ weight.T + bias).double()
+    accuracy = (logits.argmax(1) == labels).double().mean().item()
+    return accuracy, -torch.nn.functional.cross_entropy(logits, labels).item()
+
+
+def search_exponent(score: Callable[[float], Score]) -> float:
     """CLIP's parametric sweep over exponents of ten: a coarse grid, then both neighbours of the best at half the step,
     four times.
     """
     low, high = DECADES
-    scores: dict[float, float] = {}
+    scores: dict[float, Score] = {}
 
     def best() -> float:
         return max(sorted(scores), key=lambda exponent: scores[exponent])
@@ -41,14 +55,14 @@ def search_exponent(accuracy: Callable[[float], float]) -> float:
     step = 2.0
     exponent = low
     while exponent <= high:
-        scores[exponent] = accuracy(exponent)
+        scores[exponent] = score(exponent)
         exponent += step
     while step > 0.125:
         step /= 2
         centre = best()
         for exponent in (centre - step, centre + step):
             if low <= exponent <= high and exponent not in scores:
-                scores[exponent] = accuracy(exponent)
+                scores[exponent] = score(exponent)
     return best()
 
 

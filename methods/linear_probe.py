@@ -6,10 +6,11 @@ faces, over strengths C from 1e-6 to 1e6: seven of them first, then four halving
 eight per decade. The strength is chosen on the source's validation part, and the probe is fitted again on all of the
 source's training faces.
 
-Departures: strengths are compared by accuracy with the smaller C taken on ties (the paper does not say), and for the
-comparison alone they are solved roughly, in float32; the final fit is solved closely, in float64. The solver is a
-preconditioned L-BFGS that starts from the previous strength's solution: the problem is convex, so the solution is the
-same.
+Departures: strengths are compared by accuracy and, where it is equal, by cross-entropy (the paper does not say), and
+for the comparison alone they are solved roughly, in float32; the final fit is solved closely, in float64. The solver is
+a preconditioned L-BFGS that starts from the previous strength's solution: the problem is convex, so the solution is the
+same. (Version 1 took the smallest C of a tie, which on a few held-out faces could mean the commonest expression for
+every face.)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from fergen_bench.logistic import best_strength, solve
 class LinearProbe(Method):
     """The floor every other method must clear: no gradient reaches the backbone."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder

@@ -13,9 +13,9 @@ and chosen on nothing. The zero-shot head is exp(logit scale) times the normalis
 text features, without bias, on normalised image features; it is float32.
 
 Departures: theta_0's head is that of the linear probe, on features as they are, which any backbone allows and which has
-seen the source's labels. Noise, flip and erasing are those of full_finetune.py (released: random crops of 90 % and
-more), so that what differs from it is the start and the average. With the selection source-val the fine-tuned network
-is its best epoch on held-out faces (released: the last).
+seen the source's labels (version 1: of equally accurate strengths the smallest). Noise, flip and erasing are those of
+full_finetune.py (released: random crops of 90 % and more), so that what differs from it is the start and the average.
+With the selection source-val the fine-tuned network is its best epoch on held-out faces (released: the last).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fergen_bench.logistic import best_strength, solve
 class WiseFt(GradientMethod):
     """Half of the way keeps most of what fine-tuning wins on the source and most of what it loses elsewhere."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     repeats: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
