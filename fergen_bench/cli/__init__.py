@@ -1,0 +1,106 @@
+"""The command line: the only reader of argv. Commands load what they need when they run; help and lists never load
+torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from fergen_bench.cli.datasets import data
+from fergen_bench.cli.lists import list_
+from fergen_bench.cli.mirror import sync, ui
+from fergen_bench.cli.parameters import Group
+from fergen_bench.cli.reports import choose, compare, report, verify
+from fergen_bench.cli.runs import run
+from fergen_bench.error import BenchError, circumstance
+from fergen_bench.screen import console_on, near
+
+EXAMPLES = """
+\b
+Examples:
+  fergen-bench run --method cafe --protocol leave-none
+  fergen-bench run --method cafe --method linear_probe --seeds 0,1,2 --dry-run
+  fergen-bench run --method cafe --set gate=linear --sources web
+  fergen-bench report
+  fergen-bench new-method my_idea
+"""
+
+
+@click.group(
+    cls=Group, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="fergen-bench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def app(debug: bool) -> None:
+    """How good is a facial-expression method on domains it never saw, compared fairly with everything else."""
+
+
+@app.command("new-method")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["gradient", "frozen"]),
+    default="gradient",
+    show_default=True,
+    help="Trains a network, or works on frozen features.",
+)
+def new_method(name: str, kind: str) -> None:
+    """Write methods/NAME.py: a method that runs as it stands, to be changed."""
+    from fergen_bench.plugin import valid_name
+    from fergen_bench.project import find_project
+    from fergen_bench.templates import method_template
+
+    project = find_project()
+    stem = name.replace("-", "_")
+    if not valid_name(stem) or stem.startswith("_"):
+        raise BenchError(f"{name!r} cannot be the name of a method; use letters, digits and _, and begin with a letter")
+    if stem in project.methods() or (project.root / "methods" / f"{stem}.py").exists():
+        raise BenchError(f"there is a method {stem!r} already; choose another name")
+    path = project.root / "methods" / f"{stem}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(method_template(stem, kind), encoding="utf-8")
+    console_on().print(f"{near(path)} is written. Try it: fergen-bench run --method {stem} --protocol smoke")
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: eval "$(fergen-bench completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(app, {}, "fergen-bench", "_FERGEN_BENCH_COMPLETE").source())
+
+
+for command in (run, report, compare, choose, verify, sync, ui, list_, data):
+    app.add_command(command)
+
+
+def main() -> None:
+    """The entry point: errors become one sentence and an exit status of 2."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app.main(arguments, prog_name="fergen-bench", standalone_mode=True)
+    except BenchError as error:
+        if debug:
+            raise
+        click.echo(f"fergen-bench: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        if (known := circumstance(error)) is not None:
+            click.echo(f"fergen-bench: {known}", err=True)
+            sys.exit(2)
+        click.echo(
+            f"fergen-bench: unexpected {type(error).__name__}: {error}. The program is at fault; --debug shows where",
+            err=True,
+        )
+        sys.exit(1)
