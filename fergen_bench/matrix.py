@@ -8,8 +8,9 @@ import heapq
 import json
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -27,7 +28,7 @@ from fergen_bench.fanout.local import Local, visible_gpus
 from fergen_bench.fanout.on_ray import OnRay
 from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
 from fergen_bench.project import Progress, Project, available_cores
-from fergen_bench.protocol import Planned, Shifts, specify
+from fergen_bench.protocol import Outline, Planned, Shifts, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift, ShiftedCell
 from fergen_bench.shift import VERSION
 from fergen_bench.weights import parse_network, weights_digest
@@ -194,40 +195,12 @@ def make_plan(
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
     notes = [*planned.notes, *domains.check(planned, allow_missing_class)]
+    records = _Records(suite, domains, runs, rerun, exclude_overlaps, dry_run, keep_models)
     jobs, missing = [], []
-    recounted: list[RunRecord] = []
     edited: list[RunRecord] = []
-    unkept: list[RunSpec] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
-        spec = specify(outlined, suite, protocol, domains.fingerprints)
-        spec, twins = domains.excluding(spec, exclude_overlaps)
-        done = record.find(spec, runs)
-        if (path := spec.path(runs)).exists() and record.damage(path) is not None:
-            done = None
-            with nullcontext(True) if dry_run else record.claim(spec, runs) as mine:
-                # What another process is writing now will be found whole.
-                if mine and (fault := record.damage(path)) is not None:
-                    where = "" if dry_run else f", and this is now {record.set_aside(path, runs)}"
-                    notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
-        if done is not None and not rerun and (again := domains.counted_again(done, spec, twins, runs)) is not None:
-            with nullcontext(True) if dry_run else record.claim(spec, runs) as mine:
-                if mine:
-                    done, predictions = again
-                    recounted.append(done)
-                    if not dry_run:
-                        record.save(done, runs, predictions)
-        answered = done is not None and done.answers(spec) and not rerun
-        answered = answered and (not keep_models or spec.model_path(runs).is_file())
-        shifts, restore = domains.shifts(spec, planned.shifts), False
-        if done is not None and answered and (unscored := [s for s in shifts if s not in done.shifts_of(spec)]):
-            answered = False
-            if done.method_digest == outlined.method.digest and spec.model_path(runs).is_file():
-                shifts, restore = unscored, True
-            else:
-                unkept.append(spec)
-        if done is not None and not answered and not restore:
-            spec, twins = domains.excluding(_widened(spec, done, suite, domains), exclude_overlaps)
-            shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
+        found = records.find(outlined, protocol, planned.shifts)
+        spec, done = found.spec, found.done
         job = Job(
             spec=spec,
             method_file=str(outlined.method.path),
@@ -238,49 +211,137 @@ def make_plan(
             runs=str(runs),
             device=device,
             threads=1 if device == "cpu" else gpu_threads,
-            excluded=twins,
+            excluded=found.twins,
             # A model that was kept is kept again: one of another run must not stand beside the new record.
             keep_model=keep_models or spec.model_path(runs).is_file(),
             save_every=project.settings.save_every,
             record_steps=project.settings.record_steps,
-            shifts=shifts,
-            restore=restore,
+            shifts=found.shifts,
+            restore=found.restore,
             profile=profile,
             devices=1 if device == "cpu" else devices,
             replaces=None if done is None else done.started,
         )
         jobs.append(job)
-        if not answered:
+        if not found.answered:
             missing.append(job)
         elif done is not None and done.method_digest != job.method_digest:
             edited.append(done)
+    notes += records.notes
     if asked := sum(job.restore for job in missing):
         notes.append(
             f"models that were kept are asked about shifted faces in {asked} of the runs; nothing is trained for that"
         )
-    if unkept:
+    if records.unkept:
         notes.append(
-            f"{len(unkept)} runs have records, and no model was kept of them: they are trained again for the shifts; "
-            f"with --keep-models that will be the last time"
+            f"{records.unkept} runs have records, and no model was kept of them: they are trained again for the "
+            f"shifts; with --keep-models that will be the last time"
         )
-    if recounted:
+    if records.recounted:
         how = (
             "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
         )
         notes.append(
-            f"{len(recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, {how}"
+            f"{len(records.recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, "
+            f"{how}"
         )
     if missing:
         edited += _beside_plan(jobs, runs)
-    warnings = []
-    for method in dict.fromkeys(entry.spec.method for entry in edited):
-        count = sum(entry.spec.method == method for entry in edited)
-        warnings.append(
-            f"{count} record{'s were' if count > 1 else ' was'} made by another text of {method}'s file under the same "
-            f"version, and tables show them in one row with the rest; if its numbers may have changed, give the "
-            f"command that made them with --rerun, or raise `version` in the file"
-        )
-    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), tuple(recounted), tuple(warnings))
+    recounted, warnings = tuple(records.recounted), _of_edited(edited)
+    return Plan(suite, protocol, tuple(jobs), tuple(missing), tuple(notes), recounted, warnings)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is of one run already, and what is left to do."""
+
+    spec: RunSpec
+    twins: dict[str, list[str]]  # ids of faces that are not scored, by target
+    done: RunRecord | None
+    answered: bool  # nothing is left
+    shifts: list[Shift]  # that the run is to be asked about
+    restore: bool  # those alone are left, and the kept model can tell
+
+
+class _Records:
+    """The records that a plan's runs have already, and what becomes of them."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        domains: _Domains,
+        runs: Path,
+        rerun: bool,
+        exclude_overlaps: bool,
+        dry_run: bool,
+        keep_models: bool,
+    ) -> None:
+        self._suite, self._domains, self._runs = suite, domains, runs
+        self._rerun, self._exclude_overlaps = rerun, exclude_overlaps
+        self._dry_run, self._keep_models = dry_run, keep_models
+        self.notes: list[str] = []  # of damaged records
+        self.recounted: list[RunRecord] = []
+        self.unkept = 0  # runs that are made again for shifts, since no model was kept
+
+    def find(self, outlined: Outline, protocol: str, wanted: Shifts | None) -> _Found:
+        """Writes anew what can be counted again, and sets damaged records aside."""
+        domains, runs = self._domains, self._runs
+        spec = specify(outlined, self._suite, protocol, domains.fingerprints)
+        spec, twins = domains.excluding(spec, self._exclude_overlaps)
+        done = self._whole(spec)
+        if done is not None and not self._rerun:
+            done = self._counted_again(done, spec, twins)
+        answered = done is not None and done.answers(spec) and not self._rerun
+        answered = answered and (not self._keep_models or spec.model_path(runs).is_file())
+        shifts, restore = domains.shifts(spec, wanted), False
+        if done is not None and answered and (unscored := [s for s in shifts if s not in done.shifts_of(spec)]):
+            answered = False
+            if done.method_digest == outlined.method.digest and spec.model_path(runs).is_file():
+                shifts, restore = unscored, True
+            else:
+                self.unkept += 1
+        if done is not None and not answered and not restore:
+            spec, twins = domains.excluding(_widened(spec, done, self._suite, domains), self._exclude_overlaps)
+            shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
+        return _Found(spec, twins, done, answered, shifts, restore)
+
+    def _whole(self, spec: RunSpec) -> RunRecord | None:
+        path = spec.path(self._runs)
+        if not path.exists() or record.damage(path) is None:
+            return record.find(spec, self._runs)
+        with self._claim(spec) as mine:
+            # What another process is writing now will be found whole.
+            if mine and (fault := record.damage(path)) is not None:
+                where = "" if self._dry_run else f", and this is now {record.set_aside(path, self._runs)}"
+                self.notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
+        return None
+
+    def _counted_again(self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]]) -> RunRecord:
+        if (again := self._domains.counted_again(done, spec, twins, self._runs)) is None:
+            return done
+        with self._claim(spec) as mine:
+            if not mine:
+                return done
+            fresh, predictions = again
+            self.recounted.append(fresh)
+            if not self._dry_run:
+                record.save(fresh, self._runs, predictions)
+            return fresh
+
+    def _claim(self, spec: RunSpec) -> AbstractContextManager[bool]:
+        """Whether a record is this process's to change. A dry run takes nothing from another."""
+        return nullcontext(True) if self._dry_run else record.claim(spec, self._runs)
+
+
+def _of_edited(edited: Iterable[RunRecord]) -> tuple[str, ...]:
+    """What is said of records that another text of their method's file made."""
+    counts = Counter(entry.spec.method for entry in edited)
+    return tuple(
+        f"{count} record{'s were' if count > 1 else ' was'} made by another text of {method}'s file under the same "
+        f"version, and tables show them in one row with the rest; if its numbers may have changed, give the command "
+        f"that made them with --rerun, or raise `version` in the file"
+        for method, count in counts.items()
+    )
 
 
 def _beside_plan(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
