@@ -12,7 +12,8 @@ Departures: the repository holds no configuration, so optimiser, schedule, epoch
 by the same group. Features are of un-augmented faces, computed once (released: of augmented faces, live), and of all of
 the source's faces, not of a few per class. Class vectors come from several prompts (released: one). Where a backbone
 has no text tower, `classifier=prototypes` puts the direction of each expression's mean feature in the place of w, with
-a scale of 100: another method in that respect, chosen by name only.
+a scale of 100: another method in that respect, chosen by name only. (Version 1 took the last product in half precision
+on a GPU.)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,7 +34,7 @@ PROTOTYPE_SCALE = 100.0
 class ClipAdapter(GradientMethod):
     """The features may move a little, and only in directions that help against fixed words."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     repeats: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("features",)
     # The packaged encoder, which suites with this recipe name, has no text tower. The learning rate is the best of
@@ -84,7 +86,9 @@ class ClipAdapter(GradientMethod):
 
     def _classified(self, features: Tensor) -> Tensor:
         blended = adapted(features, self.model["down"].weight, self.model["up"].weight, self.ratio)
-        return self.scale * functional.normalize(blended.float(), dim=1) @ self.classes.T
+        # Times the scale, what half precision rounds off a cosine is more than lies between some classes.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.scale * functional.normalize(blended.float(), dim=1) @ self.classes.T
 
 
 def adapted(features: Tensor, down: Tensor, up: Tensor, ratio: float) -> Tensor:

@@ -131,7 +131,11 @@ def zero_shot_head(text: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
 
 def head_logits(features: Tensor, weight: Tensor, bias: Tensor, normalised: bool) -> Tensor:
     """Logits (N, K) of features (N, D). normalised: the head looks at directions alone, as one from text does."""
-    return functional.linear(functional.normalize(features, dim=-1) if normalised else features, weight, bias)
+    if not normalised:
+        return functional.linear(features, weight, bias)
+    # Times the scale, what half precision rounds off a cosine is more than lies between some classes.
+    with torch.autocast(features.device.type, enabled=False):
+        return functional.linear(functional.normalize(features.to(weight), dim=-1), weight, bias)
 
 
 def smoothed_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -173,3 +173,27 @@ def test_flyp_trains_both_towers_on_captions_of_the_labels(ctx: Context, text_ba
     gradients = {name: parameter.grad for name, parameter in flyp.model.named_parameters()}
     for name in ("image.body.head.proj.weight", "text.body.text_projection", "text.body.logit_scale"):
         assert gradients[name].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["clip_adapter", "flyp", "wise_ft"])
+def test_scaled_cosines_keep_their_digits_in_half_precision(name: str) -> None:
+    """Directions as like as those of CLIP: times 100, what bfloat16 rounds off is more than what they say."""
+    module, draws = method_module(name), torch.Generator().manual_seed(0)
+    common = torch.randn(64, generator=draws)
+    faces, classes = (common + 0.3 * torch.randn(count, 64, generator=draws) for count in (32, 7))
+    faces, classes = functional.normalize(faces, dim=1), functional.normalize(classes, dim=1)
+
+    def said() -> Tensor:
+        if name == "flyp":
+            return module.contrastive_loss(faces[:7], classes, torch.tensor(100.0))
+        if name == "wise_ft":
+            return module.head_logits(faces, 100 * classes, torch.zeros(7), normalised=True)
+        method = module.ClipAdapter(ratio=0.0)
+        method.classes, method.scale = classes, 100.0
+        method.model = {"down": torch.nn.Linear(64, 4, bias=False), "up": torch.nn.Linear(4, 64, bias=False)}
+        return method._classified(faces)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = said()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, said(), rtol=1e-5, atol=1e-4)
