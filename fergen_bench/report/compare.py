@@ -100,7 +100,8 @@ def answer(first: str, second: str, found: Comparison) -> str:
         by = f"{tenth(unseen.value, signed=True)}{spread} points of {metric}"
         return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
     reach = _range(unseen.low, unseen.high)
-    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {_p(unseen.p)})"
+    alone = "; of these trainings alone, with one seed" if found.seeds == 1 else ""
+    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {_p(unseen.p)}{alone})"
     if unseen.p >= ALPHA:
         return f"The data cannot tell {second} from {first} on unseen targets: {how}."
     return f"{second} is {'better' if unseen.value > 0 else 'worse'} than {first} on unseen targets: {how}."

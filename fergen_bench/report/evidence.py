@@ -2,12 +2,15 @@
 
 Intervals and comparisons of means resample on two levels: the seeds of each training, then the faces of each target
 (Efron and Tibshirani 1993, chapter 8). One draw takes the same faces for every run that was scored on them, so that the
-difference of two rows is a paired one. Two or three seeds say little of how trainings vary: resampling n of them finds
-(n - 1) / n of their variance, and with one seed an interval is about faces alone. Numbers are in per cent.
+difference of two rows is a paired one. Resampling n seeds finds (n - 1) / n of their variance, so their deviations are
+stretched by the root of n / (n - 1); and since two or three seeds may look alike by luck, intervals and p are those of
+Student's t, with degrees of freedom after Welch (1947) in which faces count as many. With one seed an interval
+is about faces alone. Numbers are in per cent.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,7 +122,10 @@ class Evidence:
                 grid = runs[np.lexsort((targets[runs], seeds[runs]))].reshape(count, -1)  # (seeds, targets)
                 random = np.random.default_rng(seed_of("bootstrap seeds", *training, count))
                 taken = grid[random.integers(0, count, (DRAWS, count))]  # (DRAWS, seeds, targets)
-                scores[:, grid.ravel()] = np.take_along_axis(scores, taken.reshape(DRAWS, -1), 1)
+                drawn = np.take_along_axis(scores, taken.reshape(DRAWS, -1), 1).reshape(taken.shape)
+                middle = scores[:, grid].mean(1, keepdims=True)
+                drawn = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
+                scores[:, grid.ravel()] = drawn.reshape(DRAWS, -1)
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
@@ -143,18 +149,22 @@ class Evidence:
         """95 % of the mean over some cells, such as those of one source and target; nan without predictions."""
         if not self.covers(cells):
             return np.nan, np.nan
-        return _limits(self.resampled(cells, metric).mean(1))
+        drawn = self.resampled(cells, metric).mean(1)
+        return _limits(drawn, _freedom(_by_training(cells, cells[metric].to_numpy() / len(cells)), drawn))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
         """Second minus first in the mean over cells, which are the same ones in the same order. The interval and p are
-        those of a normal distribution with the bootstrap's standard error: a correction for many tests needs smaller p
-        values than can be counted in 2,000 draws.
+        those of Student's t with the bootstrap's standard error: a correction for many tests needs smaller p values
+        than can be counted in 2,000 draws.
         """
-        value = float((second[metric].to_numpy() - first[metric].to_numpy()).mean())
+        apart = second[metric].to_numpy() - first[metric].to_numpy()
+        value = float(apart.mean())
         if np.isnan(value) or not (self.covers(first) and self.covers(second)):
             return Difference(value)
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
-        return _normal(value, np.asarray(np.nanmean(drawn, axis=1, dtype=np.float64)))
+        with warnings.catch_warnings(action="ignore"):  # a draw may have no face of a rare expression
+            means = np.asarray(np.nanmean(drawn, axis=1, dtype=np.float64))
+        return _tested(value, means, _freedom(_by_training(first, apart / len(apart)), means))
 
     def discordant(self, first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int] | None:
         """Of the faces of one target: how many the first row gets right in more of the runs that both have, and how
@@ -199,24 +209,72 @@ def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric:
         return np.where(present, shares, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
 
 
-def _limits(drawn: np.ndarray) -> tuple[float, float]:
+Parts = dict[tuple[str, str], tuple[tuple[int, ...], np.ndarray]]
+"""Training → its seeds, and what each of them adds to a mean over cells."""
+
+
+def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
+    """added: what each cell adds to the mean."""
+    sums = pd.Series(added, cells.index).groupby([cells.source, cells.adapted_to, cells.seed], sort=False).sum()
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for (source, adapted_to, seed), value in sums.items():
+        found.setdefault((source, adapted_to), {})[seed] = value
+    return {
+        training: (tuple(sorted(of)), np.array([of[seed] for seed in sorted(of)])) for training, of in found.items()
+    }
+
+
+def _apart(first: Parts, second: Parts) -> list[np.ndarray]:
+    """What the seeds add to the difference of two means: in pairs where a training has the same ones in both."""
+    found = []
+    for training in {**first, **second}:
+        one, other = first.get(training), second.get(training)
+        if one is not None and other is not None and one[0] == other[0]:
+            found.append(other[1] - one[1])
+        else:
+            found += [part[1] for part in (one, other) if part is not None]
+    return found
+
+
+def _freedom(parts: Parts | list[np.ndarray], drawn: np.ndarray) -> float:
+    """Degrees of freedom of a mean's standard error, which is that of its draws; infinite where no seeds vary.
+
+    Welch's formula (Biometrika 1947, appendix), with n + 1 and then two less: it allows for variances of two or three
+    seeds that differ by luck alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
+    """
+    arrays = parts if isinstance(parts, list) else [values for _, values in parts.values()]
+    several = [values for values in arrays if len(values) > 1]
+    squares = sum((len(values) * np.var(values, ddof=1)) ** 2 / (len(values) + 1) for values in several)
+    if not squares > 0:
+        return np.inf
+    return float(max(np.nanvar(drawn, ddof=1) ** 2 / squares - 2, min(len(values) - 1 for values in several)))
+
+
+def _limits(drawn: np.ndarray, freedom: float) -> tuple[float, float]:
+    """The middle 95 % of the draws, as much wider as Student's t is than a normal distribution. nan where nothing
+    varies: a few faces that are all right do not say that the next one will be.
+    """
+    from scipy.stats import norm, t
+
     known = drawn[~np.isnan(drawn)]  # a draw may have no face of a rare expression
-    if not len(known):
+    if not len(known) or np.ptp(known) == 0:
         return np.nan, np.nan
-    low, high = np.quantile(known, [ALPHA / 2, 1 - ALPHA / 2])
-    return float(low), float(high)
+    low, middle, high = np.quantile(known, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
+    wider = t.isf(ALPHA / 2, freedom) / norm.isf(ALPHA / 2)
+    return float(max(0.0, middle - wider * (middle - low))), float(min(100.0, middle + wider * (high - middle)))
 
 
-def _normal(value: float, drawn: np.ndarray) -> Difference:
-    from scipy.stats import norm
+def _tested(value: float, drawn: np.ndarray, freedom: float) -> Difference:
+    from scipy.stats import t
 
     known = drawn[~np.isnan(drawn)]
     if np.isnan(value) or len(known) < 2:  # no number, no test; Holm counts it as none either
         return Difference(value)
     error = float(np.std(known, ddof=1))
-    reach = float(norm.isf(ALPHA / 2)) * error
-    p = 2 * float(norm.sf(abs(value) / error)) if error > 0 else float(abs(value) < 1e-9)
-    return Difference(value, value - reach, value + reach, p)
+    if error == 0:  # equal predictions; or so few faces that every draw says the same, which is no certainty
+        return Difference(value, p=1.0 if abs(value) < 1e-9 else np.nan)
+    reach = float(t.isf(ALPHA / 2, freedom)) * error
+    return Difference(value, value - reach, value + reach, 2 * float(t.sf(abs(value) / error, freedom)))
 
 
 def holm(p: pd.Series) -> pd.Series:
@@ -232,54 +290,96 @@ def holm(p: pd.Series) -> pd.Series:
 # ---------------------------------------------------------------------------------------------------------- leaderboard
 
 
+def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What each cell counts in the means of a leaderboard's row that are sums; all zero where there is none."""
+    relation = cells.relation.to_numpy()
+    in_pair = cells.groupby(["source", "target"]).key.transform("size").to_numpy()
+    found = {"in_domain": 1.0 * (relation == "source"), "all": 1.0 / in_pair, "unseen": 1.0 * (relation == "unseen")}
+    return {mean: weights / max(weights.sum(), 1e-12) for mean, weights in found.items()}
+
+
 def means(cells: pd.DataFrame, scores: np.ndarray) -> dict[str, np.ndarray]:
     """The means of a leaderboard's row in every draw. cells: of complete seeds; scores: (draws, cells)."""
-    relation, seeds, targets = (cells[name].to_numpy() for name in ("relation", "seed", "target"))
-    own, unseen = relation == "source", relation == "unseen"
-    in_pair = cells.groupby(["source", "target"]).key.transform("size").to_numpy()
+    nothing = np.full(len(scores), np.nan)
+    found = {}
+    for mean, weights in _weights(cells).items():
+        counted = weights > 0
+        found[mean] = scores[:, counted] @ weights[counted] if counted.any() else nothing
+    unseen, seeds, targets = (cells.relation == "unseen").to_numpy(), cells.seed.to_numpy(), cells.target.to_numpy()
     worst = []
     for seed in np.unique(seeds):
         here = unseen & (seeds == seed)
         worst.append([scores[:, here & (targets == name)].mean(1) for name in dict.fromkeys(targets[here])])
-    nothing = np.full(len(scores), np.nan)
-    return {
-        "in_domain": scores[:, own].mean(1) if own.any() else nothing,
-        "all": (scores / in_pair).sum(1) / (1 / in_pair).sum(),
-        "unseen": scores[:, unseen].mean(1) if unseen.any() else nothing,
-        "worst": np.mean([np.min(seed, axis=0) for seed in worst], axis=0) if unseen.any() else nothing,
-    }
+    found["worst"] = np.mean([np.min(seed, axis=0) for seed in worst], axis=0) if unseen.any() else nothing
+    return found
 
 
 def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> Iterator[Board]:
     """Leaderboards whose rows say how sure they are.
 
     For each mean, as `unseen_low` and `unseen_high`: its interval of 95 %. `standing`: best; tied, where the mean over
-    unseen targets cannot be told from that of the best row at 5 % (paired, corrected for all rows after Holm); else
-    behind; "" where predictions are missing, or no target is unseen.
+    unseen targets cannot be told from that of the best row at 5 %, all pairs of rows considered at once; else behind;
+    "" where predictions are missing, or no target is unseen.
     """
     for board in boards:
         rows = [complete(cells, board.asked) for _, cells in board.rows()]
         limits = {f"{mean}_{end}": np.full(len(rows), np.nan) for mean in MEANS for end in ("low", "high")}
-        standing, p, best = [""] * len(rows), pd.Series(np.nan, range(len(rows))), None
+        unseen: dict[int, tuple[np.ndarray, Parts]] = {}
         for place, cells in enumerate(rows):
             if evidence is None or not evidence.covers(cells):
                 continue
-            drawn = means(cells, evidence.resampled(cells, metric))
+            scores, drawn = cells[metric].to_numpy(), means(cells, evidence.resampled(cells, metric))
+            parts = {mean: _by_training(cells, weights * scores) for mean, weights in _weights(cells).items()}
+            parts["worst"] = parts["unseen"]
             for mean, draws in drawn.items():
-                limits[f"{mean}_low"][place], limits[f"{mean}_high"][place] = _limits(draws)
-            if place == 0:
-                best = drawn["unseen"]
-            elif best is not None and set(cells.seed) == set(rows[0].seed):  # then the draws are pairs already
-                value = board.table.unseen[place] - board.table.unseen[0]
-                p[place] = _normal(value, drawn["unseen"] - best).p
-            elif best is not None:
-                pair = shared(rows[0][rows[0].relation == "unseen"], cells[cells.relation == "unseen"])
-                p[place] = evidence.difference(*pair, metric).p if len(pair[0]) else np.nan
-        for place, value in holm(p).items():
-            if pd.notna(value):
-                standing[0] = "best"
-                standing[place] = "tied" if value >= ALPHA else "behind"
+                ends = _limits(draws, _freedom(parts[mean], draws))
+                limits[f"{mean}_low"][place], limits[f"{mean}_high"][place] = ends
+            if not np.isnan(board.table.unseen[place]):
+                unseen[place] = drawn["unseen"], parts["unseen"]
+        standing = [""] * len(rows)
+        for place, p in _against_best(board.table.unseen.to_numpy(), unseen).items():
+            standing[0] = "best"
+            standing[place] = "tied" if p >= ALPHA else "behind"
         yield replace(board, table=board.table.assign(**limits, standing=standing))
+
+
+def _against_best(values: np.ndarray, rows: dict[int, tuple[np.ndarray, Parts]]) -> dict[int, float]:
+    """p of each row's distance from the first, which is the best, corrected for all pairs of rows: which row is best
+    was seen in the same data. Single-step maxT (Westfall and Young 1993) over studentised differences: p is the share
+    of draws in which some pair lies as far apart although all rows were moved to one mean. rows: place → the draws of
+    its mean, and what its seeds add to it.
+    """
+    if 0 not in rows:
+        return {}
+    places = list(rows)
+    centred = np.stack([drawn - drawn.mean() for drawn, _ in rows.values()])
+    luck = np.random.default_rng(seed_of("bootstrap scale")).random((centred.shape[1],))
+    scales: dict[float, np.ndarray] = {}
+    farthest = np.zeros(centred.shape[1])
+    from_best = {}
+    for row, place in enumerate(places):
+        apart = centred[row + 1 :] - centred[row]
+        errors = apart.std(1, ddof=1)
+        for other, (draws, error) in enumerate(zip(apart, errors, strict=True), row + 1):
+            value = abs(values[places[other]] - values[place])
+            if error == 0:  # equal predictions, or no telling
+                if row == 0 and value < 1e-9:
+                    from_best[places[other]] = 0.0
+                continue
+            freedom = round(_freedom(_apart(rows[place][1], rows[places[other]][1]), draws), 1)
+            if freedom not in scales:
+                scales[freedom] = _too_small(luck, freedom)
+            np.maximum(farthest, np.abs(draws) / error * scales[freedom], out=farthest)
+            if row == 0:
+                from_best[places[other]] = value / error
+    return {place: float((farthest >= distance).mean()) for place, distance in from_best.items()}
+
+
+def _too_small(luck: np.ndarray, freedom: float) -> np.ndarray:
+    """By how much an error that so few seeds tell may be too small: what makes normal draws those of Student's t."""
+    from scipy.stats import chi2
+
+    return np.sqrt(freedom / chi2.ppf(luck, freedom)) if np.isfinite(freedom) else np.ones_like(luck)
 
 
 def shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

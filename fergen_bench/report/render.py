@@ -212,10 +212,11 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
     if _sure(board):
         over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
         notes.append(f"95 %: interval of {mean}, by bootstrap over {over}")
+    how = "at 5 % (paired, all pairs of rows considered at once)"
     if (board.table.standing == "tied").any():
-        notes.append("Tied: not to be told from the best on unseen targets at 5 % (paired, corrected after Holm)")
+        notes.append(f"Tied: not to be told from the best on unseen targets {how}")
     elif (board.table.standing == "behind").any():
-        notes.append("No row is tied with the best on unseen targets at 5 % (paired, corrected after Holm)")
+        notes.append(f"No row is tied with the best on unseen targets {how}")
     return notes
 
 
