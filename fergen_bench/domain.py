@@ -449,7 +449,9 @@ def shuffled(count: int, *names: object) -> np.ndarray:
 
 
 def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *names: object) -> np.ndarray:
-    """Positions of a share of every expression that takes subjects whole or not at all, ascending. names: the seed."""
+    """Positions of a share of every expression that takes subjects whole or not at all, ascending; of all faces, where
+    that would be none of any expression. names: the seed.
+    """
     import numpy as np
 
     open_places = np.round(share * np.bincount(labels, minlength=len(EXPRESSIONS))).astype(int)
@@ -462,6 +464,13 @@ def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *name
         if (needed <= open_places).all():
             taken += positions
             open_places -= needed
+    if not taken:  # too few of every expression: a share of all, and never the last face of one
+        spare, places = np.maximum(np.bincount(labels, minlength=len(EXPRESSIONS)) - 1, 0), round(share * len(labels))
+        for positions in faces_of.values():
+            needed = np.bincount(labels[positions], minlength=len(EXPRESSIONS))
+            if len(positions) <= places - len(taken) and (needed <= spare).all():
+                taken += positions
+                spare -= needed
     if not taken and len(faces_of) > 1:
         taken = min(faces_of.values(), key=len)
     return np.sort(np.array(taken, np.int64))

@@ -352,7 +352,8 @@ def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mappin
     return RunSpec(
         suite=suite.name,
         profile=suite.profile,
-        sources=outlined.sources,
+        # In one order, whatever the suite's: it goes into seeds and the order of faces, and not into the key.
+        sources=tuple(sorted(outlined.sources)),
         fingerprints={name: fingerprints[name] for name in suite.domains if outlined.learns_from(name)},
         method=outlined.method.name,
         version=outlined.method.version,

@@ -145,9 +145,22 @@ def test_a_disjoint_share_takes_subjects_whole(people: list[tuple[int, int]], sh
     assert not set(subjects[taken]) & set(subjects[rest])
     asked = np.round(share * np.bincount(labels, minlength=7))
     within = (np.bincount(labels[taken], minlength=7) <= asked).all()
-    # Never more than asked, but for one subject where otherwise there would be nobody.
-    assert within or len(set(subjects[taken])) == 1
+    # Never more than asked, but for one subject where otherwise there would be nobody. Where that is nobody of any
+    # expression, a share of all, and the last face of none.
+    of_all = not asked.any() and len(taken) <= round(share * len(labels)) and set(labels) == set(labels[rest])
+    assert within or of_all or len(set(subjects[taken])) == 1
     assert len(taken) or len(set(subjects)) == 1
+
+
+def test_few_faces_of_every_expression_still_give_a_tenth_to_validate_on(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(7), [4, 4, 4, 4, 4, 4, 1])
+    taken = disjoint_share(labels, np.arange(len(labels)).astype(str), 0.1, "seed")
+    assert len(taken) == 2
+    assert 6 not in labels[taken]
+    domain = make(tmp_path / "few", count=100 * 7)
+    source = open_source([domain], seed=0, fraction=0.05)
+    assert len(source.val) == round(0.1 * len(source.train)) > 1
+    assert (source.fit.counts > 0).all()
 
 
 def test_fractions_are_nested_and_stratified(web: Domain) -> None:

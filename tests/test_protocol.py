@@ -48,6 +48,17 @@ def test_leave_one_out_trains_on_all_but_the_target() -> None:
     ]
 
 
+def test_the_order_of_a_suites_domains_changes_neither_numbers_nor_record() -> None:
+    found = []
+    for domains in (("a", "b", "c"), ("c", "b", "a")):
+        suite = Suite("s", domains, "synth", "synth-trunk", recipe="small", synthetic=True)
+        (run,) = plan({"sources": "all-but-target", "seeds": [0]}, Request(targets=["b"]), suite=suite)
+        found.append(specify(run, suite, "x", dict.fromkeys("abc", "1")))
+    first, second = found
+    assert first.sources == second.sources == ("a", "c")
+    assert (first.key, first.path(Path())) == (second.key, second.path(Path()))
+
+
 def test_the_request_overrides_the_protocol() -> None:
     request = Request(seeds=[5], sources=["b"], targets=["c"], selection="source-val", settings={"drop": 0.2})
     (run,) = plan({"seeds": [0, 1]}, request)

@@ -142,6 +142,7 @@ def compare(
     loaded, meant = _records(project, folder, suite, selection=selection)
     loaded = _scored(loaded, meant, folder)
     cells = recording.cells_frame(loaded)
+    sources = None if sources is None else ["+".join(sorted(name.split("+"))) for name in sources]
     for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
         for name in names or ():
             if name not in set(cells[column]):
