@@ -17,6 +17,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -277,7 +278,6 @@ class Split:
         """
         import numpy as np
         import torch
-        from torch.nn import functional
 
         everything = np.arange(len(self))
         wanted = everything if positions is None else everything[positions]
@@ -287,12 +287,7 @@ class Split:
         for piece in self.pieces:
             here = np.flatnonzero((wanted >= start) & (wanted < start + len(piece.rows)))
             if len(here):
-                faces = piece.domain.faces[piece.rows[wanted[here] - start]]
-                if faces.shape[1:3] != (height, width):
-                    pixels = torch.from_numpy(faces).permute(0, 3, 1, 2)
-                    pixels = functional.interpolate(pixels, (height, width), mode="bicubic", antialias=True)
-                    faces = pixels.permute(0, 2, 3, 1).numpy()
-                out[here] = faces
+                out[here] = _at_size(piece.domain.faces[piece.rows[wanted[here] - start]], (height, width))
             start += len(piece.rows)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
@@ -304,6 +299,20 @@ class Split:
             if kept:
                 images.clean = Clean(self, positions, images._version)
             yield images
+
+
+def _at_size(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (n, height, width, 3) → the same faces with another height and width (bicubic, antialiased)."""
+    import torch
+    from torch.nn import functional
+
+    if faces.shape[1:3] == size:
+        return faces
+    pixels = torch.from_numpy(faces).permute(0, 3, 1, 2)
+    resized: np.ndarray = (
+        functional.interpolate(pixels, size, mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+    )
+    return resized
 
 
 def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -349,6 +358,7 @@ class Unlabelled:
         rows = domain.rows("train")
         self._pixels = domain.faces
         self._rows = rows[shuffled(len(rows), "unlabelled", domain.name)]
+        self._size: tuple[int, int] = domain.faces.shape[1], domain.faces.shape[2]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -356,8 +366,7 @@ class Unlabelled:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the faces."""
-        height, width = self._pixels.shape[1:3]
-        return height, width
+        return self._size
 
     @property
     def bytes(self) -> int:
@@ -369,7 +378,15 @@ class Unlabelled:
         import torch
 
         rows = self._rows if positions is None else self._rows[positions]
-        return torch.from_numpy(self._pixels[rows]).permute(0, 3, 1, 2)
+        return torch.from_numpy(_at_size(self._pixels[rows], self._size)).permute(0, 3, 1, 2)
+
+    def at_size(self, size: tuple[int, int]) -> Unlabelled:
+        """The same faces in the same order with another height and width, resized as a Split resizes (bicubic,
+        antialiased) whenever they are read.
+        """
+        same = copy(self)
+        same._size = size
+        return same
 
 
 @dataclass(frozen=True)

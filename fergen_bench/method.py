@@ -518,9 +518,18 @@ class Domains:
     """
 
     def __init__(
-        self, method: Method, split: Split, ctx: Context, network: str, pseudo: int = 0, adapt: bool = False
+        self,
+        method: Method,
+        split: Split,
+        ctx: Context,
+        network: str,
+        pseudo: int = 0,
+        adapt: bool = False,
+        one_size: bool = True,
     ) -> None:
-        """network: its frozen features are what pseudo-domains are clusters of."""
+        """network: its frozen features are what pseudo-domains are clusters of. one_size: whether unlabelled faces are
+        given the size of the labelled ones, so that both can be joined; False leaves them as their domain keeps them.
+        """
         if pseudo < 0:
             raise BenchError(f"pseudo_domains is {pseudo}; it must be 0 (none), or two or more")
         parameters = {field.name: getattr(method, field.name) for field in fields(method)}
@@ -537,8 +546,11 @@ class Domains:
             features = ctx.features(ctx.backbone(network), split)[0]
             index = clusters(features, pseudo, ctx.generator("pseudo-domains"))
         self.rows = [torch.nonzero(index == place)[:, 0] for place in range(pseudo or len(split.pieces))]
-        self.unlabelled = Faces(ctx.unlabelled, ctx.device) if adapt and ctx.unlabelled else None
-        self._unlabelled_rows = torch.arange(len(ctx.unlabelled) if adapt and ctx.unlabelled else 0)
+        unlabelled = ctx.unlabelled if adapt else None
+        if unlabelled is not None and one_size:
+            unlabelled = unlabelled.at_size(split.size)
+        self.unlabelled = None if unlabelled is None else Faces(unlabelled, ctx.device)
+        self._unlabelled_rows = torch.arange(0 if unlabelled is None else len(unlabelled))
 
     def __len__(self) -> int:
         """How many there are, with the unlabelled one."""

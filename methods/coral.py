@@ -59,7 +59,8 @@ class Coral(TrunkMethod):
     penalty: float = 1.0  # weight of the mean over pairs of domains
 
     def domains(self, split: Split, ctx: Context) -> Domains:
-        return Domains(self, split, ctx, self.trunk, self.pseudo_domains, self.adapt)
+        # Unlabelled faces have a pass of their own, at the size that they are kept in.
+        return Domains(self, split, ctx, self.trunk, self.pseudo_domains, self.adapt, one_size=False)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         network, head = self.model

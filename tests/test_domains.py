@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from test_fer_methods import made
 from test_golden import method_module
 from torch import Tensor, nn
 from torch.nn import functional
 
 from conftest import Bench
 from fergen_bench import Batch, BenchError, Context, Domains, GradientMethod, SampleDraws
-from fergen_bench.domain import Domain, Split, Unlabelled, open_source
+from fergen_bench.domain import EXPRESSIONS, Domain, Split, Unlabelled, open_source, write_prepared
 from fergen_bench.method import clusters
 from fergen_bench.project import Project
 from fergen_bench.record import load_all
@@ -109,12 +110,47 @@ def test_unlabelled_faces_are_the_target_s_training_faces_and_nothing_says_what_
     unlabelled, train = Unlabelled(film), film.split("train")
     assert len(unlabelled) == len(train)
     assert (unlabelled.size, unlabelled.bytes) == (train.size, train.bytes)
-    assert {name for name in dir(unlabelled) if not name.startswith("_")} == {"bytes", "faces", "size"}
+    assert {name for name in dir(unlabelled) if not name.startswith("_")} == {"at_size", "bytes", "faces", "size"}
     assert not any(isinstance(value, Domain | Split) for value in vars(unlabelled).values())
     given, known = unlabelled.faces().flatten(1), train.faces().flatten(1)
     assert sorted(map(bytes, given.numpy())) == sorted(map(bytes, known.numpy()))
     assert not torch.equal(given, known), "datasets stand sorted by class, and the order would tell"
     assert torch.equal(unlabelled.faces(np.array([3, 1])), unlabelled.faces()[[3, 1]])
+
+
+def halved(domain: Domain, folder: Path) -> Domain:
+    """A domain whose faces are kept at half of their size."""
+    columns = {"id": domain.ids.tolist(), "expression": [EXPRESSIONS[label] for label in domain.labels]}
+    columns["split"] = ["train" if row in set(domain.rows("train")) else "test" for row in range(len(domain.ids))]
+    return Domain(write_prepared(folder, folder.name, [domain.faces[:, ::2, ::2]], columns, {}))
+
+
+def test_unlabelled_faces_of_another_size_are_resized_as_those_of_a_source(
+    web: Domain, film: Domain, tmp_path: Path
+) -> None:
+    small = halved(film, tmp_path / "small")
+    method = fitted(Apart(adapt=True, epochs=1), [web], tmp_path, small)
+    assert all(batch.unlabelled is not None and batch.unlabelled.shape == batch.images.shape for batch in method.seen)
+    unlabelled, size = Unlabelled(small), web.split("train").size
+    large = unlabelled.at_size(size)
+    assert (unlabelled.size, large.size, large.bytes) == (small.split("train").size, size, len(large) * 3 * 64 * 64)
+    both = open_source([small, web], 0).train
+    known = both.faces(slice(0, len(small.rows("train"))))
+    assert sorted(map(bytes, large.faces().flatten(1).numpy())) == sorted(map(bytes, known.flatten(1).numpy()))
+    own = Domains(
+        method, both, Context("run", 0, "last", CPU, tmp_path, print, unlabelled), "", 0, True, one_size=False
+    )
+    assert own.unlabelled is not None
+    assert own.unlabelled.at(torch.arange(2)).shape[2:] == unlabelled.size
+
+
+@pytest.mark.parametrize("name", ["coral", "dann", "mmd"])
+def test_a_shipped_method_adapts_to_faces_of_another_size(name: str, web: Domain, film: Domain, tmp_path: Path) -> None:
+    method = made(name, adapt=True, epochs=1, batch_size=16)
+    ctx = Context("run", 0, "last", CPU, tmp_path, print, Unlabelled(halved(film, tmp_path / "small")))
+    method.fit(open_source([web], 0, 0.1), ctx)
+    with torch.no_grad():
+        assert torch.isfinite(method.predict(web.split("test").faces(slice(0, 4)))).all()
 
 
 def test_pseudo_domains_are_clusters_of_what_is_alike() -> None:
