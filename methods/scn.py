@@ -71,8 +71,9 @@ class Scn(GradientMethod):
     erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def fit(self, source: Source, ctx: Context) -> None:
-        # By position in the split that is learned from, which is train or a part of it.
-        self.corrected = torch.full((len(source.train),), UNCHANGED, device=ctx.device)
+        # By position in the split that is learned from. Where a part is held out, nothing may ask for all of train.
+        split = source.fit if ctx.selection == "source-val" else source.train
+        self.corrected = torch.full((len(split),), UNCHANGED, device=ctx.device)
         super().fit(source, ctx)
 
     def build(self, ctx: Context) -> nn.Module:

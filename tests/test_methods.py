@@ -12,12 +12,12 @@ import torch
 from conftest import ROOT
 from fergen_bench.backbone import Network, content_digest
 from fergen_bench.checkpoint import restore_method, save_method
-from fergen_bench.domain import Domain, Unlabelled, open_source
+from fergen_bench.domain import Domain, Source, Unlabelled, open_source
 from fergen_bench.error import BenchError
-from fergen_bench.method import Context, Method, labelled, load_method
+from fergen_bench.method import Context, GradientMethod, Method, labelled, load_method
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.plugin import MethodFile, read_method
-from fergen_bench.runner import repeatable_on_gpu
+from fergen_bench.runner import Watched, repeatable_on_gpu
 from fergen_bench.templates import method_template
 
 CPU = torch.device("cpu")
@@ -52,10 +52,12 @@ def fitted(
     adapted_to: Domain | None = None,
     fraction: float = 1.0,
     device: torch.device = CPU,
+    selection: str = "last",
+    source: Source | None = None,
     **changes: Any,
 ) -> Method:
     """The method on a small source, with few epochs of small batches: most steps for the time. Adapted to a target
-    where one is named.
+    where one is named. source: in place of one made of the domains.
     """
     values = candidate.defaults("small")
     values |= {name: network for name, network in networks.items() if name in values}
@@ -67,8 +69,8 @@ def fitted(
     method = load_method(candidate.path, candidate.class_name, values)
     torch.manual_seed(0)
     unlabelled = None if adapted_to is None else Unlabelled(adapted_to)
-    ctx = Context("exam", 0, "last", device, cache, lambda what, done, total: None, unlabelled)
-    method.fit(open_source(domains, 0, fraction / len(domains)), ctx)
+    ctx = Context("exam", 0, selection, device, cache, lambda what, done, total: None, unlabelled)
+    method.fit(source or open_source(domains, 0, fraction / len(domains)), ctx)
     return method
 
 
@@ -170,6 +172,18 @@ def test_exam_it_predicts_the_same_after_it_was_kept_and_restored(
     restore_method(tmp_path / "kept.safetensors", again, ctx)
     faces = film.split("test").faces()[:32]
     assert torch.equal(again.predict(faces), method.predict(faces))
+
+
+def test_exam_the_lent_loop_never_asks_for_faces_that_are_held_out(
+    candidate: MethodFile, networks: dict[str, str], sources: list[Domain], tmp_path: Path
+) -> None:
+    source = Watched.over(open_source(sources, 0, 0.1 / len(sources)))
+    few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
+    values = {**candidate.defaults("small"), **few}
+    if not isinstance(load_method(candidate.path, candidate.class_name, values), GradientMethod):
+        pytest.skip("it has a loop of its own")
+    fitted(candidate, networks, sources, tmp_path, selection="source-val", source=source, **few)
+    assert not source.asked_for_all, "the runner keeps no held-out predictions of a method that asked for source.train"
 
 
 def test_exam_a_method_that_compares_domains_refuses_a_single_one(
