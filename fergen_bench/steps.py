@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -47,10 +47,23 @@ class Batch:
     faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
     domains: int = 1  # that `Domains` told apart: their faces stand one after another, equally many of each
     unlabelled: Tensor | None = None  # (B / domains, 3, height, width): faces of the adaptation target, augmented
+    _names: set[str] = field(default_factory=set, repr=False, compare=False)  # drawn so far, by this batch or a copy
 
     def drawn(self, name: str, draw: Draw) -> Tensor:
-        """What `draw` makes of the step's generator on the CPU, on the device. name: unlike others of the method."""
+        """What `draw` makes of the step's generator on the CPU, on the device. name: unlike others of the method; one
+        that comes twice in a step is refused.
+        """
+        self._once_a_step(name)
         return upload(draw(self.generator), self.labels.device)
+
+    def _once_a_step(self, name: str) -> None:
+        # Refused without a recording too, so that it is seen on a CPU: one draw here would be another there.
+        if name in self._names:
+            raise BenchError(
+                f"batch.drawn({name!r}, …) came twice in one step, and a recorded step would give the first draw "
+                f"again; give each draw of a step a name of its own, or draw once and keep the tensor"
+            )
+        self._names.add(name)
 
     def with_images(self, images: Tensor) -> Batch:
         """The same batch, finished."""
@@ -94,7 +107,7 @@ class _Repeated(Batch):
         """A batch with places of its own, filled from one."""
         faces, places = batch.faces.clone(), _Places(batch.draws, batch.generator, batch.labels.device)
         own = {"images": faces, "faces": faces, "labels": batch.labels.clone(), "index": batch.index.clone()}
-        return cls(**{**vars(batch), **own, "draws": places})
+        return cls(**{**vars(batch), **own, "draws": places, "_names": set()})
 
     def turn_to(self, batch: Batch) -> None:
         """Goes on to another batch."""
@@ -105,6 +118,7 @@ class _Repeated(Batch):
 
     def drawn(self, name: str, draw: Draw) -> Tensor:
         assert isinstance(self.draws, _Places)
+        self._once_a_step(name)
         return self.draws.shared(name, draw)
 
     def __getattribute__(self, name: str) -> Any:
@@ -215,5 +229,6 @@ class Recorded:
             return self._once(batch)
 
     def _once(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        batch._names.clear()  # the same batch is taken for every step, and twice where compiling fails
         terms = self._take(batch)
         return tuple(terms), torch.stack([term.detach().float() for term in terms.values()])

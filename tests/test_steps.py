@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from conftest import ROOT
 from fergen_bench import backbone, steps
 from fergen_bench import method as loop
+from fergen_bench.augment import SampleDraws
 from fergen_bench.domain import Domain, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.method import Context, GradientMethod, load_method
@@ -117,34 +119,53 @@ def test_repeating_changes_nothing_however_one_trains(
         assert torch.equal(repeated.model.state_dict()[key], value), key
 
 
-def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_path: Path) -> None:
-    path = tmp_path / "method.py"
-    counting = "        self.seen = getattr(self, 'seen', 0) + 1\n        return functional"
+def with_lines(lines: str, web: Domain, folder: Path, recorded: bool = True) -> GradientMethod:
+    """full_finetune after an epoch on the CPU, with some lines in its loss before what it returns."""
+    path = folder / "method.py"
+    before = "        return functional"
     text = (ROOT / "methods" / "full_finetune.py").read_text()
-    path.write_text(text.replace("        return functional", counting, 1))
+    inserted = "".join(f"        {line}\n" for line in lines.splitlines())
+    text = text.replace(before, inserted + before, 1)
+    path.write_text(text.replace("from torch import", "import torch\nfrom torch import", 1))
     file = read_method(path)
-    values = {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16}
-    method = load_method(path, file.class_name, values)
-    ctx = Context("steps", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
-    ctx.records_steps = True
+    values = {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16, "epochs": 1}
+    method: Any = load_method(path, file.class_name, values)
+    ctx = Context("steps", 0, "last", torch.device("cpu"), folder, lambda what, done, total: None)
+    ctx.records_steps = recorded
+    method.fit(open_source([web], 0, 0.23), ctx)
+    method.steps = ctx.steps
+    assert isinstance(method, GradientMethod)
+    return method
+
+
+def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="keeps in seen from step to step"):
-        method.fit(open_source([web], 0, 0.23), ctx)
+        with_lines("self.seen = getattr(self, 'seen', 0) + 1", web, tmp_path)
 
 
 @pytest.mark.parametrize("asked", ["step", "epoch", "generator"])
 def test_a_method_that_repeats_is_told_of_what_would_be_remembered(asked: str, web: Domain, tmp_path: Path) -> None:
-    path = tmp_path / "method.py"
-    path.write_text(
-        (ROOT / "methods" / "full_finetune.py")
-        .read_text()
-        .replace("        return functional", f"        self.seen = batch.{asked}\n        return functional", 1)
-    )
-    file = read_method(path)
-    method = load_method(path, file.class_name, {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16})
-    ctx = Context("steps", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
-    ctx.records_steps = True
     with pytest.raises(BenchError, match=rf"batch\.{asked}"):
-        method.fit(open_source([web], 0, 0.23), ctx)
+        with_lines(f"self.seen = batch.{asked}", web, tmp_path)
+
+
+DRAWN = "batch.drawn({!r}, lambda generator: torch.rand(1, generator=generator))"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_name_is_drawn_once_a_step(recorded: bool, web: Domain, tmp_path: Path) -> None:
+    with_lines("\n".join(map(DRAWN.format, ("one", "another"))), web, tmp_path, recorded)
+    with pytest.raises(BenchError, match=r"batch\.drawn\('one', …\) came twice in one step.*a name of its own"):
+        with_lines("\n".join(map(DRAWN.format, ("one", "another", "one"))), web, tmp_path, recorded)
+
+
+def test_copies_of_a_batch_draw_for_the_same_step() -> None:
+    index, generator = torch.arange(2), torch.Generator()
+    batch = steps.Batch(torch.zeros(2), index, index, 0, 0, SampleDraws(index, "t"), generator, torch.zeros(2))
+    for copied in (batch.with_images(torch.ones(2)), replace(batch, domains=2)):
+        copied.drawn(f"of {copied.domains}", lambda generator: torch.rand(1, generator=generator))
+        with pytest.raises(BenchError, match="came twice in one step"):
+            batch.drawn(f"of {copied.domains}", lambda generator: torch.rand(1, generator=generator))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
