@@ -9,14 +9,14 @@ methods that say `repeats` are recorded, and for those a look at such a number i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fergen_bench.augment import SampleDraws
 from fergen_bench.backbone import compiled
@@ -130,6 +130,24 @@ class _Repeated(Batch):
         return super().__getattribute__(name)
 
 
+def _opened(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Attributes by name, and what lies in those that are tuples, lists or dicts by name and place."""
+    for name, value in attributes.items():
+        yield name, value
+        if isinstance(value, tuple | list | dict):
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from ((f"{name}[{place!r}]", part) for place, part in parts)
+
+
+def _told_apart(values: Iterable[tuple[str, Any]]) -> dict[str, Hashable]:
+    """What is a tensor as the place where it lies, numbers and texts as they are, nothing else."""
+    return {
+        name: value.data_ptr() if isinstance(value, Tensor) else value
+        for name, value in values
+        if isinstance(value, Tensor | int | float | str | None)
+    }
+
+
 Take = Callable[[Batch], Mapping[str, Tensor]]
 """One step with a batch whose images are still the faces; its scalars by name."""
 
@@ -184,7 +202,9 @@ class Recorded:
         before = self._kept()
         found = self._compiled_once(batch) if self.compiled else self._once(batch)
         self._warm += 1
-        if self._warm > 1 and (changed := [name for name, value in self._kept().items() if before.get(name) != value]):
+        after = self._kept()
+        changed = [name for name in {**after, **before} if after.get(name) != before.get(name)]
+        if self._warm > 1 and changed:
             raise BenchError(
                 f"a method that says repeats = True changes what it keeps in {changed[0]} from step to step, which a "
                 f"recorded step would not; write into a tensor in place, or leave repeats out"
@@ -192,12 +212,18 @@ class Recorded:
         return found
 
     def _kept(self) -> dict[str, Hashable]:
-        """Where the method's tensors lie, and its numbers and texts."""
-        return {
-            name: value.data_ptr() if isinstance(value, Tensor) else value
-            for name, value in vars(self._method).items()
-            if isinstance(value, Tensor | int | float | str | None)
+        """Where the method's tensors lie, and its numbers and texts: its attributes, and what is in its tuples, lists
+        and dicts; and the numbers that its modules keep.
+        """
+        model = getattr(self._method, "model", None)
+        modules = model.named_modules() if isinstance(model, nn.Module) else ()
+        numbers = {
+            ".".join(filter(None, ("model", place, name))): value
+            for place, module in modules
+            for name, value in vars(module).items()
+            if isinstance(value, int | float) and not name.startswith("_") and name != "training"
         }
+        return _told_apart(_opened(vars(self._method))) | numbers
 
     def _record(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[tuple[str, ...], Tensor]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,29 @@ def with_lines(lines: str, web: Domain, folder: Path, recorded: bool = True) -> 
 def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="keeps in seen from step to step"):
         with_lines("self.seen = getattr(self, 'seen', 0) + 1", web, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("self.pair = (batch.labels + 1, 2)", "pair[0]"),
+        ("self.several = [batch.labels + 1]", "several[0]"),
+        ("self.named = {'mean': batch.labels + 1}", "named['mean']"),
+        ("self.losses = [*getattr(self, 'losses', ()), 1.0]", "losses[1]"),
+        ("self.left = getattr(self, 'left', [1.0] * 9)[1:]", "left[7]"),
+        ("self.model.count = getattr(self.model, 'count', 0) + 1", "model.count"),
+        ("self.model[1].share = getattr(self.model[1], 'share', 1.0) / 2", "model.1.share"),
+    ],
+)
+def test_what_it_keeps_is_looked_into(lines: str, named: str, web: Domain, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=rf"keeps in {re.escape(named)} from step to step"):
+        with_lines(lines, web, tmp_path)
+
+
+def test_what_is_kept_once_or_written_in_place_may_repeat(web: Domain, tmp_path: Path) -> None:
+    kept = "if not hasattr(self, 'pair'):\n    self.pair = ({'sum': 0.0}, batch.labels.clone())"
+    private = "self.model._hidden = getattr(self.model, '_hidden', 0) + 1"
+    with_lines(f"{kept}\nself.pair[1].add_(1)\n{private}", web, tmp_path)
 
 
 @pytest.mark.parametrize("asked", ["step", "epoch", "generator"])
