@@ -95,9 +95,14 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
 
 def _check(header: dict[str, Any], tensors: Mapping[str, Tensor], method: Method) -> None:
     """Refuses a file that would put something else onto a method than what methods keep there: a name that the class
-    uses itself or that is hidden, a value that is neither number nor text, a file of weights that no parameter names.
+    uses itself or that is hidden, a place in a tuple that is no number, a value that is neither number nor text, a file
+    of weights that no parameter names.
     """
-    kept = {name.removeprefix(ATTRIBUTE).partition(".")[0] for name in tensors if name.startswith(ATTRIBUTE)}
+    own = [name.removeprefix(ATTRIBUTE).partition(".") for name in tensors if name.startswith(ATTRIBUTE)]
+    for name, dot, place in own:
+        if dot and not (place.isascii() and place.isdecimal() and len(place) < 10):
+            raise ValueError(f"{f'{name}.{place}'[:60]!r} is no place in a tuple")
+    kept = {name for name, _, _ in own}
     for name in (*kept, *header["values"], *header["networks"]):
         if not name.isidentifier() or name.startswith("_") or callable(getattr(type(method), name, None)):
             raise ValueError(f"{name[:60]!r} is nothing that a method keeps")

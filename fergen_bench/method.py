@@ -633,16 +633,16 @@ class Attributes:
         return cls(tensors, values, tuple(others))
 
     def attach(self, method: Method, device: torch.device) -> None:
-        """Gives them to a method."""
-        tuples: dict[str, list[Tensor]] = {}
+        """Gives them to a method. The tensors may come in any order: a file has those of a tuple sorted as text."""
+        tuples: dict[str, dict[int, Tensor]] = {}
         for name, tensor in self.tensors.items():
-            base, dot, _ = name.partition(".")
+            base, dot, place = name.partition(".")
             if dot:
-                tuples.setdefault(base, []).append(tensor.to(device))
+                tuples.setdefault(base, {})[int(place)] = tensor.to(device)
             else:
                 setattr(method, name, tensor.to(device))
         for name, parts in tuples.items():
-            setattr(method, name, tuple(parts))
+            setattr(method, name, tuple(parts[place] for place in sorted(parts)))
         for name, value in self.values.items():
             setattr(method, name, value)
 

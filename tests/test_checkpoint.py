@@ -26,6 +26,7 @@ class Probe(Method):
         self.encoder = ctx.backbone("synth")
         self.weight = torch.arange(7.0)
         self.pair = (torch.ones(2), torch.zeros(1, dtype=torch.float64))
+        self.many = tuple(torch.tensor([place]) for place in range(12))
         self.chosen, self.nothing = 4, None
 
     def predict(self, images: Tensor) -> Tensor:
@@ -46,6 +47,7 @@ def test_tensors_numbers_and_frozen_networks_come_back(ctx: Context, kept: Path)
     assert (method.chosen, method.nothing) == (4, None)
     assert method.encoder.frozen
     assert method.pair[1].dtype == torch.float64
+    assert torch.cat(method.many).tolist() == list(range(12)), "a file has its names sorted as text: 10 before 2"
     assert method.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 7)
 
 

@@ -360,10 +360,12 @@ def model(header: bytes, size: int | None = None, body: bytes = b"") -> bytes:
     return struct.pack("<Q", len(header) if size is None else size) + header + body
 
 
-def keeps(**content: Any) -> bytes:
-    """A kept model that says other things than the method would."""
+def keeps(tensor: str = "", **content: Any) -> bytes:
+    """A kept model that says other things than the method would. tensor: the name of one that it holds."""
     about = {"class": "Probe", "version": 1, "parameters": {}, "values": {}, "networks": {}, **content}
-    return model(json.dumps({"__metadata__": {"fergen-bench": json.dumps(about)}}).encode())
+    held = {tensor: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}} if tensor else {}
+    header = {"__metadata__": {"fergen-bench": json.dumps(about)}, **held}
+    return model(json.dumps(header).encode(), body=b"1234" if held else b"")
 
 
 @pytest.mark.parametrize(
@@ -379,6 +381,9 @@ def keeps(**content: Any) -> bytes:
         keeps(values={"__class__": 3}),
         keeps(values={"a b": 3}),
         keeps(values={"steps": [1]}),
+        keeps("attribute.pair.first"),
+        keeps("attribute.pair.²"),
+        keeps("attribute.fit.0"),
         keeps(networks={"encoder": {"name": "synth//etc/passwd", "statistics": "own", "digest": ""}}),
         keeps(networks={"encoder": {"name": "synth", "statistics": "other", "digest": ""}}),
         pickle.dumps(Payload()),
