@@ -347,7 +347,7 @@ class GradientMethod(Method):
                 break
             if ctx.unfinished is not None and epoch + 1 < self.epochs and ctx.unfinished.due():
                 self._save(ctx.unfinished, optimizer, schedule, ctx, {"best": best, "kept": kept})
-        if recorded:
+        if recorded and recording.recorded:
             compiled = recording.compiled and any(network.is_compiled for network in ctx.networks.values())
             ctx.steps = "recorded, compiled" if compiled else "recorded"
         if kept is not None:

@@ -167,6 +167,11 @@ class Recorded:
         self._graph: Any = None
         self._terms: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
 
+    @property
+    def recorded(self) -> bool:
+        """Whether a step was recorded: never without a GPU, nor where there were only few full batches."""
+        return self._graph is not None
+
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
         if self._stream is None:
             names, terms = self._step(batch)

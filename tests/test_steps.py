@@ -173,6 +173,27 @@ def test_a_method_that_repeats_is_told_of_what_would_be_remembered(asked: str, w
         with_lines(f"self.seen = batch.{asked}", web, tmp_path)
 
 
+def test_a_record_says_that_steps_were_recorded_only_where_one_was(
+    web: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_lines("pass", web, tmp_path).steps == ""  # type: ignore[attr-defined]
+    monkeypatch.setattr(steps.Recorded, "recorded", True)
+    assert with_lines("pass", web, tmp_path).steps == "recorded"  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_records_nothing_where_there_are_few_full_batches(web: Domain, tmp_path: Path) -> None:
+    file = read_method(ROOT / "methods" / "full_finetune.py")
+    values = {**file.defaults("small"), "backbone": "synth-trunk", "epochs": 1}
+    said = {}
+    for size in (16, 10_000):
+        method = load_method(file.path, file.class_name, {**values, "batch_size": size})
+        ctx = Context("steps", 0, "last", torch.device("cuda"), tmp_path, lambda what, done, total: None)
+        method.fit(open_source([web], 0, 0.23), ctx)
+        said[size] = ctx.steps
+    assert said == {16: "recorded", 10_000: ""}
+
+
 DRAWN = "batch.drawn({!r}, lambda generator: torch.rand(1, generator=generator))"
 
 
