@@ -13,8 +13,7 @@ trunk before pooling, (N, C, height, width), tokens T of a frozen encoder, (N, p
 
 Classifier only: this is the last of the paper's four stages. The detection of occluded patches and their coarse
 reconstruction were never released, and the fine reconstruction needs images that the coarse one writes, so faces are
-taken as they are (as if none were occluded), and no row of a published table can be expected to come out. What of the
-fine reconstruction can be computed from numbers alone stands at the end of this file, unused by the method.
+taken as they are (as if none were occluded), and no row of a published table can be expected to come out.
 
 What the released code does and this file keeps: no activation between linear layers; no affinity or partition loss;
 the chosen places are a fixed list, 78 of 14 x 14, where the paper speaks of class activation maps; the image is
@@ -222,55 +221,3 @@ class Classifier(nn.Module):
         joint = self.fuse_bn(self.fuse_linear2(self.fuse_linear1(joint)))
         logits: Tensor = self.out_bn(self.out_linear(joint))
         return logits
-
-
-# -------------------------------------------------------------------------- the fine reconstruction, as far as released
-
-
-def hole_mask(pixels: Tensor) -> Tensor:
-    """Which cells of a map, an eighth of the side, count as holes: bool. pixels: 1 in holes, (height, width)."""
-    shares = pixels.to(torch.get_default_dtype())[None, None]
-    for _ in range(3):
-        shares = functional.avg_pool2d(shares, 4, 2, 1)
-    return shares[0, 0] > 5 / 16
-
-
-def local_mean(maps: Tensor) -> Tensor:
-    """Mean over the neighbourhood of 3 x 3 that lies inside the map, (N, C, height, width)."""
-    return functional.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
-
-
-def fill_holes(maps: Tensor, mirrored: Tensor, holes: Tensor) -> Tensor:
-    """Each hole of one map (1, C, height, width) becomes a mixture of its places, one after the other, row by row.
-
-    mirrored: the map of the mirrored picture. holes: bool (height, width). As released: the mirrored map is read at
-    the running number of a hole, not at its place; it and the local mean act on the weights of the mixture only.
-    """
-    values, means, other = (m[0].flatten(1).T for m in (maps, local_mean(maps), mirrored))  # (places, C) each
-    unit = values / (values.norm(dim=1, keepdim=True) + 1e-8)
-    places, known = holes.flatten().nonzero()[:, 0], (~holes).flatten().nonzero()[:, 0]
-    similar, nearest = (values[places] @ unit[known].T).max(1)
-    across = (other[: len(places)] @ unit.T).amax(1)
-    own = functional.one_hot(known[nearest], len(values)).to(values)
-    mean, weights, filled = values[:0], own[:0], values.clone()
-    for n, place in enumerate(places.tolist()):
-        best, around = values[known[nearest[n]]], means[place]
-        if n == 0:
-            mean, weights = 0.5 * best + 0.5 * around, own[n]
-        else:
-            before = mean @ unit[place]
-            total = before + similar[n] + across[n]
-            mean = (before * mean + similar[n] * best + across[n] * around) / total
-            weights = (before * weights + similar[n] * own[n]) / total
-        filled[place] = weights @ values
-    return filled.T.reshape(maps.shape)
-
-
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Relativistic average least squares: real predictions one above the mean fake one, and the reverse."""
-    return ((real - fake.mean() - 1).pow(2).mean() + (fake - real.mean() + 1).pow(2).mean()) / 2
-
-
-def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The same with the parts exchanged."""
-    return discriminator_loss(fake, real)
