@@ -659,7 +659,7 @@ def _not_fetched(name: NetworkName, error: Exception) -> BenchError:
         return BenchError(f"the weights {name.path} do not fit {base}: {why}")
     return BenchError(
         f"the weights of {name} could not be fetched ({why}); download them elsewhere and name the file: "
-        f"{base}//path/to/weights"
+        f"{base}//path/to/weights; or try things out on the packaged networks, synth and synth-trunk"
     )
 
 

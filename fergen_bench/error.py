@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,7 +61,9 @@ def reason(error: BaseException, line: Literal["first", "last"] = "first") -> st
     most.
     """
     said = [text.strip() for text in str(error).splitlines() if text.strip()]
-    return said[0 if line == "first" else -1][:200] if said else type(error).__name__
+    if not said:
+        return type(error).__name__
+    return textwrap.shorten(said[0 if line == "first" else -1], 240, placeholder=" …")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -234,7 +234,7 @@ def make_plan(
         )
     if records.unkept:
         notes.append(
-            f"{records.unkept} runs have records, and no model was kept of them: they are trained again for the "
+            f"of {records.unkept} of the runs that have records no model was kept: they are trained again for the "
             f"shifts; with --keep-models that will be the last time"
         )
     if records.recounted:

@@ -266,11 +266,23 @@ class GradientMethod(Method):
         with phase("forward"), ctx.autocast():
             losses = self.loss(batch)
         terms = losses if isinstance(losses, Mapping) else {"loss": losses}
+        for name, term in terms.items():
+            self._check_term(name, term)
         total = torch.stack([term.float() for term in terms.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
         with phase("backward"):
             total.backward()
         return {name: term.detach() for name, term in {"loss": total, **terms}.items()}
+
+    def _check_term(self, name: str, term: object) -> None:
+        said = f"{type(self).__name__}.loss must return a tensor of one number, or a dict of such; {name} is "
+        if not isinstance(term, Tensor):
+            hint = ": is `return` missing?" if term is None else ""
+            raise BenchError(f"{said}{'None' if term is None else type(term).__name__}{hint}")
+        if term.numel() != 1:
+            raise BenchError(f"{said}of the shape {tuple(term.shape)}; take its mean")
+        if not term.is_floating_point():
+            raise BenchError(f"{said}of the type {term.dtype}")
 
     def finished(self) -> bool:
         """Whether training may end before its last epoch; asked after each."""

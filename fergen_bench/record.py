@@ -575,7 +575,9 @@ def load(path: Path) -> RunRecord:
         return record
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise BenchError(f"{path}: this record cannot be read ({reason}); delete it and run again") from None
+        raise BenchError(
+            f"{path}: this record cannot be read, if it is one ({reason}); the command that made it makes it again"
+        ) from None
 
 
 _KEYS = {"format", "key", "synthetic", "files", "checksum", *(f.name for f in fields(RunRecord))}
@@ -752,7 +754,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "version": spec.version,
         "digest": record.method_digest,
         "changes": json.dumps(spec.changes, sort_keys=True),
-        "pretraining": ", ".join(networks) or "none",
+        "pretraining": ", ".join(sorted(networks)) or "none",
         "note": spec.note,
         "source": "+".join(spec.sources),
         "sources": len(spec.sources),

@@ -211,6 +211,8 @@ def _logits(method: Method, images: torch.Tensor, job: Job) -> torch.Tensor:
         raise BenchError(
             f"{job.method_file}: predict must return logits of the shape {(len(images), CLASSES)}, not {got}"
         )
+    if not logits.is_floating_point():
+        raise BenchError(f"{job.method_file}: predict must return floating-point logits, not {logits.dtype}")
     return logits.float()
 
 

@@ -35,6 +35,11 @@ def busy(console: Console, what: str) -> AbstractContextManager[Any]:
     return console.status(what) if console.is_terminal else nullcontext()
 
 
+def many(count: int, what: str) -> str:
+    """1 run, 2 runs, 1,000 runs."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """45 s, 12 min, 3 h 20 min."""
     if seconds < 90:

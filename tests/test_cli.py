@@ -110,7 +110,7 @@ def test_a_dry_run_runs_nothing(lab: Project, bench: Bench) -> None:
     result = bench("run", "--method", "mine", "--protocol", "leave-one-out", "--seeds", "0,1", "--dry-run")
     assert result.code == 0
     assert result.out.count("to run") == 10
-    assert "grey48 + wild + film + scrape" in result.out
+    assert "film + grey48 + scrape + wild" in result.out
     assert not (lab.results / "runs").exists()
 
 
@@ -322,7 +322,7 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     (project.root / "methods" / "tiny.py").write_text(method_template("tiny", "gradient"))
     refused = bench("choose")
     assert refused.code == 2
-    assert "no run on synth5-tiny has validated on its source" in refused.err
+    assert "no run on synth5-tiny has a score on held-out faces of its source" in refused.err
     arguments = ("--sources", "film", "--set", "epochs=1", "--jobs", "0", "--no-track")
     assert bench("run", "--method", "tiny", "--protocol", "learning-rate", *arguments).code == 0
     records = [json.loads(path.read_text()) for path in (project.results / "runs").glob("*/*/*.json")]

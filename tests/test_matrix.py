@@ -47,6 +47,7 @@ class Probe(Method):
         logits = images.float().mean((2, 3)) @ torch.ones(3, 7) * self.noise
         if self.kind == "nan": logits[0, 0] = float("nan")
         if self.kind == "shape": logits = logits[:, :6]
+        if self.kind == "whole": logits = (100 * logits).long()
         return logits
     def inspect(self, images):
         return {"colour": images.float().mean((2, 3))}
@@ -173,6 +174,7 @@ def test_shards_share_a_plan_without_overlap(lab: Project) -> None:
     [
         ("nan", "probe.py: predict returned NaN or infinite logits on web"),
         ("shape", "probe.py: predict must return logits of the shape (100, 7), not (100, 6)"),
+        ("whole", "probe.py: predict must return floating-point logits, not torch.int64"),
     ],
 )
 def test_wrong_logits_are_refused(lab: Project, kind: str, message: str, slots: int) -> None:

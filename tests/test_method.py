@@ -54,6 +54,26 @@ def fitted(source: Source, folder: Path, method: Linear, **changes: Any) -> tupl
     return method, ctx
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda loss: None, "loss is None: is `return` missing?"),
+        (lambda loss: loss.item(), "loss is float"),
+        (lambda loss: loss.expand(64), r"loss is of the shape \(64,\); take its mean"),
+        (lambda loss: {"a": loss, "b": loss.detach().long()}, "b is of the type torch.int64"),
+    ],
+)
+def test_a_loss_that_is_not_one_number_is_refused(
+    source: Source, tmp_path: Path, returned: Callable[[Tensor], Any], message: str
+) -> None:
+    class Wrong(Linear):
+        def loss(self, batch: Batch) -> Any:
+            return returned(functional.cross_entropy(self.model(batch.images.flatten(1)), batch.labels))
+
+    with pytest.raises(BenchError, match=f"Wrong.loss must return a tensor of one number, .*{message}"):
+        fitted(source, tmp_path, Wrong())
+
+
 def test_every_face_is_seen_once_an_epoch_in_a_new_order(source: Source, tmp_path: Path) -> None:
     method, ctx = fitted(source, tmp_path, Linear())
     orders = [torch.cat([index for epoch, _, index in method.seen if epoch == wanted]) for wanted in range(3)]

@@ -187,7 +187,7 @@ def test_a_cell_on_faces_that_have_changed_is_left_out() -> None:
 def test_a_torn_record_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
     path = tmp_path / "torn.json"
     path.write_text(text)
-    with pytest.raises(BenchError, match=r"torn\.json: this record cannot be read .*delete it and run again"):
+    with pytest.raises(BenchError, match=r"torn\.json: this record cannot be read, if it is one .*makes it again"):
         record.load(path)
 
 

@@ -161,7 +161,7 @@ def test_without_a_kept_model_the_run_is_made_again_and_the_plan_says_so(lab: Pr
     execute(make_plan(lab, protocol={"sources": ["web"]}), lab, 0)
     plan = make_plan(lab, protocol=BLUR)
     assert [job.restore for job in plan.missing] == [False]
-    assert "1 runs have records, and no model was kept" in plan.notes[-1]
+    assert "of 1 of the runs that have records no model was kept" in plan.notes[-1]
     ((_, entry),) = execute(plan, lab, 0)
     assert len(shifts_of(entry)) == 3
     ((_, again),) = execute(make_plan(lab, protocol={"sources": ["web"]}, rerun=True), lab, 0)
@@ -254,11 +254,11 @@ def test_the_command_line_from_runs_to_tables_under_shift(bench: Bench, lab: Pro
     command = ("run", "--protocol", "blurred", "--method", "probe", "--no-track", "-j", "0")
     answer = bench(*command, "--dry-run")
     assert "50% of The Web" in answer.out
-    assert "1 runs, 0 have records, 1 to do; time left: — (no earlier run tells)" in answer.out
+    assert "1 run, 0 done before, 1 to do; time left: — (no earlier run tells)" in answer.out
     done = bench(*command)
     assert done.code == 0
     assert "probe on 50% of The Web, seed 0: in-domain" in done.err
-    assert "1 runs, 1 have records, 0 to do\n" in bench(*command, "--dry-run").out
+    assert "1 run, 1 done before, 0 to do\n" in bench(*command, "--dry-run").out
     told = bench(*command, "--dry-run", "--rerun", "--seeds", "0,1,2", "-j", "2").out
     left = re.search(r"3 to do; time left: about (\d+) s, 2 at a time \(as earlier runs on this kind of device", told)
     assert left

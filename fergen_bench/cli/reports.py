@@ -172,7 +172,12 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
     records, meant = _records(project, project.results / "runs", suite, methods, "source-val")
     found = list(choosing.validation(records, _held_out(project)))
     if not found:
-        raise BenchError(f"no run on {meant} has validated on its source; make some with: run --selection source-val")
+        those = " and ".join(sorted({entry.spec.method for entry in records}))
+        others = f" ({those} chose something else on them, and kept no score)" if those else ""
+        raise BenchError(
+            f"no run on {meant} has a score on held-out faces of its source{others}; make some with: fergen-bench run "
+            f"--protocol learning-rate --method …"
+        )
     known = project.suites().get(meant)
     for part in found:
         console_on().print(choosing.shown(meant, part, known.domains if known else ()))

@@ -13,7 +13,7 @@ import click
 from fergen_bench.cli.mirror import following_of, wait_for
 from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, complete
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.screen import Progress, console_on, duration, near
+from fergen_bench.screen import Progress, console_on, duration, many, near
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,7 +180,7 @@ def run(
             console.print(f"note: {note}", style="dim")
         outlines = planned.outlines[shard[0] - 1 :: shard[1]]
         _show_plan([(outlined.title, outlined, "?") for outlined in outlines], planned.shown)
-        console_on().print(f"{len(outlines)} runs; time left: —", highlight=False)
+        console_on().print(f"{many(len(outlines), 'run')}; time left: —", highlight=False)
         return
     with Progress(console) as progress:
         plan = matrix.make_plan(
@@ -213,10 +213,8 @@ def run(
             for record in plan.recounted:
                 following.add(_related(project, record))
             wait_for(console, following)
-        console.print(
-            f"Nothing to do: all {len(plan.runs)} runs have records. See them with: fergen-bench report --suite "
-            f"{plan.suite.name}"
-        )
+        done = "the one run has a record" if len(plan.runs) == 1 else f"all {len(plan.runs)} runs have records"
+        console.print(f"Nothing to do: {done}. See them with: fergen-bench report --suite {plan.suite.name}")
         return
     engine = fleet.engine(resolved, len(plan.missing), project.results)
     sys.exit(_execute(console, project, plan, engine, planned.shown, track=not no_track))
@@ -325,7 +323,7 @@ def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str,
     done = len(plan.runs) - len(plan.missing)
     together = f", {where}" if plan.missing else ""
     what = f"{plan.suite.name}{kind} · {plan.protocol} · {', '.join(methods)} · {device}"
-    console.print(f"{what} · {len(plan.runs)} runs, {done} done before{together}", style="bold")
+    console.print(f"{what} · {many(len(plan.runs), 'run')}, {done} done before{together}", style="bold")
     for note in plan.notes:
         console.print(f"note: {note}", style="dim")
     for warning in plan.warnings:
@@ -356,7 +354,7 @@ def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
 
     told = estimate(plan, load_all(project.results / "runs")[0], slots)
     left = len(plan.missing)
-    text = f"{len(plan.runs)} runs, {len(plan.runs) - left} have records, {left} to do"
+    text = f"{many(len(plan.runs), 'run')}, {len(plan.runs) - left} done before, {left} to do"
     if left:
         together = f", {slots} at a time" if slots > 1 else ""
         about = "—" if told.seconds is None else f"about {duration(told.seconds)}"
@@ -403,9 +401,11 @@ def _execute(
             matrix.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
         except KeyboardInterrupt:
             unmirrored = following.close(patience=0)
+            begun = sum(job.spec.unfinished_path(project.results / "runs").is_file() for job in plan.missing)
+            epochs = f", {begun} of them from the last saved epoch" if begun else ""
             progress.say(
                 f"Stopped. {len(finished)} of {len(plan.missing)} runs have records; the same command goes on with the "
-                f"rest" + (", and fergen-bench sync mirrors the records to MLflow." if unmirrored else ".")
+                f"rest{epochs}" + (", and fergen-bench sync mirrors the records to MLflow." if unmirrored else ".")
             )
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
@@ -416,7 +416,7 @@ def _execute(
         wait_for(console, following)
     left = len(plan.missing) - len(finished)
     console.print(
-        f"{len(finished)} runs done in {minutes} min {seconds} s"
+        f"{many(len(finished), 'run')} done in {minutes} min {seconds} s"
         + (f", {left} not" if left else "")
         + f"; records in {near(project.results / 'runs')}"
     )

@@ -161,6 +161,11 @@ def cautions(found: Counts, scored: Mapping[str, str], subjects: int | None) -> 
     not test.
     """
     findings = []
+    learned = found.get("train", {})
+    if sum(learned.values()) and (absent := [name for name in EXPRESSIONS if not learned.get(name)]):
+        what = f"the train split has no faces of {', '.join(absent)}: add some, or learn from it with "
+        what += "--allow-missing-class, and remember that no score of these expressions is fair to it"
+        findings.append(Finding("warning", what))
     for part in dict.fromkeys(("test", *map(str, scored.values()))):
         counts = {name: found.get(part, {}).get(name, 0) for name in EXPRESSIONS}
         few = [f"{name} ({count or 'none'})" for name, count in counts.items() if count < FEW]
@@ -186,7 +191,7 @@ def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, offici
     """What the counts say the copy is. expected: where choices of the reader make them differ from the dataset's."""
     expected = kind.expected if expected is None else expected
     if not expected:
-        return Finding("ok", f"{_faces(_total(found))}; nothing is known that they could be compared with")
+        return Finding("ok", f"{_faces(_total(found))}; there are no published counts to compare them with")
     if "all" in expected:  # the owner gave no split
         found = {"all": {name: sum(counts[name] for counts in found.values()) for name in EXPRESSIONS}}
     differing = [s for s in (*expected, *found) if not _same(found.get(s, {}), expected.get(s, {}))]

@@ -406,10 +406,11 @@ def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) 
     palette = colours([board]) if palette is None else palette
     table = board.table.dropna(subset=["unseen"])
     fits = board.cells.drop_duplicates("key").groupby([*ROW, "device"], sort=False).fit_seconds.mean()
-    speeds = histories.groupby(["row", "device"]).images_per_second.mean()
-    devices = sorted(set(board.cells.device))
     names = board.names()
     shown = {names[row.method, row.pretraining]: row for row in table.itertuples()}
+    histories = histories[histories.row.isin(list(shown))]
+    speeds = histories.groupby(["row", "device"]).images_per_second.mean()
+    devices = sorted(set(board.cells.device))
     listed = [_wrap(f"{place}  {name}", 52) for place, name in enumerate(shown, 1)]
     across = 2 if len(listed) > 6 else 1
     with plt.rc_context(_STYLE):
