@@ -257,7 +257,7 @@ def claim(spec: RunSpec, runs: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Whoever opened the file before it goes may lock it still, and then finds the record made.
+        # Whoever opened the file before it goes does not get the lock of a file that has no name any more.
         with suppress(OSError):
             place.unlink()
         lock.release()

@@ -9,10 +9,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_record import SPEC, finished
 
 from conftest import Bench
+from fergen_bench.cli import reports
+from fergen_bench.domain import Domain, write_prepared
 from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
 from fergen_bench.protocol import read_protocol
@@ -315,6 +318,17 @@ def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
     result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.gif")
     assert result.code == 2
     assert "sheet.gif: a contact sheet ends in .png or .jpg" in result.err
+
+
+def test_a_report_says_which_expressions_a_source_could_not_teach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {"id": ["a", "b"], "expression": ["anger", "neutral"], "split": ["train", "test"]}
+    write_prepared(tmp_path / "web", "web", [np.zeros((2, 8, 8, 3), np.uint8)], columns, {"profile": "official"})
+    monkeypatch.setattr(reports, "_prepared_domain", lambda project, suite, name: Domain(tmp_path / name))
+    said = reports._lacking(Project(tmp_path, configured=False), [finished(replace(SPEC, sources=("web",)))])
+    assert len(said) == 1
+    assert "the source web has no training faces of surprise, fear, disgust, happiness, sadness, neutral" in said[0]
 
 
 def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench: Bench) -> None:

@@ -256,6 +256,18 @@ def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path) -> None:
     assert "tied" in text
 
 
+def test_a_row_that_lacks_cells_has_room_in_80_columns(tmp_path: Path) -> None:
+    records = [*matrix(tmp_path, "quite_a_long_name", 0.7), *matrix(tmp_path, "partial", 0.6)[:5]]
+    found, cells = gathered(records, tmp_path)
+    (board,) = evidence.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    console = Console(width=80, record=True, file=StringIO())
+    render.show(console, [board], "accuracy", [])
+    lines = console.export_text().splitlines()
+    assert any("cells)" in line for line in lines)
+    (top,) = (line for line in lines if line.startswith("┏") and "unseen" in lines[lines.index(line) + 3])
+    assert top.endswith("┓")
+
+
 def test_rows_without_predictions_are_named_and_not_taken_for_tied(tmp_path: Path) -> None:
     def cautions(*kept: bool) -> str:
         runs = tmp_path / str(kept)
@@ -456,4 +468,16 @@ def test_compare_warns_of_what_else_differs_and_does_without_predictions(bench: 
     assert "warning: selection differs: source-val and last" in result.out
     assert "warning: pre-training differs: none and synth d1d1d1" in result.out
     assert "how sure that is, cannot be said" in result.out
-    assert "run --rerun" in result.out
+    assert "once more, with --rerun" in result.out
+
+
+def test_a_comparison_warns_where_twins_were_left_out_of_one_row_alone(tmp_path: Path) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+    records = [
+        keep(tmp_path, {"b": predictions(labels, faces < 200, faces < 5)}),
+        keep(tmp_path, {"b": predictions(labels, faces < 150)}, method="other"),
+    ]
+    _, cells = gathered(records, tmp_path)
+    rows = compare.find_rows(list(tables.boards(cells, "accuracy")), "cafe", "other")
+    assert ["not the same faces of b" in caveat for caveat in compare.caveats(*rows)] == [True]
+    assert compare.caveats(rows[0], rows[0]) == []

@@ -71,6 +71,9 @@ def report(
     complaints: list[str] = []
     loaded, meant = _records(project, runs, suite, methods, selection, complaints)
     loaded = _scored(loaded, meant, runs)
+    lacking = _lacking(project, loaded)
+    _warn(lacking)
+    complaints += lacking
     tables = published.read_published(shipped("results") / "published")
     own = project.results / "published"
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
@@ -308,6 +311,23 @@ def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
         return Domain(project.prepared(known, [name])[name], name) if project.is_prepared(known, [name]) else None
     except (BenchError, KeyError):  # of a suite or dataset that is there no more
         return None
+
+
+def _lacking(project: Project, records: Sequence[RunRecord]) -> list[str]:
+    """What sources could not teach, where they are prepared here."""
+    from fergen_bench.domain import EXPRESSIONS, read_about
+
+    found = []
+    for suite, name in dict.fromkeys((entry.spec.suite, name) for entry in records for name in entry.spec.sources):
+        domain = _prepared_domain(project, suite, name)
+        counts = {} if domain is None else read_about(domain.folder)["counts"].get("train", {})
+        absent = [expression for expression in EXPRESSIONS if not counts.get(expression)]
+        if counts and absent:
+            found.append(
+                f"the source {name} has no training faces of {', '.join(absent)}: what it scores on them, and every "
+                f"mean that this goes into, says nothing of a method"
+            )
+    return found
 
 
 def _ablations(project: Project, suite: str) -> list[Any]:

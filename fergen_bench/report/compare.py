@@ -67,6 +67,12 @@ def caveats(first: Row, second: Row) -> list[str]:
     ]
     if first.pretraining != second.pretraining:
         found.append(f"pre-training differs: {first.pretraining} and {second.pretraining}")
+    faces = pd.concat([first.cells, second.cells]).groupby(["source", "target"], sort=False).faces.nunique()
+    if mixed := dict.fromkeys(target for (_, target), kinds in faces.items() if kinds > 1):
+        found.append(
+            f"not the same faces of {', '.join(mixed)} are scored, since twins were left out of some runs alone: "
+            f"differences are of the faces that both scored, means above are not; run all with --exclude-overlaps"
+        )
     return found
 
 
@@ -114,7 +120,7 @@ def _how(found: Comparison) -> str:
     if not found.covered:
         return (
             f"{what}, ± over seeds. Not all of their predictions are beside these records, so there are no intervals "
-            f"and tests; make them with: fergen-bench run --rerun"
+            f"and tests; to have them, give the command that made these records once more, with --rerun"
         )
     over = "seeds and faces" if found.seeds > 1 else "faces alone: other seeds may say something else"
     notes = [f"{what}; paired bootstrap, {DRAWS:,} draws over {over}"]

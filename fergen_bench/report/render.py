@@ -111,12 +111,14 @@ def _leaderboard(board: Board, metric: str, stacked: bool) -> tuple[Table, list[
     table = Table(title=f"Leaderboard, {plots.NAMES[metric]} (%)", title_justify="left")
     sure = _sure(board)
     # 80 characters in all, where that is what there is.
-    table.add_column("method", overflow="fold", min_width=(19 if sure else 23) if stacked else None)
+    partial = max(len(part) for row in board.table.itertuples() for part in ("seeds", *board.seeds(row).split()))
+    room = (19 if sure else 23) - (partial - len("seeds"))
+    table.add_column("method", overflow="fold", min_width=room if stacked else None)
     for name in COLUMNS.values():
         width = len(max(name.split(), key=len)) if stacked else None
         table.add_column(name.replace(" ", between), justify="right", min_width=width)
     if sure:
-        table.add_column("95 % of unseen".replace(" ", between), justify="right")
+        table.add_column("95\u00a0% of unseen".replace(" ", between), justify="right")
     table.add_column("seeds", justify="right")
     names, several = board.names(), len(board.marks) > 1
     for row in board.table.itertuples():
@@ -292,7 +294,7 @@ def _unsure(board: Board) -> list[str]:
     lacking = table.unseen_low.isna()
     if not lacking.any():
         return []
-    again = "make them with: fergen-bench run --rerun"
+    again = "to have them, give the command that made these records once more, with --rerun"
     if lacking.all():
         return [f"No intervals, and no word on which rows are tied: predictions are not beside all records; {again}"]
     rows = ", ".join(names[row.method, row.pretraining] for row in table[lacking].itertuples())
