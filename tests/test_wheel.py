@@ -74,16 +74,11 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     assert "results/report/index.html" in report.stdout
     code = "from fergen_bench.project import shipped; print(*(shipped('results') / 'published').iterdir())"
     python = installed.parent / "python"
-    published = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    published = call(python, tmp_path, "-c", code)
     assert "cafe_table1.csv" in published.stdout
 
 
 def test_the_wheel_is_what_is_used(installed: Path, tmp_path: Path) -> None:
     python = installed.parent / "python"
-    where = subprocess.run(
-        [python, "-c", "import fergen_bench; print(fergen_bench.__file__)"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    where = call(python, tmp_path, "-c", "import fergen_bench; print(fergen_bench.__file__)")
     assert str(installed.parents[1]) in where.stdout
