@@ -374,6 +374,7 @@ def test_records_that_are_not_there_are_named_and_those_that_are_too(project: Pr
         assert "no records of 'caffe' on one; did you mean cafe?" in refused.err
 
 
+@pytest.mark.slow
 def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> None:
     run = ["run", "-m", "cafe", "--sources", "web", "--seeds", "0", "--set", "epochs=5", "--no-track", "--profile"]
     result = bench(*run, "--jobs", "0")

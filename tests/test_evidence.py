@@ -167,6 +167,7 @@ def test_seeds_are_found_to_vary_as_much_as_they_do(sources: int, seeds: int) ->
     assert drawn.var() == pytest.approx((scores.var(1, ddof=1) / seeds).sum() / sources**2, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sources", "seeds"), [(1, 3), (5, 2), (5, 3)])
 def test_equally_good_rows_are_rarely_said_to_differ(sources: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What differs is luck. With seeds resampled as they are and a normal distribution it is 13 to 28 per cent."""

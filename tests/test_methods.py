@@ -174,6 +174,7 @@ def test_exam_it_predicts_the_same_after_it_was_kept_and_restored(
     assert torch.equal(again.predict(faces), method.predict(faces))
 
 
+@pytest.mark.slow
 def test_exam_the_lent_loop_never_asks_for_faces_that_are_held_out(
     candidate: MethodFile, networks: dict[str, str], sources: list[Domain], tmp_path: Path
 ) -> None:
