@@ -475,19 +475,20 @@ def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *name
     faces_of: dict[str, list[int]] = {}
     for position in shuffled(len(labels), *names):
         faces_of.setdefault(subjects[position], []).append(position)
-    taken: list[int] = []
-    for positions in faces_of.values():
-        needed = np.bincount(labels[positions], minlength=len(EXPRESSIONS))
-        if (needed <= open_places).all():
-            taken += positions
-            open_places -= needed
-    if not taken:  # too few of every expression: a share of all, and never the last face of one
-        spare, places = np.maximum(np.bincount(labels, minlength=len(EXPRESSIONS)) - 1, 0), round(share * len(labels))
+
+    def take(room: np.ndarray, most: int) -> list[int]:
+        """Whole subjects, while there is room for all of their expressions and for so many faces in all."""
+        taken: list[int] = []
         for positions in faces_of.values():
             needed = np.bincount(labels[positions], minlength=len(EXPRESSIONS))
-            if len(positions) <= places - len(taken) and (needed <= spare).all():
+            if len(taken) + len(positions) <= most and (needed <= room).all():
                 taken += positions
-                spare -= needed
+                room = room - needed
+        return taken
+
+    taken = take(open_places, len(labels))
+    if not taken:  # too few of every expression: a share of all, and never the last face of one
+        taken = take(np.bincount(labels, minlength=len(EXPRESSIONS)) - 1, round(share * len(labels)))
     if not taken and len(faces_of) > 1:
         taken = min(faces_of.values(), key=len)
     return np.sort(np.array(taken, np.int64))
@@ -495,6 +496,11 @@ def disjoint_share(labels: np.ndarray, subjects: np.ndarray, share: float, *name
 
 # ------------------------------------------------------------------------------------------------------------------ the
 # prepared form
+
+
+def absent_from(counts: Mapping[str, int]) -> list[str]:
+    """The expressions of which a part has no face. counts: its faces by expression."""
+    return [name for name in EXPRESSIONS if not counts.get(name)]
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from fergen_bench import record
 from fergen_bench.datasets.audit import Audit, load_audit
-from fergen_bench.domain import EXPRESSIONS, Domain, Suite, read_about, scored_part
+from fergen_bench.domain import EXPRESSIONS, Domain, Suite, absent_from, read_about, scored_part
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.fanout import Engine, Listen, Outcome, in_method, run_all
 from fergen_bench.fanout.local import Local, visible_gpus
@@ -608,7 +608,7 @@ class _Domains:
 
     def _absent(self, name: str, part: str, role: str) -> list[str]:
         counts = self._abouts[name]["counts"].get(part, {})
-        absent = [expression for expression in EXPRESSIONS if not counts.get(expression)]
+        absent = absent_from(counts)
         if len(absent) == len(EXPRESSIONS):
             raise BenchError(
                 f"{self.folders[name]}: the domain {name} has no {part} split, so it cannot be a {role}; leave it out "

@@ -275,14 +275,19 @@ class GradientMethod(Method):
         return {name: term.detach() for name, term in {"loss": total, **terms}.items()}
 
     def _check_term(self, name: str, term: object) -> None:
-        said = f"{type(self).__name__}.loss must return a tensor of one number, or a dict of such; {name} is "
-        if not isinstance(term, Tensor):
-            hint = ": is `return` missing?" if term is None else ""
-            raise BenchError(f"{said}{'None' if term is None else type(term).__name__}{hint}")
-        if term.numel() != 1:
-            raise BenchError(f"{said}of the shape {tuple(term.shape)}; take its mean")
-        if not term.is_floating_point():
-            raise BenchError(f"{said}of the type {term.dtype}")
+        if term is None:
+            fault = "None: is `return` missing?"
+        elif not isinstance(term, Tensor):
+            fault = type(term).__name__
+        elif term.numel() != 1:
+            fault = f"of the shape {tuple(term.shape)}; take its mean"
+        elif not term.is_floating_point():
+            fault = f"of the type {term.dtype}"
+        else:
+            return
+        raise BenchError(
+            f"{type(self).__name__}.loss must return a tensor of one number, or a dict of such; {name} is {fault}"
+        )
 
     def finished(self) -> bool:
         """Whether training may end before its last epoch; asked after each."""

@@ -15,7 +15,7 @@ from test_record import SPEC, finished
 
 from conftest import Bench
 from fergen_bench.cli import reports
-from fergen_bench.domain import Domain, write_prepared
+from fergen_bench.domain import write_prepared
 from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
 from fergen_bench.protocol import read_protocol
@@ -325,7 +325,7 @@ def test_a_report_says_which_expressions_a_source_could_not_teach(
 ) -> None:
     columns = {"id": ["a", "b"], "expression": ["anger", "neutral"], "split": ["train", "test"]}
     write_prepared(tmp_path / "web", "web", [np.zeros((2, 8, 8, 3), np.uint8)], columns, {"profile": "official"})
-    monkeypatch.setattr(reports, "_prepared_domain", lambda project, suite, name: Domain(tmp_path / name))
+    monkeypatch.setattr(reports, "_prepared_folder", lambda project, suite, name: tmp_path / name)
     said = reports._lacking(Project(tmp_path, configured=False), [finished(replace(SPEC, sources=("web",)))])
     assert len(said) == 1
     assert "the source web has no training faces of surprise, fear, disgust, happiness, sadness, neutral" in said[0]

@@ -306,23 +306,30 @@ def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
     """A domain whose faces are prepared already. A report prepares nothing."""
     from fergen_bench.domain import Domain
 
+    folder = _prepared_folder(project, suite, name)
+    try:
+        return None if folder is None else Domain(folder, name)
+    except BenchError:
+        return None
+
+
+def _prepared_folder(project: Project, suite: str, name: str) -> Path | None:
     try:
         known = project.suites()[suite]
-        return Domain(project.prepared(known, [name])[name], name) if project.is_prepared(known, [name]) else None
+        return project.prepared(known, [name])[name] if project.is_prepared(known, [name]) else None
     except (BenchError, KeyError):  # of a suite or dataset that is there no more
         return None
 
 
 def _lacking(project: Project, records: Sequence[RunRecord]) -> list[str]:
     """What sources could not teach, where they are prepared here."""
-    from fergen_bench.domain import EXPRESSIONS, read_about
+    from fergen_bench.domain import absent_from, read_about
 
     found = []
     for suite, name in dict.fromkeys((entry.spec.suite, name) for entry in records for name in entry.spec.sources):
-        domain = _prepared_domain(project, suite, name)
-        counts = {} if domain is None else read_about(domain.folder)["counts"].get("train", {})
-        absent = [expression for expression in EXPRESSIONS if not counts.get(expression)]
-        if counts and absent:
+        folder = _prepared_folder(project, suite, name)
+        counts = {} if folder is None else read_about(folder)["counts"].get("train", {})
+        if counts and (absent := absent_from(counts)):
             found.append(
                 f"the source {name} has no training faces of {', '.join(absent)}: what it scores on them, and every "
                 f"mean that this goes into, says nothing of a method"

@@ -17,7 +17,7 @@ from fergen_bench.datasets import NAMED, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
 from fergen_bench.datasets.workers import worker_pool
-from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, read_about
+from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, absent_from, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
 
@@ -162,7 +162,7 @@ def cautions(found: Counts, scored: Mapping[str, str], subjects: int | None) -> 
     """
     findings = []
     learned = found.get("train", {})
-    if sum(learned.values()) and (absent := [name for name in EXPRESSIONS if not learned.get(name)]):
+    if sum(learned.values()) and (absent := absent_from(learned)):
         what = f"the train split has no faces of {', '.join(absent)}: add some, or learn from it with "
         what += "--allow-missing-class, and remember that no score of these expressions is fair to it"
         findings.append(Finding("warning", what))

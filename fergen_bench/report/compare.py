@@ -15,7 +15,7 @@ from rich.text import Text
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered
+from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered, unevenly_scored
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ def caveats(first: Row, second: Row) -> list[str]:
     ]
     if first.pretraining != second.pretraining:
         found.append(f"pre-training differs: {first.pretraining} and {second.pretraining}")
-    faces = pd.concat([first.cells, second.cells]).groupby(["source", "target"], sort=False).faces.nunique()
-    if mixed := dict.fromkeys(target for (_, target), kinds in faces.items() if kinds > 1):
+    if mixed := unevenly_scored(pd.concat([first.cells, second.cells])):
         found.append(
             f"not the same faces of {', '.join(mixed)} are scored, since twins were left out of some runs alone: "
             f"differences are of the faces that both scored, means above are not; run all with --exclude-overlaps"

@@ -4,14 +4,14 @@ Intervals and comparisons of means resample on two levels: the seeds of each tra
 (Efron and Tibshirani 1993, chapter 8). One draw takes the same faces for every run that was scored on them, so that the
 difference of two rows is a paired one. Resampling n seeds finds (n - 1) / n of their variance, so their deviations are
 stretched by the root of n / (n - 1); and since two or three seeds may look alike by luck, intervals and p are those of
-Student's t, with degrees of freedom after Welch (1947) in which faces count as many. With one seed an interval
-is about faces alone. Numbers are in per cent.
+Student's t, with degrees of freedom after Welch (1947) in which faces count as many. With one seed an interval is about
+faces alone. Numbers are in per cent.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -150,7 +150,7 @@ class Evidence:
         if not self.covers(cells):
             return np.nan, np.nan
         drawn = self.resampled(cells, metric).mean(1)
-        return _limits(drawn, _freedom(_by_training(cells, cells[metric].to_numpy() / len(cells)), drawn))
+        return _limits(drawn, _freedom(_seeds(_by_training(cells, cells[metric].to_numpy() / len(cells))), drawn))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
         """Second minus first in the mean over cells, which are the same ones in the same order. The interval and p are
@@ -164,7 +164,7 @@ class Evidence:
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
         with warnings.catch_warnings(action="ignore"):  # a draw may have no face of a rare expression
             means = np.asarray(np.nanmean(drawn, axis=1, dtype=np.float64))
-        return _tested(value, means, _freedom(_by_training(first, apart / len(apart)), means))
+        return _tested(value, means, _freedom(_seeds(_by_training(first, apart / len(apart))), means))
 
     def discordant(self, first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int] | None:
         """Of the faces of one target: how many the first row gets right in more of the runs that both have, and how
@@ -224,11 +224,13 @@ def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
     }
 
 
-def _apart(first: Parts, second: Parts) -> list[np.ndarray]:
-    """What the seeds add to the difference of two means: in pairs where a training has the same ones in both."""
-    found = []
-    for training in {**first, **second}:
-        one, other = first.get(training), second.get(training)
+def _seeds(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
+    """What the seeds of each training add to a mean, or to the difference of two: in pairs where a training has the
+    same ones in both.
+    """
+    found, others = [], second or {}
+    for training in {**first, **others}:
+        one, other = first.get(training), others.get(training)
         if one is not None and other is not None and one[0] == other[0]:
             found.append(other[1] - one[1])
         else:
@@ -236,14 +238,13 @@ def _apart(first: Parts, second: Parts) -> list[np.ndarray]:
     return found
 
 
-def _freedom(parts: Parts | list[np.ndarray], drawn: np.ndarray) -> float:
+def _freedom(seeds: Iterable[np.ndarray], drawn: np.ndarray) -> float:
     """Degrees of freedom of a mean's standard error, which is that of its draws; infinite where no seeds vary.
 
     Welch's formula (Biometrika 1947, appendix), with n + 1 and then two less: it allows for variances of two or three
     seeds that differ by luck alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
     """
-    arrays = parts if isinstance(parts, list) else [values for _, values in parts.values()]
-    several = [values for values in arrays if len(values) > 1]
+    several = [values for values in seeds if len(values) > 1]
     squares = sum((len(values) * np.var(values, ddof=1)) ** 2 / (len(values) + 1) for values in several)
     if not squares > 0:
         return np.inf
@@ -298,13 +299,13 @@ def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
     return {mean: weights / max(weights.sum(), 1e-12) for mean, weights in found.items()}
 
 
-def means(cells: pd.DataFrame, scores: np.ndarray) -> dict[str, np.ndarray]:
+def means(cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The means of a leaderboard's row in every draw. cells: of complete seeds; scores: (draws, cells)."""
     nothing = np.full(len(scores), np.nan)
     found = {}
-    for mean, weights in _weights(cells).items():
-        counted = weights > 0
-        found[mean] = scores[:, counted] @ weights[counted] if counted.any() else nothing
+    for mean, each in weights.items():
+        counted = each > 0
+        found[mean] = scores[:, counted] @ each[counted] if counted.any() else nothing
     unseen, seeds, targets = (cells.relation == "unseen").to_numpy(), cells.seed.to_numpy(), cells.target.to_numpy()
     worst = []
     for seed in np.unique(seeds):
@@ -328,11 +329,12 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         for place, cells in enumerate(rows):
             if evidence is None or not evidence.covers(cells):
                 continue
-            scores, drawn = cells[metric].to_numpy(), means(cells, evidence.resampled(cells, metric))
-            parts = {mean: _by_training(cells, weights * scores) for mean, weights in _weights(cells).items()}
+            scores, weights = cells[metric].to_numpy(), _weights(cells)
+            drawn = means(cells, evidence.resampled(cells, metric), weights)
+            parts = {mean: _by_training(cells, each * scores) for mean, each in weights.items()}
             parts["worst"] = parts["unseen"]
             for mean, draws in drawn.items():
-                ends = _limits(draws, _freedom(parts[mean], draws))
+                ends = _limits(draws, _freedom(_seeds(parts[mean]), draws))
                 limits[f"{mean}_low"][place], limits[f"{mean}_high"][place] = ends
             if not np.isnan(board.table.unseen[place]):
                 unseen[place] = drawn["unseen"], parts["unseen"]
@@ -366,7 +368,7 @@ def _against_best(values: np.ndarray, rows: dict[int, tuple[np.ndarray, Parts]])
                 if row == 0 and value < 1e-9:
                     from_best[places[other]] = 0.0
                 continue
-            freedom = round(_freedom(_apart(rows[place][1], rows[places[other]][1]), draws), 1)
+            freedom = round(_freedom(_seeds(rows[place][1], rows[places[other]][1]), draws), 1)
             if freedom not in scales:
                 scales[freedom] = _too_small(luck, freedom)
             np.maximum(farthest, np.abs(draws) / error * scales[freedom], out=farthest)

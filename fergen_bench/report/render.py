@@ -34,6 +34,7 @@ from fergen_bench.report.tables import (
     number,
     shift_boards,
     shift_means,
+    unevenly_scored,
 )
 from fergen_bench.shift import CLEAN, FACTORS
 
@@ -252,10 +253,7 @@ def board_cautions(board: Board) -> list[str]:
         notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
     if board.cells.mark.str.contains("inferred").any():
         notes.append("Inferred from how the datasets were made, until fergen-bench data audit has compared your copies")
-    differing = board.cells.groupby("target", sort=False)[["source", "faces"]].apply(
-        lambda cells: bool((cells.groupby("source").faces.nunique() > 1).any())
-    )
-    if mixed := [str(target) for target in differing.index[differing]]:
+    if mixed := unevenly_scored(board.cells):
         notes.append(
             f"Not to be compared: some runs left twins out of {', '.join(mixed)} and others did not; run all of them "
             f"with --exclude-overlaps, or all without"

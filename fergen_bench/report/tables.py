@@ -174,6 +174,12 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
     }
 
 
+def unevenly_scored(cells: pd.DataFrame) -> list[str]:
+    """Targets of which runs with the same source score other faces than others, since twins were left out of some."""
+    kinds = cells.groupby(["target", "source"], sort=False).faces.nunique()
+    return [str(target) for target in dict.fromkeys(target for target, _ in kinds.index[kinds > 1])]
+
+
 def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
     """The cells of a row's seeds that have as many as were asked."""
     return cells[cells.groupby("seed").target.transform("size") == asked]
