@@ -87,7 +87,9 @@ def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[float, 
         began.setdefault(what, time.perf_counter())
         for process in ("self", *(child.pid for child in active_children() if child.pid)):
             status = Path(f"/proc/{process}/status")
-            line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
+            line = next(
+                (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")), None
+            )
             peaks[process] = int(line.split()[1]) // 1024 if line else peaks.get(process, 0)
 
     start = time.perf_counter()

@@ -72,7 +72,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     import difflib
 
-    known = sorted(known)
+    known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]}?"

@@ -357,7 +357,8 @@ def _commit() -> str | None:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=True,
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -15,11 +19,85 @@ if TYPE_CHECKING:
     from fergen_bench.record import RunSpec
 
 
+_PLAIN = str.maketrans(
+    {
+        "—": "-",
+        "–": "-",
+        "−": "-",
+        "·": "-",
+        "•": "-",
+        "±": "+/-",
+        "×": "x",
+        "…": "...",
+        "→": "->",
+        "←": "<-",
+        "≥": ">=",
+        "≤": "<=",
+        "“": '"',
+        "”": '"',
+        "‘": "'",
+        "’": "'",
+        "━": "-",
+        "╸": "-",
+        "╺": "-",
+    }
+)
+"""What is written for a character that an encoding lacks; of a letter with an accent, the letter."""
+
+
+def plain(text: str) -> str:
+    """Text in ASCII: a readable equivalent for every other character, and ? where there is none."""
+    known = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    letters = (letter for letter in known if not unicodedata.combining(letter))
+    return "".join(letter if letter.isascii() else "?" for letter in letters)
+
+
+def _encoded_plainly(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for codecs: writes what an encoding lacks in ASCII."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return plain(error.object[error.start : error.end]), error.end
+
+
+def write_any_encoding() -> None:
+    """Lets standard output and standard error take every text, whatever the encoding of this terminal or pipe."""
+    codecs.register_error("fergen-bench-plain", _encoded_plainly)
+    codecs.register(_plain_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            # click takes a stream that is called ascii for a mistake, and writes UTF-8 to it.
+            stream.reconfigure(encoding=_ASCII if ascii_only else None, errors="fergen-bench-plain")
+
+
+_ASCII = "fergen_bench_ascii"
+
+
+def _plain_ascii(name: str) -> codecs.CodecInfo | None:
+    """The codec of ASCII under a name of its own."""
+    known = codecs.lookup("ascii")
+    if name != _ASCII:
+        return None
+    return codecs.CodecInfo(
+        known.encode,
+        known.decode,
+        known.streamreader,
+        known.streamwriter,
+        known.incrementalencoder,
+        known.incrementaldecoder,
+        name,
+    )
+
+
 def console_on(stderr: bool = False) -> Console:
     """Results go to standard output, everything about the work to standard error. Nothing is read as markup."""
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False, markup=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # for the command line to end with; rich would exit with 1
+
+    console = Screen(stderr=stderr, highlight=False, markup=False)
     console.soft_wrap = stderr and not console.is_terminal  # a log keeps its lines whole
     return console
 

@@ -12,11 +12,11 @@ import click
 from fergen_bench.cli.datasets import data
 from fergen_bench.cli.lists import list_
 from fergen_bench.cli.mirror import sync, ui
-from fergen_bench.cli.parameters import Group
+from fergen_bench.cli.parameters import Group, PipeClosed
 from fergen_bench.cli.reports import choose, compare, report, verify
 from fergen_bench.cli.runs import run
 from fergen_bench.error import BenchError, circumstance
-from fergen_bench.screen import console_on, near
+from fergen_bench.screen import console_on, near, write_any_encoding
 
 EXAMPLES = """
 \b
@@ -82,17 +82,29 @@ for command in (run, report, compare, choose, verify, sync, ui, list_, data):
 
 def main() -> None:
     """The entry point: errors become one sentence and an exit status of 2."""
+    write_any_encoding()
+    try:
+        try:
+            _call_app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except (BrokenPipeError, PipeClosed):  # as of `report | head`
+        os._exit(128 + 13)  # what a shell shows of a program that SIGPIPE has ended
+
+
+def _call_app() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
         app.main(arguments, prog_name="fergen-bench", standalone_mode=True)
+    except (BrokenPipeError, PipeClosed):
+        raise
     except BenchError as error:
         if debug:
             raise
         click.echo(f"fergen-bench: {error}", err=True)
         sys.exit(2)
-    except BrokenPipeError:
-        os._exit(0)
     except Exception as error:
         if debug:
             raise

@@ -343,21 +343,25 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
             meant = synth.SUITES[suite]
         with Progress(console_on(stderr=True)) as progress:
             folder = project.prepared(meant, [domain], progress.preparation)[domain]
+    pictures = _pictures(project, folder, sheet)
     _describe(folder)
-    from fergen_bench.datasets.sheet import contact_sheet, contact_sheets
+    what = "look at" if sheet is None else "contact sheet"
+    console_on().print(f"{what}: {', '.join(near(picture) for picture in pictures)}")
 
-    if sheet is not None:
-        contact_sheet(folder, sheet)
-        console_on().print(f"contact sheet: {near(sheet)}")
-        return
+
+def _pictures(project: Project, folder: Path, sheet: Path | None) -> list[Path]:
+    """Draws what there is to look at of a prepared domain. sheet: the contact sheet of its test split alone, here."""
+    from fergen_bench.datasets.sheet import contact_sheet, contact_sheets
     from fergen_bench.domain import read_about
     from fergen_bench.report import plots
 
+    if sheet is not None:
+        contact_sheet(folder, sheet)
+        return [sheet]
     place, about = project.results / "data", read_about(folder)
     with busy(console_on(stderr=True), "drawing"):
         pictures = contact_sheets(folder, place / f"{about['name']}.png")
-        pictures.append(plots.save(plots.class_histogram(about), place, f"{about['name']}-classes"))
-    console_on().print(f"look at: {', '.join(near(picture) for picture in pictures)}")
+        return [*pictures, plots.save(plots.class_histogram(about), place, f"{about['name']}-classes")]
 
 
 def _describe(folder: Path) -> None:

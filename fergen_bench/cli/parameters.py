@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -9,8 +11,20 @@ import click
 from fergen_bench.error import BenchError, did_you_mean
 
 
+class PipeClosed(Exception):
+    """The reader of standard output or standard error has gone away."""
+
+
 class Group(click.Group):
     """Suggests the command that was meant."""
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        with _told_of_closed_pipes():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told_of_closed_pipes():
+            return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -18,6 +32,15 @@ class Group(click.Group):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], self.commands)}", ctx)
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _told_of_closed_pipes() -> Iterator[None]:
+    """Renames the error of a closed pipe, which click would turn into an exit status of 1 like any failure."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise PipeClosed from error
 
 
 class Words(click.ParamType):  # type: ignore[type-arg]

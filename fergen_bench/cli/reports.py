@@ -85,7 +85,6 @@ def report(
     _warn(evidence.faults)
     complaints += evidence.faults
     shifted = recording.shifted_frame(loaded)
-    render.show(console, ranked, metric, tables, shifted)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"), render.replaced(target) as draft:
         ablations = _ablations(project, meant)
@@ -94,6 +93,8 @@ def report(
         page.write(
             draft, ranked, loaded, runs, metric, evidence.reliability, files, ablations, tables, complaints, seen
         )
+    # The tables after the files: their reader may be head, which goes away before the end of them.
+    render.show(console, ranked, metric, tables, shifted)
     written = target / "index.html"
     what = ", ".join([meant, *(f"only {name}" for name in methods[:1]), *methods[1:]])
     console.print(f"\nReport of {what}: {near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")

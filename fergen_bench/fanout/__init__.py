@@ -128,8 +128,14 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                text=True,
-                env={**outside, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **(environment or {})},
+                encoding="utf-8",
+                env={
+                    **outside,
+                    "PYTHONIOENCODING": "utf-8",  # of its messages and its log, whatever the locale
+                    "OMP_NUM_THREADS": threads,
+                    "MKL_NUM_THREADS": threads,
+                    **(environment or {}),
+                },
                 # Of its own: Ctrl-C reaches the driver alone, which then ends the workers in good order; so does
                 # Slurm's warning before it takes the machine away.
                 start_new_session=True,

@@ -60,7 +60,7 @@ def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, f
     about = path.read_text(encoding="utf-8").partition("\n")[0]
     if not about.startswith("#"):
         raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
-    means = pd.read_csv(path, comment="#").groupby("variant", sort=False).accuracy.mean()
+    means = pd.read_csv(path, comment="#", encoding="utf-8").groupby("variant", sort=False).accuracy.mean()
     return about.lstrip("# ").strip(), {
         _VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()
     }

@@ -423,7 +423,7 @@ def write(
     files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
-    _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f")
+    _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f", encoding="utf-8")
     latex = ["% \\usepackage{booktabs,array}", *(_latex(board, metric) for board in all_boards)]
     files[2].write_text("\n".join(latex), encoding="utf-8")
     known, palette = list(ablations), plots.colours(all_boards, shifted)

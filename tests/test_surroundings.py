@@ -1,0 +1,93 @@
+"""Terminals, pipes, locales and plotting set-ups that differ from a developer's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_record import SPEC, finished
+
+from conftest import ROOT
+from fergen_bench.record import save
+
+ENCODINGS = ("cp932", "cp949", "cp850", "latin-1", "ascii")
+
+
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command line as a process of its own, with its output as bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "fergen_bench", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1", **environment},
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def reported(tmp_path: Path) -> Path:
+    """A project with the records of two seeds."""
+    (tmp_path / "bench.toml").write_text('suite = "s"\n', encoding="utf-8")
+    for seed in (0, 1):
+        save(finished(replace(SPEC, seed=seed)), tmp_path / "results" / "runs")
+    return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_report_is_printed_in_any_encoding(reported: Path, encoding: str) -> None:
+    result = command(reported, "report", PYTHONIOENCODING=encoding)
+    shown = result.stdout.decode(encoding)  # strict: what is written is in this encoding
+    assert result.returncode == 0, result.stderr
+    assert "100.0" in shown
+    assert "?" not in shown
+    assert "Traceback" not in result.stderr.decode(encoding)
+    written = (reported / "results" / "report" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "—" in written  # files are UTF-8 whatever the terminal is
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "0,1,..."), ("cp850", "0,1,..."), ("utf-8", "0,1,…")])
+def test_help_is_printed_in_any_encoding(tmp_path: Path, encoding: str, shown: str) -> None:
+    result = command(tmp_path, "run", "--help", PYTHONIOENCODING=encoding)
+    assert result.returncode == 0
+    assert shown in result.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "?e-"), ("latin-1", "?é-"), ("utf-8", "笑é—")])
+def test_errors_are_printed_in_any_encoding(tmp_path: Path, encoding: str, shown: str) -> None:
+    result = command(tmp_path, "list", "笑é—", PYTHONIOENCODING=encoding)
+    assert result.returncode == 2
+    assert f"nothing called '{shown}'" in result.stderr.decode(encoding)
+
+
+def _into_a_closed_pipe(folder: Path, *arguments: str) -> tuple[int, bytes]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "fergen_bench", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "suites"], ["run", "--help"], ["list", "smoke"]])
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path, arguments: list[str]) -> None:
+    assert _into_a_closed_pipe(tmp_path, *arguments) == (141, b"")
+
+
+def test_a_report_into_a_closed_pipe_leaves_all_its_files(reported: Path) -> None:
+    code, said = _into_a_closed_pipe(reported, "report")
+    assert code == 141
+    assert b"Traceback" not in said
+    there = {path.name for path in (reported / "results" / "report").iterdir()}
+    assert {"index.html", "leaderboard.csv", "leaderboard.md", "leaderboard.tex"} <= there
