@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fergen_bench import record
+from fergen_bench.datasets import NAMED
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, absent_from, read_about, scored_part
 from fergen_bench.error import BenchError, did_you_mean
@@ -576,8 +577,9 @@ class _Domains:
         for source in dict.fromkeys(name for outlined in planned.outlines for name in outlined.sources):
             absent = self._absent(source, "train", "source")
             if absent and not allow_missing_class:
+                remedy = "complete this copy" if self._abouts[source].get("dataset") in NAMED else "add some"
                 raise BenchError(
-                    f"the source {source} has no training faces of {', '.join(absent)}; add some, or pass "
+                    f"the source {source} has no training faces of {', '.join(absent)}; {remedy}, or pass "
                     f"--allow-missing-class"
                 )
         for target in dict.fromkeys(o.adaptation_target for o in planned.outlines if o.adaptation_target is not None):
@@ -587,7 +589,7 @@ class _Domains:
                     f"leave it out with --targets"
                 )
         notes = [
-            f"{name} is not its owner's copy whole: {self._abouts[name]['verdict']}"
+            f"{name} differs from the dataset that its owner distributes: {self._abouts[name]['verdict']}"
             for name in planned.domains
             if self._abouts[name].get("whole") is False
         ]

@@ -203,7 +203,8 @@ def test_another_dataset_does_not_take_its_place(project: Project, bench: Bench,
     assert posing.code == 2
     assert "--name: rafdb is the name of another dataset" in posing.err
     result = bench(*RUN, "--suite", "wild5", "--sources", "sfew", "--targets", "sfew")
-    assert "sfew is not its owner's copy whole: train has 42 faces where 891 are expected" in result.err
+    said = "sfew differs from the dataset that its owner distributes: train has 42 faces where 891 are expected"
+    assert said in result.err
 
 
 def test_what_is_no_part_of_a_dataset_does_not_take_its_name(
@@ -231,14 +232,35 @@ def test_what_is_no_part_of_a_dataset_does_not_take_its_name(
     assert "wild5" not in prepared.err
 
 
-def test_an_incomplete_copy_is_prepared_and_not_called_fit_for_wild5(
+def test_an_incomplete_copy_is_prepared_and_can_be_used_in_wild5_with_a_warning(
     project: Project, bench: Bench, copies: Path
 ) -> None:
     result = bench("data", "prepare", "sfew", str(copies / "sfew"))
     assert result.code == 0, result.err
     assert "warning: prepared, but this is not SFEW 2.0 as its owner distributes it" in result.err
-    assert "every run on it says so. Expected counts: docs/datasets.md" in result.err
-    assert "wild5" not in result.err
+    assert "every run and report says so. Expected counts: docs/datasets.md" in result.err
+    assert result.err.endswith("\nsfew can be used now, in wild5 and wild5-cafe.\n")
+    assert "[suites" not in result.err
+    said = " ".join(result.out.split())
+    assert "add some" not in said
+    assert "its owner's copy has 56 of surprise, 46 of fear, 23 of disgust" in said
+    assert "complete this one, or trust no score of these expressions" in said
+    assert "the train split, which is scored, has fewer than 20 faces of surprise (6)" in said  # by the profile cafe
+    assert said.count("has no more") == 0  # its owner's classes of train are not known
+
+
+def test_a_suite_that_is_suggested_has_few_domains_of_different_datasets(
+    project: Project, bench: Bench, copies: Path
+) -> None:
+    for name in ("rafdb", "ferplus"):
+        assert bench("data", "prepare", name, str(copies / name)).code == 0
+    for number in range(12):
+        shutil.copytree(project.root / "data" / "ferplus", project.root / "data" / f"copy{number:02d}")
+    own = copies / "mma" / "MMAFEDB"
+    result = bench("data", "prepare", "folder", str(own), "--name", "lab")
+    assert result.code == 0, result.err
+    assert '\n[suites.mine]\ndomains = ["lab", "ferplus", "rafdb"]\n' in result.err
+    assert "add some, or trust no score of these expressions" in " ".join(result.out.split())
 
 
 def test_bgr_is_another_domain(project: Project, bench: Bench, copies: Path) -> None:

@@ -105,29 +105,27 @@ def prepare(
         raise BenchError(error.on_command_line) from None
     _describe(folder)
     about = read_about(folder)
-    whole = about.get("whole") is not False
-    if not whole:
+    if about.get("whole") is False:
         console.print(
             f"\nwarning: prepared, but this is not {kind.title} as its owner distributes it: {about['verdict']}; every "
-            f"run on it says so. Expected counts: docs/datasets.md",
+            f"run and report says so. Expected counts: docs/datasets.md",
             style="yellow",
         )
-    console.print(
-        "\n" + _how_to_use(project, name, folder, ["wild5"] if name in datasets.WILD5 and whole else []), soft_wrap=True
-    )
+    console.print("\n" + _how_to_use(project, name, folder), soft_wrap=True)
 
 
-def _how_to_use(project: Project, name: str, folder: Path, shipped: list[str]) -> str:
-    """What is still to be written into bench.toml before a prepared domain is in a suite. shipped: suites that come
-    with the package and have it.
-    """
+def _how_to_use(project: Project, name: str, folder: Path) -> str:
+    """What is still to be written into bench.toml before a prepared domain is in a suite."""
+    from fergen_bench import datasets
+
     inside = folder.relative_to(project.root) if folder.is_relative_to(project.root) else folder
     table, lines = project.settings.domains.get(name), []
     if table is not None and (project.root / table.path.expanduser()).resolve() != folder.resolve():
         return f'The table [domains.{name}] of bench.toml goes first; to use this, write there: path = "{inside}"'
     if table is None and folder != project.data / name:
         lines += ["", f"[domains.{name}]", f'path = "{inside}"']
-    suites = [*(suite for suite, of in project.settings.suites.items() if name in of.domains), *shipped]
+    suites = [suite for suite, of in project.settings.suites.items() if name in of.domains]
+    suites += [suite.name for suite in datasets.SUITES.values() if name in suite.domains]
     if not suites:
         lines += _suite_lines(project, name)
     if not lines:
@@ -135,10 +133,22 @@ def _how_to_use(project: Project, name: str, folder: Path, shipped: list[str]) -
     return "\n".join(("To use it, write into bench.toml:", *lines))
 
 
+SUGGESTED = 5
+"""How many domains a suite has that is suggested."""
+
+
 def _suite_lines(project: Project, name: str) -> list[str]:
-    """A table of bench.toml for a suite with a domain and the others that there are."""
-    others = (*project.settings.domains, *project.prepared_here())
-    domains = ", ".join(f'"{domain}"' for domain in dict.fromkeys((name, *others)))
+    """A table of bench.toml for a suite with a domain and a few others that there are: of each dataset one, those of
+    the literature's tables first.
+    """
+    from fergen_bench import datasets
+
+    known = dict.fromkeys((*project.settings.domains, *project.prepared_here()))
+    kinds = {domain: project.dataset_of(domain) for domain in (name, *known)}
+    chosen: dict[str, str] = {}  # what may not be there twice → domain
+    for domain in sorted(kinds, key=lambda domain: (domain != name, domain not in datasets.WILD5)):
+        chosen.setdefault(domain if kinds[domain] in datasets.GENERIC else kinds[domain], domain)
+    domains = ", ".join(f'"{domain}"' for domain in [*chosen.values()][:SUGGESTED])
     suite, number = "mine", 1
     while suite in project.settings.suites:
         number += 1
@@ -367,7 +377,7 @@ def _pictures(project: Project, folder: Path, sheet: Path | None) -> list[Path]:
 def _describe(folder: Path) -> None:
     from rich.table import Table
 
-    from fergen_bench.datasets.check import cautions
+    from fergen_bench.datasets.check import cautions_of
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
@@ -389,6 +399,6 @@ def _describe(folder: Path) -> None:
     table.add_section()
     table.add_row("all", *(f"{sum(counts.values()):,}" for counts in about["counts"].values()))
     console.print(table)
-    for finding in cautions(about["counts"], about.get("scored", {}), about.get("subjects")):
+    for finding in cautions_of(about):
         if finding.level == "warning":
             console.print(f"warning: {finding.what}", style="yellow")

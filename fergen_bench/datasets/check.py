@@ -9,11 +9,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fergen_bench.datasets import NAMED, dataset
+from fergen_bench.datasets import GENERIC, NAMED, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
 from fergen_bench.datasets.workers import worker_pool
@@ -84,7 +84,7 @@ def check_copy(
     findings = [
         verdict(kind, found, listing.expected, layout.official),
         *_summed_up(faults),
-        *cautions(found, kind.scored, _subjects(listing.faces)),
+        *cautions(found, kind.scored, _subjects(listing.faces), _remedies(kind.name, expected, listing.about)),
         *(Finding("note", n) for n in listing.notes),
     ]
     return Check(
@@ -116,7 +116,7 @@ def check_prepared(
     findings = [
         verdict(kind, about["counts"], expected, about.get("official_split", True)),
         *_summed_up(faults),
-        *cautions(about["counts"], about.get("scored", {}), about.get("subjects")),
+        *cautions_of(about),
     ]
     if about.get("left_out"):
         missing = _faces(about["left_out"]["total"])
@@ -156,29 +156,79 @@ def _subjects(faces: Sequence[Face]) -> int | None:
     return len({face.subject for face in faces} - {None}) or None
 
 
-def cautions(found: Counts, scored: Mapping[str, str], subjects: int | None) -> list[Finding]:
+@dataclass(frozen=True)
+class Remedies:
+    """What somebody with too few faces can do about it."""
+
+    own: bool = True  # faces can be added; those of a dataset that somebody else distributes cannot
+    expected: Counts = field(default_factory=dict)  # the counts of its owner
+    generated: bool = False  # the test split was made here
+
+    def of_train(self, absent: Sequence[str]) -> str:
+        """For expressions without a training face."""
+        first = "add some, or learn" if self.own else "learn"
+        if self._missing("train", dict.fromkeys(absent, 0)):
+            first = "complete this copy, or learn"
+        return (
+            f"{first} from it with --allow-missing-class, and remember that no score of these expressions is fair to it"
+        )
+
+    def of_scored(self, part: str, few: Mapping[str, int]) -> str:
+        """For expressions with few faces in a part that is scored."""
+        distrust = "trust no score of these expressions"
+        if self.own:
+            return f"add some, {'or raise test_share in bench.toml, ' if self.generated else ''}or {distrust}"
+        if missing := self._missing(part, few):
+            there = ", ".join(f"{count:,} of {name}" for name, count in missing.items())
+            return f"its owner's copy has {there}; complete this one, or {distrust}"
+        if "all" not in self.expected.get(part, {"all": 0}):
+            return "its owner's copy has no more, so the recall of these expressions is that of a few faces"
+        return distrust
+
+    def _missing(self, part: str, here: Mapping[str, int]) -> dict[str, int]:
+        """The counts of the owner's copy where they are larger than those here."""
+        there = self.expected.get(part, {})
+        return {name: there[name] for name, count in here.items() if there.get(name, 0) > count}
+
+
+def _remedies(name: str, expected: Counts, about: Mapping[str, Any]) -> Remedies:
+    """name: of the dataset. about: what its reader or domain.json says of its splits."""
+    own = name in GENERIC and not about.get("synthetic")
+    return Remedies(own, expected, about.get("splits", "as given") != "as given")
+
+
+def cautions_of(about: Mapping[str, Any]) -> list[Finding]:
+    """The same of a prepared domain. about: its domain.json."""
+    name = about.get("dataset", "folder")
+    expected = about.get("expected", dataset(name, "domain.json").expected if name in NAMED else {})
+    remedies = _remedies(name, expected, about)
+    return cautions(about["counts"], about.get("scored", {}), about.get("subjects"), remedies)
+
+
+def cautions(
+    found: Counts, scored: Mapping[str, str], subjects: int | None, remedies: Remedies = Remedies()
+) -> list[Finding]:
     """What the counts of faces and subjects say about scores. scored: profile → the part that is scored, where it is
     not test.
     """
     findings = []
     learned = found.get("train", {})
     if sum(learned.values()) and (absent := absent_from(learned)):
-        what = f"the train split has no faces of {', '.join(absent)}: add some, or learn from it with "
-        what += "--allow-missing-class, and remember that no score of these expressions is fair to it"
+        what = f"the train split has no faces of {', '.join(absent)}: {remedies.of_train(absent)}"
         findings.append(Finding("warning", what))
     for part in dict.fromkeys(("test", *map(str, scored.values()))):
         counts = {name: found.get(part, {}).get(name, 0) for name in EXPRESSIONS}
-        few = [f"{name} ({count or 'none'})" for name, count in counts.items() if count < FEW]
+        few = {name: count for name, count in counts.items() if count < FEW}
         if not sum(counts.values()):
             what = f"the {part} split, which is scored, has no faces: this can be a source, but no target"
             findings.append(Finding("warning", what))
         elif few:
-            what = f"the {part} split, which is scored, has fewer than {FEW} faces of {', '.join(few)}: "
-            what += "add some, or trust no score of these expressions"
-            findings.append(Finding("warning", what))
+            shown = ", ".join(f"{name} ({count or 'none'})" for name, count in few.items())
+            what = f"the {part} split, which is scored, has fewer than {FEW} faces of {shown}: "
+            findings.append(Finding("warning", what + remedies.of_scored(part, few)))
     if subjects == 1:
-        what = "1 subject was found, so none can be held out for validation: write a pattern that tells people apart"
-        findings.append(Finding("warning", what))
+        remedy = "write a pattern that tells people apart" if remedies.own else "complete this copy"
+        findings.append(Finding("warning", f"1 subject was found, so none can be held out for validation: {remedy}"))
     elif subjects is not None:
         findings.append(Finding("note", f"{subjects} subjects were found"))
     return findings

@@ -12,7 +12,16 @@ import pytest
 from PIL import Image
 
 from fergen_bench.datasets import NAMES, dataset
-from fergen_bench.datasets.check import Check, cautions, check_copy, check_prepared, identify, is_another, verdict
+from fergen_bench.datasets.check import (
+    Check,
+    cautions,
+    cautions_of,
+    check_copy,
+    check_prepared,
+    identify,
+    is_another,
+    verdict,
+)
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
@@ -231,6 +240,37 @@ def test_what_profiles_score_is_looked_at_too() -> None:
     assert finding.what.startswith("the train split, which is scored, has fewer than 20 faces of surprise (19), fear")
     (finding,) = cautions({"train": counts["train"]}, {}, None)
     assert finding.what == "the test split, which is scored, has no faces: this can be a source, but no target"
+
+
+@pytest.mark.parametrize(
+    ("few", "remedy"),
+    [
+        ({}, "its owner's copy has no more, so the recall of these expressions is that of a few faces"),
+        ({"fear": 3}, "its owner's copy has 83 of fear; complete this one, or trust no score of these expressions"),
+    ],
+)
+def test_nobody_is_told_to_add_faces_to_an_official_split(few: dict[str, int], remedy: str) -> None:
+    counts = known("ferplus")
+    counts["test"] |= few
+    about = {"dataset": "ferplus", "counts": counts}
+    (finding,) = cautions_of(about)
+    shown = f"fear ({few['fear']}), disgust (18)" if few else "disgust (18)"
+    assert finding.what == f"the test split, which is scored, has fewer than 20 faces of {shown}: {remedy}"
+    (finding,) = cautions_of({**about, "expected": {}})
+    assert finding.what.endswith(f"{shown}: trust no score of these expressions")
+    counts["test"] = known("ferplus")["test"] | {"disgust": 20}
+    counts["train"]["anger"] = 0
+    (finding,) = cautions_of(about)
+    assert finding.what.startswith("the train split has no faces of anger: complete this copy, or learn from it with")
+
+
+def test_a_split_that_was_made_here_can_be_made_larger() -> None:
+    counts = {"train": dict.fromkeys(EXPRESSIONS, 19), "test": dict.fromkeys(EXPRESSIONS, 19)}
+    about = {"dataset": "folder", "counts": counts, "splits": "0.2 of each expression, seed 0"}
+    (finding,) = cautions_of(about)
+    assert finding.what.endswith("add some, or raise test_share in bench.toml, or trust no score of these expressions")
+    (finding,) = cautions_of({"counts": counts, "synthetic": True})
+    assert finding.what.endswith("neutral (19): trust no score of these expressions")
 
 
 def test_the_number_of_subjects_is_said(tmp_path: Path) -> None:
