@@ -626,17 +626,19 @@ def execute(
 
     A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
     would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up, and so
-    they are when a second run fails at the same line of the method's file; after a full disk all are.
+    they are when a second run fails at the same line of the method's file; after a full disk all are. A run that
+    succeeded, was refused or was killed from outside does not count as the first: its log may name such a line too.
     """
     given_up: set[str] = set()
-    failed: set[tuple[str, str]] = set()  # what runs were made of, and where in the method's file one ended
+    failed: set[tuple[str, str]] = set()  # what failed runs were made of, and the line of the method's file
     full = False
 
     def conclude(outcome: Outcome) -> None:
         nonlocal full
         full |= outcome.stops
-        made_of, where = _ingredients(outcome.job), in_method(outcome.job, outcome.log)
-        if outcome.everywhere or (outcome.failure and where and (made_of, where) in failed):
+        made_of = _ingredients(outcome.job)
+        where = in_method(outcome.job, outcome.log) if outcome.failure and not outcome.killed else ""
+        if outcome.everywhere or (where and (made_of, where) in failed):
             given_up.add(made_of)
         failed.add((made_of, where))
         trace = failure_path(project, outcome.job.spec)

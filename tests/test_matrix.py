@@ -21,7 +21,7 @@ from fergen_bench.datasets import audit
 from fergen_bench.datasets.audit import Twin
 from fergen_bench.domain import Domain, open_source, write_prepared
 from fergen_bench.error import BenchError
-from fergen_bench.fanout import Outcome
+from fergen_bench.fanout import Outcome, in_method
 from fergen_bench.fanout.local import Local
 from fergen_bench.project import Project, find_project
 from fergen_bench.protocol import Protocol, Request, outline
@@ -286,6 +286,43 @@ def test_a_method_that_fails_twice_at_one_line_is_given_up(lab: Project, slots: 
     ended = execute(make_plan(lab, {"kind": "error"}, everywhere), lab, slots)
     assert len(ended) == 2
     assert len(list((lab.results / "failed").iterdir())) == 2
+
+
+class Logged(matrix.Here):
+    """Runs whose logs name the line of the method's file that `error` fails at, as a traceback that was caught does."""
+
+    def _run(self, job: Any, listen: Any) -> Outcome:
+        caught = (
+            f'Traceback (most recent call last):\n  File "{job.method_file}", line 14, in fit\nValueError: caught\n'
+        )
+        outcome = super()._run(job, listen)
+        return replace(outcome, log=caught + outcome.log)
+
+
+def test_one_failure_after_successes_does_not_give_a_method_up(lab: Project) -> None:
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(METHOD.replace('self.kind == "error"', "ctx.seed in (2, 5)"))
+    assert "ctx.seed in (2, 5): raise" in path.read_text().splitlines()[13]
+    plan = make_plan(lab, protocol={"sources": ["web"], "targets": ["web"], "seeds": [0, 1, 2, 3, 4, 5, 6]})
+    ended: list[tuple[int, bool]] = []
+    matrix.execute(
+        plan,
+        lab,
+        Logged(),
+        lambda job, message: None,
+        lambda outcome, entry: ended.append((outcome.job.spec.seed, entry is not None)),
+    )
+    # Seed 2 is the first failure, and 3 and 4 start; seed 5 is the second at that line, and 6 does not.
+    assert ended == [(0, True), (1, True), (2, False), (3, True), (4, True), (5, False)]
+
+
+def test_a_line_of_an_error_that_was_caught_is_not_where_a_run_failed(lab: Project) -> None:
+    job = make_plan(lab).runs[0]
+    caught = f'Traceback (most recent call last):\n  File "{job.method_file}", line 3, in fit\nValueError: caught\n'
+    elsewhere = 'Traceback (most recent call last):\n  File "runner.py", line 9, in run_one\nRuntimeError: it broke\n'
+    here = f'Traceback (most recent call last):\n  File "{job.method_file}", line 14, in fit\nRuntimeError: it broke\n'
+    assert in_method(job, caught + elsewhere) == ""
+    assert in_method(job, caught + here) == f" ({job.method_file}:14)"
 
 
 def test_a_method_edited_under_one_version_is_said(lab: Project) -> None:

@@ -176,10 +176,11 @@ class Worker:
 
 
 def in_method(job: Job, log: str) -> str:
-    """The last line of the method's file that a traceback names, for the end of a sentence; empty where it names
-    none.
+    """Return the last line of the method's file that the last traceback names, for the end of a sentence; empty where
+    it names none. Tracebacks before the last are of errors that the method caught.
     """
-    lines = re.findall(rf'File "{re.escape(job.method_file)}", line (\d+)', log)
+    last = log.rpartition("Traceback (most recent call last)")[2]
+    lines = re.findall(rf'File "{re.escape(job.method_file)}", line (\d+)', last)
     return f" ({job.method_file}:{lines[-1]})" if lines else ""
 
 
