@@ -1,8 +1,10 @@
-"""YAML as this project reads it: safe, without its traps, and with the line of every key."""
+"""YAML 1.2 as this project reads it: safe, without its traps, and with the line of every key."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ DEEPEST = 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, reads 1e-3 as a number, and leaves `on` and `off` as words.
+    """SafeLoader that reads plain values as YAML 1.2's core schema does, and refuses duplicate keys.
 
-    It knows no aliases, of which a few lines can stand for millions of values, and no tags but those of plain values.
+    PyYAML's own values are those of YAML 1.1, where 010 is 8, 1:30 is 90, 1_0 is 10 and `no` is false. This loader
+    knows no aliases, of which a few lines can stand for millions of values, and no tags but those of plain values.
     """
 
     _depth = 0
@@ -37,20 +40,21 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tfTF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf|\.nan)$"),
-    list("-+0123456789."),
+_TAG = "tag:yaml.org,2002:"
+_CORE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("null", r"~|null|Null|NULL|", lambda text: None),
+    ("bool", r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+    ("int", r"[-+]?[0-9]+", int),
+    ("int", r"0o[0-7]+", lambda text: int(text[2:], 8)),
+    ("int", r"0x[0-9a-fA-F]+", lambda text: int(text[2:], 16)),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", float),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", lambda text: float(text.replace(".", ""))),
 )
+"""The values of YAML 1.2's core schema: kind, form and meaning. Whatever has none of these forms is text."""
+
+_Loader.yaml_implicit_resolvers = {
+    None: [(f"{_TAG}{kind}", re.compile(rf"(?:{form})\Z")) for kind, form, _ in _CORE]  # None: whatever it begins with
+}
 
 
 def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -58,25 +62,26 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
-        if key.value in seen:
+        name = loader.construct_object(key)
+        if name in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-        seen.add(key.value)
+        seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
 
 def _plain(loader: _Loader, node: yaml.ScalarNode) -> Any:
     """A null, bool, int or float. Python's own refusals, as of a number with thousands of digits, get a place."""
-    try:
-        return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
-    except (ValueError, LookupError, AttributeError, ArithmeticError):
-        kind = node.tag.rpartition(":")[2]
-        problem = f"{node.value[:40]!r} cannot be read as {kind}; put quotes around it if it is a word"
-        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+    kind = node.tag.removeprefix(_TAG)
+    for tag, form, meaning in _CORE:
+        if tag == kind and re.fullmatch(form, node.value):
+            with suppress(ValueError):
+                return meaning(node.value)
+    problem = f"{node.value[:40]!r} cannot be read as {kind}; put quotes around it if it is a word"
+    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-_TAG = "tag:yaml.org,2002:"
 _Loader.yaml_constructors = {
-    **{f"{_TAG}{kind}": _plain for kind in ("null", "bool", "int", "float")},
+    **{f"{_TAG}{kind}": _plain for kind, _, _ in _CORE},
     **{f"{_TAG}{kind}": yaml.SafeLoader.yaml_constructors[f"{_TAG}{kind}"] for kind in ("str", "seq")},
     f"{_TAG}map": _no_duplicates,
     None: yaml.SafeLoader.construct_undefined,

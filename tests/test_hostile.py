@@ -234,7 +234,7 @@ PROTOCOLS = {
     "deep mappings": "\n".join(" " * depth + "a:" for depth in range(200)),
     "code": "about: !!python/object/apply:os.system ['touch loose']",
     "a wrong tag": "about: !!timestamp never",
-    "a number that is none": "about: 0b_",
+    "a number that is none": "about: !!int 0b_",
     "a long number": "about: " + "9" * 5000,
     "megabytes": "about: " + "x" * (2 << 20),
     "bytes": "\x00\x01",

@@ -107,6 +107,8 @@ def test_a_spec_takes_fingerprints_and_relations() -> None:
     ("text", "message"),
     [
         ("about: x\nseed: [0]\n", r"p\.yaml:2: there is no key 'seed'; did you mean seeds\?"),
+        ("about: x\nseeds: [1:30]\n", r"p\.yaml:2: seeds\.0: takes a whole number, not '1:30'"),
+        ("about: x\nfraction: 1_0\n", r"p\.yaml:2: fraction\S*: takes a number, not '1_0'"),
         ("about: x\nseeds: [zero]\n", r"p\.yaml:2: seeds\.0: takes a whole number, not 'zero'"),
         ("about: x\nseeds: [0, -1]\n", r"p\.yaml:2: seeds\.1: "),
         ("seeds: [0]\n", r"p\.yaml: the key 'about' is missing"),
