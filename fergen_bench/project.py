@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fergen_bench import datasets, synth
+from fergen_bench import datasets, synth, tomlfile
 from fergen_bench.domain import Suite, is_prepared, read_about
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile, read_method, valid_name
-from fergen_bench.untrusted import MOST_SETTINGS, is_file_name, read_text
+from fergen_bench.untrusted import is_file_name
 from fergen_bench.weights import anchored
 
 if TYPE_CHECKING:
@@ -55,17 +53,7 @@ class Project:
     @cached_property
     def _toml(self) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         """bench.toml as it is written, not yet checked, and the line of every table and key."""
-        path = self.root / "bench.toml"
-        if not self.configured:
-            return {}, {}
-        try:
-            text = read_text(path, MOST_SETTINGS)
-            return tomllib.loads(text), _toml_lines(text)
-        except tomllib.TOMLDecodeError as error:
-            line = re.search(r"at line (\d+)", str(error))
-            raise BenchError(f"{path}{':' + line[1] if line else ''}: this is not valid TOML: {error}") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise BenchError(f"{path}: cannot be read: {error}") from None
+        return tomlfile.read(self.root / "bench.toml") if self.configured else ({}, {})
 
     @cached_property
     def settings(self) -> Settings:
@@ -372,16 +360,3 @@ def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | P
                 seen.add(real)
                 folders.sort()
                 yield from ((os.path.join(folder, name), root) for name in sorted(names))
-
-
-def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line of every table and key, by its path: tomllib does not keep them."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
-            lines[table] = number
-        elif key := re.match(r"\s*([\w.\-]+|\"[^\"]+\")\s*=", line):
-            lines.setdefault((*table, key[1].strip('"')), number)
-    return lines

@@ -86,6 +86,19 @@ def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> No
         ('[suites.s]\ndomains = "a"\n', r"bench\.toml:2: suites\.s\.domains: takes a list, not 'a'$"),
         ('[domains]\na = "x"\n', r"bench\.toml:2: domains\.a: takes a table of keys and values, not 'x'$"),
         ('save_every = "long"\n', r"bench\.toml:1: save_every: takes a number, not 'long'$"),
+        (
+            '[suites.s]\ndomains = ["a"]\nabout = """\nprofile = 1\n[tracking]\n"""\nprofile = 5\n',
+            r"bench\.toml:7: suites\.s\.profile: takes a text, not 5$",
+        ),
+        ("\ntracking.uri = 3\n", r"bench\.toml:2: tracking\.uri: takes a text, not 3$"),
+        (
+            '[suites."my s"]\ndomains = [\n  "a",\n  7,\n]\n',
+            r"bench\.toml:4: suites\.my s\.domains\.1: takes a text, not 7$",
+        ),
+        (
+            '[domains]\nb = { path = "x", size = "big" }\n',
+            r"bench\.toml:2: domains\.b\.size: takes a whole number, not 'big'",
+        ),
         ("jobs = -1\n", r"bench\.toml:1: jobs: must be greater than or equal to 0, not -1$"),
         (
             '[suites.s]\ndomains = ["a", "a", "b"]\n',
