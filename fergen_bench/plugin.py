@@ -207,7 +207,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
             f"{found}"
         )
     (node,) = classes
-    lines = text.splitlines()
+    lines = text.split("\n")  # a syntax tree counts no other line ends, such as a form feed
     own = _fields(node, lines, path)
     inherited = _inherited_fields(_base(node) or "Method")
     # A dataclass keeps an inherited field in its first place and takes the new default.
@@ -240,7 +240,7 @@ def _inherited_fields(base: str) -> dict[str, Parameter]:
         path = Path(__file__).with_name(f"{module}.py")
         text = path.read_text(encoding="utf-8")
         (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
-        found |= _fields(node, text.splitlines(), path)
+        found |= _fields(node, text.split("\n"), path)
     return found
 
 
@@ -266,16 +266,23 @@ def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Param
             raise BenchError(
                 f"{place}: the default of {name!r} is not a literal; parameters are read without running the file"
             ) from None
-        _, _, comment = lines[(statement.end_lineno or statement.lineno) - 1].partition("  # ")
-        parameter = Parameter(name, annotation, default, comment.strip())
+        comment = _comment_behind(statement, lines)
+        parameter = Parameter(name, annotation, default, comment)
         try:
             default = parameter.convert(default, place)
         except _Unsupported as error:
             raise BenchError(
                 f"{place}: {name} has the type {annotation!r}, which parameters cannot have: {error}"
             ) from None
-        fields[name] = Parameter(name, annotation, default, comment.strip())
+        fields[name] = Parameter(name, annotation, default, comment)
     return fields
+
+
+def _comment_behind(statement: ast.stmt, lines: list[str]) -> str:
+    """Return the text of the comment behind a statement on its last line; "" where there is none."""
+    last = lines[(statement.end_lineno or statement.lineno) - 1]
+    behind = last.encode()[statement.end_col_offset or 0 :].decode().lstrip()  # syntax trees count bytes
+    return behind.removeprefix("#").strip() if behind.startswith("#") else ""
 
 
 def _class_value(node: ast.ClassDef, name: str, default: Any, path: Path) -> Any:

@@ -52,6 +52,25 @@ def test_a_method_is_read_without_running_it(tmp_path: Path) -> None:
     assert method.defaults("small")["rate"] == 0.5
 
 
+def test_a_description_is_the_comment_behind_a_field_and_nothing_else(tmp_path: Path) -> None:
+    fields = (
+        ('a: str = "x  # y"', ""),
+        ('b: str = "x  # y"  # the colour: é # 1', "the colour: é # 1"),
+        ("c: str = 'é  # '# close", "close"),
+        ('d: str = """x\n  # y"""', ""),
+        ('e: str = (  # not this\n        "x  # y"\n    )  # this', "this"),
+        ('f: Literal["  # p", "q"] = "q"', ""),
+        ('g: str = "  # "; h: int = 1  # of h', ""),
+        ("i: int = 1\f  # after a form feed", "after a form feed"),
+    )
+    text = HEADER + "@dataclass\nclass Mine(Method):\n" + "".join(f"    {line}\n" for line, _ in fields)
+    method = read_method(write(tmp_path, text))
+    assert {parameter.name: parameter.about for parameter in method.parameters} == {
+        **{line[0]: about for line, about in fields},
+        "h": "of h",
+    }
+
+
 def test_inherited_parameters_come_first_and_take_new_defaults(tmp_path: Path) -> None:
     text = HEADER + "@dataclass\nclass Mine(GradientMethod):\n    own: int = 1\n    epochs: int = 5\n"
     method = read_method(write(tmp_path, text))
