@@ -17,6 +17,16 @@ class BenchError(Exception):
     """Bad input. The command prints the sentence and exits with 2; `--debug` shows where it was raised."""
 
 
+class NeedsKey(BenchError):
+    """Bad input that a key of the settings mends: the sentence names it as bench.toml writes it, and on_command_line as
+    `data prepare` takes it.
+    """
+
+    def __init__(self, fault: str, in_toml: str, on_command_line: str) -> None:
+        super().__init__(f"{fault} {in_toml}")
+        self.on_command_line = f"{fault} {on_command_line}"
+
+
 class RunError(BenchError):
     """Bad input that shows in one run and says nothing about the others, such as a loss that diverges on one source."""
 

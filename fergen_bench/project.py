@@ -344,19 +344,19 @@ def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | P
     from fergen_bench.datasets.reader import read
 
     path, images = settings.path, settings.images
-    if path.is_file():
-        yield path, path.parent
-        if kind.name != "fer2013":  # whose table holds the images; elsewhere it says which files beside it are meant
+    if path.is_file() or images is not None:
+        if path.is_file():
+            yield path, path.parent
+        if kind.name != "fer2013":  # whose table holds the images; elsewhere it says which files are meant
             _, listing = read(kind, settings)
             yield from ((face.file, images or path.parent) for face in listing.faces if face.file is not None)
+    if path.is_file():
         return
     seen: set[str] = set()  # a link to a folder above it would lead round and round
-    for root in dict.fromkeys((path, images)):
-        if root is not None and (root == path or not root.is_relative_to(path)):
-            for folder, folders, names in os.walk(root, followlinks=True):
-                if (real := os.path.realpath(folder)) in seen:
-                    folders.clear()
-                    continue
-                seen.add(real)
-                folders.sort()
-                yield from ((os.path.join(folder, name), root) for name in sorted(names))
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from ((os.path.join(folder, name), path) for name in sorted(names))

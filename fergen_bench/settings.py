@@ -42,7 +42,11 @@ class DomainSettings(_Table):
     columns: dict[str, str] = {}
     """for csv: which column holds the image, label, split, subject, left, top, width or height"""
     images: Folder | None = None
-    """for csv and list: where the paths in the file begin; relative to bench.toml; by default the folder of the file"""
+    """for csv and list: where the paths in the file begin; relative to bench.toml; by default the folder of the file.
+    Absolute paths must lie in it; "/" allows all
+    """
+    follow_links: bool = False
+    """reads through links that lead out of path or images, instead of refusing them"""
     label_rule: LabelRule = "majority"
     """for ferplus: how ten votes become a label"""
     label_source: Literal["fer2013new", "label.csv"] | None = None

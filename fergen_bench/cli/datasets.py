@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fergen_bench.cli.parameters import Group, Words, complete, pairs
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 from fergen_bench.screen import Progress, busy, console_on, near
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ Examples:
     "--labels", type=Words(), help="Labels that are no usual name: joy=happiness,contempt= (nothing: leave it out)."
 )
 @click.option("--columns", type=Words(), help="For csv: image=file,label=emotion,split=usage,subject=person,…")
-@click.option("--images", type=click.Path(path_type=Path), help="For csv and list: where paths in the file begin.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="For csv and list: where paths in the file begin. Absolute paths must lie in it; / allows all.",
+)
+@click.option("--follow-links", is_flag=True, help="Read through links that lead out of PATH.")
 @click.option("--label-rule", help="For ferplus: majority (default), probability, multi-target, argmax8 or argmax10.")
 @click.option("--label-source", help="For ferplus: fer2013new or label.csv.")
 @click.option("--subject", help="Regular expression with one group that finds the subject in a file's name.")
@@ -69,7 +74,6 @@ def prepare(
 
     from fergen_bench import datasets, synth
     from fergen_bench.datasets.prepare import prepare_dataset
-    from fergen_bench.datasets.reader import NeedsKey
     from fergen_bench.domain import is_prepared, read_about
     from fergen_bench.plugin import valid_name
     from fergen_bench.project import available_cores, find_project

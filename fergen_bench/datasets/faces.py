@@ -4,6 +4,7 @@ where the owner gave none.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +24,9 @@ from fergen_bench.datasets.files import (
     list_file,
     text_of,
 )
-from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing, NeedsKey
+from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, NeedsKey
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -305,7 +306,7 @@ def read_lists(
     split_of = cache(lambda word: split_named(word, splits))  # the same few names for every face
     for path in lists:
         for place, name, (native,) in list_file(path):
-            image = inside(root, name, place)
+            image = inside(root, name, place, movable=True)
             words = (path.stem, *image.relative_to(root).parts[:-1])
             split = next(filter(None, map(split_of, words)), "")
             gathering.add(place, image, native, split, subject=subject_of(image.name, settings.subject, place))
@@ -331,8 +332,9 @@ def _start(path: Path) -> Path:
     """Where the paths in a list begin: beside it, or in the folder beside it that holds the first of them."""
     place, name, _ = next(list_file(path))
     home = path.parent
-    starts = (start for start in (home, *folders(home, home)) if Files(start).image(inside(start, name, place)))
-    return next(starts, home)
+    if Files(home).image(inside(home, name, place, movable=True)) or os.path.isabs(name):
+        return home
+    return next((start for start in folders(home, home) if Files(start).image(inside(start, name, place))), home)
 
 
 def list_layout(labels: Labels, splits: Mapping[str, str] = SPLITS, roots: tuple[str, ...] = ()) -> Layout:

@@ -410,7 +410,7 @@ def _read_ran(base: Path, settings: DomainSettings) -> Listing:
     for path in _ran_lists(base):
         for place, listed, (crops,) in list_file(path):
             whole_number(crops, 1, 1000, place, "the number of crops")
-            image = inside(root, listed, place)
+            image = inside(root, listed, place, movable=True)
             number = OFFICIAL_NAME.match(image.stem)
             if number is None:
                 raise BenchError(f"{place}: {image.name[:40]!r} is no name of FERPlus; expected one like fer0000001")

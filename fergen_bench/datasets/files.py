@@ -1,6 +1,6 @@
 """What readers find on the disk: the folder in which a layout begins, what is in folders, and the lines of lists and
-tables. All of it comes from strangers: whatever is wrong is a BenchError with the file and the line, and no path may
-lead out of the folder that the user named.
+tables. All of it comes from strangers: whatever is wrong is a BenchError with the file and the line, and no path leads
+out of the folder that the user named, except through links that the user allows.
 """
 
 from __future__ import annotations
@@ -9,13 +9,28 @@ import csv
 import errno
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.untrusted import read_text
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+
+_follow: ContextVar[bool] = ContextVar("follow links", default=False)
+
+
+@contextmanager
+def following_links(follow: bool) -> Iterator[None]:
+    """Let links lead out of the folder that is read, where the user says so."""
+    token = _follow.set(follow)
+    try:
+        yield
+    finally:
+        _follow.reset(token)
 
 
 def nearest(path: Path, fits: Callable[[Path], bool], roots: Iterable[str] = ()) -> Path | None:
@@ -44,12 +59,12 @@ def entries(folder: Path, root: Path, ending: str = "") -> list[os.DirEntry[str]
     """What is in a folder, by name; nothing where there is no such folder. Hidden files are passed over. ending: only
     names that end so.
 
-    Refused: a folder that may not be read, names that differ only in case (another machine would see one file), and
-    links that lead out of root, the folder itself among them, or in a circle.
+    Refused: a folder that may not be read, names that differ only in case (another machine would see one file), links
+    in a circle, and links that lead out of root, the folder itself among them, unless the user allows them.
     """
-    top, here = Path(os.path.realpath(root)), Path(os.path.realpath(folder))
-    if not here.is_relative_to(top):
-        raise BenchError(f"{folder}: a link on this path leads out of {root}; put the files themselves there")
+    top, here, follow = Path(os.path.realpath(root)), Path(os.path.realpath(folder)), _follow.get()
+    if not follow and not here.is_relative_to(top):
+        raise _leads_out(f"{folder}: a link on this path", root)
     try:
         visible = (entry for entry in os.scandir(folder) if entry.name.endswith(ending) and entry.name[0] != ".")
         found = sorted(visible, key=lambda entry: entry.name)
@@ -66,11 +81,24 @@ def entries(folder: Path, root: Path, ending: str = "") -> list[os.DirEntry[str]
             )
         if entry.is_symlink():
             target = Path(os.path.realpath(entry.path))
-            if not target.is_relative_to(top):
-                raise BenchError(f"{entry.path}: this link leads out of {root}; put the files themselves there")
-            if here.is_relative_to(target) or target.is_symlink():
+            if not follow and not target.is_relative_to(top):
+                raise _leads_out(f"{entry.path}: this link", root)
+            if target.is_symlink() or any(place.is_relative_to(target) for place in _way_to(folder, root)):
                 raise BenchError(f"{entry.path}: this link leads back to where it stands; remove it")
     return found
+
+
+def _leads_out(link: str, root: Path) -> NeedsKey:
+    fault = f"{link} leads out of {root}; put the files themselves there, or allow such links with"
+    return NeedsKey(fault, "follow_links = true", "--follow-links")
+
+
+def _way_to(folder: Path, root: Path) -> Iterator[Path]:
+    """The real places of a folder and of those above it, up to root: a link to any of them leads in a circle."""
+    for place in (folder, *folder.parents):
+        yield Path(os.path.realpath(place))
+        if place == root:
+            return
 
 
 def folders(folder: Path, root: Path) -> list[Path]:
@@ -93,43 +121,100 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGES
 
 
-def inside(root: Path, relative: str, place: str) -> Path:
-    """A path that a file of the dataset names, below root. One that leads out of it is refused. place: file:line."""
-    pure = PurePosixPath(relative.strip().replace("\\", "/"))
-    if not pure.name or "\0" in relative:
+def inside(root: Path, relative: str, place: str, *, movable: bool = False) -> Path:
+    """The path below root that a file of the dataset names, in relation to root or from the root of the disk. One that
+    lies elsewhere is refused. place: file:line. movable: whether the key `images` says what root is.
+    """
+    text = relative.strip().replace("\\", "/")
+    if not PurePosixPath(text).name or "\0" in text:
         raise BenchError(f"{place}: there is no file name where one is expected")
-    if pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:", relative):
-        raise BenchError(f"{place}: {relative!r} leads out of {root}; paths must lie below it")
-    return root / pure
+    if re.match(r"[A-Za-z]:", text):
+        raise BenchError(
+            f"{place}: {relative!r} begins with a drive of another machine; write it as a path below {root}"
+        )
+    fault = f"{place}: {relative!r} leads out of {root}"
+    if text.startswith("/"):
+        if (found := _absolute(root, text)) is not None:
+            return found
+        fault = f"{place}: {relative!r} is an absolute path that does not lie in {root}"
+    else:
+        pure = PurePosixPath(os.path.normpath(text)) if ".." in text else PurePosixPath(text)
+        if ".." not in pure.parts and pure.name:
+            return root / pure
+    if movable:
+        fault += "; say where the images are, with a folder that holds all of them, or / for the whole disk:"
+        raise NeedsKey(fault, 'images = "…"', "--images …")
+    raise BenchError(f"{fault}; paths must lie below it")
+
+
+def _absolute(root: Path, text: str) -> Path | None:
+    """A path from the root of the disk as one that begins with root, however links spell the way to it."""
+    wanted = Path(os.path.normpath(text))
+    if wanted.is_relative_to(above := os.path.abspath(root)):
+        return root / wanted.relative_to(above)
+    real = Path(os.path.realpath(wanted.parent), wanted.name)
+    if real.is_relative_to(above := os.path.realpath(root)):
+        return root / real.relative_to(above)
+    return None
+
+
+def composed(name: str) -> str:
+    """A name with its accents composed: a Mac stores é as two characters where a list has one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 class Files:
-    """The files below a folder, looked up many times: each folder is read once."""
+    """The files below a folder, looked up many times: each folder is read once. Names that differ only in how Unicode
+    composes their accents are the same.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[Path, dict[str, list[str]]] = {}
+        self._known: dict[Path, dict[str, list[Path]]] = {}
 
     def has(self, path: Path) -> bool:
-        return path.name in self._same_stem(path)
+        return any(composed(found.name) == composed(path.name) for found in self._called(path, _stem(path.name)))
 
     def image(self, path: Path) -> Path | None:
-        """The file; or, where only its ending differs from what a list says, the one image of that name."""
-        alike = self._same_stem(path)
-        if path.name in alike:
-            return path
-        found = [name for name in alike if is_image(name)]
-        return path.with_name(found[0]) if len(found) == 1 else None
+        """The file of a path in a list. The list may leave out the ending, also that of a name with dots in it, or have
+        another: then it is the one image of that name.
+        """
+        stem = _stem(path.name)
+        alike = self._called(path, stem)
+        for name in (path.name, composed(path.name)):
+            if same := [found for found in alike if name in (found.name, composed(found.name))]:
+                return same[0]
+        for name in (composed(path.name), stem if is_image(path.name) else ""):
+            if found := [file for file in self._called(path, name) if is_image(file.name)]:
+                return found[0] if len(found) == 1 else None
+        return None
 
-    def _same_stem(self, path: Path) -> list[str]:
-        """Names of files that differ from the path in their ending at most."""
+    def _called(self, path: Path, stem: str) -> list[Path]:
+        """The files beside a path that have a name without its ending."""
         folder = path.parent
         if (known := self._known.get(folder)) is None:
             known = self._known[folder] = {}
-            for entry in entries(folder, self._root):
+            for entry in entries(self._there(folder), self._root):
                 if not entry.is_dir():
-                    known.setdefault(os.path.splitext(entry.name)[0], []).append(entry.name)
-        return known.get(os.path.splitext(path.name)[0], [])
+                    known.setdefault(_stem(entry.name), []).append(Path(entry.path))
+        return known.get(stem, [])
+
+    def _there(self, folder: Path) -> Path:
+        """A folder as the disk spells it."""
+        try:
+            if str(folder).isascii() or folder.is_dir():
+                return folder
+        except (OSError, ValueError):
+            return folder
+        if folder == self._root or not folder.is_relative_to(self._root):
+            return folder
+        above = self._there(folder.parent)
+        same = (Path(e.path) for e in entries(above, self._root) if composed(e.name) == composed(folder.name))
+        return next(same, folder)
+
+
+def _stem(name: str) -> str:
+    return composed(os.path.splitext(name)[0])
 
 
 def first_file(root: Path, *names: str) -> Path | None:

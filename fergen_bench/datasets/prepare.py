@@ -27,10 +27,10 @@ import PIL
 
 from fergen_bench.datasets.check import counts_of, identify, is_another, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
-from fergen_bench.datasets.reader import Dataset, Face, Listing, NeedsKey, read
+from fergen_bench.datasets.reader import Dataset, Face, Listing, read
 from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
-from fergen_bench.error import FULL, BenchError
+from fergen_bench.error import FULL, BenchError, NeedsKey
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings

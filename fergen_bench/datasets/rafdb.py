@@ -23,8 +23,8 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, entries, first_file, first_line, folders, images, list_file, table
-from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing, NeedsKey
-from fergen_bench.error import BenchError
+from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.error import BenchError, NeedsKey
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings

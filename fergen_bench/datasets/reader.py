@@ -14,24 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fergen_bench.datasets.files import folders, nearest
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.datasets.files import folders, following_links, nearest
+from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
 
 Box = tuple[float, float, float, float]
 """left, top, width, height, in pixels of the image file"""
-
-
-class NeedsKey(BenchError):
-    """Bad input that a key of the settings mends: the sentence names it as bench.toml writes it, and on_command_line as
-    `data prepare` takes it.
-    """
-
-    def __init__(self, fault: str, in_toml: str, on_command_line: str) -> None:
-        super().__init__(f"{fault} {in_toml}")
-        self.on_command_line = f"{fault} {on_command_line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +136,11 @@ class Dataset:
 
 def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     """The faces of a copy of a dataset. A copy without faces, or with two of one name, is refused."""
+    with following_links(settings.follow_links):
+        return _read(kind, settings)
+
+
+def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     layout, base = kind.layout(settings.path, settings.layout)
     try:
         listing = layout.read(base, settings)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from fergen_bench.datasets.faces import SPLITS, Gathering, generated_splits, subject_of, with_splits
 from fergen_bench.datasets.fer2013 import PARTS
 from fergen_bench.datasets.files import entries, inside, table
-from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing, NeedsKey
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
+from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -82,7 +82,7 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
     gathering = Gathering(listing, root, settings.labels)
     boxes_of: dict[Path, dict[Box | None, int | None]] = {}
     for place, row in table(path, list(columns.values())):
-        image = inside(root, row[columns["image"]], place)
+        image = inside(root, row[columns["image"]], place, movable=True)
         split = _split(row[columns["split"]], place) if "split" in columns else "train"
         box = _box(row, columns, place) if BOX[0] in columns else None
         boxes = boxes_of.setdefault(image, {})

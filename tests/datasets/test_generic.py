@@ -233,7 +233,7 @@ def test_missing_and_repeated_rows_are_faults(root: Path) -> None:
         ("image,label\n,sad\n", {}, r"a\.csv:2: there is no file name where one is expected"),
         ("image,label\n.,sad\n", {}, r"a\.csv:2: there is no file name where one is expected"),
         ("image,label\n../0.png,sad\n", {}, r"a\.csv:2: '\.\./0\.png' leads out of "),
-        ("image,label\n/img/0.png,sad\n", {}, r"a\.csv:2: '/img/0\.png' leads out of "),
+        ("image,label\n/img/0.png,sad\n", {}, r"a\.csv:2: '/img/0\.png' is an absolute path that does not lie in"),
         ("image,label\nx/0.png,sad\n", {}, r"a\.csv: none of its faces can be used .*1 missing.* images = "),
         ("image,label\nimg/0.png,sad\n", {"images": Path("/nowhere")}, "/nowhere: there is no such folder; say where"),
         (
@@ -333,7 +333,7 @@ def test_lists_of_numbers_for_each_split(root: Path) -> None:
         ("img/0.png,sad", {}, r"a\.txt:1: expected 2 columns with blanks between them"),
         ("img/0.png joyous", {}, r"a\.txt:1: 'joyous' is no expression here"),
         ("img/../../0.png sad", {}, r"a\.txt:1: 'img/\.\./\.\./0\.png' leads out of "),
-        ("C:\\img\\0.png sad", {}, r"a\.txt:1: .* leads out of "),
+        ("C:\\img\\0.png sad", {}, r"a\.txt:1: .* begins with a drive of another machine"),
         ("x/0.png sad", {}, r"a\.txt: none of its faces can be used .*1 missing"),
         ("img/0.png sad", {"images": Path("/nowhere")}, "/nowhere: there is no such folder"),
         ("img/0.png sad", {"subject": r"s(\d)"}, r"a\.txt:1: the pattern subject = "),

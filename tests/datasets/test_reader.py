@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from fergen_bench.datasets import folder
 from fergen_bench.datasets.faces import (
     SPLITS,
     class_folders,
@@ -22,9 +23,9 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, entries, images, inside, list_file, nearest, table, whole_number
-from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, NeedsKey, read
+from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, read
 from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.settings import DomainSettings
 
 few = settings(max_examples=100, deadline=None, derandomize=True)
@@ -150,8 +151,75 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, read: Callable[[P
     "relative", ["../a.jpg", "a/../../b.jpg", "/etc/a.jpg", "C:\\a.jpg", "..\\a.jpg", " ", ".", "a\0b"]
 )
 def test_a_path_out_of_the_root_is_refused(tmp_path: Path, relative: str) -> None:
-    with pytest.raises(BenchError, match=r"list\.txt:3: (.* leads out of|there is no file name)"):
+    with pytest.raises(
+        BenchError, match=r"list\.txt:3: (.* leads out|.* does not lie in|.* a drive of|there is no file name)"
+    ):
         inside(tmp_path, relative, "list.txt:3")
+
+
+def test_an_absolute_path_is_read_where_it_lies_in_the_root(tmp_path: Path) -> None:
+    (tmp_path / "data" / "img").mkdir(parents=True)
+    (tmp_path / "short").symlink_to("data")
+    for root in (tmp_path / "data", tmp_path / "short"):
+        for spelling in ("data/img/a.jpg", "short/img/a.jpg", "data/img/../img/a.jpg"):
+            assert inside(root, str(tmp_path / spelling), "x:1") == root / "img" / "a.jpg"
+        assert inside(root, "img/../img/a.jpg", "x:1") == root / "img" / "a.jpg"
+    assert inside(Path("/"), "/any/a.jpg", "x:1") == Path("/any/a.jpg")
+    with pytest.raises(NeedsKey) as caught:
+        inside(tmp_path / "data", str(tmp_path / "a.jpg"), "x:1", movable=True)
+    assert "is an absolute path that does not lie in" in str(caught.value)
+    assert caught.value.on_command_line.endswith("or / for the whole disk: --images …")
+    with pytest.raises(BenchError, match="paths must lie below it"):
+        inside(tmp_path / "data", str(tmp_path / "a.jpg"), "x:1")
+
+
+@pytest.mark.parametrize(
+    ("listed", "there", "found"),
+    [
+        ("film.happy.001", "film.happy.001.png", "film.happy.001.png"),
+        ("film.happy.001", "film.happy.png", None),  # another image
+        ("film.happy.001.jpg", "film.happy.001.png", "film.happy.001.png"),
+        ("film.happy.jpg", "film.happy.jpg.png", "film.happy.jpg.png"),
+        ("a.png", "a.PNG", "a.PNG"),
+        ("a", "a.jpeg", "a.jpeg"),
+        ("cafe\u0301/e\u0301.png", "caf\xe9/\xe9.png", "caf\xe9/\xe9.png"),
+        ("caf\xe9/\xe9.jpg", "cafe\u0301/e\u0301.png", "cafe\u0301/e\u0301.png"),
+        ("caf\xe9/\xe9.1", "cafe\u0301/e\u0301.1.png", "cafe\u0301/e\u0301.1.png"),
+        ("b.png", "a.png", None),
+    ],
+)
+def test_a_listed_name_finds_its_file(tmp_path: Path, listed: str, there: str, found: str | None) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+    assert Files(tmp_path).image(tmp_path / listed) == (tmp_path / found if found else None)
+
+
+def test_of_two_images_that_fit_a_name_none_is_taken(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.txt"):
+        (tmp_path / name).touch()
+    assert Files(tmp_path).image(tmp_path / "a.bmp") is None
+    assert Files(tmp_path).image(tmp_path / "a") is None
+    assert Files(tmp_path).image(tmp_path / "a.jpg") == tmp_path / "a.jpg"
+
+
+def test_links_are_followed_where_the_user_says_so(tmp_path: Path) -> None:
+    outside, inner = tmp_path / "store", tmp_path / "data"
+    for number, name in enumerate(EXPRESSIONS):
+        for image in range(5):
+            path = outside / name / f"{number}{image}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    inner.mkdir()
+    for name in EXPRESSIONS:
+        (inner / name).symlink_to(outside / name)
+    with pytest.raises(NeedsKey) as caught:
+        read(folder.DATASET, DomainSettings(path=inner))
+    assert caught.value.on_command_line.endswith("or allow such links with --follow-links")
+    settings = DomainSettings(path=inner, follow_links=True)
+    assert len(read(folder.DATASET, settings)[1].faces) == 35
+    (outside / "fear" / "back").symlink_to(inner)
+    with pytest.raises(BenchError, match=r"fear/back: this link leads back to where it stands; remove it"):
+        read(folder.DATASET, settings)
 
 
 @pytest.mark.parametrize("text", ["7", "-1", "1.5", "nan", "inf", "", "x"])
