@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
@@ -130,10 +130,6 @@ class Network(nn.Module):
         return self._run(images)
 
     def _run(self, images: Tensor) -> Tensor:
-        if _shared_out():
-            from fergen_bench.parallel import share_out
-
-            return share_out(self.prepare, self.body, images)
         with repeatable_attention(images.device):
             return self._program()(self.prepare(images))
 
@@ -153,7 +149,7 @@ class Network(nn.Module):
         """Begins a forward pass of a frozen network; what is given waits for its features. On a GPU it goes on beside
         what is asked of it meanwhile: two networks on a small batch fill more of it than one.
         """
-        if not images.is_cuda or not self.frozen or _shared_out():
+        if not images.is_cuda or not self.frozen:
             features = self(images)
             return lambda: features
         current, beside = torch.cuda.current_stream(images.device), _stream_beside(images.device)
@@ -375,11 +371,6 @@ class TextTower(nn.Module):
     def _state(self) -> int:
         """Changes when a weight is written."""
         return sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))
-
-
-def _shared_out() -> bool:
-    """Whether several processes make this run together."""
-    return distributed.is_available() and distributed.is_initialized()
 
 
 @cache

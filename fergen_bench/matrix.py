@@ -83,19 +83,15 @@ class Fleet:
             raise BenchError("--cpus-per-run is for --ray; a Slurm job says cpus=… in --slurm")
         if self.gpus_per_run is not None and self.slurm is not None:
             raise BenchError("--gpus-per-run is not for --slurm, which gives out whole GPUs; say gpus=1 in --slurm")
-        if (self.gpus_per_run or 0) > 1 and self.gpus_per_run != self.devices:
+        if (self.gpus_per_run or 0) > 1:
             raise BenchError(
-                f"--gpus-per-run {self.gpus_per_run:g}: a run gets a share of one GPU, as 0.5, or whole ones, as 2"
+                f"--gpus-per-run {self.gpus_per_run:g}: a run uses one GPU or a share of one; give 1, or less, such as "
+                f"0.5 for two runs per GPU"
             )
 
     @cached_property
     def _request(self) -> SlurmRequest | None:
         return None if self.slurm is None else SlurmRequest.read(self.slurm)
-
-    @property
-    def devices(self) -> int:
-        """GPUs that make a run together."""
-        return max(1, int(self.gpus or self.gpus_per_run or 1))
 
     @property
     def gpus(self) -> float | None:
@@ -107,10 +103,10 @@ class Fleet:
     def threads(self, device: str) -> int:
         """CPU threads of each process of a run on GPUs: its share of the cores."""
         if self._request is not None:
-            return max(1, self._request.cpus // self.devices)
+            return self._request.cpus
         if self.ray is not None:
-            return max(1, int((self.cpus_per_run or GPU_THREADS * self.devices) / self.devices))
-        return max(1, min(GPU_THREADS, available_cores() // ((self._slots(device) or 1) * self.devices)))
+            return max(1, int(self.cpus_per_run or GPU_THREADS))
+        return max(1, min(GPU_THREADS, available_cores() // (self._slots(device) or 1)))
 
     def together(self, device: str, runs: int) -> int:
         """How many runs are made at a time; 1 where only a cluster knows."""
@@ -128,7 +124,7 @@ class Fleet:
         slots = self._slots(device)
         gpus = len(visible_gpus()) if device == "cuda" else 0
         return (f"{min(slots, runs)} at a time" if slots else "in this process") + (
-            (f" on {gpus} GPUs" + (f", {self.devices} a run" if self.devices > 1 else "")) if gpus > 1 else ""
+            f" on {gpus} GPUs" if gpus > 1 else ""
         )
 
     def engine(self, device: str, runs: int, results: Path) -> Engine:
@@ -136,13 +132,12 @@ class Fleet:
         if self._request is not None:
             return OnSlurm(self._request, results, available_cores())
         if self.ray is not None:
-            cpus = self.cpus_per_run or (GPU_THREADS * self.devices if device.startswith("cuda") else 1)
+            cpus = self.cpus_per_run or (GPU_THREADS if device.startswith("cuda") else 1)
             return OnRay(self.ray, self.gpus_per_run or 0, cpus, results)
         slots = self._slots(device)
         # A GPU that was named is the only one, and keeps its number.
         gpus = visible_gpus() if device == "cuda" else []
-        dealt = zip(*(gpus[place :: self.devices] for place in range(self.devices)), strict=False)
-        return Local(min(slots, runs), [",".join(together) for together in dealt]) if slots else Here()
+        return Local(min(slots, runs), gpus) if slots else Here()
 
     def _slots(self, device: str) -> int:
         """Runs at a time on this machine: those asked for, else one per core, or as many as the GPUs take."""
@@ -155,10 +150,7 @@ class Fleet:
                 f"--gpus-per-run deals out the GPUs of this machine, and the device is {device}; leave it out"
             )
         gpus = len(visible_gpus())
-        capacity = gpus // self.devices if self.devices > 1 else gpus * int(1 / self.gpus_per_run + 1e-6)
-        if self.devices > 1 and not (capacity and (self.jobs is None or self.jobs)):
-            why = f"there are {gpus} here" if not capacity else "a process each, so --jobs must be 1 or more"
-            raise BenchError(f"--gpus-per-run {self.devices}: takes {self.devices} GPUs for a run, {why}; lower it")
+        capacity = gpus * int(1 / self.gpus_per_run + 1e-6)
         if (self.jobs or 0) > capacity:
             raise BenchError(
                 f"--jobs {self.jobs} with --gpus-per-run {self.gpus_per_run:g}: the GPUs here, {gpus}, take {capacity} "
@@ -183,15 +175,13 @@ def make_plan(
     keep_models: bool = False,
     gpu_threads: int = GPU_THREADS,
     profile: bool = False,
-    devices: int = 1,
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
     shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
     a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
     leaves all records as they are. keep_models: a record without its fitted method is not enough. gpu_threads: CPU
-    threads of a run on a GPU. profile: the runs that are made tell where their time goes. devices: GPUs that make a run
-    together.
+    threads of a run on a GPU. profile: the runs that are made tell where their time goes.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
@@ -220,7 +210,6 @@ def make_plan(
             shifts=found.shifts,
             restore=found.restore,
             profile=profile,
-            devices=1 if device == "cpu" else devices,
             replaces=None if done is None else done.started,
         )
         jobs.append(job)

@@ -220,7 +220,6 @@ class Job:
     restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
     record_steps: bool = True  # on a GPU, where the method allows it
     profile: bool = False  # its time is told by phases, and some of its steps are traced
-    devices: int = 1  # GPUs that make it together, each with a process of its own
 
     @property
     def profile_path(self) -> Path:
@@ -354,8 +353,6 @@ class RunRecord:
     def device(self) -> str:
         """On what it ran, as far as its seconds go: a GPU's name, or the kind of processor and the threads it had."""
         device, threads = self.environment.get("device") or "unknown device", self.environment.get("threads")
-        if "devices" in self.environment:
-            device = f"{self.environment['devices']} × {device}"
         if "cuda" in self.environment or threads is None:
             return str(device)
         return f"{device}, {threads} thread{'' if threads == 1 else 's'}"

@@ -49,19 +49,15 @@ from fergen_bench.weights import SCRATCH
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement
-    from fergen_bench.parallel import Processes
 
 Report = Callable[[str, int, int], None]
 """report(what is being done, done, total): epochs under the name "epoch", everything else in words."""
 
 
-def run_one(job: Job, report: Report, processes: Processes | None = None) -> Path:
-    """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then.
-
-    processes: that make the run together. All do the same here, and the first of them writes.
-    """
-    spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job, processes)
-    first, path = processes is None or processes.first, job.spec.path(Path(job.runs))
+def run_one(job: Job, report: Report) -> Path:
+    """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
+    spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
+    path = job.spec.path(Path(job.runs))
     domains = {name: Domain(Path(folder), name) for name, folder in job.folders.items()}
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
@@ -73,12 +69,12 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
     adaptation = spec.adaptation_target
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
-    environment = _environment(job, device) | ({} if processes is None else {"devices": processes.count})
-    # An operation that is to be looked at is not recorded, nor is what several processes send each other.
-    records_steps = job.record_steps and device.type == "cuda" and not job.profile and processes is None
+    environment = _environment(job, device)
+    # An operation that is to be looked at is not recorded.
+    records_steps = job.record_steps and device.type == "cuda" and not job.profile
     same = {**_same_numbers(job, environment), "recorded": str(records_steps)}
-    unfinished = Unfinished(spec.unfinished_path(Path(job.runs)), same, job.save_every, processes)
-    profile = Profile(job.profile_path, device) if job.profile and first else None
+    unfinished = Unfinished(spec.unfinished_path(Path(job.runs)), same, job.save_every)
+    profile = Profile(job.profile_path, device) if job.profile else None
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
     ctx.records_steps = records_steps
     if job.restore:
@@ -89,7 +85,7 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
         asked = {cell.shift for cell in fresh}
         kept = (cell for cell in done.shifted if cell.shift not in asked)
         again = replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took})
-        return save(again, Path(job.runs)) if first else path
+        return save(again, Path(job.runs))
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
         seeder(seed_of(name, spec.seed, "global") % 2**32)
@@ -126,10 +122,6 @@ def run_one(job: Job, report: Report, processes: Processes | None = None) -> Pat
         environment["profiled"] = True  # so that nobody takes its durations for those of others
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
-    if processes is not None and predictions:
-        processes.compare(np.concatenate([said.logits for said in predictions.values()]))
-    if not first:
-        return path
     if device.type == "cuda":
         environment |= {"steps": ctx.steps} if ctx.steps else {}
         environment["memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
@@ -281,8 +273,8 @@ def inspect(method: Method, split: Split, device: torch.device, job: Job) -> dic
     return arrays
 
 
-def _prepare_device(job: Job, processes: Processes | None) -> torch.device:
-    device = torch.device(job.device) if processes is None else processes.device
+def _prepare_device(job: Job) -> torch.device:
+    device = torch.device(job.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(
             f"--device {job.device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
@@ -305,7 +297,7 @@ def repeatable_on_gpu() -> None:
 
 def _same_numbers(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:
     """What an interrupted training must share with the one that goes on from it."""
-    named = ("device", "devices", "threads", "fergen-bench", *NUMBERS)
+    named = ("device", "threads", "fergen-bench", *NUMBERS)
     shared = {name: str(environment[name]) for name in named if name in environment}
     return {"key": job.spec.key, "method": job.method_digest} | shared
 

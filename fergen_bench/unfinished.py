@@ -2,7 +2,7 @@
 comes to the same numbers.
 
 The file holds tensors, numbers and names, and is read without running code (torch's weights_only). One that is damaged,
-or was written by other code, another device or another number of devices or threads, counts for nothing.
+or was written by other code, another device or another number of threads, counts for nothing.
 """
 
 from __future__ import annotations
@@ -11,27 +11,20 @@ import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from fergen_bench.atomic import atomically
 
-if TYPE_CHECKING:
-    from fergen_bench.parallel import Processes
-
 
 class Unfinished:
     """What is left of a run that did not end."""
 
-    def __init__(
-        self, path: Path, identity: Mapping[str, Any], every: float, processes: Processes | None = None
-    ) -> None:
-        """identity: what must be the same for the numbers to be the same. every: seconds between two savings.
-        processes: that make the run together; all read, and the first writes.
-        """
-        self._path, self._identity, self._every, self._processes = path, dict(identity), every, processes
+    def __init__(self, path: Path, identity: Mapping[str, Any], every: float) -> None:
+        """identity: what must be the same for the numbers to be the same. every: seconds between two savings."""
+        self._path, self._identity, self._every = path, dict(identity), every
         self._last = self._began = time.monotonic()
         self.earlier = 0.0
         """seconds that processes before this one have spent on it"""
@@ -40,10 +33,7 @@ class Unfinished:
         """The last state saved, or None where there is none that counts."""
         before = _randomness()
         content = self._read()
-        counts = content is not None
-        if self._processes is not None:
-            counts = self._processes.unanimous(counts)
-        if content is None or not counts:
+        if content is None:
             _restore_randomness(before)
             return None
         state: dict[str, Any]
@@ -70,17 +60,11 @@ class Unfinished:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Saves a state, whole, at once, with the state of every global generator."""
-        if self._processes is None or self._processes.first:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            seconds = self.earlier + time.monotonic() - self._began
-            content = {
-                "identity": self._identity,
-                "state": dict(state),
-                "seconds": seconds,
-                "randomness": _randomness(),
-            }
-            with atomically(self._path) as draft:
-                torch.save(content, draft)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = self.earlier + time.monotonic() - self._began
+        content = {"identity": self._identity, "state": dict(state), "seconds": seconds, "randomness": _randomness()}
+        with atomically(self._path) as draft:
+            torch.save(content, draft)
         self._last = time.monotonic()
 
     def remove(self) -> None:
@@ -106,5 +90,3 @@ def _restore_randomness(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
-        # Of several processes the first writes, whose GPU is the first; another goes on as that one would.
-        torch.cuda.set_rng_state(state["cuda"][0])

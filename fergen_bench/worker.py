@@ -7,10 +7,6 @@ making this run. Whatever a method prints goes to standard error. Exit status: 0
 room), 1 failed, 4 elsewhere.
 
 Standard input is a lifeline: when it closes, the process that wanted the run is gone, and so is the reason to go on.
-
-A job on several devices is made by as many processes (parallel.py). This one launches the others; where it is itself
-one of several, as torchrun's environment variables say, it is what they say. The first of them speaks, the others are
-silent.
 """
 
 from __future__ import annotations
@@ -26,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
-from fergen_bench.peers import Peers
 from fergen_bench.record import Job, claim, made_since
 
 
@@ -37,13 +32,9 @@ def main() -> int:
     if stat.S_ISFIFO(os.fstat(0).st_mode):  # a pipe from a driver, not a terminal or /dev/null
         threading.Thread(target=_follow_lifeline, daemon=True).start()
 
-    together, peers = int(os.environ.get("WORLD_SIZE", "1")), None
-    first = together == 1 or os.environ["RANK"] == "0"
-
     def say(**message: Any) -> None:
-        if first:
-            speech.write(json.dumps(message) + "\n")
-            speech.flush()
+        speech.write(json.dumps(message) + "\n")
+        speech.flush()
 
     def report(what: str, done: int, total: int) -> None:
         say(what=what, done=done, total=total)
@@ -51,22 +42,13 @@ def main() -> int:
     try:
         job = Job.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         report("started", 0, 1)
-        if together == 1 and job.devices > 1:
-            peers, together = Peers(Path(path), job.devices), job.devices
-        record = make(job, report) if together == 1 else make_together(job, report)
+        record = make(job, report)
     except Exception as error:
         traceback.print_exc()
         if (refusal := refusal_of(error)) is not None:
             say(**refusal)
             return 2
-        if peers is not None:
-            peers.blame()
         return 1
-    finally:
-        if peers is not None:
-            peers.end()
-    if not first:
-        return 0
     if record is None:
         say(elsewhere=True)
         return 4
@@ -93,20 +75,6 @@ def make(job: Job, report: Callable[[str, int, int], None]) -> Path | None:
         from fergen_bench.runner import run_one  # loads torch
 
         return run_one(job, report)
-
-
-def make_together(job: Job, report: Callable[[str, int, int], None]) -> Path | None:
-    """The same in each of the processes that make a run together. The first decides whether it is theirs to make."""
-    from fergen_bench.parallel import Processes
-    from fergen_bench.runner import run_one
-
-    processes = Processes(job.device)
-    if not processes.first:
-        return run_one(job, report, processes) if processes.told(False) else None
-    with claim(job.spec, Path(job.runs)) as mine:
-        made = made_since(job) if mine else None
-        ours = processes.told(mine and made is None)
-        return run_one(job, report, processes) if ours else made
 
 
 def _follow_lifeline() -> None:

@@ -89,7 +89,7 @@ Examples:
 @click.option(
     "--gpus-per-run",
     type=click.FloatRange(0, min_open=True),
-    help="GPUs that a run gets: 0.5 puts two runs on each, 2 makes each run on two.",
+    help="The share of a GPU per run: 0.5 puts two runs on each GPU.",
 )
 @click.option(
     "--ray",
@@ -198,7 +198,6 @@ def run(
             keep_models=keep_models,
             gpu_threads=fleet.threads(resolved),
             profile=profile,
-            devices=fleet.devices,
         )
     _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:
@@ -291,7 +290,7 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
         table.add_row(name, f"{count:,}", *both, f"{moved:,}")
     if differences:
         console.print(table)
-    sometimes = {"steps", "devices"}  # said where steps were not taken one by one, or by several devices
+    sometimes = {"steps"}  # present where steps were captured as a CUDA graph
     for name in dict.fromkeys((*done.environment, *sometimes)):
         was, here = done.environment.get(name), again.environment.get(name)
         if was != here and name not in {"commit", "memory_mb"} and (name in sometimes or None not in (was, here)):

@@ -119,8 +119,6 @@ class Worker:
         spec, self._log = Path(self._folder.name, "job.json"), Path(self._folder.name, "log.txt")
         spec.write_text(json.dumps(job.to_json()), encoding="utf-8")
         threads = str(job.threads)
-        # A worker that finds torchrun's variables takes itself for one of those processes.
-        outside = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"}
         with self._log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
                 # -P: the folder one stands in is no place to import from; a random.py there would break every worker.
@@ -130,7 +128,7 @@ class Worker:
                 stderr=errors,
                 encoding="utf-8",
                 env={
-                    **outside,
+                    **os.environ,
                     "PYTHONIOENCODING": "utf-8",  # of its messages and its log, whatever the locale
                     "OMP_NUM_THREADS": threads,
                     "MKL_NUM_THREADS": threads,

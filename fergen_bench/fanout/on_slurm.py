@@ -55,6 +55,8 @@ class SlurmRequest:
                 least = 0 if key == "gpus" else 1
                 if not text.isdigit() or int(text) < least:
                     raise BenchError(f"--slurm: {key}={text}: it must be a whole number from {least}")
+                if key == "gpus" and int(text) > 1:
+                    raise BenchError(f"--slurm: gpus={text}: a run uses one GPU; give gpus=1")
                 values[key] = int(text)
             else:
                 values[key] = text
