@@ -7,13 +7,12 @@ trained to see them, and gives one feature vector per face. Names are explained 
 
 from __future__ import annotations
 
-import codecs
 import hashlib
+import logging
 import os
-import pickle
 import re
+import warnings
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -35,11 +34,11 @@ from fergen_bench.profile import phase
 from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.untrusted import checksum, map_array
 from fergen_bench.weights import CAFFE, PACKAGED, NetworkName, parse_network
+from fergen_bench.weightsfile import fill, find_fit, read_weights
 
 Statistics = Literal["own", "imagenet"]
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WITH_TEXT = "open_clip:ViT-B-32-quickgelu/openai"
-CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")
 VGGFACE2_IDENTITIES = 8631
 FETCHED_TOGETHER = 32
 """Batches of features that a GPU computes before any is waited for; with 512 numbers a face, 34 MB."""
@@ -96,6 +95,7 @@ class Network(nn.Module):
         for of, buffer in (("mean", self.mean), ("deviation", self.deviation)):
             self.register_buffer(f"_row_{of}", buffer.flatten().repeat(preprocessing.size), persistent=False)
         self.digest, self.statistics = "", "own"
+        self.notes: tuple[str, ...] = ()
         self._cache: Path | None = None
         self._report: Report = lambda what, done, total: None
         self._frozen: tuple[int, int] = (0, 0)
@@ -331,6 +331,7 @@ class TextTower(nn.Module):
         super().__init__()
         self.name, self.body, self._tokenize = name, body, tokenize
         self.digest = ""
+        self.notes: tuple[str, ...] = ()
         self._kept: tuple[Any, Tensor] | None = None
 
     @property
@@ -467,16 +468,41 @@ def load_network(name: str, device: torch.device, statistics: Statistics = "own"
     """A network by name, on a device. statistics: its own mean and deviation, or ImageNet's."""
     parsed = parse_network(name, "network")
     loaders: Mapping[str, Callable[[NetworkName], Network]] = {"open_clip": _open_clip, "timm": _timm, CAFFE: _caffe}
-    network = loaders.get(parsed.family, _packaged)(parsed)
+    with warned() as heard:
+        network = loaders.get(parsed.family, _packaged)(parsed)
+    notes = tuple(dict.fromkeys((*network.notes, *heard)))
     if statistics == "imagenet":
         own = network.preprocessing
         imagenet = Preprocessing(own.size, IMAGENET_MEAN, IMAGENET_DEVIATION, own.interpolation)
         network = Network(network.name, network.body, network.features, imagenet)
         network.statistics = statistics
+    network.notes = notes
     network.digest = content_digest(network.body)
     if device.type == "cuda":
         _as_products(network.body)
     return network.to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect what libraries warn of while they load weights, through `warnings` or through `logging`. Within another
+    one, only the inner hears it.
+    """
+    heard: list[str] = []
+    ear = logging.Handler(logging.WARNING)
+    ear.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    root = logging.getLogger()
+    others, root.handlers = root.handlers, [ear]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            # What is deprecated is the business of whoever wrote the library.
+            for kind in (UserWarning, RuntimeWarning):
+                warnings.simplefilter("always", kind)
+            yield heard
+        heard += [str(warning.message) for warning in caught]
+    finally:
+        root.handlers = others
 
 
 def load_text_tower(name: str, device: torch.device) -> TextTower:
@@ -486,7 +512,8 @@ def load_text_tower(name: str, device: torch.device) -> TextTower:
         raise BenchError(f"{parsed} has no text tower; choose a backbone that has one, such as {WITH_TEXT}")
     import open_clip
 
-    model: Any = _open_clip_model(parsed)
+    with warned() as heard:
+        model, notes = _open_clip_model(parsed)
     try:
         tokenize = open_clip.get_tokenizer(parsed.model)
     except Exception as error:
@@ -497,6 +524,7 @@ def load_text_tower(name: str, device: torch.device) -> TextTower:
     model.visual = nn.Identity()
     tower = TextTower(str(parsed), model, tokenize)
     tower.digest = content_digest(model)
+    tower.notes = tuple(dict.fromkeys((*notes, *heard)))
     return tower.to(device)
 
 
@@ -514,24 +542,21 @@ def _packaged(name: NetworkName) -> Network:
     from fergen_bench.synth.networks import DEVIATION, MEAN, FaceEncoder, Trunk
 
     body = FaceEncoder() if name.family == "synth" else Trunk()
+    network = Network(
+        str(name), body, body.features, Preprocessing(body.size, (MEAN,) * 3, (DEVIATION,) * 3, "bilinear")
+    )
     if not name.scratch:
-        _fill(body, _read_state(name.path or PACKAGED[name.family]), name)
-    return Network(str(name), body, body.features, Preprocessing(body.size, (MEAN,) * 3, (DEVIATION,) * 3, "bilinear"))
+        path = name.path or PACKAGED[name.family]
+        network.notes = fill(body, find_fit(read_weights(path), body), path, str(name))
+    return network
 
 
 def _timm(name: NetworkName) -> Network:
     import timm
 
-    state = None if name.path is None else _read_state(name.path)
-    if state is not None and name.model.partition(".")[0] == "resnet50" and _identities(state) == VGGFACE2_IDENTITIES:
-        raise BenchError(
-            f"{name.path} holds the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
-            f"identities, as VGGFace2 has), which in {name.family}:{name.model} would be another network; name it "
-            f"{CAFFE}/{name.path}, or take the classifier out of the file if it was trained in this layout"
-        )
-    published = not name.scratch and state is None
+    sets = None if name.path is None else read_weights(name.path)
     try:
-        body = timm.create_model(name.model, pretrained=published, num_classes=0)
+        body = timm.create_model(name.model, pretrained=not name.scratch and sets is None, num_classes=0)
     except RuntimeError as error:
         if "Unknown model" not in str(error):
             raise _not_fetched(name, error) from error
@@ -539,12 +564,23 @@ def _timm(name: NetworkName) -> Network:
         raise BenchError(f"timm has no model {name.model!r}; near it are {', '.join(near) or 'none'}") from None
     except Exception as error:
         raise _not_fetched(name, error) from error
-    if state is not None:
-        _fill(body, state, name, ignore=CLASSIFIERS)
+    notes: tuple[str, ...] = ()
+    if sets is not None:
+        assert name.path is not None
+        fit = find_fit(sets, body)
+        if name.model.partition(".")[0] == "resnet50" and fit.classes == VGGFACE2_IDENTITIES:
+            raise BenchError(
+                f"{name.path} holds the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
+                f"identities, as VGGFace2 has), which in {name.family}:{name.model} would be another network; name it "
+                f"{CAFFE}/{name.path}, or take the classifier out of the file if it was trained in this layout"
+            )
+        notes = fill(body, fit, name.path, str(name))
     config = timm.data.resolve_model_data_config(body)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
     preprocessing = Preprocessing(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]), interpolation)
-    return Network(str(name), body, _width(body, name, preprocessing.size), preprocessing)
+    network = Network(str(name), body, _width(body, name, preprocessing.size), preprocessing)
+    network.notes = notes
+    return network
 
 
 @torch.no_grad()
@@ -576,27 +612,25 @@ def caffe_resnet50() -> nn.Module:
 
 def _caffe(name: NetworkName) -> Network:
     """The network of the VGGFace2 weights, which sees faces as EAC's released code shows them to it."""
-    state = None if name.path is None else _read_state(name.path)
-    if state is not None and (identities := _identities(state)) != VGGFACE2_IDENTITIES:
-        found = "no classifier" if identities is None else f"a classifier of {identities} classes"
-        raise BenchError(
-            f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and nothing "
-            f"else tells the Caffe-style layout from torchvision's; give the whole file, or name timm:resnet50"
-        )
     body: Any = caffe_resnet50()
-    if state is not None:
-        _fill(body, state, name, ignore=CLASSIFIERS)
-    seen = Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
-    return Network(str(name), body, body.num_features, seen)
+    network = Network(
+        str(name), body, body.num_features, Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
+    )
+    if name.path is not None:
+        fit = find_fit(read_weights(name.path), body)
+        if fit.classes != VGGFACE2_IDENTITIES:
+            found = "no classifier" if fit.classes is None else f"a classifier of {fit.classes} classes"
+            raise BenchError(
+                f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and "
+                f"nothing else tells the Caffe-style layout from torchvision's; give the whole file, or name "
+                f"timm:resnet50"
+            )
+        network.notes = fill(body, fit, name.path, str(name))
+    return network
 
 
-def _identities(state: Mapping[str, Tensor]) -> int | None:
-    """How many classes the classifier of a checkpoint has, where it has one."""
-    return next((len(value) for key, value in state.items() if _plain(key) == "fc.weight"), None)
-
-
-def _open_clip_model(name: NetworkName) -> Any:
-    """A whole CLIP: both towers, float32, on the CPU."""
+def _open_clip_model(name: NetworkName) -> tuple[Any, tuple[str, ...]]:
+    """A whole CLIP: both towers, float32, on the CPU; and what should be known of its weights."""
     import open_clip
 
     if name.model not in open_clip.list_models():
@@ -610,30 +644,112 @@ def _open_clip_model(name: NetworkName) -> Any:
         raise BenchError(
             f"open_clip has no weights {name.tag!r} for {name.model}; there are {', '.join(known) or 'none'}"
         )
-    if name.path is not None and _is_openai_archive(name.path):
-        model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
-        raise BenchError(
-            f"{name.path} is a program (TorchScript), as OpenAI gave its weights out, and programs are not run; name "
-            f"the same weights as safetensors, which open_clip fetches for open_clip:{model}/openai"
-        )
-    weights = None if name.scratch else str(name.path or name.tag)
+    if name.path is not None:
+        return _open_clip_file(name, name.path)
+    if name.tag is not None:
+        _check_activation(name, bool(open_clip.get_pretrained_cfg(name.model, name.tag).get("quick_gelu")), name.tag)
     try:
-        return open_clip.create_model(name.model, pretrained=weights, precision="fp32")
+        if name.scratch:
+            with warned():  # that its weights are random is what was asked for
+                return open_clip.create_model(name.model, pretrained=None, precision="fp32"), ()
+        return open_clip.create_model(name.model, pretrained=name.tag, precision="fp32"), ()
     except Exception as error:
         raise _not_fetched(name, error) from error
+
+
+OPENAI_ONLY = frozenset({"input_resolution", "context_length", "vocab_size"})
+"""Names beside the weights in OpenAI's own files, and in no others."""
+
+
+def _open_clip_file(name: NetworkName, path: Path) -> tuple[Any, tuple[str, ...]]:
+    """A CLIP with weights from a file: as they are, below prefixes, or as open_clip converts those of others."""
+    import open_clip
+
+    if _is_openai_archive(path):
+        model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
+        raise BenchError(
+            f"{path} is a program (TorchScript), as OpenAI gave its weights out, and programs are not run; name "
+            f"the same weights as safetensors, which open_clip fetches for open_clip:{model}/openai"
+        )
+    sets = {} if path.suffix in {".npz", ".npy"} else read_weights(path)  # big_vision's, which open_clip reads
+    if (published := _published_as(path, sets, name.model)) is not None:
+        _check_activation(name, *published)
+    sets = {
+        place: {key: value for key, value in weights.items() if key not in OPENAI_ONLY}
+        for place, weights in sets.items()
+    }
+    try:
+        with warned():  # that its weights are random, which they are not for long
+            model = open_clip.create_model(name.model, pretrained=None, pretrained_text=False, precision="fp32")
+    except Exception as error:
+        raise _not_fetched(name, error) from error
+    try:
+        return model, fill(model, find_fit(sets, model), path, str(name))
+    except BenchError as misfit:
+        try:
+            open_clip.load_checkpoint(model, str(path))
+        except Exception:
+            raise misfit from None
+        return model, ()
+
+
+def _check_activation(name: NetworkName, quick: bool, weights: str) -> None:
+    """Refuse weights that were trained with another activation than the model has, where the right model has a name.
+
+    Args:
+        name: of the network.
+        quick: whether the weights were trained with QuickGELU.
+        weights: what they are called.
+    """
+    import open_clip
+
+    has = bool((open_clip.get_model_config(name.model) or {}).get("quick_gelu"))
+    right = f"{name.model}-quickgelu" if quick else name.model.removesuffix("-quickgelu")
+    if has != quick and right in open_clip.list_models():
+        kinds = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
+        raise BenchError(
+            f"{name}: the weights {weights} were trained with the activation {kinds[0]}, and {name.model} has "
+            f"{kinds[1]}, which would give other features; write {str(name).replace(name.model, right, 1)}"
+        )
+
+
+def _published_as(path: Path, sets: Mapping[str, Mapping[str, Tensor]], model: str) -> tuple[bool, str] | None:
+    """(whether QuickGELU, name) of the published weights that a file holds, by its content, its name or the folder of
+    the download cache that it is in; None where none of them says so.
+    """
+    import open_clip
+
+    if any(weights.keys() & OPENAI_ONLY for weights in sets.values()):
+        return True, "of OpenAI"
+    base = model.removesuffix("-quickgelu")
+    called = re.sub(r"\W+", "_", path.name.lower())
+    found: dict[str, bool] = {}
+    for variant in (base, f"{base}-quickgelu"):
+        for tag in open_clip.list_pretrained_tags_by_model(variant):
+            about = open_clip.get_pretrained_cfg(variant, tag)
+            repository = "models--" + about.get("hf_hub", "").rstrip("/").replace("/", "--")
+            if repository in path.parts or re.search(rf"(?:^|_){tag}(?:_|$)", called):
+                found[tag] = bool(about.get("quick_gelu"))
+    if not found:
+        return None
+    tag = max(found, key=len)
+    return found[tag], tag
 
 
 def _open_clip(name: NetworkName) -> Network:
     import open_clip
 
-    visual = _open_clip_model(name).visual
+    model, notes = _open_clip_model(name)
+    visual = model.visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean, deviation = (
         visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
         visual.image_std or open_clip.OPENAI_DATASET_STD,
     )
     preprocessing = Preprocessing(size, tuple(mean), tuple(deviation), "bicubic")
-    return Network(str(name), visual, _width(visual, name, size), preprocessing)
+    network = Network(str(name), visual, _width(visual, name, size), preprocessing)
+    network.notes = notes
+    return network
 
 
 def _is_openai_archive(path: Path) -> bool:
@@ -652,96 +768,3 @@ def _not_fetched(name: NetworkName, error: Exception) -> BenchError:
         f"the weights of {name} could not be fetched ({why}); download them elsewhere and name the file: "
         f"{base}//path/to/weights; or try things out on the packaged networks, synth and synth-trunk"
     )
-
-
-def _fill(body: nn.Module, state: Mapping[str, Tensor], name: NetworkName, ignore: tuple[str, ...] = ()) -> None:
-    """Puts weights into a network. All of its weights must be there, in their shapes; a classifier may be left over."""
-    own = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
-    given = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in ((_plain(key), value) for key, value in state.items())
-        if key in own or not (key.startswith(ignore) or key.endswith("num_batches_tracked"))
-    }
-    missing = [key for key in own if key not in given]
-    unexpected = [key for key in given if key not in own]
-    other = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in given and given[key].shape != own[key].shape
-    ]
-    parts = [
-        f"{what} {_some(keys)}"
-        for what, keys in (("lacks", missing), ("holds unknown", unexpected), ("holds in another shape", other))
-        if keys
-    ]
-    if parts:
-        path = name.path or PACKAGED.get(name.family)
-        raise BenchError(f"{path} does not fit {name}: it {'; it '.join(parts)}; name the network that it was made for")
-    body.load_state_dict(given, strict=False)
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
-
-
-def _plain(key: str) -> str:
-    return key.removeprefix("module.")
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a .safetensors file, a torch file, or a pickled dictionary of numpy arrays (.pkl)."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
-                    raise ValueError("it unpacks to far more than it is, as no file of weights does")
-        content: Any = _read_arrays(path) if path.suffix == ".pkl" else None
-        content = torch.load(path, map_location="cpu", weights_only=True) if content is None else content
-    except Exception as error:
-        raise BenchError(f"{path} holds no weights that can be loaded safely: {reason(error)}") from None
-    for wrapper in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict):
-        raise BenchError(
-            f"{path} holds a {type(content).__name__}, not weights by name; save a state_dict of the network"
-        )
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
-
-
-def _read_arrays(path: Path) -> dict[str, Tensor] | None:
-    """A pickled dictionary of numpy arrays, which is how the VGGFace2 weights are kept; None where it is a torch file.
-    Nothing but arrays is let in, so no code of the file is run.
-    """
-    with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            return None
-        file.seek(0)
-        content = _ArraysOnly(file, encoding="latin1").load()
-    if not isinstance(content, dict) or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise ValueError("it is no dictionary of arrays")
-    return {str(key): torch.from_numpy(np.array(value)) for key, value in content.items()}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Knows what a numpy array is pickled as, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        from numpy._core import multiarray  # where a pickle of any numpy finds it
-
-        known = {
-            "_reconstruct": multiarray._reconstruct,
-            "scalar": multiarray.scalar,
-            "ndarray": np.ndarray,
-            "dtype": np.dtype,
-            "encode": codecs.encode,
-            "OrderedDict": OrderedDict,
-        }
-        if module.partition(".")[0] in {"numpy", "_codecs", "collections"} and name in known:
-            return known[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")

@@ -70,7 +70,8 @@ def reason(error: BaseException, line: Literal["first", "last"] = "first") -> st
     """A line of what another library's error says, or its kind where it says nothing. Of a traceback the last says
     most.
     """
-    said = [text.strip() for text in str(error).splitlines() if text.strip()]
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))  # without the colours that some libraries write
+    said = [text.strip() for text in plain.splitlines() if text.strip()]
     if not said:
         return type(error).__name__
     return textwrap.shorten(said[0 if line == "first" else -1], 240, placeholder=" …")

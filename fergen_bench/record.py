@@ -342,7 +342,7 @@ class RunRecord:
     cells: tuple[Cell, ...]
     history: tuple[Mapping[str, float], ...]  # one entry per epoch, for methods that have epochs
     selected_epoch: int | None
-    networks: Mapping[str, Mapping[str, Any]]  # parameter → name and digest of the weights as loaded
+    networks: Mapping[str, Mapping[str, Any]]  # parameter → name and digest of the weights as loaded, notes on them
     environment: Mapping[str, Any]
     seconds: Mapping[str, float]
     started: str
@@ -601,6 +601,11 @@ def _fault(record: RunRecord, key: Any) -> str | None:
         return f"{spec.fraction} is no share of the training faces"
     if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
         return "a network has no name or no digest"
+    if not all(
+        isinstance(notes := network.get("notes", []), list) and all(isinstance(note, str) for note in notes)
+        for network in record.networks.values()
+    ):
+        return "the notes on a network are not a list of texts"
     if len({cell.target for cell in record.cells}) < len(record.cells):
         return "a target is scored twice"
     scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)

@@ -135,8 +135,12 @@ def run_one(job: Job, report: Report) -> Path:
         if spec.parameters[parameter] in ctx.networks
     }
     for parameter, network in networks.items():
+        notes = ctx.networks[spec.parameters[parameter]].notes if network["digest"] != SCRATCH else ()
         if (tower := ctx.text_towers.get(spec.parameters[parameter])) is not None:
             network["text_digest"] = SCRATCH if network["digest"] == SCRATCH else tower.digest
+            notes += tower.notes
+        if notes:
+            network["notes"] = list(dict.fromkeys(notes))
     record = RunRecord(
         spec,
         tuple(cells),

@@ -399,3 +399,20 @@ def test_a_profile_tells_where_the_time_goes(bench: Bench, tmp_path: Path) -> No
     assert record.environment["profiled"]
     assert cells_frame([record]).fit_seconds.isna().all()
     assert "Nothing to do" in bench(*run).err
+
+
+def test_what_a_file_of_weights_holds_beside_the_network_is_said_once_and_recorded(
+    lab: Project, bench: Bench, tmp_path: Path
+) -> None:
+    import timm
+    import torch
+
+    torch.save(timm.create_model("test_resnet", num_classes=5).state_dict(), tmp_path / "w.pth")
+    chosen = ("--backbone", f"timm:test_resnet/{tmp_path / 'w.pth'}", "--sources", "web,film", "--targets", "web")
+    result = bench("run", "--method", "nearest_prototype", *chosen, "--seeds", "0", "--no-track", "--jobs", "0")
+    assert result.code == 0, result.err
+    said = "note: the weights of timm:test_resnet: left out of its file: fc.weight, fc.bias"
+    assert result.err.count(said) == 1
+    records, faults = load_all(lab.results / "runs")
+    assert (len(records), faults) == (2, [])
+    assert all(entry.networks["backbone"]["notes"] == [said.partition("resnet: ")[2]] for entry in records)

@@ -20,7 +20,7 @@ import torch
 from test_record import SPEC, finished, said
 
 from fergen_bench import record
-from fergen_bench.backbone import _read_state, _stored_features
+from fergen_bench.backbone import _stored_features
 from fergen_bench.checkpoint import restore_method
 from fergen_bench.datasets.audit import load_audit
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
@@ -33,6 +33,7 @@ from fergen_bench.protocol import read_protocol
 from fergen_bench.report.published import read_published
 from fergen_bench.unfinished import Unfinished
 from fergen_bench.untrusted import map_array, read_arrays
+from fergen_bench.weightsfile import read_weights
 
 LOOSE = "loose"
 
@@ -406,7 +407,7 @@ def test_weights(tmp_path: Path) -> None:
     (tmp_path / "lies.safetensors").write_bytes(model(b"{}", 1 << 60))
     for path in sorted(tmp_path.glob("*.*")):
         with pytest.raises(BenchError, match="no weights that can be loaded safely"):
-            _read_state(path)
+            read_weights(path)
 
 
 def test_an_unfinished_training(tmp_path: Path) -> None:

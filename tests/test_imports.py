@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "augment": {"draws"},
     "logistic": set(),
     "profile": set(),
-    "backbone": {"atomic", "domain", "error", "profile", "prompts", "synth", "untrusted", "weights"},
+    "weightsfile": {"error"},
+    "backbone": {"atomic", "domain", "error", "profile", "prompts", "synth", "untrusted", "weights", "weightsfile"},
     "unfinished": {"atomic"},
     "steps": {"augment", "backbone", "domain", "error"},
     "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin", "profile", "steps"},
@@ -95,6 +96,7 @@ WITH_TORCH = {
     "synth",
     "trunk",
     "unfinished",
+    "weightsfile",
 }
 
 

@@ -374,6 +374,7 @@ def _execute(
 
     failed: list[Outcome] = []
     finished: list[RunRecord] = []
+    noted: set[str] = set()
     started = time.monotonic()
     following = following_of(console, project)
     with Progress(console, shown) as progress:
@@ -389,6 +390,10 @@ def _execute(
             else:
                 record = _related(project, record)
                 finished.append(record)
+                for note in _notes_on_weights(record):
+                    if note not in noted:
+                        noted.add(note)
+                        progress.say(f"note: {note}", style="dim")
                 # In this process a run may draw from global generators, which nothing beside it may touch.
                 if track and not isinstance(engine, matrix.Here):
                     following.add(record)
@@ -424,6 +429,15 @@ def _execute(
         console.print(f"See them with: fergen-bench {see} --suite {plan.suite.name}")
         return 0
     return 2 if any(outcome.refused for outcome in failed) else 1
+
+
+def _notes_on_weights(record: RunRecord) -> list[str]:
+    """What a run found about the weights of its networks, and what libraries warned of while they loaded them."""
+    return [
+        f"the weights of {network['name']}: {note}"
+        for network in record.networks.values()
+        for note in network.get("notes", ())
+    ]
 
 
 def _where_time_went(job: Job) -> str:
