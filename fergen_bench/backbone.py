@@ -35,6 +35,7 @@ from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.untrusted import checksum, map_array
 from fergen_bench.weights import CAFFE, PACKAGED, NetworkName, parse_network
 from fergen_bench.weightsfile import fill, find_fit, read_weights
+from fergen_bench.wording import many
 
 Statistics = Literal["own", "imagenet"]
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -619,7 +620,7 @@ def _caffe(name: NetworkName) -> Network:
     if name.path is not None:
         fit = find_fit(read_weights(name.path), body)
         if fit.classes != VGGFACE2_IDENTITIES:
-            found = "no classifier" if fit.classes is None else f"a classifier of {fit.classes} classes"
+            found = "no classifier" if fit.classes is None else f"a classifier of {many(fit.classes, 'class')}"
             raise BenchError(
                 f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and "
                 f"nothing else tells the Caffe-style layout from torchvision's; give the whole file, or name "

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fergen_bench.error import BenchError
 from fergen_bench.untrusted import MOST_SETTINGS, is_file_name, map_array, parse_json, read_bytes, read_text
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +130,7 @@ class Domain:
             header, *body = csv.reader(io.StringIO(read_text(path, MOST_LABELS)))
             wanted = [name for name in ("id", "expression", "split", "subject", *VOTES) if name in header]
             if not {"id", "expression", "split"} <= set(wanted) or len(body) != count:
-                raise ValueError(f"it has {len(body):,} rows, or not the columns id, expression and split")
+                raise ValueError(f"it has {many(len(body), 'row')}, or not the columns id, expression and split")
             columns = {name: [row[header.index(name)] for row in body] for name in wanted}
             for name in set(VOTES) & set(wanted):
                 if not all(math.isfinite(float(votes or 0)) for votes in columns[name]):
@@ -563,7 +564,7 @@ def write_prepared(
             stored[done : done + len(block)] = block
             done += len(block)
         if stored is None or done != len(stored):
-            raise ValueError(f"{done} faces for {len(columns['id'])} rows")
+            raise ValueError(f"{many(done, 'face')} for {many(len(columns['id']), 'row')}")
         stored.flush()
         del stored
         return finish_prepared(draft, folder, name, columns, about)

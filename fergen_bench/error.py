@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fergen_bench.wording import listed
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -87,7 +89,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; there are {', '.join(known)}." if known else "."
+    return f"; there {'is' if len(known) == 1 else 'are'} {listed(known)}." if known else "."
 
 
 def _is_kind(part: str) -> bool:

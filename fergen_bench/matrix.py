@@ -33,6 +33,7 @@ from fergen_bench.protocol import Outline, Planned, Shifts, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift, ShiftedCell
 from fergen_bench.shift import VERSION
 from fergen_bench.weights import parse_network, weights_digest
+from fergen_bench.wording import many
 from fergen_bench.worker import make, refusal_of
 
 GPU_THREADS = 4
@@ -231,10 +232,9 @@ def make_plan(
         how = (
             "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
         )
-        notes.append(
-            f"{len(records.recounted)} records {'would be' if dry_run else 'were'} counted again from their logits, "
-            f"{how}"
-        )
+        count = len(records.recounted)
+        these = f"{many(count, 'record')} would be" if dry_run else many(count, "record", "were")
+        notes.append(f"{these} counted again from stored logits, {how}")
     if missing:
         edited += _beside_plan(jobs, runs)
     recounted, warnings = tuple(records.recounted), _of_edited(edited)
@@ -327,9 +327,9 @@ def _of_edited(edited: Iterable[RunRecord]) -> tuple[str, ...]:
     """What is said of records that another text of their method's file made."""
     counts = Counter(entry.spec.method for entry in edited)
     return tuple(
-        f"{count} record{'s were' if count > 1 else ' was'} made by another text of {method}'s file under the same "
-        f"version, and tables show them in one row with the rest; if its numbers may have changed, give the command "
-        f"that made them with --rerun, or raise `version` in the file"
+        f"{many(count, 'record', 'were')} made by another text of {method}'s file under the same version, and tables "
+        "show all records of it in one row; if its numbers may have changed, give the command that made them with "
+        "--rerun, or raise `version` in the file"
         for method, count in counts.items()
     )
 
@@ -460,7 +460,7 @@ def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part:
     states = {**spec.fingerprints, cell.target: cell.fingerprint}
     if audit is not None and audit.covers(states):
         twins = audit.twins_of(cell.target, part, spec.sources)
-        found = f"{len(twins):,} twin{'s' * (len(twins) > 1)}" if twins else ""
+        found = many(len(twins), "twin") if twins else ""
         if relation == "source":
             mark = found and f"{found} in train"
         else:
@@ -594,7 +594,7 @@ class _Domains:
                 )
             if part != "test":
                 count = sum(self._abouts[target]["counts"][part].values())
-                notes.append(f"profile {self._suite.profile}: {target} is scored on its {count:,} {part} faces")
+                notes.append(f"profile {self._suite.profile}: {target} is scored on its {many(count, f'{part} face')}")
         return notes
 
     def _absent(self, name: str, part: str, role: str) -> list[str]:

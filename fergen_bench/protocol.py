@@ -410,7 +410,9 @@ def _pairs(protocol: Protocol, place: str, suite: Suite, targets: tuple[str, ...
                 f"{number[len(suite.domains)]}"
             )
         if len(targets) < left_out:
-            raise BenchError(f"{where} needs {number[left_out]} targets or more; see targets, and --targets")
+            raise BenchError(
+                f"{where} needs {number[left_out]} target{'s' * (left_out > 1)} or more; see targets, and --targets"
+            )
         return [
             (tuple(name for name in suite.domains if name not in together), together)
             for together in combinations(targets, left_out)

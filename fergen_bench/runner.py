@@ -46,6 +46,7 @@ from fergen_bench.record import (
 from fergen_bench.shift import shifted_faces
 from fergen_bench.unfinished import Unfinished
 from fergen_bench.weights import SCRATCH
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement
@@ -281,7 +282,7 @@ def _prepare_device(job: Job) -> torch.device:
     device = torch.device(job.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(
-            f"--device {job.device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
+            f"--device {job.device}: torch {torch.__version__} sees {many(torch.cuda.device_count(), 'CUDA device')}; "
             f"use another, or --device cpu"
         )
     torch.set_num_threads(job.threads)

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fergen_bench.wording import many
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -113,11 +115,6 @@ def busy(console: Console, what: str) -> AbstractContextManager[Any]:
     return console.status(what) if console.is_terminal else nullcontext()
 
 
-def many(count: int, what: str) -> str:
-    """1 run, 2 runs, 1,000 runs."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def duration(seconds: float) -> str:
     """45 s, 12 min, 3 h 20 min."""
     if seconds < 90:
@@ -174,7 +171,7 @@ class Progress:
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total, faces=True)
             if not self.console.is_terminal:
-                self.say(f"{what}: {total:,} faces")
+                self.say(f"{what}: {many(total, 'face')}")
         self._bars.update(self._tasks[what], completed=done, total=total)
 
     def preparing(self, name: str) -> Callable[[int, int], None]:
@@ -184,7 +181,7 @@ class Progress:
         return partial(self.preparation, f"checking {name}")
 
     def begin(self, runs: int) -> None:
-        self._all = self._bars.add_task(f"{runs} runs", total=runs)
+        self._all = self._bars.add_task(many(runs, "run"), total=runs)
         self._runs, self._began = runs, time.monotonic()
 
     def listen(self, spec: RunSpec, message: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.record import BESIDE, NUMBERS, RunRecord, beside, row_of
 from fergen_bench.untrusted import checksum, map_array, read_text
+from fergen_bench.wording import many
 
 REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
 """Endings of files beside the folders of suites that reports leave."""
@@ -62,7 +63,9 @@ def verify(path: Path, method_digest: Callable[[str], str | None]) -> Verdict:
     verdict.notes += [f"{file}: belongs to no record" for file in found if file not in known | top]
     current = recording.current(verdict.records)
     if old := len(verdict.records) - len(current):
-        verdict.notes.append(f"{old} records stand in no table: newer ones have other versions, defaults or faces")
+        verdict.notes.append(
+            f"{many(old, 'record', 'stand')} in no table: newer ones have other versions, defaults or faces"
+        )
     verdict.faults += _unlike(current)
     verdict.notes += _incomplete(current) + _environments(current)
     for name in sorted({entry.spec.method for entry in verdict.records}):
@@ -156,7 +159,7 @@ def _recount(path: Path, entry: RunRecord, verdict: Verdict) -> Iterator[str]:
         # Two logits that differ by less than half precision can tell are equal in the file.
         equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
         if cell.count != len(labels) or differ > equal:
-            where = f"{differ:,} of {cell.count:,} faces"
+            where = many(differ, "face", of=cell.count)
             yield f"{path}: the confusion of {cell.target} is not that of its predictions, in {where}"
     if counted == len(entry.cells):
         verdict.recounted.add(entry.spec.key)
@@ -193,7 +196,9 @@ def _incomplete(records: list[RunRecord]) -> list[str]:
         sources = {entry.spec.sources for entry in entries}
         seeds = {entry.spec.seed for entry in entries}
         if len(entries) < len(sources) * len(seeds):
-            notes.append(f"{suite}: {label} has {len(entries)} of {len(sources)} x {len(seeds)} runs")
+            there = many(len(entries), "run", of=len(sources) * len(seeds))
+            factors = f"{many(len(sources), 'training')} by {many(len(seeds), 'seed')}"
+            notes.append(f"{suite}: {label} has {there} ({factors})")
         if len({tuple(entry.spec.targets) for entry in entries}) > 1 and len(entries[0].spec.sources) == 1:
             notes.append(f"{suite}: the runs of {label} are scored on different targets")
     return notes

@@ -239,7 +239,7 @@ def test_twins_are_left_out_by_counting_again_and_a_dry_run_counts_nothing(lab: 
     write_audit(lab, 3, "film")
     dry = make_plan(lab, protocol=WEB, exclude_overlaps=True, dry_run=True)
     assert dry.missing == ()
-    assert "1 records would be counted again" in dry.notes[-1]
+    assert "1 record would be counted again" in dry.notes[-1]
     assert faces_scored(lab, plan) == [100, 100]
     counted = make_plan(lab, protocol=WEB, exclude_overlaps=True)
     assert counted.missing == ()

@@ -170,10 +170,7 @@ def test_weights_beside_bench_toml_are_found_from_a_subfolder(tmp_path: Path) ->
         (lambda p: p.protocol_path("leave-nun"), r"no protocol 'leave-nun' .*did you mean leave-none\?"),
         (lambda p: p.suite("synth"), r"no suite 'synth'; did you mean synth5\?"),
         (lambda p: p.suite("qqq"), r"no suite 'qqq'; there are mine, synth5"),
-        (
-            lambda p: p.suite("mine"),
-            r"suites\.mine: there is no table \[domains\.b\], nor a prepared .*; there are a\.",
-        ),
+        (lambda p: p.suite("mine"), r"suites\.mine: there is no table \[domains\.b\], nor a prepared .*; there is a\."),
     ],
 )
 def test_an_unknown_name_says_what_there_is(tmp_path: Path, look_up: object, message: str) -> None:

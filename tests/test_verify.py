@@ -124,7 +124,7 @@ def test_early_records_and_half_a_matrix_are_notes(results: Path) -> None:
     verdict = looked(results)
     assert not verdict.faults
     assert len(verdict.recounted) == 2
-    assert [note for note in verdict.notes if "has 3 of 2 x 2 runs" in note]
+    assert [note for note in verdict.notes if "has 3 of 4 runs (2 trainings by 2 seeds)" in note]
 
 
 def test_prepared_domains_and_features_are_looked_at(results: Path, web: Domain) -> None:
@@ -149,7 +149,7 @@ def test_the_command(bench: Bench, results: Path) -> None:
     one(results).write_text("{")
     result = bench("verify", str(results))
     assert result.code == 1
-    assert "Not sound: 1 faults" in result.out
+    assert "Not sound: 1 fault in" in result.out
     (results / "empty").mkdir()
     assert bench("verify", str(results / "empty")).code == 2
 

@@ -12,6 +12,7 @@ import click
 
 from fergen_bench.error import BenchError
 from fergen_bench.screen import busy, console_on
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,8 +102,8 @@ def wait_for(console: Console, following: Following) -> None:
         left = following.close()
     if left:
         console.print(
-            f"warning: {left} records are not in MLflow yet ({PATIENCE:.0f} s were waited for); nothing is lost, "
-            f"fergen-bench sync mirrors them",
+            f"warning: {many(left, 'record', 'are')} not in MLflow yet ({PATIENCE:.0f} s were waited for); nothing "
+            "is lost, fergen-bench sync mirrors them",
             style="yellow",
         )
 

@@ -12,6 +12,7 @@ import click
 from fergen_bench.cli.parameters import Words, complete
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.screen import busy, console_on, near
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.domain import Domain
@@ -218,7 +219,9 @@ def verify(path: Path, everything: bool) -> None:
         table.add_row(suite, method, str(version), f"{count:,}", f"{recounted:,}")
     console.print(table)
     if verdict.domains or verdict.features:
-        console.print(f"{verdict.domains} prepared domains, {verdict.features} files of features", highlight=False)
+        console.print(
+            f"{many(verdict.domains, 'prepared domain')}, {many(verdict.features, 'file of features')}", highlight=False
+        )
     for fault in verdict.faults:
         console.print(f"fault: {fault}", style="red")
     shown = verdict.notes if everything else verdict.notes[:10]
@@ -227,12 +230,12 @@ def verify(path: Path, everything: bool) -> None:
     if len(shown) < len(verdict.notes):
         console.print(f"note: and {len(verdict.notes) - len(shown):,} more, with --all", style="dim")
     if verdict.faults:
-        console.print(f"Not sound: {len(verdict.faults):,} faults in {verdict.files:,} files.")
+        console.print(f"Not sound: {many(len(verdict.faults), 'fault')} in {many(verdict.files, 'file')}.")
         sys.exit(1)
     unproved = len(verdict.records) - len(verdict.recounted)
     console.print(
-        f"Sound: {len(verdict.records):,} records in {verdict.files:,} files"
-        + (f"; of {unproved:,} no predictions are there to count again." if unproved else ".")
+        f"Sound: {many(len(verdict.records), 'record')} in {many(verdict.files, 'file')}"
+        + (f"; {many(unproved, 'record', 'have')} no predictions to count again." if unproved else ".")
     )
 
 
@@ -281,8 +284,7 @@ def _records(
     kept = recording.current(entries)
     if len(kept) < len(entries):
         left = len(entries) - len(kept)
-        some = "1 record is" if left == 1 else f"{left} records are"
-        complaints.append(f"{some} left out: newer ones have other defaults, versions or faces")
+        complaints.append(f"{many(left, 'record', 'are')} left out: newer ones have other defaults, versions or faces")
         console.print(f"note: {complaints[-1]}", style="dim")
     return related(project, kept), meant
 

@@ -13,7 +13,8 @@ import click
 from fergen_bench.cli.mirror import following_of, wait_for
 from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, complete
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.screen import Progress, console_on, duration, many, near
+from fergen_bench.screen import Progress, console_on, duration, near
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -212,7 +213,9 @@ def run(
             for record in plan.recounted:
                 following.add(_related(project, record))
             wait_for(console, following)
-        done = "the one run has a record" if len(plan.runs) == 1 else f"all {len(plan.runs)} runs have records"
+        done = (
+            "the one run has a record" if len(plan.runs) == 1 else f"all {many(len(plan.runs), 'run', 'have')} records"
+        )
         console.print(f"Nothing to do: {done}. See them with: fergen-bench report --suite {plan.suite.name}")
         return
     engine = fleet.engine(resolved, len(plan.missing), project.results)
@@ -230,7 +233,7 @@ def _asked_methods(
     own = protocol.names(str(path), project.methods())  # a misspelt one is refused whoever is run
     names = named or own
     if not names:
-        raise BenchError(f"name a method with --method{did_you_mean('', project.methods())}")
+        raise BenchError(f"name a method with --method{did_you_mean('', project.methods())} See: fergen-bench list")
     everyone = not named and EVERY in protocol.method
     files, unread = [], []
     for name in dict.fromkeys(names):
@@ -304,13 +307,17 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
         )
     if not differences:
         if moved := played.epochs():
-            console.print(f"Not equal: {moved} of {len(done.history)} epochs came to other losses or held-out scores.")
+            console.print(
+                f"Not equal: {many(moved, 'epoch', of=len(done.history))} came to other losses or held-out scores."
+            )
             return 1
-        console.print(f"Equal: all {len(done.history)} epochs came to the losses and held-out scores of the record.")
+        console.print(
+            f"Equal: {many(len(done.history), 'epoch')} came to the losses and held-out scores of the record."
+        )
         return 0
     if total := sum(moved for *_, moved in differences):
         faces = sum(count for _, count, _, _ in differences)
-        console.print(f"Not equal: at least {total:,} of {faces:,} faces were judged otherwise.")
+        console.print(f"Not equal: at least {many(total, 'prediction', 'differ', of=faces)}.")
         return 1
     console.print("Equal: every confusion matrix is that of the record.")
     return 0
@@ -408,8 +415,9 @@ def _execute(
             begun = sum(job.spec.unfinished_path(project.results / "runs").is_file() for job in plan.missing)
             epochs = f", {begun} of them from the last saved epoch" if begun else ""
             progress.say(
-                f"Stopped. {len(finished)} of {len(plan.missing)} runs have records; the same command goes on with the "
-                f"rest{epochs}" + (", and fergen-bench sync mirrors the records to MLflow." if unmirrored else ".")
+                f"Stopped. {many(len(finished), 'run', 'have', of=len(plan.missing))} a record; the same command "
+                f"goes on with the rest{epochs}"
+                + (", and fergen-bench sync mirrors the records to MLflow." if unmirrored else ".")
             )
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)

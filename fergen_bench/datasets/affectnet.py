@@ -30,6 +30,7 @@ from fergen_bench.datasets.faces import (
 from fergen_bench.datasets.files import Files, entries, first_file, images, inside, table, whole_number
 from fergen_bench.datasets.reader import Box, Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -270,7 +271,7 @@ def _read_kaggle_96(base: Path, settings: DomainSettings) -> Listing:
             what = f"says {row['label']} of {row['pth']}; the folder is kept"
             listing.faults.append(Fault("label", place, what))
     listing.notes.append("A network made these labels: they are not AffectNet's, and scores on them are not either.")
-    listing.notes.append(f"The folder gives the label; labels.csv says something else of {disagreeing:,} faces.")
+    listing.notes.append(f"The folder gives the label; labels.csv says something else of {many(disagreeing, 'face')}.")
     listing.faces = with_splits(listing.faces, settings)
     return listing
 

@@ -21,6 +21,7 @@ from fergen_bench.atomic import exchange_folder
 from fergen_bench.domain import SPLITS
 from fergen_bench.error import BenchError
 from fergen_bench.untrusted import MOST_TEXT, parse_json, read_bytes
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -271,8 +272,8 @@ def _page(audit: Audit) -> str:
     lines = [
         f"# Leakage audit of {audit.suite}",
         "",
-        f"{sum(size.values()):,} faces. Exact twins are equal pixel by pixel. Near twins have perceptual hashes that "
-        f"differ in at most {audit.thresholds['distance']} of 64 bits (also mirrored), and at least "
+        f"{many(sum(size.values()), 'face')}. Exact twins are equal pixel by pixel. Near twins have perceptual "
+        f"hashes that differ in at most {audit.thresholds['distance']} of 64 bits (also mirrored), and at least "
         f"{audit.thresholds['similarity']} in {audit.refined_by}.",
         "",
     ]
@@ -323,5 +324,5 @@ def _sheet(pairs: Sequence[Twin], domains: Sequence[Domain], path: Path) -> None
             shown = f"{part} {name}"
             shown = shown if len(shown) <= 34 else f"{shown[:10]}…{shown[-23:]}"
             pen.text((left + 4, top + side + 4 + 11 * number), shown, fill="black")
-        pen.text((left + 4, top + side + 26), f"{twin.distance} bits, {twin.similarity:.4f}", fill="black")
+        pen.text((left + 4, top + side + 26), f"{many(twin.distance, 'bit')}, {twin.similarity:.4f}", fill="black")
     sheet.save(path, optimize=True)

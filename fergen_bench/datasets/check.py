@@ -20,6 +20,7 @@ from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, absent_from, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
+from fergen_bench.wording import many
 
 Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""
@@ -119,8 +120,8 @@ def check_prepared(
         *cautions_of(about),
     ]
     if about.get("left_out"):
-        missing = _faces(about["left_out"]["total"])
-        findings.append(Finding("error", f"{missing} were left out, because they were missing or could not be read"))
+        missing = many(about["left_out"]["total"], "face", "were")
+        findings.append(Finding("error", f"{missing} left out, because files were missing or could not be read"))
     findings += [Finding("note", note) for note in about.get("notes", ())]
     return Check(
         domain,
@@ -230,7 +231,7 @@ def cautions(
         remedy = "write a pattern that tells people apart" if remedies.own else "complete this copy"
         findings.append(Finding("warning", f"1 subject was found, so none can be held out for validation: {remedy}"))
     elif subjects is not None:
-        findings.append(Finding("note", f"{subjects} subjects were found"))
+        findings.append(Finding("note", f"{many(subjects, 'subject', 'were')} found"))
     return findings
 
 
@@ -241,7 +242,7 @@ def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, offici
     """What the counts say the copy is. expected: where choices of the reader make them differ from the dataset's."""
     expected = kind.expected if expected is None else expected
     if not expected:
-        return Finding("ok", f"{_faces(_total(found))}; there are no published counts to compare them with")
+        return Finding("ok", f"{many(_total(found), 'face')}; there are no published counts to compare them with")
     if "all" in expected:  # the owner gave no split
         found = {"all": {name: sum(counts[name] for counts in found.values()) for name in EXPRESSIONS}}
     differing = [s for s in (*expected, *found) if not _same(found.get(s, {}), expected.get(s, {}))]
@@ -256,10 +257,12 @@ def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, offici
     if not there:
         return Finding("error", f"there is a split {split}, which {kind.title} does not have")
     if here > 1.2 * there:
-        return Finding("error", f"{split} looks augmented: {here:,} faces where {there:,} are expected")
+        return Finding("error", f"{split} looks augmented: {many(here, 'face')} where {there:,} are expected")
     if here == there:
-        return Finding("error", f"{split} has the expected {here:,} faces, but other labels: they were made again")
-    what = "is missing" if not here else f"has {here:,} faces where {there:,} are expected"
+        return Finding(
+            "error", f"{split} has the expected {many(here, 'face')}, but other labels: they were made again"
+        )
+    what = "is missing" if not here else f"has {many(here, 'face')} where {there:,} are expected"
     return Finding("error", f"{split} {what}")
 
 
@@ -297,10 +300,6 @@ def _same(found: Mapping[str, int], expected: Mapping[str, int]) -> bool:
 
 def _total(counts: Counts) -> int:
     return sum(sum(by_class.values()) for by_class in counts.values())
-
-
-def _faces(number: int) -> str:
-    return f"{number:,} faces"
 
 
 # --------------------------------------------------------------------------------------------------------------- images

@@ -12,6 +12,7 @@ from fergen_bench.datasets.faces import CONTEMPT, LEFT_OUT, class_folders, expre
 from fergen_bench.datasets.files import entries, folders, images, text_of, whole_number
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -103,7 +104,9 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
         unknown += match is None
         listing.faces.append(replace(face, subject=match[1] if match else None))
     if unknown:
-        listing.notes.append(f"{unknown:,} names do not begin with a subject (S005_): one person may be in two splits.")
+        listing.notes.append(
+            f"{many(unknown, 'name', 'do')} not begin with a subject (S005_): one person may be in two splits."
+        )
     listing.faces = with_splits(listing.faces, settings)
     return listing
 

@@ -27,6 +27,7 @@ from fergen_bench.datasets.files import (
 from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, NeedsKey
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -163,7 +164,9 @@ class Gathering:
     def close(self, *everything: Path) -> None:
         """Says what shows only in the end. everything: folders of which every image should have been named."""
         if self._other_endings:
-            note = f"{self._other_endings:,} images have another ending than the list says, such as png for bmp."
+            note = (
+                f"{many(self._other_endings, 'image', 'have')} another ending than the list says, such as png for bmp."
+            )
             self._listing.notes.append(note)
         for image in (image for folder in everything for image in images(folder, self._root)):
             if image not in self._named:

@@ -13,6 +13,7 @@ from fergen_bench.datasets.faces import LEFT_OUT, expression_of, has_split_class
 from fergen_bench.datasets.files import first_file, table
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -98,16 +99,15 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
         listing.faces.append(replace(face, split=own))
     for (folder, own), count in sorted(moved.items()):
         if count:
-            listing.notes.append(
-                f"{count:,} faces of the folder {folder} are {own} by their names, and are taken as {own}."
-            )
+            faces = many(count, f"face of the folder {folder}", "are")
+            listing.notes.append(f"{faces} taken as {own}, as the names say.")
     if unnamed:
         merged = (
             "" if any(face.split == "val" for face in listing.faces) else ", where test holds both of its test parts"
         )
         listing.notes.append(
-            f"{unnamed:,} of {len(listing.faces):,} names do not begin with FER2013's part (Training_, PublicTest_, "
-            f"PrivateTest_), so the folder says the split{merged}."
+            f"{many(unnamed, 'name', 'do', of=len(listing.faces))} not begin with FER2013's part (Training_, "
+            f"PublicTest_, PrivateTest_), so the folder says the split{merged}."
         )
     return listing
 

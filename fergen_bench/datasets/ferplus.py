@@ -28,6 +28,7 @@ from fergen_bench.datasets.files import first_file, folders, images, inside, lis
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings, LabelRule
@@ -351,7 +352,7 @@ def _named_apart(listing: Listing) -> dict[str, list[Face]]:
     other = len(listing.faces) - sum(map(len, by_name.values()))
     if other:
         listing.notes.append(
-            f"{other:,} of {len(listing.faces):,} names are not FERPlus's own (fer0000000.png): this copy was "
+            f"{many(other, 'name', 'are', of=len(listing.faces))} not FERPlus's own (fer0000000.png): this copy was "
             f"augmented or renamed, or it is another dataset."
         )
     return by_name

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.untrusted import read_text
+from fergen_bench.wording import many
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
@@ -298,7 +299,7 @@ def table(
                         raise BenchError(_header_fault(place, row, needed))
                     names = list(header)
                 if len(row) != len(names):
-                    raise BenchError(f"{place}: has {len(row)} columns where the first line has {len(names)}")
+                    raise BenchError(f"{place}: has {many(len(row), 'column')} where the first line has {len(names)}")
                 yield place, dict(zip(names, (cell.strip() for cell in row), strict=True))
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror}") from None

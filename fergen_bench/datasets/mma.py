@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import has_split_classes, list_layout, split_class_folders
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -62,8 +63,8 @@ def _expw_part(layout: Layout) -> Layout:
         listing.about["part"] = "expw"
         listing.about["told apart by"] = dict(told)
         listing.notes.append(
-            f"The FER2013 part is left out: {told['name']:,} faces are known to be ExpW's by their names, "
-            f"{told['channels']:,} were told apart by the channels of the file (three are FER2013's)."
+            f"The FER2013 part is left out: {many(told['name'], 'face', 'are')} known to be ExpW's by name, "
+            f"{many(told['channels'], 'face', 'were')} told apart by the channels of the file (three are FER2013's)."
         )
         return listing
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fergen_bench.datasets.reader import Box, Face
+from fergen_bench.wording import many
 
 RESIZER = "PIL bicubic"
 LARGEST_NATIVE = 224
@@ -78,7 +79,7 @@ def _file(face: Face) -> Path:
 def _side(pixels: bytes) -> int:
     side = math.isqrt(len(pixels))
     if not side or side * side != len(pixels):
-        raise Unreadable(f"{len(pixels):,} grey levels, which make no square")
+        raise Unreadable(f"{many(len(pixels), 'grey level')}, which make no square")
     return side
 
 

@@ -31,6 +31,7 @@ from fergen_bench.datasets.reader import Dataset, Face, Listing, read
 from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import FULL, BenchError, NeedsKey
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -209,7 +210,7 @@ def _left_out(name: str, listing: Listing, unreadable: Unreadables, allowed: boo
             f"the next time.\n  " + "\n  ".join(shown[:NAMED] + more)
         )
     if len(unreadable) == len(listing.faces):
-        raise BenchError(f"{name}: not one of the {len(listing.faces):,} faces can be read{_dropped(listing)}")
+        raise BenchError(f"{name}: not one of the {many(len(listing.faces), 'face')} can be read{_dropped(listing)}")
     return [fault.where for fault in missing] + [listing.faces[row].id for row in unreadable]
 
 
@@ -293,9 +294,9 @@ def _open_draft(folder: Path, blocks: list[Block], total: int) -> dict[str, Unre
     free, needed = shutil.disk_usage(folder.parent).free, _still_needed(blocks)
     if needed > free:
         raise BenchError(
-            f"{folder}: preparing {total:,} faces of {blocks[0].shape.side} × {blocks[0].shape.side} pixels needs "
-            f"{needed:,} bytes more and the disk has {free:,}; free {needed - free:,} bytes there, or choose a smaller "
-            f"size or another disk"
+            f"{folder}: preparing {many(total, 'face')} of {blocks[0].shape.side} × {blocks[0].shape.side} pixels "
+            f"needs {needed:,} bytes more and the disk has {free:,}; free {needed - free:,} bytes there, or choose a "
+            f"smaller size or another disk"
         )
     return finished
 

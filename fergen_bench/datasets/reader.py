@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fergen_bench.datasets.files import folders, following_links, nearest
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -150,13 +151,12 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
     if twice:
         raise BenchError(
-            f"{base}: {len(twice):,} faces have the name of another, such as {twice[0]}; names must differ"
+            f"{base}: {many(len(twice), 'name', 'stand')} for several faces, such as {twice[0]}; names must differ"
         )
     if shared := _in_both(listing.faces):
-        people = "1 subject is" if len(shared) == 1 else f"{len(shared):,} subjects are"
         listing.notes.append(
-            f"{people} in the test split and in what is learned from, such as {shared[0]}: scores on them say less "
-            f"about people never seen."
+            f"{many(len(shared), 'subject', 'are')} in the test split and in what is learned from, such as "
+            f"{shared[0]}: scores on them say less about people never seen."
         )
     return layout, listing
 

@@ -25,6 +25,7 @@ from fergen_bench.datasets.faces import (
 from fergen_bench.datasets.files import Files, first_file, images, inside, table
 from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -76,7 +77,9 @@ def _without_test(base: Path, listing: Listing) -> None:
     found = [*images(base / "Test", base), *images(base / "Test_Aligned_Faces", base)]
     if found:
         listing.dropped["Test, without labels"] += len(found)
-        listing.notes.append(f"{len(found):,} images in Test are left out: their labels are withheld. Val is scored.")
+        listing.notes.append(
+            f"{many(len(found), 'image in Test', 'are')} left out: labels there are withheld. Val is scored."
+        )
 
 
 def _read_plain(base: Path, settings: DomainSettings) -> Listing:
@@ -137,7 +140,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
             if box not in used:
                 listing.faults.append(Fault("missing", str(box), f"{box} is there, but the frame it is of is not."))
     if listing.dropped["no face box"]:
-        listing.notes.append(f"{listing.dropped['no face box']:,} frames have no face box, and are left out.")
+        listing.notes.append(f"Left out: {many(listing.dropped['no face box'], 'frame')} without a face box.")
     listing.notes.append("Faces are cut out with the boxes in Annotations/Bboxs, which are not the owner's.")
     _without_test(base, listing)
     return listing

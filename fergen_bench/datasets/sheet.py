@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from fergen_bench.domain import EXPRESSIONS, Domain, shuffled
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 COLUMNS, SIDE, LABEL = 10, 96, 110
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -30,7 +31,9 @@ def contact_sheet(folder: Path, path: Path, part: str = "test", seed: int = 0) -
     sheet = Image.new("RGB", (LABEL + COLUMNS * SIDE, SIDE // 3 + len(EXPRESSIONS) * SIDE), "white")
     pen = ImageDraw.Draw(sheet)
     # PIL's own font has no multiplication sign.
-    title = f"{domain.name}, {part}: {len(rows):,} faces of {domain.faces.shape[2]} x {domain.faces.shape[1]} pixels"
+    title = (
+        f"{domain.name}, {part}: {many(len(rows), 'face')} of {domain.faces.shape[2]} x {domain.faces.shape[1]} pixels"
+    )
     pen.text((6, 8), title, fill="black", font_size=14)
     for label, name in enumerate(EXPRESSIONS):
         top = SIDE // 3 + label * SIDE

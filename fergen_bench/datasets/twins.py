@@ -30,6 +30,7 @@ import numpy as np
 from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import SPLITS, Domain
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement
@@ -115,8 +116,8 @@ def number_faces(domains: Sequence[Domain]) -> Faces:
         count = len(domain.ids)
         if len(domain.faces) != count:
             raise BenchError(
-                f"{domain.folder}: faces.npy holds {len(domain.faces):,} faces, labels.csv {count:,} rows; prepare "
-                f"{domain.name} again"
+                f"{domain.folder}: faces.npy holds {many(len(domain.faces), 'face')}, labels.csv "
+                f"{many(count, 'row')}; prepare {domain.name} again"
             )
         here = np.full(count, -1)
         for split in SPLITS:
@@ -160,19 +161,17 @@ def find_twins(
 
     notes = []
     if flat.any():
-        notes.append(
-            f"Of {int(flat.sum()):,} faces that are of one grey level only equal twins are found, not near ones."
-        )
+        notes.append(f"Of {many(int(flat.sum()), 'face')} of one grey level only equal twins are found, not near ones.")
     if curtailed:
         notes.append(
-            f"{curtailed:,} comparisons were not made: where more than {REACH:,} hashes share {CLEAN} bands, each was "
-            f"compared with the {REACH:,} next to it."
+            f"{many(curtailed, 'comparison', 'were')} not made: where more than {REACH:,} hashes share {CLEAN} "
+            f"bands, each was compared with the {REACH:,} next to it."
         )
     crowds = int((np.bincount(classes) > CROWD).sum()) if len(classes) else 0
     if crowds:
         notes.append(
-            f"{crowds:,} pictures stand more than {CROWD} times in these domains; of their pairs, each face is listed "
-            f"with the first of every domain and split."
+            f"{many(crowds, 'picture', 'stand')} more than {CROWD} times in these domains; of their pairs, each face "
+            "is listed with the first of every domain and split."
         )
     return _expanded(pairs, distance, similarity, classes, faces.part, tuple(notes))
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from fergen_bench.record import RunRecord, RunSpec, percent
 from fergen_bench.report.tables import number
+from fergen_bench.wording import many
 
 FEW = 100
 """Held-out faces below which a choice is little more than luck."""
@@ -106,7 +107,8 @@ def _answer(method: str, table: pd.DataFrame, specs: dict[str, RunSpec], compare
     reach = 1.96 * np.sqrt(table.error**2 + table.error[top] ** 2)
     tied = [label for label in table.index[1:] if table["last"][top] - table["last"][label] <= reach[label]]
     faces = int(table.faces.min())
-    few = f". Only {faces:,} held-out faces, of which one is {100 / faces:.1f} points: run more sources" * (faces < FEW)
+    few = f". Only {many(faces, 'held-out face')}, of which one is {100 / faces:.1f} points: run more sources"
+    few = few if faces < FEW else ""
     if default == top:
         advice = "it is the default"
     elif default is not None and default in tied:
@@ -115,7 +117,7 @@ def _answer(method: str, table: pd.DataFrame, specs: dict[str, RunSpec], compare
         return f"{method}, best: {said[top]}; {advice}{few}"
     others = [said[label].removeprefix(f"{varying[0]}=") if len(varying) == 1 else said[label] for label in tied]
     among = " or ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
-    noise = f"differences of up to {number(max(reach[tied]))} points may be chance, with {faces:,} held-out faces"
+    noise = f"differences of up to {number(max(reach[tied]))} points may be chance, with {many(faces, 'held-out face')}"
     return f"{method}, highest: {said[top]}, not to be told from {among} ({noise}); {advice}{few}"
 
 
@@ -164,7 +166,7 @@ def _alike(method: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     kept = common[common.groupby("method").method.transform("size") == len(wanted)]
     settings, compared = list(dict.fromkeys(runs.method)), set(kept.method)
     if len(settings) > 1 and len(compared) < 2:
-        why = f"{method}: its {len(settings)} settings were not trained on the same sources and seeds"
+        why = f"{method}: its {many(len(settings), 'setting', 'were')} not trained on the same sources and seeds"
         return runs[:0], [f"{why}, so none is compared; run all of them with the same --sources and --seeds"]
     notes = []
     for setting in settings:
@@ -175,8 +177,9 @@ def _alike(method: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             notes.append(f"{setting} is left out: it was not trained on {where}, as the rows above were")
     other = runs[runs.method.isin(compared)].drop(kept.index)
     if len(other):
-        some = "1 run is" if len(other) == 1 else f"{len(other)} runs are"
-        notes.append(f"{method}: {some} left out, as not every row was trained on {_trainings(other)}")
+        notes.append(
+            f"{method}: {many(len(other), 'run', 'are')} left out, as not every row was trained on {_trainings(other)}"
+        )
     return kept, notes
 
 

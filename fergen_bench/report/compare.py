@@ -16,6 +16,7 @@ from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered, unevenly_scored
+from fergen_bench.wording import many
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,7 @@ def answer(first: str, second: str, found: Comparison) -> str:
 
 def _how(found: Comparison) -> str:
     unseen = found.cells[found.cells.relation == "unseen"]
-    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    what = f"Mean over {len(unseen)} cells that both have, {seeds}"
+    what = f"Mean over {many(len(unseen), 'cell')} that both have, {many(found.seeds, 'seed')}"
     if not found.covered:
         return (
             f"{what}, ± over seeds. Not all of their predictions are beside these records, so there are no intervals "

@@ -41,6 +41,7 @@ from fergen_bench.report.render import (
     misprints,
 )
 from fergen_bench.report.tables import CELL, Board, matrix, number, ordered
+from fergen_bench.wording import many
 
 CHANCE = 100 / len(EXPRESSIONS)
 PICTURES = 3_000_000
@@ -171,7 +172,7 @@ def write(
                 **_provenance(records, by_key, runs),
             }
         ),
-        records=len(records),
+        records=many(len(records), "record"),
     )
     path = folder / "index.html"
     path.write_text(html, encoding="utf-8")

@@ -28,6 +28,7 @@ from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, ROW, Board, Place, comparable, complete, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
 from fergen_bench.shift import CLEAN, FACTORS
+from fergen_bench.wording import many
 
 _STYLE = {
     "axes.titlesize": 9,
@@ -120,7 +121,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
         axes.set_ylabel("faces" + (" (logarithmic)" if logarithmic else ""))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         note = ", synthetic faces" if about.get("synthetic") else ""
-        axes.set_title(f"{about['name']}: {about.get('layout', 'layout not said')}{note}; {total:,} faces")
+        axes.set_title(f"{about['name']}: {about.get('layout', 'layout not said')}{note}; {many(total, 'face')}")
         figure.legend(loc="outside lower center", ncol=len(counts), frameon=False)
         sns.despine(figure)
     return figure
@@ -294,7 +295,7 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
         figure.set_size_inches(WIDTH, down + 1.1)
         axes.set_position((0.32, 0.3 / (down + 1.1), 0.36, down / (down + 1.1)))
         test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
-        title = _title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}")
+        title = _title(board, f"Mean rank over {many(ranks.blocks, 'unseen cell')} by seed; {test}")
         figure.suptitle(title, y=1 - 0.1 / (down + 1.1), va="top", fontsize=8)
         figure.text(0.5, 0.1 / (down + 1.1), RANKS, ha="center", fontsize=7, color="0.35")
     return figure

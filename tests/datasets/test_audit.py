@@ -221,7 +221,7 @@ def test_of_a_crowd_every_face_keeps_its_twins_in_every_split(
         prepared("one", train=[drawn[0]] * 10, test=[drawn[0]] * 3),
         prepared("two", train=[drawn[0]] * 2, test=[compressed(drawn[0])] * 4),
     )
-    assert "1 pictures stand more than 6 times" in audit.notes[0]
+    assert "1 picture stands more than 6 times" in audit.notes[0]
     for target, part, count in (("one", "test", 3), ("two", "test", 4), ("one", "train", 10)):
         for source in ("one", "two"):
             assert len(audit.twins_of(target, part, [source], ["train"])) == count, (target, part, source)

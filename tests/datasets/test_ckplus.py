@@ -145,7 +145,7 @@ def test_crops_whose_names_do_not_say_who_are_said(tmp_path: Path) -> None:
     crops(tmp_path)
     (tmp_path / "fear/S000_001_00000000.png").rename(tmp_path / "fear/a.png")
     _, listing = read(DATASET, tmp_path)
-    assert listing.notes[-1].startswith("1 names do not begin with a subject")
+    assert listing.notes[-1].startswith("1 name does not begin with a subject")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_merged_test_folder_is_split_by_the_name(tmp_path: Path) -> None:
         ("train/happy/Training_10118481.jpg", "train", "happiness"),
         ("train/sad/Training_3908.jpg", "train", "sadness"),
     ]
-    assert listing.notes == ["1 faces of the folder test are val by their names, and are taken as val."]
+    assert listing.notes == ["1 face of the folder test is taken as val, as the names say."]
 
 
 def test_without_the_part_in_the_name_the_folder_says_it(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_the_test_part_without_labels_is_left_out_and_said(tmp_path: Path) -> No
     official(tmp_path)
     _, listing = read(DATASET, tmp_path)
     assert listing.dropped == {"Test, without labels": 3}
-    assert listing.notes == ["3 images in Test are left out: their labels are withheld. Val is scored."]
+    assert listing.notes == ["3 images in Test are left out: labels there are withheld. Val is scored."]
 
 
 def test_a_part_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Parts of sentences: a number with its noun, a list of names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MOST_LISTED = 12
+"""Names that a sentence lists at most."""
+
+_SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
+
+
+def many(count: int, noun: str, verb: str = "", *, of: int | None = None) -> str:
+    """Return a number with its noun, and a verb that agrees: 1 record was; 2 files of features are; 1 of 2 runs.
+
+    Args:
+        count: How many there are.
+        noun: The singular, such as "record", "file of features" or "near-duplicate".
+        verb: The plural of a verb that follows, such as "were".
+        of: Of how many, where the count is a part of something. The noun then agrees with the whole.
+    """
+    whole = count if of is None else of
+    number = f"{count:,}" if of is None else f"{count:,} of {of:,}"
+    words = [number, noun if whole == 1 else _plural(noun)]
+    if verb:
+        words.append(_SINGULAR.get(verb, f"{verb}s") if count == 1 else verb)
+    return " ".join(words)
+
+
+def _plural(noun: str) -> str:
+    head, rest = re.fullmatch(r"(.*?)( (?:of|in|on|with|without|that|from|as) .*)?", noun).groups("")  # type: ignore[union-attr]
+    if re.search(r"[^aeiou]y$", head):
+        return f"{head[:-1]}ies{rest}"
+    return f"{head}{'es' if head.endswith(('s', 'x', 'ch', 'sh')) else 's'}{rest}"
+
+
+def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
+    """Return names as a part of a sentence: a; a and b; a, b and c; of many the first ones: a, b and 12 more."""
+    known = [str(name) for name in names]
+    if len(known) > most + 1:  # one name more takes no more room than its number
+        known[most:] = [f"{len(known) - most:,} more"]
+    return " and ".join(part for part in (", ".join(known[:-1]), *known[-1:]) if part)
