@@ -301,10 +301,7 @@ def test_a_protocol_about_a_part_of_the_suite_knows_no_other_domain() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "sources: evry\n",
-            r"p\.yaml:2: sources: there is no 'evry'; there are .*all-but-two and each\.$",
-        ),
+        ("sources: evry\n", r"p\.yaml:2: sources: there is no 'evry'; there are .*all-but-two and each\.$"),
         ("sources: all-but-targets\n", r"sources: there is no 'all-but-targets'; did you mean all-but-target\?$"),
         ("targets: al\n", r"p\.yaml:2: targets: there is no 'al'; did you mean all\?$"),
         ("selection: source_val\n", r"p\.yaml:2: selection: there is no 'source_val'; did you mean source-val\?$"),

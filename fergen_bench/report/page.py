@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.record import RunRecord
@@ -367,7 +366,7 @@ def _draw(
     found = []
     histories, bins = details.histories(rows), details.reliability_curves(whole, reliability)
 
-    def keep(title: str, name: str, figure: Figure) -> None:
+    def keep(title: str, name: str, figure: plots.Figure) -> None:
         plots.save(figure, folder, f"{board.slug}-{name}")
         found.append((title, f"{board.slug}-{name}"))
 

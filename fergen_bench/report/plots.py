@@ -9,19 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
 from fergen_bench.domain import EXPRESSIONS, SPLITS
 from fergen_bench.record import RunRecord
 from fergen_bench.report import tables
+from fergen_bench.report.canvas import Figure as Figure
+from fergen_bench.report.canvas import Line2D, Rectangle, blank, sns, styled
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.evidence import Ranking
 from fergen_bench.report.rounding import tenth
@@ -30,17 +25,6 @@ from fergen_bench.report.tables import NAMES as NAMES
 from fergen_bench.shift import CLEAN, FACTORS
 from fergen_bench.wording import many
 
-_STYLE = {
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "font.size": 8,
-    "text.parse_math": False,  # a name may hold a dollar sign
-    "svg.fonttype": "none",  # text stays text: small, and readers can search it
-    "svg.hashsalt": "fergen-bench",
-}
 WIDTH = 7.0
 """Inches across two columns of a paper."""
 LINE = 0.13
@@ -50,7 +34,7 @@ _SHORT = [name[:3] for name in EXPRESSIONS]
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Writes NAME.png, NAME.pdf and NAME.svg, without dates, so that the same records give the same files."""
-    with plt.rc_context({**_STYLE, "svg.hashsalt": name}):  # its parts can stand in one page with those of others
+    with styled(svg_hashsalt=name):  # its parts can stand in one page with those of others
         # Laid out and measured once for the three files: most of the time goes there.
         figure.draw_without_rendering()
         figure.set_layout_engine(None)
@@ -58,7 +42,6 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
         figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches=box, metadata={"Software": None})
         figure.savefig(folder / f"{name}.pdf", bbox_inches=box, metadata={"CreationDate": None})
         figure.savefig(folder / f"{name}.svg", dpi=160, bbox_inches=box, transparent=True, metadata={"Date": None})
-    plt.close(figure)
     return folder / f"{name}.png"
 
 
@@ -104,8 +87,9 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
     # Bars of less than half a hundredth of the height cannot be told from none.
     logarithmic = max(every) > 200 * min((count for count in every if count), default=1)
     floor = 0.7 if logarithmic else 0
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
+    with styled():
+        figure = blank(8.5, 3.6, "constrained")
+        axes = figure.subplots()
         width = 0.84 / len(counts)
         for place, (part, row) in enumerate(counts.items()):
             heights = [row[name] for name in EXPRESSIONS]
@@ -136,9 +120,10 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
 
     found = matrix(cells, metric)
     mean, labels = found.mean, [[label(place) for place in places] for _, places, *_ in found.lines()]
-    with plt.rc_context(_STYLE):
+    with styled():
         height, width = 0.62 * len(mean) + 1.9, 0.95 * len(mean.columns) + 3.0
-        figure, axes = plt.subplots(figsize=(width, height))
+        figure = blank(width, height)
+        axes = figure.subplots()
         colours = {
             "cmap": "viridis",
             "vmin": 100 / len(EXPRESSIONS),
@@ -149,7 +134,7 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
             mean.astype(float), annot=labels, fmt="", linewidths=1, ax=axes, annot_kws={"fontsize": 8}, **colours
         )
         for row, column in np.argwhere(found.relation == "source"):
-            axes.add_patch(plt.Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, fill=False, lw=2, ec="white"))
+            axes.add_patch(Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, fill=False, lw=2, ec="white"))
         axes.set_yticklabels([f"{name}\ngap {number(gap)}" for name, gap in found.source_gaps.items()], rotation=0)
         axes.set_xticklabels([f"{name}\ngap {number(gap)}" for name, gap in found.target_gaps.items()], rotation=0)
         axes.set(xlabel="scored on", ylabel="trained on")
@@ -167,9 +152,10 @@ def unseen_bars(board: Board, metric: str, palette: Colours | None = None) -> Fi
     kinds = list(dict.fromkeys(table.pretraining)) if len(board.marks) > 1 else []
     marks = {row: f" {board.marks[row[1]]}" if kinds and names[row] == row[0] else "" for row in rows}
     shown = [_wrap(names[row] + marks[row], 40) for row in rows]
-    with plt.rc_context(_STYLE):
+    with styled():
         height = (LINE * _most_lines(shown) + 0.06) * len(table) + 1.2 + 0.08 * (len(kinds) + 4)
-        figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+        figure = blank(WIDTH, height, "constrained")
+        axes = figure.subplots()
         places = np.arange(len(table))
         axes.barh(places, table.unseen, color=[palette[row] for row in rows], alpha=0.75)
         axes.plot(table.in_domain, places, "D", color="black", mfc="white", markersize=5)
@@ -183,11 +169,11 @@ def unseen_bars(board: Board, metric: str, palette: Colours | None = None) -> Fi
         axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
         axes.set_title(_title(board, "Generalisation to unseen targets"))
         parts = {
-            "bar: mean over unseen targets": plt.Rectangle((0, 0), 1, 1, color="0.6"),
-            "one seed": plt.Line2D([], [], ls="", marker="o", color="black", ms=3),
-            "in-domain": plt.Line2D([], [], ls="", marker="D", color="black", mfc="white", ms=5),
-            "chance": plt.Line2D([], [], color="grey", lw=0.8, ls=":"),
-            **{f"{board.marks[kind]}: pre-training {kind}": plt.Line2D([], [], ls="") for kind in kinds},
+            "bar: mean over unseen targets": Rectangle((0, 0), 1, 1, color="0.6"),
+            "one seed": Line2D([], [], ls="", marker="o", color="black", ms=3),
+            "in-domain": Line2D([], [], ls="", marker="D", color="black", mfc="white", ms=5),
+            "chance": Line2D([], [], color="grey", lw=0.8, ls=":"),
+            **{f"{board.marks[kind]}: pre-training {kind}": Line2D([], [], ls="") for kind in kinds},
         }
         figure.legend(parts.values(), parts.keys(), loc="outside lower center", ncol=2, frameon=False)
         sns.despine(figure)
@@ -211,9 +197,9 @@ def ablation(
     names = list(variants)
     scores = {name: cells.groupby("seed")[metric].mean() for name, cells in variants.items()}
     base = scores[names[0]]
-    with plt.rc_context(_STYLE):
+    with styled():
         height = 0.3 * max(len(names), len(published or ())) + 1.3
-        figure = plt.figure(figsize=(WIDTH if published else 0.8 * WIDTH, height), layout="constrained")
+        figure = blank(WIDTH if published else 0.8 * WIDTH, height, "constrained")
         grid = figure.add_gridspec(1, 2 if published else 1, width_ratios=[2.4, 1] if published else [1])
         axes = figure.add_subplot(grid[0])
         if published:
@@ -274,8 +260,9 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
 
     names = {name: _wrap(name, 30) for name in ranks.ranks.index}
     said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
-    with plt.rc_context(_STYLE | {"font.size": 8, "xtick.labelsize": 8, "axes.titlesize": 8}):
-        figure, axes = plt.subplots()
+    with styled(axes_titlesize=8):
+        figure = blank(WIDTH, WIDTH)
+        axes = figure.subplots()
         drawn = critical_difference_diagram(
             ranks.ranks.rename(names),
             ranks.pairs.rename(index=names, columns=names),
@@ -295,7 +282,7 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
         figure.set_size_inches(WIDTH, down + 1.1)
         axes.set_position((0.32, 0.3 / (down + 1.1), 0.36, down / (down + 1.1)))
         test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
-        title = _title(board, f"Mean rank over {many(ranks.blocks, 'unseen cell')} by seed; {test}")
+        title = _title(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}")
         figure.suptitle(title, y=1 - 0.1 / (down + 1.1), va="top", fontsize=8)
         figure.text(0.5, 0.1 / (down + 1.1), RANKS, ha="center", fontsize=7, color="0.35")
     return figure
@@ -303,9 +290,10 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
 
 def confusions(record: RunRecord) -> Figure:
     """The confusion matrices of a run, rows summing to one, a panel per target. A record without cells has none."""
-    with plt.rc_context(_STYLE):
+    with styled():
         count = len(record.cells)
-        figure, panels = plt.subplots(1, count, figsize=(2.2 * count + 0.9, 3.1), squeeze=False)
+        figure = blank(2.2 * count + 0.9, 3.1)
+        panels = figure.subplots(1, count, squeeze=False)
         left, right = 0.8 / (2.2 * count + 0.9), 1 - 0.1 / (2.2 * count + 0.9)
         figure.subplots_adjust(left, 0.17, right, 0.84, wspace=0.06)
         for place, (axes, cell) in enumerate(zip(panels[0], record.cells, strict=True)):
@@ -333,17 +321,17 @@ def confusion_png(record: RunRecord) -> bytes:
     """The confusion matrices of a run as the bytes of a picture."""
     buffer = io.BytesIO()
     figure = confusions(record)
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
+    with styled():
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 
 def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
     """Recall of each expression on unseen targets. recalls: see `details.recall_table`."""
     shown = [_wrap(str(name), 40) for name in recalls.index]
-    with plt.rc_context(_STYLE):
-        size = WIDTH, (LINE * _most_lines(shown) + 0.12) * len(recalls) + 1.8
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
+    with styled():
+        figure = blank(WIDTH, (LINE * _most_lines(shown) + 0.12) * len(recalls) + 1.8, "constrained")
+        axes = figure.subplots()
         scale = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar_kws": {"label": "recall (%)"}}
         sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, yticklabels=shown, **scale)
         axes.tick_params(axis="y", rotation=0)
@@ -359,7 +347,7 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
     name = {"loss": "loss", "val_accuracy": "accuracy on held-out faces of the source (%)"}[value]
     frame = histories.dropna(subset=[value])
     sources = _in_order(board, frame.source)
-    with plt.rc_context(_STYLE):
+    with styled():
         figure, panels = _panels(list(dict.fromkeys(frame.row)), "epoch", sharey=value != "loss")
         for row, axes in panels.items():
             own = frame[frame.row == row]
@@ -383,7 +371,7 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
     `details.reliability_curves`.
     """
     colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
-    with plt.rc_context(_STYLE):
+    with styled():
         figure, panels = _panels(list(dict.fromkeys(bins.row)), "confidence", sharey=True)
         for row, axes in panels.items():
             axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
@@ -393,7 +381,7 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
                 axes.scatter(own.confidence, own.accuracy, size, color=colours[relation], zorder=3)
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
         figure.supylabel("share that is right", fontsize=8)
-        lines = [plt.Line2D([], [], color=colour, marker="o", ms=4, lw=1) for colour in colours.values()]
+        lines = [Line2D([], [], color=colour, marker="o", ms=4, lw=1) for colour in colours.values()]
         figure.legend(lines, ["in-domain", "unseen"], loc="outside lower center", ncol=2, frameon=False)
         figure.suptitle(_title(board, "Reliability"), fontsize=9)
     return figure
@@ -414,14 +402,13 @@ def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) 
     devices = sorted(set(board.cells.device))
     listed = [_wrap(f"{place}  {name}", 52) for place, name in enumerate(shown, 1)]
     across = 2 if len(listed) > 6 else 1
-    with plt.rc_context(_STYLE):
+    with styled():
         height = 2.3 * len(devices) + 0.6 + LINE * _most_lines(listed) * -(-len(listed) // across)
-        size = (WIDTH, height)
+        figure = blank(WIDTH, height, "constrained")
         said = ["seconds to fit one run", "images a second in training"][: 2 if speeds.notna().any() else 1]
-        look = {"figsize": size, "sharey": True, "squeeze": False, "layout": "constrained"}
-        figure, panels = plt.subplots(len(devices), len(said), **look)
+        panels = figure.subplots(len(devices), len(said), sharey=True, squeeze=False)
         own = [palette[row.method, row.pretraining] for row in shown.values()]
-        lines = [plt.Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in own]
+        lines = [Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in own]
         for device, pair in zip(devices, panels, strict=True):
             for place, (name, row) in enumerate(shown.items(), 1):
                 values = fits.get((row.method, row.pretraining, device)), speeds.get((name, device))
@@ -478,12 +465,11 @@ def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = N
     several = len({method for method, _ in rows}) < len(rows)
     shown = [_wrap(f"{method} [{pretraining}]" if several else method, 52) for method, pretraining in rows]
     across = 2 if len(rows) > 4 else 1
-    with plt.rc_context(_STYLE):
+    with styled():
         relations = {"unseen": "unseen", "source": "in-domain"}
         relations = {name: title for name, title in relations.items() if name in set(frame.relation)}
-        size = (WIDTH, 2.8 + LINE * _most_lines(shown) * -(-len(rows) // across))
-        look = {"figsize": size, "sharey": True, "squeeze": False, "layout": "constrained"}
-        figure, ((*panels,),) = plt.subplots(1, len(relations), **look)
+        figure = blank(WIDTH, 2.8 + LINE * _most_lines(shown) * -(-len(rows) // across), "constrained")
+        ((*panels,),) = figure.subplots(1, len(relations), sharey=True, squeeze=False)
         looks = [{"color": palette[row], "marker": "osD^vP*X"[place % 8]} for place, row in enumerate(rows)]
         for axes, (relation, title) in zip(panels, relations.items(), strict=True):
             cells = frame[frame.relation == relation]
@@ -497,8 +483,8 @@ def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = N
             axes.set(title=title, xlabel="share of the training faces (%)", xlim=(0, 103))
             axes.set_xticks(sorted({100 * fraction for fraction in frame.fraction}))
         panels[0].set_ylabel(f"{NAMES[metric]} (%)")
-        lines = [plt.Line2D([], [], markersize=4, lw=1.2, **look) for look in looks]
-        lines.append(plt.Line2D([], [], color="grey", lw=0.8, ls=":"))
+        lines = [Line2D([], [], markersize=4, lw=1.2, **look) for look in looks]
+        lines.append(Line2D([], [], color="grey", lw=0.8, ls=":"))
         figure.legend(lines, [*shown, "chance"], loc="outside lower left", ncol=across, frameon=False, fontsize=7)
         title = whole.title if whole.fraction == 1 else whole.title.rpartition(", ")[0]
         figure.suptitle(f"How much data it takes\n{title}", fontsize=9)
@@ -509,8 +495,9 @@ def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = N
 def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
     """Values over the channels, by expression: the mean of each channel over the faces of an expression."""
     means = pd.DataFrame(class_means(entries).T, columns=list(EXPRESSIONS)).melt(var_name="expression")
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 2.6), layout="constrained")
+    with styled():
+        figure = blank(WIDTH, 2.6, "constrained")
+        axes = figure.subplots()
         colour = sns.color_palette("colorblind")[0]
         look = {"color": colour, "inner": "quartile", "cut": 0, "linewidth": 0.8, "density_norm": "width"}
         sns.violinplot(means.dropna(), x="expression", y="value", order=list(EXPRESSIONS), ax=axes, **look)
@@ -528,9 +515,9 @@ def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Fi
     shown = {source: class_means([entry for entry in entries if entry.source == source]) for source in sources}
     shown = {source: values - np.nanmean(values, axis=0) for source, values in shown.items()}
     reach = float(np.nanmax([np.nanquantile(np.abs(values), 0.995) for values in shown.values()])) or 1.0
-    with plt.rc_context(_STYLE):
-        size = WIDTH, 0.95 * len(sources) + 0.9
-        figure, panels = plt.subplots(len(sources), 1, figsize=size, squeeze=False, sharex=True, layout="constrained")
+    with styled():
+        figure = blank(WIDTH, 0.95 * len(sources) + 0.9, "constrained")
+        panels = figure.subplots(len(sources), 1, squeeze=False, sharex=True)
         for axes, (source, values) in zip(panels[:, 0], shown.items(), strict=True):
             look = {"cmap": "vlag", "vmin": -reach, "vmax": reach, "aspect": "auto", "interpolation": "nearest"}
             picture = axes.imshow(values, **look)
@@ -554,12 +541,10 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
         "trained on": domain_means(entries, "source"),
     }
     groups = {title: vectors for title, vectors in groups.items() if len(vectors) > 1}
-    with plt.rc_context(_STYLE):
+    with styled():
         ratios = {"width_ratios": [len(vectors) + 1 for vectors in groups.values()]}
-        size = WIDTH, 2.9
-        figure, panels = plt.subplots(
-            1, len(groups), figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained"
-        )
+        figure = blank(WIDTH, 2.9, "constrained")
+        panels = figure.subplots(1, len(groups), squeeze=False, gridspec_kw=ratios)
         for axes, (title, vectors) in zip(panels[0], groups.items(), strict=True):
             stacked = np.array(list(vectors.values()))
             cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
@@ -594,8 +579,8 @@ def _panels(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure, di
     """A small panel for each name, at most five side by side; the lowest of each column say what x is."""
     across = min(len(names), 5)
     down = -(-len(names) // across)
-    size = (max(WIDTH * across / 5, 3.2), 1.5 * down + 1.1)
-    figure, grid = plt.subplots(down, across, figsize=size, sharey=sharey, squeeze=False, layout="constrained")
+    figure = blank(max(WIDTH * across / 5, 3.2), 1.5 * down + 1.1, "constrained")
+    grid = figure.subplots(down, across, sharey=sharey, squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for axes, name in zip(grid.flat, names, strict=False):
@@ -608,7 +593,7 @@ def _panels(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure, di
 
 def _sources(figure: Figure, sources: Sequence[str]) -> None:
     colours = sns.color_palette("colorblind", len(sources))
-    lines = [plt.Line2D([], [], color=colour) for colour in colours]
+    lines = [Line2D([], [], color=colour) for colour in colours]
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)
 
 
@@ -624,9 +609,9 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str, pa
     relations = [name for name in ("source", "seen", "unseen") if name in set(frame.relation)]
     methods = list(dict.fromkeys(zip(frame.method, frame.pretraining, strict=True)))
     several = len({method for method, _ in methods}) < len(methods)
-    with plt.rc_context(_STYLE):
-        size = max(3.4 * len(relations), 4.6), 2.6 + LINE * (len(methods) // 2 + 1)
-        figure, panels = plt.subplots(1, len(relations), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    with styled():
+        figure = blank(max(3.4 * len(relations), 4.6), 2.6 + LINE * (len(methods) // 2 + 1), "constrained")
+        panels = figure.subplots(1, len(relations), squeeze=False, sharey=True)
         for axes, relation in zip(panels[0], relations, strict=True):
             for place, (method, pretraining) in enumerate(methods):
                 own = frame[
@@ -650,10 +635,10 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str, pa
         panels[0][0].set_ylabel(f"{NAMES[metric]} (%)")
         figure.suptitle(f"Under controlled shift\n{title}", fontsize=9)  # the axis names the factor
         handles, labels = panels[0][0].get_legend_handles_labels()
-        handles.append(plt.Line2D([], [], color="grey", lw=0.8, ls=":"))
+        handles.append(Line2D([], [], color="grey", lw=0.8, ls=":"))
         labels.append("chance")
         if rendered:
-            handles.append(plt.Line2D([], [], color="0.3", lw=0.8, ls="--"))
+            handles.append(Line2D([], [], color="0.3", lw=0.8, ls="--"))
             labels.append("the same faces as they are")
         figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
         sns.despine(figure)

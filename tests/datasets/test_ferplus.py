@@ -339,7 +339,7 @@ def test_the_kaggle_folders(tmp_path: Path) -> None:
         ("label", "test/sad/fer0032223.png"),
     ]
     assert "is sad here, and neutral by argmax8" in listing.faults[1].what
-    assert "1 of 10 names are not FERPlus's own" in listing.notes[0]
+    assert "1 of 10 names is not FERPlus's own" in listing.notes[0]
 
 
 def test_lists_with_canonical_ids(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Figures do not depend on the user's matplotlib, and leave it alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from conftest import ROOT
+
+DRAW = """
+import hashlib, sys
+from pathlib import Path
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.report import plots
+about = {"name": "lab", "counts": {"train": {name: 20 + place for place, name in enumerate(EXPRESSIONS)}}}
+picture = plots.save(plots.class_histogram(about), Path(sys.argv[1]), "classes")
+for ending in (".png", ".svg", ".pdf"):
+    print(hashlib.sha256(picture.with_suffix(ending).read_bytes()).hexdigest())
+"""
+
+
+def drawn(folder: Path, **environment: str) -> list[str]:
+    """The checksums of a figure that a process of its own draws."""
+    folder.mkdir(exist_ok=True)
+    outside = {name: value for name, value in os.environ.items() if name not in {"MPLBACKEND", "MATPLOTLIBRC"}}
+    result = subprocess.run(
+        [sys.executable, "-c", DRAW, str(folder)],
+        env={**outside, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "findfont" not in result.stderr
+    return result.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def as_usual(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return drawn(tmp_path_factory.mktemp("usual"))
+
+
+@pytest.mark.parametrize("backend", ["TkAgg", "module://matplotlib_inline.backend_inline", "module://not.here", "what"])
+def test_any_backend_may_be_named(tmp_path: Path, as_usual: list[str], backend: str) -> None:
+    assert drawn(tmp_path / "x", MPLBACKEND=backend) == as_usual
+
+
+@pytest.mark.parametrize(
+    "settings", ["text.usetex: True", "font.family: NoSuchFont", "figure.dpi: 20\nsavefig.bbox: tight\naxes.grid: True"]
+)
+def test_any_matplotlibrc_may_be_there(tmp_path: Path, as_usual: list[str], settings: str) -> None:
+    (tmp_path / "matplotlibrc").write_text(settings, encoding="utf-8")
+    assert drawn(tmp_path / "x", MATPLOTLIBRC=str(tmp_path)) == as_usual
+
+
+def test_the_folder_of_matplotlib_may_be_unwritable(tmp_path: Path, as_usual: list[str]) -> None:
+    (tmp_path / "file").touch()
+    assert drawn(tmp_path / "x", MPLCONFIGDIR=str(tmp_path / "file" / "inside")) == as_usual
+
+
+def test_the_settings_of_this_process_are_neither_used_nor_changed(tmp_path: Path) -> None:
+    from fergen_bench.domain import EXPRESSIONS
+    from fergen_bench.report import plots
+
+    about = {"name": "lab", "counts": {"train": dict.fromkeys(EXPRESSIONS, 20)}}
+    usual = plots.save(plots.class_histogram(about), tmp_path, "a").read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        backend = matplotlib.rcParams["backend"]
+        assert plots.save(plots.class_histogram(about), tmp_path, "b").read_bytes() == usual
+        assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["axes.facecolor"]) == (30, "red")
+        assert matplotlib.rcParams["backend"] == backend
+
+
+def test_a_report_chooses_no_backend() -> None:
+    code = "import fergen_bench.report.plots, matplotlib; print(matplotlib.rcParams['backend'])"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "svg"},
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    assert result.stdout.split() == ["svg"]
