@@ -312,7 +312,8 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
             )
             return 1
         console.print(
-            f"Equal: {many(len(done.history), 'epoch', of=len(done.history))} came to the losses and held-out scores of the record."
+            f"Equal: {many(len(done.history), 'epoch', of=len(done.history))} came to the losses and held-out scores "
+            "of the record."
         )
         return 0
     if total := sum(moved for *_, moved in differences):
