@@ -32,7 +32,7 @@ def _plural(noun: str) -> str:
     head, rest = re.fullmatch(r"(.*?)( (?:of|in|on|with|without|that|from|as) .*)?", noun).groups("")  # type: ignore[union-attr]
     if re.search(r"[^aeiou]y$", head):
         return f"{head[:-1]}ies{rest}"
-    return f"{head}{'es' if head.endswith(('s', 'x', 'ch', 'sh')) else 's'}{rest}"
+    return f"{head}{'es' if head.endswith(('s', 'x', 'sh', 'tch', 'nch')) else 's'}{rest}"
 
 
 def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:

@@ -14,6 +14,8 @@ from fergen_bench.wording import listed, many
         ("run", "have", ("0 runs have", "1 run has", "2 runs have")),
         ("row", "differ", ("0 rows differ", "1 row differs", "2 rows differ")),
         ("class", "", ("0 classes", "1 class", "2 classes")),
+        ("epoch", "", ("0 epochs", "1 epoch", "2 epochs")),
+        ("batch", "", ("0 batches", "1 batch", "2 batches")),
         ("copy", "", ("0 copies", "1 copy", "2 copies")),
         ("key", "", ("0 keys", "1 key", "2 keys")),
         ("file of features", "", ("0 files of features", "1 file of features", "2 files of features")),

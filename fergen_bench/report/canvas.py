@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, suppress
-from typing import Any
+from typing import Any, Literal
 
 from fergen_bench.error import BenchError
 
@@ -59,7 +59,7 @@ def styled(**changes: Any) -> AbstractContextManager[None]:
     return style.context(["default", _STYLE, {name.replace("_", ".", 1): value for name, value in changes.items()}])
 
 
-def blank(width: float, height: float, layout: str | None = None) -> Figure:
+def blank(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """Return an empty figure. Its size is in inches."""
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)

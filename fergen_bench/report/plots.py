@@ -97,7 +97,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
             colour = sns.color_palette("colorblind")[SPLITS.index(part)]
             axes.bar(centres, heights, width * 0.94, color=colour, label=f"{part} ({sum(heights):,})")
             for centre, height in zip(centres, heights, strict=True):  # zeros too: an absent expression is news
-                above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7}
+                above: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7}
                 axes.annotate(f"{height:,}", (centre, max(height, floor)), **above)
         axes.set_yscale("log" if logarithmic else "linear")
         axes.set_ylim(floor, max(every) * (2 if logarithmic else 1.08))
