@@ -347,6 +347,8 @@ def _beside_plan(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
                 entry = record.load(path)
             except BenchError:  # a damaged one is in no table
                 continue
+            if not record.is_in_place(entry, path, runs):
+                continue
             job = rows.get(record.row_of(entry.spec))
             if job is not None and job.spec.version == entry.spec.version and job.method_digest != entry.method_digest:
                 found.append(entry)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from unicodedata import normalize
 
 from fergen_bench.atomic import atomically, sweep
 from fergen_bench.error import BenchError, RunError
@@ -663,14 +665,59 @@ def set_aside(path: Path, runs: Path) -> Path:
 
 
 def load_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every record under a folder that can be read, and a sentence for each that cannot."""
+    """Return every record below a folder that can be read, and a sentence for each that cannot and for the files that
+    are not in a record's own place.
+
+    A record counts only in the place and under the name that its run would be written to. Copies that a sync service or
+    a person made beside it, or in a copied folder, would else count as further runs, or hide newer ones.
+    """
     records, faults = [], []
-    for path in sorted(runs.glob("*/*/*.json")):
+    named, strays = candidates(runs)
+    for path in named:
         try:
-            records.append(load(path))
+            record = load(path)
         except BenchError as error:
             faults.append(str(error))
-    return records, faults
+            continue
+        if is_in_place(record, path, runs):
+            records.append(record)
+        else:
+            strays.append(path)
+    return records, [*faults, *name_strays(strays, runs)]
+
+
+def candidates(runs: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files below a folder that are named as records are, and the other JSON files where records are."""
+    named: list[Path] = []
+    strays: list[Path] = []
+    for path in sorted(runs.glob("*/*/*.json")):
+        (named if _NAME.fullmatch(path.name) else strays).append(path)
+    return named, strays
+
+
+_NAME = re.compile(r"[^.].*-s\d+-[0-9a-f]{12}\.json")
+
+
+def is_in_place(record: RunRecord, path: Path, runs: Path) -> bool:
+    """Return whether a record's file is where its run would be written. Some file systems decompose accents."""
+    return normalize("NFC", str(path)) == normalize("NFC", str(record.spec.path(runs)))
+
+
+def name_strays(strays: Sequence[Path], runs: Path) -> list[str]:
+    """Return a sentence about the files that are not records in their own places; nothing where there are none."""
+    if not strays:
+        return []
+    inside = [path.relative_to(runs).as_posix() for path in sorted(strays)]
+    shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in inside[:3]]
+    some = f"{', '.join(shown)}{f' and {len(strays) - 3:,} more' if len(strays) > 3 else ''}"
+    if len(strays) == 1:
+        return [
+            f"{runs}: {some} is not a record in its own place and counts for nothing; delete it or move it elsewhere"
+        ]
+    return [
+        f"{runs}: {len(strays):,} files are not records in their own places and count for nothing: {some}; delete "
+        f"or move them"
+    ]
 
 
 def current(records: Iterable[RunRecord]) -> list[RunRecord]:

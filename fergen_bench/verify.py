@@ -55,10 +55,10 @@ def verify(path: Path, method_digest: Callable[[str], str | None]) -> Verdict:
     found, links = _files(runs)
     verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
     verdict.files = len(found)
-    known: set[Path] = set()
-    for file in (file for file in found if file.suffix == ".json" and len(file.relative_to(runs).parts) == 3):
-        known |= {file, *(beside(file, ending) for ending in BESIDE)}
-        _verify_record(file, runs, verdict)
+    named, strays = recording.candidates(runs)
+    strays += [file for file in named if file in found and not _verify_record(file, runs, verdict)]
+    known = {part for file in (*named, *strays) for part in (file, *(beside(file, ending) for ending in BESIDE))}
+    verdict.notes += recording.name_strays(strays, runs)
     top = {file for file in found if file.parent == runs and file.suffix in REPORTS}
     verdict.notes += [f"{file}: belongs to no record" for file in found if file not in known | top]
     current = recording.current(verdict.records)
@@ -95,16 +95,22 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     return files, links
 
 
-def _verify_record(path: Path, runs: Path, verdict: Verdict) -> None:
+def _verify_record(path: Path, runs: Path, verdict: Verdict) -> bool:
+    """Check a file that is named as a record is. False where it is one of another place, which counts for nothing."""
     try:
         entry = recording.load(path)
     except BenchError as error:
         verdict.faults.append(str(error).partition("; ")[0])
-        return
-    spec = entry.spec
+        return True
+    if not recording.is_in_place(entry, path, runs):
+        return False
     verdict.records.append(entry)
-    if spec.path(runs) != path:
-        verdict.faults.append(f"{path}: by its content this record is {spec.path(runs).relative_to(runs)}")
+    _verify_content(path, entry, verdict)
+    return True
+
+
+def _verify_content(path: Path, entry: RunRecord, verdict: Verdict) -> None:
+    spec = entry.spec
     if not entry.answers(spec):
         verdict.faults.append(f"{path}: not every target of the run is scored, or not on the faces that it names")
     for cell in entry.cells:

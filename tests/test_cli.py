@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_record import SPEC, finished
+from test_record import SPEC, finished, litter
 
 from conftest import Bench
 from fergen_bench.cli import reports
@@ -19,7 +19,7 @@ from fergen_bench.domain import write_prepared
 from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
 from fergen_bench.protocol import read_protocol
-from fergen_bench.record import cells_frame, load_all, save
+from fergen_bench.record import Cell, cells_frame, load_all, save
 from fergen_bench.templates import method_template
 
 METHOD = '''"""Mine."""
@@ -372,6 +372,39 @@ def test_records_that_are_not_there_are_named_and_those_that_are_too(project: Pr
         refused = bench(command, "--suite", "one", "-m", "caffe")
         assert refused.code == 2
         assert "no records of 'caffe' on one; did you mean cafe?" in refused.err
+
+
+def right(share: int) -> list[list[int]]:
+    """A confusion with so many of 7,000 faces right, as many of each expression."""
+    return [[share // 7 if row == column else (1000 - share // 7) // 6 for column in range(7)] for row in range(7)]
+
+
+def test_copies_of_records_beside_them_change_no_number(project: Project, bench: Bench) -> None:
+    runs = project.results / "runs"
+    for method, base in (("cafe", 1120), ("scn", 2800)):
+        for seed in (0, 1):
+            spec = replace(SPEC, method=method, seed=seed)
+            cells = [Cell("a", "f1", "source", right(6720)), Cell("b", "f2", "unseen", right(base + 504 * seed))]
+            save(finished(spec, cells=tuple(cells), started=f"2026-01-01T0{seed}:00:00+00:00"), runs)
+    before = bench("report", "--to", str(project.root / "before"))
+    assert re.search(r"cafe .*19\.6", before.out), before.out
+    strays = litter(SPEC.path(runs))
+    for command in (
+        ("report", "--to", str(project.root / "after")),
+        ("compare", "cafe", "scn"),
+        ("choose",),
+        ("verify", str(project.results)),
+        ("sync",),
+    ):
+        said = bench(*command)
+        text = " ".join((said.out + said.err).split())
+        assert text.count(f"{strays} files are not records in their own places") == 1, (command, text)
+        if command[0] == "report":
+            assert re.search(r"cafe .*19\.6", said.out), said.out
+        if command[0] == "sync":
+            assert "4 of 4 records" in said.err
+    one, other = ((project.root / folder / "leaderboard.csv").read_bytes() for folder in ("before", "after"))
+    assert one == other
 
 
 @pytest.mark.slow

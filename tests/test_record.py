@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -145,6 +147,55 @@ def test_one_torn_record_does_not_hide_the_others(tmp_path: Path) -> None:
     records, faults = record.load_all(tmp_path)
     assert records == [finished()]
     assert [str(torn) in fault for fault in faults] == [True]
+
+
+def litter(path: Path) -> int:
+    """Leave what sync services, file managers and people leave of a record and of the folders that it is in. Returns
+    how many JSON files that are.
+    """
+    method, suite = path.parent, path.parent.parent
+    names = (
+        f"{path.stem} (1).json",
+        f"{path.stem} - Copy.json",
+        f"{path.stem}.sync-conflict-20260101-120000-ABCDEFG.json",
+        f"{path.stem}-DESKTOP.json",
+        f"{path.stem}_conflict-0a1b2c3d4e5f.json",
+        "a-s9-0a1b2c3d4e5f.json",
+        f"copy-{path.name}",
+    )
+    for name in names:
+        shutil.copy(path, method / name)
+    (method / f"._{path.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        ")
+    (method / "notes.json").write_text("{}")
+    (method / ".DS_Store").write_text("x")
+    for folder in (suite / f"{method.name} (1)", suite.with_name(f"{suite.name}.bak") / method.name):
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder)
+    return len(names) + 4
+
+
+def test_only_records_in_their_own_place_count(tmp_path: Path) -> None:
+    path = record.save(finished(), tmp_path)
+    other = record.save(finished(replace(SPEC, seed=1)), tmp_path)
+    strays = litter(path)
+    records, faults = record.load_all(tmp_path)
+    assert records == [finished(), finished(replace(SPEC, seed=1))]
+    assert len(faults) == 1
+    assert f"{strays} files are not records in their own places and count for nothing: " in faults[0]
+    assert f" and {strays - 3} more; delete or move them" in faults[0]
+    # A file in a record's place that cannot be read is another matter.
+    other.write_text("{")
+    assert [str(other) in fault for fault in record.load_all(tmp_path)[1]] == [True, False]
+
+
+def test_a_record_in_a_place_with_accents_counts(tmp_path: Path) -> None:
+    """Whichever way a file system writes them."""
+    for form in ("NFC", "NFD"):
+        runs = tmp_path / form / normalize(form, "Büro")
+        record.save(finished(), runs)
+        there = tmp_path / form / normalize("NFC", "Büro")
+        assert record.is_in_place(finished(), next(runs.glob("*/*/*.json")), there)
+    assert record.load_all(runs) == ([finished()], [])
 
 
 def later(hours: int, **changes: Any) -> RunRecord:

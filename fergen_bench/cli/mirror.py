@@ -31,7 +31,9 @@ def sync() -> None:
     from fergen_bench.project import find_project
 
     project, console = find_project(), console_on(stderr=True)
-    records, _ = recording.load_all(project.results / "runs")
+    records, faults = recording.load_all(project.results / "runs")
+    for fault in faults:
+        console.print(f"warning: {fault}", style="yellow")
     written = 0
     with busy(console, "mirroring to MLflow"), FileLock(_mirror_lock(project)):
         try:
