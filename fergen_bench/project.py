@@ -108,7 +108,7 @@ class Project:
 
     def prepared_here(self) -> list[str]:
         """The domains that `fergen-bench data prepare` put where they need no table."""
-        return sorted(folder.name for folder in self.data.glob("*/") if is_prepared(folder))
+        return sorted(folder.name for folder in self.data.glob("[!.]*/") if is_prepared(folder))
 
     def scored(self, domain: str, profile: str) -> str:
         """The part of a domain that a profile scores for runs that were not trained on it."""
@@ -129,7 +129,7 @@ class Project:
         """Every method file by name; a name in the project hides a shipped one, which hides an installed one."""
         found = dict(self._installed)
         for folder in (shipped("methods"), self.root / "methods"):
-            found |= {path.stem: path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")}
+            found |= {path.stem: path for path in sorted(folder.glob("[!._]*.py"))}
         return found
 
     def method(self, name: str) -> MethodFile:
@@ -147,7 +147,7 @@ class Project:
 
     def protocols(self) -> dict[str, Path]:
         folders = (shipped("protocols"), self.root / "protocols")
-        return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+        return {path.stem: path for folder in folders for path in sorted(folder.glob("[!.]*.yaml"))}
 
     def protocol_path(self, name: str) -> Path:
         known = self.protocols()

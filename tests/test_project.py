@@ -256,3 +256,12 @@ def test_a_prepared_domain_is_found_again(cache: Path) -> None:
     before = (cache / "domains" / "synth5-tiny-v1" / "web" / "domain.json").stat().st_mtime_ns
     folder = project.prepared(project.suite("synth5-tiny"), ["web"])["web"]
     assert (folder / "domain.json").stat().st_mtime_ns == before
+
+
+def test_hidden_files_are_no_methods_protocols_or_domains(tmp_path: Path) -> None:
+    """A Mac leaves ._NAME beside every file on a disk of another kind."""
+    plain = find_project(tmp_path).names()
+    for folder, name in (("methods", "._mine.py"), ("protocols", "._mine.yaml"), ("data/.lab.old", "domain.json")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \xff")
+    assert find_project(tmp_path).names() == plain

@@ -287,6 +287,17 @@ def test_printed_means_that_are_none_stand_beside_the_right_ones() -> None:
     assert "61.67" not in shown(REAL, tabulated=[table])  # on the page alone
 
 
+def test_only_whole_lines_of_a_published_table_are_comments(tmp_path: Path) -> None:
+    text = "# Source #1\nmethod,source,target,accuracy\nCNN #2,a,b,61.5\n# more\n"
+    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "._t.csv").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \xff")
+    (table,) = published.read_published(tmp_path)
+    assert (table.about, table.notes) == ("Source #1", ("more",))
+    assert table.cells.to_dict("records") == [{"method": "CNN #2", "source": "a", "target": "b", "accuracy": 61.5}]
+    (tmp_path / "knn_ablation.csv").write_text("# S\nvariant,target,accuracy\nk #1,a,50\nk #1,b,60\n")
+    assert published.read_published_ablation(tmp_path, "knn") == ("S", {"k #1": 55.0})
+
+
 def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: Path) -> None:
     (table,) = published.read_published(shipped("results") / "published")
     records = [entry("rafdb", {"rafdb": 90, "ferplus": 70, "own": 50})]

@@ -32,22 +32,28 @@ def read_published(folder: Path) -> list[Published]:
     from. A row with the target `mean` is a mean over all targets as it is printed.
     """
     tables = []
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            text = read_text(path)
-            rows = pd.read_csv(StringIO(text), comment="#")
-            if not set(COLUMNS) <= set(rows):
-                continue
-            rows = rows.astype({"accuracy": float})
-        except (OSError, ValueError) as error:
-            raise BenchError(f"{path}: is no table of published numbers: {error}") from None
-        comments = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
+    for path in sorted(folder.glob("[!.]*.csv")):
+        comments, rows = _read(path)
+        if not set(COLUMNS) <= set(rows):
+            continue
         if not comments:
             raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
         printed = rows.target == "mean"
         means = rows[printed].drop(columns="target")
         tables.append(Published(path.stem, comments[0], tuple(comments[1:]), rows[~printed], means))
     return tables
+
+
+def _read(path: Path) -> tuple[list[str], pd.DataFrame]:
+    """Return the texts of the lines that begin with #, and the table of the other lines, where a # is text."""
+    try:
+        lines = read_text(path).split("\n")
+        rows = pd.read_csv(StringIO("\n".join(line for line in lines if not line.startswith("#"))))
+        if {"target", "accuracy"} <= set(rows):
+            rows = rows.astype({"accuracy": float})
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: is no table of published numbers: {error}") from None
+    return [line.lstrip("# ").strip() for line in lines if line.startswith("#")], rows
 
 
 def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, float]]:
@@ -57,13 +63,11 @@ def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, f
     path = folder / f"{method}_ablation.csv"
     if not path.is_file():
         return "", {}
-    about = path.read_text(encoding="utf-8").partition("\n")[0]
-    if not about.startswith("#"):
+    comments, rows = _read(path)
+    if not comments:
         raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
-    means = pd.read_csv(path, comment="#", encoding="utf-8").groupby("variant", sort=False).accuracy.mean()
-    return about.lstrip("# ").strip(), {
-        _VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()
-    }
+    means = rows.groupby("variant", sort=False).accuracy.mean()
+    return comments[0], {_VARIANTS.get(str(name), str(name)): float(mean) for name, mean in means.items()}
 
 
 _VARIANTS = {"none": "no mask", "mask": "mask only", "mask+separation": "no diversity"}
