@@ -27,7 +27,7 @@ from fergen_bench.datasets.faces import (
     split_folders,
     with_splits,
 )
-from fergen_bench.datasets.files import Files, entries, first_file, images, inside, table, whole_number
+from fergen_bench.datasets.files import Files, at, entries, first_file, images, inside, table, whole_number
 from fergen_bench.datasets.reader import Box, Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -66,7 +66,7 @@ NO_BOX = "without a face box"
 
 
 def _pictures(base: Path) -> Path | None:
-    places = (base / PICTURES, base / NESTED / PICTURES)
+    places = (at(base, place) for place in (PICTURES, f"{NESTED}/{PICTURES}"))
     return next((place for place in places if place.is_dir()), None)
 
 
@@ -126,14 +126,16 @@ LARGEST_ANNOTATION = 4096
 
 
 def _is_2021(path: Path) -> bool:
-    return any((path / part / kind).is_dir() for part in ("train_set", "val_set") for kind in ("images", "annotations"))
+    return any(
+        at(path, f"{part}/{kind}").is_dir() for part in ("train_set", "val_set") for kind in ("images", "annotations")
+    )
 
 
 def _read_2021(base: Path, settings: DomainSettings) -> Listing:
     """Crops of 224×224 with one npy file of one value per image."""
     listing = Listing(about={"test": TEST_IS_VALIDATION})
     for part, split in (("train_set", "train"), ("val_set", "test")):
-        pictures, annotations = base / part / "images", base / part / "annotations"
+        pictures, annotations = at(base, f"{part}/images"), at(base, f"{part}/annotations")
         for needed in (pictures, annotations):
             if not needed.is_dir():
                 raise BenchError(
@@ -141,8 +143,8 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
                     f"in val_set"
                 )
         ending = "_exp.npy"
-        annotated = {entry.name.removesuffix(ending): entry.path for entry in entries(annotations, base, ending)}
-        for image in images(pictures, base):
+        annotated = {entry.name[: -len(ending)]: entry.path for entry in entries(annotations, base, ending)}
+        for image in images(pictures, base, listing.passed_over):
             annotation = annotated.pop(image.stem, None)
             if annotation is None:
                 what = f"is not there, so {image.name} has no label and is left out"
@@ -203,7 +205,8 @@ TOPS = (".", "full_res", "seven_emotions")
 def _top(path: Path, native: bool) -> Path | None:
     """The folder that holds train and val (or the like) with class folders in them."""
     names = (NATIVE,) if native else ()
-    return next((path / top for top in TOPS if has_split_classes(path / top, path, *names)), None)
+    tops = (at(path, top) for top in TOPS)
+    return next((top for top in tops if has_split_classes(top, path, *names)), None)
 
 
 def _is_train_test(path: Path) -> bool:
@@ -230,7 +233,8 @@ def _read_parts(base: Path, settings: DomainSettings, native: bool, scored: str 
                 f"{top}: has class folders in {', '.join(part.name for part in parts.values())}, but not in {needed}; "
                 f"AffectNet is read with train and val, and val is scored, because its owner published no test set"
             )
-    listing = Listing(about={"test": TEST_IS_VALIDATION}, faults=beside(top, base, parts.values()))
+    listing = Listing(about={"test": TEST_IS_VALIDATION})
+    beside(top, base, parts.values(), listing)
     splits = {"train": "train", scored: "test"}
     if "val" in parts and "test" in parts:
         splits = {split: split for split in parts}
@@ -260,7 +264,7 @@ def _read_kaggle_96(base: Path, settings: DomainSettings) -> Listing:
     listing.faces += class_folders(base, base, "train", settings.labels, listing)
     expressions = {face.id: face.expression for face in listing.faces}
     files, disagreeing = Files(base), 0
-    for place, row in table(base / "labels.csv", ("pth", "label")):
+    for place, row in table(at(base, "labels.csv"), ("pth", "label")):
         path = inside(base, row["pth"], place)
         expression = expression_of(row["label"], settings.labels, place)
         folder = expressions.get(path.relative_to(base).as_posix(), LEFT_OUT)
@@ -302,7 +306,7 @@ DATASET = Dataset(
         Layout(
             "aff-original",
             "Manually_Annotated_Images/<number>/<name>.jpg, Manually_Annotated_file_lists/{training,validation}.csv",
-            lambda path: _pictures(path) is not None or (path / LISTS).is_dir(),
+            lambda path: _pictures(path) is not None or at(path, LISTS).is_dir(),
             _read_original,
         ),
         Layout(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import CONTEMPT, LEFT_OUT, class_folders, expression_of, has_classes, with_splits
-from fergen_bench.datasets.files import entries, folders, images, text_of, whole_number
+from fergen_bench.datasets.files import at, entries, folders, images, text_of, whole_number
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -28,11 +28,11 @@ NATIVE: Mapping[str, str] = {
     "7": "surprise",
 }
 FRAMES, LABELS = "cohn-kanade-images", "Emotion"
-SUBJECT = re.compile(r"(S\d{3})_")
+SUBJECT = re.compile(r"(S\d{3})_", re.IGNORECASE)
 
 
 def _below(base: Path, *places: str) -> Path | None:
-    return next((base / place for place in places if (base / place).is_dir()), None)
+    return next((place for place in (at(base, name) for name in places) if place.is_dir()), None)
 
 
 def _frames(base: Path) -> Path | None:
@@ -48,12 +48,12 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
         raise BenchError(f"{base}: expected {FRAMES}/ and {LABELS}/ (the labels) here; unpack both archives of CK+")
     listing, with_neutral = Listing(), set[str]()
     for subject, sequence in _sequences(pictures, base):
-        label = _label(emotions / subject / sequence.name, base)
+        label = _label(at(emotions, f"{subject}/{sequence.name}"), base)
         if label is None:
             listing.dropped["sequence without a label"] += 1
             continue
         native, place = label
-        frames = images(sequence, base)
+        frames = images(sequence, base, listing.passed_over)
         if not frames:
             listing.faults.append(Fault("missing", place, f"labels a sequence without frames, {sequence}"))
             continue
@@ -67,8 +67,9 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
             listing.faces.append(_face(frames[0], base, "neutral", "first frame", subject))
     labelled = [(subject, sequence) for subject, sequence in _sequences(emotions, base)]
     for subject, sequence in labelled:
-        if not (pictures / subject / sequence.name).is_dir() and _label(sequence, base):
-            listing.faults.append(Fault("missing", str(pictures / subject / sequence.name), "is labelled, but missing"))
+        frames_of = at(pictures, f"{subject}/{sequence.name}")
+        if not frames_of.is_dir() and _label(sequence, base):
+            listing.faults.append(Fault("missing", str(frames_of), "is labelled, but missing"))
     listing.require_faces(emotions)
     listing.faces = with_splits(listing.faces, settings)
     return listing
@@ -102,7 +103,7 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     for face in class_folders(base, base, "train", settings.labels, listing):
         match = SUBJECT.match(face.id.rpartition("/")[2])
         unknown += match is None
-        listing.faces.append(replace(face, subject=match[1] if match else None))
+        listing.faces.append(replace(face, subject=match[1].upper() if match else None))
     if unknown:
         listing.notes.append(
             f"{many(unknown, 'name', 'do')} not begin with a subject (S005_): one person may be in two splits."

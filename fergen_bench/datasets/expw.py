@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import Gathering, with_splits
-from fergen_bench.datasets.files import first_file, inside, list_file, whole_number
+from fergen_bench.datasets.files import at, first_file, inside, list_file, whole_number
 from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError
 
@@ -32,7 +32,7 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
 
     The faces of one photograph count as one subject, so that no photograph is in two splits.
     """
-    pictures, path = base / "image" / "origin", base / "label" / "label.lst"
+    pictures, path = at(base, "image/origin"), at(base, "label/label.lst")
     if not pictures.is_dir():
         raise BenchError(f"{pictures}: this folder is missing; ExpW keeps the images of label/label.lst in it")
     listing = Listing()

@@ -12,18 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.files import (
-    IMAGES,
-    Files,
-    entries,
-    first_line,
-    folders,
-    images,
-    inside,
-    is_image,
-    list_file,
-    text_of,
-)
+from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, list_file, text_of
+from fergen_bench.datasets.kinds import IMAGES, has_image_ending, kind_of
 from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, NeedsKey
@@ -48,6 +38,8 @@ SPLITS: Mapping[str, str] = {
     "val_set": "val",
     "test": "test",
     "testing": "test",
+    "publictest": "val",  # FER2013's parts
+    "privatetest": "test",
 }
 """Names of folders (in lower case) that are splits."""
 
@@ -168,7 +160,9 @@ class Gathering:
                 f"{many(self._other_endings, 'image', 'have')} another ending than the list says, such as png for bmp."
             )
             self._listing.notes.append(note)
-        for image in (image for folder in everything for image in images(folder, self._root)):
+        for image in (
+            image for folder in everything for image in images(folder, self._root, self._listing.passed_over)
+        ):
             if image not in self._named:
                 where = image.relative_to(self._root).as_posix()
                 self._listing.faults.append(Fault("extra", where, f"{image} is there, but nothing names it."))
@@ -202,15 +196,10 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
     """The images in the class folders of a folder. Contempt and what the user leaves out is counted. An unknown or an
     empty class folder is refused; an image in no class folder is a fault. base: where ids begin.
     """
-    for entry in entries(folder, base):
-        place = Path(entry.path)
-        if not entry.is_dir():
-            if is_image(entry.name):
-                where = place.relative_to(base).as_posix()
-                listing.faults.append(Fault("extra", where, f"{place} is in no class folder."))
-            continue
+    stray_files(folder, base, listing)
+    for place in folders(folder, base):
         expression = expression_of(place.name, labels, str(place))
-        found = images(place, base)
+        found = images(place, base, listing.passed_over)
         if expression == LEFT_OUT:
             listing.dropped[place.name.casefold()] += len(found)
         elif not found:
@@ -220,6 +209,18 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
                 yield Face(image.relative_to(base).as_posix(), split, expression, place.name, image)
 
 
+def stray_files(folder: Path, root: Path, listing: Listing) -> None:
+    """Counts the files that stand beside class folders or splits. An image is a fault."""
+    for entry in entries(folder, root, passed_over=listing.passed_over):
+        if entry.is_dir():
+            continue
+        if (kind := kind_of(entry.path)) == "image":
+            where = Path(entry.path).relative_to(root).as_posix()
+            listing.faults.append(Fault("extra", where, f"{entry.path} is in no class folder."))
+        elif kind != "data":
+            listing.passed_over.add(entry.path, kind)
+
+
 def split_class_folders(
     base: Path, labels: Labels, listing: Listing, splits: Mapping[str, str] = SPLITS
 ) -> Iterator[Face]:
@@ -227,15 +228,18 @@ def split_class_folders(
     parts = split_folders(base, base, splits)
     if not {"train", "test"} & set(parts):
         raise BenchError(f"{base}: has {', '.join(part.name for part in parts.values())} but neither train nor test")
-    listing.faults += beside(base, base, parts.values())
+    beside(base, base, parts.values(), listing)
     for split, part in parts.items():
         yield from class_folders(part, base, split, labels, listing)
 
 
-def beside(folder: Path, root: Path, known: Collection[Path]) -> list[Fault]:
-    """A fault for every folder beside those that are read."""
+def beside(folder: Path, root: Path, known: Collection[Path], listing: Listing) -> None:
+    """A fault for every folder beside those that are read, and for every image."""
     others = (other for other in folders(folder, root) if other not in known)
-    return [Fault("extra", str(other), f"{other} is no part with class folders, and is not read.") for other in others]
+    listing.faults += (
+        Fault("extra", str(other), f"{other} is no part with class folders, and is not read.") for other in others
+    )
+    stray_files(folder, root, listing)
 
 
 def box_of(path: Path) -> tuple[float, float, float, float]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import LEFT_OUT, expression_of, has_split_classes, split_class_folders
+from fergen_bench.datasets.faces import LEFT_OUT, expression_of, has_split_classes, split_class_folders, split_folders
 from fergen_bench.datasets.files import first_file, table
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
@@ -25,7 +25,9 @@ NATIVE = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "sad
 PARTS: Mapping[str, str] = {"training": "train", "publictest": "val", "privatetest": "test"}
 """The owner's parts (in lower case) → splits."""
 TABLES = ("fer2013.csv", "icml_face_data.csv")
-PART_IN_NAME = re.compile(r"^(Training|PublicTest|PrivateTest)_\d+")
+PART_IN_NAME = re.compile(r"^(Training|PublicTest|PrivateTest)_\d+", re.IGNORECASE)
+A_TEST_PART = 3_589
+"""Faces of PublicTest, and of PrivateTest; more in one folder are of both."""
 
 
 def split_of(usage: str, place: str) -> str:
@@ -54,7 +56,7 @@ def image_table(path: Path) -> Path | None:
     holds the same columns.
     """
     if path.is_file():
-        return path if path.name in TABLES else None
+        return path if path.name.casefold() in TABLES else None
     return first_file(path, *TABLES)
 
 
@@ -85,6 +87,7 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing()
     moved: Counter[tuple[str, str]] = Counter()
     unnamed = 0
+    undivided = _undivided_test(base)
     seen: dict[str, str] = {}
     for face in split_class_folders(base, settings.labels, listing):
         name = face.id.rpartition("/")[2]
@@ -102,14 +105,21 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
             faces = many(count, f"face of the folder {folder}", "are")
             listing.notes.append(f"{faces} taken as {own}, as the names say.")
     if unnamed:
-        merged = (
-            "" if any(face.split == "val" for face in listing.faces) else ", where test holds both of its test parts"
-        )
+        tested = sum(face.split == "test" for face in listing.faces)
+        holds = "holds" if tested > A_TEST_PART else "may hold"
+        merged = f", and {undivided.name} {holds} both of its test parts" if undivided else ""
         listing.notes.append(
             f"{many(unnamed, 'name', 'do', of=len(listing.faces))} not begin with FER2013's part (Training_, "
             f"PublicTest_, PrivateTest_), so the folder says the split{merged}."
         )
     return listing
+
+
+def _undivided_test(base: Path) -> Path | None:
+    """The folder test of a copy that has no other part for tests, as packs with both of the owner's have it."""
+    parts = split_folders(base, base)
+    test = parts.get("test")
+    return test if test is not None and "val" not in parts and test.name.casefold() not in PARTS else None
 
 
 DATASET = Dataset(
@@ -125,7 +135,7 @@ DATASET = Dataset(
         ),
         Layout(
             "fer2013-folders",
-            "{train,validation,test}/{angry,disgust,fear,happy,neutral,sad,surprise}/Training_*.jpg",
+            "{train,validation,test} or {Training,PublicTest,PrivateTest}/{angry,…,surprise}/*.jpg",
             lambda path: has_split_classes(path, path),
             _read_folders,
         ),

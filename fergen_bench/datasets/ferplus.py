@@ -24,7 +24,7 @@ from fergen_bench.datasets.faces import (
     split_folders,
 )
 from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table, split_of
-from fergen_bench.datasets.files import first_file, folders, images, inside, list_file, nearest, table, whole_number
+from fergen_bench.datasets.files import at, first_file, images, inside, list_file, nearest, table, whole_number
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
@@ -179,14 +179,14 @@ def sources(base: Path) -> Sources:
     holder = nearest(base, lambda folder: first_file(folder, VOTES_FILE) is not None, INNER)
     parts = {**split_folders(base, base), **_parts(base)}
     found = {split: path for split, part in parts.items() if (path := first_file(part, "label.csv")) is not None}
-    return Sources(None if holder is None else holder / VOTES_FILE, found)
+    return Sources(None if holder is None else at(holder, VOTES_FILE), found)
 
 
 def _parts(base: Path) -> dict[str, Path]:
     """split → FER2013Train, FER2013Valid or FER2013Test, in the folder or in a folder in it."""
-    holder = nearest(base, lambda folder: any((folder / part).is_dir() for part in PARTS), INNER)
-    there = {} if holder is None else {folder.name: folder for folder in folders(holder, base)}
-    return {split: there[part] for part, split in PARTS.items() if part in there}
+    holder = nearest(base, lambda folder: any(at(folder, part).is_dir() for part in PARTS), INNER)
+    places = {} if holder is None else {split: at(holder, part) for part, split in PARTS.items()}
+    return {split: place for split, place in places.items() if place.is_dir()}
 
 
 def _pixels(base: Path) -> Path | None:
@@ -294,7 +294,7 @@ def _read_images(base: Path, settings: DomainSettings) -> Listing:
         )
     for split in sorted({ballot.split for ballot in last.values()} ^ set(PARTS.values())):
         listing.notes.append(f"There is no {split} part: no folder, or no votes, for its images.")
-    there = {image for part in parts.values() for image in images(part, base)}
+    there = {image for part in parts.values() for image in images(part, base, listing.passed_over)}
     named = {inside(parts[ballot.split], ballot.name, ballot.place): ballot for ballot in last.values()}
     for image, ballot in named.items():
         expression = _label(ballot, settings, listing)

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 
+from fergen_bench.datasets.kinds import PassedOver, has_image_ending, is_leftover, kind_of
 from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.untrusted import read_text
 from fergen_bench.wording import many
-
-IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 _follow: ContextVar[bool] = ContextVar("follow links", default=False)
 
@@ -38,16 +37,15 @@ def nearest(path: Path, fits: Callable[[Path], bool], roots: Iterable[str] = ())
     """The place that fits: the path itself, or else the nearest of the roots below it. Two that are equally near are
     refused, and so are links that lead out of the path.
 
-    roots: folders such as RAF/basic, or patterns such as */*. The path may be any folder on the way, so that basic is
-    looked for, too.
+    roots: folders such as RAF/basic, in any case, or patterns such as */*. The path may be any folder on the way, so
+    that basic is looked for, too.
     """
     if fits(path):
         return path
     tails = {"/".join(parts[start:]) for root in roots for parts in [root.split("/")] for start in range(len(parts))}
     for depth in sorted({tail.count("/") for tail in tails}):
-        places = {place for tail in tails if tail.count("/") == depth for place in path.glob(tail) if place.is_dir()}
-        visible = (place for place in sorted(places) if "/." not in f"/{place.relative_to(path).as_posix()}")
-        found = [place for place in visible if fits(place)]
+        places = {place for tail in tails if tail.count("/") == depth for place in _below(path, *tail.split("/"))}
+        found = [place for place in sorted(places) if fits(place)]
         if len(found) > 1:
             raise BenchError(f"{path}: holds two copies, {found[0]} and {found[1]}; name the one that is meant")
         if found:
@@ -56,9 +54,51 @@ def nearest(path: Path, fits: Callable[[Path], bool], roots: Iterable[str] = ())
     return None
 
 
-def entries(folder: Path, root: Path, ending: str = "") -> list[os.DirEntry[str]]:
-    """What is in a folder, by name; nothing where there is no such folder. Hidden files are passed over. ending: only
-    names that end so.
+def _below(path: Path, *names: str) -> Iterator[Path]:
+    """The folders of these names, each in the one before, in any case; `*` is every name that no tool leaves."""
+    if not names:
+        yield path
+        return
+    try:
+        inner = [entry for entry in os.scandir(path) if entry.is_dir()]
+    except OSError:
+        return
+    for entry in inner:
+        if folded(entry.name) == folded(names[0]) or (names[0] == "*" and not is_leftover(entry.name)):
+            yield from _below(Path(entry.path), *names[1:])
+
+
+def folded(name: str) -> str:
+    """A name as it is compared without regard to case."""
+    return composed(name).casefold()
+
+
+def at(base: Path, relative: str) -> Path:
+    """The file or folder at a path below a base, spelt as it is on the disk where that differs in case. The path as it
+    is written where there is none.
+    """
+    place = base
+    for name in relative.split("/"):
+        exact = place / name
+        place = exact if os.path.lexists(exact) else next(_same_name(place, name), exact)
+    return place
+
+
+def _same_name(folder: Path, name: str) -> Iterator[Path]:
+    """What has a name in a folder, in any case."""
+    try:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if folded(entry.name) == folded(name):
+                yield Path(entry.path)
+    except OSError:
+        return
+
+
+def entries(
+    folder: Path, root: Path, ending: str = "", passed_over: PassedOver | None = None
+) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; nothing where there is no such folder. What tools leave, hidden files among it, is
+    not in it, and is counted in passed_over. ending: only names that end so, in any case.
 
     Refused: a folder that may not be read, names that differ only in case (another machine would see one file), links
     in a circle, and links that lead out of root, the folder itself among them, unless the user allows them.
@@ -67,12 +107,16 @@ def entries(folder: Path, root: Path, ending: str = "") -> list[os.DirEntry[str]
     if not follow and not here.is_relative_to(top):
         raise _leads_out(f"{folder}: a link on this path", root)
     try:
-        visible = (entry for entry in os.scandir(folder) if entry.name.endswith(ending) and entry.name[0] != ".")
-        found = sorted(visible, key=lambda entry: entry.name)
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
             return []
         raise BenchError(f"{folder}: cannot be read: {error.strerror}; see to its permissions") from None
+    leftovers = {entry.name for entry in found if is_leftover(entry.name)}
+    if passed_over is not None:
+        for name in sorted(leftovers):
+            passed_over.add(folder / name, "leftover")
+    found = [entry for entry in found if entry.name not in leftovers and entry.name.lower().endswith(ending)]
     seen: dict[str, str] = {}
     for entry in found:
         if (other := seen.setdefault(entry.name.casefold(), entry.name)) != entry.name:
@@ -107,19 +151,17 @@ def folders(folder: Path, root: Path) -> list[Path]:
     return [Path(entry.path) for entry in entries(folder, root) if entry.is_dir()]
 
 
-def images(folder: Path, root: Path) -> list[Path]:
-    """Image files in a folder and below it, by their suffix, in the order of their names."""
+def images(folder: Path, root: Path, passed_over: PassedOver | None = None) -> list[Path]:
+    """Image files in a folder and below it, in the order of their names. passed_over: counts the others."""
     found: list[Path] = []
-    for entry in entries(folder, root):
+    for entry in entries(folder, root, passed_over=passed_over):
         if entry.is_dir():
-            found += images(Path(entry.path), root)
-        elif is_image(entry.name):
+            found += images(Path(entry.path), root, passed_over)
+        elif (kind := kind_of(entry.path)) == "image":
             found.append(Path(entry.path))
+        elif passed_over is not None and kind != "data":
+            passed_over.add(entry.path, kind)
     return found
-
-
-def is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGES
 
 
 def inside(root: Path, relative: str, place: str, *, movable: bool = False) -> Path:
@@ -185,8 +227,8 @@ class Files:
         for name in (path.name, composed(path.name)):
             if same := [found for found in alike if name in (found.name, composed(found.name))]:
                 return same[0]
-        for name in (composed(path.name), stem if is_image(path.name) else ""):
-            if found := [file for file in self._called(path, name) if is_image(file.name)]:
+        for name in (composed(path.name), stem if has_image_ending(path.name) else ""):
+            if found := [file for file in self._called(path, name) if kind_of(file) == "image"]:
                 return found[0] if len(found) == 1 else None
         return None
 
@@ -219,9 +261,9 @@ def _stem(name: str) -> str:
 
 
 def first_file(root: Path, *names: str) -> Path | None:
-    """The first of some files that is there below root."""
+    """The first of some files that is there below root, in any case."""
     files = Files(root)
-    return next((root / name for name in names if files.has(root / name)), None)
+    return next((path for path in (at(root, name) for name in names) if files.has(path)), None)
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

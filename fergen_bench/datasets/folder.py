@@ -10,6 +10,7 @@ from fergen_bench.datasets.faces import (
     SPLITS,
     class_folders,
     generated_splits,
+    has_classes,
     split_class_folders,
     subject_of,
     with_splits,
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 def _splits(folder: Path) -> list[Path]:
     return [part for part in folders(folder, folder) if part.name.casefold() in SPLITS]
+
+
+def _only_wraps(folder: Path) -> bool:
+    """Whether a folder holds one folder alone, as archives unpack, and the classes or splits are in that."""
+    inner = folders(folder, folder)
+    return len(inner) == 1 and bool(has_classes(inner[0], folder) or _splits(inner[0]) or _only_wraps(inner[0]))
 
 
 def _read_given(base: Path, settings: DomainSettings) -> Listing:
@@ -72,7 +79,7 @@ DATASET = Dataset(
         Layout(
             "class-folders",
             "{surprise,fear,disgust,happiness,sadness,anger,neutral}/* (or usual names for them)",
-            lambda path: path.is_dir() and not _splits(path),
+            lambda path: path.is_dir() and not _splits(path) and not _only_wraps(path),
             _read_unsplit,
             official=False,
         ),

@@ -23,7 +23,7 @@ NATIVE: Mapping[str, str] = {
     "SA": "sadness",
     "SU": "surprise",
 }
-NAME = re.compile(r"(?P<subject>[A-Z]{2})\.(?P<native>AN|DI|FE|HA|NE|SA|SU)\d\.\d+\.\w+")
+NAME = re.compile(r"(?P<subject>[A-Z]{2})\.(?P<native>AN|DI|FE|HA|NE|SA|SU)\d\.\d+\.\w+", re.IGNORECASE)
 """KA.AN1.39.tiff: who, which expression and the how manieth of it, number"""
 
 
@@ -34,18 +34,19 @@ def _fits(path: Path) -> bool:
 def _read(base: Path, settings: DomainSettings) -> Listing:
     """The name of a file says everything."""
     listing = Listing()
-    for image in images(base, base):
+    for image in images(base, base, listing.passed_over):
         match = NAME.fullmatch(image.name)
         if match is None:
             what = "has no name such as KA.AN1.39.tiff, and is left out"
             listing.faults.append(Fault("extra", str(image), what))
             continue
-        expression = expression_of(match["native"], {**NATIVE, **settings.labels}, str(image))
+        native, subject = match["native"].upper(), match["subject"].upper()
+        expression = expression_of(native, {**NATIVE, **settings.labels}, str(image))
         if expression == LEFT_OUT:
-            listing.dropped[match["native"]] += 1
+            listing.dropped[native] += 1
             continue
         name = image.relative_to(base).as_posix()
-        listing.faces.append(Face(name, "train", expression, match["native"], image, subject=match["subject"]))
+        listing.faces.append(Face(name, "train", expression, native, image, subject=subject))
     listing.faces = with_splits(listing.faces, settings)
     return listing
 

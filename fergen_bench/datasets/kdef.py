@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import LEFT_OUT, expression_of, with_splits
 from fergen_bench.datasets.files import entries, folders, images
+from fergen_bench.datasets.kinds import kind_of
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 
 if TYPE_CHECKING:
@@ -23,37 +24,50 @@ NATIVE: Mapping[str, str] = {
     "SA": "sadness",
     "SU": "surprise",
 }
-NAME = re.compile(
-    r"(?P<session>[AB])(?P<subject>[FM]\d\d)(?P<native>AF|AN|DI|HA|NE|SA|SU)(?P<angle>S|HL|HR|FL|FR)\.JPE?G",
-    re.IGNORECASE,
-)
-"""AF01ANS.JPG: session A, woman 01, anger, straight"""
+NAME = re.compile(r"(?P<session>[AB])(?P<subject>[FM]\d\d)(?P<native>AF|AN|DI|HA|NE|SA|SU)(?P<angle>S|HL|HR|FL|FR)")
+"""AF01ANS: session A, woman 01, anger, straight"""
+MISNAMED = {"AF31V": "AF31SAHL", "AM31H": "AM31SUHR"}
+"""Two files as the owner distributes them → the names that the rest of their folders leaves for them."""
 
 
 def _fits(path: Path) -> bool:
     """The files lie in one folder, or in one per person and session (AF01)."""
-    places = [path, *(place for place in folders(path, path) if re.fullmatch(r"[AB][FM]\d\d", place.name))]
-    return any(NAME.fullmatch(entry.name) for place in places for entry in entries(place, path))
+    places = [path, *(place for place in folders(path, path) if re.fullmatch(r"(?i)[AB][FM]\d\d", place.name))]
+    found = (Path(entry.path) for place in places for entry in entries(place, path))
+    return any(NAME.fullmatch(_name(file)) and kind_of(file) == "image" for file in found)
+
+
+def _name(image: Path) -> str:
+    """The name of a file without its ending, as it should be, in upper case."""
+    stem = image.stem.upper()
+    return MISNAMED.get(stem, stem)
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
     """The name of a file says everything. All five angles are in, full profiles too: the domain is what its owner
     published, and `angle` and `session` in labels.csv let one part be looked at alone.
     """
-    listing = Listing()
-    for image in images(base, base):
-        match = NAME.fullmatch(image.name)
+    listing, named = Listing(), dict[str, Path]()
+    for image in images(base, base, listing.passed_over):
+        match = NAME.fullmatch(_name(image))
         if match is None:
             listing.faults.append(Fault("extra", str(image), "has no name such as AF01ANS.JPG, and is left out"))
             continue
-        native = match["native"].upper()
+        if (other := named.setdefault(match[0], image)) != image:
+            what = f"{image} shows what {other} shows, by its name, and is left out."
+            listing.faults.append(Fault("duplicate", str(image), what))
+            continue
+        native = match["native"]
         expression = expression_of(native, {**NATIVE, **settings.labels}, str(image))
         if expression == LEFT_OUT:
             listing.dropped[native] += 1
             continue
-        extra = {"session": match["session"].upper(), "angle": match["angle"].upper()}
-        name, subject = image.relative_to(base).as_posix(), match["subject"].upper()
+        extra = {"session": match["session"], "angle": match["angle"]}
+        name, subject = image.relative_to(base).as_posix(), match["subject"]
         listing.faces.append(Face(name, "train", expression, native, image, subject=subject, extra=extra))
+    renamed = [f"{image.name} as {name}" for name, image in named.items() if image.stem.upper() in MISNAMED]
+    if renamed:
+        listing.notes.append(f"Files that the owner misnamed are read: {', '.join(renamed)}.")
     listing.notes.append("Two of the five angles, FL and FR, are full profiles; `angle` in labels.csv tells them.")
     listing.faces = with_splits(listing.faces, settings)
     return listing

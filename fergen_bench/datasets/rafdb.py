@@ -22,7 +22,7 @@ from fergen_bench.datasets.faces import (
     split_class_folders,
     with_splits,
 )
-from fergen_bench.datasets.files import Files, entries, first_file, first_line, folders, images, list_file, table
+from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, list_file, table
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError, NeedsKey
 
@@ -40,6 +40,7 @@ FROM_ZERO = {
     "6": "neutral",
 }
 ROOTS = ("RAF_DB/RAF_DB/basic", "raf-basic", "RAF/basic")
+ALIGNED, ORIGINAL = "Image/aligned", "Image/original"
 LIST = "list_patition_label.txt"  # the owner's spelling
 NAME = re.compile(r"(train|test)_\d+(_aligned)?", re.IGNORECASE)
 SUFFIX = re.compile(r".*_([0-7])", re.IGNORECASE)
@@ -54,7 +55,7 @@ def _lists(base: Path, *names: str, columns: int = 2) -> list[Path]:
 
 
 def _aligned(base: Path) -> bool:
-    return (base / "Image" / "aligned").is_dir()
+    return at(base, ALIGNED).is_dir()
 
 
 def _read_rows(lists: Iterable[Path], gathering: Gathering, image_of: Callable[[str], Path], columns: int = 2) -> None:
@@ -78,7 +79,7 @@ def _fits_lists(base: Path, names: tuple[str, ...] = (), columns: int = 2) -> bo
 
 def _read_lists(base: Path, settings: DomainSettings, names: tuple[str, ...] = (), columns: int = 2) -> Listing:
     """Faces of lists in Image/aligned. A file that is missing, or that no list names, is a fault."""
-    listing, folder = Listing(), base / "Image" / "aligned"
+    listing, folder = Listing(), at(base, ALIGNED)
     gathering = Gathering(listing, base, {**LABELS, **settings.labels})
     _read_rows(_lists(base, *names, columns=columns), gathering, lambda stem: folder / f"{stem}_aligned.jpg", columns)
     gathering.close(folder)
@@ -90,7 +91,7 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
     owner's: people made them with a detector (CD-FER-Benchmark#22).
     """
     listing, files = Listing(), Files(base)
-    folder, boxes = base / "Image" / "original", base / "Annotation" / "boundingbox"
+    folder, boxes = at(base, ORIGINAL), at(base, "Annotation/boundingbox")
     gathering = Gathering(listing, base, {**LABELS, **settings.labels})
     _read_rows(_lists(base), gathering, lambda stem: folder / f"{stem}.jpg")
     gathering.close(folder)
@@ -143,7 +144,7 @@ def _is_path_line(line: str) -> bool:
 
 
 def _path_lists(base: Path) -> list[Path]:
-    return [*lists_in(base, _is_path_line), *lists_in(base / "EmoLabel", _is_path_line)]
+    return [*lists_in(base, _is_path_line), *lists_in(at(base, "EmoLabel"), _is_path_line)]
 
 
 def _anywhere(root: Path) -> Callable[[str], Path]:
@@ -167,7 +168,8 @@ def _read_path_list(base: Path, settings: DomainSettings) -> Listing:
 def _is_flat(base: Path) -> bool:
     if _aligned(base) or not _lists(base):
         return False
-    places = (base / root / name for root in (".", "raf-db") for name in SPLITS)
+    parts = [part for root in (".", "raf-db") for part in folders(at(base, root), base)]
+    places = [part for part in parts if part.name.casefold() in SPLITS]
     return any(NAME.fullmatch(Path(entry.name).stem) for place in places for entry in entries(place, base))
 
 
@@ -217,7 +219,7 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
 
 def _read_kaggle(base: Path, settings: DomainSettings) -> Listing:
     """DATASET/{train,test}/{1..7}/, and beside it train_labels.csv and test_labels.csv, which may disagree."""
-    listing = _read_folders(base / "DATASET", settings)
+    listing = _read_folders(at(base, "DATASET"), settings)
     labels = {**LABELS, **settings.labels}
     for split in ("train", "test"):
         path = first_file(base, f"{split}_labels.csv")
@@ -264,7 +266,7 @@ def _read_suffix(base: Path, settings: DomainSettings) -> Listing:
 
 def _read_labels_file(base: Path, settings: DomainSettings) -> Listing:
     """images/ and labels.txt with lines `name label`."""
-    path, folder = base / "labels.txt", base / "images"
+    path, folder = at(base, "labels.txt"), at(base, "images")
     rows = [
         (place, folder / PurePosixPath(name.replace("\\", "/")).name, label)
         for place, name, (label,) in list_file(path)
@@ -313,7 +315,7 @@ DATASET = Dataset(
         Layout(
             "raf-kaggle",
             "DATASET/{train,test}/{1..7}/*.jpg, train_labels.csv, test_labels.csv",
-            lambda base: _is_split(base / "DATASET"),
+            lambda base: _is_split(at(base, "DATASET")),
             _read_kaggle,
             roots=("raf-db-dataset",),
         ),
@@ -337,14 +339,14 @@ DATASET = Dataset(
         Layout(
             "raf-labels",
             "images/*.jpg, labels.txt with lines `name label`",
-            lambda base: first_file(base, "labels.txt") is not None and (base / "images").is_dir(),
+            lambda base: first_file(base, "labels.txt") is not None and at(base, "images").is_dir(),
             _read_labels_file,
             official=False,
         ),
         Layout(
             "raf-original",
             f"Image/original/train_00001.jpg, EmoLabel/{LIST}: whole photographs",
-            lambda base: (base / "Image" / "original").is_dir() and bool(_lists(base)),
+            lambda base: at(base, ORIGINAL).is_dir() and bool(_lists(base)),
             _read_original,
             asked_only=True,
             roots=ROOTS,

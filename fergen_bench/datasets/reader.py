@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fergen_bench.datasets.files import folders, following_links, nearest
+from fergen_bench.datasets.kinds import PassedOver
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 from fergen_bench.wording import many
 
@@ -59,6 +60,7 @@ class Listing:
     faces: list[Face] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)  # why faces were left out → how many
     faults: list[Fault] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=PassedOver)  # what stands beside the faces and is not read
     notes: list[str] = field(default_factory=list)  # what the reader should know, one sentence each
     about: dict[str, object] = field(default_factory=dict)  # choices that made the labels: more keys of domain.json
     expected: Mapping[str, Mapping[str, int]] | None = None  # counts under these choices, where not the dataset's own

@@ -22,7 +22,7 @@ from fergen_bench.datasets.faces import (
     list_layout,
     split_named,
 )
-from fergen_bench.datasets.files import Files, first_file, images, inside, table
+from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images, inside, table
 from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -57,24 +57,25 @@ NOT_CLASSES = {"Train_Aligned_Faces": LEFT_OUT, "Val_Aligned_Faces": LEFT_OUT, "
 
 def _fits(places: Mapping[str, str], base: Path) -> bool:
     """Whether there are class folders in one of the places."""
-    return any(has_classes(base / place, base) for place in places.values())
+    return any(has_classes(at(base, place), base) for place in places.values())
 
 
 def _read(places: Mapping[str, str], base: Path, settings: DomainSettings) -> Listing:
     """Faces of the class folders in the places of the splits."""
     listing = Listing()
     for split, place in places.items():
-        if not (base / place).is_dir():
-            listing.notes.append(f"{base / place} is not there, so there are no faces of the {split} split.")
+        folder = at(base, place)
+        if not folder.is_dir():
+            listing.notes.append(f"{folder} is not there, so there are no faces of the {split} split.")
             continue
-        listing.faces += class_folders(base / place, base, split, {**LABELS, **settings.labels}, listing)
+        listing.faces += class_folders(folder, base, split, {**LABELS, **settings.labels}, listing)
     _without_test(base, listing)
     return listing
 
 
 def _without_test(base: Path, listing: Listing) -> None:
     """Counts the faces of Test, whose labels are withheld, as dropped."""
-    found = [*images(base / "Test", base), *images(base / "Test_Aligned_Faces", base)]
+    found = [image for part in ("Test", "Test_Aligned_Faces") for image in images(at(base, part), base)]
     if found:
         listing.dropped["Test, without labels"] += len(found)
         listing.notes.append(
@@ -117,26 +118,27 @@ def _read_frames(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _has_boxes(base: Path) -> bool:
-    return any((base / part / "Annotations" / "Bboxs").is_dir() for part in ("Train", "Val"))
+    return any(at(base, f"{part}/Annotations/Bboxs").is_dir() for part in ("Train", "Val"))
 
 
 def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
     """Frames with a text file each that holds a face box: left, top, right, bottom. Frames without are dropped."""
     listing, files = Listing(about={"boxes": "Annotations/Bboxs (of a detector, not the owner's)"}), Files(base)
     for split, place in BOXED.items():
-        boxes, used = (base / place).parent / "Annotations" / "Bboxs", set()
-        if not (base / place).is_dir():
-            listing.notes.append(f"{base / place} is not there, so there are no faces of the {split} split.")
+        folder, used = at(base, place), set()
+        boxes = at(folder.parent, "Annotations/Bboxs")
+        if not folder.is_dir():
+            listing.notes.append(f"{folder} is not there, so there are no faces of the {split} split.")
             continue
         labels = {**LABELS, **settings.labels}
-        for face in class_folders(base / place, base, split, labels, listing):
-            box = boxes / face.native_label / f"{PurePosixPath(face.id).stem}.txt"
+        for face in class_folders(folder, base, split, labels, listing):
+            box = at(boxes, face.native_label) / f"{PurePosixPath(face.id).stem}.txt"
             used.add(box)
             if files.has(box):
                 listing.faces.append(replace(face, box=box_of(box)))
             else:
                 listing.dropped["no face box"] += 1
-        for box in sorted(boxes.rglob("*.txt")):
+        for box in (Path(entry.path) for part in folders(boxes, base) for entry in entries(part, base, ".txt")):
             if box not in used:
                 listing.faults.append(Fault("missing", str(box), f"{box} is there, but the frame it is of is not."))
     if listing.dropped["no face box"]:
@@ -148,9 +150,9 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
 
 def _read_table(base: Path, settings: DomainSettings) -> Listing:
     """One csv with the name of the expression and of the split, one flat folder. The csv's numbers are not used."""
-    listing, folder = Listing(), base / TABLE_IMAGES
+    listing, folder = Listing(), at(base, TABLE_IMAGES)
     gathering = Gathering(listing, base, {**LABELS, **settings.labels})
-    for place, row in table(base / TABLE, ["image_name", "emotion", "original_split"]):
+    for place, row in table(at(base, TABLE), ["image_name", "emotion", "original_split"]):
         image, part = inside(folder, row["image_name"], place), split_named(row["original_split"])
         if part == "test":
             gathering.leave_out(image, "Test, without labels")
@@ -166,7 +168,7 @@ def _read_table(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _is_old(base: Path) -> bool:
-    return (base / OFFICIAL["test"]).is_dir() or not (base / VAL_NEW["test"]).is_dir()
+    return at(base, OFFICIAL["test"]).is_dir() or not at(base, VAL_NEW["test"]).is_dir()
 
 
 CLASSES = "{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}"
@@ -184,7 +186,7 @@ DATASET = Dataset(
         Layout(
             "sfew-val-new",
             f"Train/Train_Aligned_Faces/{CLASSES}/*.png, Val/Val_Aligned_Faces_new/Val_Aligned_Faces/…",
-            lambda base: (base / VAL_NEW["test"]).is_dir() and _fits(VAL_NEW, base),
+            lambda base: at(base, VAL_NEW["test"]).is_dir() and _fits(VAL_NEW, base),
             partial(_read, VAL_NEW),
             roots=ROOTS,
         ),
@@ -208,7 +210,7 @@ DATASET = Dataset(
         Layout(
             "sfew-csv",
             f"{TABLE}, {TABLE_IMAGES}/*.png",
-            lambda base: first_file(base, TABLE) is not None and (base / TABLE_IMAGES).is_dir(),
+            lambda base: first_file(base, TABLE) is not None and at(base, TABLE_IMAGES).is_dir(),
             _read_table,
             roots=ROOTS,
         ),

@@ -89,11 +89,29 @@ def test_without_the_part_in_the_name_the_folder_says_it(tmp_path: Path) -> None
     listing = read(tmp_path)
     assert [(face.split, face.expression) for face in listing.faces] == [("test", "surprise"), ("train", "happiness")]
     assert "2 of 2 names do not begin with FER2013's part" in listing.notes[0]
-    assert "test holds both of its test parts" in listing.notes[0]
+    assert "test may hold both of its test parts" in listing.notes[0]
     touch(tmp_path / "archive" / "validation" / "fear" / "im0.png")
     listing = read(tmp_path)
     assert listing.faces[-1].split == "val"
     assert "both" not in listing.notes[0]
+
+
+@pytest.mark.parametrize(
+    "names", [("Training", "PublicTest", "PrivateTest"), ("training", "publictest", "PRIVATETEST")]
+)
+def test_folders_named_as_the_parts_of_the_csv(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    for name in names:
+        touch(tmp_path / name / "happy" / "0.png")
+    listing = read(tmp_path)
+    assert {face.id: face.split for face in listing.faces} == {
+        f"{name}/happy/0.png": split for name, split in zip(names, ("train", "val", "test"), strict=True)
+    }
+    assert "so the folder says the split." in listing.notes[0]
+    assert not listing.faults
+    (tmp_path / names[1] / "happy" / "0.png").unlink()
+    (tmp_path / names[1] / "happy").rmdir()
+    (tmp_path / names[1]).rmdir()
+    assert "so the folder says the split." in read(tmp_path).notes[0]  # PrivateTest alone holds one part
 
 
 def test_one_name_in_two_class_folders_is_a_fault(tmp_path: Path) -> None:

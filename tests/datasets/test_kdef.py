@@ -49,6 +49,21 @@ def test_names_give_expression_subject_session_and_angle(tmp_path: Path, nesting
     assert not listing.faults
 
 
+def test_the_two_files_that_the_owner_misnamed_are_read(tmp_path: Path) -> None:
+    kdef(tmp_path)
+    draw(tmp_path / "AF31" / "AF31V.JPG", "sadness")
+    draw(tmp_path / "AM31" / "am31h.jpg", "surprise")
+    listing = read(DATASET, tmp_path)[1]
+    found = {face.id: (face.expression, face.subject, face.extra) for face in listing.faces}
+    assert found["AF31/AF31V.JPG"] == ("sadness", "F31", {"session": "A", "angle": "HL"})
+    assert found["AM31/am31h.jpg"] == ("surprise", "M31", {"session": "A", "angle": "HR"})
+    assert not listing.faults
+    assert listing.notes[0] == ("Files that the owner misnamed are read: AF31V.JPG as AF31SAHL, am31h.jpg as AM31SUHR.")
+    draw(tmp_path / "AF31" / "AF31SAHL.JPG", "sadness")  # somebody kept both
+    (fault,) = read(DATASET, tmp_path)[1].faults
+    assert (fault.kind, Path(fault.where).name) == ("duplicate", "AF31V.JPG")
+
+
 def test_malformed_names_are_named(tmp_path: Path) -> None:
     draw(kdef(tmp_path) / "AF01" / "AF01ANX.JPG", "anger")
     (fault,) = read(DATASET, tmp_path)[1].faults

@@ -84,8 +84,8 @@ def test_the_folders_win_over_a_list_of_their_own_faces(tmp_path: Path) -> None:
 
 def test_a_folder_beside_the_splits_is_said_to_be_left_out(tmp_path: Path) -> None:
     pack(tmp_path)
-    draw(tmp_path / "__MACOSX" / "x.jpg", "fear")
-    assert read(DATASET, tmp_path)[1].faults[0].what.startswith(f"{tmp_path / '__MACOSX'} is no part")
+    draw(tmp_path / "more" / "x.jpg", "fear")
+    assert read(DATASET, tmp_path)[1].faults[0].what.startswith(f"{tmp_path / 'more'} is no part")
 
 
 def test_the_counts_of_the_parts_add_up() -> None:

@@ -1,0 +1,124 @@
+"""Images, leftovers of tools, packed archives, data and unknown files, told apart once for every reader."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fergen_bench.datasets.files import at, entries, images
+from fergen_bench.datasets.folder import DATASET as FOLDER
+from fergen_bench.datasets.jaffe import DATASET as JAFFE
+from fergen_bench.datasets.kinds import PassedOver, is_leftover, kind_of
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.error import BenchError
+from greyfaces import draw, read
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "image") for name in ("a.jpg", "a.JFIF", "a.jpe", "a.jpg_large", "a.1.webp.jpg", "a.PPM", "a.pgm")),
+        *((name, "image") for name in ("a.pnm", "a.tif", "a.jp2", "a.avif", "a.HEIC", "a.heif", "a.jxl", "a.nef")),
+        *((name, "leftover") for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "a.xmp", ".picasa.ini")),
+        *((name, "leftover") for name in ("a.sync-conflict-20260101-101010-ABCDEFG.png", "a.lrdata", "a.png~")),
+        ("face (Ana's conflicted copy 2026-01-01).jpg", "leftover"),
+        *((name, "archive") for name in ("a.zip", "a.tar.gz", "a.7z.001", "a.z01", "aligned.RAR", "a.tgz")),
+        *((name, "data") for name in ("a.txt", "labels.csv", "0_exp.npy", "a.XML")),
+        *((name, "unknown") for name in ("a.mp4", "a", "a.001", "a.html")),
+    ],
+)
+def test_a_name_says_the_kind(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(b"something")
+    assert kind_of(tmp_path / name) == kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", ".thumbnails", ".ipynb_checkpoints"),
+        *(".Trash-1000", "System Volume Information", "Previews.lrdata", "__pycache__", "@__thumb"),
+    ],
+)
+def test_folders_of_tools_are_leftovers(name: str) -> None:
+    assert is_leftover(name)
+
+
+@pytest.mark.parametrize("name", ["anger", "trash", "train", "S005", "0", "thumbs", "recycle"])
+def test_folders_of_people_are_none(name: str) -> None:
+    assert not is_leftover(name)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+@pytest.mark.parametrize("name", ["face", "film.happy.001", "face.png-large"])
+def test_without_a_known_ending_the_content_says_the_kind(tmp_path: Path, form: str, name: str) -> None:
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow cannot write {form}")
+    Image.new("RGB", (20, 20), "red").save(tmp_path / name, form)
+    assert kind_of(tmp_path / name) == "image"
+
+
+def test_what_begins_like_an_image_and_is_none_is_unknown(tmp_path: Path) -> None:
+    for name, content in (("a", b"BMW is a car. It has four wheels, of course."), ("b", b"P6"), ("c", b"RIFF....AVI ")):
+        (tmp_path / name).write_bytes(content)
+        assert kind_of(tmp_path / name) == "unknown"
+    os.mkfifo(tmp_path / "pipe")
+    assert kind_of(tmp_path / "pipe") == "unknown"
+
+
+def test_what_is_passed_over_is_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", "fear")
+    for name in ("Thumbs.db", ".DS_Store", "more.zip", "film.mp4", "notes.txt", "__MACOSX/._a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    passed_over = PassedOver()
+    for _ in range(2):  # a folder that is read twice is counted once
+        assert images(tmp_path, tmp_path, passed_over) == [tmp_path / "a.png"]
+    assert passed_over.sentences() == [
+        f"Passed over: 1 packed archive, such as {tmp_path / 'more.zip'}; unpack it, in case faces are in it.",
+        f"Passed over: 3 leftovers of tools, such as {tmp_path / '.DS_Store'}.",
+        f"Passed over: 1 file of an unknown kind, such as {tmp_path / 'film.mp4'}.",
+    ]
+    assert len(passed_over.sentences(but="leftover")) == 2
+
+
+def test_tool_folders_are_neither_expressions_nor_splits_nor_faces(tmp_path: Path) -> None:
+    for name in EXPRESSIONS:
+        for number in range(5):
+            draw(tmp_path / "zip" / "lab" / name / f"{number}.png", name, number)
+        for tool in ("@eaDir", ".thumbnails", "__MACOSX"):
+            draw(tmp_path / "zip" / "lab" / name / tool / "0.png", name)
+    for tool in ("__MACOSX/lab", "lab/__MACOSX", "lab/#recycle", "lab/$RECYCLE.BIN", "lab/.ipynb_checkpoints"):
+        draw(tmp_path / "zip" / tool / "anger" / "0.png", "anger")
+    _, listing = read(FOLDER, tmp_path / "zip")
+    assert len(listing.faces) == 35
+    assert len(listing.passed_over.paths["leftover"]) == 4 + 3 * 7
+    jaffe = tmp_path / "jaffe"
+    for number in range(10):
+        draw(jaffe / "jaffedbase" / f"K{'AB'[number % 2]}.AN1.{number}.tiff", "anger", mode="L")
+    draw(jaffe / "__MACOSX" / "jaffedbase" / "KC.AN1.1.tiff", "anger")
+    assert len(read(JAFFE, jaffe)[1].faces) == 10
+
+
+def test_a_loose_image_beside_class_folders_or_splits_is_a_fault(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in EXPRESSIONS:
+            draw(tmp_path / part / name / "0.png", name)
+    draw(tmp_path / "train" / "loose.png", "anger")
+    draw(tmp_path / "looser.jfif", "anger")
+    faults = [(fault.kind, fault.where) for fault in read(FOLDER, tmp_path)[1].faults]
+    assert sorted(faults) == [("extra", "looser.jfif"), ("extra", "train/loose.png")]
+
+
+def test_names_are_found_in_any_case_and_composition(tmp_path: Path) -> None:
+    place = tmp_path / "IMAGE" / "Aligne\u0301"
+    place.mkdir(parents=True)
+    assert at(tmp_path, "Image/align\u00e9") == place
+    assert at(tmp_path, "Image/original") == tmp_path / "IMAGE" / "original"
+    (tmp_path / "Image").mkdir()
+    assert at(tmp_path, "Image") == tmp_path / "Image"
+    with pytest.raises(BenchError, match="IMAGE and Image differ only in case"):
+        entries(tmp_path, tmp_path)
