@@ -86,7 +86,7 @@ def check_copy(
         verdict(kind, found, listing.expected, layout.official),
         *_summed_up(faults),
         *cautions(found, kind.scored, _subjects(listing.faces), _remedies(kind.name, expected, listing.about)),
-        *(Finding("note", n) for n in listing.notes),
+        *(Finding("note", n) for n in (*listing.notes, *listing.passed_over.sentences())),
     ]
     return Check(
         domain,
@@ -368,6 +368,12 @@ def _looked_at(faces: Sequence[Face]) -> list[bytes | str]:
         except Unreadable as error:
             answers.append(str(error))
     return answers
+
+
+def extras(faults: Sequence[Fault]) -> list[str]:
+    """What stands in a copy and is not read, for the notes of a prepared domain."""
+    extra = [fault for fault in faults if fault.kind == "extra"]
+    return [f"{finding.what.rstrip('.')}." for finding in _summed_up(extra)]
 
 
 def _summed_up(faults: Sequence[Fault]) -> list[Finding]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import PIL
 
-from fergen_bench.datasets.check import counts_of, identify, is_another, verdict
+from fergen_bench.datasets.check import counts_of, extras, identify, is_another, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
 from fergen_bench.datasets.reader import Dataset, Face, Listing, read
 from fergen_bench.datasets.workers import worker_pool
@@ -111,10 +111,13 @@ def prepare(
             blocks = list(_blocks(faces, shape, _beside(folder, "draft") / "faces.npy"))
             columns = _columns(faces)
             described = {"synthetic": False, **about, **listing.about}
-            described |= {"dropped": dict(listing.dropped), "notes": listing.notes}
+            notes = [*listing.notes, *extras(listing.faults)]
+            described |= {"dropped": dict(listing.dropped), "notes": [*notes, *listing.passed_over.sentences()]}
             described |= {"resizer": RESIZER, "decoder": DECODER}
             rows = (repr(row) for row in zip(*columns.values(), strict=True))
-            inputs = _digest([repr(described), repr(settings.allow_missing), *(b.digest for b in blocks)], rows)
+            # Tools leave files at any time; those make no other domain.
+            same = {**described, "notes": [*notes, *listing.passed_over.sentences(but="leftover")]}
+            inputs = _digest([repr(same), repr(settings.allow_missing), *(b.digest for b in blocks)], rows)
             if is_prepared(folder) and read_about(folder).get("inputs") == inputs:
                 progress(len(faces), len(faces))
                 return folder

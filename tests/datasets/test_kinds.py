@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fergen_bench.datasets.check import check_copy, check_prepared
 from fergen_bench.datasets.files import at, entries, images
 from fergen_bench.datasets.folder import DATASET as FOLDER
 from fergen_bench.datasets.jaffe import DATASET as JAFFE
 from fergen_bench.datasets.kinds import PassedOver, is_leftover, kind_of
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.prepare import prepare_dataset
+from fergen_bench.domain import EXPRESSIONS, read_about
 from fergen_bench.error import BenchError
+from fergen_bench.settings import DomainSettings
 from greyfaces import draw, read
 
 
@@ -122,3 +125,46 @@ def test_names_are_found_in_any_case_and_composition(tmp_path: Path) -> None:
     assert at(tmp_path, "Image") == tmp_path / "Image"
     with pytest.raises(BenchError, match="IMAGE and Image differ only in case"):
         entries(tmp_path, tmp_path)
+
+
+def test_what_is_passed_over_stands_in_the_notes_of_a_prepared_domain(tmp_path: Path) -> None:
+    copy, folder = tmp_path / "lab", tmp_path / "data" / "lab"
+    for name in EXPRESSIONS:
+        for number in range(5):
+            draw(copy / name / f"{number}.png", name, number)
+    draw(copy / "loose.png", "fear")
+    (copy / "more.zip").touch()
+    settings = DomainSettings(path=copy)
+    prepare_dataset("lab", FOLDER, settings, folder, 1, lambda *_: None)
+    notes = [
+        f"1 files are listed nowhere, such as: {copy / 'loose.png'} is in no class folder.",
+        f"Passed over: 1 packed archive, such as {copy / 'more.zip'}; unpack it, in case faces are in it.",
+    ]
+    about = read_about(folder)
+    assert about["notes"] == notes
+    for check in (
+        check_copy("lab", FOLDER, settings, 1, lambda *_: None),
+        check_prepared("lab", FOLDER, folder, lambda *_: None),
+    ):
+        assert [finding.what.rstrip(".") for finding in check.findings if finding.level == "note"][-2:] == [
+            note.rstrip(".") for note in notes
+        ]
+    (copy / "fear" / ".DS_Store").touch()  # comes and goes, and makes no other domain
+    prepare_dataset("lab", FOLDER, settings, folder, 1, lambda *_: None)
+    assert read_about(folder) == about
+
+
+def test_an_image_that_cannot_be_decoded_is_refused_by_name_and_left_out_where_allowed(tmp_path: Path) -> None:
+    copy, folder = tmp_path / "lab", tmp_path / "data" / "lab"
+    for name in EXPRESSIONS:
+        for number in range(5):
+            draw(copy / name / f"{number}.png", name, number)
+    for name in ("a.heic", "b.avif", "c.jxl", "d.nef"):
+        (copy / "fear" / name).write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(BenchError, match="lab: 4 files are missing or cannot be read") as caught:
+        prepare_dataset("lab", FOLDER, DomainSettings(path=copy), folder, 1, lambda *_: None)
+    assert all(name in str(caught.value) for name in ("a.heic", "b.avif", "c.jxl", "d.nef"))
+    prepare_dataset("lab", FOLDER, DomainSettings(path=copy, allow_missing=True), folder, 1, lambda *_: None)
+    about = read_about(folder)
+    assert about["left_out"] == {"total": 4, "files": ["fear/a.heic", "fear/b.avif", "fear/c.jxl", "fear/d.nef"]}
+    assert sum(sum(counts.values()) for counts in about["counts"].values()) == 35
