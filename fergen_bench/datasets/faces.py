@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, list_file, text_of
-from fergen_bench.datasets.kinds import IMAGES, has_image_ending, kind_of
+from fergen_bench.datasets.kinds import IMAGES, kind_of
 from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, NeedsKey
