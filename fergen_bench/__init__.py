@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fergen_bench.adversary import AdversarialMethod as AdversarialMethod
     from fergen_bench.augment import SampleDraws as SampleDraws
     from fergen_bench.backbone import Network as Network
     from fergen_bench.backbone import TextTower as TextTower
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from fergen_bench.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
     from fergen_bench.prompts import prompt_names as prompt_names
     from fergen_bench.steps import Batch as Batch
+    from fergen_bench.trunk import DomainMethod as DomainMethod
     from fergen_bench.trunk import TrunkMethod as TrunkMethod
 
 _HOME = {
+    "AdversarialMethod": "adversary",
     "SampleDraws": "augment",
     "Network": "backbone",
     "TextTower": "backbone",
@@ -52,6 +55,7 @@ _HOME = {
     "PROMPT_TEMPLATES": "prompts",
     "prompt_names": "prompts",
     "Batch": "steps",
+    "DomainMethod": "trunk",
     "TrunkMethod": "trunk",
 }
 

@@ -11,7 +11,7 @@ import ast
 import hashlib
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,12 +37,14 @@ _TYPES: dict[str, Any] = {
     "Backbone": Backbone,
     "Trunk": Trunk,
 }
-_BASES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "Method": (),
-    "GradientMethod": (("method", "GradientMethod"),),
-    "TrunkMethod": (("method", "GradientMethod"), ("trunk", "TrunkMethod")),
+_BASES: Mapping[str, str] = {
+    "Method": "method",
+    "GradientMethod": "method",
+    "TrunkMethod": "trunk",
+    "DomainMethod": "trunk",
+    "AdversarialMethod": "adversary",
 }
-"""What a method may be derived from, and the module and class of each that hands down parameters."""
+"""Base classes of methods → the module of each. A method inherits their fields, recipes and class variables."""
 
 NEEDS: Mapping[str, str] = {"images": "images", "features": "frozen features", "text": "a backbone with a text tower"}
 """What a method may declare to need, in the class variable `needs`, and what that means. images is assumed."""
@@ -203,27 +205,28 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     if len(classes) != 1:
         found = "no class" if not classes else f"{len(classes)} classes"
         raise BenchError(
-            f"{path}: a method file holds one class derived from Method, GradientMethod or TrunkMethod; this one has "
-            f"{found}"
+            f"{path}: a method file holds one class derived from {', '.join(list(_BASES)[:-1])} or {list(_BASES)[-1]}; "
+            f"this one has {found}"
         )
     (node,) = classes
-    lines = text.split("\n")  # a syntax tree counts no other line ends, such as a form feed
-    own = _fields(node, lines, path)
-    inherited = _inherited_fields(_base(node) or "Method")
-    # A dataclass keeps an inherited field in its first place and takes the new default.
-    parameters = {**{name: own.get(name, field) for name, field in inherited.items()}, **own}
+    declared = _declared(node, text, path)
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
-    version = _class_value(node, "version", 1, path)
-    recipes = _class_value(node, "recipes", {}, path)
-    needs = _class_value(node, "needs", (), path)
-    for need in needs:
+    for need in declared.needs:
         if need not in NEEDS:
             raise BenchError(f"{path}: needs of {node.name}: there is no need {need!r}{did_you_mean(str(need), NEEDS)}")
-    least = _class_value(node, "least_domains", 1, path)
-    about_it = (name or path.stem, path, about, node.name, version)
-    paper = _paper(ast.get_docstring(tree) or "")
-    note = _class_value(node, "note", "", path)
-    return MethodFile(*about_it, tuple(parameters.values()), recipes, needs, least, paper, note)
+    return MethodFile(
+        name=name or path.stem,
+        path=path,
+        about=about,
+        class_name=node.name,
+        version=_class_value(node, "version", 1, path),
+        parameters=tuple(declared.parameters.values()),
+        recipes=declared.recipes,
+        needs=declared.needs,
+        least_domains=declared.least_domains,
+        paper=_paper(ast.get_docstring(tree) or ""),
+        note=declared.note,
+    )
 
 
 def _text(path: Path) -> str:
@@ -233,15 +236,54 @@ def _text(path: Path) -> str:
         raise BenchError(f"{path}: cannot be read: {error}") from None
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """The fields and class variables of a class, inherited ones included."""
+
+    parameters: Mapping[str, Parameter]
+    recipes: Mapping[str, Mapping[str, Any]]
+    needs: tuple[str, ...]
+    least_domains: int
+    note: str
+
+
+def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
+    base = _base(node)
+    inherited = _Declared({}, {}, (), 1, "") if base is None else _inherited(base)
+    own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
+    recipes = _class_value(node, "recipes", {}, path)
+    return _Declared(
+        # A dataclass keeps an inherited field in its first place and takes the new default.
+        {**{name: own.get(name, field) for name, field in inherited.parameters.items()}, **own},
+        merged_recipes(inherited.recipes, recipes, own),
+        _class_value(node, "needs", inherited.needs, path),
+        _class_value(node, "least_domains", inherited.least_domains, path),
+        _class_value(node, "note", inherited.note, path),
+    )
+
+
+def merged_recipes(
+    inherited: Mapping[str, Mapping[str, Any]], own: Mapping[str, Mapping[str, Any]], declared: Container[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the recipes of a class that names `own` and declares the fields `declared`.
+
+    A recipe that the class names adds to the inherited recipe of that name. Of a recipe that it does not name, the
+    values of fields that it declares are dropped, so that a default in a class is never overruled from afar.
+    """
+    return {
+        name: {**inherited.get(name, {}), **own[name]}
+        if name in own
+        else {key: value for key, value in inherited[name].items() if key not in declared}
+        for name in {**inherited, **own}
+    }
+
+
 @cache
-def _inherited_fields(base: str) -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
-    for module, name in _BASES[base]:
-        path = Path(__file__).with_name(f"{module}.py")
-        text = path.read_text(encoding="utf-8")
-        (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
-        found |= _fields(node, text.split("\n"), path)
-    return found
+def _inherited(base: str) -> _Declared:
+    path = Path(__file__).with_name(f"{_BASES[base]}.py")
+    text = path.read_text(encoding="utf-8")
+    (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == base)
+    return _declared(node, text, path)
 
 
 def _base(node: ast.ClassDef) -> str | None:

@@ -26,10 +26,8 @@ class {name}(GradientMethod):
 
     version: ClassVar[int] = 1  # raise it when its numbers should change
     repeats: ClassVar[bool] = True  # a GPU may record one step and repeat it; not if `loss` looks at batch.step
-    # Values for small 64-pixel networks, as in synth5; without them the defaults below hold everywhere.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {{
-        "small": {{"epochs": 10, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adamw", "schedule": "cosine"}}
-    }}
+    # For small 64-pixel networks, as in synth5: what differs from the recipe `small` that GradientMethod has.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {{"small": {{"learning_rate": 2e-3}}}}
 
     # The fields are the hyperparameters: `--set smoothing=0.2` changes one. Defaults are literals.
     network: Trunk = "suite"  # the network that is trained

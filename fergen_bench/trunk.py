@@ -7,14 +7,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
-from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.method import Context, GradientMethod, Losses
+from fergen_bench.domain import EXPRESSIONS, Split
+from fergen_bench.method import Context, Domains, GradientMethod, Losses
 from fergen_bench.plugin import Trunk
 from fergen_bench.steps import Batch
 
@@ -43,6 +44,29 @@ class TrunkMethod(GradientMethod):
     def logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images)
         return logits
+
+
+@dataclass
+class DomainMethod(TrunkMethod):
+    """Train the trunk on batches that contain equally many images of each domain.
+
+    Domains are the sources; with `pseudo_domains` clusters of the source; and, for a method with a field `adapt` that
+    is set, also the unlabelled training images of the target. Defaults are those of DomainBed.
+    """
+
+    least_domains: ClassVar[int] = 2
+    # Of each domain: 64 images a step with the four sources of leave-one-out.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"batch_size": 16}}
+
+    epochs: int = 60  # passes over the sources; released: 5001 updates
+    batch_size: int = 32  # images of each domain per step
+    learning_rate: float = 5e-5  # of trunk and head
+    weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
+    schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
+    pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
+
+    def domains(self, split: Split, ctx: Context) -> Domains:
+        return Domains(self, split, ctx, self.trunk, self.pseudo_domains, getattr(self, "adapt", False))
 
 
 def domain_losses(logits: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:

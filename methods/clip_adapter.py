@@ -39,15 +39,7 @@ class ClipAdapter(GradientMethod):
     needs: ClassVar[tuple[str, ...]] = ("features",)
     # The packaged encoder, which suites with this recipe name, has no text tower. The learning rate is the best of
     # protocols/learning-rate.yaml.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "classifier": "prototypes",
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 4e-3,
-            "weight_decay": 5e-3,
-        }
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3, "classifier": "prototypes"}}
 
     epochs: int = 20  # passes over the source
     batch_size: int = 256  # faces per step

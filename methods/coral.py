@@ -22,39 +22,21 @@ many labelled faces as there are, equally many of each domain).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench import Batch, Context, DomainMethod, Domains, Split
 from fergen_bench.trunk import domain_losses, mean_over_pairs
 
 
 @dataclass
-class Coral(TrunkMethod):
+class Coral(DomainMethod):
     """What a network computes should be distributed alike wherever the faces are from."""
 
     version: ClassVar[int] = 1
-    least_domains: ClassVar[int] = 2
-    # For 64-pixel networks, as full_finetune's trunk; not tuned for this method yet.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 16,  # of each domain: 64 a step with the four sources of leave-one-out
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
 
-    epochs: int = 60  # passes over the sources; released: 5001 updates
-    batch_size: int = 32  # faces of each domain per step
-    learning_rate: float = 5e-5  # of trunk and head
-    weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
-    schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
-    pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
     adapt: bool = False  # treat the unlabelled training images of the target as one more domain
     penalty: float = 1.0  # weight of the mean over pairs of domains
 

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench.attention import ChannelAttention, SpatialAttention
 from fergen_bench.augment import erase, random_boxes, random_flip, random_turn_and_shift
 
 TINY = 2.220446049250313e-16  # of float64, whatever the precision
@@ -45,19 +46,9 @@ class Dan(GradientMethod):
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
-    # The optimiser and schedule of full_finetune.py; the learning rate is the best of the three lowest of
+    # The learning rate is the best of the three lowest of
     # protocols/learning-rate.yaml. The heads are narrower, as the trunk is.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-            "spatial_width": 64,
-        }
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3, "spatial_width": 64}}
 
     epochs: int = 40  # passes over the source
     batch_size: int = 256  # faces per step
@@ -119,34 +110,6 @@ class Dan(GradientMethod):
     def logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model["attention"](self.model["trunk"].feature_map(images))[0]
         return logits.float()
-
-
-class SpatialAttention(nn.Module):
-    """A map (N, C, height, width) → where to look, (N, 1, height, width)."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.conv_1x1, self.bn_1x1 = nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width)
-        self.conv_3x3, self.bn_3x3 = nn.Conv2d(width, channels, 3, padding=1), nn.BatchNorm2d(channels)
-        self.conv_1x3, self.bn_1x3 = nn.Conv2d(width, channels, (1, 3), padding=(0, 1)), nn.BatchNorm2d(channels)
-        self.conv_3x1, self.bn_3x1 = nn.Conv2d(width, channels, (3, 1), padding=(1, 0)), nn.BatchNorm2d(channels)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        thin = self.bn_1x1(self.conv_1x1(maps))
-        wide = self.bn_3x3(self.conv_3x3(thin)) + self.bn_1x3(self.conv_1x3(thin)) + self.bn_3x1(self.conv_3x1(thin))
-        return functional.relu(wide).sum(1, keepdim=True)
-
-
-class ChannelAttention(nn.Module):
-    """Pooled features (N, C) → a gate for each of them in 0..1."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.linear_reduce, self.bn = nn.Linear(channels, width), nn.BatchNorm1d(width)
-        self.linear_expand = nn.Linear(width, channels)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        return torch.sigmoid(self.linear_expand(functional.relu(self.bn(self.linear_reduce(pooled)))))
 
 
 class Head(nn.Module):

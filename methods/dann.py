@@ -22,79 +22,25 @@ many labelled faces as there are, equally many of each domain). No dropout in th
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Domains, Split, TrunkMethod
+from fergen_bench import AdversarialMethod, Batch
 from fergen_bench.adversary import discriminate, discriminates, network_terms, with_penalty
 
 
 @dataclass
-class Dann(TrunkMethod):
+class Dann(AdversarialMethod):
     """Features that do not betray their dataset cannot rest on what is peculiar to it."""
 
     version: ClassVar[int] = 1
-    least_domains: ClassVar[int] = 2
-    # For 64-pixel networks, as full_finetune's trunk; not tuned for this method yet. Twice the epochs of other methods,
-    # because every second step is the discriminator's.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 20,
-            "batch_size": 16,  # of each domain: 64 a step with the four sources of leave-one-out
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
 
-    epochs: int = 60  # passes over the sources; released: 5001 updates
-    batch_size: int = 32  # faces of each domain per step
-    learning_rate: float = 5e-5  # of trunk and head
-    weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
-    schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of both learning rates
-    adversarial: float = 1.0  # lambda, the weight of the discriminator's loss in the network's
-    gradient_penalty: float = 0.0  # gamma, the weight of R
-    discriminator_steps: int = 1  # of the discriminator for each of the network
-    discriminator_rate: float = 1.0  # its learning rate, as a share of the network's
-    discriminator_width: int = 256  # of its hidden layers
-    discriminator_depth: int = 3  # how many linear layers it has
-    beta1: float = 0.5  # of adam and adamw, for both
-    beta2: float = 0.9  # of adam and adamw, for both
-    pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
     adapt: bool = False  # treat the unlabelled training images of the target as one more domain
-
-    def domains(self, split: Split, ctx: Context) -> Domains:
-        domains = Domains(self, split, ctx, self.trunk, self.pseudo_domains, self.adapt)
-        self.domain_count = len(domains)
-        return domains
-
-    def build(self, ctx: Context) -> nn.Module:
-        if self.discriminator_depth < 2 or self.discriminator_steps < 1:
-            raise BenchError("discriminator_depth must be 2 or more, and discriminator_steps 1 or more")
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        inner = [self.discriminator_width] * (self.discriminator_depth - 1)
-        widths = [self.network.features, *inner, self.domain_count]
-        return nn.ModuleDict(
-            {
-                "trunk": self.network,
-                "head": nn.Linear(self.network.features, len(EXPRESSIONS)),
-                "discriminator": nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths)),
-            }
-        )
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        network = [*self.model["trunk"].parameters(), *self.model["head"].parameters()]
-        adversary = [*self.model["discriminator"].parameters()]
-        extra = {} if self.optimizer == "sgd" else {"betas": (self.beta1, self.beta2)}
-        rate = self.learning_rate * self.discriminator_rate
-        return [{"params": network, **extra}, {"params": adversary, "lr": rate, **extra}]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images = batch.images if batch.unlabelled is None else torch.cat([batch.images, batch.unlabelled])
@@ -103,21 +49,12 @@ class Dann(TrunkMethod):
         if discriminates(batch.step, self.discriminator_steps):
             with torch.no_grad():
                 features = self.model["trunk"](images).float()
-            loss = discriminator_loss(features, domains, self._layers(trained=True), self.gradient_penalty)["total"]
+            loss = discriminator_loss(features, domains, self.layers(trained=True), self.gradient_penalty)["total"]
             return {"discriminator": loss}
         features = self.model["trunk"](images).float()
         logits = self.model["head"](features[: len(batch.labels)]).float()
-        loss = discriminator_loss(features, domains, self._layers(trained=False), self.gradient_penalty)["total"]
+        loss = discriminator_loss(features, domains, self.layers(trained=False), self.gradient_penalty)["total"]
         return network_terms(logits, batch.labels, loss, self.adversarial)
-
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model["head"](self.model["trunk"](images))
-        return logits.float()
-
-    def _layers(self, trained: bool) -> list[tuple[Tensor, Tensor]]:
-        """Weights and biases of the discriminator, as constants in the network's own step."""
-        layers = [(layer.weight, layer.bias) for layer in self.model["discriminator"]]
-        return layers if trained else [(weight.detach(), bias.detach()) for weight, bias in layers]
 
 
 def discriminator_loss(

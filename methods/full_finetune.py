@@ -30,16 +30,7 @@ class FullFinetune(GradientMethod):
     repeats: ClassVar[bool] = True
     # As CAFE's; the learning rate is the best of protocols/learning-rate.yaml for the suite's backbone. For the trunk,
     # and from scratch, see protocols/synth5-baselines.yaml.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 2.5e-4,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2.5e-4}}
 
     backbone: Backbone = "suite"  # the network that is trained
     noise: float = 0.5  # share of faces that get Gaussian noise of variance 30

@@ -19,43 +19,22 @@ many labelled faces as there are, equally many of each domain).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench import Batch, DomainMethod
 from fergen_bench.trunk import domain_losses
 
 
 @dataclass
-class GroupDro(TrunkMethod):
+class GroupDro(DomainMethod):
     """A network that is good on its worst domain should not be bad on the next one."""
 
     version: ClassVar[int] = 1
-    least_domains: ClassVar[int] = 2
-    # For 64-pixel networks, as full_finetune's trunk; not tuned for this method yet.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 16,  # of each domain: 64 a step with the four sources of leave-one-out
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
 
-    epochs: int = 60  # passes over the sources; released: 5001 updates
-    batch_size: int = 32  # faces of each domain per step
-    learning_rate: float = 5e-5  # of trunk and head
-    weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
-    schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
     eta: float = 0.01  # how fast the weights of domains follow their losses
-    pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
-
-    def domains(self, split: Split, ctx: Context) -> Domains:
-        return Domains(self, split, ctx, self.trunk, self.pseudo_domains)
 
     def loss(self, batch: Batch) -> Tensor:
         if batch.step == 0:

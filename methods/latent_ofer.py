@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
+from fergen_bench.attention import ChannelAttention, SpatialAttention
 from fergen_bench.augment import erase, random_boxes, random_flip, random_turn_and_shift
 
 GRID = 14
@@ -53,19 +54,9 @@ class LatentOfer(GradientMethod):
 
     version: ClassVar[int] = 1
     note: ClassVar[str] = "the classifier alone, the only one of four stages that was released in full"
-    # As full_finetune's on the suite's trunk; not tuned for this method yet. Narrower, as the two networks are.
+    # The learning rate is not tuned for this method yet. Narrower layers, as the two networks are.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-            "spatial_width": 64,
-            "latent_widths": (256, 128, 64, 64),
-            "joint_widths": (128, 64),
-        }
+        "small": {"spatial_width": 64, "latent_widths": (256, 128, 64, 64), "joint_widths": (128, 64)}
     }
 
     epochs: int = 60  # passes over the source
@@ -139,34 +130,6 @@ def token_places(rows: int, columns: int) -> list[int]:
 def select_tokens(tokens: Tensor, places: Tensor) -> Tensor:
     """The tokens at some places, one after the other: (N, tokens, D) → (N, places * D)."""
     return tokens[:, places].flatten(1)
-
-
-class SpatialAttention(nn.Module):
-    """A map (N, C, height, width) → where to look, (N, 1, height, width)."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.conv_1x1, self.bn_1x1 = nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width)
-        self.conv_3x3, self.bn_3x3 = nn.Conv2d(width, channels, 3, padding=1), nn.BatchNorm2d(channels)
-        self.conv_1x3, self.bn_1x3 = nn.Conv2d(width, channels, (1, 3), padding=(0, 1)), nn.BatchNorm2d(channels)
-        self.conv_3x1, self.bn_3x1 = nn.Conv2d(width, channels, (3, 1), padding=(1, 0)), nn.BatchNorm2d(channels)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        thin = self.bn_1x1(self.conv_1x1(maps))
-        wide = self.bn_3x3(self.conv_3x3(thin)) + self.bn_1x3(self.conv_1x3(thin)) + self.bn_3x1(self.conv_3x1(thin))
-        return functional.relu(wide).sum(1, keepdim=True)
-
-
-class ChannelAttention(nn.Module):
-    """Pooled features (N, C) → a gate for each of them in 0..1."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.linear_reduce, self.bn = nn.Linear(channels, width), nn.BatchNorm1d(width)
-        self.linear_expand = nn.Linear(width, channels)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        return torch.sigmoid(self.linear_expand(functional.relu(self.bn(self.linear_reduce(pooled)))))
 
 
 class Head(nn.Module):

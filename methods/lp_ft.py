@@ -41,9 +41,7 @@ class LpFt(GradientMethod):
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {"epochs": 10, "batch_size": 64, "learning_rate": 2.5e-4, "optimizer": "adamw", "weight_decay": 5e-3}
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2.5e-4}}
 
     epochs: int = 20  # passes over the source in stage 2
     batch_size: int = 64  # faces per step

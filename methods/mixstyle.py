@@ -32,17 +32,8 @@ class MixStyle(TrunkMethod):
     """Styles that were never seen lie between those that were, and the label does not depend on them."""
 
     version: ClassVar[int] = 1
-    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 4e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
+    # The learning rate is the best of protocols/learning-rate.yaml.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}
 
     trunk: Trunk = "suite"  # the network that is trained; a convolutional one
     stages: tuple[str, ...] = ()  # modules of the trunk after which styles are mixed; empty: its first two stages

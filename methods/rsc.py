@@ -40,17 +40,8 @@ class Rsc(TrunkMethod):
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
-    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
+    # The learning rate is the best of protocols/learning-rate.yaml.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}
 
     feature_drop: float = 0.3333333333333333  # share of a face's features that are muted
     batch_drop: float = 0.3333333333333333  # share of a batch's faces in which they are

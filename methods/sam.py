@@ -34,17 +34,8 @@ class Sam(TrunkMethod):
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
-    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 4e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-        }
-    }
+    # The learning rate is the best of protocols/learning-rate.yaml.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}
 
     rho: float = 0.05  # how far the worst point is looked for
     adaptive: bool = False  # measures distance relative to each weight

@@ -45,19 +45,9 @@ class Scn(GradientMethod):
     """Faces whose label is doubtful should weigh less, and confident contradictions of a label should win over it."""
 
     version: ClassVar[int] = 1
-    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
+    # The learning rate is the best of protocols/learning-rate.yaml.
     # Labels are corrected in the second half.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 4e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-            "relabel_from": 6,
-        }
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3, "relabel_from": 6}}
 
     epochs: int = 70  # passes over the source
     batch_size: int = 64  # faces per step

@@ -45,20 +45,9 @@ class Swad(TrunkMethod):
     """The middle of a wide low region is flatter than any point that training passes, and flat minima transfer."""
 
     version: ClassVar[int] = 1
-    # The optimiser and schedule of full_finetune.py; the learning rate is the best of protocols/learning-rate.yaml.
+    # The learning rate is the best of protocols/learning-rate.yaml.
     # Batch norm is live, as in full_finetune.py: with its statistics still the trunk hardly learned.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 8e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-            "interval": 5,
-            "refresh": 20,
-        }
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 8e-3, "interval": 5, "refresh": 20}}
 
     interval: int = 100  # steps between measurements on held-out faces; released: 50 to 300, by dataset
     refresh: int = 0  # steps that measure batch norm anew after averaging, released: 500; 0: its statistics stand still

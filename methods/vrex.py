@@ -18,45 +18,24 @@ many labelled faces as there are, equally many of each domain).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fergen_bench import Batch, Context, Domains, Split, TrunkMethod
+from fergen_bench import Batch, DomainMethod
 from fergen_bench.trunk import domain_losses
 
 
 @dataclass
-class Vrex(TrunkMethod):
+class Vrex(DomainMethod):
     """A gain on one domain that is paid for on another will not carry over to a third."""
 
     version: ClassVar[int] = 1
-    least_domains: ClassVar[int] = 2
-    # For 64-pixel networks, as full_finetune's trunk; not tuned for this method yet. Ten epochs are a few
-    # hundred updates; the weight changes after about a tenth of them, as in the released 500 of 5001.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {
-            "epochs": 10,
-            "batch_size": 16,  # of each domain: 64 a step with the four sources of leave-one-out
-            "learning_rate": 2e-3,
-            "optimizer": "adamw",
-            "weight_decay": 5e-3,
-            "schedule": "cosine",
-            "anneal": 50,
-        }
-    }
+    # The weight changes after a tenth of the few hundred updates, as in the released 500 of 5001.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"anneal": 50}}
 
-    epochs: int = 60  # passes over the sources; released: 5001 updates
-    batch_size: int = 32  # faces of each domain per step
-    learning_rate: float = 5e-5  # of trunk and head
-    weight_decay: float = 0.0  # coupled L2 with adam, decoupled with adamw
-    schedule: Literal["exponential", "cosine", "constant"] = "constant"  # of the learning rate
     penalty: float = 10.0  # weight of the penalty, from update `anneal` on; 1 before
     anneal: int = 500  # the update (from 0) at which the weight changes and the optimiser is made anew
-    pseudo_domains: int = 0  # clusters of the frozen trunk's features to treat as domains in place of the sources
-
-    def domains(self, split: Split, ctx: Context) -> Domains:
-        return Domains(self, split, ctx, self.trunk, self.pseudo_domains)
 
     def restarts(self, step: int) -> bool:
         return step == self.anneal

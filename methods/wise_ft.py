@@ -41,9 +41,7 @@ class WiseFt(GradientMethod):
     version: ClassVar[int] = 2
     repeats: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "small": {"epochs": 10, "batch_size": 64, "learning_rate": 2.5e-4, "weight_decay": 5e-3, "warm_up": 20}
-    }
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2.5e-4, "warm_up": 20}}
 
     epochs: int = 10  # passes over the source
     batch_size: int = 512  # faces per step

@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "steps": {"augment", "backbone", "domain", "error"},
     "method": {"unfinished", "augment", "backbone", "domain", "draws", "error", "plugin", "profile", "steps"},
     "trunk": {"augment", "domain", "method", "plugin", "steps"},
-    "adversary": set(),
+    "adversary": {"domain", "error", "method", "trunk"},
+    "attention": set(),
     "checkpoint": {"atomic", "backbone", "error", "method", "untrusted", "weights"},
     "runner": {
         "backbone",
@@ -86,6 +87,7 @@ MAY_IMPORT = {
 
 WITH_TORCH = {
     "adversary",
+    "attention",
     "augment",
     "backbone",
     "checkpoint",
@@ -192,7 +194,7 @@ def test_methods_use_public_names_and_never_each_other() -> None:
             parts = target.split(".")
             assert parts[0] not in stems - {path.stem}, f"{path.name} imports {target}"
             if parts[0] == "fergen_bench":
-                lent = {"adversary", "augment", "logistic", "trunk"}
+                lent = {"adversary", "attention", "augment", "logistic", "trunk"}
                 assert len(parts) == 2 or parts[1] in lent, f"{path.name} imports {target}"
 
 

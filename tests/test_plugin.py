@@ -80,6 +80,19 @@ def test_inherited_parameters_come_first_and_take_new_defaults(tmp_path: Path) -
     assert {"batch_size", "learning_rate", "schedule"} <= {parameter.name for parameter in method.parameters}
 
 
+def test_recipes_and_class_variables_are_inherited(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER + "@dataclass\nclass Mine(DomainMethod):\n    learning_rate: float = 0.5\n")
+    method = read_method(path)
+    assert method.least_domains == 2
+    small = method.defaults("small")
+    assert (small["learning_rate"], small["batch_size"], small["optimizer"]) == (0.5, 16, "adamw")
+    named = '    recipes: ClassVar[dict] = {"small": {"decay": 0.7}}\n'
+    method = read_method(write(tmp_path, path.read_text() + named))
+    small = method.defaults("small")
+    assert (small["learning_rate"], small["batch_size"], small["decay"]) == (2e-3, 16, 0.7)
+    assert method.defaults("default")["learning_rate"] == 0.5
+
+
 def test_every_shipped_method_is_what_was_read(tmp_path: Path) -> None:
     project = Project(tmp_path, configured=False)
     for name, path in project.methods().items():
@@ -89,6 +102,8 @@ def test_every_shipped_method_is_what_was_read(tmp_path: Path) -> None:
         assert type(made).version == method.version
         assert dict(type(made).recipes) == dict(method.recipes)
         assert type(made).needs == method.needs
+        assert type(made).least_domains == method.least_domains
+        assert type(made).note == method.note
 
 
 @pytest.mark.parametrize(
