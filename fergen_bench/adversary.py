@@ -56,7 +56,8 @@ class AdversarialMethod(DomainMethod):
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        network, adversary = [], []
+        network: list[nn.Parameter] = []
+        adversary: list[nn.Parameter] = []
         for name, module in self.model.items():
             (network if name in {"trunk", "head"} else adversary).extend(module.parameters())
         extra = {} if self.optimizer == "sgd" else {"betas": (self.beta1, self.beta2)}

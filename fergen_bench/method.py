@@ -137,8 +137,8 @@ class Method(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """Merge the recipes of the class into those that it inherits."""
         super().__init_subclass__(**options)
-        declared = inspect.get_annotations(cls)
-        cls.recipes = merged_recipes(super(cls, cls).recipes, cls.__dict__.get("recipes", {}), declared)
+        inherited = next(vars(base)["recipes"] for base in cls.__mro__[1:] if "recipes" in vars(base))
+        cls.recipes = merged_recipes(inherited, vars(cls).get("recipes", {}), inspect.get_annotations(cls))
 
     @abstractmethod
     def fit(self, source: Source, ctx: Context) -> None:
