@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fergen_bench import record
+from fergen_bench import hub, record
 from fergen_bench.datasets import NAMED
 from fergen_bench.datasets.audit import Audit, load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, absent_from, read_about, scored_part
@@ -721,6 +721,7 @@ def replay(
         raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
     if here.key != spec.key:
         raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
+    hub.require((f"--set {name}=", parameters[name]) for name, n in networks.items() if n.path is None)
     suite = project.suite(spec.suite)
     names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
     for name in names:

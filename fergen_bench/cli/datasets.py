@@ -267,6 +267,7 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
     Tables then say of every target how many of its faces have a twin in the source; run --exclude-overlaps leaves them
     out.
     """
+    from fergen_bench import hub
     from fergen_bench.datasets.audit import audit_domains
     from fergen_bench.domain import Domain
     from fergen_bench.project import available_cores, find_project
@@ -277,15 +278,19 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
     for name in domains or ():
         if name not in meant.domains:
             raise BenchError(f"--domains: {meant.name} has no domain {name!r}{did_you_mean(name, meant.domains)}")
+    name = None if backbone is None else resolve_network(backbone, "Backbone", meant, "--backbone")
+    if name is not None:
+        hub.refuse_wrong_activation([name])
+        for note in hub.require([("--backbone ", name)]):
+            console.print(f"note: {note}", style="dim")
     with Progress(console) as progress:
         folders = project.prepared(meant, domains or meant.domains, progress.preparation)
         opened = [Domain(folder, name) for name, folder in folders.items()]
         refinement = None
-        if backbone is not None:
+        if name is not None:
             from fergen_bench.matrix import resolve_device
             from fergen_bench.runner import feature_similarity
 
-            name = resolve_network(backbone, "Backbone", meant, "--backbone")
             device = resolve_device(project.settings.device)
             refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation, device)
         folder = project.audit_folder(meant)

@@ -176,7 +176,10 @@ def run(
     fleet = matrix.Fleet(jobs, project.settings.jobs, gpus_per_run, ray, cpus_per_run, slurm)
     resolved = matrix.resolve_device(wanted, fleet.gpus)
     console = console_on(stderr=True)
-    if dry_run and not project.is_prepared(suite_meant, planned.domains):
+    elsewhere, prepared = ray is not None or slurm is not None, project.is_prepared(suite_meant, planned.domains)
+    if not prepared:  # else those of runs that have records do not matter
+        _check_weights(console, planned.outlines, elsewhere, dry_run)
+    if dry_run and not prepared:
         for note in (*planned.notes, "the domains are not prepared yet, so it is open which runs have records"):
             console.print(f"note: {note}", style="dim")
         outlines = planned.outlines[shard[0] - 1 :: shard[1]]
@@ -200,6 +203,8 @@ def run(
             gpu_threads=fleet.threads(resolved),
             profile=profile,
         )
+    if prepared:
+        _check_weights(console, [job.spec for job in plan.missing], elsewhere, dry_run)
     _announce(console, plan, [file.name for file in files], resolved, fleet.describe(resolved, len(plan.missing)))
     if dry_run:
         missing = {job.spec.key: "to ask about shifts" if job.restore else "to run" for job in plan.missing}
@@ -244,6 +249,35 @@ def _asked_methods(
                 raise
             unread.append(f"left out: {error}")
     return files, unread, everyone
+
+
+def _check_weights(console: Console, runs: Iterable[Outline | RunSpec], elsewhere: bool, dry_run: bool) -> None:
+    """Refuse runs whose published weights are neither on this machine nor within reach, before anything is prepared.
+
+    Args:
+        console: where it is said which weights will be downloaded.
+        runs: that would be made.
+        elsewhere: whether other machines make them; what is there is not known here.
+        dry_run: whether nothing is made; then it is only said.
+    """
+    from fergen_bench import hub
+
+    networks = dict.fromkeys(
+        (f"--set {parameter}=", str(run.parameters[parameter]))
+        for run in runs
+        for parameter, digest in run.weights.items()
+        if digest.startswith("published:")
+    )
+    hub.refuse_wrong_activation(name for _, name in networks)
+    if elsewhere or not networks:
+        return
+    try:
+        for note in hub.require(networks):
+            console.print(f"note: {note}", style="dim")
+    except BenchError as error:
+        if not dry_run:
+            raise
+        console.print(f"warning: {error}", style="yellow")
 
 
 def _refuse_without_backbone(methods: Iterable[MethodFile]) -> None:
