@@ -278,21 +278,21 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
     for name in domains or ():
         if name not in meant.domains:
             raise BenchError(f"--domains: {meant.name} has no domain {name!r}{did_you_mean(name, meant.domains)}")
-    name = None if backbone is None else resolve_network(backbone, "Backbone", meant, "--backbone")
-    if name is not None:
-        hub.refuse_wrong_activation([name])
-        for note in hub.require([("--backbone ", name)]):
+    encoder = None if backbone is None else resolve_network(backbone, "Backbone", meant, "--backbone")
+    if encoder is not None:
+        hub.refuse_wrong_activation([encoder])
+        for note in hub.require([("--backbone ", encoder)]):
             console.print(f"note: {note}", style="dim")
     with Progress(console) as progress:
         folders = project.prepared(meant, domains or meant.domains, progress.preparation)
         opened = [Domain(folder, name) for name, folder in folders.items()]
         refinement = None
-        if name is not None:
+        if encoder is not None:
             from fergen_bench.matrix import resolve_device
             from fergen_bench.runner import feature_similarity
 
             device = resolve_device(project.settings.device)
-            refinement = feature_similarity(name, opened, limit, project.cache, progress.preparation, device)
+            refinement = feature_similarity(encoder, opened, limit, project.cache, progress.preparation, device)
         folder = project.audit_folder(meant)
         found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
     _show_audit(found)
