@@ -341,6 +341,7 @@ def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
 
 def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | Path, Path]]:
     """(file, where its name begins) of what a copy consists of."""
+    from fergen_bench.datasets.kinds import is_leftover
     from fergen_bench.datasets.reader import read
 
     path, images = settings.path, settings.images
@@ -358,5 +359,5 @@ def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | P
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
-        yield from ((os.path.join(folder, name), path) for name in sorted(names))
+        folders[:] = sorted(name for name in folders if not is_leftover(name))
+        yield from ((os.path.join(folder, name), path) for name in sorted(names) if not is_leftover(name))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fergen_bench.untrusted import printable
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _PLAIN = str.maketrans(
 
 def plain(text: str) -> str:
     """Text in ASCII: a readable equivalent for every other character, and ? where there is none."""
-    known = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    known = unicodedata.normalize("NFKD", printable(text).translate(_PLAIN))
     letters = (letter for letter in known if not unicodedata.combining(letter))
     return "".join(letter if letter.isascii() else "?" for letter in letters)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.untrusted import printable
 
 Folder = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
 LabelRule = Literal["majority", "probability", "multi-target", "argmax8", "argmax10"]
@@ -84,7 +85,7 @@ class DomainSettings(_Table):
         for folder, name in labels.items():
             if name and name not in EXPRESSIONS:
                 raise ValueError(f"{folder} is mapped to {name!r}, which is not one of {', '.join(EXPRESSIONS)}")
-        return labels
+        return {printable(folder): name for folder, name in labels.items()}
 
 
 class SuiteSettings(_Table):

@@ -30,6 +30,28 @@ MOST_NAMES = 10_000
 
 _FILE_NAME = re.compile(r"\w[\w.@-]{0,99}")
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile(f"{_HIDDEN.pattern[:-1]}\t\n\ud800-\udfff]")
+
+
+def printable(name: str) -> str:
+    """Return a name in which control characters, and bytes that are not UTF-8, are written like \\x1b and \\xfc."""
+    return name if name.isprintable() else _UNPRINTABLE.sub(_escaped, name)
+
+
+def printable_content(content: Any) -> Any:
+    """Return the same of every text in a mapping or a list."""
+    if isinstance(content, str):
+        return printable(content)
+    if isinstance(content, Mapping):
+        return {printable_content(key): printable_content(value) for key, value in content.items()}
+    return [printable_content(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code < 0xDD00:  # how Python keeps a byte that is not UTF-8 in the name of a file
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def is_file_name(name: Any) -> bool:

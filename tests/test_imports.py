@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "domain": {"atomic", "error", "draws", "untrusted"},
     "prompts": {"domain"},
     "synth": {"domain", "draws"},
-    "settings": {"domain"},
+    "settings": {"domain", "untrusted"},
     "datasets": {"atomic", "domain", "error", "settings", "untrusted"},
     "weights": {"domain", "error", "synth"},
     "record": {"atomic", "domain", "error", "metric", "untrusted"},
@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "verify": {"domain", "error", "metric", "record", "untrusted"},
     "tracking": {"error", "metric", "record"},
     "report": {"domain", "draws", "error", "metric", "record", "shift", "untrusted"},
-    "screen": {"record"},
+    "screen": {"record", "untrusted"},
     "cli": None,  # everything
     "__main__": {"cli"},
 }

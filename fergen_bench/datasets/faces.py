@@ -17,6 +17,7 @@ from fergen_bench.datasets.kinds import IMAGES, kind_of
 from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, NeedsKey
+from fergen_bench.untrusted import printable
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
     """A native label → an expression, or LEFT_OUT. labels: the dataset's or the user's map, consulted before the usual
     names.
     """
+    native = printable(native)
     for key in (native, native.casefold()):
         if key in labels:
             return labels[key]
@@ -76,10 +78,11 @@ def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
     if name in ALIASES:
         return ALIASES[name]
     meant = _near_expression(name) or "…"
-    fault = f"{place}: {native!r} is no expression here; expected {', '.join(labels) or ', '.join(EXPRESSIONS)}. "
+    fault = f"{place}: '{native}' is no expression here; expected {', '.join(labels) or ', '.join(EXPRESSIONS)}. "
     fault += "Say what it is with" if meant != "…" else "Say which of the seven it is with"
-    in_toml = f'labels = {{ "{native}" = "{meant}" }}, or "" to leave it out'
-    on_command_line = f"--labels {native}={meant}, or --labels {native}= to leave it out"
+    key, mark = (f"'{native}'", "'") if "\\" in native else (f'"{native}"', "")  # neither escapes it in such quotes
+    in_toml = f'labels = {{ {key} = "{meant}" }}, or "" to leave it out'
+    on_command_line = f"--labels {mark}{native}={meant}{mark}, or --labels {mark}{native}={mark} to leave it out"
     if not native.strip() or set(native) & set(",= "):  # what the option cannot say
         on_command_line = f"{in_toml}, in a table of bench.toml"
     raise NeedsKey(fault, in_toml, on_command_line)
@@ -201,7 +204,7 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
         expression = expression_of(place.name, labels, str(place))
         found = images(place, base, listing.passed_over)
         if expression == LEFT_OUT:
-            listing.dropped[place.name.casefold()] += len(found)
+            listing.dropped[printable(place.name.casefold())] += len(found)
         elif not found:
             raise BenchError(f"{place}: this class folder holds no images; remove it if there really are none")
         else:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fergen_bench.untrusted import printable
+from fergen_bench.wording import many
+
 Kind = Literal["image", "leftover", "archive", "data", "unknown"]
 
 RAW = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"})
@@ -132,19 +135,15 @@ class PassedOver:
     def sentences(self, but: Kind | None = None) -> list[str]:
         """Return one sentence for each kind, with the first path of it. but: a kind to leave out."""
         return [
-            f"Passed over: {_count(len(self.paths[kind]), one, more)}, such as {next(iter(self.paths[kind]))}{advice}."
-            for kind, (one, more, advice) in _PASSED_OVER.items()
-            if kind in self.paths and kind != but
+            f"Passed over: {many(len(paths), noun)}, such as {printable(next(iter(paths)))}{advice}."
+            for kind, (noun, advice) in _PASSED_OVER.items()
+            if kind != but and (paths := self.paths.get(kind))
         ]
 
 
-_PASSED_OVER: dict[Kind, tuple[str, str, str]] = {
-    "archive": ("packed archive", "packed archives", "; unpack it, in case faces are in it"),
-    "leftover": ("leftover of a tool", "leftovers of tools", ""),
-    "unknown": ("file of an unknown kind", "files of an unknown kind", ""),
+_PASSED_OVER: dict[Kind, tuple[str, str]] = {
+    "archive": ("packed archive", "; unpack it, in case faces are in it"),
+    "leftover": ("leftover file of tools", ""),
+    "unknown": ("file of an unknown kind", ""),
 }
-"""kind → one, more than one, what to do"""
-
-
-def _count(count: int, one: str, more: str) -> str:
-    return f"{count:,} {one if count == 1 else more}"
+"""kind → a noun, and what to do"""

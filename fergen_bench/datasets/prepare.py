@@ -31,6 +31,7 @@ from fergen_bench.datasets.reader import Dataset, Face, Listing, read
 from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import FULL, BenchError, NeedsKey
+from fergen_bench.untrusted import printable_content
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def prepare(
             notes = [*listing.notes, *extras(listing.faults)]
             described |= {"dropped": dict(listing.dropped), "notes": [*notes, *listing.passed_over.sentences()]}
             described |= {"resizer": RESIZER, "decoder": DECODER}
+            described = printable_content(described)
             rows = (repr(row) for row in zip(*columns.values(), strict=True))
             # Tools leave files at any time; those make no other domain.
             same = {**described, "notes": [*notes, *listing.passed_over.sentences(but="leftover")]}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from fergen_bench.datasets.files import folders, following_links, nearest
 from fergen_bench.datasets.kinds import PassedOver
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
+from fergen_bench.untrusted import printable
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ class Face:
     subject: str | None = None  # who is shown, where the dataset says
     extra: Mapping[str, str] | None = None  # more columns of labels.csv, such as votes
 
+    def __post_init__(self) -> None:
+        for key in ("id", "native_label", "subject"):
+            text = getattr(self, key)
+            if text is not None and not text.isprintable():
+                object.__setattr__(self, key, printable(text))
+
 
 FaultKind = Literal["missing", "extra", "label", "duplicate", "twin", "unreadable"]
 
@@ -51,6 +58,10 @@ class Fault:
     kind: FaultKind  # a listed file that is missing; a file nobody lists; an image in two splits; …
     where: str  # file, or file:line
     what: str  # one sentence
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", printable(self.where))
+        object.__setattr__(self, "what", printable(self.what))
 
 
 @dataclass

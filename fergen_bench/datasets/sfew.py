@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import (
@@ -132,7 +132,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
             continue
         labels = {**LABELS, **settings.labels}
         for face in class_folders(folder, base, split, labels, listing):
-            box = at(boxes, face.native_label) / f"{PurePosixPath(face.id).stem}.txt"
+            box = at(boxes, face.native_label) / f"{Path(face.file or face.id).stem}.txt"
             used.add(box)
             if files.has(box):
                 listing.faces.append(replace(face, box=box_of(box)))

@@ -14,9 +14,10 @@ from fergen_bench.datasets.folder import DATASET as FOLDER
 from fergen_bench.datasets.jaffe import DATASET as JAFFE
 from fergen_bench.datasets.kinds import PassedOver, is_leftover, kind_of
 from fergen_bench.datasets.prepare import prepare_dataset
-from fergen_bench.domain import EXPRESSIONS, read_about
-from fergen_bench.error import BenchError
+from fergen_bench.domain import EXPRESSIONS, Domain, read_about
+from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.settings import DomainSettings
+from fergen_bench.untrusted import printable
 from greyfaces import draw, read
 
 
@@ -82,7 +83,7 @@ def test_what_is_passed_over_is_counted_and_the_first_is_named(tmp_path: Path) -
         assert images(tmp_path, tmp_path, passed_over) == [tmp_path / "a.png"]
     assert passed_over.sentences() == [
         f"Passed over: 1 packed archive, such as {tmp_path / 'more.zip'}; unpack it, in case faces are in it.",
-        f"Passed over: 3 leftovers of tools, such as {tmp_path / '.DS_Store'}.",
+        f"Passed over: 3 leftover files of tools, such as {tmp_path / '.DS_Store'}.",
         f"Passed over: 1 file of an unknown kind, such as {tmp_path / 'film.mp4'}.",
     ]
     assert len(passed_over.sentences(but="leftover")) == 2
@@ -168,3 +169,45 @@ def test_an_image_that_cannot_be_decoded_is_refused_by_name_and_left_out_where_a
     about = read_about(folder)
     assert about["left_out"] == {"total": 4, "files": ["fear/a.heic", "fear/b.avif", "fear/c.jxl", "fear/d.nef"]}
     assert sum(sum(counts.values()) for counts in about["counts"].values()) == 35
+
+
+def test_names_that_are_not_utf8_or_hide_characters_are_read_and_written_readably(tmp_path: Path) -> None:
+    copy, folder = tmp_path / os.fsdecode(b"l\xe4b"), tmp_path / "data" / "lab"
+    for name in EXPRESSIONS:
+        for number in range(5):
+            draw(copy / name / f"{number}.png", name, number)
+    try:
+        (copy / "fear").rename(copy / os.fsdecode(b"ang\xfct"))
+    except OSError:
+        pytest.skip("this file system stores names in UTF-8 only")
+    (copy / "anger" / "0.png").rename(copy / "anger" / os.fsdecode(b"gr\xfc\xdf.png"))
+    (copy / "anger" / "1.png").rename(copy / "anger" / "new\nline\x1b[31m.png")
+    (copy / os.fsdecode(b"\xff.zip")).touch()
+    with pytest.raises(NeedsKey, match=r"ang\\xfct' is no expression here") as caught:
+        prepare_dataset("lab", FOLDER, DomainSettings(path=copy), folder, 1, lambda *_: None)
+    assert "labels = { 'ang\\xfct' = \"…\" }" in str(caught.value)  # as TOML takes it
+    assert "--labels 'ang\\xfct=…'" in caught.value.on_command_line  # and a shell
+    for key in ("ang\\xfct", os.fsdecode(b"ang\xfct")):
+        settings = DomainSettings(path=copy, labels={key: "fear"})
+        prepare_dataset("lab", FOLDER, settings, folder, 1, lambda *_: None)
+        domain = Domain(folder)
+        named = {str(face): int(label) for face, label in zip(domain.ids, domain.labels, strict=True)}
+        assert len(named) == 35
+        assert named["anger/gr\\xfc\\xdf.png"] == named["anger/new\\x0aline\\x1b[31m.png"] == EXPRESSIONS.index("anger")
+        assert named["ang\\xfct/0.png"] == EXPRESSIONS.index("fear")
+        assert read_about(folder)["notes"][0].endswith("l\\xe4b/\\xff.zip; unpack it, in case faces are in it.")
+        assert not check_copy("lab", FOLDER, settings, 1, lambda *_: None).failed
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("grüß 1.png", "grüß 1.png"),
+        ("a\udcfc", "a\\xfc"),
+        ("a\x1b\n\t", "a\\x1b\\x0a\\x09"),
+        ("\u202e", "\\u202e"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_cannot_be_printed_is_escaped(name: str, shown: str) -> None:
+    assert printable(name) == shown
