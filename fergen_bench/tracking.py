@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from fergen_bench.atomic import atomically, sweep
 from fergen_bench.error import BenchError, reason
 from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord
@@ -50,7 +52,44 @@ class TrackingError(Exception):
 
 def resolve_uri(configured: str | None, results: Path) -> str:
     """bench.toml, then MLFLOW_TRACKING_URI, then SQLite in the results folder."""
-    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').resolve()}"
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results / "mlflow.db")
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the address of a database file, in which %, ? and # stand for themselves.
+
+    SQLAlchemy writes it, since its versions differ in what they decode; where it does not get its own address back (2.0
+    cuts the name at a ?), SQLite decodes the name itself. The driver is named in addresses with encoded signs: without
+    it, MLflow makes the folder that the address would name undecoded.
+    """
+    from urllib.parse import quote
+
+    place = str(path.resolve())
+    try:
+        from sqlalchemy import URL, make_url
+    except ImportError:  # then mlflow is not there either, which is said where it is opened
+        return f"sqlite:///{place}"
+    address = URL.create("sqlite", database=place).render_as_string()
+    if address == f"sqlite:///{place}" and make_url(address).database == place:
+        return address
+    address = URL.create("sqlite+pysqlite", database=place).render_as_string()
+    if make_url(address).database == place:
+        return address
+    return f"sqlite+pysqlite:///file:{quote(path.resolve().as_posix())}?uri=true"
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a SQLite address, and None for any other."""
+    from urllib.parse import unquote
+
+    from sqlalchemy import make_url
+
+    if not uri.startswith(("sqlite:", "sqlite+")):
+        return None
+    name = make_url(uri).database
+    if not name or name == ":memory:":
+        return None
+    return Path(unquote(name.removeprefix("file:"))) if name.startswith("file:") else Path(name)
 
 
 class Mirror:
@@ -70,15 +109,23 @@ class Mirror:
             logging.getLogger(chatty).setLevel(logging.ERROR)
         self._picture, self._uri, self._models = picture, uri, models
         self._parents: dict[tuple[str, str], str] = {}
-        with _translated(uri):
+        with _translated(uri, opening=True):
+            _create_database(uri)
             self.client: MlflowClient = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment(experiment, results)
 
     def _experiment(self, name: str, results: Path) -> str:
         found = self.client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"MLflow at {self._uri}: the experiment {name} was deleted, and its name stays taken. Restore it with: "
+                f"MLFLOW_TRACKING_URI={shlex.quote(self._uri)} mlflow experiments restore --experiment-id "
+                f'{found.experiment_id}; or mirror to another one, with experiment = "{name}-2" under [tracking] in '
+                f"bench.toml. The records are complete without it"
+            )
         if found is not None:
             return str(found.experiment_id)
-        local = self._uri.startswith("sqlite:")
+        local = database_of(self._uri) is not None
         place = (results / "mlruns").resolve().as_uri() if local else None
         return str(
             self.client.create_experiment(
@@ -250,11 +297,28 @@ def _metrics(record: RunRecord) -> dict[str, float]:
     }
 
 
-class _translated:
-    """MLflow's many errors as one: what it was, where, and that nothing is lost."""
+def _create_database(uri: str) -> None:
+    """Create the file of a SQLite address, with MLflow's tables, whole or not at all: making them takes seconds, and
+    MLflow cannot use what it did not finish.
+    """
+    from mlflow import MlflowClient
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    path = database_of(uri)
+    if path is None or (path.is_file() and path.stat().st_size):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    with atomically(path) as draft:
+        client: Any = MlflowClient(tracking_uri=sqlite_uri(draft))
+        client.search_experiments(max_results=1)
+        client._tracking_client.store.engine.dispose()  # an open file cannot be moved everywhere
+
+
+class _translated:
+    """MLflow's many errors as one: what it was, where, and what helps."""
+
+    def __init__(self, uri: str, opening: bool = False) -> None:
+        self._uri, self._opening = uri, opening
 
     def __enter__(self) -> None:
         return None
@@ -262,9 +326,21 @@ class _translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (TrackingError, BenchError)):
             raise TrackingError(
-                f"MLflow at {self._uri} did not take it ({reason(error)}); nothing is lost, `fergen-bench sync` will "
-                f"try again"
+                f"MLflow at {self._uri} cannot be written to ({reason(error)}). The records are complete without it. "
+                f"{self._advice(reason(error))}"
             ) from error
+
+    def _advice(self, said: str) -> str:
+        path = database_of(self._uri)
+        if not self._opening or path is None or not path.is_file() or "locked" in said:
+            return "When the cause is mended, mirror what is missing with: fergen-bench sync"
+        aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}"
+        upgrade = f"mlflow db upgrade {shlex.quote(self._uri)}"
+        other = f"bring it up to date with: {upgrade}; or, where that fails, " if "out-of-date" in said else ""
+        return (
+            f"An older version of MLflow made this database, or its making was interrupted: {other}rename it with: "
+            f"{aside}; then fergen-bench sync fills a new one from the records"
+        )
 
 
 def server_command(uri: str, results: Path, port: int) -> tuple[list[str], dict[str, str]]:
@@ -287,8 +363,11 @@ def server_command(uri: str, results: Path, port: int) -> tuple[list[str], dict[
 
 
 def experiment_id(uri: str, experiment: str) -> str | None:
-    """The id of the experiment, for a link to its table of runs."""
+    """The id of the experiment, for a link to its table of runs; None where nothing was mirrored."""
     from mlflow import MlflowClient
 
-    found: Any = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
+    if (path := database_of(uri)) is not None and not path.is_file():
+        return None  # MLflow would create it
+    with _translated(uri, opening=True):
+        found: Any = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
     return None if found is None else str(found.experiment_id)

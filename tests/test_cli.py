@@ -103,10 +103,10 @@ def test_runs_are_mirrored_and_can_be_mirrored_later(lab: Project, bench: Bench)
     arguments = ("run", "--method", "mine", "--seeds", "0", "--sources", "web", "--jobs", "0")
     assert bench(*arguments, "--no-track").code == 0
     assert not (lab.results / "mlflow.db").exists()
-    assert "1 of 1 records written to sqlite:///" in bench("sync").err
-    assert "0 of 1 records written" in bench("sync").err
+    assert "1 of 1 record written to sqlite:///" in bench("sync").err
+    assert "1 record: 1 already mirrored" in bench("sync").err
     assert bench(*arguments, "--set", "shift=1.0").code == 0
-    assert "0 of 2 records written" in bench("sync").err
+    assert "2 records: 2 already mirrored" in bench("sync").err
 
 
 def test_a_dry_run_runs_nothing(lab: Project, bench: Bench) -> None:

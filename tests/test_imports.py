@@ -79,7 +79,7 @@ MAY_IMPORT = {
         "worker",
     },
     "verify": {"domain", "error", "metric", "record", "untrusted"},
-    "tracking": {"error", "metric", "record"},
+    "tracking": {"atomic", "error", "metric", "record"},
     "report": {"domain", "draws", "error", "metric", "record", "shift", "untrusted"},
     "screen": {"record", "untrusted"},
     "cli": None,  # everything

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import sys
 import time
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from test_record import SPEC, finished
 
 from fergen_bench import tracking
+from fergen_bench.cli.mirror import _summary
 from fergen_bench.record import RunRecord
 from fergen_bench.report import plots
 from fergen_bench.tracking import Mirror, TrackingError, resolve_uri
@@ -104,7 +106,7 @@ def test_the_address_comes_from_the_settings_then_the_environment_then_the_resul
 
 def test_a_dead_server_is_one_sentence_within_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
-    with pytest.raises(TrackingError, match=r"MLflow at http://127\.0\.0\.1:9 did not take it .*fergen-bench sync"):
+    with pytest.raises(TrackingError, match=r"MLflow at http://127\.0\.0\.1:9 cannot be .*fergen-bench sync"):
         Mirror("http://127.0.0.1:9", "test", tmp_path)
     assert time.monotonic() - started < 20
 
@@ -166,3 +168,76 @@ def test_a_server_that_never_answers_holds_nothing_up(tmp_path: Path) -> None:
         following = tracking.Following(lambda: Mirror(uri, "test", tmp_path), tmp_path / "lock", lambda text: None)
         following.add(finished())
         assert following.close(patience=0.2) == 1
+
+
+@pytest.mark.parametrize("name", ["my project", "exp#1", "50% faces", "a%20b", "what?", "x;y&z=1", "笑 é", "a:b@c"])
+def test_an_address_names_its_file_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    path = tmp_path / name / "mlflow.db"
+    path.parent.mkdir()
+    uri = tracking.sqlite_uri(path)
+    assert tracking.database_of(uri) == path
+    with create_engine(uri).begin() as connection:
+        connection.execute(text("create table t (x integer)"))
+    assert path.stat().st_size
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["100%20?#"])
+def test_a_mirror_stays_in_its_project(tmp_path: Path, name: str) -> None:
+    results = tmp_path / name / "results"
+    results.mkdir(parents=True)
+    assert Mirror(resolve_uri(None, results), "test", results, plots.confusion_png).mirror(finished())
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert sorted(entry.name for entry in results.iterdir()) == ["mlflow.db", "mlruns"]
+    assert list(results.glob("mlruns/*/artifacts/confusion.png"))
+
+
+def test_a_database_that_was_begun_by_a_killed_process_is_made_anew(tmp_path: Path) -> None:
+    draft = tmp_path / ".mlflow.db-abc"
+    draft.write_bytes(b"half")
+    (tmp_path / "mlflow.db").touch()
+    Mirror(resolve_uri(None, tmp_path), "test", tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_half_migrated_database_is_renamed_not_tried_again(tmp_path: Path, mirrored: tuple[Mirror, Path]) -> None:
+    _, whole = mirrored
+    path = tmp_path / "mlflow.db"
+    path.write_bytes((whole / "mlflow.db").read_bytes())
+    with sqlite3.connect(path) as connection:
+        connection.execute("update alembic_version set version_num = '451aebb31d03'")
+    with pytest.raises(TrackingError) as error:
+        Mirror(resolve_uri(None, tmp_path), "test", tmp_path)
+    assert f"mv {path} {path}.old; then fergen-bench sync fills a new one" in str(error.value)
+    assert f"mlflow db upgrade sqlite:///{path}; or, where that fails" in str(error.value)
+    assert "try again" not in str(error.value)
+
+
+def test_a_deleted_experiment_is_restored_or_another_one_is_named(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, results = mirrored
+    uri = resolve_uri(None, results)
+    gone = Mirror(uri, "gone", results).experiment
+    mirror.client.delete_experiment(gone)
+    with pytest.raises(TrackingError) as error:
+        Mirror(uri, "gone", results)
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {gone}" in str(error.value)
+    assert 'experiment = "gone-2"' in str(error.value)
+    mirror.client.restore_experiment(gone)
+    assert Mirror(uri, "gone", results).experiment == gone
+
+
+@pytest.mark.parametrize(
+    ("written", "total", "said"),
+    [
+        (0, 0, "There are no records to mirror; make some with: fergen-bench run"),
+        (0, 1, "1 record: 1 already mirrored to X"),
+        (0, 29, "29 records: 29 already mirrored to X"),
+        (1, 1, "1 of 1 record written to X"),
+        (2, 2, "2 of 2 records written to X"),
+        (3, 29, "3 of 29 records written to X, 26 already mirrored"),
+    ],
+)
+def test_sync_says_what_is_there(written: int, total: int, said: str) -> None:
+    assert _summary(written, total, "X") == said

@@ -41,10 +41,21 @@ def sync() -> None:
             for record in matrix.related(project, records):
                 written += mirror.mirror(record)
         except tracking.TrackingError as error:
-            console.print(f"{written} records written")
+            if written:
+                console.print(f"{many(written, 'record', 'were', of=len(records))} written before this failed")
             raise BenchError(str(error)) from None
     uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
-    console.print(f"{written} of {len(records)} records written to {uri}")
+    console.print(_summary(written, len(records), uri))
+
+
+def _summary(written: int, total: int, uri: str) -> str:
+    """Return what a sync came to: how many records it wrote, and how many were there."""
+    if not total:
+        return "There are no records to mirror; make some with: fergen-bench run"
+    if not written:
+        return f"{many(total, 'record')}: {total:,} already mirrored to {uri}"
+    before = f", {total - written:,} already mirrored" if written < total else ""
+    return f"{many(written, 'record', of=total)} written to {uri}{before}"
 
 
 @click.command()
@@ -68,6 +79,8 @@ def ui(port: int) -> None:
         number = tracking.experiment_id(uri, project.settings.tracking.experiment)
     except ImportError:
         raise BenchError("mlflow is not installed; install it with: pip install mlflow") from None
+    except tracking.TrackingError as error:
+        raise BenchError(str(error)) from None
     if number is None:
         raise BenchError(f"nothing is mirrored to {uri} yet; run something, or: fergen-bench sync")
     with socket.socket() as probe:
@@ -105,7 +118,7 @@ def wait_for(console: Console, following: Following) -> None:
     if left:
         console.print(
             f"warning: {many(left, 'record', 'are')} not in MLflow yet ({PATIENCE:.0f} s were waited for); nothing "
-            "is lost, fergen-bench sync mirrors them",
+            "is lost; mirror them with: fergen-bench sync",
             style="yellow",
         )
 
