@@ -11,6 +11,7 @@ import ast
 import hashlib
 import keyword
 import re
+import tokenize
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -230,9 +231,11 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
 
 
 def _text(path: Path) -> str:
+    """Return the text of a method file as Python reads it, in UTF-8 or the encoding that it names."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
         raise BenchError(f"{path}: cannot be read: {error}") from None
 
 

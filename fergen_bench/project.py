@@ -136,8 +136,9 @@ class Project:
         known = self.methods()
         if name not in known:
             raise BenchError(
-                f"no method {name!r} in {self.root / 'methods'} or the shipped ones{did_you_mean(name, known)} See: "
-                f"fergen-bench list"
+                f"no method {name!r} in {self.root / 'methods'} or the shipped ones"
+                f"{_other_ending(self.root / 'methods', name, '.py') or did_you_mean(name, known)} "
+                f"See: fergen-bench list"
             )
         if not is_file_name(name):
             raise BenchError(f"{known[name]}: {name!r} cannot be the name of a method: records are called after it")
@@ -147,16 +148,21 @@ class Project:
 
     def protocols(self) -> dict[str, Path]:
         folders = (shipped("protocols"), self.root / "protocols")
-        return {path.stem: path for folder in folders for path in sorted(folder.glob("[!.]*.yaml"))}
+        return {path.stem: path for folder in folders for path in _protocol_files(folder)}
 
     def protocol_path(self, name: str) -> Path:
         known = self.protocols()
         if name not in known:
             raise BenchError(
-                f"no protocol {name!r} in {self.root / 'protocols'} or the shipped ones{did_you_mean(name, known)} "
+                f"no protocol {name!r} in {self.root / 'protocols'} or the shipped ones"
+                f"{_other_ending(self.root / 'protocols', name, '.yaml') or did_you_mean(name, known)} "
                 f"See: fergen-bench list"
             )
-        return known[name]
+        path = known[name]
+        twice = [other for other in _protocol_files(path.parent) if other.stem == name and other != path]
+        if twice:
+            raise BenchError(f"{path}: {twice[0].name} stands beside it, under the same name; remove one of them")
+        return path
 
     # ------------------------------------------------------------------------------------------------------- suites and
     # domains
@@ -302,6 +308,20 @@ class Project:
             settings = self.domain_settings(domain)
             kind = datasets.dataset(self.dataset_of(domain), domain)
             prepare_dataset(domain, kind, settings, folder, available_cores(), partial(progress, f"preparing {domain}"))
+
+
+def _protocol_files(folder: Path) -> list[Path]:
+    """Return the protocol files of a folder, sorted by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in {".yaml", ".yml"} and path.name[0] != ".")
+
+
+def _other_ending(folder: Path, name: str, ending: str) -> str:
+    """Return the end of a sentence that names a file of this name with another ending, or nothing where none is."""
+    others = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = next((path for path in others if path.name.split(".")[0] == name and path.is_file()), None)
+    return f"; {found.name} is there: rename it to {name}{ending}." if found is not None else ""
 
 
 def available_cores() -> int:

@@ -86,7 +86,9 @@ class Protocol(BaseModel):
     about: str
     """one line for lists and reports"""
     suite: str | None = None
-    """the suite it is made for; the command line and bench.toml may name another"""
+    """the suite it is made for; the command line may name another. Without it, bench.toml's"""
+    embedded: str | None = None
+    """the suite that takes the place of bench.toml's where that is an embedded one, as synth5 is"""
     domains: Annotated[list[str], Field(min_length=1)] | None = None
     """the part of the suite it is about; without it, all of the suite"""
     rename: dict[str, Annotated[str, Field(min_length=1)]] = {}

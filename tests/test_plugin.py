@@ -221,3 +221,23 @@ def test_the_paper_of_a_method_is_read_from_its_first_lines() -> None:
 )
 def test_what_a_method_needs_is_said(name: str, needs: str) -> None:
     assert read_method(ROOT / "methods" / f"{name}.py").requirements == needs
+
+
+@pytest.mark.parametrize(
+    ("encoding", "first"), [("utf-8-sig", ""), ("utf-8", ""), ("latin-1", "# -*- coding: latin-1 -*-\n")]
+)
+def test_a_method_file_may_have_any_encoding_that_python_reads(tmp_path: Path, encoding: str, first: str) -> None:
+    path = tmp_path / "mine.py"
+    text = first + HEADER.replace("One line", "Café") + BODY
+    path.write_text(text, encoding=encoding, newline="\r\n")
+    method = read_method(path)
+    assert method.about == "Café about it."
+    assert method.parameters[0].about == "which encoder"
+    assert load_method(path, "Mine").__name__ == "Mine"
+
+
+def test_a_method_file_in_no_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_bytes(b"# caf\xe9\n" + (HEADER + BODY).encode())
+    with pytest.raises(BenchError, match=r"mine\.py: cannot be read"):
+        read_method(path)

@@ -10,6 +10,7 @@ from conftest import ROOT
 from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.project import Project, find_project
+from fergen_bench.protocol import read_protocol
 
 METHOD = '''"""Mine."""
 from dataclasses import dataclass
@@ -265,3 +266,32 @@ def test_hidden_files_are_no_methods_protocols_or_domains(tmp_path: Path) -> Non
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / name).write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \xff")
     assert find_project(tmp_path).names() == plain
+
+
+@pytest.mark.parametrize("ending", ["yaml", "yml", "YML"])
+def test_both_usual_endings_of_yaml_are_protocols(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "protocols").mkdir()
+    path = tmp_path / "protocols" / f"gates.{ending}"
+    path.write_text("about: gates\n", encoding="utf-8-sig")
+    project = Project(tmp_path, configured=False)
+    assert project.protocol_path("gates") == path
+    assert read_protocol(path).about == "gates"
+
+
+def test_two_files_of_one_protocol_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "protocols").mkdir()
+    for ending in ("yaml", "yml"):
+        (tmp_path / "protocols" / f"gates.{ending}").write_text("about: gates\n", encoding="utf-8")
+    with pytest.raises(BenchError, match=r"gates\.yml: gates\.yaml stands beside it, under the same name; remove one"):
+        Project(tmp_path, configured=False).protocol_path("gates")
+
+
+def test_a_misspelt_ending_is_named(tmp_path: Path) -> None:
+    for folder, name in (("protocols", "gates.yaml.txt"), ("methods", "mine.txt")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    project = Project(tmp_path, configured=False)
+    with pytest.raises(BenchError, match=r"gates\.yaml\.txt is there: rename it to gates\.yaml\."):
+        project.protocol_path("gates")
+    with pytest.raises(BenchError, match=r"mine\.txt is there: rename it to mine\.py\."):
+        project.method("mine")

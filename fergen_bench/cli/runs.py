@@ -167,6 +167,8 @@ def run(
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
+    if suite_meant.synthetic and asked.embedded is not None and not (suite or asked.suite):
+        suite_meant = project.suite(asked.embedded)
     files, unread, everyone = _asked_methods(project, asked, path, methods)
     if backbone is not None:
         _refuse_without_backbone(files)
