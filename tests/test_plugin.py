@@ -233,7 +233,8 @@ def test_a_method_file_may_have_any_encoding_that_python_reads(tmp_path: Path, e
     method = read_method(path)
     assert method.about == "Café about it."
     assert method.parameters[0].about == "which encoder"
-    assert load_method(path, "Mine").__name__ == "Mine"
+    defaults = {parameter.name: parameter.default for parameter in method.parameters}
+    assert type(load_method(path, "Mine", defaults)).__name__ == "Mine"
 
 
 def test_a_method_file_in_no_encoding_is_named(tmp_path: Path) -> None:
