@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fergen_bench.method import Method as Method
     from fergen_bench.method import Rows as Rows
     from fergen_bench.plugin import Backbone as Backbone
+    from fergen_bench.plugin import File as File
     from fergen_bench.plugin import Trunk as Trunk
     from fergen_bench.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
     from fergen_bench.prompts import prompt_names as prompt_names
@@ -51,6 +52,7 @@ _HOME = {
     "Method": "method",
     "Rows": "method",
     "Backbone": "plugin",
+    "File": "plugin",
     "Trunk": "plugin",
     "PROMPT_TEMPLATES": "prompts",
     "prompt_names": "prompts",

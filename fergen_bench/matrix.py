@@ -28,11 +28,12 @@ from fergen_bench.fanout import Engine, Listen, Outcome, in_method, run_all
 from fergen_bench.fanout.local import Local, visible_gpus
 from fergen_bench.fanout.on_ray import OnRay
 from fergen_bench.fanout.on_slurm import OnSlurm, SlurmRequest
+from fergen_bench.plugin import is_path
 from fergen_bench.project import Progress, Project, available_cores
-from fergen_bench.protocol import Outline, Planned, Shifts, specify
+from fergen_bench.protocol import Outline, Planned, Shifts, anchored_values, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift, ShiftedCell
 from fergen_bench.shift import VERSION
-from fergen_bench.weights import parse_network, weights_digest
+from fergen_bench.weights import digest_of
 from fergen_bench.wording import many
 from fergen_bench.worker import make, refusal_of
 
@@ -709,19 +710,21 @@ def replay(
                 f"--set {name}: a replay takes no other parameters, only where weights are"
                 f"{did_you_mean(name, spec.weights)}"
             )
-    parameters = method.checked({**spec.parameters, **changes}, str(path))
-    networks = {name: parse_network(parameters[name], f"{path}: {name}") for name in spec.weights}
-    here = replace(spec, parameters=parameters, weights={name: weights_digest(n) for name, n in networks.items()})
+    moved = anchored_values(method, method.checked(changes, "--set"), Path())
+    parameters = {**method.checked(spec.parameters, str(path)), **moved}
+    digests = {name: digest_of(parameters[name], f"{path}: {name}") for name in spec.weights}
+    here = replace(spec, parameters=parameters, weights=digests)
     for name, digest in spec.weights.items():
-        if here.weights[name] != digest:
+        if digests[name] != digest:
             raise BenchError(
-                f"{path}: was made with the weights {digest} as {name}, and {parameters[name]} are {here.weights[name]}"
+                f"{path}: was made with {digest} as {name}, and {parameters[name]} is {digests[name]}; name the right "
+                f"file with --set {name}=…"
             )
     if not done.cells and not done.history:
         raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
     if here.key != spec.key:
         raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
-    hub.require((f"--set {name}=", parameters[name]) for name, n in networks.items() if n.path is None)
+    hub.require((f"--set {name}=", parameters[name]) for name in digests if not is_path(parameters[name]))
     suite = project.suite(spec.suite)
     names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
     for name in names:

@@ -15,7 +15,7 @@ import tokenize
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fergen_bench.error import BenchError, did_you_mean
@@ -27,6 +27,14 @@ Backbone: TypeAlias = str
 """The type of a parameter that names a pretrained image encoder; "suite" is the suite's own backbone."""
 Trunk: TypeAlias = str
 """The type of a parameter that names a small network to be trained; "suite" is the suite's own trunk."""
+File: TypeAlias = str
+"""The type of a parameter that names a file; its content, and not its path, is part of a run's key."""
+
+
+def is_path(value: str) -> bool:
+    """Return whether the value of a parameter is an absolute path, as that of a File is, and not a network's name."""
+    return value.startswith("/") or PureWindowsPath(value).is_absolute()
+
 
 _TYPES: dict[str, Any] = {
     "int": int,
@@ -37,6 +45,7 @@ _TYPES: dict[str, Any] = {
     "Literal": Literal,
     "Backbone": Backbone,
     "Trunk": Trunk,
+    "File": File,
 }
 _BASES: Mapping[str, str] = {
     "Method": "method",
@@ -85,6 +94,11 @@ class Parameter:
     def network(self) -> str | None:
         """Backbone or Trunk where the parameter names a network."""
         return next((kind for kind in ("Backbone", "Trunk") if kind in self.annotation.split(" | ")), None)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the parameter names a file whose content counts."""
+        return "File" in self.annotation.split(" | ")
 
     def convert(self, value: Any, place: str) -> Any:
         """The value as the field's type, or a BenchError that names the field."""
@@ -360,12 +374,14 @@ def _resolve(node: ast.expr) -> Any:
         case ast.Subscript(value=ast.Name(id="Literal"), slice=items):
             return Literal[ast.literal_eval(items)]
         case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, ast.Constant()])):
+            if isinstance(item, ast.Name) and item.id == "File":
+                raise _Unsupported("File stands alone or with | None; give each file a parameter of its own")
             kind: Any = _resolve(item)
             return tuple.__class_getitem__((kind, ...))
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _resolve(left) | _resolve(right)
     raise _Unsupported(
-        f"use int, float, str, bool, Literal[…], tuple[…, ...], Backbone, Trunk, or one of them | None; not "
+        f"use int, float, str, bool, Literal[…], tuple[…, ...], Backbone, Trunk, File, or one of them | None; not "
         f"{ast.unparse(node)!r}"
     )
 

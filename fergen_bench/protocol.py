@@ -18,7 +18,7 @@ from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile
 from fergen_bench.record import RunSpec, Selection
 from fergen_bench.shift import CLEAN, FACTORS
-from fergen_bench.weights import parse_network, resolve_network, weights_digest
+from fergen_bench.weights import anchored, digest_of, parse_network, resolve_network
 
 
 def _settings_by_name(value: Any) -> Any:
@@ -227,27 +227,32 @@ def outline(
     for method in methods:
         runs: dict[tuple[Any, ...], Outline] = {}
         own = protocol.method.get(method.name, {})
-        defaults = _resolved(method, method.defaults(suite.recipe), suite, method.path.name, check=False)
+        usual = anchored_values(method, method.defaults(suite.recipe), method.path.parent)
+        defaults = _resolved(method, usual, suite, dict.fromkeys(usual, method.path.name), check=False)
         for variant, changes in protocol.variants.items():
-            asked = {
-                **method.checked(own, protocol.at(place, "method", method.name)),
-                **method.checked(changes, protocol.at(place, "variants", variant)),
-                **method.checked(request.settings, "--set"),
-            }
-            values = {**method.defaults(suite.recipe), **asked}
+            values, places = dict(usual), dict.fromkeys(usual, str(method.path))
+            for wanted, where, folder in (
+                (own, protocol.at(place, "method", method.name), Path(place).parent),
+                (changes, protocol.at(place, "variants", variant), Path(place).parent),
+                (request.settings, "--set", Path()),
+            ):
+                values |= anchored_values(method, method.checked(wanted, where), folder)
+                places |= dict.fromkeys(wanted, where)
             if protocol.epochs is not None and "epochs" in values:
                 values["epochs"] = min(values["epochs"], protocol.epochs)
             _check_training(method, values, place)
-            parameters = _resolved(method, values, suite, "--set")
+            parameters = _resolved(method, values, suite, places)
             if lack := _lacks_text_tower(method, parameters):
                 if not skip_unfit:
                     raise BenchError(lack)
                 left_out[f"left out: {lack}"] = None
                 continue
+            _refuse_unnoticed_files(method, parameters, places)
             weights = {
-                parameter.name: weights_digest(parse_network(parameters[parameter.name], parameter.name))
+                parameter.name: digest_of(parameters[parameter.name], f"{places[parameter.name]}: {parameter.name}")
                 for parameter in method.parameters
-                if parameter.network and parameters[parameter.name] is not None
+                if (parameter.network and parameters[parameter.name] is not None)
+                or (parameter.is_file and parameters[parameter.name])
             }
             adapted = _adapted(pairs, method.adapts(parameters), method, place)
             for seed, fraction in product(request.seeds or protocol.seeds, protocol.fraction):
@@ -445,13 +450,53 @@ def _domains(suite: Suite, names: Sequence[str] | None, place: str) -> tuple[str
     return tuple(dict.fromkeys(names or ()))
 
 
+def anchored_values(method: MethodFile, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Values whose paths no longer depend on where the command is given. folder: in which relative ones begin."""
+    known = {parameter.name: parameter for parameter in method.parameters}
+    found = dict(values)
+    for name, value in values.items():
+        if value and known[name].is_file:
+            found[name] = (folder / Path(value).expanduser()).resolve().as_posix()
+        elif value and known[name].network:
+            found[name] = anchored(value, folder.resolve())
+    return found
+
+
+def _refuse_unnoticed_files(method: MethodFile, parameters: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Refuse a plain text that is the path of a file: the run's key would not change when the file does."""
+    for parameter in method.parameters:
+        value = parameters[parameter.name]
+        if parameter.network or parameter.is_file or "Literal" in parameter.annotation:
+            continue
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and _is_file(text, (Path(), method.path.parent)):
+                raise BenchError(
+                    f"{places[parameter.name]}: {parameter.name}: {text!r} is a file, and the type "
+                    f"{parameter.annotation} keeps its content out of the key of the run; write `{parameter.name}: "
+                    f"File` in {method.path} (from fergen_bench import File)"
+                )
+
+
+def _is_file(text: str, folders: Iterable[Path]) -> bool:
+    """Whether a text looks like the path of a file, with a separator or an ending, and is one in some folder."""
+    path = Path(text)
+    if len(path.parts) < 2 and not path.suffix:
+        return False
+    try:
+        return any((folder / path.expanduser()).is_file() for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or of a user who does not exist
+        return False
+
+
 def _resolved(
-    method: MethodFile, values: Mapping[str, Any], suite: Suite, place: str, check: bool = True
+    method: MethodFile, values: Mapping[str, Any], suite: Suite, places: Mapping[str, str], check: bool = True
 ) -> dict[str, Any]:
-    """Values with the names of networks resolved on a suite. check: whether files of weights must exist."""
+    """Values with the names of networks resolved on a suite. check: whether files of weights must exist. places: where
+    each value was given, for errors.
+    """
     kinds = {parameter.name: parameter.network for parameter in method.parameters}
     return {
-        name: resolve_network(value, kind, suite, f"{place}: {name}", check)
+        name: resolve_network(value, kind, suite, f"{places[name]}: {name}", check)
         if (kind := kinds[name]) and value
         else value
         for name, value in values.items()

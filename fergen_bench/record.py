@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from unicodedata import normalize
 
 from fergen_bench.atomic import atomically, sweep
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.plugin import is_path
 from fergen_bench.untrusted import (
     MOST_ARRAYS,
     MOST_TEXT,
@@ -65,7 +66,7 @@ class RunSpec:
     method: str
     version: int
     parameters: Mapping[str, Any]  # all of them, with defaults and networks resolved
-    weights: Mapping[str, str]  # digest of the weights behind each parameter that names a network
+    weights: Mapping[str, str]  # digest of what is behind each parameter that names a network or a file
     seed: int
     selection: Selection
     fraction: float = 1.0
@@ -79,7 +80,7 @@ class RunSpec:
     note: str = ""  # what every table must say below the method
 
     def identity(self) -> dict[str, Any]:
-        """What changes the numbers. A path to weights is circumstance; their digest is what counts."""
+        """What changes the numbers. The path of a file is circumstance; the digest of its content is what counts."""
         parameters = {
             name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
         }
@@ -111,7 +112,7 @@ class RunSpec:
     def changes(self) -> dict[str, Any]:
         """The parameters that differ from the method's defaults on this suite."""
         return {
-            name: _shown(value, self.weights[name]) if name in self.weights else value
+            name: shown_value(value, self.weights[name]) if name in self.weights else value
             for name, value in self.parameters.items()
             if name not in self.defaults or self.defaults[name] != value
         }
@@ -169,14 +170,20 @@ class RunSpec:
         return cls(**values)
 
 
-def _without_path(network: Any) -> Any:
-    return network if network is None else network.partition("/")[0]
+def _without_path(value: Any) -> Any:
+    if value is None:
+        return None
+    return "file" if is_path(value) else value.partition("/")[0]
 
 
-def _shown(network: Any, digest: str) -> Any:
-    """A network as tables name it: weights from a file by their digest, because a path differs between machines."""
-    base, _, weights = str(network).partition("/")
-    return f"{base}@{digest[:6]}" if weights.startswith("/") else network
+def shown_value(value: Any, digest: str) -> Any:
+    """Return a network or a file as tables name it: what comes from a file with its digest, because a path differs
+    between machines.
+    """
+    if is_path(str(value)):
+        return f"{PureWindowsPath(value).name}@{digest[:6]}"
+    base, _, weights = str(value).partition("/")
+    return f"{base}@{digest[:6]}" if weights.startswith("/") else value
 
 
 def percent(fraction: float) -> str:

@@ -45,7 +45,7 @@ from fergen_bench.record import (
 )
 from fergen_bench.shift import shifted_faces
 from fergen_bench.unfinished import Unfinished
-from fergen_bench.weights import SCRATCH
+from fergen_bench.weights import SCRATCH, digest_of
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def run_one(job: Job, report: Report) -> Path:
     source = Watched.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
+    for parameter, digest in spec.weights.items():
+        if digest_of(spec.parameters[parameter], parameter) != digest:
+            raise BenchError(
+                f"{spec.parameters[parameter]}: this file, named by {parameter}, was changed after the runs were "
+                f"planned; run again"
+            )
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
     name = f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
     adaptation = spec.adaptation_target

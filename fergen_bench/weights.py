@@ -21,6 +21,7 @@ from pathlib import Path
 
 from fergen_bench.domain import Suite
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.plugin import is_path
 from fergen_bench.synth import WEIGHTS
 
 PACKAGED = {"synth": WEIGHTS / "encoder.safetensors", "synth-trunk": WEIGHTS / "trunk.safetensors"}
@@ -102,6 +103,26 @@ def resolve_network(name: str, kind: str, suite: Suite, place: str, check: bool 
         name, name
     )
     return str(parse_network(meant, place, check))
+
+
+def digest_of(value: str, place: str) -> str:
+    """Return what the key of a run says of a parameter that names a network or a file.
+
+    Args:
+        value: a network's name, or the absolute path of a file.
+        place: where it was given, for the error.
+
+    Raises:
+        BenchError: the file does not exist, or is a folder.
+    """
+    if not is_path(value):
+        return weights_digest(parse_network(value, place))
+    path = Path(value)
+    if not path.is_file():
+        fault = "is a folder; name one file" if path.is_dir() else "does not exist; correct the path"
+        raise BenchError(f"{place}: {path} {fault}")
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
 
 
 def weights_digest(network: NetworkName) -> str:

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fergen_bench.domain import EXPRESSIONS, Domain
-from fergen_bench.record import RunRecord
+from fergen_bench.record import RunRecord, shown_value
 from fergen_bench.report import details, plots
 from fergen_bench.report.details import Inspected, Reliability
 from fergen_bench.report.published import Published, concerned, summary
@@ -300,7 +300,7 @@ def _data(board: Board, by_key: Mapping[str, RunRecord], metric: str) -> dict[st
                 "name": name,
                 # Where weights lie on somebody's machine is nobody else's business.
                 "parameters": {
-                    parameter: str(value).partition("//")[0] if parameter in spec.weights else str(value)
+                    parameter: str(shown_value(value, spec.weights[parameter]) if parameter in spec.weights else value)
                     for parameter, value in spec.parameters.items()
                 },
                 "changes": list(spec.changes),
