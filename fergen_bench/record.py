@@ -22,6 +22,7 @@ from unicodedata import normalize
 
 from fergen_bench.atomic import atomically, sweep
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.facts import DataFacts
 from fergen_bench.plugin import is_path
 from fergen_bench.untrusted import (
     MOST_ARRAYS,
@@ -357,6 +358,7 @@ class RunRecord:
     started: str
     method_digest: str
     shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
+    data: Mapping[str, DataFacts] = field(default_factory=dict)  # of every domain; empty in records of early versions
 
     @property
     def device(self) -> str:
@@ -615,6 +617,8 @@ def _fault(record: RunRecord, key: Any) -> str | None:
         for network in record.networks.values()
     ):
         return "the notes on a network are not a list of texts"
+    if unknown := set(record.data) - {*spec.fingerprints, *spec.targets}:
+        return f"it has facts about {min(unknown)[:60]!r}, which is none of its domains"
     if len({cell.target for cell in record.cells}) < len(record.cells):
         return "a target is scored twice"
     scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)

@@ -29,6 +29,7 @@ from fergen_bench.checkpoint import restore_method, save_method
 from fergen_bench.domain import Domain, Source, Split, Unlabelled, open_source
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.facts import DataFacts, facts_of
 from fergen_bench.method import CLASSES, Context, Method, labelled, load_method
 from fergen_bench.profile import Profile, each, phase
 from fergen_bench.record import (
@@ -37,6 +38,7 @@ from fergen_bench.record import (
     Job,
     Predictions,
     RunRecord,
+    RunSpec,
     ShiftedCell,
     check_beside,
     load,
@@ -91,7 +93,8 @@ def run_one(job: Job, report: Report) -> Path:
         fresh, took = _score_shifts(method, domains, device, job, report)
         asked = {cell.shift for cell in fresh}
         kept = (cell for cell in done.shifted if cell.shift not in asked)
-        again = replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took})
+        data = {**done.data, **_facts(domains, spec)}
+        again = replace(done, shifted=(*kept, *fresh), seconds={**done.seconds, "shift": took}, data=data)
         return save(again, Path(job.runs))
     # Randomness should come from the context; a method that uses a global generator repeats itself all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
@@ -159,12 +162,21 @@ def run_one(job: Job, report: Report) -> Path:
         started.isoformat(),
         job.method_digest,
         shifted,
+        _facts(domains, spec),
     )
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
     path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model, anew=True)
     unfinished.remove()
     return path
+
+
+def _facts(domains: Mapping[str, Domain], spec: RunSpec) -> dict[str, DataFacts]:
+    """What a record keeps of its data, by domain."""
+    return {
+        name: facts_of(domain.about, spec.profile, spec.learns_from(name), name in spec.targets)
+        for name, domain in domains.items()
+    }
 
 
 class Watched(Source):

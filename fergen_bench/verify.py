@@ -5,8 +5,8 @@ whether the rows of a table were made alike. Reads only; nothing in the folder i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from fergen_bench import record as recording
 from fergen_bench.domain import EXPRESSIONS, Domain, fingerprint_of
 from fergen_bench.error import BenchError
+from fergen_bench.facts import DataFacts, facts_of
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.record import BESIDE, NUMBERS, RunRecord, beside, row_of
 from fergen_bench.untrusted import checksum, map_array, read_text
@@ -46,9 +47,13 @@ class Verdict:
         return dict(sorted(found.items()))
 
 
-def verify(path: Path, method_digest: Callable[[str], str | None]) -> Verdict:
+def verify(
+    path: Path,
+    method_digest: Callable[[str], str | None],
+    prepared: Callable[[str, str], Mapping[str, Any] | None] = lambda suite, name: None,
+) -> Verdict:
     """Checks a results folder, or a folder of records. method_digest: that of a method's file here, None where there is
-    no such method.
+    no such method. prepared: the domain.json of a suite's domain that is prepared here.
     """
     verdict = Verdict()
     runs = path / "runs" if (path / "runs").is_dir() else path
@@ -68,6 +73,7 @@ def verify(path: Path, method_digest: Callable[[str], str | None]) -> Verdict:
         )
     verdict.faults += _unlike(current)
     verdict.notes += _incomplete(current) + _environments(current)
+    _verify_data(verdict, prepared)
     for name in sorted({entry.spec.method for entry in verdict.records}):
         texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
         here = method_digest(name)
@@ -218,6 +224,46 @@ def _environments(records: list[RunRecord]) -> list[str]:
         if len(versions) > 1:
             notes.append(f"the runs were made with {package} {', '.join(versions)[:200]}")
     return notes
+
+
+_OF_BYTES = ("size", "faces")
+"""Facts that the fingerprint of a domain decides."""
+
+
+def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, Any] | None]) -> None:
+    """What records say of their data, against their own numbers, each other, and the domains that are prepared here."""
+    unrecorded = sum(not entry.data for entry in verdict.records)
+    if unrecorded:
+        some = "1 record says" if unrecorded == 1 else f"{unrecorded:,} records say"
+        verdict.notes.append(f"{some} nothing of the data, as early versions recorded nothing")
+    said: dict[tuple[str, str, str], dict[str, DataFacts]] = {}  # suite, domain, fingerprint → facts by their text
+    for entry in verdict.records:
+        for name, facts in entry.data.items():
+            cell = entry.cell(name)
+            state = entry.spec.targets.get(name, entry.spec.fingerprints.get(name, ""))
+            if cell is not None and not cell.excluded and facts.scored_faces not in (None, cell.count):
+                verdict.faults.append(
+                    f"{entry.spec.title}: {cell.count:,} faces of {name} are scored, and the part has "
+                    f"{facts.scored_faces:,}"
+                )
+            common = replace(facts, scored="")
+            said.setdefault((entry.spec.suite, name, state), {}).setdefault(repr(common), common)
+    for (suite, name, state), found in said.items():
+        first, *others = found.values()
+        about = prepared(suite, name)
+        if about is not None:
+            here = facts_of(about)
+            same = about["fingerprint"] == state
+            pairs = [(what, a, b) for facts in found.values() for what, a, b in facts.differences(here)]
+            for what, recorded, at_hand in dict.fromkeys(pairs):
+                sentence = f"{suite}: {name} has the {what} {recorded} in the records and {at_hand} here"
+                (verdict.faults if same and what in _OF_BYTES else verdict.notes).append(sentence)
+            if not same and not pairs:
+                verdict.notes.append(f"{suite}: {name} has other faces or labels in the records than here")
+        for other in others:
+            for what, a, b in first.differences(other):
+                sentence = f"{suite}: records of the same {name} have the {what} {a} and {b}"
+                (verdict.faults if what in _OF_BYTES else verdict.notes).append(sentence)
 
 
 def _verify_cache(cache: Path, verdict: Verdict) -> None:

@@ -16,6 +16,7 @@ from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.domain import Domain
+    from fergen_bench.facts import DataFacts
     from fergen_bench.project import Project
     from fergen_bench.record import RunRecord, RunSpec
 
@@ -65,7 +66,7 @@ def report(
     from fergen_bench.project import find_project, shipped
     from fergen_bench.report import page, published, render
     from fergen_bench.report.evidence import Evidence, judged
-    from fergen_bench.report.tables import boards, scored_cells
+    from fergen_bench.report.tables import boards, scored_cells, with_data
 
     project, console = find_project(), console_on()
     runs = records or project.results / "runs"
@@ -82,7 +83,7 @@ def report(
     with busy(console_on(stderr=True), "reading predictions"):
         evidence = Evidence(loaded, runs)
         cells = evidence.calibrated(scored_cells(loaded))
-        ranked = list(judged(boards(cells, metric), evidence, metric))
+        ranked = list(with_data(judged(boards(cells, metric), evidence, metric), loaded))
     _warn(evidence.faults)
     complaints += evidence.faults
     shifted = recording.shifted_frame(loaded)
@@ -98,7 +99,9 @@ def report(
     render.show(console, ranked, metric, tables, shifted)
     written = target / "index.html"
     what = ", ".join([meant, *(f"only {name}" for name in methods[:1]), *methods[1:]])
-    console.print(f"\nReport of {what}: {near(written)}, and beside it leaderboard.md, .csv, .tex and pictures")
+    console.print(
+        f"\nReport of {what}: {near(written)}, and beside it leaderboard.md, .csv, .tex, data.csv and pictures"
+    )
     if opened:
         import webbrowser
 
@@ -144,7 +147,8 @@ def compare(
 
     project = find_project()
     folder = records or project.results / "runs"
-    loaded, meant = _records(project, folder, suite, selection=selection)
+    left_out: dict[str, list[RunRecord]] = {}
+    loaded, meant = _records(project, folder, suite, selection=selection, left_out=left_out)
     loaded = _scored(loaded, meant, folder)
     cells = recording.cells_frame(loaded)
     sources = None if sources is None else ["+".join(sorted(name.split("+"))) for name in sources]
@@ -155,11 +159,19 @@ def compare(
         cells = cells if names is None else cells[cells[column].isin(names)]
     if cells.empty:
         raise BenchError(f"there are no such records of {meant} under {near(folder)}; make some with: fergen-bench run")
-    one, other = comparing.find_rows(list(tables.boards(cells, metric)), first, second)
+    boards = list(tables.with_data(tables.boards(cells, metric), loaded))
+    reasons = {name: why for why, left in reversed(left_out.items()) for entry in left for name in _names(entry)}
+    one, other = comparing.find_rows(boards, first, second, reasons)
+    comparing.require_same_data(one, other, loaded)
     keys = {*one.cells.key, *other.cells.key}
     seen = evidence.Evidence([entry for entry in loaded if entry.spec.key in keys], folder)
     _warn(seen.faults)
     comparing.show_comparison(console_on(), one, other, evidence.compare(one.cells, other.cells, seen, metric))
+
+
+def _names(record: RunRecord) -> tuple[str, str]:
+    """What the row of a record may be called."""
+    return record.spec.method, record.spec.label
 
 
 @click.command()
@@ -171,7 +183,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
     Reads the records of runs with --selection source-val, such as those of: run --protocol learning-rate
     """
     from fergen_bench.project import find_project
-    from fergen_bench.report import choosing
+    from fergen_bench.report import choosing, data
 
     project = find_project()
     records, meant = _records(project, project.results / "runs", suite, methods, "source-val")
@@ -186,6 +198,9 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
     known = project.suites().get(meant)
     for part in found:
         console_on().print(choosing.shown(meant, part, known.domains if known else ()))
+    learned = {name for entry in records for name in (*entry.spec.sources, entry.spec.adaptation_target)}
+    sources = {name: one for name, one in data.described(records).items() if name in learned}
+    console_on().print(data.block(sources, records[0].spec.synthetic))
 
 
 @click.command()
@@ -196,6 +211,7 @@ def verify(path: Path, everything: bool) -> None:
 
     PATH: a results folder or a copy of one, or a folder of records, such as results/runs. Keys, checksums and types are
     checked, confusions are counted again from stored predictions, and the rows of tables must have been made alike.
+    What records say of their data is compared with the domains that are prepared here.
     """
     from rich.table import Table
 
@@ -211,7 +227,7 @@ def verify(path: Path, everything: bool) -> None:
             return None
 
     with busy(console_on(stderr=True), f"reading {near(path)}"):
-        verdict = verify_folder(path, digest)
+        verdict = verify_folder(path, digest, lambda suite, name: _prepared_about(project, suite, name))
     table = Table(title=near(path), title_justify="left")
     for column in ("suite", "method", "version", "records", "counted again"):
         table.add_column(column, justify="left" if column in {"suite", "method"} else "right")
@@ -246,15 +262,18 @@ def _records(
     methods: Sequence[str] = (),
     selection: str | None = None,
     complaints: list[str] | None = None,
+    left_out: dict[str, list[RunRecord]] | None = None,
 ) -> tuple[list[RunRecord], str]:
     """The current records of one suite, with the relations of its targets as the suite has them now; and its name.
 
-    What is wrong with records is said, and added to complaints.
+    What is wrong with records is said, and added to complaints. left_out: gets those of which something is in no table,
+    by the reason.
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
     from fergen_bench import record as recording
     from fergen_bench.matrix import related
+    from fergen_bench.report import data
 
     console = console_on(stderr=True)
     everything, faults = recording.load_all(folder)
@@ -281,12 +300,32 @@ def _records(
         and (not methods or entry.spec.method in methods)
         and (selection is None or entry.spec.selection == selection)
     ]
+    entries = _with_data(project, entries)
     kept = recording.current(entries)
-    if len(kept) < len(entries):
-        left = len(entries) - len(kept)
-        complaints.append(f"{many(left, 'record', 'are')} left out: newer ones have other defaults, versions or faces")
-        console.print(f"note: {complaints[-1]}", style="dim")
+    for why, left in data.superseded(entries, kept).items():
+        complaints.append(why)
+        console.print(f"note: {why}", style="dim")
+        if left_out is not None:
+            left_out[why] = left
     return related(project, kept), meant
+
+
+def _with_data(project: Project, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Records of early versions have the facts of the same faces here, where they are prepared."""
+    from functools import cache
+
+    from fergen_bench.facts import facts_of
+    from fergen_bench.report import data
+
+    about = cache(lambda suite, name: _prepared_about(project, suite, name))
+
+    def at_hand(suite: str, name: str, record: RunRecord) -> tuple[str, DataFacts] | None:
+        spec, here = record.spec, about(suite, name)
+        if here is None:
+            return None
+        return here["fingerprint"], facts_of(here, spec.profile, spec.learns_from(name), name in spec.targets)
+
+    return data.filled(records, at_hand)
 
 
 def _scored(records: Sequence[RunRecord], suite: str, folder: Path) -> list[RunRecord]:
@@ -321,6 +360,17 @@ def _prepared_folder(project: Project, suite: str, name: str) -> Path | None:
         known = project.suites()[suite]
         return project.prepared(known, [name])[name] if project.is_prepared(known, [name]) else None
     except (BenchError, KeyError):  # of a suite or dataset that is there no more
+        return None
+
+
+def _prepared_about(project: Project, suite: str, name: str) -> dict[str, Any] | None:
+    """The domain.json of a domain that is prepared here."""
+    from fergen_bench.domain import read_about
+
+    folder = _prepared_folder(project, suite, name)
+    try:
+        return None if folder is None else read_about(folder)
+    except BenchError:
         return None
 
 

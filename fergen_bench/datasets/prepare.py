@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -174,10 +175,20 @@ def prepare_dataset(
         about["scored"] = dict(kind.scored)
     if listing.expected is not None:
         about["expected"] = listing.expected
-    for choice in ("margin", "emulate_bgr"):
+    if crop := layout.crop or _crop(listing.faces):
+        about["crop"] = crop
+    for choice in ("labels", "margin", "emulate_bgr"):
         if getattr(settings, choice):
             about[choice] = getattr(settings, choice)
     return prepare(name, listing, about, settings, folder, processes, progress)
+
+
+def _crop(faces: Sequence[Face]) -> str:
+    """How the faces of a listing lie in their images, as far as boxes and names show it."""
+    if any(face.box is not None for face in faces):
+        return "box"
+    named = ("" if face.file is None else "/".join(face.file.parts[-4:]) for face in faces)
+    return "aligned" if all(re.search("(?<![a-z])aligned", name.casefold()) for name in named) else ""
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -350,6 +350,7 @@ DATASET = Dataset(
             _read_original,
             asked_only=True,
             roots=ROOTS,
+            crop="whole photographs",
         ),
     ),
     request=(

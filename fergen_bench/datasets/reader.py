@@ -100,6 +100,7 @@ class Layout:
     official: bool = True  # whether its splits are the owner's
     asked_only: bool = False  # never found by itself: what it reads is seldom what is meant, such as whole photographs
     roots: tuple[str, ...] = ()  # folders in which it is unpacked, such as RAF/basic
+    crop: str = ""  # how faces lie in its images, where neither boxes nor names show it: whole photographs
 
 
 @dataclass(frozen=True)

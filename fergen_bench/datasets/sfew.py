@@ -222,6 +222,7 @@ DATASET = Dataset(
             _read_frames,
             asked_only=True,
             roots=ROOTS,
+            crop="whole frames",
         ),
     ),
     request="Send the licence form to the organisers of EmotiW, for research only: https://cs.anu.edu.au/few/",

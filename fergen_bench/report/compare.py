@@ -4,8 +4,9 @@ which expressions, and how sure is that?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pandas as pd
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.record import RunRecord
+from fergen_bench.report import data
 from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered, unevenly_scored
@@ -32,14 +35,19 @@ class Row:
         return str(self.cells.pretraining.iloc[0])
 
 
-def find_rows(boards: Sequence[Board], first: str, second: str) -> tuple[Row, Row]:
+def find_rows(
+    boards: Sequence[Board], first: str, second: str, left_out: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Row, Row]:
     """Two rows by their names as tables print them, on the first leaderboard that has both, else on two that differ.
-    BenchError where there is no such row, or nothing says which is meant.
+    BenchError where there is no such row, or nothing says which is meant. left_out: why records of a row, by its name,
+    are in no table.
     """
     found: list[list[Row]] = []
     for asked in (first, second):
         rows = [Row(board, name, cells) for board in boards for name, cells in board.rows()]
         meant = [row for row in rows if asked in {row.name, row.cells.method.iloc[0]}]
+        if not meant and asked in left_out:
+            raise BenchError(f"{asked!r} cannot be compared: {left_out[asked]}")
         if not meant:
             raise BenchError(
                 f"there are no records of a row called {asked!r}{did_you_mean(asked, {r.name for r in rows})}"
@@ -57,6 +65,16 @@ def find_rows(boards: Sequence[Board], first: str, second: str) -> tuple[Row, Ro
         if len(same) > 1 and asked not in same:
             raise BenchError(f"{asked!r} may be {' or '.join(same)}, which differ in pre-training; name one of these")
     return one, other
+
+
+def require_same_data(first: Row, second: Row, records: Sequence[RunRecord]) -> None:
+    """Refuses two rows of which one was trained or scored on other data of some domain, such as other labels."""
+    one, other = ([r for r in records if r.spec.key in set(row.cells.key)] for row in (first, second))
+    if found := data.unlike(one, other, {**first.board.data, **second.board.data}):
+        raise BenchError(
+            f"{first.name} and {second.name} were run on different data of {found}; run both on one of them, or leave "
+            f"the domain out with --sources and --targets"
+        )
 
 
 def caveats(first: Row, second: Row) -> list[str]:
@@ -87,6 +105,8 @@ def show_comparison(console: Console, first: Row, second: Row, found: Comparison
     console.print(_where(found))
     console.print(_by_target(found))
     console.print(_by_expression(found))
+    if second.board.data:
+        console.print(data.block(second.board.data, second.board.synthetic))
     console.print(
         Text(
             f"Points are those of the second minus the first. *: p < {ALPHA:.2g} after Holm, within its table. "

@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.record import RunRecord, shown_value
-from fergen_bench.report import details, plots
+from fergen_bench.report import data, details, plots
 from fergen_bench.report.details import Inspected, Reliability
 from fergen_bench.report.published import Published, concerned, summary
 from fergen_bench.report.render import (
@@ -236,6 +236,7 @@ def _section(
         "errors": errors,
         "facts": [*board_facts(board, "each mean, in small print"), *explained],
         "cautions": [*board_cautions(board), *_missing(board)],
+        "domains": [data.HEAD, *data.rows(board.data)] if board.data else [],
         "matrices": [(row, matrix(cells, metric)) for row, cells in board.rows()],
         "recalls": recalls if recalls.notna().any(axis=None) else None,
         "partial": [row["name"] for row in table if row["name"] not in whole],

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fergen_bench.record import percent
-from fergen_bench.report import plots
+from fergen_bench.report import data, plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
 from fergen_bench.report.rounding import tenth
@@ -75,6 +75,8 @@ def show(
             if several and board.fraction < 1:
                 continue
             console.print(_fitting(console, partial(_leaderboard, board, metric)))
+            if board.data:
+                console.print(data.block(board.data, board.synthetic))
             for name, group in board.rows():
                 console.print(_fitting(console, partial(_matrix, board, name, group, metric)))
         if several:
@@ -225,7 +227,7 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
 
 def board_cautions(board: Board) -> list[str]:
     """What may mislead a reader of a leaderboard."""
-    notes = []
+    notes = data.cautions(board.data)
     counts = board.cells.groupby("target", sort=False).faces.min()
     small = [target for target, count in counts.items() if count < 500]
     if small:
@@ -418,14 +420,16 @@ def write(
     ablations: Iterable[Ablation],
     shifted: pd.DataFrame | None = None,
 ) -> list[Path]:
-    """Everything a report leaves: leaderboard.md, .csv, .tex and the pictures."""
+    """Everything a report leaves: leaderboard.md, .csv, .tex, data.csv and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "leaderboard.tex"]
+    files = [folder / name for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "data.csv")]
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
     _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f", encoding="utf-8")
     latex = ["% \\usepackage{booktabs,array}", *(_latex(board, metric) for board in all_boards)]
     files[2].write_text("\n".join(latex), encoding="utf-8")
+    domains = data.frame((board.suite, board.profile, board.data) for board in all_boards)
+    domains.map(_no_formula).to_csv(files[3], index=False)
     known, palette = list(ablations), plots.colours(all_boards, shifted)
     for board in all_boards:
         for name, group in board.rows():
@@ -472,6 +476,8 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
         notes += [f"- {note}" for note in (*board_notes(board)[1:], GAP.capitalize())]
         parts += [f"## {_plain(board.title)}", _markdown_table(rows), "\n".join(map(_plain, notes))]
+        if board.data:
+            parts += ["### Data", _markdown_table([list(data.HEAD), *data.rows(board.data)])]
         for name, group in board.rows():
             parts += [f"### {_plain(name)}: trained on row, scored on column", _markdown_matrix(group, metric)]
     for board in shifts:
@@ -545,9 +551,13 @@ def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
     for board in all_boards:
         conditions = {name: getattr(board, name) for name in CONDITIONS}
         frames.append(board.table.assign(**conditions, metric=metric).drop(columns=["texts"]))
-    # A spreadsheet would compute what begins like a formula.
     board = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    return board.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell)
+    return board.map(_no_formula)
+
+
+def _no_formula(cell: object) -> object:
+    """A text that a spreadsheet does not compute."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell
 
 
 def _latex(board: Board, metric: str) -> str:
@@ -573,6 +583,7 @@ def _latex(board: Board, metric: str) -> str:
     said = [f"{board.title}; {plots.NAMES[metric]} (%)", board_facts(board)[0]]
     said += ["± over seeds"] if board.table.unseen_sd.notna().any() else []
     said += [r"95 %: interval of the unseen mean"] if _sure(board) else []
+    said += [f"Data: {'; '.join(odd)}"] if (odd := data.remarks(board.data)) else []
     caption = _escape(". ".join(said))
     # A name that is a line long stands on several, or it pushes the numbers off the paper.
     wide = max(map(len, names.values())) > 24
@@ -586,7 +597,8 @@ def _latex(board: Board, metric: str) -> str:
         position_float="centering",
     )
     text = text.replace("\\begin{tabular}", "\\footnotesize\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
-    return text + "".join(f"% {_escape(note)}\n" for note in board_notes(board)[1:])
+    notes = [*board_notes(board)[1:], *data.lines(board.data, board.synthetic)]
+    return text + "".join(f"% {_escape(note)}\n" for note in notes)
 
 
 def _escape(text: str) -> str:

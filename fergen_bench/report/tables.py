@@ -7,8 +7,8 @@ over cells exists only where all of the cells do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import pandas as pd
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.metric import METRICS
 from fergen_bench.record import RunRecord, cells_frame, percent
+from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
 from fergen_bench.shift import CLEAN, VERSION
 
@@ -52,6 +53,7 @@ class Board:
     adaptation: bool  # whether its runs saw the training images of their target, without labels
     table: pd.DataFrame  # one row per method and pre-training, best mean over unseen targets first
     cells: pd.DataFrame  # its cells
+    data: Data = field(default_factory=dict)  # its domains
 
     @property
     def title(self) -> str:
@@ -136,6 +138,16 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
             ["unseen", "all", "in_domain"], ascending=False, na_position="last", ignore_index=True
         )
         yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=table, cells=group)
+
+
+def with_data(some: Iterable[Board], records: Iterable[RunRecord]) -> Iterator[Board]:
+    """Yield leaderboards that know what the data of their domains are. records: theirs, and perhaps others."""
+    by_key = {record.spec.key: record for record in records}
+    for board in some:
+        domains = [*board.cells.source.str.split("+").explode(), *board.cells.adapted_to]
+        sources, targets = ordered(pd.Series(domains), board.cells.target)
+        known = described(by_key[key] for key in dict.fromkeys(board.cells.key) if key in by_key)
+        yield replace(board, data={n: known[n] for n in dict.fromkeys((*targets, *sources)) if n in known})
 
 
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:

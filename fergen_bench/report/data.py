@@ -1,0 +1,305 @@
+"""The data behind a table: a line for each domain, and the records that stand in no table since they are of other data.
+
+Records of one suite that stand in one table share the state of each domain, see `record.current`. What is shown of a
+domain is what the newest of them says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fergen_bench.domain import SPLITS
+from fergen_bench.facts import DataFacts
+from fergen_bench.record import RunRecord
+
+NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A domain of a table. facts: None in records of early versions."""
+
+    fingerprint: str
+    facts: DataFacts | None
+    scored: tuple[int, ...]  # faces of the parts that runs were scored on: one number, or two where a profile differs
+
+    @property
+    def train(self) -> int | None:
+        return None if self.facts is None else self.facts.counts.get("train", 0)
+
+
+Data = Mapping[str, Described]
+"""The domains of a table, by name, in the order of the suite."""
+
+
+def described(records: Iterable[RunRecord]) -> dict[str, Described]:
+    """Return the domains of records that stand in one table."""
+    found: dict[str, Described] = {}
+    for record in sorted(records, key=lambda entry: entry.started, reverse=True):
+        for name, fingerprint in {**record.spec.targets, **record.spec.fingerprints}.items():
+            here = found.setdefault(name, Described(fingerprint, None, ()))
+            facts = record.data.get(name) if here.fingerprint == fingerprint else None
+            if facts is None:
+                continue
+            count = facts.scored_faces
+            scored = here.scored if count is None else tuple(sorted({*here.scored, count}))
+            found[name] = replace(here, facts=facts if here.facts is None else here.facts, scored=scored)
+    return found
+
+
+def filled(
+    records: Iterable[RunRecord], at_hand: Callable[[str, str, RunRecord], tuple[str, DataFacts] | None]
+) -> list[RunRecord]:
+    """Return records of which those without facts, made by early versions, have the facts of the same faces here.
+
+    Args:
+        records: As they were loaded.
+        at_hand: The suite and name of a domain, and the record → the fingerprint and the facts of the prepared one.
+    """
+    found = []
+    for record in records:
+        states = {**record.spec.targets, **record.spec.fingerprints}
+        data = dict(record.data)
+        for name in states if not data else ():
+            here = at_hand(record.spec.suite, name, record)
+            if here is not None and here[0] == states[name]:
+                data[name] = here[1]
+        found.append(replace(record, data=data))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ the block
+
+HEAD = ("domain", "dataset", "layout", "copy", "labels", "faces", "train", "scored")
+
+
+def rows(data: Data) -> list[list[str]]:
+    """A line for each domain, in the order of HEAD."""
+    found = []
+    for name, one in data.items():
+        facts = one.facts
+        if facts is None:
+            found.append([name, NOT_RECORDED, *["—"] * (len(HEAD) - 2)])
+            continue
+        texts = (facts.dataset, facts.layout, facts.copy, facts.labels, facts.pixels, _count(one.train))
+        found.append([name, *(text or "—" for text in texts), _scored(one)])
+    return found
+
+
+def _count(number: int | None) -> str:
+    return f"{number:,}" if number else "—"
+
+
+def _scored(one: Described) -> str:
+    return " or ".join(f"{number:,}" for number in one.scored) or "—"
+
+
+def synthetic_line(data: Data) -> str:
+    """One sentence about rendered domains, which differ in nothing but their numbers."""
+    known = [one for one in data.values() if one.facts is not None]
+    if not known:
+        return f"Data: {NOT_RECORDED}"
+    kinds = dict.fromkeys(f"{one.facts.layout}, {one.facts.pixels}" for one in known if one.facts is not None)
+    trained, scored = ({n for one in known for n in numbers(one)} for numbers in (_trained, lambda one: one.scored))
+    return f"Data: {'; '.join(kinds)}; {_range(trained)} faces to train on, {_range(scored)} scored"
+
+
+def _trained(one: Described) -> Sequence[int]:
+    return () if one.train is None else (one.train,)
+
+
+def _range(numbers: set[int]) -> str:
+    if not numbers:
+        return "no"
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def block(data: Data, synthetic: bool) -> RenderableType:
+    """The domains of a table on a terminal, one line each in 80 columns where their names are not long."""
+    if synthetic:
+        return Text(synthetic_line(data), style="dim")
+    if all(one.facts is None for one in data.values()):
+        return Text(f"Data: {NOT_RECORDED} by these records; with --rerun new ones have it", style="dim")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, style="dim", header_style="dim")
+    lines = rows(data)
+    # The name of the dataset stands in that of its layout, and in that of most domains.
+    kept = [place for place, name in enumerate(HEAD) if name == "domain" or _says_more(name, lines, place)]
+    for place in kept:
+        justify: Literal["left", "right"] = "right" if HEAD[place] in {"train", "scored"} else "left"
+        table.add_column(HEAD[place], justify=justify, overflow="fold", style="dim")
+    for line in lines:
+        table.add_row(*(Text(line[place]) for place in kept))
+    return Group(Text("Data", style="dim"), table)
+
+
+def _says_more(name: str, lines: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether a column says something: it has a value, and the dataset another one than the domain's name."""
+    if name == "dataset":
+        return any(line[place] not in {line[0], "—"} for line in lines)
+    return any(line[place] != "—" for line in lines)
+
+
+def lines(data: Data, synthetic: bool) -> list[str]:
+    """The block as sentences, one a domain."""
+    if not data or synthetic:
+        return [synthetic_line(data)] if data else []
+    head = [name if name in {"train", "scored"} else "" for name in HEAD]
+    found = []
+    for name, *texts in rows(data):
+        pairs = zip(head[1:], texts, strict=True)
+        found.append(f"Data of {name}: " + ", ".join(f"{word} {text}".strip() for word, text in pairs if text != "—"))
+    return found
+
+
+def remarks(data: Data) -> list[str]:
+    """What a caption has to say of the data: all that is not as most readers would take it to be."""
+    found = []
+    for name, one in data.items():
+        facts = one.facts
+        if facts is None:
+            continue
+        words = [facts.labels, "incomplete copy" if facts.complete is False else ""]
+        words += [f"margin {100 * facts.margin:g} %" if facts.margin else "", "BGR" if facts.bgr else ""]
+        if said := ", ".join(filter(None, words)):
+            found.append(f"{name}: {said}")
+    return found
+
+
+def cautions(data: Data) -> list[str]:
+    """What in the data may mislead a reader."""
+    found = []
+    rules: dict[str, dict[str, list[str]]] = {}
+    for name, one in data.items():
+        facts = one.facts
+        if facts is None:
+            continue
+        if facts.complete is False:
+            found.append(f"{name} differs from the dataset that its owner distributes: {facts.differs}")
+        if facts.left_out:
+            found.append(f"{name} lacks {facts.left_out:,} of its files, which were missing or could not be read")
+        if facts.bgr:
+            found.append(f"{name} has its colour channels reversed (BGR), as it was prepared with emulate_bgr")
+        if facts.label_rule:
+            rules.setdefault(facts.dataset, {}).setdefault(facts.label_rule, []).append(name)
+    for dataset, by_rule in rules.items():
+        if len(by_rule) > 1:
+            said = "; ".join(f"{', '.join(names)}: {rule}" for rule, names in by_rule.items())
+            found.append(
+                f"{len(by_rule)} label rules of {dataset} stand side by side ({said}): these domains are different "
+                f"targets"
+            )
+    return found
+
+
+def frame(tables: Iterable[tuple[str, str, Data]]) -> pd.DataFrame:
+    """All domains for data.csv. tables: suite, profile and domains of each table."""
+    lines: dict[tuple[str, str, str], dict[str, object]] = {}
+    for suite, profile, data in tables:
+        for name, one in data.items():
+            facts = DataFacts() if one.facts is None else one.facts
+            known = one.facts is not None
+            lines[suite, profile, name] = {
+                "suite": suite,
+                "profile": profile,
+                "domain": name,
+                "fingerprint": one.fingerprint,
+                "recorded": known,
+                "dataset": facts.dataset,
+                "layout": facts.layout,
+                "complete": facts.complete,
+                "differs": facts.differs,
+                "files_left_out": facts.left_out if known else None,
+                "label_rule": facts.label_rule,
+                "label_source": facts.label_source,
+                "label_map": "; ".join(f"{native}={label}" for native, label in facts.label_map.items()),
+                "splits": facts.splits,
+                "height": facts.size[0] if known else None,
+                "width": facts.size[1] if known else None,
+                "crop": facts.crop,
+                "margin": facts.margin if known else None,
+                "colours": ("BGR" if facts.bgr else "RGB") if known else "",
+                "resizer": facts.resizer,
+                **{part: facts.counts.get(part, 0) if known else None for part in SPLITS},
+                "scored": " or ".join(map(str, one.scored)),
+            }
+    return pd.DataFrame(list(lines.values()))
+
+
+# ------------------------------------------------------------------------------------------------ records of other data
+
+
+def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the records of which something is in no table, by a sentence that says what and why.
+
+    Args:
+        records: Those of a suite, as they were loaded.
+        kept: The current ones of them, see `record.current`.
+    """
+    newest = _newest(records)
+    current = {record.spec.key for record in kept}
+    whole: dict[tuple[str, str], list[RunRecord]] = {}
+    cells: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        spec = record.spec
+        of = {name: newest[spec.suite, spec.profile, name] for name in {**spec.targets, **spec.fingerprints}}
+        if spec.key in current:
+            for name in [cell.target for cell in record.cells if cell.fingerprint != of[cell.target][0]]:
+                cells.setdefault((name, _how(name, record, of[name][1])), []).append(record)
+        else:
+            stale = next((name for name, was in spec.fingerprints.items() if of[name][0] != was), "")
+            whole.setdefault((stale, _how(stale, record, of[stale][1]) if stale else ""), []).append(record)
+    found = {}
+    for (name, how), left in whole.items():
+        some = "1 record" if len(left) == 1 else f"{len(left):,} records"
+        why = f" on {name} left out ({how}); {_AGAIN}" if name else f" left out: {_OLDER}"
+        found[some + why.replace("left out", f"{'is' if len(left) == 1 else 'are'} left out", 1)] = left
+    for (name, how), left in cells.items():
+        some = "The score of 1 record" if len(left) == 1 else f"The scores of {len(left):,} records"
+        verb = "is" if len(left) == 1 else "are"
+        found[f"{some} on the target {name} {verb} left out ({how}); {_AGAIN}"] = left
+    return found
+
+
+_OLDER = "newer ones have other defaults, versions or weights"
+_AGAIN = "to have this on the present data, give the command that made it once more"
+
+
+def _newest(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], tuple[str, RunRecord]]:
+    """The state of each domain that the newest record knows, by suite, profile and name, and that record."""
+    found: dict[tuple[str, str, str], tuple[str, RunRecord]] = {}
+    for record in sorted(records, key=lambda entry: entry.started, reverse=True):
+        for name, fingerprint in {**record.spec.targets, **record.spec.fingerprints}.items():
+            found.setdefault((record.spec.suite, record.spec.profile, name), (fingerprint, record))
+    return found
+
+
+def _how(name: str, record: RunRecord, newest: RunRecord) -> str:
+    """How the data of a domain differ between two records."""
+    return differing(record.data.get(name), newest.data.get(name), "in the newest record")
+
+
+def differing(one: DataFacts | None, other: DataFacts | None, where: str) -> str:
+    """The weightiest differences between two states of a domain, in words. where: the second of them is."""
+    found = [] if one is None or other is None else list(one.differences(other))[:2]
+    if not found:
+        return "other faces or labels"
+    here, there = ("; ".join(f"{pair[0]}: {pair[side]}" for pair in found) for side in (1, 2))
+    return f"{here}, and {where} {there}"
+
+
+def unlike(first: Iterable[RunRecord], second: Iterable[RunRecord], names: Iterable[str]) -> str | None:
+    """Return a sentence about a domain of which two rows have different states; None where there is none."""
+    one, other = described(first), described(second)
+    for name in names:
+        if name in one and name in other and one[name].fingerprint != other[name].fingerprint:
+            return f"{name} ({differing(one[name].facts, other[name].facts, 'in the other row')})"
+    return None
