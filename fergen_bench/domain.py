@@ -521,8 +521,10 @@ def read_about(folder: Path) -> dict[str, Any]:
             raise ValueError("its counts are not of the seven expressions")
         if any(type(n) is not int or not 0 <= n < 1 << 40 for faces in counts.values() for n in faces.values()):
             raise ValueError("its counts are no counts")
-        if not isinstance(about.get("scored", {}), dict):
-            raise ValueError("what it scores is no mapping")
+        if other := [key for key in ("scored", "labels", "left_out") if not isinstance(about.get(key, {}), dict)]:
+            raise ValueError(f"its {other[0]} is no mapping")
+        if not isinstance(about.get("margin", 0.0), int | float):
+            raise ValueError("its margin is no number")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise BenchError(f"{folder} is not a prepared domain: its domain.json cannot be read ({error})") from None
     return about

@@ -49,6 +49,12 @@ class DataFacts:
         return ", ".join(filter(None, (f"{self.label_rule}{source}", *changed)))
 
     @property
+    def short_labels(self) -> str:
+        """The rule that made labels of votes, and how many labels were mapped."""
+        mapped = f"{len(self.label_map)} mapped" if self.label_map else ""
+        return ", ".join(filter(None, (self.label_rule, mapped)))
+
+    @property
     def pixels(self) -> str:
         """Size, crop and order of the colours: 224 px, box + 10 %, BGR."""
         height, width = self.size

@@ -27,6 +27,7 @@ from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Face
 from fergen_bench.domain import Domain, write_prepared
 from fergen_bench.error import BenchError
+from fergen_bench.facts import DataFacts
 from fergen_bench.method import Context
 from fergen_bench.project import Project, find_project
 from fergen_bench.protocol import read_protocol
@@ -438,20 +439,25 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
     """A parameter, a note, a network and a target's mark of somebody's record, in every file of a report."""
     from fergen_bench.report import page, render
     from fergen_bench.report.evidence import Evidence
-    from fergen_bench.report.tables import boards
+    from fergen_bench.report.tables import boards, with_data
 
     spec = replace(SPEC, parameters={**SPEC.parameters, "gate": BAD}, note=BAD)
+    facts = {name: DataFacts(BAD, BAD, False, BAD, label_rule=BAD, label_map={BAD: BAD}, crop=BAD) for name in "ab"}
     networks = {"backbone": {"name": BAD, "digest": "d" * 16}}
     for seed in (0, 1):
-        record.save(finished(replace(spec, seed=seed), networks=networks), tmp_path / "runs")
+        record.save(finished(replace(spec, seed=seed), networks=networks, data=facts), tmp_path / "runs")
     records, faults = record.load_all(tmp_path / "runs")
     assert not faults
-    folder, ranked = tmp_path / "report", list(boards(record.cells_frame(records), "accuracy"))
+    folder = tmp_path / "report"
+    ranked = list(with_data(boards(record.cells_frame(records), "accuracy"), records))
     files = render.write(folder, ranked, "accuracy", [], [])
     reliability = Evidence(records, tmp_path / "runs").reliability
     html = page.write(folder, ranked, records, tmp_path / "runs", "accuracy", reliability, files).read_text()
     assert "<script>alert" not in html
-    text = {path.suffix: path.read_text() for path in files if path.suffix in {".md", ".csv", ".tex"}}
+    text = dict.fromkeys((".md", ".csv", ".tex"), "")
+    for path in files:
+        if path.suffix in text:
+            text[path.suffix] += path.read_text()
     assert "<script>" not in text[".md"]
     assert "\\input{" not in text[".tex"]
     assert "\\textbackslash{}input" in text[".tex"]

@@ -333,7 +333,7 @@ def test_files_of_a_report(tmp_path: Path) -> None:
     ablation = Ablation("ab", "s", "what it buys", "cafe", {"full": "{}", "linear": '{"gate": "linear"}'})
     files = render.write(tmp_path, ranked(MATRIX + variant), "accuracy", [], [ablation])
     assert {path.name for path in files} == {
-        "leaderboard.md", "leaderboard.csv", "leaderboard.tex",
+        "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "data.csv",
         "s-cafe.png", "s-cafe-gate_linear.png", "s-unseen.png", "s-ab.png"
     }  # fmt: skip
     assert all(path.stat().st_size > 0 for path in files)

@@ -18,6 +18,7 @@ from conftest import Bench
 from fergen_bench import matrix, record
 from fergen_bench.domain import Domain
 from fergen_bench.error import BenchError
+from fergen_bench.facts import DataFacts
 from fergen_bench.project import Project
 from fergen_bench.record import Predictions, RunSpec, scored_cell
 from fergen_bench.untrusted import checksum_of
@@ -32,7 +33,8 @@ def made(runs: Path, spec: RunSpec, **changes: Any) -> Path:
         for name in spec.targets
     }
     cells = tuple(scored_cell(spec, name, state, said[name]) for name, state in spec.targets.items())
-    return record.save(finished(spec, cells=cells, **changes), runs, said, {"mask": np.zeros(3)})
+    data = {name: DataFacts(layout="drawn", counts={"test": 39}, scored="test") for name in spec.targets}
+    return record.save(finished(spec, cells=cells, data=data, **changes), runs, said, {"mask": np.zeros(3)})
 
 
 @pytest.fixture

@@ -81,6 +81,9 @@ def filled(
 HEAD = ("domain", "dataset", "layout", "copy", "labels", "faces", "train", "scored")
 
 
+_LABELS = HEAD.index("labels")
+
+
 def rows(data: Data) -> list[list[str]]:
     """A line for each domain, in the order of HEAD."""
     found = []
@@ -130,7 +133,9 @@ def block(data: Data, synthetic: bool) -> RenderableType:
     if all(one.facts is None for one in data.values()):
         return Text(f"Data: {NOT_RECORDED} by these records; with --rerun new ones have it", style="dim")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, style="dim", header_style="dim")
-    lines = rows(data)
+    # In as few words as tell rules apart: the rest is in the files and on the page.
+    short = {name: one.facts.short_labels for name, one in data.items() if one.facts is not None}
+    lines = [[*row[:_LABELS], short.get(row[0]) or "—", *row[_LABELS + 1 :]] for row in rows(data)]
     # The name of the dataset stands in that of its layout, and in that of most domains.
     kept = [place for place, name in enumerate(HEAD) if name == "domain" or _says_more(name, lines, place)]
     for place in kept:
