@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fergen_bench.domain import SPLITS, scored_part
+from fergen_bench.wording import many
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class DataFacts:
     def copy(self) -> str:
         """How the copy stands to its owner's, in a word or two."""
         words = {True: "complete", False: "differs", None: ""}[self.complete]
-        left = f"{self.left_out:,} files left out" if self.left_out != 1 else "1 file left out"
-        return ", ".join(filter(None, (words, left if self.left_out else "")))
+        left = f"{many(self.left_out, 'file')} left out" if self.left_out else ""
+        return ", ".join(filter(None, (words, left)))
 
     @property
     def labels(self) -> str:

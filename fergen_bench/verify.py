@@ -234,8 +234,9 @@ def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, A
     """What records say of their data, against their own numbers, each other, and the domains that are prepared here."""
     unrecorded = sum(not entry.data for entry in verdict.records)
     if unrecorded:
-        some = "1 record says" if unrecorded == 1 else f"{unrecorded:,} records say"
-        verdict.notes.append(f"{some} nothing of the data, as early versions recorded nothing")
+        verdict.notes.append(
+            f"{many(unrecorded, 'record', 'have')} no facts about the data, as early versions recorded none"
+        )
     said: dict[tuple[str, str, str], dict[str, DataFacts]] = {}  # suite, domain, fingerprint → facts by their text
     for entry in verdict.records:
         for name, facts in entry.data.items():
@@ -243,7 +244,7 @@ def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, A
             state = entry.spec.targets.get(name, entry.spec.fingerprints.get(name, ""))
             if cell is not None and not cell.excluded and facts.scored_faces not in (None, cell.count):
                 verdict.faults.append(
-                    f"{entry.spec.title}: {cell.count:,} faces of {name} are scored, and the part has "
+                    f"{entry.spec.title}: {many(cell.count, 'face', 'are')} scored of {name}, and the part has "
                     f"{facts.scored_faces:,}"
                 )
             common = replace(facts, scored="")

@@ -147,7 +147,7 @@ def test_labels_by_two_rules_never_share_a_table_in_silence(lab: Bench, project:
     shown = lab("report", "--suite", "mine")
     said = " ".join(shown.err.split())
     assert f"1 record on ferplus is left out ({kept} train 42, test 21)" in said
-    assert f"The score of 1 record on the target ferplus is left out ({kept} train 42, test 21)" in said
+    assert f"1 score on the target ferplus is left out ({kept} train 42, test 21)" in said
     assert "to have this on the present data, give the command that made it once more" in said
     assert " majority " in shown.out
     assert "argmax8" not in shown.out
@@ -166,7 +166,7 @@ def test_records_of_early_versions_have_the_facts_of_the_same_faces_here(lab: Be
     for entry in records(project):
         record.save(replace(entry, data={}), project.results / "runs")
     assert " argmax8 " in lab("report", "--suite", "mine").out
-    assert "2 records say nothing of the data" in lab("verify", "results", "--all").out
+    assert "2 records have no facts about the data" in lab("verify", "results", "--all").out
     assert lab("data", "prepare", "ferplus", "fer", "--label-rule", "majority").code == 0
     shown = lab("report", "--suite", "mine")
     assert shown.code == 0
@@ -182,7 +182,7 @@ def test_facts_that_a_fingerprint_contradicts_are_a_fault(lab: Bench, project: P
     result = lab("verify", "results", "--all")
     said = " ".join(result.out.split())
     assert result.code == 1
-    assert "28 faces of lab are scored, and the part has 27" in said
+    assert "28 faces are scored of lab, and the part has 27" in said
     assert "fault: mine: lab has the size 64 × 64 in the records and 48 × 48 here" in said
     stranger = replace(second, data={"elsewhere": DataFacts()})
     path = record.save(stranger, project.results / "runs")

@@ -19,6 +19,7 @@ from rich.text import Text
 from fergen_bench.domain import SPLITS
 from fergen_bench.facts import DataFacts
 from fergen_bench.record import RunRecord
+from fergen_bench.wording import many
 
 NOT_RECORDED = "not recorded"
 
@@ -190,7 +191,8 @@ def cautions(data: Data) -> list[str]:
         if facts.complete is False:
             found.append(f"{name} differs from the dataset that its owner distributes: {facts.differs}")
         if facts.left_out:
-            found.append(f"{name} lacks {facts.left_out:,} of its files, which were missing or could not be read")
+            missing = many(facts.left_out, "file", "were")
+            found.append(f"{missing} of {name} left out, because they were missing or could not be read")
         if facts.bgr:
             found.append(f"{name} has its colour channels reversed (BGR), as it was prepared with emulate_bgr")
         if facts.label_rule:
@@ -264,13 +266,12 @@ def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[
             whole.setdefault((stale, _how(stale, record, of[stale][1]) if stale else ""), []).append(record)
     found = {}
     for (name, how), left in whole.items():
-        some = "1 record" if len(left) == 1 else f"{len(left):,} records"
-        why = f" on {name} left out ({how}); {_AGAIN}" if name else f" left out: {_OLDER}"
-        found[some + why.replace("left out", f"{'is' if len(left) == 1 else 'are'} left out", 1)] = left
+        where = f" on {name}" if name else ""
+        said = many(len(left), f"record{where}", "are")
+        found[f"{said} left out ({how}); {_AGAIN}" if name else f"{said} left out: {_OLDER}"] = left
     for (name, how), left in cells.items():
-        some = "The score of 1 record" if len(left) == 1 else f"The scores of {len(left):,} records"
-        verb = "is" if len(left) == 1 else "are"
-        found[f"{some} on the target {name} {verb} left out ({how}); {_AGAIN}"] = left
+        said = many(len(left), f"score on the target {name}", "are")
+        found[f"{said} left out ({how}); {_AGAIN}"] = left
     return found
 
 
