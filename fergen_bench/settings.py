@@ -40,6 +40,10 @@ class DomainSettings(_Table):
     """which of the dataset's layouts it has; found by itself where only one fits"""
     labels: dict[str, str] = {}
     """native labels that are no usual alias → one of the seven expressions, or "" to leave them out"""
+    numbering: str | None = None
+    """what labels mean that are numbers: 0-based or 1-based, for the dataset's own order; or a known order such as
+    affectnet-0-based; by default the dataset's own numbers
+    """
     columns: dict[str, str] = {}
     """for csv: which column holds the image, label, split, subject, left, top, width or height"""
     images: Folder | None = None

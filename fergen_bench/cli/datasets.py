@@ -41,6 +41,10 @@ Examples:
 @click.option(
     "--labels", type=Words(), help="Labels that are no usual name: joy=happiness,contempt= (nothing: leave it out)."
 )
+@click.option(
+    "--numbering",
+    help="Labels that are numbers: 0-based or 1-based, in the dataset's own order, or a known one: affectnet-0-based.",
+)
 @click.option("--columns", type=Words(), help="For csv: image=file,label=emotion,split=usage,subject=person,…")
 @click.option(
     "--images",

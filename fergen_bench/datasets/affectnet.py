@@ -17,6 +17,7 @@ from fergen_bench.datasets.faces import (
     CONTEMPT,
     LEFT_OUT,
     Gathering,
+    Labelling,
     beside,
     class_folders,
     expression_of,
@@ -28,6 +29,7 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, images, inside, table, whole_number
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Box, Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -51,7 +53,7 @@ TEST_IS_VALIDATION = "the owner's validation set, which everybody scores: Affect
 
 
 def _labels(settings: DomainSettings) -> Mapping[str, str]:
-    return {**NATIVE, **dict.fromkeys(NOT_ONE_OF_SEVEN, LEFT_OUT), **settings.labels}
+    return label_map({**NATIVE, **dict.fromkeys(NOT_ONE_OF_SEVEN, LEFT_OUT)}, settings)
 
 
 # ----------------------------------------------------------------------------------------------------- original release
@@ -134,6 +136,7 @@ def _is_2021(path: Path) -> bool:
 def _read_2021(base: Path, settings: DomainSettings) -> Listing:
     """Crops of 224×224 with one npy file of one value per image."""
     listing = Listing(about={"test": TEST_IS_VALIDATION})
+    labelling = Labelling(listing, _labels(settings))
     for part, split in (("train_set", "train"), ("val_set", "test")):
         pictures, annotations = at(base, f"{part}/images"), at(base, f"{part}/annotations")
         for needed in (pictures, annotations):
@@ -151,13 +154,14 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
                 listing.faults.append(Fault("missing", str(annotations / f"{image.stem}{ending}"), what))
                 continue
             native = str(annotation_label(annotation))
-            expression = expression_of(native, _labels(settings), annotation)
+            expression = labelling.expression(native, split, annotation)
             if expression == LEFT_OUT:
                 listing.dropped[NOT_ONE_OF_SEVEN.get(native, native)] += 1
             else:
                 listing.faces.append(Face(image.relative_to(base).as_posix(), split, expression, native, image))
         for stem in annotated:
             listing.faults.append(Fault("missing", str(pictures / f"{stem}.jpg"), "is not there, but is annotated"))
+        labelling.close()
         listing.require_faces(annotations, split)
     return listing
 
@@ -240,7 +244,7 @@ def _read_parts(base: Path, settings: DomainSettings, native: bool, scored: str 
         splits = {split: split for split in parts}
         listing.about["test"] = "this copy's own: AffectNet has no public test set"
         listing.notes.append(f"{parts['test']} is this copy's own test part: AffectNet has no public test set.")
-    labels = {**(NATIVE if native else {}), **settings.labels}
+    labels = label_map(NATIVE if native else {}, settings)
     for part, split in splits.items():
         if native and not (parts[part] / "0").is_dir():
             raise BenchError(
@@ -261,7 +265,7 @@ def _read_kaggle_96(base: Path, settings: DomainSettings) -> Listing:
     would report a score that nobody can compare, so that it is read only where its name is given.
     """
     listing = Listing(about={"labels": "made by a network, not AffectNet's"})
-    listing.faces += class_folders(base, base, "train", settings.labels, listing)
+    listing.faces += class_folders(base, base, "train", label_map({}, settings), listing)
     expressions = {face.id: face.expression for face in listing.faces}
     files, disagreeing = Files(base), 0
     for place, row in table(at(base, "labels.csv"), ("pth", "label")):

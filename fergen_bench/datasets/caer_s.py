@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import has_split_classes, split_class_folders
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Layout, Listing
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ LABELS = {
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing(notes=["CAER-S holds whole scenes: faces are not cropped."])
-    listing.faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing))
+    listing.faces = list(split_class_folders(base, label_map(LABELS, settings), listing))
     return listing
 
 

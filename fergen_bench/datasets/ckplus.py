@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import CONTEMPT, LEFT_OUT, class_folders, expression_of, has_classes, with_splits
 from fergen_bench.datasets.files import at, entries, folders, images, text_of, whole_number
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -57,7 +58,7 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
         if not frames:
             listing.faults.append(Fault("missing", place, f"labels a sequence without frames, {sequence}"))
             continue
-        expression = expression_of(native, {**NATIVE, **settings.labels}, place)
+        expression = expression_of(native, label_map(NATIVE, settings), place)
         if expression == LEFT_OUT:
             listing.dropped[CONTEMPT if NATIVE[native] == LEFT_OUT else native] += 1
         else:
@@ -100,7 +101,7 @@ def _label(folder: Path, root: Path) -> tuple[str, str] | None:
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     """The pack from Kaggle: crops of 48×48 in class folders, without neutral faces, by subject where names begin so."""
     listing, unknown = Listing(notes=["This pack has no neutral faces of its owner's choice."]), 0
-    for face in class_folders(base, base, "train", settings.labels, listing):
+    for face in class_folders(base, base, "train", label_map({}, settings), listing):
         match = SUBJECT.match(face.id.rpartition("/")[2])
         unknown += match is None
         listing.faces.append(replace(face, subject=match[1].upper() if match else None))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import Gathering, with_splits
 from fergen_bench.datasets.files import at, first_file, inside, list_file, whole_number
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError
 
@@ -36,13 +37,13 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
     if not pictures.is_dir():
         raise BenchError(f"{pictures}: this folder is missing; ExpW keeps the images of label/label.lst in it")
     listing = Listing()
-    gathering = Gathering(listing, pictures, {**NATIVE, **settings.labels})
+    gathering = Gathering(listing, pictures, label_map(NATIVE, settings))
     for place, name, (number, *edges, confidence, label) in list_file(path, columns=8):
         image, box = inside(pictures, name, place), _box(edges, place)
         gathering.add(
             place,
             image,
-            str(whole_number(label, 0, 6, place, "the label")),
+            label,
             "train",
             number=whole_number(number, 0, FARTHEST, place, "the number of the face"),
             box=box,

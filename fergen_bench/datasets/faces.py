@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,6 +15,16 @@ from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, list_file, text_of
 from fergen_bench.datasets.kinds import IMAGES, kind_of
+from fergen_bench.datasets.numbering import (
+    CONTEMPT,
+    LEFT_OUT,
+    Labels,
+    UnknownNumbers,
+    is_number,
+    label_map,
+    own_numbers,
+    plain,
+)
 from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
 from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, NeedsKey
@@ -23,12 +34,6 @@ from fergen_bench.wording import many
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
 
-Labels = Mapping[str, str]
-"""native label → expression, or LEFT_OUT"""
-CONTEMPT = "contempt"
-"""The eighth class of some datasets, dropped in every seven-class task."""
-LEFT_OUT = ""
-"""What a label maps to when its faces are no part of the domain."""
 SPLITS: Mapping[str, str] = {
     "train": "train",
     "training": "train",
@@ -64,12 +69,12 @@ SYNONYMS: Mapping[str, str] = {
 """Words that people use for expressions: suggested where one is met, never taken."""
 
 
-def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
+def expression_of(native: str, labels: Labels, place: str) -> str:
     """A native label → an expression, or LEFT_OUT. labels: the dataset's or the user's map, consulted before the usual
-    names.
+    names. A number that means nothing is UnknownNumbers.
     """
     native = printable(native)
-    for key in (native, native.casefold()):
+    for key in (native, native.casefold(), plain(native)):
         if key in labels:
             return labels[key]
     name = native.strip().casefold()
@@ -77,6 +82,8 @@ def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
         return LEFT_OUT
     if name in ALIASES:
         return ALIASES[name]
+    if is_number(plain(native)):
+        raise UnknownNumbers(plain(native), place, {}, own_numbers(labels))
     meant = _near_expression(name) or "…"
     fault = f"{place}: '{native}' is no expression here; expected {', '.join(labels) or ', '.join(EXPRESSIONS)}. "
     fault += "Say what it is with" if meant != "…" else "Say which of the seven it is with"
@@ -86,6 +93,29 @@ def expression_of(native: str, labels: Mapping[str, str], place: str) -> str:
     if not native.strip() or set(native) & set(",= "):  # what the option cannot say
         on_command_line = f"{in_toml}, in a table of bench.toml"
     raise NeedsKey(fault, in_toml, on_command_line)
+
+
+class Labelling:
+    """Says what native labels mean, and counts them in a listing. Of numbers that mean nothing all are found first."""
+
+    def __init__(self, listing: Listing, labels: Labels) -> None:
+        self._listing, self._labels = listing, labels
+        self._unknown: UnknownNumbers | None = None
+        listing.labels = labels
+
+    def expression(self, native: str, split: str, place: str, faces: int = 1) -> str:
+        """A native label of so many faces → an expression, or LEFT_OUT."""
+        self._listing.natives.setdefault(split, Counter())[plain(native)] += faces
+        try:
+            return expression_of(native, self._labels, place)
+        except UnknownNumbers as error:
+            self._unknown = self._unknown or error
+            return LEFT_OUT
+
+    def close(self) -> None:
+        """Refuses the numbers that mean nothing."""
+        if (error := self._unknown) is not None:
+            raise UnknownNumbers(error.native, error.place, self._listing.natives, error.own)
 
 
 def _near_expression(name: str) -> str | None:
@@ -103,7 +133,8 @@ class Gathering:
 
     def __init__(self, listing: Listing, root: Path, labels: Labels, reasons: Mapping[str, str] | None = None) -> None:
         """root: where the ids of faces begin. reasons: native labels → what they are called where they are left out."""
-        self._listing, self._root, self._labels, self._reasons = listing, root, labels, reasons or {}
+        self._listing, self._root, self._reasons = listing, root, reasons or {}
+        self._labelling = Labelling(listing, labels)
         self._files = Files(root)
         self._named: set[Path] = set()
         self._first: dict[str, tuple[str, str, str]] = {}
@@ -125,18 +156,18 @@ class Gathering:
         """The face of a row. place: file:line. wanted: its image, as the row says; another ending is allowed. number:
         tells the faces of one image apart. unusable: why the row is left out although its label is not.
         """
-        expression = expression_of(native, self._labels, place)
+        expression = self._labelling.expression(native, split, place)
         image = self._image(wanted)
         file = image or wanted
         name = file.relative_to(self._root).as_posix()
         face_id = name if number is None else f"{name}#{number}"
         first, before, meant = self._first.setdefault(face_id, (place, native, expression))
         if first != place:
-            what = f"{face_id} is listed twice, with {native} here and {before} at {first}, which counts."
+            what = f"{place}: {face_id} is listed twice, as {native} here and as {before} at {first}, which counts."
             self._listing.faults.append(Fault("duplicate" if meant == expression else "label", place, what))
-            self._listing.dropped["listed twice"] += 1
+            self._listing.dropped["listed twice" if meant == expression else "listed twice, with two labels"] += 1
         elif expression == LEFT_OUT:
-            self._listing.dropped[self._reasons.get(native, native)] += 1
+            self._listing.dropped[self._reasons.get(plain(native), native)] += 1
         elif unusable is not None:
             self._listing.dropped[unusable] += 1
         elif image is None:
@@ -158,6 +189,7 @@ class Gathering:
 
     def close(self, *everything: Path) -> None:
         """Says what shows only in the end. everything: folders of which every image should have been named."""
+        self._labelling.close()
         if self._other_endings:
             note = (
                 f"{many(self._other_endings, 'image', 'have')} another ending than the list says, such as png for bmp."
@@ -199,10 +231,11 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
     """The images in the class folders of a folder. Contempt and what the user leaves out is counted. An unknown or an
     empty class folder is refused; an image in no class folder is a fault. base: where ids begin.
     """
+    labelling = Labelling(listing, labels)
     stray_files(folder, base, listing)
     for place in folders(folder, base):
-        expression = expression_of(place.name, labels, str(place))
         found = images(place, base, listing.passed_over)
+        expression = labelling.expression(place.name, split, str(place), len(found))
         if expression == LEFT_OUT:
             listing.dropped[printable(place.name.casefold())] += len(found)
         elif not found:
@@ -210,6 +243,7 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
         else:
             for image in found:
                 yield Face(image.relative_to(base).as_posix(), split, expression, place.name, image)
+    labelling.close()
 
 
 def stray_files(folder: Path, root: Path, listing: Listing) -> None:
@@ -312,7 +346,7 @@ def read_lists(
         fault = f"{root}: there is no such folder; say where the paths of the list begin with"
         raise NeedsKey(fault, "images = …", "--images")
     listing = Listing(about={"lists": [path.name for path in lists], "splits": "as given"})
-    gathering = Gathering(listing, root, {**labels, **settings.labels}, reasons)
+    gathering = Gathering(listing, root, label_map(labels, settings), reasons)
     split_of = cache(lambda word: split_named(word, splits))  # the same few names for every face
     for path in lists:
         for place, name, (native,) in list_file(path):

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import LEFT_OUT, expression_of, has_split_classes, split_class_folders, split_folders
+from fergen_bench.datasets.faces import LEFT_OUT, Labelling, has_split_classes, split_class_folders, split_folders
 from fergen_bench.datasets.files import first_file, table
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -71,13 +72,15 @@ def _read_csv(base: Path, settings: DomainSettings) -> Listing:
     path = image_table(base)
     assert path is not None
     listing = Listing()
+    labelling = Labelling(listing, label_map(NATIVE, settings))
     for number, (place, row, split, pixels) in enumerate(image_rows(path, ["emotion"])):
         native = row["emotion"]
-        expression = expression_of(native, {**NATIVE, **settings.labels}, place)
+        expression = labelling.expression(native, split, place)
         if expression == LEFT_OUT:
             listing.dropped[native] += 1
         else:
             listing.faces.append(Face(f"row{number:05d}", split, expression, native, pixels=pixels))
+    labelling.close()
     listing.require_faces(path)
     return listing
 
@@ -89,7 +92,7 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     unnamed = 0
     undivided = _undivided_test(base)
     seen: dict[str, str] = {}
-    for face in split_class_folders(base, settings.labels, listing):
+    for face in split_class_folders(base, label_map({}, settings), listing):
         name = face.id.rpartition("/")[2]
         if (part := PART_IN_NAME.match(name)) is None:
             unnamed += 1

@@ -25,6 +25,7 @@ from fergen_bench.datasets.faces import (
 )
 from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table, split_of
 from fergen_bench.datasets.files import at, first_file, images, inside, list_file, nearest, table, whole_number
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
@@ -318,7 +319,7 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     its test part. Where a file of votes lies beside them, labels that it contradicts are faults.
     """
     listing = Listing(about={"label_rule": "as the folders say"})
-    for face in split_class_folders(base, settings.labels, listing):
+    for face in split_class_folders(base, label_map({}, settings), listing):
         if PART_IN_NAME.match(face.id.rpartition("/")[2]):
             raise BenchError(
                 f"{face.file}: this is FER2013, with labels of its own; its files cannot be joined to FERPlus's votes "
@@ -381,14 +382,14 @@ def _compare(
 def _read_list(base: Path, settings: DomainSettings) -> Listing:
     """Lines of `path id`. The ids are CAFE's, surprise 0 to neutral 6, unless labels say otherwise."""
     unknown = next((path for path in lists_in(base) if path.name.startswith("ferplus_")), None)
-    if unknown is not None and not settings.labels:
+    if unknown is not None and not settings.labels and settings.numbering is None:
         raise BenchError(
-            f"{unknown}: what the numbers in this list mean was never published; say it with labels = "
-            f'{{ "0" = "neutral", … }}'
+            f"{unknown}: what the numbers in this list mean was never published; set numbering to a known order, such "
+            f"as ferplus-0-based, or labels to what each means (options of data prepare, keys of bench.toml)"
         )
     listing = read_lists(base, settings, {} if settings.labels else CANONICAL)
     listing.about["label_rule"] = "as the lists say"
-    if not settings.labels:
+    if not settings.labels and settings.numbering is None:
         listing.notes.append("The ids of the lists are read as CAFE's: surprise 0, fear 1, … neutral 6.")
     _compare(listing, _named_apart(listing), base, settings.label_rule, settings)
     return listing
@@ -407,7 +408,7 @@ def _read_ran(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing(about={"label_rule": "as the folders say"}, expected={})
     root = settings.images or base
     labels = {str(number): name if name != CONTEMPT else LEFT_OUT for number, name in enumerate(COLUMNS[:EMOTIONS])}
-    gathering = Gathering(listing, root, {**labels, **settings.labels}, {"7": CONTEMPT})
+    gathering = Gathering(listing, root, label_map(labels, settings), {"7": CONTEMPT})
     for path in _ran_lists(base):
         for place, listed, (crops,) in list_file(path):
             whole_number(crops, 1, 1000, place, "the number of crops")

@@ -16,6 +16,7 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import folders
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
@@ -44,12 +45,12 @@ def _read_given(base: Path, settings: DomainSettings) -> Listing:
             f"{other}: stands beside {parts[0].name}, but is no split; expected only train, val and test there"
         )
     listing = Listing(about={"splits": "as given"})
-    return _filled(listing, split_class_folders(base, settings.labels, listing), base, settings)
+    return _filled(listing, split_class_folders(base, label_map({}, settings), listing), base, settings)
 
 
 def _read_unsplit(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing(about={"splits": generated_splits(settings)})
-    found = class_folders(base, base, "train", settings.labels, listing)
+    found = class_folders(base, base, "train", label_map({}, settings), listing)
     listing.faces = with_splits(_filled(listing, found, base, settings).faces, settings)
     return listing
 

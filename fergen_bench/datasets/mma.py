@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import has_split_classes, list_layout, split_class_folders
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.wording import many
 
@@ -39,7 +40,7 @@ REQUEST = "Download mahmoudima/mma-facial-expression from Kaggle and keep to the
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing()
-    listing.faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing))
+    listing.faces = list(split_class_folders(base, label_map(LABELS, settings), listing))
     return listing
 
 

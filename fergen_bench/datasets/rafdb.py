@@ -23,8 +23,9 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, list_file, table
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
-from fergen_bench.error import BenchError, NeedsKey
+from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
@@ -80,7 +81,7 @@ def _fits_lists(base: Path, names: tuple[str, ...] = (), columns: int = 2) -> bo
 def _read_lists(base: Path, settings: DomainSettings, names: tuple[str, ...] = (), columns: int = 2) -> Listing:
     """Faces of lists in Image/aligned. A file that is missing, or that no list names, is a fault."""
     listing, folder = Listing(), at(base, ALIGNED)
-    gathering = Gathering(listing, base, {**LABELS, **settings.labels})
+    gathering = Gathering(listing, base, label_map(LABELS, settings))
     _read_rows(_lists(base, *names, columns=columns), gathering, lambda stem: folder / f"{stem}_aligned.jpg", columns)
     gathering.close(folder)
     return listing
@@ -92,7 +93,7 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
     """
     listing, files = Listing(), Files(base)
     folder, boxes = at(base, ORIGINAL), at(base, "Annotation/boundingbox")
-    gathering = Gathering(listing, base, {**LABELS, **settings.labels})
+    gathering = Gathering(listing, base, label_map(LABELS, settings))
     _read_rows(_lists(base), gathering, lambda stem: folder / f"{stem}.jpg")
     gathering.close(folder)
     if not any(NAME.fullmatch(Path(entry.name).stem) for entry in entries(boxes, base, ".txt")):
@@ -122,19 +123,18 @@ def _by_name(base: Path) -> dict[str, Path]:
 
 def _numbering(natives: set[str], settings: DomainSettings, place: Path, listing: Listing) -> Mapping[str, str]:
     """What the numbers mean: 0..6 where there is a 0 and no 7, 1..7 where there is a 7 and no 0."""
-    if natives <= set(settings.labels):
-        return settings.labels
+    if natives <= set(settings.labels) or settings.numbering is not None:
+        return label_map(LABELS, settings)
     zero, seven = "0" in natives, "7" in natives
     if zero == seven:
         have = "both 0 and 7 are" if zero else "neither 0 nor 7 is"
-        raise NeedsKey(
-            f"{place}: {have} among the labels, so they may count from 0 or from 1; say what each of "
-            f"{', '.join(sorted(natives))} is with",
-            'labels = { "1" = "surprise", … }',
-            "--labels 1=surprise,…",
+        raise BenchError(
+            f"{place}: {have} among the labels, so they may count from 0 or from 1; set numbering to 0-based or to "
+            f"1-based, or labels to what every one of {', '.join(sorted(natives))} means (options of data prepare, "
+            f"keys of bench.toml)"
         )
     listing.about["labels"] = "0..6" if zero else "1..7"
-    return {**(FROM_ZERO if zero else LABELS), **settings.labels}
+    return label_map(FROM_ZERO if zero else LABELS, settings)
 
 
 def _is_path_line(line: str) -> bool:
@@ -178,7 +178,7 @@ def _read_flat(base: Path, settings: DomainSettings) -> Listing:
     listing = Listing(
         notes=["Such copies are often aligned anew, which moves published accuracies by up to ten points."]
     )
-    gathering = Gathering(listing, base, {**LABELS, **settings.labels})
+    gathering = Gathering(listing, base, label_map(LABELS, settings))
     _read_rows(_lists(base), gathering, _anywhere(base))
     gathering.close(base)
     return listing
@@ -199,7 +199,7 @@ def _in_class_folders(base: Path, settings: DomainSettings, listing: Listing) ->
     if not any(SPLITS.get(name) == "test" for name in names):
         splits = {name: "test" if split == "val" else split for name, split in SPLITS.items()}
         listing.notes.append("There is no folder test; RAF-DB has no validation split, so val is its test split.")
-    faces = list(split_class_folders(base, {**LABELS, **settings.labels}, listing, splits))
+    faces = list(split_class_folders(base, label_map(LABELS, settings), listing, splits))
     for face in faces:
         if (owner := _owner_split(face.id)) not in (None, face.split):
             what = f"{face.file} is of the owner's {owner} split, but stands in {face.split}."
@@ -220,7 +220,7 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
 def _read_kaggle(base: Path, settings: DomainSettings) -> Listing:
     """DATASET/{train,test}/{1..7}/, and beside it train_labels.csv and test_labels.csv, which may disagree."""
     listing = _read_folders(at(base, "DATASET"), settings)
-    labels = {**LABELS, **settings.labels}
+    labels = label_map(LABELS, settings)
     for split in ("train", "test"):
         path = first_file(base, f"{split}_labels.csv")
         if path is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fergen_bench.datasets.files import folders, following_links, nearest
 from fergen_bench.datasets.kinds import PassedOver
+from fergen_bench.datasets.numbering import UnknownNumbers, check_numbers
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 from fergen_bench.untrusted import printable
 from fergen_bench.wording import many
@@ -72,6 +73,8 @@ class Listing:
     dropped: Counter[str] = field(default_factory=Counter)  # why faces were left out → how many
     faults: list[Fault] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)  # what stands beside the faces and is not read
+    natives: dict[str, Counter[str]] = field(default_factory=dict)  # split → native label → faces, also those left out
+    labels: Mapping[str, str] = field(default_factory=dict)  # what the native labels were taken to mean
     notes: list[str] = field(default_factory=list)  # what the reader should know, one sentence each
     about: dict[str, object] = field(default_factory=dict)  # choices that made the labels: more keys of domain.json
     expected: Mapping[str, Mapping[str, int]] | None = None  # counts under these choices, where not the dataset's own
@@ -161,6 +164,10 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
         listing = layout.read(base, settings)
     except OSError as error:
         raise BenchError(f"{error.filename or base}: cannot be read: {error.strerror}") from None
+    except UnknownNumbers as error:
+        raise error.of(kind.title, kind.expected) from None
+    expected = kind.expected if listing.expected is None else listing.expected
+    check_numbers(str(base), kind.title, listing.natives, listing.labels, expected, settings)
     listing.require_faces(f"{base} ({kind.title}, layout {layout.name})")
     twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
     if twice:

@@ -23,6 +23,7 @@ from fergen_bench.datasets.faces import (
     split_named,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images, inside, table
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -68,7 +69,7 @@ def _read(places: Mapping[str, str], base: Path, settings: DomainSettings) -> Li
         if not folder.is_dir():
             listing.notes.append(f"{folder} is not there, so there are no faces of the {split} split.")
             continue
-        listing.faces += class_folders(folder, base, split, {**LABELS, **settings.labels}, listing)
+        listing.faces += class_folders(folder, base, split, label_map(LABELS, settings), listing)
     _without_test(base, listing)
     return listing
 
@@ -130,7 +131,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
         if not folder.is_dir():
             listing.notes.append(f"{folder} is not there, so there are no faces of the {split} split.")
             continue
-        labels = {**LABELS, **settings.labels}
+        labels = label_map(LABELS, settings)
         for face in class_folders(folder, base, split, labels, listing):
             box = at(boxes, face.native_label) / f"{Path(face.file or face.id).stem}.txt"
             used.add(box)
@@ -151,7 +152,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
 def _read_table(base: Path, settings: DomainSettings) -> Listing:
     """One csv with the name of the expression and of the split, one flat folder. The csv's numbers are not used."""
     listing, folder = Listing(), at(base, TABLE_IMAGES)
-    gathering = Gathering(listing, base, {**LABELS, **settings.labels})
+    gathering = Gathering(listing, base, label_map(LABELS, settings))
     for place, row in table(at(base, TABLE), ["image_name", "emotion", "original_split"]):
         image, part = inside(folder, row["image_name"], place), split_named(row["original_split"])
         if part == "test":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fergen_bench.datasets.faces import SPLITS, Gathering, generated_splits, subject_of, with_splits
 from fergen_bench.datasets.fer2013 import PARTS
 from fergen_bench.datasets.files import entries, inside, table
+from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 
@@ -79,7 +80,7 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
         fault = f"{root}: there is no such folder; say where the paths of {path.name} begin with"
         raise NeedsKey(fault, "images = …", "--images")
     listing = Listing(about={"splits": "as given" if "split" in columns else generated_splits(settings)})
-    gathering = Gathering(listing, root, settings.labels)
+    gathering = Gathering(listing, root, label_map({}, settings))
     boxes_of: dict[Path, dict[Box | None, int | None]] = {}
     for place, row in table(path, list(columns.values())):
         image = inside(root, row[columns["image"]], place, movable=True)

@@ -73,7 +73,7 @@ def test_missing_extra_doubled_and_empty_are_named(tmp_path: Path) -> None:
     Image.new("L", (9, 9)).save(tmp_path / "image/origin/new.jpg")
     (tmp_path / "image/origin/disgust_actor 1.jpg").unlink()
     _, listing = read(DATASET, tmp_path)
-    assert listing.dropped == {"listed twice": 1, "without a face box": 1}
+    assert listing.dropped == {"listed twice, with two labels": 1, "without a face box": 1}
     assert [(fault.kind, Path(fault.where).name) for fault in listing.faults] == [
         ("missing", "label.lst:3"),
         ("missing", "label.lst:4"),
@@ -85,7 +85,7 @@ def test_missing_extra_doubled_and_empty_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("22.9362 0", "22.9362 7", r"label\.lst:1: the label is '7'; expected a whole number from 0 to 6"),
+        ("22.9362 0", "22.9362 7", r"label\.lst:1: '7' is no expression here; the labels of this layout are 0 to 6 "),
         ("24 8 24", "x 8 24", r"label\.lst:1: the top of the box is 'x'"),
         ("anger_actor 0", "../anger_actor 0", r"label\.lst:1: '\.\./anger_actor 0\.jpg' leads out of"),
         (" 0 24 8 24 64 22.9362 0", ",0,24,8,24,64,22.9362,0", r"label\.lst:1: expected 8 columns with blanks between"),

@@ -200,7 +200,7 @@ def test_missing_and_repeated_rows_are_faults(root: Path) -> None:
         ("missing", f"{root / 'a.csv'}:3"),
         ("label", f"{root / 'a.csv'}:4"),
     ]
-    assert listing.dropped == {"listed twice": 1}
+    assert listing.dropped == {"listed twice, with two labels": 1}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_missing_and_repeated_rows_are_faults(root: Path) -> None:
         ("image\tlabel\nimg/0.png\tsad\n", {}, r"a\.csv:1: columns are divided by '\\t' here; expected commas"),
         ("image,label,Label\nimg/0.png,sad,sad\n", {}, "two columns are named Label; rename one"),
         ("image,label\nimg/0.png,sad,3\n", {}, r"a\.csv:2: has 3 columns where the first line has 2"),
-        ("image,label\nimg/0.png,3\n", {}, r"a\.csv:2: '3' is no expression here; .* labels = \{ \"3\" = "),
+        ("image,label\nimg/0.png,3\n", {}, r"a\.csv:2: '3' is no expression here; .* every one of them means: 3=…"),
         ("image,label\nimg/0.png,\n", {}, r"a\.csv:2: '' is no expression here"),
         ("image,label\n,sad\n", {}, r"a\.csv:2: there is no file name where one is expected"),
         ("image,label\n.,sad\n", {}, r"a\.csv:2: there is no file name where one is expected"),
@@ -327,7 +327,7 @@ def test_lists_of_numbers_for_each_split(root: Path) -> None:
     ("text", "options", "message"),
     [
         ("", {}, r"a\.txt: is empty; expected lines such as"),
-        ("img/0.png 3", {}, r"a\.txt:1: '3' is no expression here; .* labels = "),
+        ("img/0.png 3", {}, r"a\.txt:1: '3' is no expression here; .* numbering .* every one of them means: 3=…"),
         ("img/0.png 8", {"labels": NUMBERS}, r"a\.txt:1: '8' is no expression here"),
         ("img/0.png", {}, r"a\.txt:1: expected 2 columns with blanks between them"),
         ("img/0.png,sad", {}, r"a\.txt:1: expected 2 columns with blanks between them"),

@@ -340,7 +340,7 @@ def test_the_users_map_comes_before_the_usual_names() -> None:
     assert expression_of("AF", {}, "a") == "fear"
     assert expression_of("AF", {"AF": "anger"}, "a") == "anger"
     assert expression_of("Contempt", {}, "a") == ""
-    with pytest.raises(BenchError, match=r"labels\.csv:4: '7' is no expression here; expected 0, 1\."):
+    with pytest.raises(BenchError, match=r"labels\.csv:4: '7' is no expression here; .* every one of them means: 7=…"):
         expression_of("7", {"0": "anger", "1": "fear"}, "labels.csv:4")
 
 
@@ -354,11 +354,6 @@ def test_the_users_map_comes_before_the_usual_names() -> None:
         ),
         ("hapiness", 'labels = { "hapiness" = "happiness" }', "--labels hapiness=happiness, or --labels hapiness= to"),
         ("scared", 'labels = { "scared" = "fear" }', "--labels scared=fear"),
-        (
-            "7",
-            'Say which of the seven it is with labels = { "7" = "…" }, or ""',
-            "--labels 7=…, or --labels 7= to leave",
-        ),
         ("bored", 'Say which of the seven it is with labels = { "bored" = "…" }', "--labels bored=…"),
         (
             "a,b",
