@@ -585,6 +585,11 @@ class _Domains:
             for name in planned.domains
             if self._abouts[name].get("whole") is False
         ]
+        notes += [
+            f"{name} has labels that disagree ({found['total']:,}), such as: {found['lines'][0]}"
+            for name in planned.domains
+            if (found := self._abouts[name].get("labels_disagree"))
+        ]
         exams = dict.fromkeys(
             (target, scored_part(self._abouts[target], self._suite.profile, outlined.learns_from(target)))
             for outlined in planned.outlines

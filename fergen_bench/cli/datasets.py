@@ -23,6 +23,8 @@ def data() -> None:
     """Prepare datasets and look at them."""
 
 
+SHOWN = 10
+"""How many lines with labels that disagree are printed."""
 PREPARE_EXAMPLES = """
 \b
 Examples:
@@ -394,7 +396,7 @@ def _describe(folder: Path) -> None:
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
-    hidden = {"counts", "name", "inputs", "expected", "whole"}
+    hidden = {"counts", "name", "inputs", "expected", "whole", "labels_disagree"}
     shown = {key: value for key, value in about.items() if key not in hidden and value not in (None, [], {})}
     console.print(f"{about['name']}  {near(folder)}", style="bold")
     for key, value in shown.items():
@@ -412,6 +414,11 @@ def _describe(folder: Path) -> None:
     table.add_section()
     table.add_row("all", *(f"{sum(counts.values()):,}" for counts in about["counts"].values()))
     console.print(table)
+    if found := about.get("labels_disagree"):
+        lines = "".join(f"\n  {line}" for line in found["lines"][:SHOWN])
+        more = f"\n  and {found['total'] - SHOWN:,} more" if found["total"] > SHOWN else ""
+        what = f"warning: {found['total']:,} labels disagree:{lines}{more}"
+        console.print(what, style="yellow", markup=False, soft_wrap=True)
     for finding in cautions_of(about):
         if finding.level == "warning":
             console.print(f"warning: {finding.what}", style="yellow")

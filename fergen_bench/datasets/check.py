@@ -110,13 +110,14 @@ def check_prepared(
     try:
         about = read_about(folder)
         faults = _compared(Domain(folder), progress) if decode else []
+        disagreeing = [Fault("label", str(folder), what) for what in about.get("labels_disagree", {}).get("lines", ())]
     except BenchError as error:
         finding = Finding("error", str(error))
         return Check(domain, kind.name, str(folder), None, {}, kind.expected, {}, (), (finding,))
     expected = about.get("expected", kind.expected)
     findings = [
         verdict(kind, about["counts"], expected, about.get("official_split", True)),
-        *_summed_up(faults),
+        *_summed_up([*disagreeing, *faults], about.get("labels_disagree", {}).get("total")),
         *cautions_of(about),
     ]
     if about.get("left_out"):
@@ -131,7 +132,7 @@ def check_prepared(
         about["counts"],
         expected,
         about.get("dropped", {}),
-        tuple(faults),
+        (*disagreeing, *faults),
         _settled(findings, expected),
     )
 
@@ -354,6 +355,8 @@ def _copies(owners: Mapping[bytes, Sequence[Face]]) -> list[Fault]:
             parts = f", in {first.split} and {face.split}" * (first.split != face.split)
             what = f"{face.id} is the same image as {first.id}{parts}{labels}"
             faults.append(Fault("twin" if parts else "duplicate", face.id, what))
+            if labels:
+                faults.append(Fault("relabelled", face.id, what))
     return faults
 
 
@@ -376,12 +379,15 @@ def extras(faults: Sequence[Fault]) -> list[str]:
     return [f"{finding.what.rstrip('.')}." for finding in _summed_up(extra)]
 
 
-def _summed_up(faults: Sequence[Fault]) -> list[Finding]:
-    """One sentence per kind of fault, with the first of them."""
+def _summed_up(faults: Sequence[Fault], disagreeing: int | None = None) -> list[Finding]:
+    """One sentence per kind of fault, with the first of them. disagreeing: how many labels disagree, where not all of
+    these faults are at hand.
+    """
     levels: dict[FaultKind, tuple[Literal["note", "warning", "error"], str]] = {
         "missing": ("error", "listed files are missing"),
         "unreadable": ("error", "images cannot be read"),
         "label": ("error", "labels disagree"),
+        "relabelled": ("warning", "images have a copy with another label"),
         "twin": (
             "warning",
             "images are in two splits, which flatters scores (fergen-bench data audit, then run --exclude-overlaps "
@@ -391,6 +397,7 @@ def _summed_up(faults: Sequence[Fault]) -> list[Finding]:
         "duplicate": ("note", "images are copies of another"),
     }
     counts = Counter(fault.kind for fault in faults)
+    counts["label"] = disagreeing or counts["label"]
     first = {fault.kind: fault.what for fault in reversed(faults)}
     return [
         Finding(level, f"{counts[kind]:,} {what}, such as: {first[kind]}")

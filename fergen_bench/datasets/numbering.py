@@ -179,10 +179,12 @@ def _by_counts(found: Counts, own: Labels, used: Labels, expected: Counts) -> st
     named |= {f"{name}-{base}": _numbered(o, first) for name, o in ORDERS.items() for base, first in BASES.items()}
     distances: dict[tuple[str, ...], tuple[float, str]] = {}
     for name, labels in named.items():
+        if any(meant != LEFT_OUT and native not in natives for native, meant in labels.items()):
+            continue  # an expression of which there is no face
         meant = tuple(labels.get(native, "?") for native in natives)
         distances.setdefault(meant, (_distance(pairs, labels), name))
-    (best, name), (second, _), *_ = sorted(distances.values())
-    if best <= alike < second / 3:
+    (best, name), (second, _) = sorted([*distances.values(), (1.0, ""), (1.0, "")])[:2]
+    if best <= alike and second >= max(2 * alike, 3 * best):
         return name
     return OTHER if _distance_of_shapes(pairs) <= alike else None
 

@@ -44,7 +44,7 @@ DECODER = f"Pillow {PIL.__version__}"
 NAMED = 20
 """How many unreadable files an error names."""
 KEPT = 100
-"""How many names of left-out files domain.json holds."""
+"""How many names of left-out files, and of lines with labels that disagree, domain.json holds."""
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -116,6 +116,8 @@ def prepare(
             notes = [*listing.notes, *extras(listing.faults)]
             described |= {"dropped": dict(listing.dropped), "notes": [*notes, *listing.passed_over.sentences()]}
             described |= {"resizer": RESIZER, "decoder": DECODER}
+            if disagreeing := [fault.what for fault in listing.faults if fault.kind == "label"]:
+                described["labels_disagree"] = {"total": len(disagreeing), "lines": disagreeing[:KEPT]}
             described = printable_content(described)
             rows = (repr(row) for row in zip(*columns.values(), strict=True))
             # Tools leave files at any time; those make no other domain.

@@ -49,7 +49,7 @@ class Face:
                 object.__setattr__(self, key, printable(text))
 
 
-FaultKind = Literal["missing", "extra", "label", "duplicate", "twin", "unreadable"]
+FaultKind = Literal["missing", "extra", "label", "relabelled", "duplicate", "twin", "unreadable"]
 
 
 @dataclass(frozen=True)

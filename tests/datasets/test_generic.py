@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fergen_bench.datasets import folder, lists, tables
+from fergen_bench.datasets.check import check_copy, check_prepared
+from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.datasets.reader import Dataset, Listing
 from fergen_bench.datasets.reader import read as read_whole
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.domain import EXPRESSIONS, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
+from greyfaces import draw
 
 NUMBERS = {str(number): name for number, name in enumerate(EXPRESSIONS)}
 
@@ -280,6 +283,29 @@ def test_which_csv_must_be_plain(root: Path) -> None:
     (root / "c.csv").write_bytes(b"image,label\n\xff\xfe,sad\n")
     with pytest.raises(BenchError, match=r"c\.csv: is no text file"):
         read(tables.DATASET, root / "c.csv")
+
+
+@pytest.mark.parametrize("form", ["csv", "list"])
+def test_one_image_with_two_labels_is_an_error_before_and_after_it_is_prepared(tmp_path: Path, form: str) -> None:
+    for number in range(14):
+        draw(tmp_path / "img" / f"{number}.png", EXPRESSIONS[number % 7], number)
+    comma, path = (",", tmp_path / "l.csv") if form == "csv" else (" ", tmp_path / "l.txt")
+    rows = [f"img/{number}.png{comma}{EXPRESSIONS[number % 7]}" for number in range(14)]
+    rows += [f"img/0.PNG{comma}anger", f"img/1.png{comma}fear"]
+    path.write_text("\n".join(["image,label"] * (form == "csv") + rows))
+    kind, line = (tables.DATASET, 16) if form == "csv" else (lists.DATASET, 15)
+    given, what = (
+        DomainSettings(path=path),
+        f"{path}:{line}: img/0.png is listed twice, as anger here and as surprise at ",
+    )
+    raw = check_copy("two", kind, given, 1, lambda done, total: None)
+    made = prepare_dataset("two", kind, given, tmp_path / "made", 1, lambda done, total: None)
+    assert read_about(made)["labels_disagree"]["total"] == 1
+    for copy in (raw, check_prepared("two", kind, made, lambda done, total: None)):
+        assert copy.failed
+        (finding,) = (finding for finding in copy.findings if finding.level == "error")
+        assert finding.what.startswith(f"1 labels disagree, such as: {what}")
+        assert copy.dropped == {"listed twice, with two labels": 1, "listed twice": 1}
 
 
 # ---------------------------------------------------------------------------------------------------------------- lists
