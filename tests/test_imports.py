@@ -82,6 +82,7 @@ MAY_IMPORT = {
     },
     "verify": {"domain", "error", "facts", "metric", "record", "untrusted"},
     "tracking": {"atomic", "error", "metric", "record"},
+    "report": {"domain", "draws", "error", "facts", "metric", "record", "shift", "untrusted"},
     "screen": {"record", "untrusted"},
     "cli": None,  # everything
     "__main__": {"cli"},
