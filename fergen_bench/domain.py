@@ -116,7 +116,9 @@ class Domain:
         try:
             faces = map_array(path)
             if faces.dtype != "uint8" or faces.shape != (count, *self.about["size"], 3):
-                raise ValueError(f"it holds {faces.shape} of {faces.dtype}, and domain.json tells of others")
+                raise ValueError(
+                    f"it holds {' × '.join(map(str, faces.shape))} of {faces.dtype}, and domain.json tells of others"
+                )
         except (OSError, ValueError) as error:
             raise BenchError(f"{path}: these are not the faces of this domain ({error}); prepare it again") from None
         return faces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import textwrap
 from collections.abc import Iterable
@@ -159,7 +160,7 @@ def explain(
         more = "" if all(other["loc"][: len(path)] == tuple(path) for other in faults) else more
         names = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
         return f"{where}: {key}: there is no {fault['input']!r}{did_you_mean(fault['input'], names)}{more}"
-    given = str(fault["input"]).lower() if isinstance(fault["input"], bool) else repr(fault["input"])
+    given = repr(fault["input"]) if isinstance(fault["input"], str) else _as_written(fault["input"])
     given = given if len(given) <= 200 else f"{given[:200]}…"
     if (wanted := _wanted(fault["type"])) is not None:
         return f"{where}: {key}: takes {wanted}, not {given}{more}"
@@ -167,6 +168,11 @@ def explain(
     # What is wrong inside a list or a table is said by the message itself.
     ending = "" if fault["type"] == "value_error" and isinstance(fault["input"], list | dict) else f", not {given}"
     return f"{where}: {key}: {message[0].lower()}{message[1:]}{ending}{more}"
+
+
+def _as_written(value: object) -> str:
+    """Return a value as it stands in YAML or TOML, not in Python: true, null, ["a", 1]."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _and_more(others: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MOST_LISTED = 12
 """Names that a sentence lists at most."""
@@ -41,3 +42,19 @@ def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
     if len(known) > most + 1:  # one name more takes no more room than its number
         known[most:] = [f"{len(known) - most:,} more"]
     return " and ".join(part for part in (", ".join(known[:-1]), *known[-1:]) if part)
+
+
+def in_words(value: Any) -> str:
+    """Return a value of JSON as a reader writes it: yes, none, 1,234, a and b, train 3 and test 4."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case dict():
+            return "; ".join(f"{key} {in_words(inner)}" for key, inner in value.items())
+        case list() | tuple() | set() | frozenset():
+            return listed(map(in_words, sorted(value) if isinstance(value, set | frozenset) else value))
+    return str(value)

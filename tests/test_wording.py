@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fergen_bench.wording import listed, many
+from fergen_bench.wording import in_words, listed, many
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,21 @@ def test_many_names_are_cut_short() -> None:
         "a, b, c and 2 more",
         "a, b, c and 3 more",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "none"),
+        (True, "yes"),
+        (False, "no"),
+        (1234, "1,234"),
+        ("a", "a"),
+        (["a:3"], "a:3"),
+        ({"b", "a"}, "a and b"),
+        (("a", "b", "c"), "a, b and c"),
+        ({"total": 2, "files": ["faces.csv:3", "faces.csv:4"]}, "total 2; files faces.csv:3 and faces.csv:4"),
+    ],
+)
+def test_values_are_shown_in_words(value: object, said: str) -> None:
+    assert in_words(value) == said

@@ -11,6 +11,7 @@ import click
 from fergen_bench.cli.parameters import Group, Words, complete, pairs
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 from fergen_bench.screen import Progress, busy, console_on, near
+from fergen_bench.wording import in_words
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Audit
@@ -400,11 +401,11 @@ def _describe(folder: Path) -> None:
     shown = {key: value for key, value in about.items() if key not in hidden and value not in (None, [], {})}
     console.print(f"{about['name']}  {near(folder)}", style="bold")
     for key, value in shown.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {count}" for name, count in value.items())
-        elif isinstance(value, list) and key == "notes":
-            value = "".join(f"\n    {note}" for note in value)
-        console.print(f"  {key}: {value}")
+        if key == "notes":
+            said = "".join(f"\n    {note}" for note in value)
+        else:
+            said = " × ".join(map(str, value)) if key == "size" else in_words(value)
+        console.print(f"  {key}: {said}")
     table = Table()
     table.add_column("expression")
     for split in about["counts"]:
