@@ -213,6 +213,7 @@ def make_plan(
             restore=found.restore,
             profile=profile,
             replaces=None if done is None else done.started,
+            rerun=rerun,
         )
         jobs.append(job)
         if not found.answered:
@@ -301,18 +302,25 @@ class _Records:
         if not path.exists() or record.damage(path) is None:
             return record.find(spec, self._runs)
         with self._claim(spec) as mine:
-            # What another process is writing now will be found whole.
-            if mine and (fault := record.damage(path)) is not None:
-                where = "" if self._dry_run else f", and this is now {record.set_aside(path, self._runs)}"
-                self.notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
+            if not mine:  # what another process is writing now will be found whole
+                return None
+            if (fault := record.damage(path)) is None:  # another process has just written it
+                return record.find(spec, self._runs)
+            where = "" if self._dry_run else f", and this is now {record.set_aside(path, self._runs)}"
+            self.notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
         return None
 
     def _counted_again(self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]]) -> RunRecord:
         if (again := self._domains.counted_again(done, spec, twins, self._runs)) is None:
             return done
         with self._claim(spec) as mine:
-            if not mine:
+            if not mine:  # another process is making it anew
                 return done
+            now = record.find(spec, self._runs)
+            if now is not None and now.cells != done.cells:  # another process has just counted or made it
+                again = self._domains.counted_again(now, spec, twins, self._runs)
+                if again is None:
+                    return now
             fresh, predictions = again
             self.recounted.append(fresh)
             if not self._dry_run:

@@ -225,6 +225,7 @@ class Job:
     keep_model: bool = False  # beside the record, so that it can be asked about other faces later
     save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
     replaces: str | None = None  # when the record was begun that stood in this run's place when it was planned
+    rerun: bool = False  # that record is made anew although nothing is missing in it
 
     shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
     restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
@@ -246,23 +247,42 @@ class Job:
 
 
 @contextmanager
-def claim(spec: RunSpec, runs: Path) -> Iterator[bool]:
+def claim(spec: RunSpec, runs: Path, patience: float = 1.0) -> Iterator[bool]:
     """Whether this process may write a run's files; False where another is at it now. The lock is the operating
     system's: it goes with the process that holds it, however that ends.
+
+    patience: seconds to wait for another process. Some are needed: whoever looks for a claim has the lock for a moment.
     """
+    with _lock(spec, runs, patience) as mine:
+        path = spec.path(runs)
+        for file in (*_files(path), spec.unfinished_path(runs)) if mine else ():
+            sweep(file)  # nobody else writes them now
+        yield mine
+
+
+def is_claimed(spec: RunSpec, runs: Path) -> bool:
+    """Return whether another process is writing a run's files now. Such locks cannot be looked at without taking them,
+    so it is taken for a moment; no file of the run is touched.
+    """
+    if not _claim_path(spec, runs).exists():
+        return False
+    with _lock(spec, runs, 0) as mine:
+        return not mine
+
+
+@contextmanager
+def _lock(spec: RunSpec, runs: Path, patience: float) -> Iterator[bool]:
+    """Whether this process has the lock of a run. patience: seconds to wait for it."""
     from filelock import FileLock, Timeout
 
     place = _claim_path(spec, runs)
     place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place, timeout=0)
+    lock = FileLock(place, timeout=patience)
     try:
         lock.acquire()
     except Timeout:
         yield False
         return
-    path = spec.path(runs)
-    for file in (*_files(path), spec.unfinished_path(runs)):
-        sweep(file)  # nobody else writes them now
     try:
         yield True
     finally:
@@ -272,26 +292,21 @@ def claim(spec: RunSpec, runs: Path) -> Iterator[bool]:
         lock.release()
 
 
-def is_claimed(spec: RunSpec, runs: Path) -> bool:
-    """Whether another process is writing a run's files now."""
-    if not _claim_path(spec, runs).exists():
-        return False
-    with claim(spec, runs) as mine:
-        return not mine
-
-
 def _claim_path(spec: RunSpec, runs: Path) -> Path:
     return spec.unfinished_path(runs).with_suffix(".lock")
 
 
 def made_since(job: Job) -> Path | None:
-    """The run's record, where another process has made it after the run was planned."""
+    """Return the run's record where another process has made or completed it after the run was planned, else None."""
     runs = Path(job.runs)
     found = find(job.spec, runs)
-    if found is None or found.started == job.replaces:
+    if found is None:
         return None
-    unscored = set(job.shifts) - set(found.shifts_of(job.spec))
-    if not found.answers(job.spec) or unscored or (job.keep_model and not job.spec.model_path(runs).is_file()):
+    whole = found.answers(job.spec) and not set(job.shifts) - set(found.shifts_of(job.spec))
+    whole = whole and (not job.keep_model or job.spec.model_path(runs).is_file())
+    if found.started == job.replaces and (job.rerun or not whole):
+        return None
+    if not whole:
         raise RunError(
             f"{job.spec.path(runs)}: another process made this run meanwhile, and was asked for something else of it; "
             f"run again"

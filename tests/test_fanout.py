@@ -5,17 +5,21 @@ everywhere.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_matrix import write_audit
 
 from conftest import Bench
 from fergen_bench import matrix, record
@@ -24,6 +28,7 @@ from fergen_bench.fanout import Engine, Outcome, Worker, local, on_ray, on_slurm
 from fergen_bench.fanout.on_slurm import SlurmRequest
 from fergen_bench.project import Project
 from fergen_bench.protocol import Protocol, Request, outline
+from fergen_bench.record import Job
 from fergen_bench.shift import VERSION
 
 METHOD = '''"""A method for tests: notes every training, and takes its time."""
@@ -184,6 +189,104 @@ def test_a_run_whose_process_was_killed_is_free_again(lab: Project) -> None:
     outcome = worker.outcome(lambda job, message: None)
     assert outcome.killed
     assert not record.is_claimed(job.spec, Path(job.runs))
+
+
+LOOKING = """
+import json, sys, time
+from pathlib import Path
+from fergen_bench import record
+job = record.Job.from_json(json.load(open(sys.argv[1])))
+place = record._claim_path(job.spec, Path(job.runs))
+place.parent.mkdir(parents=True, exist_ok=True)
+print("looking", flush=True)
+while True:
+    if not record.is_claimed(job.spec, Path(job.runs)):
+        place.touch()  # as a process that was killed leaves it
+"""
+
+
+@contextmanager
+def another_looks(job: Job, folder: Path) -> Iterator[None]:
+    """Another process looks all the time whether a run is being made."""
+    (folder / "looked-at.json").write_text(json.dumps(job.to_json()))
+    command = [sys.executable, "-c", LOOKING, str(folder / "looked-at.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "looking\n"
+    try:
+        yield
+    finally:
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_whoever_looks_for_a_claim_keeps_nobody_from_it_and_changes_nothing(lab: Project, tmp_path: Path) -> None:
+    (job,) = make_plan(lab, [0], ["web"]).missing
+    runs = Path(job.runs)
+    draft = job.spec.path(runs).with_name(f".{job.spec.path(runs).name}-x1y2")
+    draft.parent.mkdir(parents=True)
+    with another_looks(job, tmp_path):
+        for _ in range(200):
+            with record.claim(job.spec, runs) as mine:
+                assert mine
+                draft.touch()
+            assert draft.exists(), "a look swept the draft of another process"
+            time.sleep(0.001)
+
+
+def test_a_command_that_counts_again_while_another_looks_runs_nothing_again(lab: Project, tmp_path: Path) -> None:
+    plan = make_plan(lab, [0], ["web"])
+    execute(plan, lab, matrix.Here())
+    write_audit(lab, 3, "film")
+    with another_looks(plan.runs[0], tmp_path):
+        for wanted in (True, False) * 10:
+            again = make_plan(lab, [0], ["web"], exclude_overlaps=wanted)
+            assert (again.missing, len(again.recounted)) == ((), 1)
+
+
+def test_a_record_that_another_command_counted_again_is_not_made_again(lab: Project) -> None:
+    """It was planned as missing while the other command was at it."""
+    execute(make_plan(lab, [0], ["web"]), lab, matrix.Here())
+    write_audit(lab, 3, "film")
+    counted = make_plan(lab, [0], ["web"], exclude_overlaps=True)
+    (done,) = counted.recounted
+    late = replace(counted, missing=(replace(counted.runs[0], replaces=done.started),))
+    (outcome,) = execute(late, lab, matrix.Here())
+    assert outcome.record is not None
+    assert sum(trainings(lab).values()) == 1
+
+
+def test_two_commands_that_count_again_run_nothing_again(lab: Project) -> None:
+    plan = make_plan(lab, [0, 1, 2, 3], ["web", "film"])
+    execute(plan, lab, matrix.Here())
+    write_audit(lab, 3, "film")
+    command = "from fergen_bench.cli import main; main()"
+    asked = [
+        "run",
+        "--method",
+        "noted",
+        "--seeds",
+        "0,1,2,3",
+        "--sources",
+        "web,film",
+        "--targets",
+        "web,film",
+        "--no-track",
+        "--jobs",
+        "1",
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", command, *asked, "--exclude-overlaps"], stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert set(trainings(lab).values()) == {1}, said
+    assert all("Nothing to do" in text for text in said), said
 
 
 def test_a_run_made_meanwhile_is_not_made_again_but_rerun_is_rerun(lab: Project) -> None:
