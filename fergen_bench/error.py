@@ -60,6 +60,11 @@ def circumstance(error: BaseException) -> BenchError | None:
             )
         if error.errno == errno.EMFILE:
             return BenchError(f"{place}{error.strerror}; lower --jobs, or allow more with ulimit -n")
+    if kind == "BrokenProcessPool":
+        return BenchError(
+            "a process that worked for this command was ended from outside, probably for want of memory; give the same "
+            "command again, with less beside it"
+        )
     if kind == "OutOfMemoryError":
         return RunError(
             "the GPU ran out of memory; lower batch_size (--set batch_size=16) or --jobs, or close what else uses it"

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +30,43 @@ from fergen_bench.synth.worlds import WORLDS, compose
 
 def faces(domain: str, index: Sequence[int], size: int = 64, **overrides: float) -> torch.Tensor:
     return render(compose(domain, "test", np.array(index), overrides), size)
+
+
+RENDERING = """
+import sys
+from pathlib import Path
+from fergen_bench.synth.prepare import prepare
+prepare("synth5", {"web": Path(sys.argv[1])}, 2, lambda domain, done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_rendering_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", RENDERING, str(tmp_path / "web")], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    until = time.monotonic() + 20
+    alive = children
+    while alive and time.monotonic() < until:
+        time.sleep(0.1)
+        alive = [child for child in children if is_alive(child)]
+    for child in alive:
+        os.kill(int(child), signal.SIGKILL)
+    assert alive == []
+    assert not (tmp_path / "web").exists()
+
+
+def is_alive(process: str) -> bool:
+    """Whether there is a process of this number that has not ended."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty where it only waits to be noticed
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

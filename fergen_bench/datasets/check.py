@@ -16,11 +16,11 @@ from typing import Any, Literal
 from fergen_bench.datasets import GENERIC, NAMED, dataset
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
-from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, absent_from, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
 from fergen_bench.wording import many
+from fergen_bench.workers import worker_pool
 
 Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""

@@ -29,11 +29,11 @@ import PIL
 from fergen_bench.datasets.check import counts_of, extras, identify, is_another, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
 from fergen_bench.datasets.reader import Dataset, Face, Listing, read
-from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import FULL, BenchError, NeedsKey
 from fergen_bench.untrusted import printable_content
 from fergen_bench.wording import many
+from fergen_bench.workers import worker_pool
 
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings

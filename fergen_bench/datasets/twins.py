@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from fergen_bench.datasets.workers import worker_pool
 from fergen_bench.domain import SPLITS, Domain
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
+from fergen_bench.workers import worker_pool
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from fergen_bench.domain import EXPRESSIONS, write_prepared
 from fergen_bench.synth import VERSION, share_of, size_of
+from fergen_bench.workers import worker_pool
 
 BLOCK = 250
 CHUNK = 32  # faces rendered at once; the bytes do not depend on it
@@ -41,7 +40,7 @@ def prepare(suite: str, folders: Mapping[str, Path], processes: int, progress: C
             jobs += [Job(domain, split, start, min(start + BLOCK, count), size) for start in range(0, count, BLOCK)]
             totals[domain] += count
     blocks: dict[str, list[tuple[np.ndarray, Table]]] = {domain: [] for domain in folders}
-    with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         for job, block in zip(jobs, pool.map(_render, jobs), strict=True):
             blocks[job.domain].append(block)
             done = sum(len(faces) for faces, _ in blocks[job.domain])

@@ -24,9 +24,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +53,7 @@ from fergen_bench.synth.scene import (
     sample_identity,
     unit_columns,
 )
+from fergen_bench.workers import worker_pool
 
 VERSION = 1
 SEED = 0
@@ -201,7 +200,7 @@ def render_pool(purpose: str, count: int, processes: int = 2) -> tuple[Tensor, T
     """Faces uint8 (N, 3, 64, 64), captions float32 (N, 162), true action units (N, 17) for the probe only."""
     block = 2048
     jobs = [(purpose, start, min(start + block, count)) for start in range(0, count, block)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         parts = list(pool.map(_render_block, jobs))
     faces, captions, units = (np.concatenate(part) for part in zip(*parts, strict=True))
     return torch.from_numpy(faces), torch.from_numpy(captions), units
