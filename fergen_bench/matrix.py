@@ -715,7 +715,7 @@ def replay(
     if method.version != spec.version:
         raise BenchError(
             f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
-            f"{method.version}; take the file of its commit, {done.environment.get('commit') or 'which is not known'}"
+            f"{method.version}; take the file of its commit, {done.method_commit or 'which is not known'}"
         )
     for name in changes:
         if name not in spec.weights:

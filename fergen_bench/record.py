@@ -383,6 +383,11 @@ class RunRecord:
             return str(device)
         return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
 
+    @property
+    def method_commit(self) -> str | None:
+        """The commit of the method's file; None where no repository had it. Early records say one commit for all."""
+        return self.environment.get("method_commit", self.environment.get("commit"))
+
     def cell(self, target: str) -> Cell | None:
         return next((cell for cell in self.cells if cell.target == target), None)
 

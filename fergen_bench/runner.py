@@ -334,7 +334,8 @@ def _environment(job: Job, device: torch.device) -> dict[str, Any]:
         if device.type == "cuda"
         else platform.processor() or platform.machine(),
         "threads": job.threads,
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__)),
+        "method_commit": commit_of(Path(job.method_file)),
     }
     for package in ("fergen-bench", *_dependencies()):
         try:
@@ -366,20 +367,30 @@ def _driver() -> str | None:
     return found[0] if found else None
 
 
-def _commit() -> str | None:
-    """The commit of the project one stands in, with + behind it where files were changed."""
+_ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"})
+"""Variables by which git looks at another repository than that of the folder it is in."""
+
+
+def commit_of(file: Path) -> str | None:
+    """Return the commit of the repository that has a file under version control, with + behind it where tracked files
+    were changed; None where no repository has it, as one around an installed package has not. Nothing is written.
+    """
+    file = file.resolve()
+    outside = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    environment = {**outside, "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
+
+    def ask(*asked: str) -> str:
+        command = ["git", "-C", str(file.parent), *asked]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
+        return said.stdout.strip()
+
     try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        ask("ls-files", "--error-unmatch", file.name)
+        # `describe --dirty` would write the index; `status` does as it is told.
+        changed = ask("status", "--porcelain", "--untracked-files=no")
+        return ask("describe", "--always", "--abbrev=12") + ("+" if changed else "")
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
 
 
 def feature_similarity(

@@ -330,15 +330,15 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
     if differences:
         console.print(table)
     sometimes = {"steps"}  # present where steps were captured as a CUDA graph
+    unlike = {"commit", "method_commit", "memory_mb"}  # between any two runs
     for name in dict.fromkeys((*done.environment, *sometimes)):
         was, here = done.environment.get(name), again.environment.get(name)
-        if was != here and name not in {"commit", "memory_mb"} and (name in sometimes or None not in (was, here)):
+        if was != here and name not in unlike and (name in sometimes or None not in (was, here)):
             console.print(f"note: {name} was {was or 'not said'}, and is {here or 'not said'} here", style="dim")
     if again.method_digest != done.method_digest:
-        commit = done.environment.get("commit")
         console.print(
             f"note: the text of {done.spec.method}.py is another one here than at the record's commit, "
-            f"{commit or 'which is not known'}, under the same version",
+            f"{done.method_commit or 'which is not known'}, under the same version",
             style="dim",
         )
     if not differences:
