@@ -14,7 +14,7 @@ import pytest
 from test_record import SPEC, finished, litter
 
 from conftest import Bench
-from fergen_bench.cli import reports
+from fergen_bench.cli import app, reports
 from fergen_bench.domain import write_prepared
 from fergen_bench.fanout.local import visible_gpus
 from fergen_bench.project import Project
@@ -223,8 +223,19 @@ def test_a_loss_that_is_no_number_ends_the_run_at_a_named_step_and_leaves_its_tr
 
 
 def test_debug_shows_the_traceback(lab: Project, bench: Bench) -> None:
-    with pytest.raises(Exception, match="no method 'cafee'"):
-        bench("run", "--method", "cafee", "--debug")
+    for arguments in (("run", "--method", "cafee", "--debug"), ("--debug", "run", "--method", "cafee")):
+        with pytest.raises(Exception, match="no method 'cafee'"):
+            bench(*arguments)
+    assert bench("run", "--method", "cafee").code == 2
+    # Behind -- it is a word like others.
+    assert bench("new-method", "--", "--debug").code == 2
+
+
+def test_the_group_itself_reads_debug() -> None:
+    for arguments, debug in ((["list"], False), (["--debug", "list"], True)):
+        asked: dict[str, bool] = {}
+        app.main(arguments, obj=asked, standalone_mode=False)
+        assert asked == {"debug": debug}
 
 
 def test_lists(lab: Project, bench: Bench) -> None:

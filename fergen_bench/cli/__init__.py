@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -34,8 +35,10 @@ Examples:
 )
 @click.version_option(package_name="fergen-bench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def app(debug: bool) -> None:
+@click.pass_context
+def app(context: click.Context, debug: bool) -> None:
     """How good is a facial-expression method on domains it never saw, compared fairly with everything else."""
+    context.ensure_object(dict)["debug"] = debug
 
 
 @app.command("new-method")
@@ -94,19 +97,18 @@ def main() -> None:
 
 
 def _call_app() -> None:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
+    asked: dict[str, bool] = {}  # the command line's own options, as `app` has read them
     try:
-        app.main(arguments, prog_name="fergen-bench", standalone_mode=True)
+        app.main(_debug_first(sys.argv[1:]), prog_name="fergen-bench", standalone_mode=True, obj=asked)
     except (BrokenPipeError, PipeClosed):
         raise
     except BenchError as error:
-        if debug:
+        if asked.get("debug"):
             raise
         click.echo(f"fergen-bench: {error}", err=True)
         sys.exit(2)
     except Exception as error:
-        if debug:
+        if asked.get("debug"):
             raise
         if (known := circumstance(error)) is not None:
             click.echo(f"fergen-bench: {known}", err=True)
@@ -116,3 +118,10 @@ def _call_app() -> None:
             err=True,
         )
         sys.exit(1)
+
+
+def _debug_first(arguments: Sequence[str]) -> list[str]:
+    """Put --debug before the command, whose own option it is not: people add it to the end of what failed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    others = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*(["--debug"] if len(others) < end else []), *others, *arguments[end:]]
