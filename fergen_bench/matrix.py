@@ -453,15 +453,11 @@ def related(project: Project, records: Iterable[RunRecord]) -> list[RunRecord]:
             if suite.name not in audits:
                 audits[suite.name] = load_audit(project.audit_folder(suite))
             audit = audits[suite.name]
-            cells = [_related(cell, spec, suite, audit, _scored(project, spec, cell.target)) for cell in entry.cells]
+            parts = [project.scored(cell.target, spec.profile, spec.learns_from(cell.target)) for cell in entry.cells]
+            cells = [_related(cell, spec, suite, audit, part) for cell, part in zip(entry.cells, parts, strict=True)]
             entry = replace(entry, cells=tuple(cells))
         found.append(entry)
     return found
-
-
-def _scored(project: Project, spec: RunSpec, target: str) -> str:
-    """The part of a target that a run is scored on."""
-    return "test" if spec.learns_from(target) else project.scored(target, spec.profile)
 
 
 def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part: str) -> Cell:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fergen_bench import datasets, synth, tomlfile
-from fergen_bench.domain import Suite, is_prepared, read_about
+from fergen_bench.domain import Suite, is_prepared, read_about, scored_part
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.plugin import MethodFile, read_method, valid_name
 from fergen_bench.untrusted import is_file_name
@@ -110,9 +110,11 @@ class Project:
         """The domains that `fergen-bench data prepare` put where they need no table."""
         return sorted(folder.name for folder in self.data.glob("[!.]*/") if is_prepared(folder))
 
-    def scored(self, domain: str, profile: str) -> str:
-        """The part of a domain that a profile scores for runs that were not trained on it."""
-        return datasets.dataset(self.dataset_of(domain), domain).scored.get(profile, "test")
+    def scored(self, domain: str, profile: str, learned_from: bool = False) -> str:
+        """Return the part of a domain that a profile scores. learned_from: whether runs learn from its images."""
+        # A prepared copy has this table of its dataset in its domain.json, and need not be here.
+        about = {"scored": datasets.dataset(self.dataset_of(domain), domain).scored}
+        return scored_part(about, profile, learned_from)
 
     def audit_folder(self, suite: Suite) -> Path:
         """Where the audit of a suite's domains is kept."""

@@ -295,3 +295,10 @@ def test_a_misspelt_ending_is_named(tmp_path: Path) -> None:
         project.protocol_path("gates")
     with pytest.raises(BenchError, match=r"mine\.txt is there: rename it to mine\.py\."):
         project.method("mine")
+
+
+def test_the_part_that_a_profile_scores(tmp_path: Path) -> None:
+    project = find_project(tmp_path)
+    assert project.scored("sfew", "official") == "test"
+    assert project.scored("sfew", "cafe") == "train"
+    assert project.scored("sfew", "cafe", learned_from=True) == "test"
