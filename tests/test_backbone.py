@@ -249,7 +249,7 @@ def test_weights_of_the_other_resnet50_are_refused(vggface2: tuple[Path, dict[st
     path, _ = vggface2
     with pytest.raises(BenchError, match=r"Caffe-style ResNet-50 .* another network; name it vggface2-resnet50//"):
         load_network(f"timm:resnet50/{path}", CPU)
-    for name, found in (("fc.weight", "a classifier of 1000 classes"), ("conv1.weight", "no classifier")):
+    for name, found in (("fc.weight", "a classifier of 1,000 classes"), ("conv1.weight", "no classifier")):
         save_file({name: torch.zeros(1000, 8)}, tmp_path / "w.safetensors")
         with pytest.raises(BenchError, match=f"holds {found} where .* one of 8631, .* name timm:resnet50"):
             load_network(f"vggface2-resnet50/{tmp_path / 'w.safetensors'}", CPU)
