@@ -91,3 +91,18 @@ def test_a_report_into_a_closed_pipe_leaves_all_its_files(reported: Path) -> Non
     assert b"Traceback" not in said
     there = {path.name for path in (reported / "results" / "report").iterdir()}
     assert {"index.html", "leaderboard.csv", "leaderboard.md", "leaderboard.tex"} <= there
+
+
+@pytest.mark.parametrize(("suite", "trained_on"), [("lab", "laba"), ("synth5", "web")])
+def test_smoke_runs_on_the_suite_of_the_project(tmp_path: Path, suite: str, trained_on: str) -> None:
+    for name in ("laba", "labb"):
+        (tmp_path / name / "happy").mkdir(parents=True)
+    (tmp_path / "bench.toml").write_text(
+        f'suite = "{suite}"\n[domains.laba]\npath = "laba"\n[domains.labb]\npath = "labb"\n[suites.lab]\n'
+        f'domains = ["laba", "labb"]\nbackbone = "synth"\ntrunk = "synth-trunk"\n',
+        encoding="utf-8",
+    )
+    result = command(tmp_path, "run", "--protocol", "smoke", "--method", "linear_probe", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert f" {trained_on} " in result.stdout.decode()
+    assert "1 run;" in result.stdout.decode()

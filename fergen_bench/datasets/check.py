@@ -383,24 +383,26 @@ def _summed_up(faults: Sequence[Fault], disagreeing: int | None = None) -> list[
     """One sentence per kind of fault, with the first of them. disagreeing: how many labels disagree, where not all of
     these faults are at hand.
     """
-    levels: dict[FaultKind, tuple[Literal["note", "warning", "error"], str]] = {
-        "missing": ("error", "listed files are missing"),
-        "unreadable": ("error", "images cannot be read"),
-        "label": ("error", "labels disagree"),
-        "relabelled": ("warning", "images have a copy with another label"),
+    levels: dict[FaultKind, tuple[Literal["note", "warning", "error"], str, str, str]] = {
+        "missing": ("error", "listed file", "are", " missing"),
+        "unreadable": ("error", "image", "", " cannot be read"),
+        "label": ("error", "label", "disagree", ""),
+        "relabelled": ("warning", "image", "have", " a copy with another label"),
         "twin": (
             "warning",
-            "images are in two splits, which flatters scores (fergen-bench data audit, then run --exclude-overlaps "
-            "leaves them out)",
+            "image",
+            "are",
+            " in two splits, which flatters scores (fergen-bench data audit, then run --exclude-overlaps leaves them "
+            "out)",
         ),
-        "extra": ("note", "files are listed nowhere"),
-        "duplicate": ("note", "images are copies of another"),
+        "extra": ("note", "file", "are", " listed nowhere"),
+        "duplicate": ("note", "image", "are", " the same as another"),
     }
     counts = Counter(fault.kind for fault in faults)
     counts["label"] = disagreeing or counts["label"]
     first = {fault.kind: fault.what for fault in reversed(faults)}
     return [
-        Finding(level, f"{counts[kind]:,} {what}, such as: {first[kind]}")
-        for kind, (level, what) in levels.items()
+        Finding(level, f"{many(counts[kind], noun, verb)}{rest}, such as: {first[kind]}")
+        for kind, (level, noun, verb, rest) in levels.items()
         if counts[kind]
     ]

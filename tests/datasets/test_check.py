@@ -212,7 +212,7 @@ def test_images_in_two_splits_are_warned_of_with_the_remedy(tmp_path: Path) -> N
         assert ("warning", twins) in said(check)
         assert twins.startswith("3 images are in two splits, which flatters scores (fergen-bench data audit, then run ")
         assert "run --exclude-overlaps leaves them out), such as: test/fear/copy0.png is the same image as" in twins
-        assert copies.startswith("1 images are copies of another, such as: train/fear/p0_train0.png is the same image")
+        assert copies.startswith("1 image is the same as another, such as: train/fear/p0_train0.png is the same image")
 
 
 def test_expressions_with_few_scored_faces_are_warned_of(tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def test_one_image_with_two_labels_is_an_error_before_and_after_it_is_prepared(t
     for copy in (raw, check_prepared("two", kind, made, lambda done, total: None)):
         assert copy.failed
         (finding,) = (finding for finding in copy.findings if finding.level == "error")
-        assert finding.what.startswith(f"1 labels disagree, such as: {what}")
+        assert finding.what.startswith(f"1 label disagrees, such as: {what}")
         assert copy.dropped == {"listed twice, with two labels": 1, "listed twice": 1}
 
 

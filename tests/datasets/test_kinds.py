@@ -138,7 +138,7 @@ def test_what_is_passed_over_stands_in_the_notes_of_a_prepared_domain(tmp_path: 
     settings = DomainSettings(path=copy)
     prepare_dataset("lab", FOLDER, settings, folder, 1, lambda *_: None)
     notes = [
-        f"1 files are listed nowhere, such as: {copy / 'loose.png'} is in no class folder.",
+        f"1 file is listed nowhere, such as: {copy / 'loose.png'} is in no class folder.",
         f"Passed over: 1 packed archive, such as {copy / 'more.zip'}; unpack it, in case faces are in it.",
     ]
     about = read_about(folder)
