@@ -48,7 +48,11 @@ Examples:
     "--numbering",
     help="Labels that are numbers: 0-based or 1-based, in the dataset's own order, or a known one: affectnet-0-based.",
 )
-@click.option("--columns", type=Words(), help="For csv: image=file,label=emotion,split=usage,subject=person,…")
+@click.option(
+    "--columns",
+    type=Words(),
+    help="For csv: image=file,label=emotion,split=usage,subject=person,… For lists: label=2, its number.",
+)
 @click.option(
     "--images",
     type=click.Path(path_type=Path),

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, list_file, text_of
+from fergen_bench.datasets.columns import first_name, labelled_lines
+from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, text_of
 from fergen_bench.datasets.kinds import IMAGES, kind_of
 from fergen_bench.datasets.numbering import (
     CONTEMPT,
@@ -346,14 +347,17 @@ def read_lists(
         fault = f"{root}: there is no such folder; say where the paths of the list begin with"
         raise NeedsKey(fault, "images = …", "--images")
     listing = Listing(about={"lists": [path.name for path in lists], "splits": "as given"})
-    gathering = Gathering(listing, root, label_map(labels, settings), reasons)
+    used = label_map(labels, settings)
+    lines, column = labelled_lines(lists, used, settings)
+    if column is not None:
+        listing.notes.append(column)
+    gathering = Gathering(listing, root, used, reasons)
     split_of = cache(lambda word: split_named(word, splits))  # the same few names for every face
-    for path in lists:
-        for place, name, (native,) in list_file(path):
-            image = inside(root, name, place, movable=True)
-            words = (path.stem, *image.relative_to(root).parts[:-1])
-            split = next(filter(None, map(split_of, words)), "")
-            gathering.add(place, image, native, split, subject=subject_of(image.name, settings.subject, place))
+    for path, place, name, native in lines:
+        image = inside(root, name, place, movable=True)
+        words = (path.stem, *image.relative_to(root).parts[:-1])
+        split = next(filter(None, map(split_of, words)), "")
+        gathering.add(place, image, native, split, subject=subject_of(image.name, settings.subject, place))
     gathering.close()
     listing.require_faces(lists[0] if len(lists) == 1 else base)
     unsplit = [face for face in listing.faces if not face.split]
@@ -374,7 +378,7 @@ def read_lists(
 
 def _start(path: Path) -> Path:
     """Where the paths in a list begin: beside it, or in the folder beside it that holds the first of them."""
-    place, name, _ = next(list_file(path))
+    place, name = first_name(path)
     home = path.parent
     if Files(home).image(inside(home, name, place, movable=True)) or os.path.isabs(name):
         return home

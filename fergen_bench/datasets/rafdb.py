@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from fergen_bench.datasets.columns import labelled_lines
 from fergen_bench.datasets.faces import (
     CLASSES,
     LEFT_OUT,
@@ -22,7 +23,7 @@ from fergen_bench.datasets.faces import (
     split_class_folders,
     with_splits,
 )
-from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, list_file, table
+from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, table
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
@@ -50,25 +51,38 @@ SUFFIX = re.compile(r".*_([0-7])", re.IGNORECASE)
 
 
 def _lists(base: Path, *names: str, columns: int = 2) -> list[Path]:
-    """The owner's lists, in EmoLabel or beside it, whose first line has so many columns."""
+    """The owner's lists, in EmoLabel or beside it, whose first line has three columns or any other number of them."""
     found = (first_file(base, f"EmoLabel/{name}", name) for name in names or (LIST,))
-    return [path for path in found if path is not None and len(first_line(path).split()) == columns]
+    return [path for path in found if path is not None and _fits_columns(path, columns)]
+
+
+def _fits_columns(path: Path, columns: int) -> bool:
+    found = len(first_line(path).split())
+    return found > 1 and (found == 3) == (columns == 3)
 
 
 def _aligned(base: Path) -> bool:
     return at(base, ALIGNED).is_dir()
 
 
-def _read_rows(lists: Iterable[Path], gathering: Gathering, image_of: Callable[[str], Path], columns: int = 2) -> None:
-    """Gathers the faces of lines `train_00001.jpg 5`. Of more columns, the second is the label. image_of: the owner's
-    name without `_aligned` → where its image should be.
+def _read_rows(
+    lists: Sequence[Path],
+    listing: Listing,
+    gathering: Gathering,
+    image_of: Callable[[str], Path],
+    settings: DomainSettings,
+) -> None:
+    """Gathers the faces of lines `train_00001.jpg 5`. image_of: the owner's name without `_aligned` → where its image
+    should be.
     """
-    for path in lists:
-        for place, name, (native, *_) in list_file(path, columns):
-            stem = PurePosixPath(name.replace("\\", "/")).stem
-            if (match := NAME.fullmatch(stem)) is None:
-                raise BenchError(f"{place}: {name!r} is no name of RAF-DB; expected such as train_00001 or test_0001")
-            gathering.add(place, image_of(stem.removesuffix("_aligned")), native, match[1].lower())
+    lines, column = labelled_lines(lists, listing.labels, settings)
+    if column is not None:
+        listing.notes.append(column)
+    for _, place, name, native in lines:
+        stem = PurePosixPath(name.replace("\\", "/")).stem
+        if (match := NAME.fullmatch(stem)) is None:
+            raise BenchError(f"{place}: {name!r} is no name of RAF-DB; expected such as train_00001 or test_0001")
+        gathering.add(place, image_of(stem.removesuffix("_aligned")), native, match[1].lower())
 
 
 SPLIT_LISTS = ("list_train_label.txt", "list_test_label.txt")
@@ -82,7 +96,8 @@ def _read_lists(base: Path, settings: DomainSettings, names: tuple[str, ...] = (
     """Faces of lists in Image/aligned. A file that is missing, or that no list names, is a fault."""
     listing, folder = Listing(), at(base, ALIGNED)
     gathering = Gathering(listing, base, label_map(LABELS, settings))
-    _read_rows(_lists(base, *names, columns=columns), gathering, lambda stem: folder / f"{stem}_aligned.jpg", columns)
+    lists = _lists(base, *names, columns=columns)
+    _read_rows(lists, listing, gathering, lambda stem: folder / f"{stem}_aligned.jpg", settings)
     gathering.close(folder)
     return listing
 
@@ -94,7 +109,7 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
     listing, files = Listing(), Files(base)
     folder, boxes = at(base, ORIGINAL), at(base, "Annotation/boundingbox")
     gathering = Gathering(listing, base, label_map(LABELS, settings))
-    _read_rows(_lists(base), gathering, lambda stem: folder / f"{stem}.jpg")
+    _read_rows(_lists(base), listing, gathering, lambda stem: folder / f"{stem}.jpg", settings)
     gathering.close(folder)
     if not any(NAME.fullmatch(Path(entry.name).stem) for entry in entries(boxes, base, ".txt")):
         listing.notes.append(
@@ -158,9 +173,10 @@ def _read_path_list(base: Path, settings: DomainSettings) -> Listing:
     lists = _path_lists(base)
     root = settings.images or (base.parent if base.is_file() else base)
     listing = Listing(about={"lists": [path.name for path in lists]})
-    labels = _numbering({label for path in lists for _, _, (label,) in list_file(path)}, settings, lists[0], listing)
+    lines, _ = labelled_lines(lists, label_map({**FROM_ZERO, **LABELS}, settings), settings)
+    labels = _numbering({line.native for line in lines}, settings, lists[0], listing)
     gathering = Gathering(listing, root, labels)
-    _read_rows(lists, gathering, _anywhere(root))
+    _read_rows(lists, listing, gathering, _anywhere(root), settings)
     gathering.close()
     return listing
 
@@ -179,7 +195,7 @@ def _read_flat(base: Path, settings: DomainSettings) -> Listing:
         notes=["Such copies are often aligned anew, which moves published accuracies by up to ten points."]
     )
     gathering = Gathering(listing, base, label_map(LABELS, settings))
-    _read_rows(_lists(base), gathering, _anywhere(base))
+    _read_rows(_lists(base), listing, gathering, _anywhere(base), settings)
     gathering.close(base)
     return listing
 
@@ -268,8 +284,8 @@ def _read_labels_file(base: Path, settings: DomainSettings) -> Listing:
     """images/ and labels.txt with lines `name label`."""
     path, folder = at(base, "labels.txt"), at(base, "images")
     rows = [
-        (place, folder / PurePosixPath(name.replace("\\", "/")).name, label)
-        for place, name, (label,) in list_file(path)
+        (place, folder / PurePosixPath(name.replace("\\", "/")).name, native)
+        for _, place, name, native in labelled_lines([path], label_map({**FROM_ZERO, **LABELS}, settings), settings)[0]
     ]
     return _without_splits(rows, folder, path, settings)
 

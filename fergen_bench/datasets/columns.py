@@ -1,0 +1,124 @@
+"""Lists of `path label` with more columns than these two: which of them holds the label.
+
+A further number may count boxes, name a person or a fold. Every line of every list is looked at: the label's column has
+only known labels, and more than one of them. Where two columns fit, the user says which is meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fergen_bench.datasets.files import lines_of
+from fergen_bench.datasets.kinds import IMAGES
+from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, Labels, is_number, plain
+from fergen_bench.domain import ALIASES
+from fergen_bench.error import BenchError, NeedsKey
+
+if TYPE_CHECKING:
+    from fergen_bench.settings import DomainSettings
+
+NEARLY = 0.9
+"""A column in which this share of the lines has a known label may be the label's, with some wrong lines."""
+FEW = 3
+"""Expressions: a column with at most so many is not the label's beside one that has all seven."""
+_NAMED = re.compile(rf"(\S.*?(?:{'|'.join(map(re.escape, sorted(IMAGES)))}))\s+(\S.*)", re.IGNORECASE)
+
+
+class Line(NamedTuple):
+    """A line of a list."""
+
+    path: Path
+    place: str  # file:line
+    name: str
+    native: str
+
+
+def labelled_lines(lists: Sequence[Path], labels: Labels, settings: DomainSettings) -> tuple[list[Line], str | None]:
+    """The lines of lists, with the label of each; and a note on its column where there are several."""
+    rows = [(path, place, *_split(place, line, labels)) for path in lists for place, line in _lines(path)]
+    width = len(rows[0][3])
+    for _, place, _, cells in rows:
+        if len(cells) != width:
+            raise BenchError(f"{place}: has {len(cells) + 1} columns where the first line has {width + 1}")
+    position = 0
+    if width > 1 or "label" in settings.columns:
+        columns = [[row[3][column] for row in rows] for column in range(width)]
+        position = _label_column(lists[0], columns, labels, settings)
+    lines = [Line(path, place, name, cells[position]) for path, place, name, cells in rows]
+    note = f"The label is column {position + 2} of {width + 1} in the list." if width > 1 else None
+    return lines, note
+
+
+def first_name(path: Path) -> tuple[str, str]:
+    """(file:line, name) of the first line of a list."""
+    place, line = next(_lines(path))
+    return place, _split(place, line, {})[0]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    empty = True
+    for place, line in lines_of(path):
+        empty = False
+        yield place, line.strip()
+    if empty:
+        raise BenchError(f"{path}: is empty; expected lines such as `train_00001.jpg 5`")
+
+
+def _split(place: str, line: str, labels: Labels) -> tuple[str, list[str]]:
+    """The name in a line, which may hold blanks or lack its ending, and the cells behind it."""
+    if match := _NAMED.fullmatch(line):
+        return match[1], match[2].split()
+    words = line.split()
+    if len(words) < 2:
+        raise BenchError(
+            f"{place}: expected 2 columns with blanks between them, such as `train_00001.jpg 5`; found {line[:60]!r}"
+        )
+    start = len(words) - 1
+    while start > 1 and (_meaning(words[start - 1], labels) is not None or is_number(plain(words[start - 1]))):
+        start -= 1
+    name = line.rsplit(maxsplit=len(words) - start)[0]
+    return name, words[start:]
+
+
+def _meaning(cell: str, labels: Labels) -> str | None:
+    """What a cell means as a label; None where it is none."""
+    for key in (cell, cell.casefold(), plain(cell)):
+        if key in labels:
+            return labels[key]
+    return LEFT_OUT if cell.casefold() == CONTEMPT else ALIASES.get(cell.casefold())
+
+
+def _label_column(path: Path, columns: Sequence[list[str]], labels: Labels, settings: DomainSettings) -> int:
+    """The position of the label's column among those behind the name."""
+    numbers = [str(number) for number in range(2, len(columns) + 2)]
+    if (chosen := settings.columns.get("label")) is not None:
+        if chosen not in numbers:
+            raise BenchError(f"{path}: the label cannot be column {chosen!r}; it is one of {', '.join(numbers)}")
+        return numbers.index(chosen)
+    seen = [_seen(column, labels) for column in columns]
+    varied = [place for place, (_, known, _) in enumerate(seen) if len(known) > 1]
+    likely = [place for place in varied if seen[place][0] >= NEARLY]
+    most = max((len(seen[place][2]) for place in likely), default=0)
+    if most == len(set(ALIASES.values())):
+        likely = [place for place in likely if len(seen[place][2]) > FEW]
+    if len(likely) == 1:
+        return likely[0]
+    held = " and ".join(numbers[place] for place in likely)
+    fault = (
+        f"{path}: columns {held} may both hold the label" if likely else f"{path}: no column holds known labels alone"
+    )
+    begin = "; ".join(f"{number}: {', '.join(cells[:3])}, …" for number, cells in zip(numbers, columns, strict=True))
+    fault += f" (column 1 is the path, and they begin {begin}); say which does with"
+    raise NeedsKey(fault, 'columns = { label = "…" }, its number', "--columns label=…, its number")
+
+
+def _seen(column: Sequence[str], labels: Labels) -> tuple[float, set[str], set[str]]:
+    """The share of the cells that are known labels, the different ones, and the expressions that they mean."""
+    counts = Counter(column)
+    meanings = {cell: meant for cell in counts if (meant := _meaning(cell, labels)) is not None}
+    share = sum(counts[cell] for cell in meanings) / len(column)
+    return share, set(meanings), set(meanings.values()) - {LEFT_OUT}

@@ -1,0 +1,92 @@
+"""Lists with more columns than a path and a label: which one holds the label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fergen_bench.datasets import affectnet, lists, mma, rafdb, sfew
+from fergen_bench.datasets.reader import Dataset, Listing, read
+from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.error import BenchError
+from fergen_bench.settings import DomainSettings
+
+NUMBERS = {str(number): name for number, name in enumerate(EXPRESSIONS)}
+DATASETS = {"list": lists.DATASET, "sfew": sfew.DATASET, "mma": mma.DATASET, "affectnet": affectnet.DATASET}
+OWN = {"list": NUMBERS, "sfew": sfew.NUMBERS, "mma": mma.NUMBERS, "affectnet": affectnet.NATIVE}
+
+
+def listed(root: Path, line: str, name: str = "test.txt", **options: Any) -> Path:
+    """42 images of seven labels 0 to 6, six of each. line: how a path, its label and its number are written."""
+    rows = []
+    for number in range(42):
+        path = root / "img" / f"a {number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        rows.append(line.format(path=f"img/a {number}.png", label=number // 6, n=number))
+    (root / name).write_text("\n".join(rows))
+    return root / name
+
+
+def taken(kind: Dataset, path: Path, **options: Any) -> Listing:
+    return read(kind, DomainSettings(path=path, **options))[1]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize(
+    ("line", "column"), [("{path} {label} 1", 2), ("{path} 1 {label}", 3), ("{path}\t{label}\t{n}\t1", 2)]
+)
+def test_the_column_of_known_labels_is_taken_and_said(tmp_path: Path, name: str, line: str, column: int) -> None:
+    given = {"labels": NUMBERS} if name == "list" else {}
+    listing = taken(DATASETS[name], listed(tmp_path, line), **given)
+    expected = {OWN[name][str(label)]: 6 for label in range(7)}
+    assert Counter(face.expression for face in listing.faces) == expected
+    assert any(note.startswith(f"The label is column {column} of ") for note in listing.notes)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_where_two_columns_fit_the_user_says_which(tmp_path: Path, name: str) -> None:
+    path = listed(tmp_path, "{path} {label} {label}")
+    path.write_text("\n".join(f"img/a {n}.png {n // 6} {n % 7}" for n in range(42)))
+    given = {"labels": NUMBERS} if name == "list" else {}
+    with pytest.raises(BenchError, match=r"test\.txt: columns 2 and 3 may both hold the label .* columns = \{ label"):
+        taken(DATASETS[name], path, **given)
+    for column, label in (("2", 0), ("3", 5)):
+        listing = taken(DATASETS[name], path, columns={"label": column}, **given)
+        assert next(face for face in listing.faces if face.id == "img/a 5.png").expression == OWN[name][str(label)]
+    with pytest.raises(BenchError, match="the label cannot be column '1'; it is one of 2, 3"):
+        taken(DATASETS[name], path, columns={"label": "1"}, **given)
+
+
+def test_a_column_with_one_unknown_label_is_still_the_labels(tmp_path: Path) -> None:
+    """The others have known labels only, and are none."""
+    path = listed(tmp_path, "{path} {label} 1")
+    path.write_text(path.read_text() + "\nimg/a 0.png 7 1")
+    with pytest.raises(BenchError, match=r"test\.txt:43: '7' is no expression here"):
+        taken(sfew.DATASET, path)
+
+
+def test_words_are_found_beside_numbers_in_names_without_an_ending(tmp_path: Path) -> None:
+    path = listed(tmp_path, "")
+    for image in (tmp_path / "img").iterdir():
+        image.rename(image.with_name(image.name.replace("a ", "a.b.")))
+    path.write_text("\n".join(f"img/a.b.{n} {n % 3} {EXPRESSIONS[n // 6]}" for n in range(42)))
+    listing = taken(lists.DATASET, path)
+    assert Counter(face.expression for face in listing.faces) == dict.fromkeys(EXPRESSIONS, 6)
+
+
+@pytest.mark.parametrize("line", ["{stem}.jpg {label} {n}", "{stem}.jpg {n} {label}", "{stem} {label} 1 {n}"])
+def test_the_list_of_raf_db_with_more_columns(tmp_path: Path, line: str) -> None:
+    rows = []
+    for number in range(42):
+        stem = f"train_{number:05d}"
+        path = tmp_path / "Image" / "aligned" / f"{stem}_aligned.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        rows.append(line.format(stem=stem, label=number // 6 + 1, n=number % 3 + 1))
+    (tmp_path / "EmoLabel").mkdir()
+    (tmp_path / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(rows))
+    assert Counter(face.expression for face in taken(rafdb.DATASET, tmp_path).faces) == dict.fromkeys(EXPRESSIONS, 6)
