@@ -62,6 +62,8 @@ class DomainSettings(_Table):
     """where a box marks the face: how much of its side is added on each side"""
     emulate_bgr: bool = False
     """reverses the colour channels, as published code did for some targets"""
+    white: Annotated[float, Field(gt=0, le=65535)] | None = None
+    """the level that means white in images of more than 8 bits, such as 4095; by default decided over all of them"""
     allow_missing: bool = False
     """leaves out listed files that are missing or cannot be read, instead of refusing"""
     size: Annotated[int, Field(ge=16, le=1024)] | None = None

@@ -65,6 +65,11 @@ Examples:
 @click.option("--size", type=click.IntRange(16, 1024), help="Side of the prepared faces in pixels.")
 @click.option("--margin", type=click.FloatRange(0, 1), help="Around boxes: the share of their side added on each side.")
 @click.option("--emulate-bgr", is_flag=True, help="Reverse the colour channels, as published code did.")
+@click.option(
+    "--white",
+    type=click.FloatRange(0, 65535, min_open=True),
+    help="The level that means white in images of more than 8 bits, such as 4095. Default: decided over all of them.",
+)
 @click.option("--allow-missing", is_flag=True, help="Leave out files that are missing or cannot be read.")
 @click.option("--to", type=click.Path(path_type=Path), help="The prepared folder. Default: data/NAME in the project.")
 def prepare(
@@ -225,6 +230,7 @@ def _show_check(entry: Check) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from fergen_bench.datasets.statistics import described
     from fergen_bench.domain import EXPRESSIONS
 
     console = console_on()
@@ -256,6 +262,8 @@ def _show_check(entry: Check) -> None:
         console.print(table)
     for reason, count in entry.dropped.items():
         console.print(f"  left out: {count:,} {reason}", style="dim")
+    if entry.pixels:
+        console.print(f"  pixels: {described(entry.pixels)[0]}", style="dim")
     styles = {"ok": "green", "note": "", "warning": "yellow", "error": "red"}
     for finding in entry.findings:
         console.print(f"  {finding.level}: {finding.what}", style=styles[finding.level])
@@ -398,10 +406,11 @@ def _describe(folder: Path) -> None:
     from rich.table import Table
 
     from fergen_bench.datasets.check import cautions_of
+    from fergen_bench.datasets.statistics import described, oddities, stored
     from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
-    hidden = {"counts", "name", "inputs", "expected", "whole", "labels_disagree"}
+    hidden = {"counts", "name", "inputs", "expected", "whole", "labels_disagree", "pixels"}
     shown = {key: value for key, value in about.items() if key not in hidden and value not in (None, [], {})}
     console.print(f"{about['name']}  {near(folder)}", style="bold")
     for key, value in shown.items():
@@ -426,4 +435,8 @@ def _describe(folder: Path) -> None:
         console.print(what, style="yellow", markup=False, soft_wrap=True)
     for finding in cautions_of(about):
         if finding.level == "warning":
-            console.print(f"warning: {finding.what}", style="yellow")
+            console.print(f"warning: {finding.what}", style="yellow", soft_wrap=True)
+    if (pixels := stored(about)) is not None:
+        console.print("pixels:" + "".join(f"\n  {line}" for line in described(pixels)), style="dim", soft_wrap=True)
+        for what in oddities(pixels):
+            console.print(f"warning: {what}", style="yellow", soft_wrap=True)

@@ -10,12 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fergen_bench.datasets import GENERIC, NAMED, dataset
-from fergen_bench.datasets.pixels import Unreadable, face_pixels
+from fergen_bench.datasets.pixels import Source, Unreadable, decode_face
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
+from fergen_bench.datasets.statistics import look, oddities, rescaled, stored, summary, white_levels, white_notes
 from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, absent_from, read_about
 from fergen_bench.error import BenchError
 from fergen_bench.settings import DomainSettings
@@ -25,6 +29,8 @@ from fergen_bench.workers import worker_pool
 Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""
 BLOCK = 256
+SIDE = 32
+"""Faces are decoded at this size in order to be checked."""
 LEAST = 0.5
 """With less than this share of the faces in every split, a copy is not incomplete, but something else."""
 FEW = 20
@@ -54,6 +60,7 @@ class Check:
     dropped: Mapping[str, int]
     faults: tuple[Fault, ...]
     findings: tuple[Finding, ...]
+    pixels: Mapping[str, Any] = field(default_factory=dict)  # their statistics, where the images were decoded
 
     @property
     def failed(self) -> bool:
@@ -61,6 +68,15 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "failed": self.failed}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the images of a copy showed."""
+
+    faults: Sequence[Fault] = ()
+    findings: Sequence[Finding] = ()
+    pixels: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_copy(
@@ -79,13 +95,13 @@ def check_copy(
         return Check(domain, kind.name, str(settings.path), None, {}, kind.expected, {}, (), (finding,))
     found = counts_of(listing.faces)
     expected = kind.expected if listing.expected is None else listing.expected
-    faults = list(listing.faults)
-    if decode:
-        faults += _decoded(listing, processes, progress)
+    seen = _decoded(listing, kind, settings, processes, progress) if decode else Seen()
+    faults = [*listing.faults, *seen.faults]
     findings = [
         verdict(kind, found, listing.expected, layout.official),
         *_summed_up(faults),
         *cautions(found, kind.scored, _subjects(listing.faces), _remedies(kind.name, expected, listing.about)),
+        *seen.findings,
         *(Finding("note", n) for n in (*listing.notes, *listing.passed_over.sentences())),
     ]
     return Check(
@@ -98,6 +114,7 @@ def check_copy(
         dict(listing.dropped),
         tuple(faults),
         _settled(findings, expected),
+        seen.pixels,
     )
 
 
@@ -109,7 +126,7 @@ def check_prepared(
     """
     try:
         about = read_about(folder)
-        faults = _compared(Domain(folder), progress) if decode else []
+        seen = _compared(Domain(folder), progress) if decode else Seen(pixels=stored(about) or {})
         disagreeing = [Fault("label", str(folder), what) for what in about.get("labels_disagree", {}).get("lines", ())]
     except BenchError as error:
         finding = Finding("error", str(error))
@@ -117,8 +134,9 @@ def check_prepared(
     expected = about.get("expected", kind.expected)
     findings = [
         verdict(kind, about["counts"], expected, about.get("official_split", True)),
-        *_summed_up([*disagreeing, *faults], about.get("labels_disagree", {}).get("total")),
+        *_summed_up([*disagreeing, *seen.faults], about.get("labels_disagree", {}).get("total")),
         *cautions_of(about),
+        *_odd(seen.pixels),
     ]
     if about.get("left_out"):
         missing = many(about["left_out"]["total"], "face", "were")
@@ -132,8 +150,9 @@ def check_prepared(
         about["counts"],
         expected,
         about.get("dropped", {}),
-        (*disagreeing, *faults),
+        (*disagreeing, *seen.faults),
         _settled(findings, expected),
+        seen.pixels,
     )
 
 
@@ -306,21 +325,26 @@ def _total(counts: Counts) -> int:
 # --------------------------------------------------------------------------------------------------------------- images
 
 
-def _decoded(listing: Listing, processes: int, progress: Callable[[int, int], None]) -> list[Fault]:
-    """Files that cannot be read, and files that are the same as another, bit for bit."""
+def _decoded(
+    listing: Listing, kind: Dataset, settings: DomainSettings, processes: int, progress: Callable[[int, int], None]
+) -> Seen:
+    """Files that cannot be read, files that are the same as another, bit for bit, and the statistics of the pixels."""
     faults: list[Fault] = []
     owners: dict[bytes, list[Face]] = defaultdict(list)
     blocks = [listing.faces[start : start + BLOCK] for start in range(0, len(listing.faces), BLOCK)]
+    tables = []
     done = 0
     with worker_pool(processes) as pool:
         try:
-            for block, answers in zip(blocks, pool.map(_looked_at, blocks), strict=True):
+            work = pool.map(partial(_looked_at, margin=settings.margin, white=settings.white), blocks)
+            for block, (answers, table) in zip(blocks, work, strict=True):
                 for face, answer in zip(block, answers, strict=True):
                     if isinstance(answer, str):
                         where = str(face.file or face.id)
                         faults.append(Fault("unreadable", where, f"{where}: {answer}"))
                     else:
                         owners[answer].append(face)
+                tables.append(table)
                 done += len(block)
                 progress(done, len(listing.faces))
         except BrokenProcessPool:
@@ -328,21 +352,53 @@ def _decoded(listing: Listing, processes: int, progress: Callable[[int, int], No
                 "a process that decoded faces was ended from outside, probably for want of memory; run the check with "
                 "less beside it, or with --quick"
             ) from None
-    return [*faults, *_copies(owners)]
+    faults += _copies(owners)
+    return _statistics(listing.faces, np.concatenate(tables), faults, kind, settings)
 
 
-def _compared(domain: Domain, progress: Callable[[int, int], None]) -> list[Fault]:
-    """Faces of a prepared domain that are the same as another, pixel by pixel."""
+def _statistics(
+    faces: Sequence[Face], table: np.ndarray, faults: list[Fault], kind: Dataset, settings: DomainSettings
+) -> Seen:
+    """What the pixels of a copy show, as preparing it would find it."""
+    if np.isnan(table[:, 0]).all():
+        return Seen(faults)
+    try:
+        whites = white_levels(faces, table, settings.white, str(settings.path))
+    except BenchError as error:
+        return Seen(faults, [Finding("error", str(error))], summary(faces, table, kind.name))
+    pixels = summary(faces, rescaled(table, whites) if settings.white is None else table, kind.name)
+    notes = [Finding("note", note) for note in white_notes(faces, table, whites, settings.white)]
+    return Seen(faults, [*_odd(pixels), *notes], pixels)
+
+
+def _odd(pixels: Mapping[str, Any]) -> list[Finding]:
+    return [Finding("warning", what) for what in oddities(pixels)] if pixels else []
+
+
+def _compared(domain: Domain, progress: Callable[[int, int], None]) -> Seen:
+    """Faces of a prepared domain that are the same as another, pixel by pixel, and the statistics of its pixels: those
+    of its domain.json, which know the files, or else those of the faces.
+    """
     owners: dict[bytes, list[Face]] = defaultdict(list)
-    done, total = 0, len(domain.faces)
+    pixels = stored(domain.about)
+    faces: list[Face] = []
+    tables = []
+    total = len(domain.faces)
     for split in SPLITS:
-        for row in domain.rows(split).tolist():
-            face = Face(str(domain.ids[row]), split, EXPRESSIONS[domain.labels[row]], "")
-            owners[hashlib.blake2b(domain.faces[row].tobytes(), digest_size=16).digest()].append(face)
-            done += 1
-            if done % BLOCK == 0 or done == total:
-                progress(done, total)
-    return _copies(owners)
+        rows = domain.rows(split)
+        for start in range(0, len(rows), BLOCK):
+            some = rows[start : start + BLOCK].tolist()
+            for row in some:
+                face = Face(str(domain.ids[row]), split, EXPRESSIONS[domain.labels[row]], "")
+                owners[hashlib.blake2b(domain.faces[row].tobytes(), digest_size=16).digest()].append(face)
+                faces.append(face)
+            if pixels is None:
+                bgr = bool(domain.about.get("emulate_bgr"))
+                tables.append(look(domain.faces[some], [Source(*domain.faces.shape[1:3])] * len(some), bgr))
+            progress(len(faces), total)
+    if pixels is None:
+        pixels = summary(faces, np.concatenate(tables), str(domain.about.get("dataset"))) if faces else {}
+    return Seen(_copies(owners), (), pixels)
 
 
 def _copies(owners: Mapping[bytes, Sequence[Face]]) -> list[Fault]:
@@ -360,17 +416,19 @@ def _copies(owners: Mapping[bytes, Sequence[Face]]) -> list[Fault]:
     return faults
 
 
-def _looked_at(faces: Sequence[Face]) -> list[bytes | str]:
-    """For each face a digest of its image, or what is wrong with it."""
+def _looked_at(faces: Sequence[Face], margin: float, white: float | None) -> tuple[list[bytes | str], np.ndarray]:
+    """For each face a digest of its image, or what is wrong with it; and the statistics of all."""
     answers: list[bytes | str] = []
-    for face in faces:
+    pixels = np.zeros((len(faces), SIDE, SIDE, 3), np.uint8)
+    sources: list[Source | None] = [None] * len(faces)
+    for place, face in enumerate(faces):
         try:
-            face_pixels(face, 32)
+            pixels[place], sources[place] = decode_face(face, SIDE, margin, white=white)
             content = face.pixels if face.file is None else face.file.read_bytes()
             answers.append(hashlib.blake2b(repr(face.box).encode() + (content or b""), digest_size=16).digest())
         except Unreadable as error:
             answers.append(str(error))
-    return answers
+    return answers, look(pixels, sources)
 
 
 def extras(faults: Sequence[Fault]) -> list[str]:

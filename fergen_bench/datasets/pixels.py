@@ -5,10 +5,12 @@ bits (OpenCV's differ in a quarter of all values), so the resizer's name stands 
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -26,21 +28,65 @@ MOST_PIXELS = 89_478_485
 """Where PIL begins to warn of files that are small and unpack to something huge."""
 
 
+Depth = Literal["8-bit", "16-bit", "float"]
+WHITES: dict[Depth, tuple[int, ...]] = {
+    "8-bit": (),
+    "16-bit": (255, 1023, 4095, 16383, 65535),
+    "float": (1, 255, 1023, 4095, 16383, 65535),
+}
+"""The levels that may mean white: cameras and converters write 8, 10, 12 or 14 bits of value into files of 16."""
+OVERSHOOT = 0.1
+"""Share of its range by which a floating-point image may leave it, as filtered images do. It is clipped."""
+
+
+class Source(NamedTuple):
+    """Facts about an image file that are lost when its pixels become eight bits."""
+
+    width: int
+    height: int
+    depth: Depth = "8-bit"
+    darkest: float = 0  # levels of the file, where it is deeper than eight bits
+    brightest: float = 0
+
+    @property
+    def white(self) -> int:
+        """The smallest level of WHITES that this image does not exceed."""
+        slack = OVERSHOOT if self.depth == "float" else 0.0
+        return next(white for white in WHITES[self.depth] if self.brightest <= white * (1 + slack))
+
+
 class Unreadable(Exception):
     """Says why a face cannot be shown; the file is named by whoever knows it."""
 
 
 def face_pixels(face: Face, size: int, margin: float = 0.0, emulate_bgr: bool = False) -> np.ndarray:
-    """uint8 (size, size, 3), RGB; or BGR where published code is emulated. A face that is no square is squashed, as the
-    reference code does. margin: for faces with a box, the share of its side that is added on each side.
+    """Return the pixels of a face alone, see decode_face."""
+    return decode_face(face, size, margin, emulate_bgr)[0]
+
+
+def decode_face(
+    face: Face, size: int, margin: float = 0.0, emulate_bgr: bool = False, white: float | None = None
+) -> tuple[np.ndarray, Source]:
+    """Return the pixels of a face and the facts about its file.
+
+    Args:
+        face: a face of a listing.
+        size: side of the result. A face that is no square is squashed, as the reference code does.
+        margin: for faces with a box, the share of its side that is added on each side.
+        emulate_bgr: return BGR instead of RGB, where published code is emulated.
+        white: the level that means white in images of more than eight bits; by default the smallest that is plausible
+            for this image alone. Only all images of a dataset together can tell, see statistics.white_levels.
+
+    Returns:
+        uint8 (size, size, 3), RGB, and the source.
     """
-    image = _open(face)
+    image, source = open_face(face, white)
     if face.box is not None:
         image = image.crop(_edges(face.box, margin, *image.size))
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
-    return pixels[..., ::-1] if emulate_bgr else pixels
+    return (pixels[..., ::-1] if emulate_bgr else pixels), source
 
 
 def own_side(face: Face) -> int | None:
@@ -58,16 +104,18 @@ def own_side(face: Face) -> int | None:
         return None
 
 
-def _open(face: Face) -> Image.Image:
-    """The whole image, upright, RGB."""
+def open_face(face: Face, white: float | None = None) -> tuple[Image.Image, Source]:
+    """Return the whole image of a face, upright, in RGB, and the facts about its file."""
     if face.pixels is not None:
         side = _side(face.pixels)
-        return Image.frombytes("L", (side, side), face.pixels).convert("RGB")
+        return Image.frombytes("L", (side, side), face.pixels).convert("RGB"), Source(side, side)
     with _decoder(_file(face)) as image:
+        raw_mode = _raw_mode(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
+        eight, source = _eight_bit(image, raw_mode, _file(face), white)
         # Pixels that are loaded outlive the file. Transparency is dropped, as the reference code and cv2.imread do.
-        return image if image.mode == "RGB" else _eight_bit(image).convert("RGB")
+        return eight if eight.mode == "RGB" else eight.convert("RGB"), source
 
 
 def _file(face: Face) -> Path:
@@ -103,16 +151,69 @@ def _decoder(path: Path) -> Iterator[Image.Image]:
         raise Unreadable(f"no valid image: {type(error).__name__}: {error}") from None
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Sixteen-bit grey → eight bits over its range 0..65,535, where PIL would clip at 255. Others are left alone."""
-    if image.mode == "F":
-        raise Unreadable("floating-point levels, whose range is not known")
-    if not image.mode.startswith("I"):
-        return image
+def _raw_mode(image: Image.Image) -> str:
+    """Return how PIL unpacks an image that is not loaded yet, such as RGB;16B; empty where it does not say."""
+    tiles = getattr(image, "tile", ())
+    args = tiles[0].args if tiles else ""
+    mode = args[0] if isinstance(args, tuple) and args else args
+    return mode if isinstance(mode, str) else ""
+
+
+def _eight_bit(image: Image.Image, raw_mode: str, path: Path, white: float | None) -> tuple[Image.Image, Source]:
+    """Scale levels of 16 bits and floating-point levels from 0..white to 0..255, where PIL would clip or cut them."""
+    if raw_mode[-4:-1] == ";16" and image.mode in {"RGB", "RGBA"}:
+        return _eight_bit_colour(image, raw_mode, path, white)
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image, Source(*image.size)
     levels = np.asarray(image)
-    if levels.min() < 0 or levels.max() > 65535:
+    depth: Depth = "float" if image.mode == "F" else "16-bit"
+    darkest, brightest = float(levels.min()), float(levels.max())
+    most = 65535 * (1 + OVERSHOOT) if depth == "float" else 65535
+    if not (math.isfinite(darkest) and math.isfinite(brightest) and brightest <= most):
         raise Unreadable("grey levels outside of 0 to 65,535")
-    return Image.fromarray(((levels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    source = Source(*image.size, depth, darkest, brightest)
+    if darkest < -(OVERSHOOT * source.white if depth == "float" else 0):
+        raise Unreadable(f"levels from {darkest:g} to {brightest:g}; save it with black as 0")
+    scaled = _scaled(levels, source, white)
+    if getattr(image, "tag_v2", {}).get(262) == 0 and depth == "16-bit":
+        scaled = 255 - scaled  # a TIFF in which 0 is white: PIL turns these round in 8 bits, but not in 16
+    return Image.fromarray(scaled), source
+
+
+def _eight_bit_colour(image: Image.Image, raw_mode: str, path: Path, white: float | None) -> tuple[Image.Image, Source]:
+    """The same in colour. PIL keeps the upper byte of each level, which is right where levels fill 16 bits; else the
+    lower bytes are read, too.
+    """
+    upper = np.asarray(image)[..., :3]
+    source = Source(*image.size, "16-bit", float(upper.min()) * 256, float(upper.max()) * 256 + 255)
+    if (white or source.white) == 65535:
+        return image, source
+    other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[raw_mode[-1]]
+    args = raw_mode[:-1] + other
+    with _decoder(path) as opened:
+        again: Any = opened
+        again.tile = [
+            tile._replace(args=(args, *tile.args[1:]) if isinstance(tile.args, tuple) else args) for tile in again.tile
+        ]
+        try:
+            again.load()
+        except ValueError:
+            raise Unreadable("fewer than 16 bits of value in a 16-bit file of this kind; save it as 8 bits") from None
+        ImageOps.exif_transpose(again, in_place=True)
+        levels = upper.astype(np.uint32) * 256 + np.asarray(again)[..., :3]
+    source = Source(*image.size, "16-bit", float(levels.min()), float(levels.max()))
+    return Image.fromarray(_scaled(levels, source, white)), source
+
+
+def _scaled(levels: np.ndarray, source: Source, white: float | None) -> np.ndarray:
+    """Return uint8 levels, 255 for white."""
+    white = source.white if white is None else white
+    slack = OVERSHOOT if source.depth == "float" else 0.0
+    if source.brightest > white * (1 + slack):
+        raise Unreadable(f"a level of {source.brightest:g}, above the {white:g} that is given as white")
+    if source.depth == "float" or white != int(white):
+        return np.clip(levels.astype(np.float64) * (255 / white) + 0.5, 0, 255).astype(np.uint8)
+    return ((levels.astype(np.uint32) * 255 + int(white) // 2) // int(white)).astype(np.uint8)
 
 
 def _edges(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int, int]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,8 +27,18 @@ import numpy as np
 import PIL
 
 from fergen_bench.datasets.check import counts_of, extras, identify, is_another, verdict
-from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Unreadable, face_pixels, own_side
+from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Depth, Source, Unreadable, decode_face, own_side
 from fergen_bench.datasets.reader import Dataset, Face, Listing, read
+from fergen_bench.datasets.statistics import (
+    COLUMNS,
+    VERSION,
+    look,
+    source_of,
+    summary,
+    unread,
+    white_levels,
+    white_notes,
+)
 from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import FULL, BenchError, NeedsKey
 from fergen_bench.untrusted import printable_content
@@ -59,6 +69,7 @@ class Shape:
     side: int
     margin: float
     emulate_bgr: bool
+    white: float | None = None  # the level of deep images that the user gives
 
     @property
     def face_bytes(self) -> int:
@@ -81,6 +92,19 @@ class Block:
     shape: Shape
     path: Path  # faces.npy of the draft
     digest: str  # of all that the pixels depend on
+
+    @property
+    def rows(self) -> slice:
+        """Where its faces are in the domain."""
+        return slice(self.start, self.start + len(self.faces))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a block turned out to hold."""
+
+    unreadable: Unreadables
+    table: np.ndarray  # statistics, a row for each face
 
 
 def prepare(
@@ -109,7 +133,7 @@ def prepare(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_beside(folder, "lock")), worker_pool(processes) as pool:
             side = settings.size or _common_side(faces, pool, processes)
-            shape = Shape(side, settings.margin, settings.emulate_bgr)
+            shape = Shape(side, settings.margin, settings.emulate_bgr, settings.white)
             blocks = list(_blocks(faces, shape, _beside(folder, "draft") / "faces.npy"))
             columns = _columns(faces)
             described = {"synthetic": False, **about, **listing.about}
@@ -127,8 +151,13 @@ def prepare(
                 progress(len(faces), len(faces))
                 return folder
             with _sentences(folder, blocks):
-                unreadable = _decode_all(folder, blocks, pool, processes, progress)
+                decoded = _decode_all(folder, blocks, pool, processes, progress)
+                unreadable, pixels = decoded.unreadable, decoded.table
                 left_out = _left_out(name, listing, unreadable, settings.allow_missing)
+                whites = white_levels(faces, pixels, settings.white, name)
+                _rescale(folder, blocks, pixels, whites, pool, processes)
+                described["notes"] = listing.notes + white_notes(faces, pixels, whites, settings.white)
+                described["pixels"] = summary(faces, pixels, str(about.get("dataset")))
                 if left_out:
                     described["left_out"] = {"total": len(left_out), "files": left_out[:KEPT]}
                 if unreadable:
@@ -179,7 +208,7 @@ def prepare_dataset(
         about["expected"] = listing.expected
     if crop := layout.crop or _crop(listing.faces):
         about["crop"] = crop
-    for choice in ("labels", "margin", "emulate_bgr"):
+    for choice in ("labels", "margin", "emulate_bgr", "white"):
         if getattr(settings, choice):
             about[choice] = getattr(settings, choice)
     return prepare(name, listing, about, settings, folder, processes, progress)
@@ -244,7 +273,7 @@ def _blocks(faces: Sequence[Face], shape: Shape, path: Path) -> Iterator[Block]:
     step = max(1, BLOCK_BYTES // shape.face_bytes)
     for start in range(0, len(faces), step):
         some = faces[start : start + step]
-        digest = _digest([repr((start, shape, RESIZER, DECODER))], map(_origin, some))
+        digest = _digest([repr((start, shape, RESIZER, DECODER, VERSION))], map(_origin, some))
         yield Block(start, some, shape, path, digest)
 
 
@@ -269,40 +298,70 @@ def _digest(*parts: Iterable[str]) -> str:
 
 def _decode_all(
     folder: Path, blocks: list[Block], pool: ProcessPoolExecutor, processes: int, progress: Callable[[int, int], None]
-) -> Unreadables:
+) -> Decoded:
     """Fills the draft's faces.npy, apart from blocks that are in it already."""
     total = blocks[-1].start + len(blocks[-1].faces)
     finished = _open_draft(folder, blocks, total)
-    unreadable = {row: why for rows in finished.values() for row, why in rows.items()}
     open_blocks = [block for block in blocks if block.digest not in finished]
     done = total - sum(len(block.faces) for block in open_blocks)
     progress(done, total)
     with blocks[0].path.open("r+b") as stored, _beside(folder, "journal").open("a", encoding="utf-8") as journal:
-        for block, rows in zip(open_blocks, _ahead(pool, _decode, open_blocks, processes), strict=True):
+        for block, decoded in zip(open_blocks, _ahead(pool, _decode, open_blocks, processes), strict=True):
             os.fsync(stored.fileno())  # the journal never promises what is not on the disk
-            journal.write(_line(block.digest, rows))
+            journal.write(_line(block.digest, decoded))
             journal.flush()
-            unreadable |= rows
+            finished[block.digest] = decoded
             done += len(block.faces)
             progress(done, total)
-    return dict(sorted(unreadable.items()))
+    whole = Decoded({}, unread(total))
+    for block in blocks:
+        whole.unreadable.update(finished[block.digest].unreadable)
+        whole.table[block.rows] = finished[block.digest].table
+    return whole
 
 
-def _open_draft(folder: Path, blocks: list[Block], total: int) -> dict[str, Unreadables]:
-    """Makes the draft, or takes up one that is there: digests of its finished blocks, with what is unreadable in them.
+def _rescale(
+    folder: Path,
+    blocks: list[Block],
+    table: np.ndarray,
+    whites: Mapping[Depth, float],
+    pool: ProcessPoolExecutor,
+    processes: int,
+) -> None:
+    """Decodes again, in place, the deep images whose own levels suggest another white than all of them together."""
+    deep = np.flatnonzero(table[:, COLUMNS.index("depth")] > 0).tolist()
+    sources = {row: source_of(table[row]) for row in deep}
+    wrong = {row: whites[source.depth] for row, source in sources.items() if source.white != whites[source.depth]}
+    if not wrong or blocks[0].shape.white is not None:
+        return
+    _beside(folder, "journal").unlink(missing_ok=True)  # from here on the draft serves nobody else
+    tasks = [
+        replace(block, start=row, faces=[block.faces[row - block.start]], shape=replace(block.shape, white=wrong[row]))
+        for block in blocks
+        for row in range(block.rows.start, block.rows.stop)
+        if row in wrong
+    ]
+    for task, decoded in zip(tasks, _ahead(pool, _decode, tasks, processes), strict=True):
+        table[task.start] = decoded.table[0]
+
+
+def _open_draft(folder: Path, blocks: list[Block], total: int) -> dict[str, Decoded]:
+    """Makes the draft, or takes up one that is there: digests of its finished blocks, with what they hold.
 
     The journal is cut down to them first, since all other blocks will be overwritten.
     """
     path, journal = blocks[0].path, _beside(folder, "journal")
-    finished: dict[str, Unreadables] = {}
+    finished: dict[str, Decoded] = {}
     if path.is_file() and journal.is_file():
-        wanted = {block.digest for block in blocks}
-        finished = {digest: rows for digest, rows in _entries(journal) if digest in wanted}
+        wanted = {block.digest: len(block.faces) for block in blocks}
+        finished = {
+            digest: decoded for digest, decoded in _entries(journal) if len(decoded.table) == wanted.get(digest)
+        }
     if not finished:
         shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir(exist_ok=True)
     fresh = _beside(folder, "journal.new")
-    fresh.write_text("".join(_line(digest, rows) for digest, rows in finished.items()), encoding="utf-8")
+    fresh.write_text("".join(_line(digest, decoded) for digest, decoded in finished.items()), encoding="utf-8")
     os.replace(fresh, journal)
     whole = _whole(blocks)
     with path.open("r+b" if finished else "wb") as stored:
@@ -319,16 +378,18 @@ def _open_draft(folder: Path, blocks: list[Block], total: int) -> dict[str, Unre
     return finished
 
 
-def _line(digest: str, rows: Unreadables) -> str:
-    return json.dumps({"digest": digest, "unreadable": list(rows.items())}) + "\n"
+def _line(digest: str, decoded: Decoded) -> str:
+    entry = {"digest": digest, "unreadable": list(decoded.unreadable.items()), "table": decoded.table.tolist()}
+    return json.dumps(entry) + "\n"
 
 
-def _entries(journal: Path) -> Iterator[tuple[str, Unreadables]]:
+def _entries(journal: Path) -> Iterator[tuple[str, Decoded]]:
     """Whole lines of a journal: the last one may have been cut short."""
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
-            yield entry["digest"], dict(entry["unreadable"])
+            table = np.array(entry["table"], np.float64).reshape(-1, len(COLUMNS))
+            yield entry["digest"], Decoded(dict(entry["unreadable"]), table)
         except (ValueError, KeyError, TypeError):
             continue
 
@@ -402,13 +463,14 @@ def _own_sides(faces: Sequence[Face]) -> set[int]:
     return {side for face in faces if (side := own_side(face)) is not None}
 
 
-def _decode(block: Block) -> Unreadables:
+def _decode(block: Block) -> Decoded:
     """Decodes a block into its place in the file."""
     shape, unreadable = block.shape, {}
     pixels = np.zeros((len(block.faces), shape.side, shape.side, 3), np.uint8)
+    sources: list[Source | None] = [None] * len(block.faces)
     for place, face in enumerate(block.faces):
         try:
-            pixels[place] = face_pixels(face, shape.side, shape.margin, shape.emulate_bgr)
+            pixels[place], sources[place] = decode_face(face, shape.side, shape.margin, shape.emulate_bgr, shape.white)
         except Unreadable as fault:
             unreadable[block.start + place] = str(fault)
     try:
@@ -417,7 +479,7 @@ def _decode(block: Block) -> Unreadables:
             stored.write(pixels.data)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(block.path)) from None
-    return unreadable
+    return Decoded(unreadable, look(pixels, sources, shape.emulate_bgr))
 
 
 def _ahead(

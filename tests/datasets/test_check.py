@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -177,7 +178,10 @@ def drawn(root: Path, train: int, test: int) -> DomainSettings:
         for label, name in enumerate(EXPRESSIONS):
             (root / part / name).mkdir(parents=True)
             for number in range(count):
-                image = Image.new("RGB", (20, 20), (begin + number, 30 * label, 0))
+                levels = np.random.default_rng([label, begin + number]).integers(0, 256, (20, 20, 1))
+                image = Image.fromarray(
+                    np.clip(levels + np.array([30, 0, -30]), 0, 255).astype(np.uint8)
+                )  # reddish, as skin is
                 image.save(root / part / name / f"p{number % 3}_{part}{number}.png")
     return DomainSettings(path=root)
 

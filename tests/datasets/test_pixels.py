@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fergen_bench.datasets import pixels
-from fergen_bench.datasets.pixels import LARGEST_NATIVE, Unreadable, face_pixels, own_side
+from fergen_bench.datasets.pixels import LARGEST_NATIVE, Unreadable, decode_face, face_pixels, own_side
 from fergen_bench.datasets.reader import Face
 
 SIZE = 24
@@ -172,11 +173,84 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, ending: str, order:
     np.testing.assert_array_equal(face_pixels(turned, SIZE)[..., 0], RAMP[::-1, ::-1])
 
 
-def test_levels_without_a_known_range_are_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="floating-point levels"):
-        face_pixels(stored(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.float32))), SIZE)
-    with pytest.raises(Unreadable, match="outside of 0 to 65,535"):
-        face_pixels(stored(tmp_path / "b.tif", Image.fromarray(RAMP.astype(np.int32) * 1000)), SIZE)
+def png16(levels: np.ndarray) -> bytes:
+    """A PNG of 16 bits, in grey (height, width) or in colour (height, width, 3 or 4), which PIL cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, *channels = levels.shape
+    kind = {1: 0, 3: 2, 4: 6}[channels[0] if channels else 1]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 1023), (12, 4095), (14, 16383), (16, 65535)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_levels_of_fewer_bits_in_sixteen_are_scaled_to_their_range(
+    tmp_path: Path, bits: int, white: int, channels: int
+) -> None:
+    expected = np.repeat(RAMP[..., None], 3, -1).astype(np.float64) * np.linspace(1, 0.5, 3) / 255
+    if channels == 1:
+        expected = np.repeat(RAMP[..., None], 3, -1) / 255
+    levels = np.rint(expected * white)
+    levels.flat[:3] = white
+    stored_levels = {1: levels[..., 0], 3: levels, 4: np.concatenate([levels, levels[..., :1]], -1)}[channels]
+    face = raw(tmp_path / "a.png", png16(stored_levels))
+    shown, source = decode_face(face, SIZE)
+    assert (source.depth, source.white) == ("16-bit", white)
+    assert np.abs(shown - levels / white * 255).max() <= 1  # PIL cuts the lower byte of 16-bit colours
+    dark, _ = decode_face(face, SIZE, white=65535)
+    assert np.abs(dark - levels / 65535 * 255).max() <= 1
+
+
+def test_colours_of_twelve_bits_in_a_tiff_are_scaled(tmp_path: Path) -> None:
+    levels = (RAMP.astype(np.uint16) * 16)[..., None] * np.array([1, 1, 1], np.uint16)
+    tags = {256: (4, SIZE), 257: (4, SIZE), 258: (3, 16, 16, 16), 259: (3, 1), 262: (3, 2), 277: (3, 3), 284: (3, 1)}
+    half = SIZE // 2 * SIZE * 6
+    tags |= {278: (4, SIZE // 2), 279: (4, half, half), 273: (4, 512, 512 + half)}
+    entries, extra = b"", b""
+    at = 8 + 2 + 12 * len(tags) + 4
+    for tag, (kind, *values) in sorted(tags.items()):
+        data = b"".join(struct.pack("<H" if kind == 3 else "<I", value) for value in values)
+        if len(data) > 4:
+            entries += struct.pack("<HHII", tag, kind, len(values), at + len(extra))
+            extra += data
+        else:
+            entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + extra
+    face = raw(tmp_path / "a.tif", header.ljust(512, b"\0") + levels.astype("<u2").tobytes())
+    shown, source = decode_face(face, SIZE)
+    assert source.white == 4095
+    assert np.abs(shown[..., 1] - RAMP.astype(int)).max() <= 1
+
+
+def test_a_tiff_of_sixteen_bits_in_which_zero_is_white_is_turned_round(tmp_path: Path) -> None:
+    levels = Image.fromarray((255 - RAMP).astype(np.uint16) * 257)
+    face = stored(tmp_path / "a.tif", levels, tiffinfo={262: 0})
+    np.testing.assert_array_equal(face_pixels(face, SIZE)[..., 0], RAMP)
+
+
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_floating_point_levels_are_scaled_from_the_range_they_have(tmp_path: Path, white: int) -> None:
+    levels = RAMP.astype(np.float32) / 255 * white
+    levels[0, 0] = 1.03 * white  # as filters overshoot
+    levels[0, 1] = -0.02 * white
+    shown, source = decode_face(stored(tmp_path / "a.tif", Image.fromarray(levels)), SIZE)
+    assert (source.depth, source.white) == ("float", white)
+    assert np.abs(shown[1:, :, 0].astype(int) - RAMP[1:]).max() <= 1
+    assert shown[0, :2, 0].tolist() == [255, 0]
+
+
+def test_levels_that_no_range_holds_are_unreadable(tmp_path: Path) -> None:
+    for place, levels in enumerate((RAMP.astype(np.int32) * 1000, RAMP * np.float32("nan"), RAMP * np.float32(1e6))):
+        with pytest.raises(Unreadable, match="outside of 0 to 65,535"):
+            face_pixels(stored(tmp_path / f"{place}.tif", Image.fromarray(levels)), SIZE)
+    with pytest.raises(Unreadable, match=r"levels from -1 to 0.623529; save it with black as 0"):
+        face_pixels(stored(tmp_path / "c.tif", Image.fromarray(RAMP.astype(np.float32) / 127.5 - 1)), SIZE)
+    with pytest.raises(Unreadable, match=r"a level of 414, above the 255 that is given as white"):
+        decode_face(stored(tmp_path / "d.tif", Image.fromarray(RAMP.astype(np.uint16) * 2)), SIZE, white=255)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])

@@ -1,0 +1,127 @@
+"""Signs that images are whole photographs and not cropped faces: their sizes and, where the extra `faces` is installed,
+a detector that looks at some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+import numpy as np
+
+from fergen_bench.datasets.pixels import Unreadable, open_face
+from fergen_bench.datasets.reader import Face
+
+ALIGNED: Mapping[str, tuple[int, int]] = {
+    "rafdb": (100, 100),
+    "ferplus": (48, 48),
+    "fer2013": (48, 48),
+    "mma": (48, 48),
+    "sfew": (143, 181),
+}
+"""Width and height of the cropped faces that owners of datasets distribute."""
+
+LARGE = 500
+"""The shorter side in pixels from which an image that is no square is taken for a photograph."""
+LANDSCAPE = 240
+"""The same for images that are wider than they are high, as faces never are."""
+ASPECT = 1.25
+"""From which ratio of its sides an image is no square."""
+ENOUGH = 0.3
+"""The share of images that look like photographs from which a dataset is one of photographs."""
+SAMPLE = 40
+"""How many images the detector looks at."""
+DETECTABLE = 160
+"""The median shorter side in pixels from which the detector is used: of crops of 100 pixels it finds few."""
+SMALL = 0.2
+"""The share of a picture that the largest face covers in a cropped face at least."""
+FEWEST = 5
+"""Images with a face that the detector must find before it decides."""
+
+
+def sizes(width: np.ndarray, height: np.ndarray, dataset: str) -> dict[str, int]:
+    """Return what the sizes of image files without boxes say, for domain.json.
+
+    Args:
+        width: in pixels, of each file.
+        height: in pixels, of each file.
+        dataset: name of the dataset.
+    """
+    shorter, aspect = np.minimum(width, height), width / height
+    photographs = (shorter >= LARGE) & (np.maximum(aspect, 1 / aspect) >= ASPECT)
+    photographs |= (shorter >= LANDSCAPE) & (aspect >= ASPECT)
+    low, high = np.percentile(aspect, [10, 90])
+    if np.median(shorter) >= LARGE and high >= 1.1 * low:
+        photographs |= shorter >= LARGE  # no crops: those share one shape
+    if (known := ALIGNED.get(dataset)) is not None:
+        other = np.abs(np.log(aspect * known[1] / known[0])) > np.log(1.1)
+        photographs |= other & (shorter > 1.5 * min(known))
+    return {
+        "images": len(width),
+        "width": int(np.median(width)),
+        "height": int(np.median(height)),
+        "photographs": int(photographs.sum()),
+    }
+
+
+def detected(faces: Sequence[Face], shorter: np.ndarray) -> dict[str, int] | None:
+    """Return in how many images of a sample a detector finds a face, and in how many of them it is small.
+
+    None where the images are too small for the detector, or the extra `faces` is not installed.
+
+    Args:
+        faces: image files without boxes.
+        shorter: the shorter side of each in pixels.
+    """
+    if np.median(shorter) < DETECTABLE or not has_detector():
+        return None
+    sample = np.linspace(0, len(faces) - 1, min(SAMPLE, len(faces))).astype(int).tolist()
+    shares = [share for row in sample if (share := largest_face(faces[row])) is not None]
+    return {"looked_at": len(sample), "found": len(shares), "small": sum(share < SMALL for share in shares)}
+
+
+def has_detector() -> bool:
+    """Return whether the extra `faces` is installed; nothing is imported."""
+    return find_spec("cv2") is not None
+
+
+def largest_face(face: Face) -> float | None:
+    """Return the share of an image that its largest face covers, as a detector sees it; None where it finds none."""
+    import cv2
+
+    try:
+        image = open_face(face)[0].convert("L")
+    except Unreadable:
+        return None
+    image.thumbnail((640, 640))
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+    boxes = cascade.detectMultiScale(np.asarray(image), scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
+    return max((w * h / (image.width * image.height) for _, _, w, h in boxes), default=None)
+
+
+def warning(found: Mapping[str, int], seen: Mapping[str, int] | None) -> str | None:
+    """Return the sentence about a dataset that holds photographs. Where the detector finds faces, they decide.
+
+    Args:
+        found: what `sizes` returned.
+        seen: what `detected` returned.
+    """
+    detector = seen is not None and seen["found"] >= max(FEWEST, 0.25 * seen["looked_at"])
+    if seen is not None and detector:
+        if seen["small"] < ENOUGH * seen["found"]:
+            return None
+        why = (
+            f"a detector found a face in {seen['found']} of {seen['looked_at']} of them, and in "
+            f"{seen['small'] / seen['found']:.0%} of these it covers less than {SMALL:.0%} of the picture"
+        )
+    elif found["photographs"] >= ENOUGH * found["images"]:
+        why = f"{found['photographs']:,} of {found['images']:,} have the size and shape of photographs"
+        if seen is None:
+            why += " (pip install 'fergen-bench[faces]' lets a detector look at some)"
+    else:
+        return None
+    return (
+        f"the images look like whole photographs and not like cropped faces: they have {found['width']:,} × "
+        f"{found['height']:,} pixels in the median, and {why}. Crop the faces first, or give their boxes in the "
+        f"columns left, top, width and height of a csv (data prepare csv)"
+    )
