@@ -5,7 +5,9 @@ a detector that looks at some of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -87,16 +89,20 @@ def has_detector() -> bool:
 
 def largest_face(face: Face) -> float | None:
     """Return the share of an image that its largest face covers, as a detector sees it; None where it finds none."""
-    import cv2
-
     try:
         image = open_face(face)[0].convert("L")
     except Unreadable:
         return None
     image.thumbnail((640, 640))
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
-    boxes = cascade.detectMultiScale(np.asarray(image), scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
+    boxes = _cascade().detectMultiScale(np.asarray(image), scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
     return max((w * h / (image.width * image.height) for _, _, w, h in boxes), default=None)
+
+
+@cache
+def _cascade() -> Any:
+    import cv2
+
+    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
 
 
 def warning(found: Mapping[str, int], seen: Mapping[str, int] | None) -> str | None:

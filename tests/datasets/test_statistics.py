@@ -92,7 +92,7 @@ def warned(root: Path, target: Path, **settings: object) -> list[str]:
 
 def without_levels(what: str) -> str:
     """A copy is checked at another size than it is prepared in, so levels differ by a few per cent."""
-    return re.sub(r"(by|is|expressions) [\d.]+", r"\1 …", what)
+    return re.sub(r"(by|is|expressions|brightest) [\d.]+", r"\1 …", what)
 
 
 # -------------------------------------------------------------------------------------------------------------- numbers
