@@ -95,7 +95,7 @@ def largest_face(face: Face) -> float | None:
         return None
     image.thumbnail((640, 640))
     boxes = _cascade().detectMultiScale(np.asarray(image), scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
-    return max((w * h / (image.width * image.height) for _, _, w, h in boxes), default=None)
+    return max((float(w * h) / (image.width * image.height) for _, _, w, h in boxes), default=None)
 
 
 @cache

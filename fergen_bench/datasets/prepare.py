@@ -156,8 +156,12 @@ def prepare(
                 left_out = _left_out(name, listing, unreadable, settings.allow_missing)
                 whites = white_levels(faces, pixels, settings.white, name)
                 _rescale(folder, blocks, pixels, whites, pool, processes)
-                described["notes"] = listing.notes + white_notes(faces, pixels, whites, settings.white)
-                described["pixels"] = summary(faces, pixels, str(about.get("dataset")))
+                described |= printable_content(
+                    {
+                        "notes": [*described["notes"], *white_notes(faces, pixels, whites, settings.white)],
+                        "pixels": summary(faces, pixels, str(about.get("dataset"))),
+                    }
+                )
                 if left_out:
                     described["left_out"] = {"total": len(left_out), "files": left_out[:KEPT]}
                 if unreadable:

@@ -17,6 +17,7 @@ from fergen_bench.datasets.pixels import WHITES, Depth, Source
 from fergen_bench.datasets.reader import Face
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
+from fergen_bench.wording import many
 
 VERSION = 1
 """Rises when what is gathered changes, so that unfinished preparations start anew."""
@@ -140,7 +141,7 @@ def white_levels(faces: Sequence[Face], table: np.ndarray, asked: float | None, 
         low = [(n, s) for n, s in files if s.white * 16 <= white and s.brightest > s.darkest]
         if low:
             raise BenchError(
-                f"{place}: {len(low):,} of {many(len(files), depth + ' image')} {'has' if len(low) == 1 else 'have'} "
+                f"{place}: {many(len(low), depth + ' image', 'have', of=len(files))} "
                 f"no level above {max(s.brightest for _, s in low):g} and the others reach "
                 f"{max(s.brightest for _, s in files):g}, such as {', '.join(n for n, _ in low[:NAMED])}: the level "
                 f"that means white is not the same in all of them. Divide them into two datasets, or give the level, "
@@ -173,7 +174,7 @@ def white_notes(
         why = "which --white gives" if asked is not None else "because no level of any of them is higher"
         brightest = max(source.brightest for _, source in files)
         notes.append(
-            f"{many(len(files), kind + ' image')} {'is' if len(files) == 1 else 'are'} read with {white:g} as white"
+            f"{many(len(files), kind + ' image', 'are')} read with {white:g} as white"
             f"{bits}, {why}; the brightest level is {brightest:g}."
         )
     return notes
@@ -333,8 +334,3 @@ def described(pixels: Mapping[str, Any]) -> list[str]:
 
 def _in_words(of: Mapping[str, Any]) -> str:
     return f"{of['darkest']} to {of['brightest']}, mean {of['mean']:g}, deviation {of['deviation']:g}"
-
-
-def many(count: int, what: str) -> str:
-    """Return a number and a noun, in the plural where it is not one."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
