@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,13 @@ ROOT = Path(__file__).parents[1]
 def _no_tracking_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _golden_files_are_accounted_for() -> Iterator[None]:
+    yield
+    if (golden := sys.modules.get("golden")) is not None:
+        golden.account()
 
 
 @pytest.fixture(scope="session")
