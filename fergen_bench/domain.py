@@ -91,6 +91,7 @@ class Suite:
     profile: str = "official"
     synthetic: bool = False
     overlaps: frozenset[frozenset[str]] = field(default_factory=frozenset)  # pairs of domains that share images
+    distinct: str = ""  # why no two of its domains can share an image, where that needs no audit
     about: str = ""
 
     def relation(self, sources: Sequence[str], target: str) -> str:

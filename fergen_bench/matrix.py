@@ -21,7 +21,8 @@ import numpy as np
 
 from fergen_bench import hub, record
 from fergen_bench.datasets import NAMED
-from fergen_bench.datasets.audit import Audit, load_audit
+from fergen_bench.datasets import audit as auditing
+from fergen_bench.datasets.audit import Comparisons
 from fergen_bench.domain import EXPRESSIONS, Domain, Suite, absent_from, read_about, scored_part
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.fanout import Engine, Listen, Outcome, in_method, run_all
@@ -33,6 +34,7 @@ from fergen_bench.project import Progress, Project, available_cores
 from fergen_bench.protocol import Outline, Planned, Shifts, anchored_values, specify
 from fergen_bench.record import Cell, Job, Predictions, RunRecord, RunSpec, Shift, ShiftedCell
 from fergen_bench.shift import VERSION
+from fergen_bench.standing import Standings
 from fergen_bench.weights import digest_of
 from fergen_bench.wording import many
 from fergen_bench.worker import make, refusal_of
@@ -172,7 +174,8 @@ def make_plan(
     shard: tuple[int, int] = (1, 1),
     allow_missing_class: bool = False,
     progress: Progress | None = None,
-    exclude_overlaps: bool = False,
+    include_near_duplicates: bool = False,
+    audit: bool = True,
     dry_run: bool = False,
     keep_models: bool = False,
     gpu_threads: int = GPU_THREADS,
@@ -180,15 +183,17 @@ def make_plan(
 ) -> Plan:
     """Prepares the domains and finds what is done.
 
-    shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). exclude_overlaps: faces of a target that have
-    a twin in the sources are not scored; a record that has their logits is counted again, not run again. dry_run:
-    leaves all records as they are. keep_models: a record without its fitted method is not enough. gpu_threads: CPU
-    threads of a run on a GPU. profile: the runs that are made tell where their time goes.
+    shard: (i, n) keeps every n-th run, beginning with the i-th (from 1). include_near_duplicates: faces of a target
+    that have a near-duplicate in the sources are scored too; a record that has their logits is counted again, not run
+    again. audit: domains that were never compared are compared first, where that is quick. dry_run: leaves all records
+    as they are. keep_models: a record without its fitted method is not enough. gpu_threads: CPU threads of a run on a
+    GPU. profile: the runs that are made tell where their time goes.
     """
     runs = project.results / "runs"
     domains = _Domains(project, suite, planned.domains, progress)
     notes = [*planned.notes, *domains.check(planned, allow_missing_class)]
-    records = _Records(suite, domains, runs, rerun, exclude_overlaps, dry_run, keep_models)
+    notes += domains.audit(planned, progress, audit and not dry_run)
+    records = _Records(suite, domains, runs, rerun, include_near_duplicates, dry_run, keep_models)
     jobs, missing = [], []
     edited: list[RunRecord] = []
     for outlined in planned.outlines[shard[0] - 1 :: shard[1]]:
@@ -204,7 +209,7 @@ def make_plan(
             runs=str(runs),
             device=device,
             threads=1 if device == "cpu" else gpu_threads,
-            excluded=found.twins,
+            excluded=found.left_out,
             # A model that was kept is kept again: one of another run must not stand beside the new record.
             keep_model=keep_models or spec.model_path(runs).is_file(),
             save_every=project.settings.save_every,
@@ -232,11 +237,11 @@ def make_plan(
         )
     if records.recounted:
         how = (
-            "without the faces that have a twin in the sources" if exclude_overlaps else "on all faces of their targets"
+            "on all faces of their targets" if include_near_duplicates else "without near-duplicates of training faces"
         )
         count = len(records.recounted)
         these = f"{many(count, 'record')} would be" if dry_run else many(count, "record", "were")
-        notes.append(f"{these} counted again from stored logits, {how}")
+        notes.append(f"{these} counted again from stored predictions, {how}")
     if missing:
         edited += _beside_plan(jobs, runs)
     recounted, warnings = tuple(records.recounted), _of_edited(edited)
@@ -248,7 +253,7 @@ class _Found:
     """What there is of one run already, and what is left to do."""
 
     spec: RunSpec
-    twins: dict[str, list[str]]  # ids of faces that are not scored, by target
+    left_out: dict[str, list[str]]  # ids of faces that are not scored, by target
     done: RunRecord | None
     answered: bool  # nothing is left
     shifts: list[Shift]  # that the run is to be asked about
@@ -264,12 +269,12 @@ class _Records:
         domains: _Domains,
         runs: Path,
         rerun: bool,
-        exclude_overlaps: bool,
+        include_near_duplicates: bool,
         dry_run: bool,
         keep_models: bool,
     ) -> None:
         self._suite, self._domains, self._runs = suite, domains, runs
-        self._rerun, self._exclude_overlaps = rerun, exclude_overlaps
+        self._rerun, self._include = rerun, include_near_duplicates
         self._dry_run, self._keep_models = dry_run, keep_models
         self.notes: list[str] = []  # of damaged records
         self.recounted: list[RunRecord] = []
@@ -279,10 +284,10 @@ class _Records:
         """Writes anew what can be counted again, and sets damaged records aside."""
         domains, runs = self._domains, self._runs
         spec = specify(outlined, self._suite, protocol, domains.fingerprints)
-        spec, twins = domains.excluding(spec, self._exclude_overlaps)
+        spec, left_out = domains.excluding(spec, self._include)
         done = self._whole(spec)
         if done is not None and not self._rerun:
-            done = self._counted_again(done, spec, twins)
+            done = self._counted_again(done, spec, left_out)
         answered = done is not None and done.answers(spec) and not self._rerun
         answered = answered and (not self._keep_models or spec.model_path(runs).is_file())
         shifts, restore = domains.shifts(spec, wanted), False
@@ -293,9 +298,10 @@ class _Records:
             else:
                 self.unkept += 1
         if done is not None and not answered and not restore:
-            spec, twins = domains.excluding(_widened(spec, done, self._suite, domains), self._exclude_overlaps)
+            spec, left_out = domains.excluding(_widened(spec, done, self._suite, domains), self._include)
             shifts += [s for s in done.shifts_of(spec) if s not in shifts and s.version == VERSION]
-        return _Found(spec, twins, done, answered, shifts, restore)
+        ids = {target: sorted(faces.values()) for target, faces in left_out.items()}
+        return _Found(spec, ids, done, answered, shifts, restore)
 
     def _whole(self, spec: RunSpec) -> RunRecord | None:
         path = spec.path(self._runs)
@@ -310,15 +316,15 @@ class _Records:
             self.notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
         return None
 
-    def _counted_again(self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]]) -> RunRecord:
-        if (again := self._domains.counted_again(done, spec, twins, self._runs)) is None:
+    def _counted_again(self, done: RunRecord, spec: RunSpec, left_out: Mapping[str, Mapping[int, str]]) -> RunRecord:
+        if (again := _counted_again(done, spec, left_out, self._runs)) is None:
             return done
         with self._claim(spec) as mine:
             if not mine:  # another process is making it anew
                 return done
             now = record.find(spec, self._runs)
             if now is not None and now.cells != done.cells:  # another process has just counted or made it
-                again = self._domains.counted_again(now, spec, twins, self._runs)
+                again = _counted_again(now, spec, left_out, self._runs)
                 if again is None:
                     return now
             fresh, predictions = again
@@ -440,46 +446,36 @@ def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) ->
     )
 
 
-def related(project: Project, records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Records whose cells say how each target stands to the sources: as an audit of these very faces counted it, else
-    as it is known of the datasets. A record of a suite that is there no more keeps what it says.
+def _counted_again(
+    done: RunRecord, spec: RunSpec, left_out: Mapping[str, Mapping[int, str]], runs: Path
+) -> tuple[RunRecord, dict[str, Predictions]] | None:
+    """A record whose cells leave out other faces than is wanted, with those cells made anew from its predictions. None
+    where there is nothing to do, or no predictions to do it with.
     """
-    suites = project.suites()
-    audits: dict[str, Audit | None] = {}
-    found = []
-    for entry in records:
-        spec = entry.spec
-        if (suite := suites.get(spec.suite)) is not None:
-            if suite.name not in audits:
-                audits[suite.name] = load_audit(project.audit_folder(suite))
-            audit = audits[suite.name]
-            parts = [project.scored(cell.target, spec.profile, spec.learns_from(cell.target)) for cell in entry.cells]
-            cells = [_related(cell, spec, suite, audit, part) for cell, part in zip(entry.cells, parts, strict=True)]
-            entry = replace(entry, cells=tuple(cells))
-        found.append(entry)
-    return found
+    stale = [
+        cell
+        for cell in done.cells
+        if spec.targets.get(cell.target) == cell.fingerprint and cell.excluded != spec.excluded.get(cell.target, "")
+    ]
+    try:
+        predictions = record.load_predictions(spec.path(runs)) if stale else {}
+    except BenchError:
+        return None  # the run will be made again
+    fresh = {}
+    for cell in stale:
+        faces = left_out.get(cell.target, {})
+        if (again := record.recounted(spec, cell, predictions.get(cell.target), faces)) is not None:
+            fresh[cell.target] = again
+            predictions[cell.target] = record.without(predictions[cell.target], faces)
+    if not fresh:
+        return None
+    cells = tuple(fresh.get(cell.target, cell) for cell in done.cells)
+    excluded = {cell.target: cell.excluded for cell in cells if cell.excluded}
+    return replace(done, spec=replace(done.spec, excluded=excluded), cells=cells), predictions
 
 
-def _related(cell: Cell, spec: RunSpec, suite: Suite, audit: Audit | None, part: str) -> Cell:
-    """part: what the record's profile scores of the target."""
-    relation = suite.relation(spec.sources, cell.target)
-    mark = "seen (inferred)" if relation == "seen" else ""
-    states = {**spec.fingerprints, cell.target: cell.fingerprint}
-    if audit is not None and audit.covers(states):
-        twins = audit.twins_of(cell.target, part, spec.sources)
-        found = many(len(twins), "twin") if twins else ""
-        if relation == "source":
-            mark = found and f"{found} in train"
-        else:
-            relation, mark = ("seen", f"seen, {found}") if twins else ("unseen", "")
-        if cell.excluded and cell.excluded != record.digest_of(twins):
-            return replace(cell, relation=relation, mark="twins of an older audit left out")
-    if cell.excluded and relation == "source":
-        mark = "twins left out"
-    elif cell.excluded:
-        # Where nothing is left there is no number, and a mean over the rest would not say so.
-        relation, mark = ("unseen", "twins left out") if cell.count else ("seen", "all are twins")
-    return replace(cell, relation=relation, mark=mark)
+QUICK = 60.0
+"""Seconds that an audit before runs may take."""
 
 
 class _Domains:
@@ -490,7 +486,6 @@ class _Domains:
         self.folders: dict[str, Path] = {}
         self.fingerprints: dict[str, str] = {}
         self._abouts: dict[str, dict[str, Any]] = {}
-        self._opened: dict[str, Domain] = {}
         self.prepare(names)
 
     def prepare(self, names: Iterable[str]) -> None:
@@ -499,27 +494,67 @@ class _Domains:
             about = read_about(folder)
             self.folders[name], self.fingerprints[name], self._abouts[name] = folder, about["fingerprint"], about
 
-    @cached_property
-    def _audit(self) -> Audit | None:
-        return load_audit(self._project.audit_folder(self._suite))
+    def audit(self, planned: Planned, progress: Progress | None, wanted: bool) -> list[str]:
+        """Compare the pairs of sources and targets that never were, where that is quick. Return notes."""
+        if self._suite.distinct:
+            return []
+        named = {(source, target) for run in planned.outlines for source in run.sources for target in run.targets}
+        states = ((self.fingerprints[one], self.fingerprints[other]) for one, other in named)
+        pairs = sorted({(min(pair), max(pair)) for pair in states})
+        missing = [pair for pair in pairs if self.comparisons.find(*pair) is None]
+        if not missing:
+            return []
+        concerned = {self.fingerprints[name]: name for name in self.folders if self._in(missing, name)}
+        opened = [Domain(self.folders[name], name) for name in concerned.values()]
+        seconds = auditing.estimated_seconds(opened, self._project.sketches)
+        command = f"fergen-bench data audit --suite {self._suite.name}"
+        names = ", ".join(concerned.values())
+        if not wanted or seconds >= QUICK:
+            takes = f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+            return [
+                f"not audited: nobody compared {names} for near-duplicates; that takes {takes}, once, with: {command}"
+            ]
+        try:
+            auditing.compare(
+                missing,
+                opened,
+                self.comparisons,
+                self._project.sketches,
+                available_cores(),
+                progress or (lambda what, done, total: None),
+            )
+        except BenchError as error:
+            return [f"not audited: {error}; make up for it with: {command}"]
+        found = [comparison for pair in missing if (comparison := self.comparisons.find(*pair)) is not None]
+        count = sum(len(comparison.pairs) for comparison in found)
+        return [
+            f"audited {names}, which were never compared for near-duplicates: {many(count, 'pair of faces', 'were')} "
+            f"found; to see them: {command}"
+        ]
 
-    def excluding(self, spec: RunSpec, wanted: bool) -> tuple[RunSpec, dict[str, list[str]]]:
-        """The spec that says which faces are not scored, and their ids: of every target those that have a twin in the
-        sources, where that is wanted.
+    def _in(self, pairs: Iterable[tuple[str, str]], name: str) -> bool:
+        return any(self.fingerprints[name] in pair for pair in pairs)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        return Comparisons(self._project.comparisons)
+
+    @cached_property
+    def _standings(self) -> Standings:
+        return Standings(self._suite, self.comparisons, self._project.settings.seen_share)
+
+    def excluding(self, spec: RunSpec, include: bool) -> tuple[RunSpec, dict[str, Mapping[int, str]]]:
+        """The spec that says which faces are not scored, and these by place: of every target those that have a
+        near-duplicate in the sources. include: none.
         """
-        found = {}
-        for target in spec.targets if wanted else ():
-            states = {name: self.fingerprints[name] for name in (*spec.sources, target)}
-            if self._audit is None or not self._audit.covers(states):
-                state = "has not been made" if self._audit is None else "was made of other faces"
-                raise BenchError(
-                    f"--exclude-overlaps: the audit of {self._suite.name} {state}; make it with: fergen-bench data "
-                    f"audit --suite {self._suite.name}"
-                )
+        found: dict[str, Mapping[int, str]] = {}
+        for target in () if include else spec.targets:
+            sources = {name: self.fingerprints[name] for name in spec.sources}
             part = scored_part(self._abouts[target], spec.profile, spec.learns_from(target))
-            if ids := sorted(self._audit.twins_of(target, part, spec.sources)):
-                found[target] = ids
-        return replace(spec, excluded={target: record.digest_of(ids) for target, ids in found.items()}), found
+            if faces := self._standings.of(sources, target, self.fingerprints[target], part).left_out:
+                found[target] = faces
+        excluded = {target: record.digest_of(faces.values()) for target, faces in found.items()}
+        return replace(spec, excluded=excluded), found
 
     def shifts(self, spec: RunSpec, wanted: Shifts | None) -> list[Shift]:
         """What a run is to be asked about shifted faces."""
@@ -533,40 +568,6 @@ class _Domains:
                 levels = wanted.levels().items()
                 found += [Shift(target, factor, float(at), faces, VERSION) for factor, ats in levels for at in ats]
         return found
-
-    def counted_again(
-        self, done: RunRecord, spec: RunSpec, twins: Mapping[str, Sequence[str]], runs: Path
-    ) -> tuple[RunRecord, dict[str, Predictions]] | None:
-        """A record whose cells leave out other faces than is wanted, with those cells made anew from its predictions.
-        None where there is nothing to do, or no predictions to do it with.
-        """
-        path = spec.path(runs)
-        stale = [
-            cell
-            for cell in done.cells
-            if spec.targets.get(cell.target) == cell.fingerprint and cell.excluded != spec.excluded.get(cell.target, "")
-        ]
-        try:
-            predictions = record.load_predictions(path) if stale else {}
-        except BenchError:
-            return None  # the run will be made again
-        fresh = {}
-        for cell in stale:
-            target = cell.target
-            if target not in self._opened:  # once for all records: its labels are a large file
-                self._opened[target] = Domain(self.folders[target])
-            exam = self._opened[target].exam(spec.profile, spec.learns_from(target))
-            if target in predictions and len(predictions[target].logits) == len(exam):
-                left_out = np.isin(exam.ids, twins.get(target, ()))
-                predictions[target] = record.Predictions(predictions[target].logits, exam.labels, left_out)
-                fresh[target] = record.scored_cell(
-                    spec, target, cell.fingerprint, predictions[target], spec.excluded.get(target, "")
-                )
-        if not fresh:
-            return None
-        cells = tuple(fresh.get(cell.target, cell) for cell in done.cells)
-        excluded = {cell.target: cell.excluded for cell in cells if cell.excluded}
-        return replace(done, spec=replace(done.spec, excluded=excluded), cells=cells), predictions
 
     def check(self, planned: Planned, allow_missing_class: bool) -> list[str]:
         """Refuses sources and targets without faces. A target without some expression is a note."""
@@ -743,9 +744,12 @@ def replay(
     for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
         if domains.fingerprints[name] != state:
             raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
-    again, twins = domains.excluding(here, bool(spec.excluded))
+    again, left_out = domains.excluding(here, not spec.excluded)
     if again.excluded != spec.excluded:
-        raise BenchError(f"{path}: leaves other faces out than the audit of {suite.name} here does")
+        raise BenchError(
+            f"{path}: leaves other faces out than the audit of {suite.name} here does; give the command that made it "
+            f"once more, which counts it again, and replay that record"
+        )
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         job = Job(
             spec=replace(again, relations=spec.relations),
@@ -757,7 +761,7 @@ def replay(
             runs=str(Path(folder, "runs")),
             device=device,
             threads=1 if device == "cpu" else GPU_THREADS,
-            excluded=twins,
+            excluded={target: sorted(faces.values()) for target, faces in left_out.items()},
             record_steps=project.settings.record_steps,
             shifts=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
         )

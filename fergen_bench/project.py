@@ -117,8 +117,18 @@ class Project:
         return scored_part(about, profile, learned_from)
 
     def audit_folder(self, suite: Suite) -> Path:
-        """Where the audit of a suite's domains is kept."""
+        """Where the audit of a suite's domains is written, to be read."""
         return self.results / "audit" / suite.name
+
+    @property
+    def comparisons(self) -> Path:
+        """Where it is stored which faces of two domains are near-duplicates."""
+        return self.results / "comparisons"
+
+    @property
+    def sketches(self) -> Path:
+        """Where a comparison keeps what it read of the faces of a domain."""
+        return self.cache / "sketches"
 
     # ---------------------------------------------------------------------------------------------------------- methods
 

@@ -34,11 +34,16 @@ from fergen_bench.untrusted import (
     read_arrays,
     read_bytes,
 )
+from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from pydantic import TypeAdapter
+
+    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.project import Project
+    from fergen_bench.standing import Standing, Standings
 
 NUMBERS = ("torch", "timm", "open_clip_torch", "numpy")
 """Packages whose versions may change numbers."""
@@ -322,8 +327,14 @@ class Cell:
     fingerprint: str
     relation: str  # source, seen or unseen
     confusion: list[list[int]]
-    excluded: str = ""  # digest of the ids of faces that were not scored, because the sources hold a twin
-    mark: str = ""  # what tables say beside the number; not known when a record is made, but when it is read
+    excluded: str = ""  # digest of the ids of faces that are not scored: the sources hold a near-duplicate
+    # What follows is not known when a record is made, but when it is read: see `counted`.
+    mark: str = ""  # what tables show beside the number
+    audited: bool = True  # False where it is called unseen, and nobody compared the faces
+    stale: tuple[str, ...] = ()  # domains that were compared in another state only
+    left_out: tuple[int, ...] | None = None  # places of the faces that are not scored; None: as its predictions have it
+    uncounted: int = 0  # near-duplicates that are scored, since there are no predictions to count again
+    seen_share: float | None = None  # share of its faces with a near-duplicate in the sources that would make it seen
 
     @property
     def count(self) -> int:
@@ -408,7 +419,15 @@ class RunRecord:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}
+        content = {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}
+        for cell in content["cells"]:
+            for name in _WHEN_READ:
+                del cell[name]
+        return content
+
+
+_WHEN_READ = ("mark", "audited", "stale", "left_out", "uncounted", "seen_share")
+"""Fields of a cell that are not stored."""
 
 
 @dataclass(frozen=True)
@@ -417,7 +436,7 @@ class Predictions:
 
     logits: np.ndarray  # float (N, 7); kept as float16, less their maximum
     labels: np.ndarray  # integers (N,)
-    left_out: np.ndarray  # bool (N,): faces that are not scored, because the sources hold a twin
+    left_out: np.ndarray  # bool (N,): faces that are not scored: the sources hold a near-duplicate
 
     @property
     def scored(self) -> tuple[np.ndarray, np.ndarray]:
@@ -695,7 +714,7 @@ def set_aside(path: Path, runs: Path) -> Path:
     return place
 
 
-def load_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
+def read_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
     """Return every record below a folder that can be read, and a sentence for each that cannot and for the files that
     are not in a record's own place.
 
@@ -751,6 +770,134 @@ def name_strays(strays: Sequence[Path], runs: Path) -> list[str]:
     ]
 
 
+def load_all(
+    runs: Path | str, project: Project | None = None, include_near_duplicates: bool = False
+) -> tuple[list[RunRecord], list[str]]:
+    """Return the records under a folder as a report counts them, and a sentence for each file that cannot be read.
+
+    What newer records have made obsolete is left out, and so are faces with a near-duplicate in the sources.
+
+    Args:
+        runs: The folder of the records, such as "results/runs".
+        project: Whose suites and audits say what is seen. Default: the one that the folder is in, else the current one.
+        include_near_duplicates: Count them too.
+    """
+    from fergen_bench.project import find_project
+
+    folder = Path(runs)
+    if project is None:
+        inside = find_project(folder)
+        project = inside if inside.configured else find_project()
+    records, faults = read_all(folder)
+    found, more = counted(current(records), project, folder, include_near_duplicates)
+    return found, [*faults, *more]
+
+
+def counted(
+    records: Iterable[RunRecord],
+    project: Project,
+    runs: Path | None = None,
+    include_near_duplicates: bool = False,
+    comparisons: Comparisons | None = None,
+) -> tuple[list[RunRecord], list[str]]:
+    """Return records whose cells have the standing of their targets as it is known now, and are counted accordingly.
+
+    A cell that leaves out other faces than it has to is counted again from the predictions beside its record. A record
+    of a suite that does not exist any more is returned as it is.
+
+    Args:
+        records: As they were loaded.
+        project: Whose suites and audits say what is seen.
+        runs: The folder of the records; None where nothing is to be counted again.
+        include_near_duplicates: Leave out no faces.
+        comparisons: Those of the project, where they were opened before.
+
+    Returns:
+        The records, and a sentence for each comparison that cannot be read.
+    """
+    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.standing import Standings
+
+    suites = project.suites()
+    comparisons = Comparisons(project.comparisons) if comparisons is None else comparisons
+    standings: dict[str, Standings] = {}
+    found = []
+    for record in records:
+        if (suite := suites.get(record.spec.suite)) is not None:
+            if suite.name not in standings:
+                standings[suite.name] = Standings(suite, comparisons, project.settings.seen_share)
+            record = _counted(record, standings[suite.name], project, runs, include_near_duplicates)
+        found.append(record)
+    return found, comparisons.faults
+
+
+def _counted(record: RunRecord, standings: Standings, project: Project, runs: Path | None, include: bool) -> RunRecord:
+    spec, predictions, cells = record.spec, None, []
+    sources = {name: spec.fingerprints[name] for name in spec.sources if name in spec.fingerprints}
+    for cell in record.cells:
+        part = project.scored(cell.target, spec.profile, spec.learns_from(cell.target))
+        standing = standings.of(sources, cell.target, cell.fingerprint, part)
+        left_out = {} if include else standing.left_out
+        fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))
+        if cell.excluded != digest_of(left_out.values()):
+            if predictions is None:
+                predictions = _predictions_of(record, runs)
+            fresh = recounted(spec, cell, predictions.get(cell.target), left_out)
+        cells.append(_standing(fresh, cell, standing, include))
+    relations = {cell.target: cell.relation for cell in cells}
+    shifted = (replace(cell, relation=relations.get(cell.target, cell.relation)) for cell in record.shifted)
+    return replace(record, cells=tuple(cells), shifted=tuple(shifted))
+
+
+def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predictions]:
+    """The predictions beside a record; none where they are missing or damaged."""
+    try:
+        path = None if runs is None else record.spec.path(runs)
+        return load_predictions(path) if path is not None and beside(path, ".npz").is_file() else {}
+    except BenchError:
+        return {}
+
+
+def recounted(spec: RunSpec, cell: Cell, predictions: Predictions | None, left_out: Mapping[int, str]) -> Cell | None:
+    """Return a cell counted again without some faces, by place; None where its predictions do not allow it."""
+    if predictions is None or len(predictions.labels) != len(predictions.logits):
+        return None
+    if left_out and max(left_out) >= len(predictions.logits):
+        return None
+    again = scored_cell(
+        spec, cell.target, cell.fingerprint, without(predictions, left_out), digest_of(left_out.values())
+    )
+    return replace(again, relation=cell.relation, left_out=tuple(sorted(left_out)))
+
+
+def without(predictions: Predictions, left_out: Iterable[int]) -> Predictions:
+    """Return predictions of which the faces at some places are not scored."""
+    import numpy as np
+
+    mask = np.zeros(len(predictions.logits), bool)
+    mask[list(left_out)] = True
+    return replace(predictions, left_out=mask)
+
+
+def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool) -> Cell:
+    """A cell with its standing. fresh: counted as it has to be; None where that was not possible."""
+    about: dict[str, Any] = {
+        "relation": standing.relation,
+        "mark": standing.mark,
+        "audited": standing.compared,
+        "stale": standing.stale,
+        "seen_share": standing.share,
+    }
+    near = many(len(standing.left_out), "near-duplicate")
+    if fresh is None:
+        # The number stays as it was counted, and is marked: to lose it would be worse.
+        scored = "other faces left out" if cell.excluded or include else f"{near} scored"
+        return replace(cell, **{**about, "mark": scored}, uncounted=max(1, len(standing.left_out)))
+    if include and standing.left_out:
+        about["mark"] = f"{near} scored"
+    return replace(fresh, **about)
+
+
 def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     """The records that belong together, in the order given: what a newer one has made obsolete is left out.
 
@@ -796,7 +943,9 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     for record in records:
         run = _run_columns(record)
         for cell in record.cells:
-            about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark}
+            about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark, "audited": cell.audited}
+            about |= {"stale": ", ".join(cell.stale), "left_out": len(cell.left_out or ()), "uncounted": cell.uncounted}
+            about |= {"seen_share": cell.seen_share}
             rows.append({**run, **about, **_score_columns(cell.confusion)})
     return pd.DataFrame(rows)
 

@@ -393,25 +393,23 @@ def commit_of(file: Path) -> str | None:
         return None
 
 
-def feature_similarity(
-    name: str, domains: Sequence[Domain], limit: float, cache: Path, report: Report, device: str = "cpu"
-) -> Refinement:
-    """For the audit: faces are twins where the cosine of their frozen features is at least `limit`. Features stay on
-    the disk, and only those of the pairs asked about are read.
+def feature_similarity(name: str, limit: float, cache: Path, report: Report, device: str = "cpu") -> Refinement:
+    """For the audit: faces are near-duplicates where the cosine of their frozen features is at least `limit`. Features
+    stay on the disk, and only those of the pairs asked about are read.
     """
     from fergen_bench.datasets.audit import Refinement
 
     network = load_network(name, torch.device(device)).freeze(cache, report)
 
-    def features(places: np.ndarray) -> np.ndarray:
+    def features(domains: Sequence[Domain], places: np.ndarray) -> np.ndarray:
         found = np.empty((len(places), network.features), np.float32)
         for number in np.unique(places[:, 0]):
             here = places[:, 0] == number
             found[here] = network.of_rows(domains[number], places[here, 1])
         return found
 
-    def similarity(pairs: np.ndarray) -> np.ndarray:
-        sides = [features(pairs[:, side]) for side in (0, 1)]
+    def similarity(domains: Sequence[Domain], pairs: np.ndarray) -> np.ndarray:
+        sides = [features(domains, pairs[:, side]) for side in (0, 1)]
         norms = [np.linalg.norm(side, axis=1) for side in sides]
         return np.einsum("nc,nc->n", *sides) / (norms[0] * norms[1])
 

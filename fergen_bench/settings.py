@@ -157,6 +157,10 @@ class Settings(_Table):
     """seconds of training after which a run is saved; killed, it goes on from there"""
     record_steps: bool = True
     """whether a GPU repeats recorded steps (CUDA graphs) where a method allows it; false is slower"""
+    audit: bool = True
+    """compares domains for near-duplicates before runs on them, where that takes under a minute"""
+    seen_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """share of a target's scored faces with a near-duplicate in the source from which the target counts as seen"""
     tracking: TrackingSettings = TrackingSettings()
     domains: dict[str, DomainSettings] = {}
     suites: dict[str, SuiteSettings] = {}

@@ -417,7 +417,7 @@ def test_resizing_is_what_pillow_does(web: Domain) -> None:
 def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
     web: Domain, film: Domain, tmp_path: Path
 ) -> None:
-    measured = feature_similarity("synth", [web, film], 0.9, tmp_path, quiet)
+    measured = feature_similarity("synth", 0.9, tmp_path, quiet)
     rows = [int(domain.rows(part)[2]) for domain, part in ((web, "train"), (film, "test"), (web, "test"))]
     pairs = np.array([[(0, rows[0]), (1, rows[1])], [(0, rows[2]), (0, rows[2])], [(1, rows[1]), (0, rows[2])]])
     network = load_network("synth", CPU).eval()
@@ -429,7 +429,7 @@ def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
         a, b, c = (network(face) for face in faces)
     cosine = torch.nn.functional.cosine_similarity
     expected = [cosine(a, b).item(), 1.0, cosine(b, c).item()]
-    np.testing.assert_allclose(measured.similarity(pairs), expected, atol=1e-4)
+    np.testing.assert_allclose(measured.similarity([web, film], pairs), expected, atol=1e-4)
     assert measured.limit == 0.9
     assert measured.name.startswith("cosine of the features of synth ")
 

@@ -35,7 +35,7 @@ def start(root: Path) -> subprocess.Popen[bytes]:
 
 
 def found(root: Path) -> dict[str, list[list[list[int]]]]:
-    records, faults = record.load_all(root / "results" / "runs")
+    records, faults = record.read_all(root / "results" / "runs")
     assert faults == [], "a torn record"
     return {entry.spec.key: [cell.confusion for cell in entry.cells] for entry in records}
 

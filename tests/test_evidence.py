@@ -472,7 +472,7 @@ def test_compare_warns_of_what_else_differs_and_does_without_predictions(bench: 
     assert "once more, with --rerun" in result.out
 
 
-def test_a_comparison_warns_where_twins_were_left_out_of_one_row_alone(tmp_path: Path) -> None:
+def test_a_comparison_warns_where_near_duplicates_were_left_out_of_one_row_alone(tmp_path: Path) -> None:
     labels, faces = np.arange(300) % 7, np.arange(300)
     records = [
         keep(tmp_path, {"b": predictions(labels, faces < 200, faces < 5)}),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ import numpy as np
 import pytest
 
 from fergen_bench import matrix, record
-from fergen_bench.datasets import audit
-from fergen_bench.datasets.audit import Twin
+from fergen_bench.datasets.audit import Comparison, Comparisons, How, Pair, Side, State
 from fergen_bench.domain import Domain, open_source, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.fanout import Outcome, in_method
@@ -207,21 +207,19 @@ def test_a_subset_of_targets_does_not_lose_the_others(lab: Project) -> None:
     assert not make_plan(lab, protocol={"sources": ["web"], "targets": ["film"]}).missing
 
 
-def write_audit(project: Project, twins: int, *targets: str) -> None:
-    """An audit by which the first faces of the targets' test splits have twins in the training faces of web."""
-    suite = project.suite("synth5-tiny")
+def write_audit(project: Project, near: int, *targets: str, part: str = "train") -> None:
+    """Comparisons by which the first faces of the targets' test splits have near-duplicates in faces of web."""
+    suite, store = project.suite("synth5-tiny"), Comparisons(project.comparisons)
     opened = {name: Domain(folder) for name, folder in project.prepared(suite, ["web", *targets]).items()}
-    pairs = [
-        Twin(name, "test", opened[name].ids[row], "web", "train", opened["web"].ids[0], "near", 2, 0.99)
-        for name in targets
-        for row in opened[name].rows("test")[:twins]
-    ]
-    folder = project.audit_folder(suite)
-    folder.mkdir(parents=True, exist_ok=True)
-    states = {name: domain.fingerprint for name, domain in opened.items()}
-    audit._write(
-        audit.Audit(folder, suite.name, states, {}, {"distance": 6, "similarity": 0.96}, "x", (), ()), pairs, folder
-    )
+    states = {name: State(name, one.fingerprint, {"train": 300, "test": 100}) for name, one in opened.items()}
+    for name in targets:
+        ids = opened[name].ids[opened[name].rows("test")].tolist()
+        sides = [(states[name], states["web"])]
+        pairs = [(Side("test", place, ids[place]), Side(part, place % 100, "x")) for place in range(near)]
+        if states[name].fingerprint > states["web"].fingerprint:
+            sides, pairs = [(states["web"], states[name])], [(other, one) for one, other in pairs]
+        found = tuple(Pair(*pair, "near", 2, 0.99) for pair in pairs)
+        store.add(Comparison(*sides[0], How("x", 0.96, 6), (), found))
 
 
 WEB = {"sources": ["web"], "targets": ["web", "film"]}
@@ -233,42 +231,99 @@ def faces_scored(project: Project, plan: matrix.Plan) -> list[int]:
     return [cell.count for cell in found.cells]
 
 
-def test_twins_are_left_out_by_counting_again_and_a_dry_run_counts_nothing(lab: Project) -> None:
+def counted(project: Project, records: Iterable[RunRecord], include: bool = False) -> list[RunRecord]:
+    return record.counted(records, project, project.results / "runs", include)[0]
+
+
+def stored(project: Project, plan: matrix.Plan) -> RunRecord:
+    found = record.find(plan.runs[0].spec, project.results / "runs")
+    assert found is not None
+    return found
+
+
+def test_near_duplicates_are_left_out_by_counting_again_and_a_dry_run_counts_nothing(lab: Project) -> None:
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
+    whole = stored(lab, plan)
     write_audit(lab, 3, "film")
-    dry = make_plan(lab, protocol=WEB, exclude_overlaps=True, dry_run=True)
+    dry = make_plan(lab, protocol=WEB, dry_run=True)
     assert dry.missing == ()
-    assert "1 record would be counted again" in dry.notes[-1]
+    assert dry.notes[-1].startswith("1 record would be counted again from stored predictions, without near-duplicates")
     assert faces_scored(lab, plan) == [100, 100]
-    counted = make_plan(lab, protocol=WEB, exclude_overlaps=True)
-    assert counted.missing == ()
+    again = make_plan(lab, protocol=WEB)
+    assert again.missing == ()
     assert faces_scored(lab, plan) == [100, 97]
-    assert counted.recounted[0].spec.excluded == counted.runs[0].spec.excluded
-    (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
-    assert (cell.relation, cell.mark) == ("unseen", "twins left out")
-    assert make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted == ()
-    write_audit(lab, 100, "film")
-    (cell,) = matrix.related(lab, make_plan(lab, protocol=WEB, exclude_overlaps=True).recounted)[0].cells[1:]
-    assert (cell.count, cell.relation, cell.mark) == (0, "seen", "all are twins")
-    write_audit(lab, 5, "film")  # another audit of the same faces finds more
-    (cell,) = matrix.related(lab, counted.recounted)[0].cells[1:]
-    assert (cell.relation, cell.mark) == ("seen", "twins of an older audit left out")
+    assert again.recounted[0].spec.excluded == again.runs[0].spec.excluded
+    (cell,) = counted(lab, again.recounted)[0].cells[1:]
+    assert (cell.relation, cell.mark, cell.count) == ("unseen", "3 left out", 97)
+    predictions = record.load_predictions(plan.runs[0].spec.path(lab.results / "runs"))["film"]
+    right = predictions.logits.argmax(1) == predictions.labels
+    assert np.trace(cell.confusion) == right[3:].sum()
+    assert make_plan(lab, protocol=WEB).recounted == ()
+    everything = make_plan(lab, protocol=WEB, include_near_duplicates=True)
+    assert everything.notes[-1] == "1 record was counted again from stored predictions, on all faces of their targets"
+    assert stored(lab, plan).cells == whole.cells
 
 
-def test_targets_that_are_scored_again_with_new_ones_leave_their_twins_out_too(lab: Project) -> None:
+def test_a_report_after_a_later_audit_leaves_its_near_duplicates_out_too(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    before = stored(lab, plan)
+    assert counted(lab, [before])[0].cells[1].mark == ""  # rendered faces are distinct by construction
+    write_audit(lab, 3, "film")
+    (cell,) = counted(lab, [before])[0].cells[1:]
+    assert (cell.relation, cell.mark, cell.count, cell.left_out) == ("unseen", "3 left out", 97, (0, 1, 2))
+    assert faces_scored(lab, plan) == [100, 100]  # the file is as it was
+    (cell,) = counted(lab, [before], include=True)[0].cells[1:]
+    assert (cell.mark, cell.count) == ("3 near-duplicates scored", 100)
+    logits = plan.runs[0].spec.path(lab.results / "runs").with_suffix(".npz")
+    logits.unlink()
+    (cell,) = counted(lab, [before])[0].cells[1:]
+    assert (cell.relation, cell.mark, cell.count, cell.uncounted) == ("unseen", "3 near-duplicates scored", 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("near", "share", "mark"),
+    [
+        (4, 0.05, "4 left out"),
+        (5, 0.05, "seen, 5 near-duplicates"),
+        (5, 0.06, "5 left out"),
+        (1, 0.01, "seen, 1 near-duplicate"),
+        (100, 1.0, "seen, 100 near-duplicates"),
+    ],
+)
+def test_a_target_is_seen_from_a_share_of_its_scored_faces_on(lab: Project, near: int, share: float, mark: str) -> None:
+    with (lab.root / "bench.toml").open("a") as file:
+        file.write(f"seen_share = {share}\n")
+    lab = find_project(lab.root)
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    write_audit(lab, near, "film")
+    seen = mark.startswith("seen")
+    again = make_plan(lab, protocol=WEB)
+    assert faces_scored(lab, again) == [100, 100 if seen else 100 - near]  # a seen target is scored whole
+    (cell,) = counted(lab, [stored(lab, again)])[0].cells[1:]
+    assert (cell.relation, cell.mark, cell.seen_share) == ("seen" if seen else "unseen", mark, share)
+
+
+def test_images_shared_with_the_sources_test_split_make_a_target_seen_and_are_no_training_faces(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    write_audit(lab, 3, "film", part="test")
+    (cell,) = counted(lab, [stored(lab, plan)])[0].cells[1:]
+    assert (cell.relation, cell.mark, cell.count) == ("unseen", "", 100)
+    write_audit(lab, 20, "film", part="test")
+    (cell,) = counted(lab, [stored(lab, plan)])[0].cells[1:]
+    assert (cell.relation, cell.mark, cell.count) == ("seen", "seen, 20 near-duplicates", 100)
+
+
+def test_targets_that_are_scored_again_with_new_ones_leave_near_duplicates_out_too(lab: Project) -> None:
     write_audit(lab, 3, "film", "wild")
-    execute(make_plan(lab, protocol=WEB, exclude_overlaps=True), lab, 0)
-    wider = make_plan(lab, protocol={"sources": ["web"], "targets": ["wild"]}, exclude_overlaps=True)
+    execute(make_plan(lab, protocol=WEB), lab, 0)
+    wider = make_plan(lab, protocol={"sources": ["web"], "targets": ["wild"]})
     execute(wider, lab, 0)
     assert list(wider.runs[0].spec.targets) == ["web", "wild", "film"]
     assert faces_scored(lab, wider) == [100, 97, 97]
-
-
-def test_an_audit_of_other_faces_leaves_nothing_out(lab: Project) -> None:
-    write_audit(lab, 3, "film")
-    with pytest.raises(BenchError, match=r"audit of synth5-tiny was made of other faces; make it with: .* data audit"):
-        make_plan(lab, protocol={"sources": ["web"], "targets": ["wild"]}, exclude_overlaps=True)
 
 
 def test_without_logits_that_can_be_read_the_run_is_made_again(lab: Project) -> None:
@@ -277,7 +332,7 @@ def test_without_logits_that_can_be_read_the_run_is_made_again(lab: Project) -> 
     write_audit(lab, 3, "film")
     logits = plan.runs[0].spec.path(lab.results / "runs").with_suffix(".npz")
     logits.write_bytes(logits.read_bytes()[:200])
-    assert len(make_plan(lab, protocol=WEB, exclude_overlaps=True).missing) == 1
+    assert len(make_plan(lab, protocol=WEB).missing) == 1
 
 
 @pytest.mark.parametrize("slots", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -471,7 +526,9 @@ def test_a_missing_expression_is_refused_in_a_source_and_noted_in_a_target(proje
     with pytest.raises(BenchError, match=r"the source part has no training faces of fear; add some, or pass --allow"):
         plan(["part"])
     allowed = plan(["part"], allow_missing_class=True)
-    assert allowed.notes == ("the target part has no faces of fear: its balanced accuracy is over the others",)
+    said, audited = allowed.notes
+    assert said == "the target part has no faces of fear: its balanced accuracy is over the others"
+    assert audited.startswith("audited part, whole, which were never compared for near-duplicates: ")
     ((_, entry),) = execute(allowed, lab, 0)
     assert entry is not None
     assert record.find(entry.spec, lab.results / "runs") == entry

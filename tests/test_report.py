@@ -67,11 +67,11 @@ def test_means_are_over_all_and_over_unseen_targets() -> None:
     assert np.isnan(row.unseen_sd)
 
 
-def test_runs_that_left_twins_out_do_not_stand_beside_others_in_silence() -> None:
+def test_runs_that_left_near_duplicates_out_do_not_stand_beside_others_in_silence() -> None:
     plain = [entry("a", {"a": 90, "b": 60, "c": 50}, seed=seed) for seed in (0, 1)]
     fewer = replace(plain[1].cells[1], confusion=confusion(57, 40), excluded="0123456789ab")
     mixed = replace(plain[1], cells=(plain[1].cells[0], fewer, plain[1].cells[2]))
-    said = "Not to be compared: some runs left twins out of b and others did not"
+    said = "Not to be compared: near-duplicates are left out of b in some runs and scored in others"
     assert not any(said in note for note in render.board_notes(board(plain)))
     assert any(said in note for note in render.board_notes(board([plain[0], mixed])))
 
@@ -93,13 +93,13 @@ def collapsing(record: RunRecord, target: str, said: int = 3) -> RunRecord:
 
 def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_path: Path) -> None:
     seen = entry("c", {"a": 50, "b": 40, "c": 60}, seen="a")
-    marked = replace(seen, cells=(replace(seen.cells[0], mark="seen (inferred)"), *seen.cells[1:]))
+    marked = replace(seen, cells=(replace(seen.cells[0], mark="seen (declared)"), *seen.cells[1:]))
     records = [collapsing(MATRIX[0], "b"), MATRIX[1], collapsing(marked, "a")]
     cells = tables.scored_cells(records)
     (only,) = tables.boards(cells, "accuracy")
     marks = tables.matrix(only.cells, "accuracy").marks
     assert marks.loc["a"].tolist() == ["", "one class", ""]
-    assert marks.loc["c", "a"] == "seen (inferred), one class"
+    assert marks.loc["c", "a"] == "seen (declared), one class"
     (note,) = (note for note in render.board_cautions(only) if "one class" in note)
     assert "over 95 % of the faces are called one expression" in note
     assert note.endswith(
@@ -338,7 +338,7 @@ def test_files_of_a_report(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(path.stat().st_size > 0 for path in files)
     text = (tmp_path / "leaderboard.md").read_text()
-    assert "| cafe | 76.7 | 60.0 | 51.7 | 45.0 | 1 | 9/9 | a |" in text
+    assert "| cafe | 76.7 | 60.0 | 51.7 | 45.0 | 1 | 9/9 | 6 | a |" in text
     assert "| a | **90.0** | 60.0 | 50.0 | 55.0 | 35.0 |" in text
     frame = pd.read_csv(tmp_path / "leaderboard.csv")
     assert frame.unseen.tolist() == pytest.approx([51.6667, 46.6667], abs=1e-3)

@@ -18,7 +18,6 @@ from PIL import Image
 from conftest import Bench
 from fergen_bench import datasets, record
 from fergen_bench.datasets import check
-from fergen_bench.datasets.audit import load_audit
 from fergen_bench.domain import EXPRESSIONS, Domain
 from fergen_bench.project import Project, find_project
 from fergen_bench.synth import DOMAINS
@@ -154,9 +153,9 @@ def test_the_whole_matrix_from_the_owners_layouts(configured: Project, bench: Be
     assert "wild5 (real faces)" in shown
     assert "Faces scored: rafdb 21, ferplus 21" in shown
     assert "seen*" in shown
-    assert "*: inferred from how the datasets were made" in shown
+    assert "seen*: the suite declares that source and target share images" in shown
     page = (configured.results / "report" / "leaderboard.md").read_text()
-    assert page.count("seen (inferred)") == 2  # FERPlus and MMA, in both directions
+    assert page.count("seen (declared)") == 2  # FERPlus and MMA, in both directions
 
 
 def test_labels_and_pixels_come_through(configured: Project, copies: Path) -> None:
@@ -283,35 +282,43 @@ def test_check_says_what_is_there_and_fails_for_copies_that_are_not_whole(config
     assert found[0]["failed"] is True
 
 
-def test_an_audit_marks_and_excludes_twins(configured: Project, bench: Bench, copies: Path) -> None:
+def test_near_duplicates_are_left_out_and_a_declared_pair_stays_seen(
+    configured: Project, bench: Bench, copies: Path
+) -> None:
     """RAF-DB's fourth test face stands in MMA's training faces too; FERPlus shares none with MMA in these copies."""
+    settings = configured.root / "bench.toml"
+    settings.write_text(f"seen_share = 0.1\n{settings.read_text()}")  # 1 of 21 faces is less
     twin = sorted((copies / "rafdb/basic/Image/aligned").glob("test_*"))[3]
     chosen = ("--suite", "wild5", "--sources", "mma", "--targets", "rafdb,ferplus,mma")
     planted = copies / "mma/MMAFEDB/train/surprise/planted.jpg"
     Image.open(twin).resize((48, 48)).convert("L").save(planted)
     try:
-        refused = bench(*RUN, *chosen, "--exclude-overlaps")
-        assert refused.code == 2
-        assert (
-            "the audit of wild5 has not been made; make it with: fergen-bench data audit --suite wild5" in refused.err
-        )
+        first = bench(*RUN, *chosen, "--no-audit")
+        assert first.code == 0, first.err
+        assert "not audited: nobody compared mma, rafdb, ferplus for near-duplicates" in first.err
+        assert "(1 target not audited)" not in first.err
+        assert "(not audited)" in first.err
+        shown = re.sub(r"\s+", " ", bench("report", "--suite", "wild5").out)
+        assert "Not audited: 1 of 1 unseen cell" in shown
+        assert "compare them with: fergen-bench data audit --suite wild5" in shown
         result = bench("data", "audit", "--suite", "wild5", "--domains", "rafdb,ferplus,mma")
         assert result.code == 0, result.err
-        found = load_audit(configured.results / "audit" / "wild5")
-        assert found is not None
-        assert found.count("mma", "rafdb") == 1
-        assert found.count("mma", "ferplus") == 0
-        assert bench(*RUN, *chosen).code == 0
         shown = re.sub(r"\s+", " ", bench("report", "--suite", "wild5").out)
-        assert "inferred" not in shown
-        assert "1 twin" in shown
-        again = bench(*RUN, *chosen, "--exclude-overlaps")
-        assert "Nothing to do" in again.err  # counted again from the logits
-        (entry,), _ = record.load_all(configured.results / "runs")
+        assert "ot audited" not in shown
+        assert "(-1): 1 face" not in shown
+        assert "(-n): n faces left out" in shown
+        assert "seen*" in shown
+        page = (configured.results / "report" / "leaderboard.md").read_text()
+        assert "1 left out" in page
+        (entry,), _ = record.read_all(configured.results / "runs")
+        assert [cell.count for cell in entry.cells] == [21, 21, 21]  # a report writes no record
+        again = bench(*RUN, *chosen)
+        assert "1 record was counted again from stored predictions, without near-duplicates" in again.err
+        assert "Nothing to do" in again.err
+        (entry,), _ = record.read_all(configured.results / "runs")
         assert [cell.count for cell in entry.cells] == [20, 21, 21]
-        assert "twins left out" in re.sub(r"\s+", " ", bench("report", "--suite", "wild5").out)
-        assert bench(*RUN, *chosen).code == 0
-        (entry,), _ = record.load_all(configured.results / "runs")
+        assert bench(*RUN, *chosen, "--include-near-duplicates").code == 0
+        (entry,), _ = record.read_all(configured.results / "runs")
         assert [cell.count for cell in entry.cells] == [21, 21, 21]
     finally:
         planted.unlink()

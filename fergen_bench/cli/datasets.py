@@ -11,7 +11,7 @@ import click
 from fergen_bench.cli.parameters import Group, Words, complete, pairs
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 from fergen_bench.screen import Progress, busy, console_on, near
-from fergen_bench.wording import in_words
+from fergen_bench.wording import in_words, many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Audit
@@ -278,16 +278,16 @@ def _show_check(entry: Check) -> None:
     type=click.FloatRange(0, 1),
     default=0.95,
     show_default=True,
-    help="With --backbone: least cosine of the features of twins.",
+    help="With --backbone: least cosine of the features of near-duplicates.",
 )
 def audit(suite: str | None, domains: list[str] | None, backbone: str | None, limit: float) -> None:
-    """Find faces that are one picture, within and between the domains of a suite, exactly or nearly.
+    """Find near-duplicates: faces that are one picture, within and between the domains of a suite.
 
-    Tables then say of every target how many of its faces have a twin in the source; run --exclude-overlaps leaves them
-    out.
+    Pairs of domains that were compared before, in whatever suite, are not compared again. Tables then leave out target
+    faces with a near-duplicate in the source, and call a target seen that shares many.
     """
     from fergen_bench import hub
-    from fergen_bench.datasets.audit import audit_domains
+    from fergen_bench.datasets.audit import Comparisons, audit_domains
     from fergen_bench.domain import Domain
     from fergen_bench.project import available_cores, find_project
     from fergen_bench.weights import resolve_network
@@ -311,13 +311,22 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
             from fergen_bench.runner import feature_similarity
 
             device = resolve_device(project.settings.device)
-            refinement = feature_similarity(encoder, opened, limit, project.cache, progress.preparation, device)
-        folder = project.audit_folder(meant)
-        found = audit_domains(meant.name, opened, folder, available_cores(), progress.preparation, refinement)
+            refinement = feature_similarity(encoder, limit, project.cache, progress.preparation, device)
+        found = audit_domains(
+            meant.name,
+            opened,
+            project.audit_folder(meant),
+            Comparisons(project.comparisons),
+            project.sketches,
+            available_cores(),
+            progress.preparation,
+            refinement,
+        )
     _show_audit(found)
-    picture = folder / "worst-pairs.png"
+    picture = found.folder / "worst-pairs.png"
     console.print(
-        f"\nEvery pair: {near(folder / 'twins.csv')}." + (f" Look at: {near(picture)}" if picture.is_file() else "")
+        f"\nEvery pair: {near(found.folder / 'near-duplicates.csv')}."
+        + (f" Look at: {near(picture)}" if picture.is_file() else "")
     )
 
 
@@ -327,7 +336,7 @@ def _show_audit(found: Audit) -> None:
     console = console_on()
     between = [overlap for overlap in found.overlaps if overlap.a != overlap.b]
     inside = [overlap for overlap in found.overlaps if overlap.a == overlap.b]
-    for title, rows in (("Twins between splits", between), ("Twins inside a split", inside)):
+    for title, rows in (("Near-duplicates between splits", between), ("Near-duplicates inside a split", inside)):
         if not rows:
             console.print(f"{title}: none")
             continue
@@ -340,7 +349,9 @@ def _show_audit(found: Audit) -> None:
             numbers = (row.exact, row.near, row.faces_a, row.faces_b)
             table.add_row(str(row.a), str(row.b), *(f"{number:,}" for number in numbers))
         console.print(table)
-    console.print(f"Decided by: {found.refined_by}", style="dim")
+    domains = f"{many(found.compared, 'pair')} of domains compared, each domain with itself among them"
+    before = f"; {found.known:,} were compared before" if found.known else ""
+    console.print(f"{domains}{before}. Decided by: {'; '.join(rule.refined_by for rule in found.hows)}", style="dim")
     for note in found.notes:
         console.print(f"note: {note}", style="dim")
 

@@ -26,19 +26,21 @@ def sync() -> None:
     """Mirror every record to MLflow that is not there yet: after a server was away, or into a new one."""
     from filelock import FileLock
 
-    from fergen_bench import matrix, tracking
     from fergen_bench import record as recording
+    from fergen_bench import tracking
     from fergen_bench.project import find_project
 
     project, console = find_project(), console_on(stderr=True)
-    records, faults = recording.load_all(project.results / "runs")
-    for fault in faults:
+    runs = project.results / "runs"
+    loaded, faults = recording.read_all(runs)
+    records, unreadable = recording.counted(loaded, project, runs)
+    for fault in (*faults, *unreadable):
         console.print(f"warning: {fault}", style="yellow")
     written = 0
     with busy(console, "mirroring to MLflow"), FileLock(_mirror_lock(project)):
         try:
             mirror = _open_mirror(project)
-            for record in matrix.related(project, records):
+            for record in records:
                 written += mirror.mirror(record)
         except tracking.TrackingError as error:
             if written:

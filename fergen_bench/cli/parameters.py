@@ -10,6 +10,13 @@ import click
 
 from fergen_bench.error import BenchError, did_you_mean
 
+include_near_duplicates = click.option(
+    "--include-near-duplicates",
+    is_flag=True,
+    help="Count target faces that have a near-duplicate among the source's training faces too.",
+)
+"""An option of every command that counts."""
+
 
 class PipeClosed(Exception):
     """The reader of standard output or standard error has gone away."""

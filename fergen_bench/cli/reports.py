@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fergen_bench.cli.parameters import Words, complete
+from fergen_bench.cli.parameters import Words, complete, include_near_duplicates
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.screen import busy, console_on, near
 from fergen_bench.wording import many
@@ -48,6 +48,7 @@ _from_records = click.option(
 @_metric
 @_selection
 @_from_records
+@include_near_duplicates
 @click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
 @click.option("--faces", is_flag=True, help="Show faces of real people on the page: for your own eyes alone.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
@@ -57,6 +58,7 @@ def report(
     metric: str,
     selection: str | None,
     records: Path | None,
+    include_near_duplicates: bool,
     to: Path | None,
     faces: bool,
     opened: bool,
@@ -71,7 +73,7 @@ def report(
     project, console = find_project(), console_on()
     runs = records or project.results / "runs"
     complaints: list[str] = []
-    loaded, meant = _records(project, runs, suite, methods, selection, complaints)
+    loaded, meant = _records(project, runs, suite, methods, selection, complaints, include_near_duplicates)
     loaded = _scored(loaded, meant, runs)
     lacking = _lacking(project, loaded)
     _warn(lacking)
@@ -126,6 +128,7 @@ Examples:
 @click.option("--sources", type=Words(), help="Only runs trained on these domains; a+b for two together.")
 @click.option("--targets", type=Words(), help="Only cells scored on these domains.")
 @_from_records
+@include_near_duplicates
 def compare(
     first: str,
     second: str,
@@ -135,6 +138,7 @@ def compare(
     sources: list[str] | None,
     targets: list[str] | None,
     records: Path | None,
+    include_near_duplicates: bool,
 ) -> None:
     """Is SECOND better than FIRST on unseen domains, where, and how sure is that?
 
@@ -148,7 +152,9 @@ def compare(
     project = find_project()
     folder = records or project.results / "runs"
     left_out: dict[str, list[RunRecord]] = {}
-    loaded, meant = _records(project, folder, suite, selection=selection, left_out=left_out)
+    loaded, meant = _records(
+        project, folder, suite, selection=selection, left_out=left_out, include=include_near_duplicates
+    )
     loaded = _scored(loaded, meant, folder)
     cells = recording.cells_frame(loaded)
     sources = None if sources is None else ["+".join(sorted(name.split("+"))) for name in sources]
@@ -263,20 +269,20 @@ def _records(
     selection: str | None = None,
     complaints: list[str] | None = None,
     left_out: dict[str, list[RunRecord]] | None = None,
+    include: bool = False,
 ) -> tuple[list[RunRecord], str]:
-    """The current records of one suite, with the relations of its targets as the suite has them now; and its name.
+    """The current records of one suite, counted as `record.load_all` counts them; and the suite's name.
 
     What is wrong with records is said, and added to complaints. left_out: gets those of which something is in no table,
-    by the reason.
+    by the reason. include: count near-duplicates too.
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
     from fergen_bench import record as recording
-    from fergen_bench.matrix import related
     from fergen_bench.report import data
 
     console = console_on(stderr=True)
-    everything, faults = recording.load_all(folder)
+    everything, faults = recording.read_all(folder)
     complaints = [] if complaints is None else complaints
     complaints += faults
     _warn(faults)
@@ -307,7 +313,10 @@ def _records(
         console.print(f"note: {why}", style="dim")
         if left_out is not None:
             left_out[why] = left
-    return related(project, kept), meant
+    found, unreadable = recording.counted(kept, project, folder, include)
+    _warn(unreadable)
+    complaints += unreadable
+    return found, meant
 
 
 def _with_data(project: Project, records: Sequence[RunRecord]) -> list[RunRecord]:

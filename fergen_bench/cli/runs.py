@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fergen_bench.cli.mirror import following_of, wait_for
-from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, complete
+from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, complete, include_near_duplicates
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.screen import Progress, console_on, duration, near
 from fergen_bench.wording import many
@@ -109,9 +109,8 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--rerun", is_flag=True, help="Run also what has a record.")
-@click.option(
-    "--exclude-overlaps", is_flag=True, help="Do not score target faces that the audit found among the source's too."
-)
+@include_near_duplicates
+@click.option("--no-audit", is_flag=True, help="Do not compare domains for near-duplicates that were never compared.")
 @click.option("--keep-models", is_flag=True, help="Keep what was fitted beside each record, as safetensors.")
 @click.option(
     "--replay",
@@ -144,7 +143,8 @@ def run(
     rerun: bool,
     no_track: bool,
     allow_missing_class: bool,
-    exclude_overlaps: bool,
+    include_near_duplicates: bool,
+    no_audit: bool,
     keep_models: bool,
     profile: bool,
     replay: Path | None,
@@ -199,7 +199,8 @@ def run(
             shard=shard,
             allow_missing_class=allow_missing_class,
             progress=progress.preparation,
-            exclude_overlaps=exclude_overlaps,
+            include_near_duplicates=include_near_duplicates,
+            audit=project.settings.audit and not no_audit,
             dry_run=dry_run,
             keep_models=keep_models,
             gpu_threads=fleet.threads(resolved),
@@ -214,11 +215,12 @@ def run(
         _show_plan([(spec.label, spec, missing.get(spec.key, "done")) for spec in specs], planned.shown)
         _show_estimate(project, plan, fleet.together(resolved, len(plan.missing)))
         return
+    count = _counting(project, include_near_duplicates)
     if not plan.missing:
         if not no_track:
             following = following_of(console, project)
             for record in plan.recounted:
-                following.add(_related(project, record))
+                following.add(count(record))
             wait_for(console, following)
         done = (
             "the one run has a record" if len(plan.runs) == 1 else f"all {many(len(plan.runs), 'run', 'have')} records"
@@ -226,7 +228,7 @@ def run(
         console.print(f"Nothing to do: {done}. See them with: fergen-bench report --suite {plan.suite.name}")
         return
     engine = fleet.engine(resolved, len(plan.missing), project.results)
-    sys.exit(_execute(console, project, plan, engine, planned.shown, track=not no_track))
+    sys.exit(_execute(console, project, plan, engine, planned.shown, count, track=not no_track))
 
 
 def _asked_methods(
@@ -393,9 +395,9 @@ def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mappin
 def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
     """How many runs there are, how many of them are done, and how long the rest will take."""
     from fergen_bench.matrix import estimate
-    from fergen_bench.record import load_all
+    from fergen_bench.record import read_all
 
-    told = estimate(plan, load_all(project.results / "runs")[0], slots)
+    told = estimate(plan, read_all(project.results / "runs")[0], slots)
     left = len(plan.missing)
     text = f"{many(len(plan.runs), 'run')}, {len(plan.runs) - left} done before, {left} to do"
     if left:
@@ -408,9 +410,20 @@ def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
 
 
 def _execute(
-    console: Console, project: Project, plan: Plan, engine: Engine, shown: Mapping[str, str], track: bool
+    console: Console,
+    project: Project,
+    plan: Plan,
+    engine: Engine,
+    shown: Mapping[str, str],
+    count: Callable[[RunRecord], RunRecord],
+    track: bool,
 ) -> int:
-    """Runs what is missing, mirrors it, and sums up. Returns the exit status. shown: what domains are called."""
+    """Runs what is missing, mirrors it, and sums up. Returns the exit status.
+
+    Args:
+        shown: What domains are called.
+        count: Makes of a record what a report shows of it.
+    """
     import time
 
     from fergen_bench import matrix
@@ -432,7 +445,7 @@ def _execute(
                 trace = f"\n  trace: {near(where)}" if where.exists() else ""
                 progress.say(f"{outcome.job.spec.called(shown)}: {reason}{trace}", style="red")
             else:
-                record = _related(project, record)
+                record = count(record)
                 finished.append(record)
                 for note in _notes_on_weights(record):
                     if note not in noted:
@@ -459,7 +472,7 @@ def _execute(
             return 130
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     if track:
-        recounted = [_related(project, record) for record in plan.recounted]
+        recounted = [count(record) for record in plan.recounted]
         for record in (*recounted, *(finished if isinstance(engine, matrix.Here) else ())):
             following.add(record)
         wait_for(console, following)
@@ -513,23 +526,32 @@ def _short(record: RunRecord) -> str:
     from fergen_bench.metric import accuracy
     from fergen_bench.report.rounding import tenth
 
-    def mean(relation: str) -> str:
+    def mean(relation: str) -> str | None:
         scores = [accuracy(np.array(cell.confusion)) for cell in record.cells if cell.relation == relation]
-        return tenth(100 * float(np.mean(scores))) if scores else "—"
+        return tenth(100 * float(np.mean(scores))) if scores else None
 
     took = f"({record.seconds['fit']:.0f} s)"
     if not record.cells:
         scores = [entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
         return f"held-out {tenth(100 * scores[-1])} {took}" if scores else f"done {took}"
-    return f"in-domain {mean('source')}, unseen {mean('unseen')} {took}"
+    unseen, own = mean("unseen"), mean("source")
+    if unseen is None:
+        unseen = "— (its targets are seen)" if mean("seen") else "— (no other domain is scored)"
+    elif (without := sum(not cell.audited for cell in record.cells)) > 0:
+        every = without == sum(cell.relation == "unseen" for cell in record.cells)
+        unseen += " (not audited)" if every else f" ({many(without, 'target')} not audited)"
+    return f"in-domain {own or '— (not scored)'}, unseen {unseen} {took}"
 
 
-def _related(project: Project, record: RunRecord) -> RunRecord:
-    """A record with what the audit says of its targets."""
-    from contextlib import suppress
+def _counting(project: Project, include_near_duplicates: bool) -> Callable[[RunRecord], RunRecord]:
+    """Makes of a record what a report shows of it."""
+    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.record import counted
 
-    from fergen_bench.matrix import related
+    comparisons, runs = Comparisons(project.comparisons), project.results / "runs"
 
-    with suppress(BenchError):  # of a damaged audit, which is no reason to stop the runs; the report will say it
-        (record,) = related(project, [record])
-    return record
+    def count(record: RunRecord) -> RunRecord:
+        (found,), _ = counted([record], project, runs, include_near_duplicates, comparisons)
+        return found
+
+    return count

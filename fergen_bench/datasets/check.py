@@ -450,8 +450,8 @@ def _summed_up(faults: Sequence[Fault], disagreeing: int | None = None) -> list[
             "warning",
             "image",
             "are",
-            " in two splits, which flatters scores (fergen-bench data audit, then run --exclude-overlaps leaves them "
-            "out)",
+            " in two splits, which would flatter scores (runs do not score such faces once fergen-bench data audit has "
+            "found them)",
         ),
         "extra": ("note", "file", "are", " listed nowhere"),
         "duplicate": ("note", "image", "are", " the same as another"),

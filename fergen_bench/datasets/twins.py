@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, pairwise, product
 from pathlib import Path
@@ -27,14 +27,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from fergen_bench.atomic import atomically
 from fergen_bench.domain import SPLITS, Domain
 from fergen_bench.error import BenchError
+from fergen_bench.untrusted import map_array, read_arrays
 from fergen_bench.wording import many
 from fergen_bench.workers import worker_pool
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement
 
+VERSION = 1
+"""Raised when a face gets another sketch, so that those that were kept are made anew."""
 DISTANCE = 6
 """Bits by which the hashes of twins may differ."""
 CORRELATION = 0.96
@@ -50,6 +54,8 @@ CROWD = 64
 SIDE = 32
 SKETCHES = "sketches"
 """The faces as grey uint8 (N, 32, 32), in a file for as long as the search runs."""
+KEPT_BYTES = 1 << 30
+"""Bytes of the arrays of a sketch that is kept: 40 a face."""
 FLAT = 1.0
 """Standard deviation in grey levels below which a face has no picture to compare."""
 BLOCK_BYTES = 8 << 20
@@ -106,6 +112,7 @@ class _Join(NamedTuple):
     scratch: Path
     clean: tuple[int, ...]  # the bands that must be the same
     least: float  # correlation
+    part: bool  # only pairs between some of the domains are wanted
 
 
 def number_faces(domains: Sequence[Domain]) -> Faces:
@@ -131,22 +138,40 @@ def number_faces(domains: Sequence[Domain]) -> Faces:
 
 
 def find_twins(
-    faces: Faces, scratch: Path, processes: int, progress: Progress, refinement: Refinement | None = None
+    faces: Faces,
+    scratch: Path,
+    processes: int,
+    progress: Progress,
+    refinement: Refinement | None = None,
+    wanted: np.ndarray | None = None,
+    kept: Path | None = None,
 ) -> Found:
-    """All twins among the faces. scratch: an empty folder that takes one kilobyte a face while this runs.
+    """Return all twins among the faces.
+
+    Args:
+        scratch: An empty folder that takes one kilobyte a face while this runs.
+        wanted: bool (D, D), symmetric: the pairs of domains between which twins are wanted; all where it is None.
+        kept: A folder where the sketches of each domain are kept, so that its faces are read once.
 
     Time: linear in the faces for the hashes, sorting for the join; only the number of pairs that are truly alike by
     chance grows faster. Memory: some 100 bytes a face, and the pairs that are found.
     """
-    digests, codes, contrast = _sketches(faces, scratch, processes, progress)
+    digests, codes, contrast = _sketches(faces, scratch, processes, progress, kept)
     _, first, classes = np.unique(digests, return_index=True, return_inverse=True)
     flat = contrast < FLAT
     chosen = np.sort(first[~flat[first]])  # one of each class of equal faces
     np.save(scratch / "codes.npy", codes[:, chosen])
     np.save(scratch / "chosen.npy", chosen)
 
+    if wanted is not None:
+        # Equal faces are compared once for all of the domains that they stand in.
+        stands_in = np.zeros((len(first), len(faces.domains)), bool)
+        stands_in[classes, faces.place(np.arange(len(faces)))[0]] = True
+        np.save(scratch / "stands_in.npy", stands_in[classes[chosen]])
+        np.save(scratch / "partners.npy", (stands_in @ wanted)[classes[chosen]])
     least = CORRELATION if refinement is None else CANDIDATE_CORRELATION
-    tables = [_Join(scratch, clean, least) for clean in combinations(range(DISTANCE + CLEAN), CLEAN)]
+    cleans = combinations(range(DISTANCE + CLEAN), CLEAN)
+    tables = [_Join(scratch, clean, least, wanted is not None) for clean in cleans]
     progress("comparing", 0, len(faces))
     answers, curtailed = [], 0
     for done, (answer, omitted) in enumerate(_mapped(_join, tables, processes), start=1):
@@ -161,7 +186,8 @@ def find_twins(
 
     notes = []
     if flat.any():
-        notes.append(f"Of {many(int(flat.sum()), 'face')} of one grey level only equal twins are found, not near ones.")
+        faces_of_one_level = many(int(flat.sum()), "face")
+        notes.append(f"Of {faces_of_one_level} of one grey level only equal copies are found, not near-duplicates.")
     if curtailed:
         notes.append(
             f"{many(curtailed, 'comparison', 'were')} not made: where more than {REACH:,} hashes share {CLEAN} "
@@ -173,33 +199,94 @@ def find_twins(
             f"{many(crowds, 'picture', 'stand')} more than {CROWD} times in these domains; of their pairs, each face "
             "is listed with the first of every domain and split."
         )
-    return _expanded(pairs, distance, similarity, classes, faces.part, tuple(notes))
+    found = _expanded(pairs, distance, similarity, classes, faces.part, tuple(notes))
+    if wanted is None:
+        return found
+    here = wanted[tuple(faces.place(found.pairs)[0].T)]
+    return replace(
+        found,
+        pairs=found.pairs[here],
+        near=found.near[here],
+        distance=found.distance[here],
+        similarity=found.similarity[here],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- sketches
 
 
 def _sketches(
-    faces: Faces, scratch: Path, processes: int, progress: Progress
+    faces: Faces, scratch: Path, processes: int, progress: Progress, kept: Path | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Digests (N,), hashes of the faces and of their mirror images uint64 (2, N), contrast (N,). Writes SKETCHES."""
-    blocks = []
-    for domain, start in zip(faces.domains, faces.starts[:-1], strict=True):
-        step = max(1, BLOCK_BYTES // max(1, int(np.prod(domain.faces.shape[1:]))))
-        for row in range(0, len(domain.faces), step):
-            stop = min(row + step, len(domain.faces))
-            blocks.append(_Block(domain.folder, row, stop, int(start) + row, scratch))
     with (scratch / SKETCHES).open("wb") as file:
         file.truncate(len(faces) * SIDE * SIDE)
     digests = np.empty(len(faces), "S16")
     codes, contrast = np.empty((2, len(faces)), np.uint64), np.empty(len(faces))
-    progress("reading", 0, len(faces))
+    blocks, fresh = [], []
+    for domain, start, stop in zip(faces.domains, faces.starts[:-1].tolist(), faces.starts[1:].tolist(), strict=True):
+        if kept is not None and (sketch := _kept(kept, domain)) is not None:
+            with (scratch / SKETCHES).open("r+b") as file:
+                file.seek(start * SIDE * SIDE)
+                for row in range(0, stop - start, PAIRS):
+                    file.write(sketch["grey"][row : row + PAIRS].tobytes())
+            digests[start:stop] = np.ascontiguousarray(sketch["digests"]).view("S16").ravel()
+            codes[:, start:stop], contrast[start:stop] = sketch["codes"], sketch["contrast"]
+            continue
+        fresh.append((domain, start, stop))
+        step = max(1, BLOCK_BYTES // max(1, int(np.prod(domain.faces.shape[1:]))))
+        for row in range(0, stop - start, step):
+            blocks.append(_Block(domain.folder, row, min(row + step, stop - start), start + row, scratch))
+    total = sum(stop - start for _, start, stop in fresh)
+    done = 0
+    progress("reading", done, total)
     for block, answer in zip(blocks, _mapped(_sketch, blocks, processes), strict=True):
-        done = block.number + block.stop - block.start
-        here = slice(block.number, done)
+        count = block.stop - block.start
+        here = slice(block.number, block.number + count)
         digests[here], codes[:, here], contrast[here] = answer
-        progress("reading", done, len(faces))
+        done += count
+        progress("reading", done, total)
+    if kept is None:
+        return digests, codes, contrast
+    for domain, start, stop in fresh:
+        arrays: dict[str, np.ndarray] = {
+            "digests": np.ascontiguousarray(digests[start:stop]).view(np.uint8).reshape(-1, 16),
+            "codes": codes[:, start:stop],
+            "contrast": contrast[start:stop],
+        }
+        _keep(kept, domain, arrays, scratch / SKETCHES, start)
     return digests, codes, contrast
+
+
+def kept_files(kept: Path, fingerprint: str) -> tuple[Path, Path]:
+    """Return the two files in which the sketches of a domain are kept."""
+    stem = f"{fingerprint}-v{VERSION}"
+    return kept / f"{stem}.npz", kept / f"{stem}.npy"
+
+
+def _kept(kept: Path, domain: Domain) -> dict[str, np.ndarray] | None:
+    """Return the sketches that were kept of a domain; None where there are none, or damaged ones."""
+    small, grey = kept_files(kept, domain.fingerprint)
+    count = len(domain.ids)
+    shapes = {"digests": (count, 16), "codes": (2, count), "contrast": (count,), "grey": (count, SIDE, SIDE)}
+    try:
+        found = {**read_arrays(small, KEPT_BYTES), "grey": map_array(grey)}
+        return found if {name: array.shape for name, array in found.items()} == shapes else None
+    except (OSError, ValueError):
+        return None
+
+
+def _keep(kept: Path, domain: Domain, arrays: dict[str, np.ndarray], sketches: Path, start: int) -> None:
+    kept.mkdir(parents=True, exist_ok=True)
+    small, grey = kept_files(kept, domain.fingerprint)
+    count = len(arrays["contrast"])
+    if not count:  # nothing can be mapped
+        return
+    pixels = np.memmap(sketches, np.uint8, "r", start * SIDE * SIDE, (count, SIDE, SIDE))
+    with atomically(grey) as draft, draft.open("wb") as file:
+        np.save(file, pixels)
+    with atomically(small) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _sketch(block: _Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -313,6 +400,9 @@ def _join(task: _Join) -> tuple[np.ndarray, int]:
     turned = pairs >= len(chosen)
     members = pairs % max(1, len(chosen))
     keep = ~turned.all(1) & (members[:, 0] != members[:, 1])
+    if task.part:
+        stands_in, partners = np.load(task.scratch / "stands_in.npy"), np.load(task.scratch / "partners.npy")
+        keep &= (stands_in[members[:, 0]] & partners[members[:, 1]]).any(1)
     members, distance, turned = np.sort(members[keep], axis=1), distance[keep], turned[keep].any(1)
 
     found = np.empty(len(members), _PAIR)
@@ -360,7 +450,9 @@ def _refined(faces: Faces, pairs: np.ndarray, refinement: Refinement, progress: 
     for start in range(0, len(pairs), PAIRS):
         here = pairs[start : start + PAIRS]
         progress("refining", 2 * start, 2 * len(pairs))
-        similarity[start : start + len(here)] = refinement.similarity(np.stack(faces.place(here), axis=-1))
+        similarity[start : start + len(here)] = refinement.similarity(
+            faces.domains, np.stack(faces.place(here), axis=-1)
+        )
     if len(pairs):
         progress("refining", 2 * len(pairs), 2 * len(pairs))
     return similarity

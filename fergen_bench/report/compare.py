@@ -18,7 +18,17 @@ from fergen_bench.record import RunRecord
 from fergen_bench.report import data
 from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import CONDITIONS, NAMES, Board, number, ordered, unevenly_scored
+from fergen_bench.report.tables import (
+    CONDITIONS,
+    NAMES,
+    Board,
+    number,
+    ordered,
+    short_mark,
+    standing_notes,
+    unevenly_scored,
+)
+from fergen_bench.standing import NOT_AUDITED
 from fergen_bench.wording import many
 
 
@@ -88,8 +98,8 @@ def caveats(first: Row, second: Row) -> list[str]:
         found.append(f"pre-training differs: {first.pretraining} and {second.pretraining}")
     if mixed := unevenly_scored(pd.concat([first.cells, second.cells])):
         found.append(
-            f"not the same faces of {', '.join(mixed)} are scored, since twins were left out of some runs alone: "
-            f"differences are of the faces that both scored, means above are not; run all with --exclude-overlaps"
+            f"not the same faces of {', '.join(mixed)} are scored: near-duplicates could be left out of some runs "
+            f"alone, as the predictions of others are missing; give the command that made those once more, with --rerun"
         )
     return found
 
@@ -98,11 +108,13 @@ def show_comparison(console: Console, first: Row, second: Row, found: Comparison
     """The answer in its first line, then where, on which faces and expressions, and how it was found."""
     console.print(Text(f"{second.name} against {first.name}"), style="bold")
     console.print(Text(second.board.title), style="dim")
-    for caveat in caveats(first, second):
+    for caveat in (*caveats(first, second), *found.unbalanced):
         console.print(Text(f"warning: {caveat}"), style="yellow")
     console.print(Text(f"\n{answer(first.name, second.name, found)}"), style="bold")
     console.print(Text(_how(found)), style="dim")
     console.print(_where(found))
+    for note in standing_notes(first.board.suite, pd.concat([first.cells, second.cells])):
+        console.print(Text(note), style="dim")
     console.print(_by_target(found))
     console.print(_by_expression(found))
     if second.board.data:
@@ -126,7 +138,8 @@ def answer(first: str, second: str, found: Comparison) -> str:
         by = f"{tenth(unseen.value, signed=True)}{spread} points of {metric}"
         return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
     reach = _range(unseen.low, unseen.high)
-    alone = "; of these trainings alone, with one seed" if found.seeds == 1 else ""
+    some = "; with one seed of some trainings" if found.unbalanced else "; of these trainings alone, with one seed"
+    alone = some if found.seeds < 2 else ""
     how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {_p(unseen.p)}{alone})"
     if unseen.p >= ALPHA:
         return f"The data cannot tell {second} from {first} on unseen targets: {how}."
@@ -135,13 +148,15 @@ def answer(first: str, second: str, found: Comparison) -> str:
 
 def _how(found: Comparison) -> str:
     unseen = found.cells[found.cells.relation == "unseen"]
-    what = f"Mean over {many(len(unseen), 'cell')} that both have, {many(found.seeds, 'seed')}"
+    seeds = many(found.seeds, "whole seed" if found.unbalanced else "seed")
+    what = f"Mean over {many(len(unseen), 'cell')} that both have, {seeds}"
     if not found.covered:
         return (
             f"{what}, ± over seeds. Not all of their predictions are beside these records, so there are no intervals "
             f"and tests; to have them, give the command that made these records once more, with --rerun"
         )
-    over = "seeds and faces" if found.seeds > 1 else "faces alone: other seeds may say something else"
+    alone = "faces, and over seeds where a training has several" if found.unbalanced else "faces alone"
+    over = "seeds and faces" if found.seeds > 1 else f"{alone}: other seeds may say something else"
     notes = [f"{what}; paired bootstrap, {DRAWS:,} draws over {over}"]
     small = found.targets[found.targets.faces < 500]
     if len(small):
@@ -177,7 +192,8 @@ def _where(found: Comparison) -> Table:
                 continue
             cell = by_target.loc[target]
             style = {"source": "cyan", "seen": "dim"}.get(cell.relation, "")
-            line.append(Text(_points(cell.difference, cell.p_holm), style))
+            said = cell.relation if cell.relation == "seen" else "" if cell.audited else short_mark(NOT_AUDITED)
+            line.append(Text(" ".join(filter(None, (_points(cell.difference, cell.p_holm), said))), style))
         table.add_row(source, *line)
     return table
 

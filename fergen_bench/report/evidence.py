@@ -10,7 +10,6 @@ faces alone. Numbers are in per cent.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.draws import seed_of
 from fergen_bench.error import BenchError
 from fergen_bench.metric import calibration_error, fit_temperature, reliability
-from fergen_bench.record import HELD_OUT, Cell, Predictions, RunRecord, load_predictions
+from fergen_bench.record import HELD_OUT, Cell, Predictions, RunRecord, load_predictions, without
 from fergen_bench.report.tables import CELL, MEANS, Board, complete
 
 DRAWS = 2000
@@ -82,6 +81,8 @@ class Evidence:
                     self._take(record.spec.key, cell, predictions[cell.target], temperature)
 
     def _take(self, key: str, cell: Cell, predictions: Predictions, temperature: float | None) -> None:
+        if cell.left_out is not None and max(cell.left_out, default=-1) < len(predictions.logits):
+            predictions = without(predictions, cell.left_out)
         if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.left_out) != cell.count:
             return  # an early record, or predictions of another run than the record's
         logits, labels = predictions.scored
@@ -153,18 +154,21 @@ class Evidence:
         return _limits(drawn, _freedom(_seeds(_by_training(cells, cells[metric].to_numpy() / len(cells))), drawn))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
-        """Second minus first in the mean over cells, which are the same ones in the same order. The interval and p are
-        those of Student's t with the bootstrap's standard error: a correction for many tests needs smaller p values
-        than can be counted in 2,000 draws.
+        """Second minus first in the mean over cells, which are the same ones in the same order: each source and target
+        counts the same, however many seeds it has. The interval and p are those of Student's t with the bootstrap's
+        standard error: a correction for many tests needs smaller p values than can be counted in 2,000 draws.
         """
         apart = second[metric].to_numpy() - first[metric].to_numpy()
-        value = float(apart.mean())
+        weights = 1 / first.groupby(CELL).key.transform("size").to_numpy()
+        weights = weights / weights.sum()
+        value = float((weights * apart).sum())
         if np.isnan(value) or not (self.covers(first) and self.covers(second)):
             return Difference(value)
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
-        with warnings.catch_warnings(action="ignore"):  # a draw may have no face of a rare expression
-            means = np.asarray(np.nanmean(drawn, axis=1, dtype=np.float64))
-        return _tested(value, means, _freedom(_seeds(_by_training(first, apart / len(apart))), means))
+        there = np.isfinite(drawn)  # a draw may have no face of a rare expression
+        with np.errstate(invalid="ignore"):
+            means = np.where(there, drawn, 0) @ weights / (there @ weights)
+        return _tested(value, means, _freedom(_seeds(_by_training(first, apart * weights)), means))
 
     def discordant(self, first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int] | None:
         """Of the faces of one target: how many the first row gets right in more of the runs that both have, and how
@@ -409,9 +413,9 @@ def shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.
 class Comparison:
     """Second minus first on what both have, in points. In the frames, p_holm is p corrected for the rows of the frame.
 
-    cells: source, target, relation, difference, low, high, p, p_holm. targets: target, faces, difference, low, high,
-    first_only, second_only (faces), p, p_holm of McNemar's test. expressions: expression, first, second, difference,
-    low, high, p, p_holm, over unseen targets.
+    cells: source, target, relation, audited, difference, low, high, p, p_holm. targets: target, faces, difference, low,
+    high, first_only, second_only (faces), p, p_holm of McNemar's test. expressions: expression, first, second,
+    difference, low, high, p, p_holm, over unseen targets.
     """
 
     metric: str
@@ -419,13 +423,15 @@ class Comparison:
     cells: pd.DataFrame
     targets: pd.DataFrame
     expressions: pd.DataFrame
-    seeds: int
-    spread: float  # of the mean over unseen targets, between seeds; nan below two
+    seeds: int  # that have every source and target
+    spread: float  # of the mean over unseen targets, between these seeds; nan below two
     covered: bool  # whether there are predictions of all of it
+    unbalanced: tuple[str, ...] = ()  # one sentence for each thing that only some seeds, or one of the rows, have
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metric: str) -> Comparison:
     """Two rows of a report, by their cells. Raises BenchError where they share no cell of an unseen target."""
+    rows = first, second
     first, second = shared(first, second)
     unseen = (first.relation == "unseen").to_numpy()
     if not unseen.any():
@@ -435,7 +441,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
         )
     one, other = first[unseen], second[unseen]
     cells = [
-        {"source": source, "target": target, "relation": group.relation.iloc[0]}
+        {"source": source, "target": target, "relation": group.relation.iloc[0], "audited": group.audited.all()}
         | _line(evidence.difference(group, second.loc[group.index], metric))
         for (source, target), group in first.groupby(["source", "target"], sort=False)
     ]
@@ -458,9 +464,45 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
     by_cell, by_target, by_expression = (frame.assign(p_holm=holm(frame.p)) for frame in frames)
     overall = evidence.difference(one, other, metric)
     covered = evidence.covers(first) and evidence.covers(second)
-    per_seed = (other[metric] - one[metric]).groupby(one.seed).mean()
+    whole = one[_of_whole_seeds(one)]
+    per_seed = (other[metric] - one[metric])[whole.index].groupby(whole.seed).mean()
     seeds = len(per_seed), float(per_seed.std(ddof=1))
-    return Comparison(metric, overall, by_cell, by_target, by_expression, *seeds, covered)
+    unbalanced = (*_unbalanced(one), *_of_one_alone(*rows, first))
+    return Comparison(metric, overall, by_cell, by_target, by_expression, *seeds, covered, unbalanced)
+
+
+def _of_whole_seeds(cells: pd.DataFrame) -> pd.Series:
+    """Which cells are of a seed that has every source and target of the others."""
+    return cells.groupby("seed").key.transform("size") == len(cells.drop_duplicates(CELL))
+
+
+def _unbalanced(cells: pd.DataFrame) -> list[str]:
+    """Sentences on seeds that have some of the sources and targets only."""
+    found = []
+    sources = list(dict.fromkeys(cells.source))
+    for seed, part in cells[~_of_whole_seeds(cells)].groupby("seed"):
+        own = [name for name in sources if name in set(part.source)]
+        of = f" of {len(sources)}" if len(own) < len(sources) else ""
+        found.append(
+            f"seed {seed} has {len(own)}{of} source{'s' * (len(sources) > 1)} ({', '.join(own)}), "
+            f"{len(part)} of {len(cells.drop_duplicates(CELL))} unseen cells"
+        )
+    return found
+
+
+def _of_one_alone(first: pd.DataFrame, second: pd.DataFrame, both: pd.DataFrame) -> list[str]:
+    """Sentences on what one of two rows has and the comparison does not."""
+    found = []
+    for which, row in (("first", first), ("second", second)):
+        runs = row.drop_duplicates("key").merge(both[["source", "seed"]].drop_duplicates(), "left", indicator=True)
+        alone = runs[runs["_merge"] == "left_only"]
+        if len(alone):
+            names = "; ".join(
+                f"{source}, seed {', '.join(map(str, sorted(set(part.seed))))}"
+                for source, part in alone.groupby("source", sort=False)
+            )
+            found.append(f"left out, since the {which} row alone has it: {names}")
+    return found
 
 
 def _line(difference: Difference) -> dict[str, float]:

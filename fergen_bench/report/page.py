@@ -215,6 +215,8 @@ def _section(
             "standing": row.standing,
             "cells": row.cells,
             "asked": row.asked,
+            "unseen_cells": row.unseen_cells,
+            "unseen_cells_said": board.unseen_cells(row),
             "seeds": row.seeds,
             "seeds_said": board.seeds(row),
             "seconds": row.fit_seconds,

@@ -25,15 +25,19 @@ from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import (
+    CELL,
     COLLAPSED,
     CONDITIONS,
     ONE_CLASS,
     ROW,
     Board,
+    mark_notes,
     matrix,
     number,
     shift_boards,
     shift_means,
+    short_mark,
+    standing_notes,
     unevenly_scored,
 )
 from fergen_bench.shift import CLEAN, FACTORS
@@ -126,6 +130,10 @@ def _leaderboard(board: Board, metric: str, stacked: bool) -> tuple[Table, list[
     names, several = board.names(), len(board.marks) > 1
     for row in board.table.itertuples():
         numbers = [_spread(getattr(row, column), getattr(row, column + "_sd"), stacked) for column in COLUMNS]
+        if row.unseen_not_audited:
+            for place, column in enumerate(COLUMNS):
+                if column in {"unseen", "worst"}:
+                    numbers[place] += Text(" ?", style="dim")
         name = names[row.method, row.pretraining]
         mark = f" {board.marks[row.pretraining]}" if several and name == row.method else ""
         seeds = board.seeds(row).replace(" ", between)
@@ -210,7 +218,8 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
     else:
         kinds = "; ".join(f"{mark}: {kind}" for kind, mark in board.marks.items())
         notes = [f"Pre-training differs between rows: {kinds}"]
-    # A target has several counts where a profile scores other faces of it for its own source, or twins are left out.
+    # A target has several counts where a profile scores other faces of it for its own source, or near-duplicates are
+    # left out.
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
@@ -251,20 +260,29 @@ def board_cautions(board: Board) -> list[str]:
         notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
-    if (board.cells.relation == "seen").any():
-        notes.append("Targets that share images with their source are marked seen and left out of the unseen mean")
-    if board.cells.mark.str.contains("inferred").any():
-        notes.append("Inferred from how the datasets were made, until fergen-bench data audit has compared your copies")
+    notes += _unseen_cells(board)
+    notes += standing_notes(board.suite, board.cells)
     if mixed := unevenly_scored(board.cells):
         notes.append(
-            f"Not to be compared: some runs left twins out of {', '.join(mixed)} and others did not; run all of them "
-            f"with --exclude-overlaps, or all without"
+            f"Not to be compared: near-duplicates are left out of {', '.join(mixed)} in some runs and scored in others; "
+            f"give the command that made those once more, with --rerun"
         )
     for method, said in board.cells[board.cells.note != ""].groupby("base_method").note.first().items():
         notes.append(f"{method}: {said}")
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
+
+
+def _unseen_cells(board: Board) -> list[str]:
+    """On how many cells the unseen mean stands, where seen ones are missing in it."""
+    of_seed = board.cells.drop_duplicates(CELL)
+    between, unseen = (of_seed.relation != "source").sum(), (of_seed.relation == "unseen").sum()
+    if unseen == between:
+        return []
+    if not unseen:
+        return [f"No unseen mean: all {between} cells between domains are seen"]
+    return [f"The unseen mean stands on {unseen} of the {between} cells between domains; the others are seen"]
 
 
 MOST_NAMED = 6
@@ -317,16 +335,12 @@ def _matrix(board: Board, method: str, cells: pd.DataFrame, metric: str, stacked
         row = []
         for place in places:
             text = _spread(place.value, place.sd, stacked, styles.get(place.relation, ""))
-            # Narrow enough for 80 columns; what * means stands below.
-            short = place.mark.replace(" (inferred)", "*").replace(", ", "\n")
-            row.append(text + Text(f"\n{short}", style="dim") if short else text)
+            short = short_mark(place.mark)  # narrow enough for 80 columns; what it means stands below
+            row.append(text + Text(f"{' ' if len(short) == 1 else chr(10)}{short}", style="dim") if short else text)
         table.add_row(source, *row, number(unseen), number(gap))
     table.add_section()
     table.add_row("gap", *map(number, found.target_gaps), "", "", style="dim")
-    notes = [GAP]
-    if found.marks.map(lambda mark: "(inferred)" in mark).any(axis=None):
-        notes.append("*: inferred from how the datasets were made")
-    return table, notes
+    return table, [GAP, *mark_notes(found.marks.to_numpy().ravel())]
 
 
 def _published(published: Published, real: list[Board], metric: str) -> RenderableType:
@@ -466,12 +480,13 @@ def _markdown(all_boards: list[Board], metric: str, published: list[Published], 
     for board in all_boards:
         names = board.names()
         sure = ["95 % of unseen", "against the best"] if _sure(board) else []
-        rows = [["method", *COLUMNS.values(), *sure, "seeds", "cells", "pre-training"]]
+        rows = [["method", *COLUMNS.values(), *sure, "seeds", "cells", "unseen cells", "pre-training"]]
         for row in board.table.itertuples():
             numbers = [number(getattr(row, column), getattr(row, column + "_sd")) for column in COLUMNS]
             if sure:
                 numbers += [interval(row.unseen_low, row.unseen_high), row.standing or "—"]
-            last = [board.seeds(row), f"{row.cells}/{row.asked}", board.marks[row.pretraining]]
+            counts = [f"{row.cells}/{row.asked}", board.unseen_cells(row)]
+            last = [board.seeds(row), *counts, board.marks[row.pretraining]]
             rows.append([names[row.method, row.pretraining], *numbers, *last])
         notes = [f"- pre-training {mark}: {kind}" for kind, mark in board.marks.items()]
         notes += [f"- {note}" for note in (*board_notes(board)[1:], GAP.capitalize())]
@@ -583,6 +598,8 @@ def _latex(board: Board, metric: str) -> str:
     said = [f"{board.title}; {plots.NAMES[metric]} (%)", board_facts(board)[0]]
     said += ["± over seeds"] if board.table.unseen_sd.notna().any() else []
     said += [r"95 %: interval of the unseen mean"] if _sure(board) else []
+    said += [note for note in standing_notes(board.suite, board.cells) if note.startswith(("Not", "Stale"))]
+    said += _unseen_cells(board)
     said += [f"Data: {'; '.join(odd)}"] if (odd := data.remarks(board.data)) else []
     caption = _escape(". ".join(said))
     # A name that is a line long stands on several, or it pushes the numbers off the paper.

@@ -7,6 +7,7 @@ over cells exists only where all of the cells do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,8 @@ from fergen_bench.record import RunRecord, cells_frame, percent
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
 from fergen_bench.shift import CLEAN, VERSION
+from fergen_bench.standing import DECLARED, NOT_AUDITED, SAME
+from fergen_bench.wording import many
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 """Metrics as readers know them."""
@@ -94,6 +97,10 @@ class Board:
         """
         whole = row.cells == row.asked
         return str(row.seeds) if whole else f"{row.seeds or row.asked // self.asked} ({row.cells}/{row.asked} cells)"
+
+    def unseen_cells(self, row: Any) -> str:
+        """On how many cells of its whole seeds a line's unseen mean stands: 60, or 60 (4 not audited)."""
+        return f"{row.unseen_cells}" + (f" ({row.unseen_not_audited} not audited)" if row.unseen_not_audited else "")
 
     @property
     def slug(self) -> str:
@@ -179,6 +186,10 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "seeds": whole.seed.nunique(),
         "cells": len(rows),
         "asked": asked * rows.seed.nunique(),
+        "unseen_cells": int((whole.relation == "unseen").sum()),
+        "unseen_not_audited": int((~whole.audited).sum()),
+        "near_duplicates_left_out": int(rows.left_out.sum()),
+        "seen_share": rows.seen_share.iloc[0],
         "device": "; ".join(devices := sorted(set(rows.device))),
         "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
@@ -187,7 +198,9 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
 
 
 def unevenly_scored(cells: pd.DataFrame) -> list[str]:
-    """Targets of which runs with the same source score other faces than others, since twins were left out of some."""
+    """Targets of which runs with the same source score other faces than others: near-duplicates could be left out of
+    some alone.
+    """
     kinds = cells.groupby(["target", "source"], sort=False).faces.nunique()
     return [str(target) for target in dict.fromkeys(target for target, _ in kinds.index[kinds > 1])]
 
@@ -237,7 +250,7 @@ def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame
 
 
 class Place(NamedTuple):
-    """A number of a matrix: mean and spread over seeds, and what is said beside it, such as "seen (inferred)"."""
+    """A number of a matrix: mean and spread over seeds, and what is said beside it, such as "seen (declared)"."""
 
     target: str
     value: float
@@ -286,6 +299,69 @@ def _marks(cells: pd.DataFrame) -> pd.Series:
     said = cells.assign(collapsed=cells.collapsed.ne("").map({True: ONE_CLASS, False: ""}))
     marks = said.groupby(["source", "target"])[["mark", "collapsed"]].max()
     return marks.apply(lambda pair: ", ".join(filter(None, pair)), axis=1)
+
+
+SHORT = {
+    NOT_AUDITED: ("?", "?: not audited"),
+    re.escape(DECLARED): ("seen*", "seen*: the suite declares that source and target share images"),
+    re.escape(SAME): ("seen", f"{SAME}: source and target are one domain under two names"),
+    r"seen, ([\d,]*\d) near-duplicates?": (r"seen\n\1", "seen, with a number: so many of its faces are in the source"),
+    r"([\d,]*\d) left out": (r"(-\1)", "(-n): n faces left out"),
+    r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
+    "other faces left out": ("!", "!: other faces are left out than the audit names"),
+}
+"""Marks as they fit between numbers, and what each means."""
+
+
+def short_mark(mark: str) -> str:
+    """A mark as it fits between numbers."""
+    for pattern, (short, _) in SHORT.items():
+        mark = re.sub(pattern, short, mark)
+    return mark.replace(", ", "\n")
+
+
+def mark_notes(marks: Iterable[str]) -> list[str]:
+    """What the short forms of some marks mean."""
+    there = set(marks)
+    return [note for pattern, (_, note) in SHORT.items() if any(re.search(pattern, mark) for mark in there)]
+
+
+def standing_notes(suite: str, cells: pd.DataFrame) -> list[str]:
+    """What must be said of how targets stand to their sources, the least certain first."""
+    audit, notes = f"fergen-bench data audit --suite {suite}", []
+    unseen = cells[cells.relation == "unseen"].drop_duplicates(CELL)
+    if (without := int((~unseen.audited).sum())) > 0:
+        notes.append(
+            f"Not audited: {without} of {many(len(unseen), 'unseen cell')} stand between domains that nobody compared, "
+            f"so faces of these targets may be among the source's; compare them with: {audit}"
+        )
+    if stale := sorted({name for names in cells.stale for name in names.split(", ") if name}):
+        notes.append(
+            f"Stale audit: faces or labels of {', '.join(stale)} changed since they were compared; compare them again "
+            f"with: {audit}"
+        )
+    lacking = cells[cells.uncounted > 0]
+    for method, part in lacking.groupby("base_method", sort=False):
+        notes.append(
+            f"Not counted again: {many(len(part), 'cell')} of {method} cannot be scored as the audit asks, since the "
+            f"predictions beside the records are missing; make them with: fergen-bench run --suite {suite} --method "
+            f"{method} --rerun"
+        )
+    if (cells.left_out > 0).any():
+        notes.append(
+            "Left out, in all rows alike: faces with a near-duplicate among the training faces of the source (exact or "
+            "nearly so); to count them: --include-near-duplicates"
+        )
+    if (cells.relation == "seen").any():
+        shares = cells.seen_share.dropna()
+        share = (
+            f"{percent(float(shares.iloc[0]))} or more of its faces have" if len(shares) else "many of its faces have"
+        )
+        notes.append(
+            f"Seen, and left out of the unseen mean: a target of which {share} a near-duplicate in the source, or that "
+            f"is declared to share images with it"
+        )
+    return notes
 
 
 def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:

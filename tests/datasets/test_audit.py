@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from PIL import Image
 
 from fergen_bench.datasets import audit as audits
 from fergen_bench.datasets import twins
-from fergen_bench.datasets.audit import Audit, Refinement, audit_domains, load_audit
+from fergen_bench.datasets.audit import Audit, Comparison, Comparisons, Refinement, audit_domains
 from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.synth.render import render
@@ -51,11 +50,28 @@ def prepared(tmp_path: Path) -> Prepared:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[..., Audit]:
+def store(tmp_path: Path) -> Comparisons:
+    return Comparisons(tmp_path / "comparisons")
+
+
+@pytest.fixture
+def made(tmp_path: Path, store: Comparisons) -> Callable[..., Audit]:
     def make(*domains: Domain, **choices: Refinement) -> Audit:
-        return audit_domains("mine", domains, tmp_path / "audit" / "mine", 1, quiet, **choices)
+        return audit_domains(
+            "mine", domains, tmp_path / "audit" / "mine", store, tmp_path / "kept", 1, quiet, **choices
+        )
 
     return make
+
+
+def near(
+    audit: Audit, store: Comparisons, target: str, part: str, source: str, parts: Sequence[str] = ("train", "val")
+) -> set[str]:
+    """Ids of the target's faces that have a near-duplicate in the source."""
+    states = {state.name: state.fingerprint for state in audit.states}
+    comparison = Comparisons(store.folder).find(states[target], states[source])  # as another process reads it
+    assert comparison is not None
+    return set(comparison.near(states[target], part, parts).values())
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +115,12 @@ def test_equal_faces_are_exact_twins_across_domains_and_splits(
         prepared("here", train=drawn[:6], test=[*drawn[6:10], drawn[0]]),
         prepared("there", train=drawn[10:14], val=[drawn[1]], test=[drawn[2], drawn[14]]),
     )
-    assert [twin[:7] for twin in audit.twins] == [
+    assert [tuple(row)[:7] for row in audit.pairs] == [
         ("here", "test", "test-4", "here", "train", "train-0", "exact"),
         ("here", "train", "train-1", "there", "val", "val-0", "exact"),
         ("here", "train", "train-2", "there", "test", "test-0", "exact"),
     ]
-    assert {(twin.distance, twin.similarity) for twin in audit.twins} == {(0, 1.0)}
+    assert {(twin.distance, twin.similarity) for twin in audit.pairs} == {(0, 1.0)}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -113,19 +129,19 @@ def test_a_changed_copy_is_a_near_twin(
 ) -> None:
     copies = [CHANGES[change](face) for face in drawn[:20]]
     audit = made(prepared("original", train=drawn), prepared("copy", test=copies))
-    found = {(twin.id_a, twin.id_b) for twin in audit.twins}
-    assert {twin.kind for twin in audit.twins} <= {"near", "exact"}
+    found = {(twin.id_a, twin.id_b) for twin in audit.pairs}
+    assert {twin.kind for twin in audit.pairs} <= {"near", "exact"}
     wanted = {(f"test-{number}", f"train-{number}") for number in range(20)}
     assert not found - wanted
     assert len(found) >= 19  # the measured recall is above 0.98
 
 
 def test_a_larger_original_and_its_small_copy(
-    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+    prepared: Prepared, made: Callable[..., Audit], store: Comparisons, drawn: list[np.ndarray]
 ) -> None:
     large = [resized(face, 100) for face in drawn[:10]]
     audit = made(prepared("large", train=large), prepared("small", test=[resized(face, 48) for face in large]))
-    assert audit.count("large", "small") == 10
+    assert len(near(audit, store, "small", "test", "large")) == 10
 
 
 def test_different_people_in_one_pose_with_one_expression_are_no_twins(
@@ -142,17 +158,17 @@ def test_different_people_in_one_pose_with_one_expression_are_no_twins(
         faces = list(render(Scene(columns, scene.draws), 64).permute(0, 2, 3, 1).numpy())
         first, second = (twins.reduced(np.stack(faces))[rows] for rows in np.array([*combinations(range(12), 2)]).T)
         assert twins.correlation(first, second).max() > 0.8  # they are alike; that is what makes the test one
-        assert made(prepared(name, train=faces[:6], test=faces[6:])).twins == ()
+        assert made(prepared(name, train=faces[:6], test=faces[6:])).pairs == ()
 
 
 def test_no_two_rendered_faces_are_twins(made: Callable[..., Audit], web: Domain, film: Domain) -> None:
-    assert made(web, film).twins == ()
+    assert made(web, film).pairs == ()
 
 
 def test_flat_faces_are_twins_only_where_they_are_equal(prepared: Prepared, made: Callable[..., Audit]) -> None:
     levels = [np.full((48, 48, 3), 30 * number, np.uint8) for number in range(1, 8)]
     audit = made(prepared("flat", train=levels, test=[levels[3]]))
-    assert [(twin.id_a, twin.id_b, twin.kind) for twin in audit.twins] == [("test-0", "train-3", "exact")]
+    assert [(twin.id_a, twin.id_b, twin.kind) for twin in audit.pairs] == [("test-0", "train-3", "exact")]
     assert "8 faces" in audit.notes[0]
 
 
@@ -162,16 +178,16 @@ def test_a_refinement_decides_which_candidates_are_twins(
     domains = prepared("copy", test=[compressed(face) for face in drawn[:4]]), prepared("original", train=drawn[:10])
     asked: set[tuple[int, ...]] = set()
 
-    def similarity(pairs: np.ndarray) -> np.ndarray:
+    def similarity(opened: Sequence[Domain], pairs: np.ndarray) -> np.ndarray:
         assert pairs.shape[1:] == (2, 2)
         asked.update(tuple(pair) for pair in pairs.reshape(len(pairs), 4).tolist())
         return np.where(pairs[:, 0, 1] == 2, 0.5, 0.95)
 
     audit = made(*domains, refinement=Refinement("cosine of features", 0.9, similarity))
     assert {(0, row, 1, row) for row in range(4)} <= asked
-    assert [(twin.id_a, twin.id_b) for twin in audit.twins] == [(f"test-{row}", f"train-{row}") for row in (0, 1, 3)]
-    assert {twin.similarity for twin in audit.twins} == {0.95}
-    assert (audit.refined_by, audit.thresholds["similarity"]) == ("cosine of features", 0.9)
+    assert [(twin.id_a, twin.id_b) for twin in audit.pairs] == [(f"test-{row}", f"train-{row}") for row in (0, 1, 3)]
+    assert {twin.similarity for twin in audit.pairs} == {0.95}
+    assert audit.hows == (("cosine of features", 0.9, twins.DISTANCE),)
 
 
 # ----------------------------------------------------------------------------------------------------------- the search
@@ -214,7 +230,11 @@ def test_a_crowded_bucket_is_bounded_and_the_audit_says_so(
 
 
 def test_of_a_crowd_every_face_keeps_its_twins_in_every_split(
-    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared,
+    made: Callable[..., Audit],
+    store: Comparisons,
+    drawn: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(twins, "CROWD", 6)
     audit = made(
@@ -224,8 +244,8 @@ def test_of_a_crowd_every_face_keeps_its_twins_in_every_split(
     assert "1 picture stands more than 6 times" in audit.notes[0]
     for target, part, count in (("one", "test", 3), ("two", "test", 4), ("one", "train", 10)):
         for source in ("one", "two"):
-            assert len(audit.twins_of(target, part, [source], ["train"])) == count, (target, part, source)
-    assert len(audit.twins) < 19 * 18 // 2
+            assert len(near(audit, store, target, part, source, ["train"])) == count, (target, part, source)
+    assert len(audit.pairs) < 19 * 18 // 2
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -256,8 +276,8 @@ def test_several_processes_find_what_one_finds(
 ) -> None:
     domains = prepared("a", train=drawn[:8]), prepared("b", test=[compressed(face) for face in drawn[:3]])
     one = made(*domains)
-    two = audit_domains("mine", domains, tmp_path / "two", 2, quiet)
-    for name in ("audit.json", "twins.csv", "audit.md", "worst-pairs.png"):
+    two = audit_domains("mine", domains, tmp_path / "two", Comparisons(tmp_path / "other"), None, 2, quiet)
+    for name in ("near-duplicates.csv", "audit.md", "worst-pairs.png"):
         assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes(), name
 
 
@@ -267,6 +287,8 @@ def test_progress_comes_to_its_end(prepared: Prepared, drawn: list[np.ndarray], 
         "mine",
         [prepared("a", train=drawn)],
         tmp_path / "audit",
+        Comparisons(tmp_path / "comparisons"),
+        None,
         1,
         lambda what, done, total: heard.setdefault(what, []).append((done, total)),
     )
@@ -297,34 +319,30 @@ def audit(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray
     )
 
 
-def test_twins_of_a_target_in_its_sources(audit: Audit) -> None:
-    assert audit.twins_of("mma", "test", ["rafdb"]) == {"test-0", "test-1"}
-    assert audit.twins_of("mma", "test", ["rafdb", "mma"]) == {"test-0", "test-1", "test-2"}
-    assert audit.twins_of("mma", "test", ["mma"], ("train",)) == frozenset()
-    assert audit.twins_of("rafdb", "test", ["rafdb"]) == {"test-0"}
-    assert audit.twins_of("rafdb", "train", ["mma"]) == {"train-1", "train-2", "train-3"}
-    assert (audit.count("rafdb", "mma"), audit.count("mma", "rafdb")) == (2, 0)
-    assert audit.count("mma", "rafdb", "train") == 3
+def test_near_duplicates_of_a_target_in_its_sources(audit: Audit, store: Comparisons) -> None:
+    assert near(audit, store, "mma", "test", "rafdb") == {"test-0", "test-1"}
+    assert near(audit, store, "mma", "test", "mma") == {"test-2"}
+    assert near(audit, store, "mma", "test", "mma", ("train",)) == set()
+    assert near(audit, store, "rafdb", "test", "rafdb") == {"test-0"}
+    assert near(audit, store, "rafdb", "train", "mma") == {"train-1", "train-2", "train-3"}
+    assert near(audit, store, "rafdb", "test", "mma") == set()
+    assert near(audit, store, "rafdb", "train", "mma", ("test",)) == {"train-4", "train-5"}
 
 
 def test_a_domain_goes_by_the_name_its_suite_gives_it(
-    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+    prepared: Prepared, made: Callable[..., Audit], store: Comparisons, drawn: list[np.ndarray]
 ) -> None:
     """Two folders that were prepared under one name are two domains."""
     first = prepared("rafdb", train=drawn[:3])
     one = Domain(first.folder.rename(first.folder.with_name("first")), "mine")
     two = Domain(prepared("rafdb", test=[drawn[0], drawn[9]]).folder, "theirs")
     audit = made(one, two)
-    assert audit.covers({"mine": one.fingerprint, "theirs": two.fingerprint})
-    assert audit.twins_of("theirs", "test", ["mine"]) == {"test-0"}
+    assert near(audit, store, "theirs", "test", "mine") == {"test-0"}
+    assert [(row.domain_a, row.domain_b) for row in audit.pairs] == [("mine", "theirs")]
 
 
-def test_an_audit_comes_back_from_its_folder(audit: Audit) -> None:
-    again = load_audit(audit.folder)
-    assert again == audit
-    assert again is not None
-    assert again.twins == audit.twins
-    assert {(*overlap.a, *overlap.b): (overlap.exact, overlap.near) for overlap in again.overlaps} == {
+def test_what_an_audit_says(audit: Audit) -> None:
+    assert {(*overlap.a, *overlap.b): (overlap.exact, overlap.near) for overlap in audit.overlaps} == {
         ("mma", "test", "mma", "val"): (1, 0),
         ("mma", "test", "rafdb", "train"): (1, 1),
         ("mma", "train", "rafdb", "train"): (3, 0),
@@ -332,19 +350,95 @@ def test_an_audit_comes_back_from_its_folder(audit: Audit) -> None:
     }
     page = (audit.folder / "audit.md").read_text()
     assert "| mma test | rafdb train | 1 | 1 | 2 of 4 (50.0%) | 2 of 10 (20.0%) |" in page
-    assert "## Inside a split\n\nNo twins." in page
+    assert "## Inside a split\n\nNo near-duplicates." in page
+
+
+def test_a_comparison_comes_back_from_its_file(audit: Audit, store: Comparisons) -> None:
+    again = Comparisons(store.folder)
+    states = [state.fingerprint for state in audit.states]
+    for pair in audits.pairs_of(states):
+        assert again.find(*pair) == again.find(*reversed(pair)) == store.find(*pair) is not None
+    assert again.faults == []
+
+
+def test_five_domains_under_another_name_or_with_one_more_compare_only_what_is_new(
+    prepared: Prepared, store: Comparisons, drawn: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains = [prepared(name, train=drawn[at : at + 4], test=[drawn[30 + at]]) for at, name in enumerate("abcd")]
+    read: list[str] = []
+    sketch = twins._sketch
+    monkeypatch.setattr(twins, "_sketch", lambda block: (read.append(block.folder.name), sketch(block))[1])
+
+    def audited(suite: str, *chosen: Domain) -> Audit:
+        fresh = Comparisons(store.folder)
+        return audit_domains(suite, chosen, tmp_path / "audit" / suite, fresh, tmp_path / "kept", 1, quiet)
+
+    first = audited("four", *domains)
+    assert (first.compared, first.known) == (10, 0)
+    assert sorted(read) == ["a", "b", "c", "d"]
+    again = audited("renamed", *reversed(domains))
+    assert (again.compared, again.known) == (0, 10)
+    assert set(again.pairs) == set(first.pairs)
+    assert (again.folder / "near-duplicates.csv").read_bytes() == (first.folder / "near-duplicates.csv").read_bytes()
+    new = prepared("new", train=[drawn[1], drawn[20]], test=[compressed(drawn[2])])
+    more = audited("five", domains[0], domains[1], domains[2], new)
+    assert (more.compared, more.known) == (4, 6)  # the new one with each of the others, and with itself
+    assert sorted(read) == ["a", "b", "c", "d", "new"]  # faces are read once
+    whole = audit_domains(
+        "five",
+        [domains[0], domains[1], domains[2], new],
+        tmp_path / "whole",
+        Comparisons(tmp_path / "elsewhere"),
+        None,
+        1,
+        quiet,
+    )
+    assert more.pairs == whole.pairs  # of equal faces in three domains too
+    assert {(row.domain_a, row.domain_b) for row in more.pairs} >= {
+        ("a", "b"),
+        ("a", "new"),
+        ("b", "new"),
+        ("c", "new"),
+    }
+
+
+def test_another_rule_compares_again(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]) -> None:
+    domains = prepared("a", train=drawn[:3]), prepared("b", test=[compressed(drawn[0]), drawn[5]])
+    assert len(made(*domains).pairs) == 1
+    strict = made(*domains, refinement=Refinement("nothing is alike", 0.5, lambda opened, pairs: np.zeros(len(pairs))))
+    assert (strict.compared, strict.pairs) == (3, ())
+
+
+def test_a_domain_in_another_state_makes_an_audit_stale(
+    audit: Audit, prepared: Prepared, store: Comparisons, drawn: list[np.ndarray]
+) -> None:
+    known = {state.name: state.fingerprint for state in audit.states}
+    again = prepared("mma", train=drawn[:3])
+    assert store.find(again.fingerprint, known["rafdb"]) is None
+    assert store.stale("mma", again.fingerprint)
+    assert not store.stale("mma", known["mma"])
+    assert not store.stale("sfew", again.fingerprint)
+
+
+def test_two_names_of_one_domain_are_compared_once(
+    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+) -> None:
+    one = prepared("one", train=drawn[:3], test=[drawn[0]])
+    audit = made(one, Domain(one.folder, "two"))
+    assert (audit.compared, len(audit.pairs)) == (1, 1)
+    assert audit.notes == ("two has the same faces and labels as one, and was compared once with it",)
 
 
 def test_the_csv_names_every_pair_in_order(audit: Audit) -> None:
-    with (audit.folder / "twins.csv").open(newline="") as file:
+    with (audit.folder / "near-duplicates.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 7
     keys = [tuple(row.values())[:6] for row in rows]
     assert keys == sorted(keys)
-    (near,) = [row for row in rows if row["kind"] == "near"]
-    assert (near["id_a"], near["id_b"]) == ("test-1", "train-5")
-    assert int(near["distance"]) <= twins.DISTANCE
-    assert twins.CORRELATION <= float(near["similarity"]) < 1
+    (alike,) = [row for row in rows if row["kind"] == "near"]
+    assert (alike["id_a"], alike["id_b"]) == ("test-1", "train-5")
+    assert int(alike["distance"]) <= twins.DISTANCE
+    assert twins.CORRELATION <= float(alike["similarity"]) < 1
 
 
 def test_the_sheet_shows_near_pairs_side_by_side(audit: Audit, drawn: list[np.ndarray]) -> None:
@@ -356,45 +450,42 @@ def test_the_sheet_shows_near_pairs_side_by_side(audit: Audit, drawn: list[np.nd
     assert 0 < np.abs(left - face).mean() < 12
 
 
-def test_an_audit_covers_the_domains_it_saw_in_the_state_it_saw(audit: Audit) -> None:
-    states = dict(audit.fingerprints)
-    assert audit.covers(states)
-    assert audit.covers({"mma": states["mma"]})
-    assert not audit.covers({**states, "sfew": "0"})
-    assert not audit.covers({**states, "mma": "0"})
-
-
-def test_where_there_is_no_audit(tmp_path: Path) -> None:
-    assert load_audit(tmp_path / "nowhere") is None
-
-
 def test_a_new_audit_takes_the_place_of_the_old(
     audit: Audit, prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
 ) -> None:
     made(prepared("other", train=drawn[:3]))
-    assert {path.name for path in audit.folder.iterdir()} == {"audit.json", "twins.csv", "audit.md"}
+    assert {path.name for path in audit.folder.iterdir()} == {"near-duplicates.csv", "audit.md"}
     assert [path.name for path in audit.folder.parent.iterdir()] == ["mine"]
 
 
-def test_an_interrupted_audit_leaves_the_old_one(audit: Audit, prepared: Prepared, drawn: list[np.ndarray]) -> None:
+def test_an_interrupted_audit_leaves_the_old_one(
+    audit: Audit, prepared: Prepared, store: Comparisons, drawn: list[np.ndarray]
+) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
         if what == "comparing" and done > 5:
             raise KeyboardInterrupt
 
+    before = (audit.folder / "audit.md").read_bytes()
+    files = sorted(store.folder.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        audit_domains("mine", [prepared("other", train=drawn)], audit.folder, 1, interrupt)
-    assert load_audit(audit.folder) == audit
+        audit_domains("mine", [prepared("other", train=drawn)], audit.folder, store, None, 1, interrupt)
+    assert (audit.folder / "audit.md").read_bytes() == before
     assert [path.name for path in audit.folder.parent.iterdir()] == ["mine"]
+    assert sorted(store.folder.iterdir()) == files
+
+
+def test_damaged_sketches_are_made_again(
+    prepared: Prepared, store: Comparisons, drawn: list[np.ndarray], tmp_path: Path
+) -> None:
+    domain, kept = prepared("a", train=drawn[:4], test=[drawn[0]]), tmp_path / "kept"
+    first = audit_domains("mine", [domain], tmp_path / "one", store, kept, 1, quiet)
+    for path in kept.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    again = audit_domains("mine", [domain], tmp_path / "two", Comparisons(tmp_path / "fresh"), kept, 1, quiet)
+    assert again.pairs == first.pairs != ()
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input
-
-
-def test_a_domain_that_was_not_audited_is_no_clean_one(audit: Audit) -> None:
-    with pytest.raises(BenchError, match=r"does not cover sfew; make it again with fergen-bench data audit"):
-        audit.twins_of("sfew", "test", ["mma"])
-    with pytest.raises(BenchError, match="does not cover sfew"):
-        audit.count("sfew", "mma")
 
 
 def test_a_folder_of_something_else_is_not_overwritten(
@@ -408,29 +499,46 @@ def test_a_folder_of_something_else_is_not_overwritten(
     assert precious.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "overlaps": [{}]}'])
-def test_a_damaged_audit_is_refused(audit: Audit, content: str) -> None:
-    (audit.folder / "audit.json").write_text(content)
-    with pytest.raises(BenchError, match=r"audit\.json: cannot be read .*make it again"):
-        load_audit(audit.folder)
-
-
-def test_an_audit_of_another_format_is_refused(audit: Audit) -> None:
-    path = audit.folder / "audit.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(BenchError, match="is of format 99, not 1; make it again"):
-        load_audit(audit.folder)
+def spoilt(comparison: Comparison, store: Comparisons, text: str) -> Comparisons:
+    states = comparison.a.fingerprint, comparison.b.fingerprint
+    (store.folder / f"{states[0]}-{states[1]}.json").write_text(text)
+    return Comparisons(store.folder)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "id\n", ",".join(audits.Twin._fields) + "\na,b\n", ",".join(audits.Twin._fields) + "\n" + "x," * 8]
+    "content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}', '{"format": 1, "a": [{}]}']
 )
-def test_a_damaged_list_of_twins_is_refused(audit: Audit, content: str) -> None:
-    (audit.folder / "twins.csv").write_text(content)
-    loaded = load_audit(audit.folder)
-    assert loaded is not None
-    with pytest.raises(BenchError, match=r"twins\.csv: cannot be read .*make it again"):
-        loaded.twins_of("mma", "test", ["rafdb"])
+def test_a_damaged_comparison_counts_as_not_made_and_is_made_again(
+    content: str, prepared: Prepared, made: Callable[..., Audit], store: Comparisons, drawn: list[np.ndarray]
+) -> None:
+    domain = prepared("a", train=drawn[:2], test=[drawn[0]])
+    made(domain)
+    states = domain.fingerprint, domain.fingerprint
+    (whole,) = [comparison for comparison in [store.find(*states)] if comparison is not None]
+    fresh = spoilt(whole, store, content)
+    assert fresh.find(*states) is None
+    (fault,) = fresh.faults
+    assert "this comparison cannot be read" in fault
+    assert fault.endswith("so its domains count as not audited; make it again with fergen-bench data audit")
+    assert audit_domains("mine", [domain], store.folder.parent / "again", fresh, None, 1, quiet).compared == 1
+    assert Comparisons(store.folder).find(*states) == whole
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [('"test", 0,', '"test", 7,'), ('"test", 0,', '"tset", 0,'), ('"a": {"name"', '"a": {"nome"')]
+)
+def test_a_comparison_of_faces_that_its_domains_do_not_have_is_refused(
+    was: str, now: str, prepared: Prepared, made: Callable[..., Audit], store: Comparisons, drawn: list[np.ndarray]
+) -> None:
+    domain = prepared("a", train=drawn[:2], test=[drawn[0]])
+    made(domain)
+    whole = store.find(domain.fingerprint, domain.fingerprint)
+    assert whole is not None
+    path = store.folder / f"{domain.fingerprint}-{domain.fingerprint}.json"
+    assert was in path.read_text()
+    assert (
+        spoilt(whole, store, path.read_text().replace(was, now)).find(whole.a.fingerprint, whole.b.fingerprint) is None
+    )
 
 
 def test_faces_and_labels_that_do_not_match_are_refused(
@@ -454,11 +562,12 @@ def test_a_full_disk_is_one_sentence(
         made(prepared("a", train=drawn[:2]))
 
 
-def test_reading_an_audit_loads_neither_numpy_nor_pillow(audit: Audit) -> None:
+def test_reading_a_comparison_loads_neither_numpy_nor_pillow(audit: Audit, store: Comparisons) -> None:
+    mma, rafdb = (next(s.fingerprint for s in audit.states if s.name == name) for name in ("mma", "rafdb"))
     code = (
-        "import sys; from pathlib import Path; from fergen_bench.datasets.audit import load_audit; "
-        f"print(load_audit(Path({str(audit.folder)!r})).count('rafdb', 'mma'), "
-        "{'numpy', 'PIL', 'torch'} & set(sys.modules))"
+        "import sys; from pathlib import Path; from fergen_bench.datasets.audit import Comparisons; "
+        f"found = Comparisons(Path({str(store.folder)!r})).find({mma!r}, {rafdb!r}); "
+        f"print(sorted(found.near({mma!r}, 'test', ['train'])), {{'numpy', 'PIL', 'torch'}} & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "2 set()"
+    assert answer.stdout.strip() == "[0, 1] set()"

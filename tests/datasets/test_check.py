@@ -214,8 +214,8 @@ def test_images_in_two_splits_are_warned_of_with_the_remedy(tmp_path: Path) -> N
         (level, first), (_, twins), (_, copies) = said(check)
         assert (level, first[:9]) == ("note", "158 faces")
         assert ("warning", twins) in said(check)
-        assert twins.startswith("3 images are in two splits, which flatters scores (fergen-bench data audit, then run ")
-        assert "run --exclude-overlaps leaves them out), such as: test/fear/copy0.png is the same image as" in twins
+        assert twins.startswith("3 images are in two splits, which would flatter scores (runs do not score such faces ")
+        assert "audit has found them), such as: test/fear/copy0.png is the same image as" in twins
         assert copies.startswith("1 image is the same as another, such as: train/fear/p0_train0.png is the same image")
 
 
