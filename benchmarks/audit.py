@@ -1,4 +1,4 @@
-"""How long the leakage audit takes, what memory it needs, and whether it finds the twins that were planted.
+"""How long the leakage audit takes, what memory it needs, and whether it finds the near-duplicates that were planted.
 
     python benchmarks/audit.py [--faces 10000 50000 100000] [--processes 2] [--domain FOLDER …]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fergen_bench.datasets.audit import audit_domains, load_audit
+from fergen_bench.datasets.audit import Audit, Comparisons, audit_domains
 from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
 from fergen_bench.project import Project
 from fergen_bench.synth import DOMAINS
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None:
-    """Prints one line: time, rate, memory, and the share of planted twins that are found, by kind."""
+    """Prints one line: time, rate, memory, and the share of planted near-duplicates that are found, by kind."""
     originals = count * EVERY // (EVERY + 1)
     copies = count - originals
     faces = np.concatenate([*_different(seeds, originals)])
@@ -60,16 +60,14 @@ def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None
     one, two = _domain(folder / "one", "train", faces), _domain(folder / "two", "test", doubles)
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # so that no memory above is counted
-        took, reading, memory = fresh.submit(audited, one, two, folder / "audit", processes).result()
-    audit = load_audit(folder / "audit")
-    assert audit is not None
-    found = {(twin.id_a, twin.id_b) for twin in audit.twins}
+        audit, took, reading, memory = fresh.submit(audited, one, two, folder / f"audit-{count}", processes).result()
+    found = {(row.id_a, row.id_b) for row in audit.pairs}
     planted = {(str(row), str(place)): kind for place, (row, kind) in enumerate(zip(copied, kinds, strict=True))}
     hits = Counter(kind for pair, kind in planted.items() if pair in found)
     print(
         f"{count:,} faces: {took:.1f} s, {count / took:,.0f} faces/s (reading {reading:.1f} s, the rest "
         f"{took - reading:.1f} s); peak memory {memory} MB, all processes together; "
-        f"found {sum(hits.values()):,} of {copies:,} planted twins ("
+        f"found {sum(hits.values()):,} of {copies:,} planted near-duplicates ("
         + ", ".join(f"{kind} {hits[kind]} of {kinds.count(kind)}" for kind in KINDS)
         + f"), and {len(found - set(planted)):,} other pairs",
         *audit.notes,
@@ -78,8 +76,8 @@ def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None
     )
 
 
-def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[float, float, int]:
-    """Seconds in all, seconds for reading, peak memory in MB: the peaks of this process and its workers, added."""
+def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[Audit, float, float, int]:
+    """The audit, seconds in all, seconds for reading, peak memory in MB of this process and its workers."""
     began: dict[str, float] = {}
     peaks: dict[int | str, int] = {}
 
@@ -93,10 +91,12 @@ def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[float, 
             peaks[process] = int(line.split()[1]) // 1024 if line else peaks.get(process, 0)
 
     start = time.perf_counter()
-    audit_domains("benchmark", [Domain(one), Domain(two)], folder, processes, progress)
+    domains = [Domain(one), Domain(two)]
+    store = Comparisons(folder.with_name(f"{folder.name}-comparisons"))
+    audit = audit_domains("benchmark", domains, folder, store, None, processes, progress)
     took = time.perf_counter() - start
     workers = sorted(peak for process, peak in peaks.items() if process != "self")[-processes:]
-    return took, began["comparing"] - began["reading"], peaks["self"] + sum(workers)
+    return audit, took, began["comparing"] - began["reading"], peaks["self"] + sum(workers)
 
 
 def _small(domain: Domain) -> np.ndarray:

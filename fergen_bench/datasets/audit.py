@@ -449,11 +449,12 @@ def _write(audit: Audit, folder: Path) -> None:
 def _page(audit: Audit) -> str:
     size = {Part(state.name, split): count for state in audit.states for split, count in state.faces.items()}
     rules = " or ".join(f"at least {rule.similarity} in {rule.refined_by}" for rule in audit.hows)
+    bits = max(rule.distance for rule in audit.hows)
     lines = [
         f"# Leakage audit of {audit.suite}",
         "",
-        f"{many(sum(size.values()), 'face')}. Exact copies are equal pixel by pixel. Near copies have perceptual hashes "
-        f"that differ in at most {max(rule.distance for rule in audit.hows)} of 64 bits (also mirrored), and {rules}.",
+        f"{many(sum(size.values()), 'face')}. Exact copies are equal pixel by pixel. Near copies have perceptual "
+        f"hashes that differ in at most {bits} of 64 bits (also mirrored), and {rules}.",
         "",
     ]
     for title, inside in (("Between domains and splits", False), ("Inside a split", True)):

@@ -264,8 +264,8 @@ def board_cautions(board: Board) -> list[str]:
     notes += standing_notes(board.suite, board.cells)
     if mixed := unevenly_scored(board.cells):
         notes.append(
-            f"Not to be compared: near-duplicates are left out of {', '.join(mixed)} in some runs and scored in others; "
-            f"give the command that made those once more, with --rerun"
+            f"Not to be compared: near-duplicates are left out of {', '.join(mixed)} in some runs and scored in "
+            f"others; give the command that made those once more, with --rerun"
         )
     for method, said in board.cells[board.cells.note != ""].groupby("base_method").note.first().items():
         notes.append(f"{method}: {said}")
