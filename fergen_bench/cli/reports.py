@@ -73,7 +73,7 @@ def report(
     project, console = find_project(), console_on()
     runs = records or project.results / "runs"
     complaints: list[str] = []
-    loaded, meant = _records(project, runs, suite, methods, selection, complaints, include_near_duplicates)
+    loaded, meant = _records(project, runs, suite, methods, selection, complaints, include=include_near_duplicates)
     loaded = _scored(loaded, meant, runs)
     lacking = _lacking(project, loaded)
     _warn(lacking)
