@@ -175,6 +175,8 @@ class Gathering:
             self._listing.faults.append(Fault("missing", place, f"{name} is listed, but is not in {self._root}."))
         else:
             self._other_endings += image != wanted
+            if box is not None:
+                self._listing.places[face_id] = place
             face = Face(face_id, split, expression, native, image, box=box, subject=subject, extra=extra)
             self._listing.faces.append(face)
 

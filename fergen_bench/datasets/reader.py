@@ -74,6 +74,7 @@ class Listing:
     faults: list[Fault] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)  # what stands beside the faces and is not read
     natives: dict[str, Counter[str]] = field(default_factory=dict)  # split → native label → faces, also those left out
+    places: dict[str, str] = field(default_factory=dict)  # id of a face with a box → file:line that gives it
     labels: Mapping[str, str] = field(default_factory=dict)  # what the native labels were taken to mean
     notes: list[str] = field(default_factory=list)  # what the reader should know, one sentence each
     about: dict[str, object] = field(default_factory=dict)  # choices that made the labels: more keys of domain.json
@@ -166,6 +167,9 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
         raise BenchError(f"{error.filename or base}: cannot be read: {error.strerror}") from None
     except UnknownNumbers as error:
         raise error.of(kind.title, kind.expected) from None
+    from fergen_bench.datasets.boxes import settle_boxes
+
+    settle_boxes(listing)
     expected = kind.expected if listing.expected is None else listing.expected
     check_numbers(str(base), kind.title, listing.natives, listing.labels, expected, settings)
     listing.require_faces(f"{base} ({kind.title}, layout {layout.name})")

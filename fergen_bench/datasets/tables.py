@@ -17,13 +17,13 @@ from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 if TYPE_CHECKING:
     from fergen_bench.settings import DomainSettings
 
-BOX = ("left", "top", "width", "height")
+BOX, CORNERS = ("left", "top", "width", "height"), ("left", "top", "right", "bottom")
 USUAL: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "file", "path", "filename", "file_name", "filepath", "file_path", "image_path", "image_name"),
     "label": ("label", "emotion", "expression"),
     "split": ("split", "usage"),
     "subject": ("subject", "subject_id", "person"),
-    **{side: (side,) for side in BOX},
+    **{side: (side,) for side in dict.fromkeys((*BOX, *CORNERS))},
 }
 """What a column is for → usual names of it, in lower case."""
 SPLIT_VALUES: Mapping[str, str] = {**SPLITS, **PARTS}
@@ -61,11 +61,13 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
                 f'columns = {{ {role} = "…" }}',
                 f"--columns {role}=…",
             )
-    if not set(BOX) <= set(found):
-        if half := [side for side in BOX if side in chosen]:
-            missing = ", ".join(side for side in BOX if side not in found)
-            raise BenchError(f"{path}: a box needs four columns; {half[0]} is there without {missing}")
-        found = {role: name for role, name in found.items() if role not in BOX}
+    sides = next((sides for sides in (BOX, CORNERS) if set(sides) <= set(found)), ())
+    if not sides and (half := [side for side in (*BOX, *CORNERS) if side in chosen]):
+        missing = ", ".join(
+            side for side in (CORNERS if {"right", "bottom"} & set(chosen) else BOX) if side not in found
+        )
+        raise BenchError(f"{path}: a box needs four columns; {half[0]} is there without {missing}")
+    found = {role: name for role, name in found.items() if role in sides or role not in {*BOX, *CORNERS}}
     return found
 
 
@@ -108,7 +110,7 @@ def _split(text: str, place: str) -> str:
 
 def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
     numbers = []
-    for side in BOX:
+    for side in BOX if "width" in columns else CORNERS:
         try:
             number = float(row[columns[side]])
         except ValueError:
@@ -116,8 +118,15 @@ def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
         if not math.isfinite(number) or (side in {"width", "height"} and number <= 0):
             raise BenchError(f"{place}: {columns[side]} is {row[columns[side]][:40]!r}; expected a number of pixels")
         numbers.append(number)
-    left, top, width, height = numbers
-    return left, top, width, height
+    left, top, across, down = numbers
+    if "width" in columns:
+        return left, top, across, down
+    if across <= left or down <= top:
+        raise BenchError(
+            f"{place}: the box ends at {across:g}, {down:g} before it begins at {left:g}, {top:g}; write it as left, top, "
+            f"right, bottom"
+        )
+    return left, top, across - left, down - top
 
 
 DATASET = Dataset(
