@@ -179,7 +179,11 @@ def test_the_cafe_profile_scores_sfew_on_its_training_faces(configured: Project,
     records, _ = record.load_all(configured.results / "runs")
     counts = {(entry.spec.sources[0], cell.target): cell.count for entry in records for cell in entry.cells}
     assert counts == {("rafdb", "rafdb"): 21, ("rafdb", "sfew"): 42, ("sfew", "rafdb"): 21, ("sfew", "sfew"): 21}
-    assert "sfew 21 or 42" in bench("report", "--suite", "wild5-cafe").out
+    shown = bench("report", "--suite", "wild5-cafe").out
+    assert "sfew 21 or 42" in shown
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "rafdb raf-official differs 100 px, aligned 42 21" in lines
+    assert "sfew sfew-official differs 224 px, aligned 42 21 or 42" in lines
 
 
 def test_a_prepared_dataset_needs_no_table(project: Project, bench: Bench, copies: Path) -> None:
