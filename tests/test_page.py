@@ -94,7 +94,6 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made and not drawn, which is most of the time that a page takes."""
 
     def save(figure: Figure, folder: Path, name: str) -> Path:
-        plots.plt.close(figure)
         (folder / f"{name}.svg").write_text(f'<svg width="9pt" height="9pt"><text>{name}</text></svg>')
         return folder / f"{name}.png"
 

@@ -244,7 +244,6 @@ def test_curves_are_drawn_for_severities_and_for_values(factor: str) -> None:
     (axes,) = figure.axes
     assert axes.get_xlabel() == FACTORS[factor].about
     assert len(axes.lines[0].get_xdata()) == len(FACTORS[factor].levels) + (factor == "blur")
-    plots.plt.close(figure)
 
 
 def test_the_command_line_from_runs_to_tables_under_shift(bench: Bench, lab: Project) -> None:
