@@ -153,7 +153,11 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
                 what = f"is not there, so {image.name} has no label and is left out"
                 listing.faults.append(Fault("missing", str(annotations / f"{image.stem}{ending}"), what))
                 continue
-            native = str(annotation_label(annotation))
+            try:
+                native = str(annotation_label(annotation))
+            except BenchError as error:
+                listing.faults.append(Fault("unreadable", annotation, str(error)))
+                continue
             expression = labelling.expression(native, split, annotation)
             if expression == LEFT_OUT:
                 listing.dropped[NOT_ONE_OF_SEVEN.get(native, native)] += 1
@@ -351,6 +355,7 @@ DATASET = Dataset(
             "*{train,val,test}*.txt with lines such as `689/737db2.jpg 3`",
             lambda path: bool(lists_in(path)),
             _read_list,
+            uses=("images", "subject"),
         ),
     ),
     request=(

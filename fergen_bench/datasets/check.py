@@ -127,7 +127,8 @@ def check_prepared(
     try:
         about = read_about(folder)
         seen = _compared(Domain(folder), progress) if decode else Seen(pixels=stored(about) or {})
-        disagreeing = [Fault("label", str(folder), what) for what in about.get("labels_disagree", {}).get("lines", ())]
+        lines = about.get("labels_disagree", {}).get("lines", ())
+        disagreeing = [Fault("label", line.partition(": ")[0], line) for line in lines]
     except BenchError as error:
         finding = Finding("error", str(error))
         return Check(domain, kind.name, str(folder), None, {}, kind.expected, {}, (), (finding,))
@@ -265,25 +266,27 @@ def verdict(kind: Dataset, found: Counts, expected: Counts | None = None, offici
         return Finding("ok", f"{many(_total(found), 'face')}; there are no published counts to compare them with")
     if "all" in expected:  # the owner gave no split
         found = {"all": {name: sum(counts[name] for counts in found.values()) for name in EXPRESSIONS}}
-    differing = [s for s in (*expected, *found) if not _same(found.get(s, {}), expected.get(s, {}))]
+    differing = [s for s in dict.fromkeys((*expected, *found)) if not _same(found.get(s, {}), expected.get(s, {}))]
     if not differing:
         return Finding("ok", f"the counts of every class are those of {kind.title}")
     if not official and "all" not in expected:
         return Finding("error", f"this layout does not have the official split of {kind.title}")
     if (other := identify(found, but=kind.name)) is not None:
         return Finding("error", f"this is {other.title}, not {kind.title}: the counts of every class are its own")
-    split = differing[0]
-    here, there = sum(found.get(split, {}).values()), sum(expected.get(split, {}).values())
+    said = (_difference(split, found.get(split, {}), expected.get(split, {}), kind.title) for split in differing)
+    return Finding("error", "; ".join(said))
+
+
+def _difference(split: str, found: Mapping[str, int], expected: Mapping[str, int], title: str) -> str:
+    """How a split differs from its owner's."""
+    here, there = sum(found.values()), sum(expected.values())
     if not there:
-        return Finding("error", f"there is a split {split}, which {kind.title} does not have")
+        return f"there is a split {split}, which {title} does not have"
     if here > 1.2 * there:
-        return Finding("error", f"{split} looks augmented: {many(here, 'face')} where {there:,} are expected")
+        return f"{split} looks augmented: {many(here, 'face')} where {there:,} are expected"
     if here == there:
-        return Finding(
-            "error", f"{split} has the expected {many(here, 'face')}, but other labels: they were made again"
-        )
-    what = "is missing" if not here else f"has {many(here, 'face')} where {there:,} are expected"
-    return Finding("error", f"{split} {what}")
+        return f"{split} has the expected {many(here, 'face')}, but other labels: they were made again"
+    return f"{split} is missing" if not here else f"{split} has {many(here, 'face')} where {there:,} are expected"
 
 
 def is_another(found: Counts, expected: Counts) -> bool:
@@ -443,7 +446,7 @@ def _summed_up(faults: Sequence[Fault], disagreeing: int | None = None) -> list[
     """
     levels: dict[FaultKind, tuple[Literal["note", "warning", "error"], str, str, str]] = {
         "missing": ("error", "listed file", "are", " missing"),
-        "unreadable": ("error", "image", "", " cannot be read"),
+        "unreadable": ("error", "file", "", " cannot be read"),
         "label": ("error", "label", "disagree", ""),
         "relabelled": ("warning", "image", "have", " a copy with another label"),
         "twin": (
@@ -458,7 +461,7 @@ def _summed_up(faults: Sequence[Fault], disagreeing: int | None = None) -> list[
     }
     counts = Counter(fault.kind for fault in faults)
     counts["label"] = disagreeing or counts["label"]
-    first = {fault.kind: fault.what for fault in reversed(faults)}
+    first = {fault.kind: str(fault) for fault in reversed(faults)}
     return [
         Finding(level, f"{many(counts[kind], noun, verb)}{rest}, such as: {first[kind]}")
         for kind, (level, noun, verb, rest) in levels.items()

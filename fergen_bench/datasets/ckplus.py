@@ -49,7 +49,11 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
         raise BenchError(f"{base}: expected {FRAMES}/ and {LABELS}/ (the labels) here; unpack both archives of CK+")
     listing, with_neutral = Listing(), set[str]()
     for subject, sequence in _sequences(pictures, base):
-        label = _label(at(emotions, f"{subject}/{sequence.name}"), base)
+        try:
+            label = _label(at(emotions, f"{subject}/{sequence.name}"), base)
+        except BenchError as error:
+            listing.faults.append(Fault("unreadable", str(emotions / subject / sequence.name), str(error)))
+            continue
         if label is None:
             listing.dropped["sequence without a label"] += 1
             continue
@@ -69,7 +73,7 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
     labelled = [(subject, sequence) for subject, sequence in _sequences(emotions, base)]
     for subject, sequence in labelled:
         frames_of = at(pictures, f"{subject}/{sequence.name}")
-        if not frames_of.is_dir() and _label(sequence, base):
+        if not frames_of.is_dir() and entries(sequence, base, "_emotion.txt"):
             listing.faults.append(Fault("missing", str(frames_of), "is labelled, but missing"))
     listing.require_faces(emotions)
     listing.faces = with_splits(listing.faces, settings)
@@ -123,6 +127,7 @@ DATASET = Dataset(
             lambda path: _frames(path) is not None,
             _read_official,
             official=False,
+            parts=(FRAMES, LABELS),
         ),
         Layout(
             "ckplus48-kaggle",

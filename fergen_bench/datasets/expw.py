@@ -77,6 +77,7 @@ DATASET = Dataset(
             lambda path: first_file(path, "label/label.lst") is not None,
             _read,
             official=False,
+            parts=("image/origin", "label/label.lst"),
         ),
     ),
     request="From its authors' page at mmlab.ie.cuhk.edu.hk/projects/socialrelation; for non-commercial research.",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.columns import first_name, labelled_lines
-from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, text_of
+from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, packed, text_of
 from fergen_bench.datasets.kinds import IMAGES, kind_of
 from fergen_bench.datasets.numbering import (
     CONTEMPT,
@@ -242,7 +242,8 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
         if expression == LEFT_OUT:
             listing.dropped[printable(place.name.casefold())] += len(found)
         elif not found:
-            raise BenchError(f"{place}: this class folder holds no images; remove it if there really are none")
+            remedy = f"unpack {archives[0]}" if (archives := packed(place)) else "remove it if there really are none"
+            raise BenchError(f"{place}: this class folder holds no images; {remedy}")
         else:
             for image in found:
                 yield Face(image.relative_to(base).as_posix(), split, expression, place.name, image)
@@ -280,6 +281,14 @@ def beside(folder: Path, root: Path, known: Collection[Path], listing: Listing) 
         Fault("extra", str(other), f"{other} is no part with class folders, and is not read.") for other in others
     )
     stray_files(folder, root, listing)
+
+
+def with_box(face: Face, path: Path, listing: Listing) -> Iterator[Face]:
+    """The face with the box in a file; none, and a fault, where that holds no box."""
+    try:
+        yield replace(face, box=box_of(path))
+    except BenchError as error:
+        listing.faults.append(Fault("unreadable", str(path), str(error)))
 
 
 def box_of(path: Path) -> tuple[float, float, float, float]:
@@ -397,6 +406,7 @@ def list_layout(labels: Labels, splits: Mapping[str, str] = SPLITS, roots: tuple
         lambda base, settings: read_lists(base, settings, labels, splits),
         official=False,
         roots=roots,
+        uses=("images", "subject"),
     )
 
 

@@ -485,18 +485,22 @@ DATASET = Dataset(
             f"fer2013.csv or icml_face_data.csv, and {VOTES_FILE} beside it",
             lambda path: _pixels(path) is not None,
             _read_csv,
+            parts=("fer2013.csv", VOTES_FILE),
+            uses=("label_rule", "label_source"),
         ),
         Layout(
             "ferplus-ms-png",
             f"FER2013{{Train,Valid,Test}}/fer0000000.png with label.csv in each, or {VOTES_FILE} beside them",
             _has_images,
             _read_images,
+            uses=("label_rule", "label_source"),
         ),
         Layout(
             "ferplus-kaggle-folders",
             "{train,validation,test}/{angry,contempt,disgust,fear,happy,neutral,sad,surprise}/fer0000000.png",
             lambda path: has_split_classes(path, path),
             _read_folders,
+            uses=("label_source",),
         ),
         Layout(
             "ferplus-list",
@@ -504,12 +508,14 @@ DATASET = Dataset(
             lambda path: bool(lists_in(path)),
             _read_list,
             official=False,
+            uses=("images", "subject", "label_rule", "label_source"),
         ),
         Layout(
             "ferplus-ran-list",
             "dlib_ferplus_{train,val}_center_crop_range_list.txt: lines of `0/fer0000001 6`, and 0/fer0000001.png",
             lambda path: bool(_ran_lists(path)),
             _read_ran,
+            uses=("images", "label_rule", "label_source"),
         ),
     ),
     request=(

@@ -15,10 +15,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 
-from fergen_bench.datasets.kinds import PassedOver, has_image_ending, is_leftover, kind_of
+from fergen_bench.datasets.kinds import PassedOver, has_image_ending, is_archive, is_leftover, kind_of
 from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.untrusted import read_text
 from fergen_bench.wording import many
+
+MOST_LOOKED_INTO = 20
+"""Folders of a folder that are searched for packed archives."""
 
 _follow: ContextVar[bool] = ContextVar("follow links", default=False)
 
@@ -144,6 +147,16 @@ def _way_to(folder: Path, root: Path) -> Iterator[Path]:
         yield Path(os.path.realpath(place))
         if place == root:
             return
+
+
+def packed(path: Path, depth: int = 2) -> list[Path]:
+    """The packed archives in a folder, and in those down to a depth below it; or the file itself."""
+    if path.is_file():
+        return [path] if is_archive(path.name) else []
+    found = entries(path, path)
+    archives = [Path(entry.path) for entry in found if entry.is_file() and is_archive(entry.name)]
+    inner = [Path(entry.path) for entry in found if depth and entry.is_dir()][:MOST_LOOKED_INTO]
+    return archives + [archive for folder in inner for archive in packed(folder, depth - 1)]
 
 
 def folders(folder: Path, root: Path) -> list[Path]:

@@ -76,6 +76,7 @@ DATASET = Dataset(
             "{train,val,test}/{surprise,fear,disgust,happiness,sadness,anger,neutral}/* (or usual names for them)",
             lambda path: bool(_splits(path)),
             _read_given,
+            uses=("subject",),
         ),
         Layout(
             "class-folders",
@@ -83,6 +84,7 @@ DATASET = Dataset(
             lambda path: path.is_dir() and not _splits(path) and not _only_wraps(path),
             _read_unsplit,
             official=False,
+            uses=("subject",),
         ),
     ),
 )

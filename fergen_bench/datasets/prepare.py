@@ -252,7 +252,7 @@ def _left_out(name: str, listing: Listing, unreadable: Unreadables, allowed: boo
     missing = [fault for fault in listing.faults if fault.kind in {"missing", "unreadable"}]
     total = len(missing) + len(unreadable)
     if total and not allowed:
-        shown = [f"{fault.where}: {fault.what}" for fault in missing[:NAMED]]
+        shown = [str(fault) for fault in missing[:NAMED]]
         shown += [f"{listing.faces[row].file or listing.faces[row].id}: {why}" for row, why in unreadable.items()]
         more = [f"and {total - NAMED:,} more"] if total > NAMED else []
         raise BenchError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,11 +15,11 @@ from fergen_bench.datasets.faces import (
     LEFT_OUT,
     SPLITS,
     Gathering,
-    box_of,
     expression_of,
     has_split_classes,
     lists_in,
     split_class_folders,
+    with_box,
     with_splits,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, table
@@ -117,9 +116,9 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
         )
         return listing
     box_file = {face.id: boxes / f"{PurePosixPath(face.id).stem}.txt" for face in listing.faces}
-    with_box = [face for face in listing.faces if files.has(box_file[face.id])]
-    listing.dropped += Counter({"no face box": len(listing.faces) - len(with_box)})  # drops a count of 0
-    listing.faces = [replace(face, box=box_of(box_file[face.id])) for face in with_box]
+    boxed = [face for face in listing.faces if files.has(box_file[face.id])]
+    listing.dropped += Counter({"no face box": len(listing.faces) - len(boxed)})  # drops a count of 0
+    listing.faces = [found for face in boxed for found in with_box(face, box_file[face.id], listing)]
     listing.notes.append("Faces are cut out with the boxes in Annotation/boundingbox, which are not the owner's.")
     return listing
 
@@ -313,6 +312,7 @@ DATASET = Dataset(
             _fits_lists,
             _read_lists,
             roots=ROOTS,
+            parts=(ALIGNED, f"EmoLabel/{LIST}"),
         ),
         Layout(
             "raf-split-lists",
@@ -320,6 +320,7 @@ DATASET = Dataset(
             partial(_fits_lists, names=SPLIT_LISTS),
             partial(_read_lists, names=SPLIT_LISTS),
             roots=ROOTS,
+            parts=(ALIGNED, *(f"EmoLabel/{name}" for name in SPLIT_LISTS)),
         ),
         Layout(
             "raf-adacm-list",
@@ -348,6 +349,7 @@ DATASET = Dataset(
             lambda base: bool(_path_lists(base)),
             _read_path_list,
             roots=ROOTS,
+            uses=("images",),
         ),
         Layout(
             "raf-suffix", "img001_4.jpg, the label at the end of the name", _has_suffixes, _read_suffix, official=False

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fergen_bench.datasets.files import folders, following_links, nearest
-from fergen_bench.datasets.kinds import PassedOver
+from fergen_bench.datasets.files import at, folders, following_links, nearest, packed
+from fergen_bench.datasets.kinds import PassedOver, is_archive
 from fergen_bench.datasets.numbering import UnknownNumbers, check_numbers
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 from fergen_bench.untrusted import printable
@@ -64,6 +64,9 @@ class Fault:
         object.__setattr__(self, "where", printable(self.where))
         object.__setattr__(self, "what", printable(self.what))
 
+    def __str__(self) -> str:
+        return self.what if self.where in self.what else f"{self.where}: {self.what}"
+
 
 @dataclass
 class Listing:
@@ -105,6 +108,12 @@ class Layout:
     asked_only: bool = False  # never found by itself: what it reads is seldom what is meant, such as whole photographs
     roots: tuple[str, ...] = ()  # folders in which it is unpacked, such as RAF/basic
     crop: str = ""  # how faces lie in its images, where neither boxes nor names show it: whole photographs
+    parts: tuple[str, ...] = ()  # the files and folders without which it is nothing, to name one that is missing
+    uses: tuple[str, ...] = ()  # of OPTIONAL, the settings that it reads
+
+
+OPTIONAL = ("images", "columns", "label_rule", "label_source", "subject")
+"""Settings that only some layouts read, and that the others refuse."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +145,15 @@ class Dataset:
         except OSError as error:
             raise BenchError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
         if not found:
+            if nearly := _nearly(self, asked, path):
+                raise BenchError(nearly)
             shapes = "".join(
                 f"\n  {layout.name}: {layout.shape}" + (" (only with --layout)" if layout.asked_only else "")
                 for layout in asked
             )
             raise BenchError(
-                f"{path} holds no layout of {self.title} that is known here. It holds {glimpse}; expected one "
-                f"of{shapes}"
+                f"{path} holds no layout of {self.title} that is known here. It holds {glimpse}{_unpack(path)}; "
+                f"expected one of{shapes}"
             )
         if len(found) > 1 and not _first_holds_all(found, path):
             names = " and ".join(layout.name for layout, _ in found)
@@ -161,6 +172,7 @@ def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
 
 def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     layout, base = kind.layout(settings.path, settings.layout)
+    _refuse_unread(kind, layout, settings)
     try:
         listing = layout.read(base, settings)
     except OSError as error:
@@ -172,6 +184,9 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     settle_boxes(listing)
     expected = kind.expected if listing.expected is None else listing.expected
     check_numbers(str(base), kind.title, listing.natives, listing.labels, expected, settings)
+    if any(fault.kind == "missing" for fault in listing.faults):
+        for archive in packed(base):
+            listing.passed_over.add(archive, "archive")
     listing.require_faces(f"{base} ({kind.title}, layout {layout.name})")
     twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
     if twice:
@@ -184,6 +199,49 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
             f"{shared[0]}: scores on them say less about people never seen."
         )
     return layout, listing
+
+
+def _refuse_unread(kind: Dataset, layout: Layout, settings: DomainSettings) -> None:
+    """Refuses a setting that the layout does not read, so that nobody takes it for heeded."""
+    for key in OPTIONAL:
+        default = type(settings).model_fields[key].get_default(call_default_factory=True)
+        if key not in layout.uses and getattr(settings, key) != default:
+            fault = f"{settings.path}: {kind.title} in the layout {layout.name} has no use for {key};"
+            raise NeedsKey(fault, f"leave out {key} = …", f"leave out --{key.replace('_', '-')}")
+
+
+def _nearly(kind: Dataset, layouts: Iterable[Layout], path: Path) -> str | None:
+    """A sentence about the layout of which most is there; None where nothing of any is."""
+    if path.is_file():
+        return None
+    near: list[tuple[int, Layout, Path, list[str]]] = []
+    for layout in layouts:
+        for place in _unpacked(path):
+            base = nearest(place, lambda folder: bool(_present(layout, folder)), layout.roots)  # noqa: B023
+            if layout.parts and base is not None:
+                missing = [part for part in layout.parts if part not in _present(layout, base)]
+                near.append((len(missing), layout, base, missing))
+    if not near:
+        return None
+    _, layout, base, missing = min(near, key=lambda found: found[0])
+    if not missing:
+        return None
+    others = [other for other in kind.layouts if other.asked_only and other.fits(base)]
+    instead = "".join(f", or read {other.shape} with --layout {other.name}" for other in others)
+    lacks, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+    return (
+        f"{base}: {' and '.join(missing)} {lacks} missing, without which it is not {kind.title} in the layout "
+        f"{layout.name}; put {them} there{instead}{_unpack(base)}"
+    )
+
+
+def _present(layout: Layout, base: Path) -> list[str]:
+    return [part for part in layout.parts if at(base, part).exists()]
+
+
+def _unpack(path: Path) -> str:
+    """The end of a sentence about what is not there, where it may still be packed."""
+    return f". Unpack {', '.join(map(str, found[:3]))} first" if (found := packed(path)) else ""
 
 
 def _in_both(faces: Iterable[Face]) -> list[str]:
@@ -239,7 +297,7 @@ def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
 def _glimpse(path: Path) -> str:
     """The first names in a folder, for messages."""
     if path.is_file():
-        return "one file"
+        return f"one file{' that is packed' if is_archive(path.name) else ''}"
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(path))
     if not names:
         return "nothing"

@@ -7,7 +7,6 @@ of 436: the owner's detector missed the rest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,11 @@ from fergen_bench.datasets.faces import (
     LEFT_OUT,
     SPLITS,
     Gathering,
-    box_of,
     class_folders,
     has_classes,
     list_layout,
     split_named,
+    with_box,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images, inside, table
 from fergen_bench.datasets.numbering import label_map
@@ -136,7 +135,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
             box = at(boxes, face.native_label) / f"{Path(face.file or face.id).stem}.txt"
             used.add(box)
             if files.has(box):
-                listing.faces.append(replace(face, box=box_of(box)))
+                listing.faces += with_box(face, box, listing)
             else:
                 listing.dropped["no face box"] += 1
         for box in (Path(entry.path) for part in folders(boxes, base) for entry in entries(part, base, ".txt")):
@@ -214,6 +213,7 @@ DATASET = Dataset(
             lambda base: first_file(base, TABLE) is not None and at(base, TABLE_IMAGES).is_dir(),
             _read_table,
             roots=ROOTS,
+            parts=(TABLE, TABLE_IMAGES),
         ),
         list_layout(NUMBERS, {**SPLITS, "val": "test", "valid": "test", "validation": "test"}, ROOTS),
         Layout(

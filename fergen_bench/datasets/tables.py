@@ -134,7 +134,11 @@ DATASET = Dataset(
     title="a csv file",
     layouts=(
         Layout(
-            "csv", "a csv file with a first line such as image,label,split", lambda path: bool(_tables(path)), _read
+            "csv",
+            "a csv file with a first line such as image,label,split",
+            lambda path: bool(_tables(path)),
+            _read,
+            uses=("images", "columns", "subject"),
         ),
     ),
 )

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from fergen_bench.datasets import reader
+from fergen_bench.datasets.affectnet import DATASET as AFFECTNET
 from fergen_bench.datasets.check import check_copy, check_prepared
 from fergen_bench.datasets.files import at, entries, images
 from fergen_bench.datasets.folder import DATASET as FOLDER
 from fergen_bench.datasets.jaffe import DATASET as JAFFE
 from fergen_bench.datasets.kinds import PassedOver, is_leftover, kind_of
 from fergen_bench.datasets.prepare import prepare_dataset
+from fergen_bench.datasets.rafdb import DATASET as RAFDB
+from fergen_bench.datasets.sfew import DATASET as SFEW
 from fergen_bench.domain import EXPRESSIONS, Domain, read_about
 from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.settings import DomainSettings
@@ -211,3 +216,92 @@ def test_names_that_are_not_utf8_or_hide_characters_are_read_and_written_readabl
 )
 def test_what_cannot_be_printed_is_escaped(name: str, shown: str) -> None:
     assert printable(name) == shown
+
+
+def raf(root: Path) -> Path:
+    """RAF-DB's folder without its faces."""
+    (root / "EmoLabel").mkdir(parents=True)
+    (root / "EmoLabel" / "list_patition_label.txt").write_text("train_00001.jpg 5\ntest_0001.jpg 5\n")
+    return root
+
+
+def test_what_is_missing_from_a_layout_is_named_alone(tmp_path: Path) -> None:
+    base = raf(tmp_path / "RAF" / "basic")
+    with pytest.raises(BenchError) as caught:
+        RAFDB.layout(tmp_path)
+    assert str(caught.value) == (
+        f"{base}: Image/aligned is missing, without which it is not RAF-DB in the layout raf-official; put it there"
+    )
+    draw(base / "Image" / "original" / "train_00001.jpg", "sadness")
+    (base / "Image" / "aligned.zip").touch()
+    with pytest.raises(BenchError) as caught:
+        RAFDB.layout(tmp_path)
+    assert "Image/aligned is missing" in str(caught.value)
+    assert "or read Image/original/train_00001.jpg" in str(caught.value)
+    assert str(caught.value).endswith(f"with --layout raf-original. Unpack {base / 'Image' / 'aligned.zip'} first")
+
+
+def test_what_is_still_packed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "basic.zip").touch()
+    for path, shown in (
+        (tmp_path, "It holds pack/"),
+        (tmp_path / "pack" / "basic.zip", "It holds one file that is packed"),
+    ):
+        with pytest.raises(BenchError, match=rf"{shown}\. Unpack .*/basic\.zip first; expected one of"):
+            RAFDB.layout(path)
+    for name in EXPRESSIONS:
+        (tmp_path / "lab" / name).mkdir(parents=True)
+    (tmp_path / "lab" / "anger" / "anger.tar.gz").touch()
+    with pytest.raises(BenchError, match=r"anger: this class folder holds no images; unpack .*anger\.tar\.gz"):
+        read(FOLDER, tmp_path / "lab")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("images", Path("/x")), ("columns", {"image": "a"}), ("label_rule", "argmax8"), ("subject", "(a)")],
+)
+def test_a_setting_that_the_layout_does_not_read_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    base = raf(tmp_path)
+    draw(base / "Image" / "aligned" / "train_00001_aligned.jpg", "sadness")
+    draw(base / "Image" / "aligned" / "test_0001_aligned.jpg", "sadness")
+    assert len(reader.read(RAFDB, DomainSettings(path=tmp_path))[1].faces) == 2
+    with pytest.raises(
+        NeedsKey, match=f"RAF-DB in the layout raf-official has no use for {key}; leave out {key} = …"
+    ) as caught:
+        reader.read(RAFDB, DomainSettings(path=tmp_path, **{key: value}))  # type: ignore[arg-type]
+    assert caught.value.on_command_line.endswith(f"leave out --{key.replace('_', '-')}")
+
+
+def test_sfew_is_read_whatever_the_case_of_its_folders(tmp_path: Path) -> None:
+    for place in ("train/TRAIN_aligned_faces", "VAL/val_aligned_faces"):
+        for name in ("angry", "DISGUST", "Fear", "happy", "neutral", "sad", "surprise"):
+            expression = {"angry": "anger", "happy": "happiness", "sad": "sadness"}.get(name, name.lower())
+            draw(tmp_path / place / name / "a.png", expression)
+            draw(tmp_path / place / name / "__MACOSX" / "._a.png", expression)
+    layout, listing = read(SFEW, tmp_path)
+    assert layout == "sfew-official"
+    assert {(face.split, face.expression) for face in listing.faces} == {
+        (split, name) for split in ("train", "test") for name in EXPRESSIONS
+    }
+    assert not listing.faults
+
+
+def test_every_annotation_that_cannot_be_read_is_named_and_may_be_left_out(tmp_path: Path) -> None:
+    for part in ("train_set", "val_set"):
+        for native in range(7):
+            draw(tmp_path / part / "images" / f"{native}.jpg", EXPRESSIONS[(6, 3, 4, 0, 1, 2, 5)[native]])
+            (tmp_path / part / "annotations").mkdir(exist_ok=True)
+            np.save(tmp_path / part / "annotations" / f"{native}_exp.npy", str(native))
+    for native, content in ((0, b""), (3, b"\x93NUMPY nonsense"), (6, b"<html>")):
+        (tmp_path / "train_set" / "annotations" / f"{native}_exp.npy").write_bytes(content)
+    folder = tmp_path / "data" / "mine"
+    with pytest.raises(BenchError, match="mine: 3 files are missing or cannot be read") as caught:
+        prepare_dataset("mine", AFFECTNET, DomainSettings(path=tmp_path), folder, 1, lambda *_: None)
+    assert all(f"{native}_exp.npy: is no npy file" in str(caught.value) for native in (0, 3, 6))
+    settings = DomainSettings(path=tmp_path, allow_missing=True)
+    prepare_dataset("mine", AFFECTNET, settings, folder, 1, lambda *_: None)
+    about = read_about(folder)
+    assert (sum(about["counts"]["train"].values()), sum(about["counts"]["test"].values())) == (4, 7)
+    assert about["left_out"]["total"] == 3
+    assert about["verdict"] == "train has 4 faces where 283,901 are expected; test has 7 faces where 3,500 are expected"

@@ -265,7 +265,7 @@ def test_aligned_faces_win_over_photographs_which_are_read_only_when_asked_for(t
     assert all(face.id.startswith("Image/original/") and face.box is None for face in listing.faces)
     assert "faces are not cropped" in listing.notes[0]
     shutil.rmtree(tmp_path / "Image" / "aligned")
-    with pytest.raises(BenchError, match=r"(?s)holds no layout of RAF-DB .*raf-original: .*\(only with --layout\)"):
+    with pytest.raises(BenchError, match=r"Image/aligned is missing, .*; put it there, or read .*raf-original"):
         read(DATASET, tmp_path)
 
 
