@@ -8,20 +8,22 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fergen_bench.datasets.kinds import RAW, beginning, brand
 from fergen_bench.datasets.reader import Box, Face
 from fergen_bench.wording import many
 
 RESIZER = "PIL bicubic"
 LARGEST_NATIVE = 224
 """Faces keep their size up to this side, and are resized to it where they have none in common."""
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """What is decoded, by content, whatever a file's name ends in. PIL knows more, some with the help of other programs."""
 
 MOST_PIXELS = 89_478_485
@@ -135,20 +137,42 @@ def _side(pixels: bytes) -> int:
 def _decoder(path: Path) -> Iterator[Image.Image]:
     """An image whose header is read. Whatever a decoder raises on nonsense, now or in the block, is Unreadable."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+        if path.suffix.lower() in RAW:
+            raise Unreadable("a camera's raw file; convert it to JPEG or PNG")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             yield image
     except Unreadable:
         raise
     except UnidentifiedImageError:
-        raise Unreadable("no image of a known kind" if path.stat().st_size else "an empty file") from None
+        raise Unreadable(_unidentified(path)) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels, which no photograph of a face has") from None
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
     except Exception as error:
         raise Unreadable(f"no valid image: {type(error).__name__}: {error}") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this installation of Pillow has."""
+    with suppress(ImportError):
+        import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _unidentified(path: Path) -> str:
+    """Why a file is no image to Pillow, and what helps."""
+    start = beginning(path)
+    if (missing := brand(start)) is not None:
+        package = "pillow-heif" if missing == "HEIC" else "Pillow 11.3 or newer"
+        return f"{missing}, which this installation of Pillow cannot decode; install {package}, or convert it"
+    return "no image of a known kind" if start else "an empty file"
 
 
 def _raw_mode(image: Image.Image) -> str:

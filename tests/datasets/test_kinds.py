@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fergen_bench.datasets import reader
+from fergen_bench.datasets import pixels, reader
 from fergen_bench.datasets.affectnet import DATASET as AFFECTNET
 from fergen_bench.datasets.check import check_copy, check_prepared
 from fergen_bench.datasets.files import at, entries, images
 from fergen_bench.datasets.folder import DATASET as FOLDER
 from fergen_bench.datasets.jaffe import DATASET as JAFFE
 from fergen_bench.datasets.kinds import PassedOver, is_leftover, kind_of
+from fergen_bench.datasets.pixels import Unreadable, decode_face
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.datasets.rafdb import DATASET as RAFDB
+from fergen_bench.datasets.reader import Face
 from fergen_bench.datasets.sfew import DATASET as SFEW
 from fergen_bench.domain import EXPRESSIONS, Domain, read_about
 from fergen_bench.error import BenchError, NeedsKey
@@ -305,3 +307,25 @@ def test_every_annotation_that_cannot_be_read_is_named_and_may_be_left_out(tmp_p
     assert (sum(about["counts"]["train"].values()), sum(about["counts"]["test"].values())) == (4, 7)
     assert about["left_out"]["total"] == 3
     assert about["verdict"] == "train has 4 faces where 283,901 are expected; test has 7 faces where 3,500 are expected"
+
+
+@pytest.mark.parametrize("form", ["JPEG2000", "AVIF", "PPM"])
+def test_formats_that_pillow_has_are_decoded(tmp_path: Path, form: str) -> None:
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow cannot write {form}")
+    Image.new("RGB", (20, 20), (200, 100, 50)).save(tmp_path / "a", form)
+    shown = decode_face(Face("a", "test", "fear", "", tmp_path / "a"), 20)[0]
+    assert np.abs(shown.astype(int) - (200, 100, 50)).max() < 8
+
+
+def test_what_helps_with_a_format_that_pillow_lacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "_formats", lambda: ("JPEG",))
+    for name, kind, advice in (
+        ("a.heic", b"ftypheic", "HEIC, which .* cannot decode; install pillow-heif, or convert it"),
+        ("b.jpg", b"ftypavif", "AVIF, which .* cannot decode; install Pillow 11.3 or newer"),
+        ("c.nef", b"", "a camera's raw file; convert it"),
+    ):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18" + kind)
+        with pytest.raises(Unreadable, match=advice):
+            decode_face(Face("a", "test", "fear", "", tmp_path / name), 20)
