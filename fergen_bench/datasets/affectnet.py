@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import (
-    CONTEMPT,
-    LEFT_OUT,
     Gathering,
     Labelling,
     beside,
@@ -29,7 +27,7 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, images, inside, table, whole_number
-from fergen_bench.datasets.numbering import label_map
+from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Box, Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import CONTEMPT, LEFT_OUT, class_folders, expression_of, has_classes, with_splits
+from fergen_bench.datasets.faces import class_folders, expression_of, has_classes, with_splits
 from fergen_bench.datasets.files import at, entries, folders, images, text_of, whole_number
-from fergen_bench.datasets.numbering import label_map
+from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many

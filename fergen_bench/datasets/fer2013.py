@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import LEFT_OUT, Labelling, has_split_classes, split_class_folders, split_folders
+from fergen_bench.datasets.faces import Labelling, has_split_classes, split_class_folders, split_folders
 from fergen_bench.datasets.files import first_file, table
-from fergen_bench.datasets.numbering import label_map
+from fergen_bench.datasets.numbering import LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fergen_bench.datasets.faces import (
-    CONTEMPT,
-    LEFT_OUT,
     Gathering,
     has_split_classes,
     lists_in,
@@ -25,7 +23,7 @@ from fergen_bench.datasets.faces import (
 )
 from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table, split_of
 from fergen_bench.datasets.files import at, first_file, images, inside, list_file, nearest, table, whole_number
-from fergen_bench.datasets.numbering import label_map
+from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError

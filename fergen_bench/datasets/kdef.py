@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import LEFT_OUT, expression_of, with_splits
+from fergen_bench.datasets.faces import expression_of, with_splits
 from fergen_bench.datasets.files import entries, folders, images
 from fergen_bench.datasets.kinds import kind_of
+from fergen_bench.datasets.numbering import LEFT_OUT
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from fergen_bench.datasets.columns import labelled_lines
 from fergen_bench.datasets.faces import (
     CLASSES,
-    LEFT_OUT,
     SPLITS,
     Gathering,
     expression_of,
@@ -23,7 +22,7 @@ from fergen_bench.datasets.faces import (
     with_splits,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, table
-from fergen_bench.datasets.numbering import label_map
+from fergen_bench.datasets.numbering import LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.datasets.faces import (
-    LEFT_OUT,
     SPLITS,
     Gathering,
     class_folders,
@@ -22,7 +21,7 @@ from fergen_bench.datasets.faces import (
     with_box,
 )
 from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images, inside, table
-from fergen_bench.datasets.numbering import label_map
+from fergen_bench.datasets.numbering import LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
