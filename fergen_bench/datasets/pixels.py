@@ -49,6 +49,7 @@ class Source(NamedTuple):
     depth: Depth = "8-bit"
     darkest: float = 0  # levels of the file, where it is deeper than eight bits
     brightest: float = 0
+    pictures: int = 1  # frames or pages, of which the first is read
 
     @property
     def white(self) -> int:
@@ -112,12 +113,12 @@ def open_face(face: Face, white: float | None = None) -> tuple[Image.Image, Sour
         side = _side(face.pixels)
         return Image.frombytes("L", (side, side), face.pixels).convert("RGB"), Source(side, side)
     with _decoder(_file(face)) as image:
-        raw_mode = _raw_mode(image)
+        raw_mode, pictures = _raw_mode(image), _pictures(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         eight, source = _eight_bit(image, raw_mode, _file(face), white)
         # Pixels that are loaded outlive the file. Transparency is dropped, as the reference code and cv2.imread do.
-        return eight if eight.mode == "RGB" else eight.convert("RGB"), source
+        return eight if eight.mode == "RGB" else eight.convert("RGB"), source._replace(pictures=pictures)
 
 
 def _file(face: Face) -> Path:
@@ -153,6 +154,11 @@ def _decoder(path: Path) -> Iterator[Image.Image]:
         raise Unreadable(error.strerror or str(error)) from None
     except Exception as error:
         raise Unreadable(f"no valid image: {type(error).__name__}: {error}") from None
+
+
+def _pictures(image: Image.Image) -> int:
+    """How many frames or pages a file has. Those of an MPO are previews of one photograph."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
 
 
 @cache

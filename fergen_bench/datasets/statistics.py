@@ -19,7 +19,7 @@ from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
-VERSION = 1
+VERSION = 2
 """Rises when what is gathered changes, so that unfinished preparations start anew."""
 GRID = 24
 """About how many rows and columns of pixels means and deviations are taken over; extremes are taken over all."""
@@ -54,6 +54,7 @@ COLUMNS = (
     "depth",
     "lowest",
     "highest",
+    "pictures",
 )
 """Numbers about one face, in the order in which tables of them are stored; all NaN where it cannot be read."""
 _LOOKED = COLUMNS.index("width")
@@ -86,8 +87,8 @@ def look(pixels: np.ndarray, sources: Sequence[Source | None], bgr: bool = False
 
 def source_of(row: np.ndarray) -> Source:
     """Return the facts about the file of one row of a table."""
-    width, height, depth, lowest, highest = row[_LOOKED:].tolist()
-    return Source(int(width), int(height), _DEPTHS[int(depth)], lowest, highest)
+    width, height, depth, lowest, highest, pictures = row[_LOOKED:].tolist()
+    return Source(int(width), int(height), _DEPTHS[int(depth)], lowest, highest, int(pictures))
 
 
 def _look(pixels: np.ndarray, bgr: bool) -> np.ndarray:
@@ -209,6 +210,7 @@ def summary(faces: Sequence[Face], table: np.ndarray, dataset: str) -> dict[str,
         ("constant", constant),
         ("nearly_constant", flat & ~constant),
         ("black", (column["mean"] < BLACK) & ~flat),
+        ("several", column["pictures"] > 1),
     ):
         places = np.flatnonzero(rows).tolist()
         found[key] = {"count": len(places), "such_as": [faces[place].id for place in places[:NAMED]]}
@@ -275,6 +277,11 @@ def oddities(pixels: Mapping[str, Any]) -> list[str]:
         if count and (key == "constant" or not dark):
             what = f"{many(count, 'image')} of {total:,} {one if count == 1 else more}"
             found.append(f"{what}, such as {', '.join(names)}: look at them, then mend or remove them")
+    if (several := pixels.get("several", {"count": 0}))["count"]:
+        found.append(
+            f"{many(several['count'], 'file', 'hold')} several pictures, such as {', '.join(several['such_as'])} "
+            f"(frames of an animation, or pages): only the first picture of each is read"
+        )
     found += _inverted(pixels)
     found += _unlike(pixels["per_expression"])
     if "sizes" in pixels and (whole := photographs.warning(pixels["sizes"], pixels.get("detector"))) is not None:

@@ -329,3 +329,23 @@ def test_what_helps_with_a_format_that_pillow_lacks_is_said(tmp_path: Path, monk
         (tmp_path / name).write_bytes(b"\0\0\0\x18" + kind)
         with pytest.raises(Unreadable, match=advice):
             decode_face(Face("a", "test", "fear", "", tmp_path / name), 20)
+
+
+def test_files_with_several_pictures_are_counted_and_the_first_picture_is_read(tmp_path: Path) -> None:
+    copy, folder = tmp_path / "lab", tmp_path / "data" / "lab"
+    for name in EXPRESSIONS:
+        for number in range(5):
+            draw(copy / name / f"{number}.png", name, number)
+    first, other = Image.new("RGB", (12, 12), (200, 100, 50)), Image.new("RGB", (12, 12), (0, 0, 255))
+    for name in ("a.gif", "b.png", "c.webp", "d.tiff"):
+        first.save(copy / "fear" / name, save_all=True, append_images=[other, other])
+    prepare_dataset("lab", FOLDER, DomainSettings(path=copy), folder, 1, lambda *_: None)
+    several = read_about(folder)["pixels"]["several"]
+    assert several == {"count": 4, "such_as": ["fear/a.gif", "fear/b.png", "fear/c.webp"]}
+    domain = Domain(folder)
+    for row in [row for row, name in enumerate(domain.ids) if name[5:6].isalpha() and name.startswith("fear/")]:
+        assert np.abs(domain.faces[row].astype(int) - (200, 100, 50)).max() < 12
+    said = [
+        finding.what for finding in check_copy("lab", FOLDER, DomainSettings(path=copy), 1, lambda *_: None).findings
+    ]
+    assert any(what.startswith("4 files hold several pictures, such as fear/a.gif, fear/b.png") for what in said)
