@@ -45,8 +45,8 @@ class DomainSettings(_Table):
     affectnet-0-based; by default the dataset's own numbers
     """
     columns: dict[str, str] = {}
-    """for csv: which column holds the image, label, split, subject, left, top, width, height, right or bottom; for lists
-    of more than two columns: the number of the label's, where the path is column 1
+    """for csv: which column holds the image, label, split, subject, left, top, width, height, right or bottom; for
+    lists of more than two columns: the number of the label's, where the path is column 1
     """
     images: Folder | None = None
     """for csv and list: where the paths in the file begin; relative to bench.toml; by default the folder of the file.

@@ -59,7 +59,7 @@ def _refuse_corners(listing: Listing, boxed: list[Face]) -> None:
     if beyond and len(beyond) >= MOST * len(sizes):
         raise BenchError(
             f"{_place(listing, beyond[0])}: the box ({_spelled(beyond[0].box)}) of left, top, width, height leaves its "
-            f"picture, as {len(beyond)} of {len(sizes)} do that were looked at; as left, top, right, bottom they lie in "
+            f"image, as {len(beyond)} of {len(sizes)} do that were looked at; as left, top, right, bottom they lie in "
             f"it. In a csv, name these columns right and bottom; elsewhere, write width and height"
         )
 

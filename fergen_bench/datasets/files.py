@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from fergen_bench.datasets.kinds import PassedOver, has_image_ending, is_archive, is_leftover, kind_of
 from fergen_bench.error import BenchError, NeedsKey
 from fergen_bench.untrusted import read_text
-from fergen_bench.wording import many
 
 MOST_LOOKED_INTO = 20
 """Folders of a folder that are searched for packed archives."""
@@ -354,7 +353,7 @@ def table(
                         raise BenchError(_header_fault(place, row, needed))
                     names = list(header)
                 if len(row) != len(names):
-                    raise BenchError(f"{place}: has {many(len(row), 'column')} where the first line has {len(names)}")
+                    raise BenchError(f"{place}: has {len(row)} columns where the first line has {len(names)}")
                 yield place, dict(zip(names, (cell.strip() for cell in row), strict=True))
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror}") from None

@@ -123,8 +123,8 @@ def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
         return left, top, across, down
     if across <= left or down <= top:
         raise BenchError(
-            f"{place}: the box ends at {across:g}, {down:g} before it begins at {left:g}, {top:g}; write it as left, top, "
-            f"right, bottom"
+            f"{place}: the box ends at {across:g}, {down:g} before it begins at {left:g}, {top:g}; write it as left, "
+            f"top, right, bottom"
         )
     return left, top, across - left, down - top
 

@@ -130,7 +130,7 @@ def test_tables_as_they_come(tmp_path: Path) -> None:
         (b"", r"file: is empty; expected a csv with the columns image, label"),
         (b"a.png,3\n", r"file:1: the first line must name the columns, and image, label is not among them"),
         (b"image\tlabel\n", r"file:1: columns are divided by '\\t' here; expected commas"),
-        (b"image,label\na.png\n", r"file:2: has 1 column where the first line has 2"),
+        (b"image,label\na.png\n", r"file:2: has 1 columns where the first line has 2"),
         (b"image,label\n\xff\xff\n", r"file: is no text file"),
     ],
 )
