@@ -288,9 +288,15 @@ def text_of(path: Path) -> str:
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise BenchError(f"{path}: is no text file (byte {error.start} is not UTF-8)") from None
+        raise BenchError(_not_utf8(path, error)) from None
     except ValueError as error:
         raise BenchError(f"{path}: is no list or table: {error}") from None
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    if error.object[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return f"{path}: is text in UTF-16, as Excel and PowerShell write it; save it as UTF-8"
+    return f"{path}: is no text file (byte {error.start} is not UTF-8)"
 
 
 def first_line(path: Path) -> str:
@@ -358,7 +364,7 @@ def table(
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise BenchError(f"{path}: is no text file (byte {error.start} is not UTF-8)") from None
+        raise BenchError(_not_utf8(path, error)) from None
     except csv.Error as error:
         raise BenchError(f"{path}:{line + 1}: is no valid csv: {error}") from None
     if names is None:
@@ -368,7 +374,7 @@ def table(
 def _header_fault(place: str, row: Sequence[str], needed: Iterable[str]) -> str:
     if len(row) == 1 and any(mark in row[0] for mark in ";\t|"):
         mark = next(mark for mark in ";\t|" if mark in row[0])
-        return f"{place}: columns are divided by {mark!r} here; expected commas"
+        return f"{place}: columns are divided by {mark!r} here; expected commas: save the file as CSV with commas"
     missing = [name for name in needed if name.casefold() not in {cell.strip().casefold() for cell in row}]
     return (
         f"{place}: the first line must name the columns, and {', '.join(missing)} is not among them; found "

@@ -280,6 +280,10 @@ def test_which_csv_must_be_plain(root: Path) -> None:
     touch(root / "a.csv", root / "b.csv")
     with pytest.raises(BenchError, match=r"holds 2 csv files, such as a\.csv; name the one that is meant"):
         read(tables.DATASET, root)
+    for text in ("image,label\nimg/0.png,sad\n", "\ufeffimage,label\n"):
+        (root / "c.csv").write_bytes(text.encode("utf-16"))
+        with pytest.raises(BenchError, match=r"c\.csv: is text in UTF-16, .*; save it as UTF-8"):
+            read(tables.DATASET, root / "c.csv")
     (root / "c.csv").write_bytes(b"image,label\n\xff\xfe,sad\n")
     with pytest.raises(BenchError, match=r"c\.csv: is no text file"):
         read(tables.DATASET, root / "c.csv")
