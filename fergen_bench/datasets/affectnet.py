@@ -353,7 +353,7 @@ DATASET = Dataset(
             "*{train,val,test}*.txt with lines such as `689/737db2.jpg 3`",
             lambda path: bool(lists_in(path)),
             _read_list,
-            uses=("images", "subject"),
+            uses=("images", "columns", "subject"),
         ),
     ),
     request=(

@@ -406,7 +406,7 @@ def list_layout(labels: Labels, splits: Mapping[str, str] = SPLITS, roots: tuple
         lambda base, settings: read_lists(base, settings, labels, splits),
         official=False,
         roots=roots,
-        uses=("images", "subject"),
+        uses=("images", "columns", "subject"),
     )
 
 

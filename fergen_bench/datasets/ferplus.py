@@ -506,7 +506,7 @@ DATASET = Dataset(
             lambda path: bool(lists_in(path)),
             _read_list,
             official=False,
-            uses=("images", "subject", "label_rule", "label_source"),
+            uses=("images", "columns", "subject", "label_rule", "label_source"),
         ),
         Layout(
             "ferplus-ran-list",

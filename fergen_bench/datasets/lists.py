@@ -35,7 +35,7 @@ DATASET = Dataset(
             "a text file of lines `path label`, or a folder of such files for train, val and test",
             lambda path: bool(lists_in(path, _any)),
             _read,
-            uses=("images", "subject"),
+            uses=("images", "columns", "subject"),
         ),
     ),
 )

@@ -311,6 +311,7 @@ DATASET = Dataset(
             _fits_lists,
             _read_lists,
             roots=ROOTS,
+            uses=("columns",),
             parts=(ALIGNED, f"EmoLabel/{LIST}"),
         ),
         Layout(
@@ -319,6 +320,7 @@ DATASET = Dataset(
             partial(_fits_lists, names=SPLIT_LISTS),
             partial(_read_lists, names=SPLIT_LISTS),
             roots=ROOTS,
+            uses=("columns",),
             parts=(ALIGNED, *(f"EmoLabel/{name}" for name in SPLIT_LISTS)),
         ),
         Layout(
@@ -327,6 +329,7 @@ DATASET = Dataset(
             partial(_fits_lists, columns=3),
             partial(_read_lists, columns=3),
             roots=ROOTS,
+            uses=("columns",),
         ),
         Layout(
             "raf-kaggle",
@@ -348,7 +351,7 @@ DATASET = Dataset(
             lambda base: bool(_path_lists(base)),
             _read_path_list,
             roots=ROOTS,
-            uses=("images",),
+            uses=("images", "columns"),
         ),
         Layout(
             "raf-suffix", "img001_4.jpg, the label at the end of the name", _has_suffixes, _read_suffix, official=False

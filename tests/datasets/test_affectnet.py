@@ -236,7 +236,7 @@ def replace(path: Path, old: str, new: str) -> None:
             r"validation\.csv: none of its faces can be used .*has none",
         ),
         (lambda t, v: v.unlink(), r"there is no validation\.csv, neither in Manually_Annotated_file_lists/ nor"),
-        (lambda t, v: t.write_bytes(b"\xff\xfe\x00"), r"training\.csv: is no text file"),
+        (lambda t, v: t.write_bytes(b"\xff\xfe\x00"), r"training\.csv: is text in UTF-16"),
         (
             lambda t, v: (t.parents[1] / "Manually_Annotated_Images").rename(t.parents[1] / "x"),
             r"are here, but not thei",
