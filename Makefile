@@ -32,7 +32,7 @@ benchmark: install  ## timings of the hot functions
 
 benchmark-gpu: install  ## what a GPU must pass and what is timed on it, the most telling first; ten minutes
 	@mkdir -p .benchmarks
-	$(BIN)/python -m pytest tests/test_steps.py tests/test_methods.py -k "cuda or gpu or compiled" -rf
+	$(BIN)/python -m pytest tests/training/test_graph.py tests/methods/test_methods.py -k "cuda or gpu or compiled" -rf
 	$(BIN)/python benchmarks/training.py --device cuda --full --compile --rounds 5 --json .benchmarks/training.json
 	$(BIN)/python benchmarks/training.py --device cuda --sizes loop --rounds 5 --json .benchmarks/loop.json
 	$(BIN)/python benchmarks/scoring.py --device cuda --sizes paper --faces 12271 --json .benchmarks/scoring.json

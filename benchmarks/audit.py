@@ -23,9 +23,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import write_prepared
 from fergen_bench.datasets.audit import Audit, Comparisons, audit_domains
-from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
-from fergen_bench.project import Project
+from fergen_bench.experiment.project import Project
 from fergen_bench.synth import DOMAINS
 
 SIZE, BLOCK, EVERY = 48, 500, 100

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fergen_bench.domain import EXPRESSIONS, Domain, finish_prepared
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import finish_prepared
 
 DRAWN = 2048
 

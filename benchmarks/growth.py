@@ -58,7 +58,9 @@ def _anonymous() -> float:
 
 def writing(count: int, folder: Path, watch: Watch) -> None:
     """A prepared domain is written and hashed, and opened and checked as a run does it."""
-    from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
+    from fergen_bench.data.domain import Domain
+    from fergen_bench.data.labels import EXPRESSIONS
+    from fergen_bench.data.prepared import write_prepared
 
     random = np.random.default_rng(0)
     blocks = (
@@ -77,7 +79,7 @@ def writing(count: int, folder: Path, watch: Watch) -> None:
 
 def opening(count: int, folder: Path, watch: Watch) -> None:
     """A domain is opened, its labels read, and every face read once."""
-    from fergen_bench.domain import Domain
+    from fergen_bench.data.domain import Domain
 
     _settle()
     import torch
@@ -92,8 +94,8 @@ def features(count: int, folder: Path, watch: Watch) -> None:
     """The packaged encoder's features of all faces, into the cache."""
     import torch
 
-    from fergen_bench.backbone import load_network
-    from fergen_bench.domain import Domain
+    from fergen_bench.data.domain import Domain
+    from fergen_bench.networks.loading import load_network
 
     _settle()
     with tempfile.TemporaryDirectory() as cache:
@@ -107,7 +109,7 @@ def probe(count: int, folder: Path, watch: Watch) -> None:
     """The linear probe with its sweep of strengths, from features of 512 numbers."""
     import torch
 
-    from fergen_bench.logistic import best_strength, solve
+    from fergen_bench.training.logistic import best_strength, solve
 
     _settle()
     random = torch.Generator().manual_seed(0)
@@ -123,26 +125,27 @@ def finding(count: int, folder: Path, watch: Watch) -> None:
     """The records of so many runs, five sources and three seeds of each method, are read and found."""
     from report import generate
 
-    from fergen_bench import record
+    from fergen_bench.records import counting, store
 
     runs = folder.with_name(f"runs{count}")
     generate(runs, count, 200)
     with watch.on():
-        for entry in record.load_all(runs)[0]:
-            assert record.find(entry.spec, runs) is not None
+        for entry in counting.load_all(runs)[0]:
+            assert store.find(entry.spec, runs) is not None
 
 
 def reporting(count: int, folder: Path, watch: Watch) -> None:
     """Those records become a leaderboard with intervals and ties."""
-    from fergen_bench import record
+    from fergen_bench.records import counting
+    from fergen_bench.records import frame as frames
     from fergen_bench.report.evidence import Evidence, judged
     from fergen_bench.report.tables import boards
 
     runs = folder.with_name(f"runs{count}")
     with watch.on():
-        records = record.current(record.load_all(runs)[0])
+        records = frames.current(counting.load_all(runs)[0])
         evidence = Evidence(records, runs)
-        list(judged(boards(evidence.calibrated(record.cells_frame(records)), "accuracy"), evidence, "accuracy"))
+        list(judged(boards(evidence.calibrated(frames.cells_frame(records)), "accuracy"), evidence, "accuracy"))
 
 
 Work = Callable[[int, Path, Watch], None]

@@ -48,7 +48,8 @@ def training(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """A few steps of CAFE on a domain, all of whose positions, labels and draws are there."""
     from training import SIZES, Lender, cafe, replace, torch  # also sets what cuBLAS must know
 
-    from fergen_bench.domain import Domain, open_source
+    from fergen_bench.data.domain import Domain
+    from fergen_bench.data.source import open_source
 
     sizes = replace(
         SIZES["synth5"], backbone=arguments.backbone, trunk=arguments.trunk, batch=32, steps=arguments.steps
@@ -67,7 +68,7 @@ def features(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Frozen features of all faces of a domain."""
     from training import Lender, torch
 
-    from fergen_bench.domain import Domain
+    from fergen_bench.data.domain import Domain
 
     torch.set_num_threads(1)
     ctx = Lender("memory", 0, "last", torch.device(arguments.device), folder / "cache", lambda *what: None)

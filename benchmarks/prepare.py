@@ -23,7 +23,7 @@ from PIL import Image
 
 from fergen_bench.datasets.prepare import prepare
 from fergen_bench.datasets.reader import Face, Listing
-from fergen_bench.settings import DomainSettings
+from fergen_bench.datasets.settings import DomainSettings
 
 CASES = (
     ("350 px JPEG → 224", 350, "jpg", 224, 200),

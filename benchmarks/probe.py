@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fergen_bench import logistic
+from fergen_bench.training import logistic
 
 FEATURES, CLASSES = 512, 7
 SHARES = (1290, 281, 717, 4772, 1982, 705, 2524)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.draws import seed_of
-from fergen_bench.record import HELD_OUT, Predictions, RunRecord, RunSpec, save, scored_cell
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.randomness import seed_of
+from fergen_bench.experiment.run import RunSpec
+from fergen_bench.records.record import HELD_OUT, Predictions, RunRecord, scored_cell
+from fergen_bench.records.store import save
 from fergen_bench.synth import DOMAINS
 
 SEEDS = 3
@@ -76,14 +78,15 @@ def done(what):
     global started
     taken[what] = [end - begin for end, begin in zip(now(), started)]
     started = now()
-from fergen_bench import record
+from fergen_bench.records.counting import load_all
+from fergen_bench.records.frame import cells_frame
 from fergen_bench.report import render
 from fergen_bench.report.evidence import Evidence, judged, ranking
 from fergen_bench.report.tables import boards
 done("imports")
-records = record.current(record.load_all(Path(sys.argv[1]))[0])
+records = load_all(Path(sys.argv[1]))[0]
 done("records")
-cells = record.cells_frame(records)
+cells = cells_frame(records)
 done("cells")
 evidence = Evidence(records, Path(sys.argv[1]))
 cells = evidence.calibrated(cells)

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fergen_bench.backbone import load_network, resize
-from fergen_bench.domain import Domain
-from fergen_bench.logistic import solve
+from fergen_bench.data.domain import Domain
+from fergen_bench.networks.kernels import resize
+from fergen_bench.networks.loading import load_network
+from fergen_bench.training.logistic import solve
 
 KINDS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -23,10 +23,12 @@ from training import ROOT, SIZES, Sizes, _wait  # first: it sets what cuBLAS mus
 import torch  # isort: skip
 from generated import generated_domain
 
-from fergen_bench import runner
-from fergen_bench.backbone import Network, load_network
-from fergen_bench.method import Context, load_method
-from fergen_bench.plugin import read_method
+from fergen_bench.execution import runner
+from fergen_bench.experiment.method_file import read_method
+from fergen_bench.networks.loading import load_network
+from fergen_bench.networks.network import Network
+from fergen_bench.training.contract import Context
+from fergen_bench.training.load import load_method
 
 BATCHES = (32, 64, 128, 256, 512)
 TARGETS = (0.25, 0.13, 0.4, 0.07, 0.15)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fergen_bench import runner  # first: it sets what cuBLAS must know before torch is loaded
+from fergen_bench.execution import runner  # first: it sets what cuBLAS must know before torch is loaded
 
 import numpy as np  # isort: skip
 import torch
@@ -36,11 +36,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import steps
-from fergen_bench.backbone import Network, PatchConvolution, Preprocessing, compiled, load_network
-from fergen_bench.domain import Domain, open_source
-from fergen_bench.method import Context, GradientMethod, load_method
-from fergen_bench.plugin import read_method
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.source import open_source
+from fergen_bench.experiment.method_file import read_method
+from fergen_bench.networks.kernels import PatchConvolution, compiled
+from fergen_bench.networks.loading import load_network
+from fergen_bench.networks.network import Network, Preprocessing
+from fergen_bench.training import graph as steps
+from fergen_bench.training.contract import Context
+from fergen_bench.training.load import load_method
+from fergen_bench.training.loop import GradientMethod
 
 ROOT = Path(__file__).parents[1]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,54 +11,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fergen_bench.adversary import AdversarialMethod as AdversarialMethod
-    from fergen_bench.augment import SampleDraws as SampleDraws
-    from fergen_bench.backbone import Network as Network
-    from fergen_bench.backbone import TextTower as TextTower
-    from fergen_bench.domain import EXPRESSIONS as EXPRESSIONS
-    from fergen_bench.domain import Source as Source
-    from fergen_bench.domain import Split as Split
+    from fergen_bench.data.domain import Split as Split
+    from fergen_bench.data.labels import EXPRESSIONS as EXPRESSIONS
+    from fergen_bench.data.source import Source as Source
     from fergen_bench.error import BenchError as BenchError
-    from fergen_bench.method import Context as Context
-    from fergen_bench.method import Domains as Domains
-    from fergen_bench.method import GradientMethod as GradientMethod
-    from fergen_bench.method import Inputs as Inputs
-    from fergen_bench.method import Losses as Losses
-    from fergen_bench.method import Method as Method
-    from fergen_bench.method import Rows as Rows
-    from fergen_bench.plugin import Backbone as Backbone
-    from fergen_bench.plugin import File as File
-    from fergen_bench.plugin import Trunk as Trunk
-    from fergen_bench.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
-    from fergen_bench.prompts import prompt_names as prompt_names
-    from fergen_bench.steps import Batch as Batch
-    from fergen_bench.trunk import DomainMethod as DomainMethod
-    from fergen_bench.trunk import TrunkMethod as TrunkMethod
+    from fergen_bench.experiment.method_file import Backbone as Backbone
+    from fergen_bench.experiment.method_file import File as File
+    from fergen_bench.experiment.method_file import Trunk as Trunk
+    from fergen_bench.networks.network import Network as Network
+    from fergen_bench.networks.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
+    from fergen_bench.networks.prompts import prompt_names as prompt_names
+    from fergen_bench.networks.text import TextTower as TextTower
+    from fergen_bench.training.adversary import AdversarialMethod as AdversarialMethod
+    from fergen_bench.training.augment import SampleDraws as SampleDraws
+    from fergen_bench.training.contract import Context as Context
+    from fergen_bench.training.contract import Method as Method
+    from fergen_bench.training.domains import Domains as Domains
+    from fergen_bench.training.graph import Batch as Batch
+    from fergen_bench.training.images import Rows as Rows
+    from fergen_bench.training.loop import GradientMethod as GradientMethod
+    from fergen_bench.training.loop import Inputs as Inputs
+    from fergen_bench.training.loop import Losses as Losses
+    from fergen_bench.training.trunk import DomainMethod as DomainMethod
+    from fergen_bench.training.trunk import TrunkMethod as TrunkMethod
 
 _HOME = {
-    "AdversarialMethod": "adversary",
-    "SampleDraws": "augment",
-    "Network": "backbone",
-    "TextTower": "backbone",
-    "EXPRESSIONS": "domain",
-    "Source": "domain",
-    "Split": "domain",
+    "Split": "data.domain",
+    "EXPRESSIONS": "data.labels",
+    "Source": "data.source",
     "BenchError": "error",
-    "Context": "method",
-    "Domains": "method",
-    "GradientMethod": "method",
-    "Inputs": "method",
-    "Losses": "method",
-    "Method": "method",
-    "Rows": "method",
-    "Backbone": "plugin",
-    "File": "plugin",
-    "Trunk": "plugin",
-    "PROMPT_TEMPLATES": "prompts",
-    "prompt_names": "prompts",
-    "Batch": "steps",
-    "DomainMethod": "trunk",
-    "TrunkMethod": "trunk",
+    "Backbone": "experiment.method_file",
+    "File": "experiment.method_file",
+    "Trunk": "experiment.method_file",
+    "Network": "networks.network",
+    "PROMPT_TEMPLATES": "networks.prompts",
+    "prompt_names": "networks.prompts",
+    "TextTower": "networks.text",
+    "AdversarialMethod": "training.adversary",
+    "SampleDraws": "training.augment",
+    "Context": "training.contract",
+    "Method": "training.contract",
+    "Domains": "training.domains",
+    "Batch": "training.graph",
+    "Rows": "training.images",
+    "GradientMethod": "training.loop",
+    "Inputs": "training.loop",
+    "Losses": "training.loop",
+    "DomainMethod": "training.trunk",
+    "TrunkMethod": "training.trunk",
 }
 
 __all__ = sorted(_HOME)

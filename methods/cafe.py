@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Source, Trunk
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench.training.augment import erase, random_boxes, random_flip, random_noise
 
 Gate = Literal["sigmoid", "linear", "softmax", "tanh", "none"]
 

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, AdversarialMethod, Batch, Context
-from fergen_bench.adversary import discriminate, discriminates, network_terms, with_penalty
+from fergen_bench.training.adversary import discriminate, discriminates, network_terms, with_penalty
 
 
 @dataclass

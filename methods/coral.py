@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from fergen_bench import Batch, Context, DomainMethod, Domains, Split
-from fergen_bench.trunk import domain_losses, mean_over_pairs
+from fergen_bench.training.trunk import domain_losses, mean_over_pairs
 
 
 @dataclass

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.attention import ChannelAttention, SpatialAttention
-from fergen_bench.augment import erase, random_boxes, random_flip, random_turn_and_shift
+from fergen_bench.training.attention import ChannelAttention, SpatialAttention
+from fergen_bench.training.augment import erase, random_boxes, random_flip, random_turn_and_shift
 
 TINY = 2.220446049250313e-16  # of float64, whatever the precision
 

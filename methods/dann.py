@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fergen_bench import AdversarialMethod, Batch
-from fergen_bench.adversary import discriminate, discriminates, network_terms, with_penalty
+from fergen_bench.training.adversary import discriminate, discriminates, network_terms, with_penalty
 
 
 @dataclass

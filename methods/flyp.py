@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import PROMPT_TEMPLATES, Backbone, Batch, Context, GradientMethod, SampleDraws, prompt_names
-from fergen_bench.augment import random_crop
+from fergen_bench.training.augment import random_crop
 
 
 @dataclass

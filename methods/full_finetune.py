@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, GradientMethod, SampleDraws
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench.training.augment import erase, random_boxes, random_flip, random_noise
 
 
 @dataclass

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fergen_bench import Batch, DomainMethod
-from fergen_bench.trunk import domain_losses
+from fergen_bench.training.trunk import domain_losses
 
 
 @dataclass

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fergen_bench import EXPRESSIONS, Backbone, Context, Method, Source
-from fergen_bench.logistic import best_strength, solve
+from fergen_bench.training.logistic import best_strength, solve
 
 
 @dataclass

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, GradientMethod, Network, SampleDraws, Source
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
-from fergen_bench.logistic import Problem
+from fergen_bench.training.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench.training.logistic import Problem
 
 EXPONENTS = (-7.0, 2.0)
 

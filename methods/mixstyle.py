@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Trunk, TrunkMethod
-from fergen_bench.augment import beta_draws
+from fergen_bench.training.augment import beta_draws
 
 
 @dataclass

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fergen_bench import Batch, TrunkMethod
-from fergen_bench.augment import beta_draws
+from fergen_bench.training.augment import beta_draws
 
 
 @dataclass

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, BenchError, Context, Method, Source, Split, prompt_names
-from fergen_bench.augment import random_crop, random_flip
+from fergen_bench.training.augment import random_crop, random_flip
 
 SCALE = 100.0
 BLOCK = 256

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, GradientMethod, SampleDraws, Source
-from fergen_bench.augment import erase, random_boxes, random_flip, random_noise
-from fergen_bench.logistic import best_strength, solve
+from fergen_bench.training.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench.training.logistic import best_strength, solve
 
 
 @dataclass

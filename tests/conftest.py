@@ -12,10 +12,11 @@ import torch
 from tiny_clip import write_tiny_clip
 
 from fergen_bench import cli
-from fergen_bench.domain import Domain, Source, open_source
-from fergen_bench.method import Context
-from fergen_bench.project import Project, find_project
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.source import Source, open_source
+from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.synth import DOMAINS
+from fergen_bench.training.contract import Context
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]

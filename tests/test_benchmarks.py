@@ -10,18 +10,22 @@ import pytest
 import torch
 
 from conftest import ROOT
-from fergen_bench import record
-from fergen_bench.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
-from fergen_bench.backbone import load_network
-from fergen_bench.domain import Source
-from fergen_bench.logistic import best_strength, solve
-from fergen_bench.method import Batch, Context, labelled, load_method
+from fergen_bench.data.source import Source
+from fergen_bench.experiment import run
+from fergen_bench.experiment.method_file import read_method
+from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.protocol import Request, outline, read_protocol, specify
 from fergen_bench.metric import METRICS
-from fergen_bench.plugin import read_method
-from fergen_bench.project import Project
-from fergen_bench.protocol import Request, outline, read_protocol, specify
+from fergen_bench.networks.loading import load_network
+from fergen_bench.records import counting, record, store
 from fergen_bench.synth.render import render
 from fergen_bench.synth.worlds import compose
+from fergen_bench.training.augment import SampleDraws, erase, random_boxes, random_flip, random_noise
+from fergen_bench.training.contract import Context
+from fergen_bench.training.graph import Batch
+from fergen_bench.training.images import labelled
+from fergen_bench.training.load import load_method
+from fergen_bench.training.logistic import best_strength, solve
 
 CPU = torch.device("cpu")
 
@@ -119,7 +123,7 @@ def test_benchmark_scoring_a_target(benchmark: Any, source: Source) -> None:
     assert benchmark(score) == len(source.val)
 
 
-def _specs(project: Project, seeds: int) -> list[record.RunSpec]:
+def _specs(project: Project, seeds: int) -> list[run.RunSpec]:
     """The linear probe on each domain of the tiny suite."""
     path, suite = ROOT / "protocols" / "leave-none.yaml", project.suite("synth5-tiny")
     method = read_method(ROOT / "methods" / "linear_probe.py")
@@ -134,8 +138,8 @@ def test_benchmark_planning_100_runs(benchmark: Any, project: Project) -> None:
 def test_benchmark_loading_25_records(benchmark: Any, project: Project, tmp_path: Path) -> None:
     for spec in _specs(project, 5):
         cells = [record.Cell(name, "f", spec.relations[name], np.eye(7, dtype=int).tolist()) for name in spec.targets]
-        record.save(record.RunRecord(spec, tuple(cells), (), None, {}, {}, {"fit": 1.0}, "2026", "0" * 64), tmp_path)
-    records, faults = benchmark(record.load_all, tmp_path)
+        store.save(record.RunRecord(spec, tuple(cells), (), None, {}, {}, {"fit": 1.0}, "2026", "0" * 64), tmp_path)
+    records, faults = benchmark(counting.load_all, tmp_path)
     assert (len(records), list(faults)) == (25, [])
 
 

@@ -64,7 +64,7 @@ def test_the_folder_of_matplotlib_may_be_unwritable(tmp_path: Path, as_usual: li
 
 
 def test_the_settings_of_this_process_are_neither_used_nor_changed(tmp_path: Path) -> None:
-    from fergen_bench.domain import EXPRESSIONS
+    from fergen_bench.data.labels import EXPRESSIONS
     from fergen_bench.report import plots
 
     about = {"name": "lab", "counts": {"train": dict.fromkeys(EXPRESSIONS, 20)}}

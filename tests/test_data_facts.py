@@ -13,17 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_record import SPEC, finished
+from test_store import SPEC, finished
 from test_wild5 import RUN
 
 from conftest import Bench
-from fergen_bench import record
+from fergen_bench.data.facts import DataFacts, facts_of
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import check
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
-from fergen_bench.facts import DataFacts, facts_of
-from fergen_bench.project import Project
-from fergen_bench.record import RunRecord
+from fergen_bench.experiment.project import Project
+from fergen_bench.records import frame as frames
+from fergen_bench.records import store
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import compare as comparing
 from fergen_bench.report import data, tables
 
@@ -93,7 +94,7 @@ def run(bench: Bench, *options: str) -> None:
 
 def records(project: Project) -> Iterator[RunRecord]:
     for path in sorted((project.results / "runs").glob("*/*/*.json")):
-        yield record.load(path)
+        yield store.load(path)
 
 
 DIFFERS = "train has 43 faces where 28,392 are expected"
@@ -164,7 +165,7 @@ def test_labels_by_two_rules_never_share_a_table_in_silence(lab: Bench, project:
 def test_records_of_early_versions_have_the_facts_of_the_same_faces_here(lab: Bench, project: Project) -> None:
     run(lab)
     for entry in records(project):
-        record.save(replace(entry, data={}), project.results / "runs")
+        store.save(replace(entry, data={}), project.results / "runs")
     assert " argmax8 " in lab("report", "--suite", "mine").out
     assert "2 records have no facts about the data" in lab("verify", "results", "--all").out
     assert lab("data", "prepare", "ferplus", "fer", "--label-rule", "majority").code == 0
@@ -178,15 +179,15 @@ def test_facts_that_a_fingerprint_contradicts_are_a_fault(lab: Bench, project: P
     run(lab)
     first, second = records(project)
     wrong = replace(first.data["lab"], size=(64, 64), counts={"train": 28, "test": 27})
-    record.save(replace(first, data={**first.data, "lab": wrong}), project.results / "runs")
+    store.save(replace(first, data={**first.data, "lab": wrong}), project.results / "runs")
     result = lab("verify", "results", "--all")
     said = " ".join(result.out.split())
     assert result.code == 1
     assert "28 faces are scored of lab, and the part has 27" in said
     assert "fault: mine: lab has the size 64 × 64 in the records and 48 × 48 here" in said
     stranger = replace(second, data={"elsewhere": DataFacts()})
-    path = record.save(stranger, project.results / "runs")
-    assert "facts about 'elsewhere', which is none of its domains" in str(record.damage(path))
+    path = store.save(stranger, project.results / "runs")
+    assert "facts about 'elsewhere', which is none of its domains" in str(store.damage(path))
 
 
 def test_a_rendered_suite_takes_one_line(bench: Bench, project: Project) -> None:
@@ -217,7 +218,7 @@ ARGMAX8 = replace(MAJORITY, label_rule="argmax8")
 
 def test_rows_of_two_label_rules_are_not_compared() -> None:
     entries = [entry(MAJORITY), entry(ARGMAX8, profile="cafe", method="scn")]
-    boards = list(tables.with_data(tables.boards(record.cells_frame(entries), "accuracy"), entries))
+    boards = list(tables.with_data(tables.boards(frames.cells_frame(entries), "accuracy"), entries))
     one, other = comparing.find_rows(boards, "cafe (gate=sigmoid)", "scn (gate=sigmoid)")
     said = (
         r"run on different data of x \(label rule: majority, and in the other row label rule: argmax8\); run both on "
@@ -241,11 +242,11 @@ def test_versions_and_domains_that_differ_are_told_apart_among_what_is_left_out(
     new = {"started": "2026-02-01T00:00:00+00:00"}
     fresh = replace(entry(MAJORITY, seed=2), **new)
     given = [entry(ARGMAX8), entry(ARGMAX8, seed=1), entry(MAJORITY, version=0), fresh]
-    found = data.superseded(given, record.current(given))
+    found = data.superseded(given, frames.current(given))
     assert {why.partition("; to have")[0]: len(left) for why, left in found.items()} == {
         "2 records on x are left out (label rule: argmax8, and in the newest record label rule: majority)": 2,
         "1 record is left out: newer ones have other defaults, versions or weights": 1,
     }
     unknown = [replace(given[0], data={}), fresh]
-    (why,) = data.superseded(unknown, record.current(unknown))
+    (why,) = data.superseded(unknown, frames.current(unknown))
     assert why.startswith("1 record on x is left out (other faces or labels); to have")

@@ -15,16 +15,21 @@ from pydantic import BaseModel
 
 import fergen_bench
 from conftest import ROOT, Bench
-from fergen_bench import augment
-from fergen_bench.backbone import TextTower, load_network
-from fergen_bench.domain import EXPRESSIONS, Source, Split
-from fergen_bench.method import Context, GradientMethod, Method
-from fergen_bench.plugin import read_method
-from fergen_bench.project import Project
-from fergen_bench.protocol import Protocol, Request, Shifts, outline, read_protocol
-from fergen_bench.settings import DomainSettings, Settings, SuiteSettings, TrackingSettings
-from fergen_bench.shift import FACTORS
-from fergen_bench.steps import Batch
+from fergen_bench.data.corruption import FACTORS
+from fergen_bench.data.domain import Split
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.source import Source
+from fergen_bench.datasets.settings import DomainSettings
+from fergen_bench.experiment.method_file import read_method
+from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.protocol import Protocol, Request, Shifts, outline, read_protocol
+from fergen_bench.experiment.settings import Settings, SuiteSettings, TrackingSettings
+from fergen_bench.networks.loading import load_network
+from fergen_bench.networks.text import TextTower
+from fergen_bench.training import augment
+from fergen_bench.training.contract import Context, Method
+from fergen_bench.training.graph import Batch
+from fergen_bench.training.loop import GradientMethod
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -144,7 +149,7 @@ def test_what_a_method_is_given_is_there(ctx: Context, source: Source) -> None:
         "`SampleDraws`": augment.SampleDraws,
         "`Network`": network,
         "`TextTower`": TextTower,
-        "`fergen_bench.augment`": augment,
+        "`fergen_bench.training.augment`": augment,
     }
     for heading, thing in given.items():
         names = [name for name, _ in rows(section(METHODS, heading))]

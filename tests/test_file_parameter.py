@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from conftest import Bench
-from fergen_bench import matrix
 from fergen_bench.error import BenchError
-from fergen_bench.project import Project
-from fergen_bench.protocol import Outline, Protocol, Request, outline
-from fergen_bench.record import load_all
+from fergen_bench.execution import fleet
+from fergen_bench.execution import plan as planning
+from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.protocol import Outline, Protocol, Request, outline
+from fergen_bench.records.counting import load_all
 
 METHOD = '''"""Reads a number from a file."""
 from dataclasses import dataclass
@@ -152,9 +153,9 @@ def test_a_file_that_changes_between_plan_and_run_ends_the_run(project: Project)
     asked = Protocol.model_validate({"about": "x", "sources": ["web"], "targets": ["web"], "seeds": [0]})
     suite, methods = project.suite("synth5-tiny"), [project.method("own")]
     planned = outline(asked, "p.yaml", suite, methods, Request(settings={"numbers": str(file)}))
-    plan = matrix.make_plan(project, suite, "test", planned, "cpu")
+    plan = planning.make_plan(project, suite, "test", planned, "cpu")
     file.write_text("44")
-    engine = matrix.Fleet(0).engine("cpu", 1, project.results)
+    engine = fleet.Fleet(0).engine("cpu", 1, project.results)
     engine.start(plan.missing[0], lambda job, message: None)
     (outcome,) = engine.ended(None)
     assert outcome.record is None

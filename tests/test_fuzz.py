@@ -17,16 +17,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_record import finished, said
+from test_store import finished, said
 
-from fergen_bench import datasets, record
+from fergen_bench import datasets
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Face, read
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.project import find_project
-from fergen_bench.protocol import read_protocol
-from fergen_bench.settings import DomainSettings
-from fergen_bench.untrusted import read_arrays
+from fergen_bench.experiment.project import find_project
+from fergen_bench.experiment.protocol import read_protocol
+from fergen_bench.files.bounded import read_arrays
+from fergen_bench.records import frame as frames
+from fergen_bench.records import store
 
 Try = Callable[[bytes], None]
 
@@ -45,15 +47,15 @@ def placed(name: str, content: bytes) -> Path:
 
 def a_record(content: bytes) -> None:
     """What is accepted must do for a table, too."""
-    found = record.load(placed("r.json", content))
-    record.cells_frame(record.current([found]))
-    record.shifted_frame([found])
+    found = store.load(placed("r.json", content))
+    frames.cells_frame(frames.current([found]))
+    frames.shifted_frame([found])
     repr(found.spec.title)
 
 
 def predictions(content: bytes) -> None:
     placed("p.npz", content)
-    record.load_predictions(HOME / "p.json")
+    store.load_predictions(HOME / "p.json")
 
 
 def a_protocol(content: bytes) -> None:
@@ -86,7 +88,7 @@ def an_image(content: bytes) -> None:
 
 
 def _example_record() -> bytes:
-    path = record.save(finished(), HOME / "runs")
+    path = store.save(finished(), HOME / "runs")
     content = json.loads(path.read_text())
     del content["checksum"]  # with it every change is seen at once, and nothing else is tried
     return json.dumps(content).encode()
@@ -100,7 +102,7 @@ def _example_images() -> None:
 
 
 def _example_predictions() -> bytes:
-    path = record.save(finished(), HOME / "more", {"a": said(9)})
+    path = store.save(finished(), HOME / "more", {"a": said(9)})
     return path.with_suffix(".npz").read_bytes()
 
 

@@ -15,9 +15,10 @@ from torch.nn import functional
 
 import golden as golden_files
 from conftest import ROOT
-from fergen_bench import logistic
-from fergen_bench.augment import add_noise, erase
-from fergen_bench.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN, resize
+from fergen_bench.networks.kernels import resize
+from fergen_bench.networks.loading import IMAGENET_DEVIATION, IMAGENET_MEAN
+from fergen_bench.training import logistic
+from fergen_bench.training.augment import add_noise, erase
 from golden import PRECISIONS, Golden
 
 

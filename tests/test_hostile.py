@@ -17,24 +17,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_record import SPEC, finished, said
+from test_store import SPEC, finished, said
 
-from fergen_bench import record
-from fergen_bench.backbone import _stored_features
-from fergen_bench.checkpoint import restore_method
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.facts import DataFacts
+from fergen_bench.data.prepared import write_prepared
 from fergen_bench.datasets.audit import Comparisons
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Face
-from fergen_bench.domain import Domain, write_prepared
 from fergen_bench.error import BenchError
-from fergen_bench.facts import DataFacts
-from fergen_bench.method import Context
-from fergen_bench.project import Project, find_project
-from fergen_bench.protocol import read_protocol
+from fergen_bench.experiment.project import Project, find_project
+from fergen_bench.experiment.protocol import read_protocol
+from fergen_bench.files.bounded import map_array, read_arrays
+from fergen_bench.networks.network import _stored_features
+from fergen_bench.networks.weights_file import read_weights
+from fergen_bench.records import counting, store
+from fergen_bench.records import frame as frames
 from fergen_bench.report.published import read_published
-from fergen_bench.unfinished import Unfinished
-from fergen_bench.untrusted import map_array, read_arrays
-from fergen_bench.weightsfile import read_weights
+from fergen_bench.training.contract import Context
+from fergen_bench.training.resume import Unfinished
+from fergen_bench.training.saved import restore_method
 
 LOOSE = "loose"
 
@@ -128,7 +130,7 @@ def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "r.json")
     for path in (tmp_path / "r.json", tmp_path):
         with pytest.raises(BenchError, match="cannot be read"):
-            record.load(path)
+            store.load(path)
 
 
 def changed(**changes: Any) -> Callable[[dict[str, Any]], Any]:
@@ -175,15 +177,15 @@ RECORDS: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("what", RECORDS)
 def test_records(what: str, tmp_path: Path) -> None:
     """Without a checksum, as in early records, so that the content itself must be refused."""
-    path = record.save(finished(), tmp_path)
+    path = store.save(finished(), tmp_path)
     content = json.loads(path.read_text())
     del content["checksum"]
     path.write_text(json.dumps(content))
-    record.load(path)
+    store.load(path)
     path.write_text(json.dumps(RECORDS[what](content)))
     with pytest.raises(BenchError, match=r"cannot be read|has the form 2"):
-        record.load(path)
-    assert record.load_all(tmp_path)[0] == []
+        store.load(path)
+    assert counting.load_all(tmp_path)[0] == []
 
 
 @pytest.mark.parametrize(
@@ -194,28 +196,28 @@ def test_text_that_is_no_record(text: str, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(BenchError, match=r"cannot be read|has the form"):
-        record.load(path)
+        store.load(path)
 
 
 def test_every_flipped_bit_of_a_record_is_seen(tmp_path: Path) -> None:
-    path = record.save(finished(), tmp_path, {"a": said(3), "b": said(1)})
+    path = store.save(finished(), tmp_path, {"a": said(3), "b": said(1)})
     for file in (path, path.with_suffix(".npz")):
         whole = file.read_bytes()
         for place in range(0, len(whole), max(1, len(whole) // 150)):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
             try:  # what is between the words of a JSON file means nothing
-                same = record.load(path) == finished() and file.suffix == ".json"
+                same = store.load(path) == finished() and file.suffix == ".json"
             except BenchError:
                 continue
             if not same:
                 with pytest.raises(BenchError, match="damaged"):
-                    record.load_predictions(path)
+                    store.load_predictions(path)
         file.write_bytes(whole)
-    assert record.load(path) == finished()
+    assert store.load(path) == finished()
 
 
 def test_predictions_of_another_shape_are_refused(tmp_path: Path) -> None:
-    path = record.save(finished(), tmp_path)
+    path = store.save(finished(), tmp_path)
     for arrays in (
         {"a": np.zeros((3, 6), np.float16)},
         {"a": np.zeros((3, 7), np.float16), "a.labels": np.zeros(2, np.uint8)},
@@ -225,7 +227,7 @@ def test_predictions_of_another_shape_are_refused(tmp_path: Path) -> None:
     ):
         np.savez(path.with_suffix(".npz"), **arrays)
         with pytest.raises(BenchError, match="no predictions of a"):
-            record.load_predictions(path)
+            store.load_predictions(path)
 
 
 PROTOCOLS = {
@@ -447,11 +449,11 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
     facts = {name: DataFacts(BAD, BAD, False, BAD, label_rule=BAD, label_map={BAD: BAD}, crop=BAD) for name in "ab"}
     networks = {"backbone": {"name": BAD, "digest": "d" * 16}}
     for seed in (0, 1):
-        record.save(finished(replace(spec, seed=seed), networks=networks, data=facts), tmp_path / "runs")
-    records, faults = record.load_all(tmp_path / "runs")
+        store.save(finished(replace(spec, seed=seed), networks=networks, data=facts), tmp_path / "runs")
+    records, faults = counting.load_all(tmp_path / "runs")
     assert not faults
     folder = tmp_path / "report"
-    ranked = list(with_data(boards(record.cells_frame(records), "accuracy"), records))
+    ranked = list(with_data(boards(frames.cells_frame(records), "accuracy"), records))
     files = render.write(folder, ranked, "accuracy", [], [])
     reliability = Evidence(records, tmp_path / "runs").reliability
     html = page.write(folder, ranked, records, tmp_path / "runs", "accuracy", reliability, files).read_text()

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from conftest import Bench
-from fergen_bench import hub
 from fergen_bench.error import BenchError
-from fergen_bench.hub import Published
-from fergen_bench.project import Project
-from fergen_bench.record import RunRecord
-from fergen_bench.weights import parse_network
+from fergen_bench.experiment.project import Project
+from fergen_bench.networks import hub
+from fergen_bench.networks.hub import Published
+from fergen_bench.networks.name import parse_network
+from fergen_bench.records.record import RunRecord
 
 CLIP, RESNET = "open_clip:ViT-B-32-quickgelu/openai", "timm:resnet18.tv_in1k"
 ADDRESSES = (
@@ -180,10 +180,10 @@ def test_missing_weights_of_runs_that_have_records_do_not_matter(
     project: Project, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ("run", "--method", "linear_probe", "--seeds", "0", "--sources", "web", "--no-track", "--dry-run")
-    monkeypatch.setattr("fergen_bench.record.RunRecord.answers", lambda self, spec: True)
+    monkeypatch.setattr("fergen_bench.records.record.RunRecord.answers", lambda self, spec: True)
     digest = project.method("linear_probe").digest
     monkeypatch.setattr(
-        "fergen_bench.record.find", lambda spec, runs: RunRecord(spec, (), (), None, {}, {}, {}, "", digest)
+        "fergen_bench.records.store.find", lambda spec, runs: RunRecord(spec, (), (), None, {}, {}, {}, "", digest)
     )
     result = bench(*run, "--backbone", RESNET)
     assert result.code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Bench
-from fergen_bench.project import Project
+from fergen_bench.experiment.project import Project
 
 FOLDER = os.environ.get("FERGEN_REALFACES")
 

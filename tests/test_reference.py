@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, Bench
-from fergen_bench import record
+from fergen_bench.experiment.project import Project
 from fergen_bench.metric import accuracy
-from fergen_bench.project import Project
-from fergen_bench.record import RunRecord
+from fergen_bench.records import counting
+from fergen_bench.records.record import RunRecord
 from fergen_bench.synth import DOMAINS
 
 FOLDER = ROOT / "results" / "reference"
@@ -22,7 +22,7 @@ BOARDS = (FOLDER / "last", FOLDER / "fair")
 def records() -> list[RunRecord]:
     found = []
     for board in BOARDS:
-        loaded, faults = record.load_all(board)
+        loaded, faults = counting.load_all(board)
         assert not faults
         found += loaded
     return found
@@ -90,7 +90,7 @@ def test_a_row_comes_out_again(bench: Bench, project: Project, records: list[Run
         "run", "--suite", "synth5", "--method", "linear_probe", "--seeds", "0", "--sources", "film", "--no-track"
     )
     assert result.code == 0, result.err
-    (again,), _ = record.load_all(project.results / "runs")
+    (again,), _ = counting.load_all(project.results / "runs")
     (stored,) = (
         entry
         for entry in records

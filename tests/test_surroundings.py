@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_record import SPEC, finished
+from test_store import SPEC, finished
 
 from conftest import ROOT
-from fergen_bench.record import save
+from fergen_bench.records.store import save
 
 ENCODINGS = ("cp932", "cp949", "cp850", "latin-1", "ascii")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fergen_bench import tomlfile
 from fergen_bench.error import BenchError
+from fergen_bench.files import toml as tomlfile
 
 TEXT = '''# comment with a = 1
 about = """

@@ -12,10 +12,14 @@ import pandas as pd
 import pytest
 
 from conftest import Bench
-from fergen_bench import record
-from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
-from fergen_bench.project import Project, find_project
-from fergen_bench.record import RunRecord, cells_frame, load_all
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import write_prepared
+from fergen_bench.experiment.project import Project, find_project
+from fergen_bench.records import store
+from fergen_bench.records.counting import load_all
+from fergen_bench.records.frame import cells_frame
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import evidence, tables
 
 RUN = ("run", "--method", "nearest_prototype", "--seeds", "0", "--jobs", "0", "--no-track")
@@ -67,10 +71,10 @@ def unseen(lab: Project, name: str = "unseen") -> float:
 
 def expected(lab: Project, without: int) -> float:
     """The unseen mean from stored predictions, without the first faces of two."""
-    records, _ = record.read_all(lab.results / "runs")
+    records, _ = store.read_all(lab.results / "runs")
     scores = []
     for entry in records:
-        for target, said in record.load_predictions(entry.spec.path(lab.results / "runs")).items():
+        for target, said in store.load_predictions(entry.spec.path(lab.results / "runs")).items():
             if target not in entry.spec.sources:
                 right = said.logits.argmax(1) == said.labels
                 scores.append(100 * right[without if target == "two" else 0 :].mean())

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fergen_bench import backbone
-from fergen_bench.backbone import content_digest, load_network, warned
 from fergen_bench.error import BenchError
-from fergen_bench.weights import parse_network
-from fergen_bench.weightsfile import fill, find_fit, read_weights
+from fergen_bench.networks import loading
+from fergen_bench.networks.loading import content_digest, load_network, warned
+from fergen_bench.networks.name import parse_network
+from fergen_bench.networks.weights_file import fill, find_fit, read_weights
 
 CPU = torch.device("cpu")
 
@@ -233,8 +233,8 @@ def test_a_clip_below_a_prefix(clips: dict[str, Tensor], prefix: str, tmp_path: 
     network, expected = (load_network(f"open_clip:small-clip/{file}", CPU) for file in (path, plain))
     assert network.digest == expected.digest
     assert network.notes == expected.notes == ()
-    tower = backbone.load_text_tower(f"open_clip:small-clip/{path}", CPU)
-    assert tower.digest == backbone.load_text_tower(f"open_clip:small-clip/{plain}", CPU).digest
+    tower = loading.load_text_tower(f"open_clip:small-clip/{path}", CPU)
+    assert tower.digest == loading.load_text_tower(f"open_clip:small-clip/{plain}", CPU).digest
 
 
 def test_a_clip_that_lacks_weights(clips: dict[str, Tensor], tmp_path: Path) -> None:

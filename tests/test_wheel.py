@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from fergen_bench.templates import method_template
+from fergen_bench.cli.templates import method_template
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     report = call(installed, tmp_path, "report")
     assert report.returncode == 0, report.stderr
     assert "results/report/index.html" in report.stdout
-    code = "from fergen_bench.project import shipped; print(*(shipped('results') / 'published').iterdir())"
+    code = "from fergen_bench.experiment.project import shipped; print(*(shipped('results') / 'published').iterdir())"
     python = installed.parent / "python"
     published = call(python, tmp_path, "-c", code)
     assert "cafe_table1.csv" in published.stdout

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fergen_bench.backbone import load_network, load_text_tower
-from fergen_bench.domain import Domain
-from fergen_bench.prompts import PROMPT_TEMPLATES, prompt_names
+from fergen_bench.data.domain import Domain
+from fergen_bench.networks.loading import load_network, load_text_tower
+from fergen_bench.networks.name import PACKAGED
+from fergen_bench.networks.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.synth.networks import DEVIATION, MEAN, FaceEncoder
-from fergen_bench.weights import PACKAGED
 
 WORDS = 32  # features of both towers, and the width of the text tower
 

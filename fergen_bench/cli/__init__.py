@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from fergen_bench.cli.console import console_on, near, write_any_encoding
 from fergen_bench.cli.datasets import data
 from fergen_bench.cli.lists import list_
 from fergen_bench.cli.mirror import sync, ui
@@ -17,7 +18,6 @@ from fergen_bench.cli.parameters import Group, PipeClosed
 from fergen_bench.cli.reports import choose, compare, report, verify
 from fergen_bench.cli.runs import run
 from fergen_bench.error import BenchError, circumstance
-from fergen_bench.screen import console_on, near, write_any_encoding
 
 EXAMPLES = """
 \b
@@ -52,9 +52,9 @@ def app(context: click.Context, debug: bool) -> None:
 )
 def new_method(name: str, kind: str) -> None:
     """Write methods/NAME.py: a method that runs as it stands, to be changed."""
-    from fergen_bench.plugin import valid_name
-    from fergen_bench.project import find_project
-    from fergen_bench.templates import method_template
+    from fergen_bench.cli.templates import method_template
+    from fergen_bench.experiment.method_file import valid_name
+    from fergen_bench.experiment.project import find_project
 
     project = find_project()
     stem = name.replace("-", "_")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fergen_bench.cli.console import Progress, busy, console_on, near
 from fergen_bench.cli.parameters import Group, Words, complete, pairs
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
-from fergen_bench.screen import Progress, busy, console_on, near
 from fergen_bench.wording import in_words, many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Audit
     from fergen_bench.datasets.check import Check
-    from fergen_bench.project import Project
+    from fergen_bench.experiment.project import Project
 
 
 @click.group(cls=Group)
@@ -89,11 +89,11 @@ def prepare(
     from pydantic import ValidationError
 
     from fergen_bench import datasets, synth
+    from fergen_bench.data.prepared import is_prepared, read_about
     from fergen_bench.datasets.prepare import prepare_dataset
-    from fergen_bench.domain import is_prepared, read_about
-    from fergen_bench.plugin import valid_name
-    from fergen_bench.project import available_cores, find_project
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
+    from fergen_bench.experiment.method_file import valid_name
+    from fergen_bench.experiment.project import available_cores, find_project
 
     project, console = find_project(), console_on(stderr=True)
     kind = datasets.dataset(dataset, "data prepare")
@@ -194,9 +194,9 @@ def check(domains: tuple[str, ...], suite: str | None, quick: bool, as_json: boo
     import json
 
     from fergen_bench import datasets
+    from fergen_bench.data.prepared import is_prepared
     from fergen_bench.datasets.check import check_copy, check_prepared
-    from fergen_bench.domain import is_prepared
-    from fergen_bench.project import available_cores, find_project
+    from fergen_bench.experiment.project import available_cores, find_project
 
     project, console = find_project(), console_on(stderr=True)
     known = {name: project.root / table.path.expanduser() for name, table in project.settings.domains.items()}
@@ -230,8 +230,8 @@ def _show_check(entry: Check) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from fergen_bench.data.labels import EXPRESSIONS
     from fergen_bench.datasets.statistics import described
-    from fergen_bench.domain import EXPRESSIONS
 
     console = console_on()
     console.print(f"\n{entry.domain}  {entry.dataset}, layout {entry.layout or '—'}  {entry.path}", style="bold")
@@ -286,11 +286,11 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
     Pairs of domains that were compared before, in whatever suite, are not compared again. Tables then leave out target
     faces with a near-duplicate in the source, and call a target seen that shares many.
     """
-    from fergen_bench import hub
+    from fergen_bench.data.domain import Domain
     from fergen_bench.datasets.audit import Comparisons, audit_domains
-    from fergen_bench.domain import Domain
-    from fergen_bench.project import available_cores, find_project
-    from fergen_bench.weights import resolve_network
+    from fergen_bench.experiment.project import available_cores, find_project
+    from fergen_bench.networks import hub
+    from fergen_bench.networks.name import resolve_network
 
     project, console = find_project(), console_on(stderr=True)
     meant = project.suite(suite or project.settings.suite)
@@ -307,8 +307,8 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
         opened = [Domain(folder, name) for name, folder in folders.items()]
         refinement = None
         if encoder is not None:
-            from fergen_bench.matrix import resolve_device
-            from fergen_bench.runner import feature_similarity
+            from fergen_bench.execution.fleet import resolve_device
+            from fergen_bench.execution.runner import feature_similarity
 
             device = resolve_device(project.settings.device)
             refinement = feature_similarity(encoder, limit, project.cache, progress.preparation, device)
@@ -372,8 +372,9 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
     A histogram of its classes and ten faces of every expression from each split: a wrong label map shows at once.
     """
     from fergen_bench import synth
-    from fergen_bench.domain import Suite, is_prepared
-    from fergen_bench.project import find_project
+    from fergen_bench.data.prepared import is_prepared
+    from fergen_bench.data.suite import Suite
+    from fergen_bench.experiment.project import find_project
 
     project = find_project()
     places = (Path(domain), *(() if domain in project.settings.domains else (project.data / domain,)))
@@ -400,8 +401,8 @@ def describe(domain: str, suite: str, sheet: Path | None) -> None:
 
 def _pictures(project: Project, folder: Path, sheet: Path | None) -> list[Path]:
     """Draws what there is to look at of a prepared domain. sheet: the contact sheet of its test split alone, here."""
+    from fergen_bench.data.prepared import read_about
     from fergen_bench.datasets.sheet import contact_sheet, contact_sheets
-    from fergen_bench.domain import read_about
     from fergen_bench.report import plots
 
     if sheet is not None:
@@ -416,9 +417,10 @@ def _pictures(project: Project, folder: Path, sheet: Path | None) -> list[Path]:
 def _describe(folder: Path) -> None:
     from rich.table import Table
 
+    from fergen_bench.data.labels import EXPRESSIONS
+    from fergen_bench.data.prepared import read_about
     from fergen_bench.datasets.check import cautions_of
     from fergen_bench.datasets.statistics import described, oddities, stored
-    from fergen_bench.domain import EXPRESSIONS, read_about
 
     about, console = read_about(folder), console_on()
     hidden = {"counts", "name", "inputs", "expected", "whole", "labels_disagree", "pixels"}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fergen_bench.cli.console import console_on, near
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.screen import console_on, near
 
 if TYPE_CHECKING:
-    from fergen_bench.project import Project
+    from fergen_bench.experiment.project import Project
 
 
 @click.command("list")
@@ -24,7 +24,7 @@ def list_(what: str | None) -> None:
     WHAT: one of these, to read what each of them is; or the name of a method, for its parameters, or of a protocol, for
     its file. Without it, names.
     """
-    from fergen_bench.project import find_project
+    from fergen_bench.experiment.project import find_project
 
     project = find_project()
     kinds = {
@@ -88,7 +88,7 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _list_methods(project: Project) -> None:
-    from fergen_bench.project import shipped
+    from fergen_bench.experiment.project import shipped
 
     rows: dict[str, list[tuple[str, str, str]]] = {}  # by what they need
     for name in sorted(project.methods()):
@@ -130,7 +130,7 @@ def _readable(annotation: str) -> str:
 
 
 def _list_protocols(project: Project) -> None:
-    from fergen_bench.protocol import read_protocol
+    from fergen_bench.experiment.protocol import read_protocol
 
     def about(path: Path) -> str:
         try:
@@ -167,7 +167,7 @@ def _list_backbones(project: Project) -> None:
 
 def _list_domains(project: Project) -> None:
     from fergen_bench import datasets, synth
-    from fergen_bench.domain import is_prepared
+    from fergen_bench.data.prepared import is_prepared
 
     tables = project.settings.domains
     own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in tables.items()]

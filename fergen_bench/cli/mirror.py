@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fergen_bench.cli.console import busy, console_on
 from fergen_bench.error import BenchError
-from fergen_bench.screen import busy, console_on
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fergen_bench.project import Project
-    from fergen_bench.tracking import Following, Mirror
+    from fergen_bench.experiment.project import Project
+    from fergen_bench.records.mlflow_mirror import Following, Mirror
 
 
 @click.command()
@@ -26,14 +26,14 @@ def sync() -> None:
     """Mirror every record to MLflow that is not there yet: after a server was away, or into a new one."""
     from filelock import FileLock
 
-    from fergen_bench import record as recording
-    from fergen_bench import tracking
-    from fergen_bench.project import find_project
+    from fergen_bench.experiment.project import find_project
+    from fergen_bench.records import counting, store
+    from fergen_bench.records import mlflow_mirror as tracking
 
     project, console = find_project(), console_on(stderr=True)
     runs = project.results / "runs"
-    loaded, faults = recording.read_all(runs)
-    records, unreadable = recording.counted(loaded, project, runs)
+    loaded, faults = store.read_all(runs)
+    records, unreadable = counting.counted(loaded, project, runs)
     for fault in (*faults, *unreadable):
         console.print(f"warning: {fault}", style="yellow")
     written = 0
@@ -69,8 +69,8 @@ def ui(port: int) -> None:
     import subprocess
     from contextlib import suppress
 
-    from fergen_bench import tracking
-    from fergen_bench.project import find_project
+    from fergen_bench.experiment.project import find_project
+    from fergen_bench.records import mlflow_mirror as tracking
 
     project, console = find_project(), console_on(stderr=True)
     uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
@@ -103,7 +103,7 @@ def ui(port: int) -> None:
 
 
 def following_of(console: Console, project: Project) -> Following:
-    from fergen_bench.tracking import Following
+    from fergen_bench.records.mlflow_mirror import Following
 
     def warn(reason: str) -> None:
         console.print(f"warning: {reason}", style="yellow")
@@ -113,7 +113,7 @@ def following_of(console: Console, project: Project) -> Following:
 
 def wait_for(console: Console, following: Following) -> None:
     """Waits a while for the mirror, and says what it has not got."""
-    from fergen_bench.tracking import PATIENCE
+    from fergen_bench.records.mlflow_mirror import PATIENCE
 
     with busy(console, "mirroring to MLflow"):
         left = following.close()
@@ -126,7 +126,7 @@ def wait_for(console: Console, following: Following) -> None:
 
 
 def _open_mirror(project: Project) -> Mirror:
-    from fergen_bench import tracking
+    from fergen_bench.records import mlflow_mirror as tracking
     from fergen_bench.report import plots
 
     settings, results = project.settings.tracking, project.results

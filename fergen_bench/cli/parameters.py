@@ -123,7 +123,7 @@ def complete(kind: str) -> Any:
     """Completion of names from the project one stands in."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        from fergen_bench.project import find_project
+        from fergen_bench.experiment.project import find_project
 
         project = find_project()
         names: dict[str, Any] = {

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fergen_bench.cli.console import busy, console_on, near
 from fergen_bench.cli.parameters import Words, complete, include_near_duplicates
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.screen import busy, console_on, near
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.domain import Domain
-    from fergen_bench.facts import DataFacts
-    from fergen_bench.project import Project
-    from fergen_bench.record import RunRecord, RunSpec
+    from fergen_bench.data.domain import Domain
+    from fergen_bench.data.facts import DataFacts
+    from fergen_bench.experiment.project import Project
+    from fergen_bench.experiment.run import RunSpec
+    from fergen_bench.records.record import RunRecord
 
 _suite = click.option(
     "--suite",
@@ -64,8 +65,8 @@ def report(
     opened: bool,
 ) -> None:
     """Leaderboards, matrices and plots from the records of one suite: here, in files, and on one page, index.html."""
-    from fergen_bench import record as recording
-    from fergen_bench.project import find_project, shipped
+    from fergen_bench.experiment.project import find_project, shipped
+    from fergen_bench.records import frame as frames
     from fergen_bench.report import page, published, render
     from fergen_bench.report.evidence import Evidence, judged
     from fergen_bench.report.tables import boards, scored_cells, with_data
@@ -88,7 +89,7 @@ def report(
         ranked = list(with_data(judged(boards(cells, metric), evidence, metric), loaded))
     _warn(evidence.faults)
     complaints += evidence.faults
-    shifted = recording.shifted_frame(loaded)
+    shifted = frames.shifted_frame(loaded)
     target = to or project.results / "report"
     with busy(console_on(stderr=True), "drawing"), render.replaced(target) as draft:
         ablations = _ablations(project, meant)
@@ -144,8 +145,8 @@ def compare(
 
     FIRST and SECOND: rows as `fergen-bench report` prints them, such as cafe, or "cafe (gate=linear)".
     """
-    from fergen_bench import record as recording
-    from fergen_bench.project import find_project
+    from fergen_bench.experiment.project import find_project
+    from fergen_bench.records import frame as frames
     from fergen_bench.report import compare as comparing
     from fergen_bench.report import evidence, tables
 
@@ -156,7 +157,7 @@ def compare(
         project, folder, suite, selection=selection, left_out=left_out, include=include_near_duplicates
     )
     loaded = _scored(loaded, meant, folder)
-    cells = recording.cells_frame(loaded)
+    cells = frames.cells_frame(loaded)
     sources = None if sources is None else ["+".join(sorted(name.split("+"))) for name in sources]
     for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
         for name in names or ():
@@ -188,7 +189,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 
     Reads the records of runs with --selection source-val, such as those of: run --protocol learning-rate
     """
-    from fergen_bench.project import find_project
+    from fergen_bench.experiment.project import find_project
     from fergen_bench.report import choosing, data
 
     project = find_project()
@@ -221,8 +222,8 @@ def verify(path: Path, everything: bool) -> None:
     """
     from rich.table import Table
 
-    from fergen_bench.project import find_project
-    from fergen_bench.verify import verify as verify_folder
+    from fergen_bench.experiment.project import find_project
+    from fergen_bench.records.verify import verify as verify_folder
 
     project, console = find_project(), console_on()
 
@@ -278,11 +279,12 @@ def _records(
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
-    from fergen_bench import record as recording
+    from fergen_bench.records import counting, store
+    from fergen_bench.records import frame as frames
     from fergen_bench.report import data
 
     console = console_on(stderr=True)
-    everything, faults = recording.read_all(folder)
+    everything, faults = store.read_all(folder)
     complaints = [] if complaints is None else complaints
     complaints += faults
     _warn(faults)
@@ -307,13 +309,13 @@ def _records(
         and (selection is None or entry.spec.selection == selection)
     ]
     entries = _with_data(project, entries)
-    kept = recording.current(entries)
+    kept = frames.current(entries)
     for why, left in data.superseded(entries, kept).items():
         complaints.append(why)
         console.print(f"note: {why}", style="dim")
         if left_out is not None:
             left_out[why] = left
-    found, unreadable = recording.counted(kept, project, folder, include)
+    found, unreadable = counting.counted(kept, project, folder, include)
     _warn(unreadable)
     complaints += unreadable
     return found, meant
@@ -323,7 +325,7 @@ def _with_data(project: Project, records: Sequence[RunRecord]) -> list[RunRecord
     """Records of early versions have the facts of the same faces here, where they are prepared."""
     from functools import cache
 
-    from fergen_bench.facts import facts_of
+    from fergen_bench.data.facts import facts_of
     from fergen_bench.report import data
 
     about = cache(lambda suite, name: _prepared_about(project, suite, name))
@@ -355,7 +357,7 @@ def _warn(faults: Iterable[str]) -> None:
 
 def _prepared_domain(project: Project, suite: str, name: str) -> Domain | None:
     """A domain whose faces are prepared already. A report prepares nothing."""
-    from fergen_bench.domain import Domain
+    from fergen_bench.data.domain import Domain
 
     folder = _prepared_folder(project, suite, name)
     try:
@@ -374,7 +376,7 @@ def _prepared_folder(project: Project, suite: str, name: str) -> Path | None:
 
 def _prepared_about(project: Project, suite: str, name: str) -> dict[str, Any] | None:
     """The domain.json of a domain that is prepared here."""
-    from fergen_bench.domain import read_about
+    from fergen_bench.data.prepared import read_about
 
     folder = _prepared_folder(project, suite, name)
     try:
@@ -385,7 +387,8 @@ def _prepared_about(project: Project, suite: str, name: str) -> dict[str, Any] |
 
 def _lacking(project: Project, records: Sequence[RunRecord]) -> list[str]:
     """What sources could not teach, where they are prepared here."""
-    from fergen_bench.domain import absent_from, read_about
+    from fergen_bench.data.labels import absent_from
+    from fergen_bench.data.prepared import read_about
 
     found = []
     for suite, name in dict.fromkeys((entry.spec.suite, name) for entry in records for name in entry.spec.sources):
@@ -403,8 +406,8 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     """Protocols with several variants of one method, as the changes that records of a suite keep of them."""
     import json
 
-    from fergen_bench.project import shipped
-    from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.experiment.project import shipped
+    from fergen_bench.experiment.protocol import Request, outline, read_protocol
     from fergen_bench.report.published import read_published_ablation
     from fergen_bench.report.render import Ablation
 
@@ -434,7 +437,7 @@ def _ablations(project: Project, suite: str) -> list[Any]:
 
 def _held_out(project: Project) -> Callable[[RunSpec], int | None]:
     """How many faces a run held out of its source, where the faces that it learned from are prepared here."""
-    from fergen_bench.domain import open_source
+    from fergen_bench.data.source import open_source
 
     counts: dict[tuple[Any, ...], int | None] = {}
 

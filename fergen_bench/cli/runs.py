@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fergen_bench.cli.console import Progress, console_on, duration, near
 from fergen_bench.cli.mirror import following_of, wait_for
 from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, complete, include_near_duplicates
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.screen import Progress, console_on, duration, near
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fergen_bench.fanout import Engine
-    from fergen_bench.matrix import Plan
-    from fergen_bench.plugin import MethodFile
-    from fergen_bench.project import Project
-    from fergen_bench.protocol import Outline, Protocol
-    from fergen_bench.record import Job, RunRecord, RunSpec
+    from fergen_bench.execution.engine import Engine
+    from fergen_bench.execution.plan import Plan
+    from fergen_bench.experiment.method_file import MethodFile
+    from fergen_bench.experiment.project import Project
+    from fergen_bench.experiment.protocol import Outline, Protocol
+    from fergen_bench.experiment.run import Job, RunSpec
+    from fergen_bench.records.record import RunRecord
 
 RUN_EXAMPLES = """
 \b
@@ -150,9 +151,11 @@ def run(
     replay: Path | None,
 ) -> None:
     """Train on sources, score targets, keep records. What has a record already is not run again."""
-    from fergen_bench import matrix, yamlfile
-    from fergen_bench.project import find_project
-    from fergen_bench.protocol import Request, outline, read_protocol
+    from fergen_bench.execution.fleet import Fleet, resolve_device
+    from fergen_bench.execution.plan import make_plan
+    from fergen_bench.experiment.project import find_project
+    from fergen_bench.experiment.protocol import Request, outline, read_protocol
+    from fergen_bench.files import yaml as yamlfile
 
     project = find_project()
     changes = {key: yamlfile.read_scalar(text) for key, text in settings}
@@ -163,7 +166,7 @@ def run(
         raise BenchError(f"--device: {wanted!r} is no device; write auto, cpu, cuda or cuda:1")
     if replay is not None:
         _refuse_beside("replay", {"device", "settings", "backbone"})
-        sys.exit(_replay(project, replay, matrix.resolve_device(wanted), changes))
+        sys.exit(_replay(project, replay, resolve_device(wanted), changes))
     path = project.protocol_path(protocol)
     asked = read_protocol(path)
     suite_meant = project.suite(suite or asked.suite or project.settings.suite)
@@ -175,8 +178,8 @@ def run(
     request = Request(seeds, sources, targets, selection, changes)
     planned = outline(asked, str(path), suite_meant, files, request, skip_unfit=everyone)
     planned = replace(planned, notes=(*planned.notes, *unread))
-    fleet = matrix.Fleet(jobs, project.settings.jobs, gpus_per_run, ray, cpus_per_run, slurm)
-    resolved = matrix.resolve_device(wanted, fleet.gpus)
+    fleet = Fleet(jobs, project.settings.jobs, gpus_per_run, ray, cpus_per_run, slurm)
+    resolved = resolve_device(wanted, fleet.gpus)
     console = console_on(stderr=True)
     elsewhere, prepared = ray is not None or slurm is not None, project.is_prepared(suite_meant, planned.domains)
     if not prepared:  # else those of runs that have records do not matter
@@ -189,7 +192,7 @@ def run(
         console_on().print(f"{many(len(outlines), 'run')}; time left: —", highlight=False)
         return
     with Progress(console) as progress:
-        plan = matrix.make_plan(
+        plan = make_plan(
             project,
             suite_meant,
             protocol,
@@ -237,7 +240,7 @@ def _asked_methods(
     """The methods that were named, else the protocol's own; what is said of those that cannot be read; and whether it
     is simply every method there is: then nobody named those for whom the protocol is not made.
     """
-    from fergen_bench.protocol import EVERY
+    from fergen_bench.experiment.protocol import EVERY
 
     own = protocol.names(str(path), project.methods())  # a misspelt one is refused whoever is run
     names = named or own
@@ -264,7 +267,7 @@ def _check_weights(console: Console, runs: Iterable[Outline | RunSpec], elsewher
         elsewhere: whether other machines make them; what is there is not known here.
         dry_run: whether nothing is made; then it is only said.
     """
-    from fergen_bench import hub
+    from fergen_bench.networks import hub
 
     networks = dict.fromkeys(
         (f"--set {parameter}=", str(run.parameters[parameter]))
@@ -308,12 +311,12 @@ def _replay(project: Project, path: Path, device: str, changes: dict[str, Any]) 
     import numpy as np
     from rich.table import Table
 
-    from fergen_bench import matrix
+    from fergen_bench.execution import replay
     from fergen_bench.metric import accuracy
 
     with Progress(console_on(stderr=True)) as progress:
         progress.begin(1)
-        played = matrix.replay(
+        played = replay.replay(
             project,
             path,
             device,
@@ -379,7 +382,7 @@ def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mappin
     """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
-    from fergen_bench.record import percent
+    from fergen_bench.experiment.run import percent
 
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
@@ -394,8 +397,8 @@ def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mappin
 
 def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
     """How many runs there are, how many of them are done, and how long the rest will take."""
-    from fergen_bench.matrix import estimate
-    from fergen_bench.record import read_all
+    from fergen_bench.execution.estimate import estimate
+    from fergen_bench.records.store import read_all
 
     told = estimate(plan, read_all(project.results / "runs")[0], slots)
     left = len(plan.missing)
@@ -426,8 +429,8 @@ def _execute(
     """
     import time
 
-    from fergen_bench import matrix
-    from fergen_bench.fanout import Outcome
+    from fergen_bench.execution import fleet, run_plan
+    from fergen_bench.execution.engine import Outcome
 
     failed: list[Outcome] = []
     finished: list[RunRecord] = []
@@ -441,7 +444,7 @@ def _execute(
             if record is None:
                 failed.append(outcome)
                 reason = outcome.refused or outcome.failure
-                where = matrix.failure_path(project, outcome.job.spec)
+                where = run_plan.failure_path(project, outcome.job.spec)
                 trace = f"\n  trace: {near(where)}" if where.exists() else ""
                 progress.say(f"{outcome.job.spec.called(shown)}: {reason}{trace}", style="red")
             else:
@@ -452,14 +455,14 @@ def _execute(
                         noted.add(note)
                         progress.say(f"note: {note}", style="dim")
                 # In this process a run may draw from global generators, which nothing beside it may touch.
-                if track and not isinstance(engine, matrix.Here):
+                if track and not isinstance(engine, fleet.Here):
                     following.add(record)
             progress.end(outcome.job.spec, _short(record) if record else None)
             if record is not None and outcome.job.profile:
                 progress.say(_where_time_went(outcome.job))
 
         try:
-            matrix.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
+            run_plan.execute(plan, project, engine, lambda job, message: progress.listen(job.spec, message), conclude)
         except KeyboardInterrupt:
             unmirrored = following.close(patience=0)
             begun = sum(job.spec.unfinished_path(project.results / "runs").is_file() for job in plan.missing)
@@ -473,7 +476,7 @@ def _execute(
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     if track:
         recounted = [count(record) for record in plan.recounted]
-        for record in (*recounted, *(finished if isinstance(engine, matrix.Here) else ())):
+        for record in (*recounted, *(finished if isinstance(engine, fleet.Here) else ())):
             following.add(record)
         wait_for(console, following)
     left = len(plan.missing) - len(finished)
@@ -546,7 +549,7 @@ def _short(record: RunRecord) -> str:
 def _counting(project: Project, include_near_duplicates: bool) -> Callable[[RunRecord], RunRecord]:
     """Makes of a record what a report shows of it."""
     from fergen_bench.datasets.audit import Comparisons
-    from fergen_bench.record import counted
+    from fergen_bench.records.counting import counted
 
     comparisons, runs = Comparisons(project.comparisons), project.results / "runs"
 

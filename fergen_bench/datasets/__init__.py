@@ -9,7 +9,7 @@ from importlib import import_module
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from fergen_bench.domain import Suite
+from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean
 
 if TYPE_CHECKING:

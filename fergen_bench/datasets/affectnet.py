@@ -33,7 +33,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 NATIVE: Mapping[str, str] = {
     "0": "neutral",

@@ -20,17 +20,17 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fergen_bench.atomic import atomically, exchange_folder
-from fergen_bench.domain import SPLITS
+from fergen_bench.data.labels import SPLITS
 from fergen_bench.error import BenchError
-from fergen_bench.untrusted import is_file_name, parse_json, read_bytes
+from fergen_bench.files.atomic import atomically, exchange_folder
+from fergen_bench.files.bounded import is_file_name, parse_json, read_bytes
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fergen_bench.datasets.twins import Faces, Found, Progress
-    from fergen_bench.domain import Domain
+    from fergen_bench.data.domain import Domain
+    from fergen_bench.datasets.near_duplicates import Faces, Found, Progress
 
 FORMAT = 1
 MOST_COMPARISON = 256 << 20
@@ -194,7 +194,7 @@ def _read(path: Path) -> Comparison:
 
 def how(refinement: Refinement | None = None) -> How:
     """Return the rule that a comparison follows now."""
-    from fergen_bench.datasets import twins
+    from fergen_bench.datasets import near_duplicates as twins
 
     if refinement is None:
         return How(PIXELS, twins.CORRELATION, twins.DISTANCE)
@@ -208,7 +208,7 @@ def pairs_of(states: Iterable[str]) -> list[tuple[str, str]]:
 
 def estimated_seconds(domains: Iterable[Domain], sketches: Path) -> float:
     """Return about how long a comparison of these domains takes, by the number and size of their faces."""
-    from fergen_bench.datasets import twins
+    from fergen_bench.datasets import near_duplicates as twins
 
     seconds = BEGINNING
     for domain in domains:
@@ -237,7 +237,7 @@ def compare(
     """
     import numpy as np
 
-    from fergen_bench.datasets import twins
+    from fergen_bench.datasets import near_duplicates as twins
 
     asked = {(min(pair), max(pair)) for pair in wanted}
     states = [domain.fingerprint for domain in domains]

@@ -10,7 +10,7 @@ from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Layout, Listing
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 LABELS = {
     "Anger": "anger",

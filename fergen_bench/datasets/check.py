@@ -16,15 +16,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS, SPLITS, absent_from
+from fergen_bench.data.prepared import read_about
 from fergen_bench.datasets import GENERIC, NAMED, dataset
 from fergen_bench.datasets.pixels import Source, Unreadable, decode_face
 from fergen_bench.datasets.reader import Dataset, Face, Fault, FaultKind, Listing, read
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.datasets.statistics import look, oddities, rescaled, stored, summary, white_levels, white_notes
-from fergen_bench.domain import EXPRESSIONS, SPLITS, Domain, absent_from, read_about
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
+from fergen_bench.files.pool import worker_pool
 from fergen_bench.wording import many
-from fergen_bench.workers import worker_pool
 
 Counts = Mapping[str, Mapping[str, int]]
 """split → expression → faces"""

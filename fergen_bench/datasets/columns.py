@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fergen_bench.data.labels import ALIASES
 from fergen_bench.datasets.files import lines_of
 from fergen_bench.datasets.kinds import IMAGES
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, Labels, is_number, plain
-from fergen_bench.domain import ALIASES
 from fergen_bench.error import BenchError, NeedsKey
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 NEARLY = 0.9
 """A column in which this share of the lines has a known label may be the label's, with some wrong lines."""

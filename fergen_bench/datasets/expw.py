@@ -13,7 +13,7 @@ from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 NATIVE: Mapping[str, str] = {
     "0": "anger",

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fergen_bench.data.labels import ALIASES, EXPRESSIONS
+from fergen_bench.data.source import disjoint_share
 from fergen_bench.datasets.columns import first_name, labelled_lines
 from fergen_bench.datasets.files import Files, entries, first_line, folders, images, inside, packed, text_of
 from fergen_bench.datasets.kinds import IMAGES, kind_of
@@ -27,13 +29,12 @@ from fergen_bench.datasets.numbering import (
     plain,
 )
 from fergen_bench.datasets.reader import Box, Face, Fault, Layout, Listing
-from fergen_bench.domain import ALIASES, EXPRESSIONS, disjoint_share
 from fergen_bench.error import BenchError, NeedsKey
-from fergen_bench.untrusted import printable
+from fergen_bench.files.bounded import printable
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 SPLITS: Mapping[str, str] = {
     "train": "train",

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.faces import (
     Gathering,
     has_split_classes,
@@ -25,12 +26,11 @@ from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table,
 from fergen_bench.datasets.files import at, first_file, images, inside, list_file, nearest, table, whole_number
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings, LabelRule
+    from fergen_bench.datasets.settings import DomainSettings, LabelRule
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 """What is voted for, in the files' order. NF: not a face."""

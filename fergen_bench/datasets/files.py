@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from fergen_bench.datasets.kinds import PassedOver, has_image_ending, is_archive, is_leftover, kind_of
 from fergen_bench.error import BenchError, NeedsKey
-from fergen_bench.untrusted import read_text
+from fergen_bench.files.bounded import read_text
 
 MOST_LOOKED_INTO = 20
 """Folders of a folder that are searched for packed archives."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.faces import (
     SPLITS,
     class_folders,
@@ -18,13 +19,12 @@ from fergen_bench.datasets.faces import (
 from fergen_bench.datasets.files import folders
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 
 def _splits(folder: Path) -> list[Path]:

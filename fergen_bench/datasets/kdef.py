@@ -14,7 +14,7 @@ from fergen_bench.datasets.numbering import LEFT_OUT
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 NATIVE: Mapping[str, str] = {
     "AF": "fear",  # afraid

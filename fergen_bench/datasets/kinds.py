@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fergen_bench.untrusted import printable
+from fergen_bench.files.bounded import printable
 from fergen_bench.wording import many
 
 Kind = Literal["image", "leftover", "archive", "data", "unknown"]

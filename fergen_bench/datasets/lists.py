@@ -9,7 +9,7 @@ from fergen_bench.datasets.faces import generated_splits, lists_in, read_lists, 
 from fergen_bench.datasets.reader import Dataset, Layout, Listing
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 
 def _any(line: str) -> bool:

@@ -19,7 +19,7 @@ from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 LABELS = {
     "angry": "anger",

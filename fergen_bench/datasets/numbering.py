@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError, did_you_mean
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 CONTEMPT = "contempt"
 LEFT_OUT = ""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import PIL
 
+from fergen_bench.data.prepared import finish_prepared, is_prepared, read_about
 from fergen_bench.datasets.check import counts_of, extras, identify, is_another, verdict
 from fergen_bench.datasets.pixels import LARGEST_NATIVE, RESIZER, Depth, Source, Unreadable, decode_face, own_side
 from fergen_bench.datasets.reader import Dataset, Face, Listing, read
@@ -39,14 +40,13 @@ from fergen_bench.datasets.statistics import (
     white_levels,
     white_notes,
 )
-from fergen_bench.domain import finish_prepared, is_prepared, read_about
 from fergen_bench.error import FULL, BenchError, NeedsKey
-from fergen_bench.untrusted import printable_content
+from fergen_bench.files.bounded import printable_content
+from fergen_bench.files.pool import worker_pool
 from fergen_bench.wording import many
-from fergen_bench.workers import worker_pool
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 BLOCK_BYTES = 1 << 23
 """Faces are decoded, written and journalled in blocks of about this size."""

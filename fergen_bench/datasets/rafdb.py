@@ -27,7 +27,7 @@ from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 LABELS = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happiness", "5": "sadness", "6": "anger", "7": "neutral"}
 FROM_ZERO = {

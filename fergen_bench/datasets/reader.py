@@ -18,11 +18,11 @@ from fergen_bench.datasets.files import at, folders, following_links, nearest, p
 from fergen_bench.datasets.kinds import PassedOver, is_archive
 from fergen_bench.datasets.numbering import UnknownNumbers, check_numbers
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
-from fergen_bench.untrusted import printable
+from fergen_bench.files.bounded import printable
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 Box = tuple[float, float, float, float]
 """left, top, width, height, in pixels of the image file"""
@@ -274,7 +274,7 @@ def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
     """Whether the first of several layouts is official, and every face of the others is in it, with the same expression
     in the same split: the same file, or a copy of its name.
     """
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
     if not found[0][0].official:
         return False

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fergen_bench.domain import EXPRESSIONS, Domain, shuffled
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.randomness import shuffled
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 

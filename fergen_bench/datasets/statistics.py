@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import photographs
 from fergen_bench.datasets.pixels import WHITES, Depth, Source
 from fergen_bench.datasets.reader import Face
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 

@@ -15,7 +15,7 @@ from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 
 if TYPE_CHECKING:
-    from fergen_bench.settings import DomainSettings
+    from fergen_bench.datasets.settings import DomainSettings
 
 BOX, CORNERS = ("left", "top", "width", "height"), ("left", "top", "right", "bottom")
 USUAL: Mapping[str, tuple[str, ...]] = {

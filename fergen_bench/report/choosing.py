@@ -18,7 +18,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fergen_bench.record import RunRecord, RunSpec, percent
+from fergen_bench.experiment.run import RunSpec, percent
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report.tables import number
 from fergen_bench.wording import many
 

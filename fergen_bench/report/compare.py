@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fergen_bench.datasets.standing import NOT_AUDITED
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.record import RunRecord
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data
 from fergen_bench.report.evidence import ALPHA, DRAWS, Comparison
 from fergen_bench.report.rounding import tenth
@@ -28,7 +29,6 @@ from fergen_bench.report.tables import (
     standing_notes,
     unevenly_scored,
 )
-from fergen_bench.standing import NOT_AUDITED
 from fergen_bench.wording import many
 
 

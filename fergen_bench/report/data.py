@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fergen_bench.domain import SPLITS
-from fergen_bench.facts import DataFacts
-from fergen_bench.record import RunRecord
+from fergen_bench.data.facts import DataFacts
+from fergen_bench.data.labels import SPLITS
+from fergen_bench.records.record import RunRecord
 from fergen_bench.wording import many
 
 NOT_RECORDED = "not recorded"

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
-from fergen_bench.record import RunRecord, load_arrays
+from fergen_bench.records.record import RunRecord
+from fergen_bench.records.store import load_arrays
 from fergen_bench.report.tables import Board, complete
 
 Rows = Mapping[str, Sequence[RunRecord]]

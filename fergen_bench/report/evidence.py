@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.draws import seed_of
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.randomness import seed_of
 from fergen_bench.error import BenchError
 from fergen_bench.metric import calibration_error, fit_temperature, reliability
-from fergen_bench.record import HELD_OUT, Cell, Predictions, RunRecord, load_predictions, without
+from fergen_bench.records.counting import without
+from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord
+from fergen_bench.records.store import load_predictions
 from fergen_bench.report.tables import CELL, MEANS, Board, complete
 
 DRAWS = 2000

@@ -22,8 +22,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fergen_bench.domain import EXPRESSIONS, Domain
-from fergen_bench.record import RunRecord, shown_value
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.experiment.run import shown_value
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data, details, plots
 from fergen_bench.report.details import Inspected, Reliability
 from fergen_bench.report.published import Published, concerned, summary

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fergen_bench.domain import EXPRESSIONS, SPLITS
-from fergen_bench.record import RunRecord
+from fergen_bench.data.corruption import CLEAN, FACTORS
+from fergen_bench.data.labels import EXPRESSIONS, SPLITS
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import tables
 from fergen_bench.report.canvas import Figure as Figure
 from fergen_bench.report.canvas import Line2D, Rectangle, blank, sns, styled
@@ -22,7 +23,6 @@ from fergen_bench.report.evidence import Ranking
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, ROW, Board, Place, comparable, complete, matrix, number
 from fergen_bench.report.tables import NAMES as NAMES
-from fergen_bench.shift import CLEAN, FACTORS
 from fergen_bench.wording import many
 
 WIDTH = 7.0

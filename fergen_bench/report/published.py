@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from fergen_bench.error import BenchError
+from fergen_bench.files.bounded import read_text
 from fergen_bench.report.tables import Board, matrix
-from fergen_bench.untrusted import read_text
 
 COLUMNS = ["method", "source", "target", "accuracy"]
 

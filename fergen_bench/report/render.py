@@ -19,7 +19,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fergen_bench.record import percent
+from fergen_bench.data.corruption import CLEAN, FACTORS
+from fergen_bench.experiment.run import percent
 from fergen_bench.report import data, plots
 from fergen_bench.report.evidence import ranking
 from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
@@ -40,7 +41,6 @@ from fergen_bench.report.tables import (
     standing_notes,
     unevenly_scored,
 )
-from fergen_bench.shift import CLEAN, FACTORS
 
 RENDERED = {"synth", "synth-trunk"}
 """The packaged networks, which saw rendered faces alone. Without weights (…/scratch) they saw nothing."""

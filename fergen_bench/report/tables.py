@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.data.corruption import CLEAN, VERSION
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, SAME
+from fergen_bench.experiment.run import percent
 from fergen_bench.metric import METRICS
-from fergen_bench.record import RunRecord, cells_frame, percent
+from fergen_bench.records.frame import cells_frame
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
-from fergen_bench.shift import CLEAN, VERSION
-from fergen_bench.standing import DECLARED, NOT_AUDITED, SAME
 from fergen_bench.wording import many
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}

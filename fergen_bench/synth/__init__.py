@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fergen_bench.domain import Suite
+from fergen_bench.data.suite import Suite
 
 VERSION = 1
 """Raised when a face or a label of the suite changes."""

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fergen_bench.domain import EXPRESSIONS, write_prepared
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import write_prepared
+from fergen_bench.files.pool import worker_pool
 from fergen_bench.synth import VERSION, share_of, size_of
-from fergen_bench.workers import worker_pool
 
 BLOCK = 250
 CHUNK = 32  # faces rendered at once; the bytes do not depend on it

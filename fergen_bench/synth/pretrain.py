@@ -34,7 +34,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench.draws import Draws, seed_of
+from fergen_bench.data.randomness import Draws, seed_of
+from fergen_bench.files.pool import worker_pool
 from fergen_bench.synth.geometry import landmarks
 from fergen_bench.synth.networks import FaceEncoder, Trunk, normalise, to_channels_last
 from fergen_bench.synth.render import render
@@ -53,7 +54,6 @@ from fergen_bench.synth.scene import (
     sample_identity,
     unit_columns,
 )
-from fergen_bench.workers import worker_pool
 
 VERSION = 1
 SEED = 0

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.draws import Draws
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.randomness import Draws
 
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 20, 23, 25, 26, 43)
 """The action units of the Facial Action Coding System (Ekman and Friesen 1978) that the renderer draws; 43 closes the

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fergen_bench.draws import Draws
+from fergen_bench.data.randomness import Draws
 
 _SIDE = 256
 _SPREAD = {"fine": (0.0, 0.0), "small": (2.0, 2.0), "middle": (6.0, 6.0), "large": (14.0, 14.0), "streaks": (9.0, 0.7)}

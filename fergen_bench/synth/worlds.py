@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.draws import Draws
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.randomness import Draws
 from fergen_bench.synth import VERSION
 from fergen_bench.synth.scene import (
     Columns,

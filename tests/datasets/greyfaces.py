@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.reader import Dataset, Face, Listing
-from fergen_bench.domain import EXPRESSIONS
-from fergen_bench.settings import DomainSettings
+from fergen_bench.datasets.settings import DomainSettings
 
 STEP = 32
 OTHER = 250

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.affectnet import DATASET, HEADER, annotation_label
 from fergen_bench.datasets.reader import Face, Listing
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 from greyfaces import counts, draw, level, pixels, read, shows_what_it_says
 
 NATIVE = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import write_prepared
 from fergen_bench.datasets import audit as audits
-from fergen_bench.datasets import twins
+from fergen_bench.datasets import near_duplicates as twins
 from fergen_bench.datasets.audit import Audit, Comparison, Comparisons, Refinement, audit_domains
-from fergen_bench.domain import EXPRESSIONS, Domain, write_prepared
 from fergen_bench.error import BenchError
 from fergen_bench.synth.render import render
 from fergen_bench.synth.scene import Scene, sample_identity

@@ -9,8 +9,8 @@ from PIL import Image
 
 from fergen_bench.datasets import tables
 from fergen_bench.datasets.reader import Listing, read
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 PIXELS = [(10, 20, 50, 40), (30, 10, 60, 60), (0, 0, 200, 100), (100, 40, 80, 50)]
 

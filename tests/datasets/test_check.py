@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import NAMES, dataset
 from fergen_bench.datasets.check import (
     Check,
@@ -24,9 +25,8 @@ from fergen_bench.datasets.check import (
     verdict,
 )
 from fergen_bench.datasets.prepare import prepare_dataset
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 Counts = Mapping[str, Mapping[str, int]]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.ckplus import DATASET
 from fergen_bench.datasets.reader import Listing
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from greyfaces import draw, read
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import affectnet, lists, mma, rafdb, sfew
 from fergen_bench.datasets.reader import Dataset, Listing, read
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 NUMBERS = {str(number): name for number, name in enumerate(EXPRESSIONS)}
 DATASETS = {"list": lists.DATASET, "sfew": sfew.DATASET, "mma": mma.DATASET, "affectnet": affectnet.DATASET}

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.expw import DATASET
 from fergen_bench.datasets.reader import Listing
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 from greyfaces import counts, level, pixels, read
 
 NATIVE = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.fer2013 import DATASET, image_rows
 from fergen_bench.datasets.reader import Listing
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 ORDER = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # ids 0 to 6
 USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}

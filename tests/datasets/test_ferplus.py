@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.fer2013 import pixels_of
 from fergen_bench.datasets.ferplus import (
     COLUMNS,
@@ -27,9 +28,8 @@ from fergen_bench.datasets.ferplus import (
     part_ballots,
 )
 from fergen_bench.datasets.reader import Listing
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings, LabelRule
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings, LabelRule
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 PARTS = {

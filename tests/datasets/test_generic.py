@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import read_about
 from fergen_bench.datasets import folder, lists, tables
 from fergen_bench.datasets.check import check_copy, check_prepared
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.datasets.reader import Dataset, Listing
 from fergen_bench.datasets.reader import read as read_whole
-from fergen_bench.domain import EXPRESSIONS, read_about
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 from greyfaces import draw
 
 NUMBERS = {str(number): name for number, name in enumerate(EXPRESSIONS)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.kdef import DATASET
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from greyfaces import counts, draw, read
 

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import read_about
 from fergen_bench.datasets import pixels, reader
 from fergen_bench.datasets.affectnet import DATASET as AFFECTNET
 from fergen_bench.datasets.check import check_copy, check_prepared
@@ -20,11 +23,10 @@ from fergen_bench.datasets.pixels import Unreadable, decode_face
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.datasets.rafdb import DATASET as RAFDB
 from fergen_bench.datasets.reader import Face
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.datasets.sfew import DATASET as SFEW
-from fergen_bench.domain import EXPRESSIONS, Domain, read_about
 from fergen_bench.error import BenchError, NeedsKey
-from fergen_bench.settings import DomainSettings
-from fergen_bench.untrusted import printable
+from fergen_bench.files.bounded import printable
 from greyfaces import draw, read
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import affectnet, rafdb
 from fergen_bench.datasets.numbering import LabelMap, check_numbers, label_map, plain
 from fergen_bench.datasets.reader import read
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 ALPHABETICAL = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 RAF = rafdb.DATASET.expected

@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import is_prepared, write_prepared
 from fergen_bench.datasets import prepare as module
 from fergen_bench.datasets.prepare import prepare
 from fergen_bench.datasets.reader import Face, Fault, Listing
-from fergen_bench.domain import EXPRESSIONS, Domain, is_prepared, write_prepared
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 COUNT, SIDE, STEP = 40, 16, 4
 worker_processes = module.worker_pool

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.rafdb import DATASET
-from fergen_bench.domain import EXPRESSIONS
 from fergen_bench.error import BenchError
 from greyfaces import counts, draw, each, faults, read
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import folder
 from fergen_bench.datasets.faces import (
     SPLITS,
@@ -24,9 +25,8 @@ from fergen_bench.datasets.faces import (
 )
 from fergen_bench.datasets.files import Files, entries, images, inside, list_file, nearest, table, whole_number
 from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, read
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError, NeedsKey
-from fergen_bench.settings import DomainSettings
 
 few = settings(max_examples=100, deadline=None, derandomize=True)
 TEXTS = some.one_of(

@@ -11,15 +11,17 @@ import pytest
 from PIL import Image
 from test_pixels import png16
 
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import read_about
 from fergen_bench.datasets import dataset, photographs
 from fergen_bench.datasets.check import check_copy, check_prepared
 from fergen_bench.datasets.pixels import Source
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.datasets.reader import Face
+from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.datasets.statistics import look, oddities, stored, white_levels
-from fergen_bench.domain import EXPRESSIONS, Domain, read_about
 from fergen_bench.error import BenchError
-from fergen_bench.settings import DomainSettings
 
 SIDE = 48
 

@@ -1,0 +1,1 @@
+"""An image from the prepared domain to a batch: labels, domains, splits, sources, suites, corruptions."""

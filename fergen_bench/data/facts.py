@@ -1,0 +1,128 @@
+"""Facts about the faces behind a number: of which dataset they are, how complete its copy is, and how it was read.
+
+A prepared domain has them in its domain.json, and every record keeps them of each of its domains. They are no part of a
+run's key: the fingerprint of a domain is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fergen_bench.data.labels import SPLITS
+from fergen_bench.data.prepared import scored_part
+from fergen_bench.wording import many
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data of one domain. A text is empty where nothing is known, or where there is nothing to say."""
+
+    dataset: str = ""
+    layout: str = ""
+    complete: bool | None = None  # as its owner distributes it; None where there are no counts to compare it with
+    differs: str = ""  # how the copy differs from its owner's
+    left_out: int = 0  # files that were missing or could not be read
+    label_rule: str = ""  # how votes became labels
+    label_source: str = ""  # the file of votes
+    label_map: Mapping[str, str] = field(default_factory=dict)  # native label → expression, "" where left out
+    splits: str = ""  # how they came about, where its owner gave none
+    size: tuple[int, int] = (0, 0)  # height and width in pixels
+    crop: str = ""  # aligned, box, …
+    margin: float = 0.0  # around boxes, as a share of their side
+    bgr: bool = False  # colour channels are reversed
+    resizer: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)  # part → faces
+    scored: str = ""  # the part that the run was scored on; empty where it was not
+
+    @property
+    def copy(self) -> str:
+        """How the copy stands to its owner's, in a word or two."""
+        words = {True: "complete", False: "differs", None: ""}[self.complete]
+        left = f"{many(self.left_out, 'file')} left out" if self.left_out else ""
+        return ", ".join(filter(None, (words, left)))
+
+    @property
+    def labels(self) -> str:
+        """Everything that was chosen about labels."""
+        source = f" of {self.label_source}" if self.label_source and self.label_rule else ""
+        changed = (f"{native}={name}" if name else f"{native} left out" for native, name in self.label_map.items())
+        return ", ".join(filter(None, (f"{self.label_rule}{source}", *changed)))
+
+    @property
+    def short_labels(self) -> str:
+        """The rule that made labels of votes, and how many labels were mapped."""
+        mapped = f"{len(self.label_map)} mapped" if self.label_map else ""
+        return ", ".join(filter(None, (self.label_rule, mapped)))
+
+    @property
+    def pixels(self) -> str:
+        """Size, crop and order of the colours: 224 px, box + 10 %, BGR."""
+        height, width = self.size
+        size = f"{height} px" if height == width else f"{height} × {width} px"
+        crop = self.crop or ("box" if self.margin else "")
+        crop += f" + {100 * self.margin:g} %" if self.margin else ""
+        return ", ".join(filter(None, (size, crop, "BGR" if self.bgr else "")))
+
+    @property
+    def scored_faces(self) -> int | None:
+        """Faces of the part that the run was scored on."""
+        return self.counts.get(self.scored)
+
+    def differences(self, other: DataFacts) -> Iterator[tuple[str, str, str]]:
+        """Yield what differs: its name, its value here, and its value in the other."""
+        for name, of in _COMPARED.items():
+            here, there = (str(of(facts)) for facts in (self, other))
+            # What an earlier version did not record is not another value.
+            if here != there and here and there:
+                yield name, here, there
+
+
+_COMPARED: Mapping[str, Any] = {
+    "label rule": lambda facts: facts.label_rule,
+    "file of votes": lambda facts: facts.label_source,
+    "label map": lambda facts: ", ".join(f"{a}={b}" for a, b in facts.label_map.items()) or "unchanged",
+    "colour order": lambda facts: "BGR" if facts.bgr else "RGB",
+    "size": lambda facts: "{} × {}".format(*facts.size),
+    "crop": lambda facts: facts.crop,
+    "margin": lambda facts: f"{100 * facts.margin:g} %",
+    "resizing": lambda facts: facts.resizer,
+    "dataset": lambda facts: facts.dataset,
+    "layout": lambda facts: facts.layout,
+    "splits": lambda facts: facts.splits,
+    "copy": lambda facts: facts.copy,
+    "faces": lambda facts: ", ".join(f"{part} {facts.counts[part]:,}" for part in SPLITS if part in facts.counts),
+}
+"""What is compared, the weightiest first: its name → its value as a text."""
+
+
+def facts_of(
+    about: Mapping[str, Any], profile: str = "", is_source: bool = False, is_target: bool = False
+) -> DataFacts:
+    """Return the facts of a prepared domain.
+
+    Args:
+        about: Its domain.json.
+        profile: That of the suite, which decides with is_source which part is scored.
+        is_source: The run learns from the domain.
+        is_target: The run is scored on the domain.
+    """
+    named = "whole" in about
+    # A label rule that nobody published counts for is compared with nothing.
+    compared = named and about.get("expected", True) != {}
+    text = {name: str(about.get(name) or "") for name in ("dataset", "layout", "label_rule", "label_source", "resizer")}
+    return DataFacts(
+        **text,
+        complete=bool(about["whole"]) if compared else None,
+        differs="" if not compared or about["whole"] else str(about.get("verdict", "")),
+        left_out=int(about.get("left_out", {}).get("total", 0)),
+        label_map={str(native): str(name) for native, name in about.get("labels", {}).items()},
+        splits=str(about.get("splits", "")),
+        size=(about["size"][0], about["size"][1]),
+        crop=str(about.get("crop", "")),
+        margin=float(about.get("margin", 0.0)),
+        bgr=bool(about.get("emulate_bgr", False)),
+        counts={part: sum(faces.values()) for part, faces in about["counts"].items()},
+        scored=scored_part(about, profile, is_source) if is_target else "",
+    )

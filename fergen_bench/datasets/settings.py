@@ -1,0 +1,88 @@
+"""The keys of a table [domains.NAME] of bench.toml: how a dataset is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.files.bounded import printable
+
+Folder = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+LabelRule = Literal["majority", "probability", "multi-target", "argmax8", "argmax10"]
+
+
+class Table(BaseModel):
+    """A table of bench.toml: unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DomainSettings(Table):
+    """[domains.NAME]: a dataset as it lies on the disk, or a folder that is prepared already."""
+
+    path: Folder
+    """where it is; relative to bench.toml"""
+    dataset: str | None = None
+    """what it is: rafdb, ferplus, …, or folder, csv or list; by default the dataset of the table's name, else folder"""
+    layout: str | None = None
+    """which of the dataset's layouts it has; found by itself where only one fits"""
+    labels: dict[str, str] = {}
+    """native labels that are no usual alias → one of the seven expressions, or "" to leave them out"""
+    numbering: str | None = None
+    """what labels mean that are numbers: 0-based or 1-based, for the dataset's own order; or a known order such as
+    affectnet-0-based; by default the dataset's own numbers
+    """
+    columns: dict[str, str] = {}
+    """for csv: which column holds the image, label, split, subject, left, top, width, height, right or bottom; for
+    lists of more than two columns: the number of the label's, where the path is column 1
+    """
+    images: Folder | None = None
+    """for csv and list: where the paths in the file begin; relative to bench.toml; by default the folder of the file.
+    Absolute paths must lie in it; "/" allows all
+    """
+    follow_links: bool = False
+    """reads through links that lead out of path or images, instead of refusing them"""
+    label_rule: LabelRule = "majority"
+    """for ferplus: how ten votes become a label"""
+    label_source: Literal["fer2013new", "label.csv"] | None = None
+    """for ferplus: which of the two official files of votes; by default fer2013new where it is there"""
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """where a box marks the face: how much of its side is added on each side"""
+    emulate_bgr: bool = False
+    """reverses the colour channels, as published code did for some targets"""
+    white: Annotated[float, Field(gt=0, le=65535)] | None = None
+    """the level that means white in images of more than 8 bits, such as 4095; by default decided over all of them"""
+    allow_missing: bool = False
+    """leaves out listed files that are missing or cannot be read, instead of refusing"""
+    size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """side in pixels that faces are resized to; by default they keep their size where all share one of at most 224,
+    else 224
+    """
+    subject: str | None = None
+    """regular expression with one group that finds the subject in a file's name, for splits that share no person"""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """share of each expression that becomes the test split where there are no folders train and test"""
+    split_seed: int = 0
+    """seed of that split"""
+
+    @field_validator("subject")
+    @classmethod
+    def _pattern(cls, subject: str | None) -> str | None:
+        try:
+            if subject is not None and re.compile(subject).groups != 1:
+                raise ValueError("the pattern needs exactly one (group)")
+        except re.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from None
+        return subject
+
+    @field_validator("labels")
+    @classmethod
+    def _expressions(cls, labels: dict[str, str]) -> dict[str, str]:
+        for folder, name in labels.items():
+            if name and name not in EXPRESSIONS:
+                raise ValueError(f"{folder} is mapped to {name!r}, which is not one of {', '.join(EXPRESSIONS)}")
+        return {printable(folder): name for folder, name in labels.items()}

@@ -1,0 +1,108 @@
+"""How a target stands to the sources of a run: the one rule by which it is called source, seen or unseen, and by which
+faces are not scored.
+
+Unseen is a claim. It rests on a comparison of the very faces, or on a suite whose domains are distinct by construction;
+where nobody compared, the standing contains that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from fergen_bench.data.labels import SPLITS
+from fergen_bench.data.suite import Suite
+from fergen_bench.wording import many
+
+if TYPE_CHECKING:
+    from fergen_bench.datasets.audit import Comparison, Comparisons
+
+LEARNED = ("train", "val")
+"""Splits of a source that a method may have learned from."""
+NOT_AUDITED = "not audited"
+DECLARED = "seen (declared)"
+SAME = "seen (the same faces)"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one target stands to the sources of a run."""
+
+    relation: Literal["source", "seen", "unseen"]
+    mark: str = ""  # what tables show beside the number
+    compared: bool = True  # False where the relation is unseen and no audit supports it
+    stale: tuple[str, ...] = ()  # domains that were compared in another state only
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Scored faces with a near-duplicate in the sources' training faces, which do not count: place in the scored split
+    → id. Empty for a seen target, which is scored whole.
+    """
+    share: float = 0.0  # of the scored faces, from which near-duplicates in the sources make a target seen
+
+
+class Standings:
+    """The standings in one suite.
+
+    share: the share of a target's scored faces with a near-duplicate in the sources from which it counts as seen.
+    """
+
+    def __init__(self, suite: Suite, comparisons: Comparisons, share: float) -> None:
+        self._suite, self._comparisons, self._share = suite, comparisons, share
+        self._known: dict[object, Standing] = {}
+
+    def of(self, sources: Mapping[str, str], target: str, state: str, part: str) -> Standing:
+        """Return the standing of a target.
+
+        Args:
+            sources: The fingerprints of the sources, by name.
+            target: The target's name.
+            state: The target's fingerprint.
+            part: The split of the target that is scored.
+        """
+        asked = (tuple(sources.items()), target, state, part)
+        if asked not in self._known:
+            self._known[asked] = replace(self._standing(sources, target, state, part), share=self._share)
+        return self._known[asked]
+
+    def _standing(self, sources: Mapping[str, str], target: str, state: str, part: str) -> Standing:
+        declared = self._suite.relation(tuple(sources), target)
+        found = {name: self._comparisons.find(source, state) for name, source in sources.items()}
+        comparisons = [comparison for comparison in found.values() if comparison is not None]
+        near = _near(comparisons, state, part, LEARNED)
+        if declared == "source":
+            return _source(near, _count(comparisons, state, part))
+        if any(source == state for source in sources.values()):
+            return Standing("seen", SAME)
+        shared = len(_near(comparisons, state, part, SPLITS))
+        seen = f"seen, {many(shared, 'near-duplicate')}"
+        if declared == "seen":
+            return Standing("seen", seen if shared else DECLARED)
+        if shared and shared >= self._share * _count(comparisons, state, part):
+            return Standing("seen", seen)
+        missing = [] if self._suite.distinct else [name for name, comparison in found.items() if comparison is None]
+        mark = ", ".join(filter(None, (NOT_AUDITED if missing else "", left_out(len(near)))))
+        states = {**{name: sources[name] for name in missing}, **({target: state} if missing else {})}
+        stale = tuple(name for name, of in states.items() if self._comparisons.stale(name, of))
+        return Standing("unseen", mark, not missing, stale, near)
+
+
+def left_out(count: int) -> str:
+    """Return the mark of a cell in which so many faces are not scored."""
+    return f"{count:,} left out" if count else ""
+
+
+def _source(near: Mapping[int, str], scored: int) -> Standing:
+    """The standing of a source's own faces. Where all have near-duplicates, all are scored."""
+    if near and len(near) == scored:
+        return Standing("source", "all near-duplicates")
+    return Standing("source", left_out(len(near)), left_out=near)
+
+
+def _near(comparisons: list[Comparison], state: str, part: str, parts: tuple[str, ...]) -> dict[int, str]:
+    return {place: name for comparison in comparisons for place, name in comparison.near(state, part, parts).items()}
+
+
+def _count(comparisons: list[Comparison], state: str, part: str) -> int:
+    """Faces of the scored split."""
+    known = (side for comparison in comparisons for side in (comparison.a, comparison.b) if side.fingerprint == state)
+    return next((side.faces.get(part, 0) for side in known), 0)

@@ -1,0 +1,76 @@
+"""Estimate how long the missing runs of a plan take, from the records of earlier runs."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fergen_bench.data.prepared import read_about, scored_part
+
+if TYPE_CHECKING:
+    from fergen_bench.execution.plan import Plan
+    from fergen_bench.experiment.run import RunSpec, Shift
+    from fergen_bench.records.record import RunRecord
+
+
+BEGINNING = 2.0
+"""Seconds that a run takes before it begins: its process loads torch."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the runs of a plan will take, as earlier ones tell."""
+
+    seconds: float | None  # with so many slots; None where nothing is known of any run
+    unknown: tuple[str, ...]  # methods of which no earlier run tells: their runs are not counted in
+
+
+def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
+    """Earlier runs of the same method on the same suite and kind of device, scaled: fitting by training faces and
+    epochs, scoring by faces. Only those with the same networks count, and each run begins with loading torch.
+    """
+    cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
+    folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
+    abouts = {name: read_about(Path(folder)) for name, folder in folders.items()}
+    earlier: dict[tuple[str, bool], list[tuple[RunSpec, dict[str, float]]]] = {}
+    for entry in records:
+        spec = entry.spec
+        # A run that told where its time went took longer than it would have.
+        if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts) and not entry.environment.get("profiled"):
+            units = _units(spec, abouts, [cell.count for cell in entry.cells], [cell.shift for cell in entry.shifted])
+            rates = {name: entry.seconds[name] / unit for name, unit in units.items() if unit and name in entry.seconds}
+            # Only a run on a GPU says how much of its memory was used.
+            earlier.setdefault((spec.method, "memory_mb" in entry.environment), []).append((spec, rates))
+    took: list[float] = []
+    unknown: dict[str, None] = {}
+    for job in plan.missing:
+        spec = job.spec
+        known = earlier.get((spec.method, cuda[spec.key]), [])
+        alike = [rates for other, rates in known if other.weights == spec.weights]
+        parts = [scored_part(abouts[name], spec.profile, spec.learns_from(name)) for name in spec.targets]
+        scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
+        units = _units(spec, abouts, scored, job.shifts)
+        wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
+        told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
+        if all(told.values()):
+            took.append(BEGINNING + sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
+        else:
+            unknown[spec.method] = None
+    ends = [0.0] * max(1, slots)
+    for seconds in took:  # each run begins in the slot that is free first
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
+
+
+def _units(
+    spec: RunSpec, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]
+) -> dict[str, float]:
+    """What the seconds of a run go by."""
+    faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
+    epochs = spec.parameters.get("epochs", 1)
+    return {"fit": spec.fraction * faces * epochs, "score": sum(scored), "shift": sum(shift.faces for shift in shifts)}

@@ -1,0 +1,162 @@
+"""Choose where the runs of a plan execute: devices, slots on this machine, Ray or Slurm."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.error import BenchError
+from fergen_bench.execution.engine import Outcome, in_method
+from fergen_bench.execution.local import Local, visible_gpus
+from fergen_bench.execution.on_ray import OnRay
+from fergen_bench.execution.on_slurm import OnSlurm, SlurmRequest
+from fergen_bench.execution.worker import make, refusal_of
+from fergen_bench.experiment.project import available_cores
+
+if TYPE_CHECKING:
+    from fergen_bench.execution.engine import Engine, Listen
+    from fergen_bench.experiment.run import Job
+
+
+GPU_THREADS = 4
+"""CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
+count.
+"""
+
+
+def resolve_device(wanted: str, gpus: float | None = None) -> str:
+    """`auto` → cuda where there is a GPU, else cpu. gpus: that a run gets of another machine; None on this one."""
+    there = visible_gpus() if gpus is None else gpus
+    if wanted.startswith("cuda") and gpus is None and not there:
+        raise BenchError(f"--device {wanted}: no GPU can be used here; leave it out, or see what nvidia-smi says")
+    return ("cuda" if there else "cpu") if wanted == "auto" else wanted
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Where the runs of a matrix are made, as the command line asks for it."""
+
+    jobs: int | None = None  # --jobs: runs at a time on this machine; 0: in this process
+    usual_jobs: int | None = None  # bench.toml's; on this machine only
+    gpus_per_run: float | None = None
+    ray: str | None = None  # an address, or local
+    cpus_per_run: float | None = None
+    slurm: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        elsewhere = "--ray" if self.ray is not None else "--slurm"
+        if self.ray is not None and self.slurm is not None:
+            raise BenchError("--ray and --slurm are two places to run in; choose one")
+        if (self.ray is not None or self.slurm is not None) and self.jobs is not None:
+            raise BenchError(f"--jobs is for this machine alone, and {elsewhere} has its own limits; leave one out")
+        if self.cpus_per_run is not None and self.ray is None:
+            raise BenchError("--cpus-per-run is for --ray; a Slurm job says cpus=… in --slurm")
+        if self.gpus_per_run is not None and self.slurm is not None:
+            raise BenchError("--gpus-per-run is not for --slurm, which gives out whole GPUs; say gpus=1 in --slurm")
+        if (self.gpus_per_run or 0) > 1:
+            raise BenchError(
+                f"--gpus-per-run {self.gpus_per_run:g}: a run uses one GPU or a share of one; give 1, or less, such as "
+                f"0.5 for two runs per GPU"
+            )
+
+    @cached_property
+    def _request(self) -> SlurmRequest | None:
+        return None if self.slurm is None else SlurmRequest.read(self.slurm)
+
+    @property
+    def gpus(self) -> float | None:
+        """GPUs of a run where it is not this machine that counts."""
+        if self._request is not None:
+            return self._request.gpus
+        return None if self.ray is None else self.gpus_per_run or 0
+
+    def threads(self, device: str) -> int:
+        """CPU threads of each process of a run on GPUs: its share of the cores."""
+        if self._request is not None:
+            return self._request.cpus
+        if self.ray is not None:
+            return max(1, int(self.cpus_per_run or GPU_THREADS))
+        return max(1, min(GPU_THREADS, available_cores() // (self._slots(device) or 1)))
+
+    def together(self, device: str, runs: int) -> int:
+        """How many runs are made at a time; 1 where only a cluster knows."""
+        if self._request is not None:
+            return max(1, min(self._request.array, runs))
+        return 1 if self.ray is not None else max(1, min(self._slots(device), runs))
+
+    def describe(self, device: str, runs: int) -> str:
+        """For the first line."""
+        if self._request is not None:
+            here = "on this machine, as if on Slurm" if self._request.cluster == "local" else "on Slurm"
+            return f"{here}, {min(self._request.array, runs)} at a time"
+        if self.ray is not None:
+            return "on a Ray of this machine" if self.ray == "local" else f"on Ray at {self.ray}"
+        slots = self._slots(device)
+        gpus = len(visible_gpus()) if device == "cuda" else 0
+        return (f"{min(slots, runs)} at a time" if slots else "in this process") + (
+            f" on {gpus} GPUs" if gpus > 1 else ""
+        )
+
+    def engine(self, device: str, runs: int, results: Path) -> Engine:
+        """What makes them. runs: how many there are."""
+        if self._request is not None:
+            return OnSlurm(self._request, results, available_cores())
+        if self.ray is not None:
+            cpus = self.cpus_per_run or (GPU_THREADS if device.startswith("cuda") else 1)
+            return OnRay(self.ray, self.gpus_per_run or 0, cpus, results)
+        slots = self._slots(device)
+        # A GPU that was named is the only one, and keeps its number.
+        gpus = visible_gpus() if device == "cuda" else []
+        return Local(min(slots, runs), gpus) if slots else Here()
+
+    def _slots(self, device: str) -> int:
+        """Runs at a time on this machine: those asked for, else one per core, or as many as the GPUs take."""
+        jobs = self.usual_jobs if self.jobs is None else self.jobs
+        if self.gpus_per_run is None:
+            usual = available_cores() if device == "cpu" else len(visible_gpus()) if device == "cuda" else 1
+            return (usual or 1) if jobs is None else jobs
+        if device != "cuda":
+            raise BenchError(
+                f"--gpus-per-run deals out the GPUs of this machine, and the device is {device}; leave it out"
+            )
+        gpus = len(visible_gpus())
+        capacity = gpus * int(1 / self.gpus_per_run + 1e-6)
+        if (self.jobs or 0) > capacity:
+            raise BenchError(
+                f"--jobs {self.jobs} with --gpus-per-run {self.gpus_per_run:g}: the GPUs here, {gpus}, take {capacity} "
+                f"such runs at a time; lower one of them"
+            )
+        return capacity if self.jobs is None else self.jobs
+
+
+class Here:
+    """Runs in this process, one at a time: for debuggers and profilers."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._ended: list[Outcome] = []
+
+    def start(self, job: Job, listen: Listen) -> None:
+        self._ended.append(self._run(job, listen))
+
+    def ended(self, timeout: float | None) -> list[Outcome]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self) -> None:
+        pass
+
+    def _run(self, job: Job, listen: Listen) -> Outcome:
+        try:
+            path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
+        except Exception as error:
+            log, refusal = traceback.format_exc(), refusal_of(error)
+            if refusal is not None:
+                return Outcome(job, None, **refusal, log=log)
+            return Outcome(job, None, failure=f"{type(error).__name__}: {error}{in_method(job, log)}", log=log)
+        return Outcome(job, path, elsewhere=path is None)

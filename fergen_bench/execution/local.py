@@ -1,0 +1,89 @@
+"""Runs in slots on this machine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from fergen_bench.error import BenchError, NoRoom, circumstance
+from fergen_bench.execution.engine import Listen, Outcome, Worker
+from fergen_bench.experiment.run import Job
+
+
+def gpu_count() -> int:
+    """CUDA devices the driver library sees (respecting CUDA_VISIBLE_DEVICES), without loading torch."""
+    import ctypes
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        if version("torch").endswith("+cpu"):
+            return 0
+        library = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+        count = ctypes.c_int()
+        return count.value if library.cuInit(0) == 0 and library.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+    except (OSError, PackageNotFoundError):
+        return 0
+
+
+def visible_gpus() -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES can give each GPU of this machine to a process: numbers, or what the
+    variable says already (on shared machines often UUIDs, or parts of a GPU).
+    """
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = gpu_count()
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+class Local:
+    """Slots on this machine, each with a worker process."""
+
+    def __init__(self, slots: int, gpus: Sequence[str] = ()) -> None:
+        """gpus: dealt out to the slots in turn; without them the workers see what this process sees."""
+        self.slots = slots
+        self._free = list(range(slots))
+        self._gpus = tuple(gpus)
+        self._alive: set[Worker] = set()
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._pool = ThreadPoolExecutor(slots)
+        self._pending: dict[Future[Outcome], int] = {}
+
+    def start(self, job: Job, listen: Listen) -> None:
+        slot = min(self._free)
+        self._free.remove(slot)
+        self._pending[self._pool.submit(self._run, job, self.environment(slot), listen)] = slot
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """What a slot's workers see that others do not."""
+        return {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if self._gpus else {}
+
+    def ended(self, timeout: float | None) -> list[Outcome]:
+        done, _ = wait(self._pending, timeout, return_when=FIRST_COMPLETED) if self._pending else (set(), set())
+        for future in done:
+            self._free.append(self._pending.pop(future))
+        return [future.result() for future in done]
+
+    def _run(self, job: Job, environment: dict[str, str], listen: Listen) -> Outcome:
+        with self._lock:
+            if self._stopping:
+                return Outcome(job, None, failure="stopped before it began")
+            try:
+                worker = Worker(job, environment)
+            except OSError as error:  # no room for its files, or no process to be had: other runs may yet end well
+                known = circumstance(error) or BenchError(f"no process could be begun for it: {error}")
+                return Outcome(job, None, refused=str(known), stops=isinstance(known, NoRoom))
+            self._alive.add(worker)
+        try:
+            return worker.outcome(listen)
+        finally:
+            with self._lock:
+                self._alive.discard(worker)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping = True
+            for worker in self._alive:
+                worker.kill()
+        self._pool.shutdown()

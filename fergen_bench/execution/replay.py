@@ -1,0 +1,142 @@
+"""Repeat the run of a record and compare the numbers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fergen_bench.data.corruption import VERSION
+from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.execution.fleet import GPU_THREADS, Here
+from fergen_bench.execution.plan import _Domains
+from fergen_bench.experiment.protocol import anchored_values
+from fergen_bench.experiment.run import Job
+from fergen_bench.files.bounded import is_path
+from fergen_bench.networks import hub
+from fergen_bench.networks.name import digest_of
+from fergen_bench.records import store
+from fergen_bench.records.record import Cell, ShiftedCell
+
+if TYPE_CHECKING:
+    from fergen_bench.execution.engine import Listen
+    from fergen_bench.experiment.project import Progress, Project
+    from fergen_bench.records.record import RunRecord
+
+
+ScoredCells = tuple[Cell | ShiftedCell, Cell | ShiftedCell]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A record, and what its run came to when it was made again."""
+
+    record: RunRecord
+    again: RunRecord
+
+    def differences(self) -> list[tuple[str, int, ScoredCells, int]]:
+        """Of each target, and of each of its shifts: its name, its faces, the cells of the record and of the new run,
+        and the faces that are in another place of the confusion matrix; at least so many were judged otherwise.
+        """
+        shifted = {cell.shift: cell for cell in self.again.shifted}
+        pairs: list[tuple[str, ScoredCells]] = []
+        for cell in self.record.cells:
+            other = self.again.cell(cell.target)
+            assert other is not None
+            pairs.append((cell.target, (cell, other)))
+        for entry in self.record.shifted:
+            if entry.shift in shifted:
+                pairs.append((f"{entry.target}, {entry.factor} {entry.level:g}", (entry, shifted[entry.shift])))
+        found = []
+        for name, cells in pairs:
+            was, here = (np.array(cell.confusion) for cell in cells)
+            found.append((name, int(was.sum()), cells, int(np.abs(was - here).sum() + 1) // 2))
+        return found
+
+    def epochs(self) -> int:
+        """Epochs whose losses and scores on held-out faces are not those of the record."""
+        timeless = [
+            [{name: value for name, value in epoch.items() if name != "images_per_second"} for epoch in entry.history]
+            for entry in (self.record, self.again)
+        ]
+        return sum(one != other for one, other in zip_longest(*timeless))
+
+
+def replay(
+    project: Project, path: Path, device: str, changes: Mapping[str, Any], progress: Progress, listen: Listen
+) -> Replay:
+    """Makes a record's run again, with a record of its own in a temporary folder. Refused where the method's version,
+    the weights or the faces are not those of the record. A method file of another text is run: whether it comes to the
+    same numbers is what one wants to know after a change.
+
+    changes: where weights are on this machine, by parameter. Code comes from this project alone, by the method's name.
+    """
+    done = store.load(path)
+    spec, method = done.spec, project.method(done.spec.method)
+    if method.version != spec.version:
+        raise BenchError(
+            f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
+            f"{method.version}; take the file of its commit, {done.method_commit or 'which is not known'}"
+        )
+    for name in changes:
+        if name not in spec.weights:
+            raise BenchError(
+                f"--set {name}: a replay takes no other parameters, only where weights are"
+                f"{did_you_mean(name, spec.weights)}"
+            )
+    moved = anchored_values(method, method.checked(changes, "--set"), Path())
+    parameters = {**method.checked(spec.parameters, str(path)), **moved}
+    digests = {name: digest_of(parameters[name], f"{path}: {name}") for name in spec.weights}
+    here = replace(spec, parameters=parameters, weights=digests)
+    for name, digest in spec.weights.items():
+        if digests[name] != digest:
+            raise BenchError(
+                f"{path}: was made with {digest} as {name}, and {parameters[name]} is {digests[name]}; name the right "
+                f"file with --set {name}=…"
+            )
+    if not done.cells and not done.history:
+        raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
+    if here.key != spec.key:
+        raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
+    hub.require((f"--set {name}=", parameters[name]) for name in digests if not is_path(parameters[name]))
+    suite = project.suite(spec.suite)
+    names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
+    for name in names:
+        if name not in suite.domains:
+            raise BenchError(f"{path}: has the domain {name}, and the suite {suite.name} here has none of that name")
+    domains = _Domains(project, suite, names, progress)
+    for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
+        if domains.fingerprints[name] != state:
+            raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
+    again, left_out = domains.excluding(here, not spec.excluded)
+    if again.excluded != spec.excluded:
+        raise BenchError(
+            f"{path}: leaves other faces out than the audit of {suite.name} here does; give the command that made it "
+            f"once more, which counts it again, and replay that record"
+        )
+    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
+        job = Job(
+            spec=replace(again, relations=spec.relations),
+            method_file=str(method.path),
+            class_name=method.class_name,
+            method_digest=method.digest,
+            folders={name: str(domains.folders[name]) for name in names},
+            cache=str(project.cache),
+            runs=str(Path(folder, "runs")),
+            device=device,
+            threads=1 if device == "cpu" else GPU_THREADS,
+            excluded={target: sorted(faces.values()) for target, faces in left_out.items()},
+            record_steps=project.settings.record_steps,
+            shifts=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
+        )
+        engine = Here()
+        engine.start(job, listen)
+        (outcome,) = engine.ended(None)
+        if outcome.record is None:
+            raise BenchError(f"{path}: its run cannot be made again: {outcome.refused or outcome.failure}")
+        return Replay(done, store.load(outcome.record))

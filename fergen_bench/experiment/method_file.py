@@ -1,0 +1,386 @@
+"""What a method file says about itself, read without running it.
+
+Planning a matrix and listing what there is must not load torch, and must not run a stranger's code before its run. So
+the parameters of a method are read from the syntax tree: the annotated fields of its dataclass, with literal defaults.
+The worker, which does run the file, refuses it where the class disagrees with what was read.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import keyword
+import re
+import tokenize
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fergen_bench.error import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Backbone: TypeAlias = str
+"""The type of a parameter that names a pretrained image encoder; "suite" is the suite's own backbone."""
+Trunk: TypeAlias = str
+"""The type of a parameter that names a small network to be trained; "suite" is the suite's own trunk."""
+File: TypeAlias = str
+"""The type of a parameter that names a file; its content, and not its path, is part of a run's key."""
+
+
+_TYPES: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "tuple": tuple,
+    "Literal": Literal,
+    "Backbone": Backbone,
+    "Trunk": Trunk,
+    "File": File,
+}
+_BASES: Mapping[str, str] = {
+    "Method": "training/contract",
+    "GradientMethod": "training/loop",
+    "TrunkMethod": "training/trunk",
+    "DomainMethod": "training/trunk",
+    "AdversarialMethod": "training/adversary",
+}
+"""Base classes of methods → the module of each. A method inherits their fields, recipes and class variables."""
+
+NEEDS: Mapping[str, str] = {"images": "images", "features": "frozen features", "text": "a backbone with a text tower"}
+"""What a method may declare to need, in the class variable `needs`, and what that means. images is assumed."""
+
+_PAPER = re.compile(r'^Source: (?P<authors>[^"]+?),? "(?P<title>[^"]+)" \((?P<venue>[^),]+)', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method is from: the line of its file's docstring that begins Source: AUTHORS, "TITLE" (VENUE YEAR."""
+
+    authors: str
+    title: str
+    venue: str  # and year
+
+    @property
+    def short(self) -> str:
+        """Venue and year; of a preprint, arXiv 2110.04544, the year it was posted: arXiv 2021."""
+        return re.sub(r"^arXiv (\d\d)\d\d\..*", r"arXiv 20\1", self.venue)
+
+
+def _paper(docstring: str) -> Paper | None:
+    found = _PAPER.search(re.sub(r"\n(?=\S)", " ", docstring).replace(" Source: ", "\nSource: "))
+    return None if found is None else Paper(**found.groupdict())
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A field of a method's dataclass."""
+
+    name: str
+    annotation: str
+    default: Any
+    about: str  # the comment behind it
+
+    @property
+    def network(self) -> str | None:
+        """Backbone or Trunk where the parameter names a network."""
+        return next((kind for kind in ("Backbone", "Trunk") if kind in self.annotation.split(" | ")), None)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the parameter names a file whose content counts."""
+        return "File" in self.annotation.split(" | ")
+
+    def convert(self, value: Any, place: str) -> Any:
+        """The value as the field's type, or a BenchError that names the field."""
+        from pydantic import ValidationError
+
+        if isinstance(value, list):
+            value = tuple(value)
+        try:
+            return _adapter(self.annotation).validate_python(value, strict=True)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise BenchError(
+                f"{place}: {self.name} takes {self.annotation}, not {value!r} ({message[0].lower()}{message[1:]})"
+            ) from None
+
+
+@cache
+def _adapter(annotation: str) -> TypeAdapter[Any]:
+    """What checks values of a type, made once: thirty methods have three hundred parameters of a few types."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(_resolve(ast.parse(annotation, mode="eval").body), config=ConfigDict(allow_inf_nan=False))
+
+
+@dataclass(frozen=True)
+class MethodFile:
+    """A plugin as it stands on disk."""
+
+    name: str
+    path: Path
+    about: str
+    class_name: str
+    version: int
+    parameters: tuple[Parameter, ...]
+    recipes: Mapping[str, Mapping[str, Any]]
+    needs: tuple[str, ...] = ()
+    least_domains: int = 1
+    paper: Paper | None = None
+    note: str = ""
+
+    @property
+    def requirements(self) -> str:
+        """What it learns from, and what else a run must give it: images; two sources."""
+        needs = [NEEDS[need] for need in self.needs] or [NEEDS["images"]]
+        if self.least_domains > 1:
+            adapts = any(parameter.name == "adapt" for parameter in self.parameters)
+            needs.append("two sources" + (", or unlabelled target images" if adapts else ", or pseudo-domains"))
+        return "; ".join(needs)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has the training loop of GradientMethod, whose parameters it then has."""
+        return {"epochs", "batch_size", "learning_rate", "schedule"} <= {
+            parameter.name for parameter in self.parameters
+        }
+
+    def adapts(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether it learns from unlabelled images of the target as well: the parameter `adapt` says so."""
+        return parameters.get("adapt") is True
+
+    def lack(self, parameters: Mapping[str, Any], sources: int) -> str | None:
+        """Why it has nothing to do with so few sources, or None."""
+        return lack_of_domains(self.name, self.least_domains, sources, parameters)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's text: recorded, so that one version made by two texts is seen."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def defaults(self, recipe: str) -> dict[str, Any]:
+        """The parameters before anyone changes them: the class's defaults, then the recipe of the suite where the
+        method has one.
+        """
+        values = {parameter.name: parameter.default for parameter in self.parameters}
+        return values | self.checked(self.recipes.get(recipe, {}), f"{self.path.name}: recipes[{recipe!r}]")
+
+    def checked(self, changes: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """Changes with their values converted; unknown names and wrong types are refused. place: where they were asked
+        for.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in changes:
+            if name not in known:
+                raise BenchError(
+                    f"{place}: the method {self.name} has no parameter {name!r}{did_you_mean(name, known)}"
+                )
+        return {name: known[name].convert(value, place) for name, value in changes.items()}
+
+
+def lack_of_domains(name: str, least: int, sources: int, parameters: Mapping[str, Any]) -> str | None:
+    """Why a method that needs `least` domains has nothing to do, and what to do about it; or None.
+
+    Its domains are the sources, or as many pseudo-domains as the parameter `pseudo_domains` says instead, and the
+    unlabelled images of the target where the parameter `adapt` says so.
+    """
+    told_apart = (parameters.get("pseudo_domains") or sources) + (parameters.get("adapt") is True)
+    if told_apart >= least:
+        return None
+    ways = ["train on several sources (--protocol leave-one-out)"]
+    if "adapt" in parameters:
+        ways.append("give it unlabelled images of the target (--protocol adaptation)")
+    if "pseudo_domains" in parameters:
+        ways.append("divide the source into pseudo-domains (--set pseudo_domains=3)")
+    number = {1: "one", 2: "two"}
+    return (
+        f"{name} compares domains and does nothing with {number.get(told_apart, told_apart)}, it needs "
+        f"{number.get(least, least)}; {', or '.join(ways)}"
+    )
+
+
+def read_method(path: Path, name: str | None = None) -> MethodFile:
+    """The method in a file, under its own name or the file's. Errors name file and line."""
+    text = _text(path)
+    try:
+        tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        raise BenchError(f"{path}:{error.lineno}: this method file is not valid Python: {error.msg}") from None
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _base(node)]
+    if len(classes) != 1:
+        found = "no class" if not classes else f"{len(classes)} classes"
+        raise BenchError(
+            f"{path}: a method file holds one class derived from {', '.join(list(_BASES)[:-1])} or {list(_BASES)[-1]}; "
+            f"this one has {found}"
+        )
+    (node,) = classes
+    declared = _declared(node, text, path)
+    about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
+    for need in declared.needs:
+        if need not in NEEDS:
+            raise BenchError(f"{path}: needs of {node.name}: there is no need {need!r}{did_you_mean(str(need), NEEDS)}")
+    return MethodFile(
+        name=name or path.stem,
+        path=path,
+        about=about,
+        class_name=node.name,
+        version=_class_value(node, "version", 1, path),
+        parameters=tuple(declared.parameters.values()),
+        recipes=declared.recipes,
+        needs=declared.needs,
+        least_domains=declared.least_domains,
+        paper=_paper(ast.get_docstring(tree) or ""),
+        note=declared.note,
+    )
+
+
+def _text(path: Path) -> str:
+    """Return the text of a method file as Python reads it, in UTF-8 or the encoding that it names."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        raise BenchError(f"{path}: cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """The fields and class variables of a class, inherited ones included."""
+
+    parameters: Mapping[str, Parameter]
+    recipes: Mapping[str, Mapping[str, Any]]
+    needs: tuple[str, ...]
+    least_domains: int
+    note: str
+
+
+def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
+    base = _base(node)
+    inherited = _Declared({}, {}, (), 1, "") if base is None else _inherited(base)
+    own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
+    recipes = _class_value(node, "recipes", {}, path)
+    return _Declared(
+        # A dataclass keeps an inherited field in its first place and takes the new default.
+        {**{name: own.get(name, field) for name, field in inherited.parameters.items()}, **own},
+        merged_recipes(inherited.recipes, recipes, own),
+        _class_value(node, "needs", inherited.needs, path),
+        _class_value(node, "least_domains", inherited.least_domains, path),
+        _class_value(node, "note", inherited.note, path),
+    )
+
+
+def merged_recipes(
+    inherited: Mapping[str, Mapping[str, Any]], own: Mapping[str, Mapping[str, Any]], declared: Container[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the recipes of a class that names `own` and declares the fields `declared`.
+
+    A recipe that the class names adds to the inherited recipe of that name. Of a recipe that it does not name, the
+    values of fields that it declares are dropped, so that a default in a class is never overruled from afar.
+    """
+    return {
+        name: {**inherited.get(name, {}), **own[name]}
+        if name in own
+        else {key: value for key, value in inherited[name].items() if key not in declared}
+        for name in {**inherited, **own}
+    }
+
+
+@cache
+def _inherited(base: str) -> _Declared:
+    path = Path(__file__).parents[1] / f"{_BASES[base]}.py"
+    text = path.read_text(encoding="utf-8")
+    (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == base)
+    return _declared(node, text, path)
+
+
+def _base(node: ast.ClassDef) -> str | None:
+    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", None) for base in node.bases]
+    return next((name for name in names if name in _BASES), None)
+
+
+def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Parameter]:
+    fields = {}
+    for statement in node.body:
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        annotation, name = ast.unparse(statement.annotation), statement.target.id
+        if annotation.startswith("ClassVar"):
+            continue
+        place = f"{path}:{statement.lineno}"
+        if statement.value is None:
+            raise BenchError(f"{place}: the parameter {name!r} has no default; every parameter of a method needs one")
+        try:
+            default = ast.literal_eval(statement.value)
+        except ValueError:
+            raise BenchError(
+                f"{place}: the default of {name!r} is not a literal; parameters are read without running the file"
+            ) from None
+        comment = _comment_behind(statement, lines)
+        parameter = Parameter(name, annotation, default, comment)
+        try:
+            default = parameter.convert(default, place)
+        except _Unsupported as error:
+            raise BenchError(
+                f"{place}: {name} has the type {annotation!r}, which parameters cannot have: {error}"
+            ) from None
+        fields[name] = Parameter(name, annotation, default, comment)
+    return fields
+
+
+def _comment_behind(statement: ast.stmt, lines: list[str]) -> str:
+    """Return the text of the comment behind a statement on its last line; "" where there is none."""
+    last = lines[(statement.end_lineno or statement.lineno) - 1]
+    behind = last.encode()[statement.end_col_offset or 0 :].decode().lstrip()  # syntax trees count bytes
+    return behind.removeprefix("#").strip() if behind.startswith("#") else ""
+
+
+def _class_value(node: ast.ClassDef, name: str, default: Any, path: Path) -> Any:
+    for statement in node.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        if isinstance(target, ast.Name) and target.id == name and statement.value is not None:
+            try:
+                value = ast.literal_eval(statement.value)
+            except ValueError:
+                raise BenchError(f"{path}:{statement.lineno}: {name} must be written as a literal") from None
+            if type(value) is not type(default):
+                raise BenchError(f"{path}:{statement.lineno}: {name} must be a {type(default).__name__}, not {value!r}")
+            return value
+    return default
+
+
+class _Unsupported(Exception):
+    pass
+
+
+def _resolve(node: ast.expr) -> Any:
+    """An annotation's syntax → the type, from a short list of names and nothing else."""
+    match node:
+        case ast.Name(id=name) if name in _TYPES:
+            return _TYPES[name]
+        case ast.Constant(value=None):
+            return None
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=items):
+            return Literal[ast.literal_eval(items)]
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, ast.Constant()])):
+            if isinstance(item, ast.Name) and item.id == "File":
+                raise _Unsupported("File stands alone or with | None; give each file a parameter of its own")
+            kind: Any = _resolve(item)
+            return tuple.__class_getitem__((kind, ...))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _resolve(left) | _resolve(right)
+    raise _Unsupported(
+        f"use int, float, str, bool, Literal[…], tuple[…, ...], Backbone, Trunk, File, or one of them | None; not "
+        f"{ast.unparse(node)!r}"
+    )
+
+
+def valid_name(name: str) -> bool:
+    """Method, domain and suite names become file names and Python modules, and stand in commands."""
+    return name.replace("-", "_").isidentifier() and not keyword.iskeyword(name)

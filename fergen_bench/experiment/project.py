@@ -1,0 +1,398 @@
+"""Where you stand: bench.toml → settings; the name of a method, protocol, suite or domain → the thing itself.
+
+A project is the folder of the nearest bench.toml upwards, or the folder you are in. Its own methods/ and protocols/
+come before the shipped ones; methods come from installed packages too (entry points of the group
+`fergen_bench.methods`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fergen_bench import datasets, synth
+from fergen_bench.data.prepared import is_prepared, read_about, scored_part
+from fergen_bench.data.suite import Suite
+from fergen_bench.error import BenchError, did_you_mean, explain
+from fergen_bench.experiment.method_file import MethodFile, read_method, valid_name
+from fergen_bench.files import toml as tomlfile
+from fergen_bench.files.bounded import is_file_name
+from fergen_bench.networks.name import anchored
+
+if TYPE_CHECKING:
+    from fergen_bench.datasets.reader import Dataset
+    from fergen_bench.datasets.settings import DomainSettings
+    from fergen_bench.experiment.settings import Settings
+
+ENTRY_POINTS = "fergen_bench.methods"
+
+Progress = Callable[[str, int, int], None]
+"""progress(what is being done, done, total)"""
+
+
+def shipped(kind: Literal["methods", "protocols", "results"]) -> Path:
+    """The folder that came with the package: inside it when installed from a wheel, beside it in a checkout."""
+    inside = Path(__file__).parents[1] / "shipped" / kind
+    return inside if inside.is_dir() else Path(__file__).parents[2] / kind
+
+
+def find_project(start: Path | None = None) -> Project:
+    """The project you stand in."""
+    here = (start or Path.cwd()).resolve()
+    root = next((folder for folder in (here, *here.parents) if (folder / "bench.toml").is_file()), None)
+    return Project(root or here, configured=root is not None)
+
+
+@dataclass(frozen=True)
+class Project:
+    root: Path
+    configured: bool
+
+    @cached_property
+    def _toml(self) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+        """bench.toml as it is written, not yet checked, and the line of every table and key."""
+        return tomlfile.read(self.root / "bench.toml") if self.configured else ({}, {})
+
+    @cached_property
+    def settings(self) -> Settings:
+        from pydantic import ValidationError
+
+        from fergen_bench.experiment.settings import Settings, known_keys
+
+        path, (content, lines) = self.root / "bench.toml", self._toml
+        try:
+            settings = Settings.model_validate(content)
+        except ValidationError as error:
+            raise BenchError(explain(error, path, lines, known_keys())) from None
+        for kind, name in (*(("domains", d) for d in settings.domains), *(("suites", s) for s in settings.suites)):
+            place = f"{path}:{lines[kind, name]}" if (kind, name) in lines else f"{path}"
+            if not valid_name(name):
+                raise BenchError(
+                    f"{place}: {name!r} cannot be a name; use letters, digits, - and _, and begin with a letter"
+                )
+            if name in synth.DOMAINS or name in synth.SUITES or (kind == "suites" and name in datasets.SUITES):
+                raise BenchError(f"{place}: {name!r} is a name that comes with the package; choose another")
+            if kind == "domains" and (asked := settings.domains[name].dataset) is not None:
+                datasets.dataset(asked, f"{place}: domains.{name}.dataset")
+            for domain in settings.suites[name].domains if kind == "suites" else ():
+                if not valid_name(domain):
+                    raise BenchError(f"{place}: suites.{name}: {domain!r} cannot be the name of a domain")
+        return settings
+
+    def names(self) -> dict[str, list[str]]:
+        """What there is of each kind, by name alone: no file but bench.toml is read, and that is not checked."""
+        own = {
+            kind: table if isinstance(table := self._toml[0].get(kind), dict) else {} for kind in ("suites", "domains")
+        }
+        return {
+            "methods": sorted(self.methods()),
+            "protocols": sorted(self.protocols()),
+            "suites": [*synth.SUITES, *datasets.SUITES, *own["suites"]],
+            "domains": list(dict.fromkeys((*synth.DOMAINS, *own["domains"], *self.prepared_here(), *datasets.NAMED))),
+        }
+
+    @property
+    def results(self) -> Path:
+        return self.root / self.settings.results.expanduser()
+
+    @property
+    def cache(self) -> Path:
+        return self.root / self.settings.cache.expanduser()
+
+    @property
+    def data(self) -> Path:
+        """Where `fergen-bench data prepare` puts domains, and where those without a table are looked for."""
+        return self.root / "data"
+
+    def prepared_here(self) -> list[str]:
+        """The domains that `fergen-bench data prepare` put where they need no table."""
+        return sorted(folder.name for folder in self.data.glob("[!.]*/") if is_prepared(folder))
+
+    def scored(self, domain: str, profile: str, learned_from: bool = False) -> str:
+        """Return the part of a domain that a profile scores. learned_from: whether runs learn from its images."""
+        # A prepared copy has this table of its dataset in its domain.json, and need not be here.
+        about = {"scored": datasets.dataset(self.dataset_of(domain), domain).scored}
+        return scored_part(about, profile, learned_from)
+
+    def audit_folder(self, suite: Suite) -> Path:
+        """Where the audit of a suite's domains is written, to be read."""
+        return self.results / "audit" / suite.name
+
+    @property
+    def comparisons(self) -> Path:
+        """Where it is stored which faces of two domains are near-duplicates."""
+        return self.results / "comparisons"
+
+    @property
+    def sketches(self) -> Path:
+        """Where a comparison keeps what it read of the faces of a domain."""
+        return self.cache / "sketches"
+
+    # ---------------------------------------------------------------------------------------------------------- methods
+
+    @cached_property
+    def _installed(self) -> dict[str, Path]:
+        """Once for a command: every installed package is asked."""
+        return dict(_installed_methods())
+
+    def methods(self) -> dict[str, Path]:
+        """Every method file by name; a name in the project hides a shipped one, which hides an installed one."""
+        found = dict(self._installed)
+        for folder in (shipped("methods"), self.root / "methods"):
+            found |= {path.stem: path for path in sorted(folder.glob("[!._]*.py"))}
+        return found
+
+    def method(self, name: str) -> MethodFile:
+        known = self.methods()
+        if name not in known:
+            raise BenchError(
+                f"no method {name!r} in {self.root / 'methods'} or the shipped ones"
+                f"{_other_ending(self.root / 'methods', name, '.py') or did_you_mean(name, known)} "
+                f"See: fergen-bench list"
+            )
+        if not is_file_name(name):
+            raise BenchError(f"{known[name]}: {name!r} cannot be the name of a method: records are called after it")
+        return read_method(known[name], name)
+
+    # -------------------------------------------------------------------------------------------------------- protocols
+
+    def protocols(self) -> dict[str, Path]:
+        folders = (shipped("protocols"), self.root / "protocols")
+        return {path.stem: path for folder in folders for path in _protocol_files(folder)}
+
+    def protocol_path(self, name: str) -> Path:
+        known = self.protocols()
+        if name not in known:
+            raise BenchError(
+                f"no protocol {name!r} in {self.root / 'protocols'} or the shipped ones"
+                f"{_other_ending(self.root / 'protocols', name, '.yaml') or did_you_mean(name, known)} "
+                f"See: fergen-bench list"
+            )
+        path = known[name]
+        twice = [other for other in _protocol_files(path.parent) if other.stem == name and other != path]
+        if twice:
+            raise BenchError(f"{path}: {twice[0].name} stands beside it, under the same name; remove one of them")
+        return path
+
+    # ------------------------------------------------------------------------------------------------------- suites and
+    # domains
+
+    def suites(self) -> dict[str, Suite]:
+        own = {
+            name: Suite(
+                name,
+                tuple(suite.domains),
+                backbone=anchored(suite.backbone, self.root),
+                trunk=anchored(suite.trunk, self.root),
+                recipe=suite.recipe,
+                profile=suite.profile,
+                overlaps=frozenset(
+                    (
+                        *(frozenset(pair) for pair in suite.overlaps),
+                        *datasets.overlaps({domain: self.dataset_of(domain) for domain in suite.domains}),
+                    )
+                ),
+                about=suite.about,
+            )
+            for name, suite in self.settings.suites.items()
+        }
+        return {**synth.SUITES, **datasets.SUITES, **own}
+
+    def dataset_of(self, domain: str) -> str:
+        """The dataset a domain is a copy of: what its table says, else the one of its name, else what it was prepared
+        from, else a plain folder.
+        """
+        table = self.settings.domains.get(domain)
+        if table is not None and table.dataset is not None:
+            return table.dataset
+        if domain in datasets.NAMES:
+            return domain
+        place = self.data / domain if table is None else self._anchored(table.path)
+        try:
+            made_of = read_about(place).get("dataset") if is_prepared(place) else None
+        except BenchError:
+            made_of = None  # said in full when the domain is used
+        return made_of if made_of in datasets.NAMES else "folder"
+
+    def domain_settings(self, domain: str) -> DomainSettings:
+        """The table of a domain, its paths no longer relative to bench.toml."""
+        table = self.settings.domains[domain]
+        paths = {"path": self._anchored(table.path)}
+        if table.images is not None:
+            paths["images"] = self._anchored(table.images)
+        return table.model_copy(update=paths)
+
+    def _anchored(self, path: Path) -> Path:
+        return self.root / path.expanduser()
+
+    def suite(self, name: str) -> Suite:
+        known = self.suites()
+        if name not in known:
+            raise BenchError(f"no suite {name!r}{did_you_mean(name, known)} See: fergen-bench list")
+        for domain in known[name].domains if name in self.settings.suites else ():
+            if domain not in self.settings.domains and not is_prepared(self.data / domain):
+                place = self.root / "bench.toml"
+                raise BenchError(
+                    f"{place}: suites.{name}: there is no table [domains.{domain}], nor a prepared {self.data / domain}"
+                    f"{did_you_mean(domain, [*self.settings.domains, *self.prepared_here()])}"
+                )
+        if known[name].profile != "official":
+            self._check_profile(known[name])
+        return known[name]
+
+    def _check_profile(self, suite: Suite) -> None:
+        """Refuses a profile that none of the datasets knows: it would score what official does under another name."""
+        kinds = (datasets.dataset(self.dataset_of(domain), domain) for domain in suite.domains)
+        profiles = {"official", *(profile for kind in kinds for profile in kind.scored)}
+        if suite.profile not in profiles:
+            raise BenchError(
+                f"{self.root / 'bench.toml'}: suites.{suite.name}.profile: none of its datasets knows {suite.profile!r}"
+                f"{did_you_mean(suite.profile, profiles)}"
+            )
+
+    def prepared(self, suite: Suite, domains: Iterable[str], progress: Progress | None = None) -> dict[str, Path]:
+        """The prepared folders of some domains of a suite.
+
+        What is not prepared yet is prepared first: once, in the cache.
+        """
+        from filelock import FileLock
+
+        folders = {domain: self._folder(suite, domain) for domain in domains}
+        missing = {domain: folder for domain, folder in folders.items() if not is_prepared(folder)}
+        if missing:
+            place = self.cache / "domains"
+            place.mkdir(parents=True, exist_ok=True)
+            with FileLock(place / ".lock"):
+                # Another process may have been here first.
+                missing = {domain: folder for domain, folder in missing.items() if not is_prepared(folder)}
+                self._prepare(suite, missing, progress or (lambda what, done, total: None))
+        return folders
+
+    def is_prepared(self, suite: Suite, domains: Iterable[str]) -> bool:
+        return all(is_prepared(self._folder(suite, domain)) for domain in domains)
+
+    def _folder(self, suite: Suite, domain: str) -> Path:
+        """Where the prepared form of a domain is, or will be."""
+        if suite.synthetic:
+            return self.cache / "domains" / f"{suite.name}-v{synth.VERSION}" / domain
+        settings = self.settings.domains.get(domain)
+        if settings is None:
+            if is_prepared(self.data / domain):
+                return self.data / domain
+            raise BenchError(
+                f"the suite {suite.name} needs {domain}, and there is no {self.data / domain} yet; make it with: "
+                f"fergen-bench data prepare {domain} PATH. Or name what you have: run with --sources and --targets, "
+                f"data audit with --domains"
+            )
+        path = self._anchored(settings.path)
+        if is_prepared(path):
+            self._refuse_idle(domain, path)
+            return path
+        if not path.exists():
+            raise BenchError(f"{self.root / 'bench.toml'}: domains.{domain}.path: there is no {path}")
+        kind = datasets.dataset(self.dataset_of(domain), domain)
+        return self.cache / "domains" / f"{domain}-{_listing_digest(kind, self.domain_settings(domain))}"
+
+    def _refuse_idle(self, domain: str, folder: Path) -> None:
+        """Refuses keys that say how a dataset is read where what the table names was prepared in another way."""
+        table, about = self.settings.domains[domain], read_about(folder)
+        made = {**type(table)(path=folder).model_dump(), **about, "size": about["size"][0]}
+        for key in sorted(table.model_fields_set - {"path", "dataset"}):
+            if getattr(table, key) != made[key]:
+                raise BenchError(
+                    f"{self.root / 'bench.toml'}: domains.{domain}.{key} would do nothing: {folder} is prepared "
+                    f"already, and not in this way; remove the key, or let path name the dataset as you got it"
+                )
+
+    def _prepare(self, suite: Suite, missing: Mapping[str, Path], progress: Progress) -> None:
+        if suite.synthetic:
+            from fergen_bench.synth.prepare import prepare
+
+            prepare(
+                suite.name, missing, available_cores(), lambda d, done, all_: progress(f"rendering {d}", done, all_)
+            )
+            return
+        from fergen_bench.datasets.prepare import prepare_dataset
+
+        for domain, folder in missing.items():
+            settings = self.domain_settings(domain)
+            kind = datasets.dataset(self.dataset_of(domain), domain)
+            prepare_dataset(domain, kind, settings, folder, available_cores(), partial(progress, f"preparing {domain}"))
+
+
+def _protocol_files(folder: Path) -> list[Path]:
+    """Return the protocol files of a folder, sorted by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in {".yaml", ".yml"} and path.name[0] != ".")
+
+
+def _other_ending(folder: Path, name: str, ending: str) -> str:
+    """Return the end of a sentence that names a file of this name with another ending, or nothing where none is."""
+    others = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = next((path for path in others if path.name.split(".")[0] == name and path.is_file()), None)
+    return f"; {found.name} is there: rename it to {name}{ending}." if found is not None else ""
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _installed_methods() -> Iterator[tuple[str, Path]]:
+    """Methods of installed packages. Nothing is imported; a package that has gone is as if it offered none."""
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        top, *inside = entry.module.split(".")
+        spec = find_spec(top)
+        for folder in spec.submodule_search_locations or [] if spec else []:
+            place = Path(folder, *inside)
+            yield from (
+                (entry.name, path) for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()
+            )
+
+
+def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
+    """Changes when a file is added, removed or written again, or when the way of reading changes. settings: with paths
+    from the root of the disk.
+    """
+    said = settings.model_dump_json(exclude={"path", "images"})
+    digest = hashlib.sha256(f"{datasets.VERSION} {kind.name} {said}\n".encode())
+    for path, root in _files_of(kind, settings):
+        try:
+            state = os.stat(path)
+            text = f"{os.path.relpath(path, root)}\x1f{state.st_size}\x1f{state.st_mtime_ns}\n"
+        except OSError:
+            text = f"{os.path.relpath(path, root)}\x1fmissing\n"  # such as a link to nowhere, which the reader names
+        digest.update(text.encode(errors="surrogateescape"))
+    return digest.hexdigest()[:12]
+
+
+def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | Path, Path]]:
+    """(file, where its name begins) of what a copy consists of."""
+    from fergen_bench.datasets.kinds import is_leftover
+    from fergen_bench.datasets.reader import read
+
+    path, images = settings.path, settings.images
+    if path.is_file() or images is not None:
+        if path.is_file():
+            yield path, path.parent
+        if kind.name != "fer2013":  # whose table holds the images; elsewhere it says which files are meant
+            _, listing = read(kind, settings)
+            yield from ((face.file, images or path.parent) for face in listing.faces if face.file is not None)
+    if path.is_file():
+        return
+    seen: set[str] = set()  # a link to a folder above it would lead round and round
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_leftover(name))
+        yield from ((os.path.join(folder, name), path) for name in sorted(names) if not is_leftover(name))

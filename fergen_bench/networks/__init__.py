@@ -1,0 +1,1 @@
+"""Networks by name: loading, preprocessing, cached features and kernels."""

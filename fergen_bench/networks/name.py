@@ -1,0 +1,147 @@
+"""Names of networks and where their weights come from, without loading anything.
+
+    synth                                     the packaged face encoder
+    synth-trunk                               the packaged trunk
+    open_clip:ViT-B-32-quickgelu/openai       an open_clip model and the tag of its weights
+    timm:resnet18.tv_in1k                     a timm model with its own weights
+    vggface2-resnet50//home/me/weights.pkl    the Caffe-style ResNet-50 of the VGGFace2 weights, from their file
+    …//home/me/weights.safetensors            any of them with weights from a file
+    …/scratch                                 any of them with random weights
+
+In a method's parameters `suite` stands for what the suite names, `trunk` for its trunk, `scratch` for its trunk with
+random weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from fergen_bench.data.suite import Suite
+from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.files.bounded import is_path
+from fergen_bench.synth import WEIGHTS
+
+PACKAGED = {"synth": WEIGHTS / "encoder.safetensors", "synth-trunk": WEIGHTS / "trunk.safetensors"}
+FAMILIES = ("open_clip", "timm")
+CAFFE = "vggface2-resnet50"
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class NetworkName:
+    """A network's name, taken apart."""
+
+    family: str  # synth, synth-trunk, vggface2-resnet50, open_clip or timm
+    model: str  # the family's own name of the model; empty where the family is one network
+    tag: str | None = None  # which published weights
+    path: Path | None = None  # weights from a file
+    scratch: bool = False
+
+    def __str__(self) -> str:
+        base = f"{self.family}:{self.model}" if self.model else self.family
+        if self.scratch:
+            return f"{base}/{SCRATCH}"
+        if self.path is not None:
+            return f"{base}/{self.path}"
+        return f"{base}/{self.tag}" if self.tag else base
+
+
+def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
+    """A name → its parts. place: where it was given, for the error. check: whether a file of weights must exist."""
+    base, _, weights = name.partition("/")
+    family, _, model = base.partition(":")
+    known = family in FAMILIES if model else family in (*PACKAGED, CAFFE)
+    if not known:
+        raise BenchError(
+            f"{place}: no network {name!r}{did_you_mean(family, [*PACKAGED, *FAMILIES, CAFFE])} Write synth, "
+            f"open_clip:MODEL/TAG, timm:MODEL, or one of them "
+            f"followed by //path/to/weights"
+        )
+    if weights == SCRATCH:
+        return NetworkName(family, model, scratch=True)
+    if weights and (
+        weights.startswith(("/", ".", "~"))
+        or "/" in weights
+        or Path(weights).suffix in {".safetensors", ".pt", ".pth", ".bin", ".pkl"}
+    ):
+        path = Path(weights).expanduser()
+        if check and not path.is_file():
+            raise BenchError(f"{place}: there are no weights at {path.resolve()}, named by {name!r}")
+        return NetworkName(family, model, path=path.resolve())
+    if weights and family != "open_clip":
+        raise BenchError(
+            f"{place}: {weights!r} in {name!r} is no file; {family} takes //path/to/weights or /{SCRATCH} behind the "
+            f"name"
+        )
+    if family == "open_clip" and not weights:
+        raise BenchError(
+            f"{place}: {name!r} says no weights; write open_clip:{model}/TAG, …//path/to/weights or …/{SCRATCH}"
+        )
+    if family == CAFFE:
+        raise BenchError(
+            f"{place}: nobody distributes the weights of {CAFFE} by name; write {CAFFE}//path/to/weights or "
+            f"{CAFFE}/{SCRATCH}"
+        )
+    return NetworkName(family, model, tag=weights or None)
+
+
+def anchored(name: str, root: Path) -> str:
+    """A name whose weights are a relative path, with the path taken from `root`."""
+    base, slash, weights = name.partition("/")
+    return f"{base}/{root / weights}" if slash and weights.startswith(".") else name
+
+
+def resolve_network(name: str, kind: str, suite: Suite, place: str, check: bool = True) -> str:
+    """`suite`, `trunk` and `scratch` → the network meant on this suite; any other name, checked. kind: Backbone or
+    Trunk.
+    """
+    own = suite.trunk if kind == "Trunk" else suite.backbone
+    meant = {"suite": own, "trunk": suite.trunk, "scratch": suite.trunk.partition("/")[0] + "/" + SCRATCH}.get(
+        name, name
+    )
+    return str(parse_network(meant, place, check))
+
+
+def digest_of(value: str, place: str) -> str:
+    """Return what the key of a run says of a parameter that names a network or a file.
+
+    Args:
+        value: a network's name, or the absolute path of a file.
+        place: where it was given, for the error.
+
+    Raises:
+        BenchError: the file does not exist, or is a folder.
+    """
+    if not is_path(value):
+        return weights_digest(parse_network(value, place))
+    path = Path(value)
+    if not path.is_file():
+        fault = "is a folder; name one file" if path.is_dir() else "does not exist; correct the path"
+        raise BenchError(f"{place}: {path} {fault}")
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def weights_digest(network: NetworkName) -> str:
+    """What the key of a run says of the weights: the first 16 digits of the file's SHA-256, or the name of published
+    weights.
+    """
+    path = PACKAGED.get(network.family) if network.path is None else network.path
+    if network.scratch:
+        return SCRATCH
+    if path is None:
+        return f"published:{network.tag or network.model}"
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,307 @@
+"""A network as methods use it: preprocessing, forward passes, and features cached per image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from fergen_bench.data.domain import upload
+from fergen_bench.data.labels import SPLITS
+from fergen_bench.error import BenchError
+from fergen_bench.files.atomic import atomically, sweep
+from fergen_bench.files.bounded import checksum, map_array
+from fergen_bench.networks.kernels import (
+    _COMPILED,
+    _half_precision,
+    _keep_half,
+    repeatable_attention,
+    resize,
+    scoring_batch,
+)
+from fergen_bench.networks.profiler import phase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fergen_bench.data.domain import Clean, Domain, Split
+
+
+Statistics = Literal["own", "imagenet"]
+FETCHED_TOGETHER = 32
+"""Batches of features that a GPU computes before any is waited for; with 512 numbers a face, 34 MB."""
+
+Report = Callable[[str, int, int], None]
+"""report(what is being done, done, total)"""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants to see a face. The whole face is squashed to a square: faces are cropped already, and nothing
+    is cut off.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+
+    def __str__(self) -> str:
+        return f"{self.size}-{self.interpolation}-{'-'.join(f'{value:.4f}' for value in (*self.mean, *self.deviation))}"
+
+
+class Network(nn.Module):
+    """A pretrained network: faces (B, 3, height, width) → features (B, `features`)."""
+
+    mean: Tensor
+    deviation: Tensor
+    _row_mean: Tensor
+    _row_deviation: Tensor
+    body: Any
+
+    def __init__(self, name: str, body: nn.Module, features: int, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.name, self.features, self.preprocessing = name, features, preprocessing
+        self.body = body
+        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(preprocessing.deviation)[:, None, None], persistent=False)
+        for of, buffer in (("mean", self.mean), ("deviation", self.deviation)):
+            self.register_buffer(f"_row_{of}", buffer.flatten().repeat(preprocessing.size), persistent=False)
+        self.digest, self.statistics = "", "own"
+        self.notes: tuple[str, ...] = ()
+        self._cache: Path | None = None
+        self._report: Report = lambda what, done, total: None
+        self._frozen: tuple[int, int] = (0, 0)
+        self._open: dict[tuple[str, str], np.ndarray] = {}
+        self._compiled: tuple[int, Callable[[Tensor], Tensor]] | None = None
+
+    @property
+    def size(self) -> int:
+        """Side of the network's own input, in pixels."""
+        return self.preprocessing.size
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8, or float in 0..1, of any size → float (B, 3, size, size), normalised."""
+        given = images
+        images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
+        images = resize(images, self.size, self.preprocessing.interpolation)
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        # In place, and a row of pixels at a time: on a processor that takes a quarter of the time.
+        images = images.clone() if images is given else images
+        rows = images.permute(0, 2, 3, 1).view(len(images), self.size, 3 * self.size)
+        rows.sub_(self._row_mean).div_(self._row_deviation)
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.frozen:
+            # Faces as they stand in a domain need no second look: their features are on the disk.
+            clean: Clean | None = getattr(images, "clean", None)
+            if clean is not None and clean.version == images._version and self._state() == self._frozen:
+                return upload(torch.from_numpy(self.cached(clean.split, clean.positions)), images.device)
+            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
+                return self._run(images).float()
+        return self._run(images)
+
+    def _run(self, images: Tensor) -> Tensor:
+        with repeatable_attention(images.device):
+            return self._program()(self.prepare(images))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it ever ran compiled."""
+        return self._compiled is not None
+
+    def _program(self) -> Callable[[Tensor], Tensor]:
+        if not _COMPILED.get():
+            return self.body
+        if self._compiled is None or self._compiled[0] != id(self.body):
+            self._compiled = id(self.body), torch.compile(self.body, dynamic=False)
+        return self._compiled[1]
+
+    def begin(self, images: Tensor) -> Callable[[], Tensor]:
+        """Begins a forward pass of a frozen network; what is given waits for its features. On a GPU it goes on beside
+        what is asked of it meanwhile: two networks on a small batch fill more of it than one.
+        """
+        if not images.is_cuda or not self.frozen:
+            features = self(images)
+            return lambda: features
+        current, beside = torch.cuda.current_stream(images.device), _stream_beside(images.device)
+        beside.wait_stream(current)
+        with torch.cuda.stream(beside):
+            features = self(images)
+
+        def wait() -> Tensor:
+            current.wait_stream(beside)
+            return features
+
+        return wait
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The last map before pooling, (B, channels, height, width), for networks that have one."""
+        if self.frozen:
+            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
+                return self._map(images).float()
+        return self._map(images)
+
+    def _map(self, images: Tensor) -> Tensor:
+        prepared = self.prepare(images)
+        if hasattr(self.body, "feature_map"):
+            return self.body.feature_map(prepared)
+        if hasattr(self.body, "forward_features"):
+            maps = self.body.forward_features(prepared)
+            if maps.ndim == 4 and maps.shape[1] == self.body.num_features:
+                return maps
+        raise BenchError(f"{self.name} has no feature map; choose a convolutional network")
+
+    @torch.no_grad()
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the feature map. Leaves the network as it was."""
+        training, blank = self.training, torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
+        self.eval()
+        channels, height, width = self.feature_map(blank).shape[1:]
+        self.train(training)
+        return channels, height, width
+
+    def patch_map(self, images: Tensor) -> Tensor:
+        """The last tokens of a vision transformer in their grid, without the class token; for other networks the
+        feature map: (B, channels, height, width). A frozen network gives it without gradient.
+        """
+        if self.frozen:
+            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
+                return self._patches(images).float()
+        return self._patches(images)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        if hasattr(self.body, "feature_map"):
+            return self._map(images)
+        if not hasattr(self.body, "forward_intermediates"):
+            raise BenchError(f"{self.name} shows neither tokens nor a feature map; choose another network")
+        asked: dict[str, Any] = {"indices": 1, "intermediates_only": True, "output_fmt": "NCHW"}
+        if self.name.startswith("open_clip:"):
+            found = self.body.forward_intermediates(self.prepare(images), normalize_intermediates=True, **asked)
+            return found["image_intermediates"][-1]
+        return self.body.forward_intermediates(self.prepare(images), norm=True, **asked)[-1]
+
+    # --------------------------------------------------------------------------------------------------------- features
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it was frozen: then nothing in it is trained."""
+        return self._cache is not None
+
+    def freeze(self, cache: Path, report: Report) -> Network:
+        """No gradient, evaluation mode for good, and features of unchanged faces kept under `cache`."""
+        self.requires_grad_(False)
+        self.eval()
+        if self.mean.is_cuda:
+            _keep_half(self.body)
+        slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
+        precision = "fp16, as products" if self.mean.device.type == "cuda" else "fp32"
+        how = hashlib.sha256(f"{self.preprocessing} {precision}".encode()).hexdigest()[:8]
+        self._cache, self._report = cache / "features" / f"{slug}-{self.digest}-{how}", report
+        self._frozen = self._state()
+        return self
+
+    def _state(self) -> tuple[int, int]:
+        """Changes when the body is exchanged or a weight is written: then kept features no longer count."""
+        return id(self.body), sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))
+
+    def train(self, mode: bool = True) -> Network:
+        """A frozen network stays in evaluation mode, also as part of a method that trains."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:
+        """Features of a split's unchanged faces, float32 (N, features): computed once per (weights, preprocessing,
+        fingerprint). Those of a whole part are a memory map of one's own: what is written to it is not on the disk.
+        """
+        first, last, _ = (positions or slice(None)).indices(len(split))
+        parts: list[np.ndarray] = []
+        start = 0
+        for piece in split.pieces:
+            rows = piece.rows[max(0, first - start) : max(0, last - start)]
+            parts += [self._rows(piece.domain, piece.part, rows)] if len(rows) or not parts else []
+            start += len(piece.rows)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def of_rows(self, domain: Domain, rows: np.ndarray) -> np.ndarray:
+        """Features of some faces of a domain, whatever their part, float32 (len(rows), features)."""
+        features = np.empty((len(rows), self.features), np.float32)
+        for part in SPLITS:
+            members = domain.rows(part)
+            here = np.isin(rows, members)
+            if here.any():
+                features[here] = self._part(domain, part)[np.searchsorted(members, rows[here])]
+        return features
+
+    def _rows(self, domain: Domain, part: str, rows: np.ndarray) -> np.ndarray:
+        stored, members = self._part(domain, part), domain.rows(part)
+        if isinstance(stored, np.memmap) and stored.filename is not None and np.array_equal(rows, members):
+            return np.memmap(stored.filename, np.float32, "c", stored.offset, stored.shape)
+        return np.ascontiguousarray(stored[np.searchsorted(members, rows)])
+
+    def _part(self, domain: Domain, part: str) -> np.ndarray:
+        from filelock import FileLock
+
+        assert self._cache is not None
+        key = (domain.fingerprint, part)
+        if key not in self._open:
+            path = self._cache / f"{domain.fingerprint}-{part}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shape = (len(domain.rows(part)), self.features)
+            if (stored := _stored_features(path, shape)) is None:
+                with FileLock(path.with_suffix(".lock")):
+                    if (stored := _stored_features(path, shape)) is None:
+                        if path.exists():  # damaged: out of the way, and not used
+                            os.replace(path, path.with_suffix(".damaged"))
+                        self._extract(domain, part, path)
+                        stored = map_array(path)
+            self._open[key] = stored
+        return self._open[key]
+
+    def _extract(self, domain: Domain, part: str, path: Path) -> None:
+        """Writes them as they come, so that as many faces as one likes take no memory."""
+        split, done, waiting = domain.split(part), 0, []
+        shape, device = (len(split), self.features), self.mean.device
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+        sweep(path)
+        with atomically(path) as draft:
+            with draft.open("wb") as file, torch.no_grad(), _half_precision(device):
+                np.lib.format.write_array_header_1_0(file, header)
+                for images in split.batches(device, scoring_batch(device)):
+                    waiting.append(self.body(self.prepare(images)).float())
+                    done += len(images)
+                    if len(waiting) == FETCHED_TOGETHER or done == len(split):
+                        self._append(torch.cat(waiting), file, f"{domain.name} {part}")
+                        waiting.clear()
+                    self._report(f"features of {domain.name} {part}", done, len(split))
+            path.with_suffix(".sha256").write_text(checksum(draft) + "\n", encoding="ascii")  # for `verify`
+
+    def _append(self, features: Tensor, file: BinaryIO, of: str) -> None:
+        features = features.cpu()
+        if not torch.isfinite(features).all():
+            raise BenchError(f"{self.name} gives NaN or infinite features on {of}; its weights may be damaged")
+        file.write(features.numpy().data)
+
+
+def _stored_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Kept features as a memory map, or None where there are none of this shape."""
+    try:
+        stored = map_array(path)
+    except (OSError, ValueError):
+        return None
+    return stored if stored.dtype == np.float32 and stored.shape == shape else None
+
+
+@cache
+def _stream_beside(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

@@ -1,0 +1,148 @@
+"""Records as every table counts them: current ones, with near-duplicates left out and targets marked seen or unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fergen_bench.error import BenchError
+from fergen_bench.experiment.run import RunSpec, digest_of
+from fergen_bench.records.frame import current
+from fergen_bench.records.record import Cell, Predictions, RunRecord, scored_cell
+from fergen_bench.records.store import beside, load_predictions, read_all
+from fergen_bench.wording import many
+
+if TYPE_CHECKING:
+    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.datasets.standing import Standing, Standings
+    from fergen_bench.experiment.project import Project
+
+
+def load_all(
+    runs: Path | str, project: Project | None = None, include_near_duplicates: bool = False
+) -> tuple[list[RunRecord], list[str]]:
+    """Return the records under a folder as a report counts them, and a sentence for each file that cannot be read.
+
+    What newer records have made obsolete is left out, and so are faces with a near-duplicate in the sources.
+
+    Args:
+        runs: The folder of the records, such as "results/runs".
+        project: Whose suites and audits say what is seen. Default: the one that the folder is in, else the current one.
+        include_near_duplicates: Count them too.
+    """
+    from fergen_bench.experiment.project import find_project
+
+    folder = Path(runs)
+    if project is None:
+        inside = find_project(folder)
+        project = inside if inside.configured else find_project()
+    records, faults = read_all(folder)
+    found, more = counted(current(records), project, folder, include_near_duplicates)
+    return found, [*faults, *more]
+
+
+def counted(
+    records: Iterable[RunRecord],
+    project: Project,
+    runs: Path | None = None,
+    include_near_duplicates: bool = False,
+    comparisons: Comparisons | None = None,
+) -> tuple[list[RunRecord], list[str]]:
+    """Return records whose cells have the standing of their targets as it is known now, and are counted accordingly.
+
+    A cell that leaves out other faces than it has to is counted again from the predictions beside its record. A record
+    of a suite that does not exist any more is returned as it is.
+
+    Args:
+        records: As they were loaded.
+        project: Whose suites and audits say what is seen.
+        runs: The folder of the records; None where nothing is to be counted again.
+        include_near_duplicates: Leave out no faces.
+        comparisons: Those of the project, where they were opened before.
+
+    Returns:
+        The records, and a sentence for each comparison that cannot be read.
+    """
+    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.datasets.standing import Standings
+
+    suites = project.suites()
+    comparisons = Comparisons(project.comparisons) if comparisons is None else comparisons
+    standings: dict[str, Standings] = {}
+    found = []
+    for record in records:
+        if (suite := suites.get(record.spec.suite)) is not None:
+            if suite.name not in standings:
+                standings[suite.name] = Standings(suite, comparisons, project.settings.seen_share)
+            record = _counted(record, standings[suite.name], project, runs, include_near_duplicates)
+        found.append(record)
+    return found, comparisons.faults
+
+
+def _counted(record: RunRecord, standings: Standings, project: Project, runs: Path | None, include: bool) -> RunRecord:
+    spec, predictions, cells = record.spec, None, []
+    sources = {name: spec.fingerprints[name] for name in spec.sources if name in spec.fingerprints}
+    for cell in record.cells:
+        part = project.scored(cell.target, spec.profile, spec.learns_from(cell.target))
+        standing = standings.of(sources, cell.target, cell.fingerprint, part)
+        left_out = {} if include else standing.left_out
+        fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))
+        if cell.excluded != digest_of(left_out.values()):
+            if predictions is None:
+                predictions = _predictions_of(record, runs)
+            fresh = recounted(spec, cell, predictions.get(cell.target), left_out)
+        cells.append(_standing(fresh, cell, standing, include))
+    relations = {cell.target: cell.relation for cell in cells}
+    shifted = (replace(cell, relation=relations.get(cell.target, cell.relation)) for cell in record.shifted)
+    return replace(record, cells=tuple(cells), shifted=tuple(shifted))
+
+
+def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predictions]:
+    """The predictions beside a record; none where they are missing or damaged."""
+    try:
+        path = None if runs is None else record.spec.path(runs)
+        return load_predictions(path) if path is not None and beside(path, ".npz").is_file() else {}
+    except BenchError:
+        return {}
+
+
+def recounted(spec: RunSpec, cell: Cell, predictions: Predictions | None, left_out: Mapping[int, str]) -> Cell | None:
+    """Return a cell counted again without some faces, by place; None where its predictions do not allow it."""
+    if predictions is None or len(predictions.labels) != len(predictions.logits):
+        return None
+    if left_out and max(left_out) >= len(predictions.logits):
+        return None
+    again = scored_cell(
+        spec, cell.target, cell.fingerprint, without(predictions, left_out), digest_of(left_out.values())
+    )
+    return replace(again, relation=cell.relation, left_out=tuple(sorted(left_out)))
+
+
+def without(predictions: Predictions, left_out: Iterable[int]) -> Predictions:
+    """Return predictions of which the faces at some places are not scored."""
+    import numpy as np
+
+    mask = np.zeros(len(predictions.logits), bool)
+    mask[list(left_out)] = True
+    return replace(predictions, left_out=mask)
+
+
+def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool) -> Cell:
+    """A cell with its standing. fresh: counted as it has to be; None where that was not possible."""
+    about: dict[str, Any] = {
+        "relation": standing.relation,
+        "mark": standing.mark,
+        "audited": standing.compared,
+        "stale": standing.stale,
+        "seen_share": standing.share,
+    }
+    near = many(len(standing.left_out), "near-duplicate")
+    if fresh is None:
+        # The number stays as it was counted, and is marked: to lose it would be worse.
+        scored = "other faces left out" if cell.excluded or include else f"{near} scored"
+        return replace(cell, **{**about, "mark": scored}, uncounted=max(1, len(standing.left_out)))
+    if include and standing.left_out:
+        about["mark"] = f"{near} scored"
+    return replace(fresh, **about)

@@ -1,0 +1,299 @@
+"""Whether somebody's results are what they say: keys, checksums, types, confusions against stored predictions, and
+whether the rows of a table were made alike. Reads only; nothing in the folder is run, followed or written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.facts import DataFacts, facts_of
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import fingerprint_of
+from fergen_bench.error import BenchError
+from fergen_bench.files.bounded import checksum, map_array, read_text
+from fergen_bench.metric import confusion_matrix
+from fergen_bench.records import frame as frames
+from fergen_bench.records import store
+from fergen_bench.records.frame import row_of
+from fergen_bench.records.record import NUMBERS, RunRecord
+from fergen_bench.records.store import BESIDE, beside
+from fergen_bench.wording import many
+
+REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
+"""Endings of files beside the folders of suites that reports leave."""
+
+
+@dataclass
+class Verdict:
+    """What was looked at and what was found."""
+
+    records: list[RunRecord] = field(default_factory=list)  # those that could be read
+    files: int = 0
+    recounted: set[str] = field(default_factory=set)  # keys of those whose confusions were made again from predictions
+    domains: int = 0
+    features: int = 0
+    faults: list[str] = field(default_factory=list)  # what makes the results worthless, or not comparable
+    notes: list[str] = field(default_factory=list)  # what could not be checked, or should be known
+
+    def rows(self) -> dict[tuple[str, str, int], tuple[int, int]]:
+        """(suite, method, version) → records, and those of them that were counted again."""
+        found: dict[tuple[str, str, int], tuple[int, int]] = {}
+        for entry in self.records:
+            row = (entry.spec.suite, entry.spec.label, entry.spec.version)
+            count, recounted = found.get(row, (0, 0))
+            found[row] = (count + 1, recounted + (entry.spec.key in self.recounted))
+        return dict(sorted(found.items()))
+
+
+def verify(
+    path: Path,
+    method_digest: Callable[[str], str | None],
+    prepared: Callable[[str, str], Mapping[str, Any] | None] = lambda suite, name: None,
+) -> Verdict:
+    """Checks a results folder, or a folder of records. method_digest: that of a method's file here, None where there is
+    no such method. prepared: the domain.json of a suite's domain that is prepared here.
+    """
+    verdict = Verdict()
+    runs = path / "runs" if (path / "runs").is_dir() else path
+    found, links = _files(runs)
+    verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
+    verdict.files = len(found)
+    named, strays = store.candidates(runs)
+    strays += [file for file in named if file in found and not _verify_record(file, runs, verdict)]
+    known = {part for file in (*named, *strays) for part in (file, *(beside(file, ending) for ending in BESIDE))}
+    verdict.notes += store.name_strays(strays, runs)
+    top = {file for file in found if file.parent == runs and file.suffix in REPORTS}
+    verdict.notes += [f"{file}: belongs to no record" for file in found if file not in known | top]
+    current = frames.current(verdict.records)
+    if old := len(verdict.records) - len(current):
+        verdict.notes.append(
+            f"{many(old, 'record', 'stand')} in no table: newer ones have other versions, defaults or faces"
+        )
+    verdict.faults += _unlike(current)
+    verdict.notes += _incomplete(current) + _environments(current)
+    _verify_data(verdict, prepared)
+    for name in sorted({entry.spec.method for entry in verdict.records}):
+        texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
+        here = method_digest(name)
+        if here is None:
+            verdict.notes.append(f"there is no method {name} here, so its file cannot be compared")
+        elif texts != {here}:
+            verdict.notes.append(f"{name}: the file of this method here is not the one that its records were made with")
+    _verify_cache(path / "cache", verdict)
+    if not verdict.records and not verdict.faults:
+        raise BenchError(f"{path}: holds no records; name a results folder, or one like results/runs")
+    return verdict
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All plain files below a folder and all links, by name. Hidden ones are drafts of a run that is going on."""
+    files, links = [], []
+    for place, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in (*inner, *sorted(name for name in names if not name.startswith("."))):
+            path = Path(place, name)
+            if path.is_symlink():
+                links.append(path)
+            elif name not in inner:
+                files.append(path)
+    return files, links
+
+
+def _verify_record(path: Path, runs: Path, verdict: Verdict) -> bool:
+    """Check a file that is named as a record is. False where it is one of another place, which counts for nothing."""
+    try:
+        entry = store.load(path)
+    except BenchError as error:
+        verdict.faults.append(str(error).partition("; ")[0])
+        return True
+    if not store.is_in_place(entry, path, runs):
+        return False
+    verdict.records.append(entry)
+    _verify_content(path, entry, verdict)
+    return True
+
+
+def _verify_content(path: Path, entry: RunRecord, verdict: Verdict) -> None:
+    spec = entry.spec
+    if not entry.answers(spec):
+        verdict.faults.append(f"{path}: not every target of the run is scored, or not on the faces that it names")
+    for cell in entry.cells:
+        own = cell.target in spec.sources
+        if cell.relation not in ({"source"} if own else {"seen", "unseen"}):
+            verdict.faults.append(f"{path}: {cell.target} is called {cell.relation!r}, which it is not")
+    said = store.files_said(path)
+    if not said and any(beside(path, ending).exists() for ending in BESIDE):
+        verdict.notes.append(f"{path}: is of a version that kept no checksums")
+    for ending in BESIDE:
+        try:
+            store.check_beside(path, ending)
+        except BenchError as error:
+            verdict.faults.append(str(error).partition("; ")[0])
+            return
+    if beside(path, ".safetensors").exists():
+        verdict.faults += _verify_model(beside(path, ".safetensors"))
+    try:
+        store.load_arrays(path)
+        if beside(path, ".npz").exists():
+            verdict.faults += _recount(path, entry, verdict)
+    except BenchError as error:
+        verdict.faults.append(str(error).partition("; ")[0])
+
+
+def _verify_model(path: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            list(file.keys())  # the header says of every tensor where it lies, and was compared with the file's size
+        return []
+    except (OSError, SafetensorError, ValueError) as error:
+        return [f"{path}: this kept model cannot be read ({error})"]
+
+
+def _recount(path: Path, entry: RunRecord, verdict: Verdict) -> Iterator[str]:
+    """Sentences on cells whose confusion is not what the stored predictions come to."""
+    predictions = store.load_predictions(path)
+    counted = 0
+    for cell in entry.cells:
+        said = predictions.get(cell.target)
+        if said is None:
+            yield f"{path}: there are no predictions of {cell.target}, which is scored"
+            continue
+        logits, labels = said.scored
+        if not len(said.labels):
+            continue
+        counted += 1
+        again = confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS))
+        differ = int(np.abs(again - np.array(cell.confusion)).sum()) // 2
+        # Two logits that differ by less than half precision can tell are equal in the file.
+        equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
+        if cell.count != len(labels) or differ > equal:
+            where = many(differ, "face", of=cell.count)
+            yield f"{path}: the confusion of {cell.target} is not that of its predictions, in {where}"
+    if counted == len(entry.cells):
+        verdict.recounted.add(entry.spec.key)
+
+
+def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]]:
+    """The records of each row of the tables."""
+    rows: dict[tuple[Any, ...], list[RunRecord]] = {}
+    for entry in records:
+        rows.setdefault(row_of(entry.spec), []).append(entry)
+    return rows
+
+
+def _unlike(records: list[RunRecord]) -> list[str]:
+    """What records that stand in one row of a table do not share, and would have to. Versions, weights, parameters and
+    the states of domains they do: `current` has seen to that.
+    """
+    faults = []
+    for (suite, *_, label), entries in _rows(records).items():
+        loaded = [sorted((name, network["digest"]) for name, network in entry.networks.items()) for entry in entries]
+        whats = {
+            "texts of the method's file": {entry.method_digest for entry in entries},
+            "states of loaded networks": {repr(networks) for networks in loaded},
+        }
+        for what, values in whats.items():
+            if len(values) > 1:
+                faults.append(f"{suite}: the runs of {label} were made with {len(values)} {what}")
+    return faults
+
+
+def _incomplete(records: list[RunRecord]) -> list[str]:
+    notes = []
+    for (suite, *_, label), entries in _rows(records).items():
+        sources = {entry.spec.sources for entry in entries}
+        seeds = {entry.spec.seed for entry in entries}
+        if len(entries) < len(sources) * len(seeds):
+            there = many(len(entries), "run", of=len(sources) * len(seeds))
+            factors = f"{many(len(sources), 'training')} by {many(len(seeds), 'seed')}"
+            notes.append(f"{suite}: {label} has {there} ({factors})")
+        if len({tuple(entry.spec.targets) for entry in entries}) > 1 and len(entries[0].spec.sources) == 1:
+            notes.append(f"{suite}: the runs of {label} are scored on different targets")
+    return notes
+
+
+def _environments(records: list[RunRecord]) -> list[str]:
+    """Versions that differ between runs: numbers may differ a little with them."""
+    notes = []
+    for package in (*NUMBERS, "fergen-bench"):
+        versions = sorted({str(entry.environment.get(package)) for entry in records})
+        if len(versions) > 1:
+            notes.append(f"the runs were made with {package} {', '.join(versions)[:200]}")
+    return notes
+
+
+_OF_BYTES = ("size", "faces")
+"""Facts that the fingerprint of a domain decides."""
+
+
+def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, Any] | None]) -> None:
+    """What records say of their data, against their own numbers, each other, and the domains that are prepared here."""
+    unrecorded = sum(not entry.data for entry in verdict.records)
+    if unrecorded:
+        verdict.notes.append(
+            f"{many(unrecorded, 'record', 'have')} no facts about the data, as early versions recorded none"
+        )
+    said: dict[tuple[str, str, str], dict[str, DataFacts]] = {}  # suite, domain, fingerprint → facts by their text
+    for entry in verdict.records:
+        for name, facts in entry.data.items():
+            cell = entry.cell(name)
+            state = entry.spec.targets.get(name, entry.spec.fingerprints.get(name, ""))
+            if cell is not None and not cell.excluded and facts.scored_faces not in (None, cell.count):
+                verdict.faults.append(
+                    f"{entry.spec.title}: {many(cell.count, 'face', 'are')} scored of {name}, and the part has "
+                    f"{facts.scored_faces:,}"
+                )
+            common = replace(facts, scored="")
+            said.setdefault((entry.spec.suite, name, state), {}).setdefault(repr(common), common)
+    for (suite, name, state), found in said.items():
+        first, *others = found.values()
+        about = prepared(suite, name)
+        if about is not None:
+            here = facts_of(about)
+            same = about["fingerprint"] == state
+            pairs = [(what, a, b) for facts in found.values() for what, a, b in facts.differences(here)]
+            for what, recorded, at_hand in dict.fromkeys(pairs):
+                sentence = f"{suite}: {name} has the {what} {recorded} in the records and {at_hand} here"
+                (verdict.faults if same and what in _OF_BYTES else verdict.notes).append(sentence)
+            if not same and not pairs:
+                verdict.notes.append(f"{suite}: {name} has other faces or labels in the records than here")
+        for other in others:
+            for what, a, b in first.differences(other):
+                sentence = f"{suite}: records of the same {name} have the {what} {a} and {b}"
+                (verdict.faults if what in _OF_BYTES else verdict.notes).append(sentence)
+
+
+def _verify_cache(cache: Path, verdict: Verdict) -> None:
+    """Prepared domains against their fingerprints, features against their checksums."""
+    files, links = _files(cache)
+    verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
+    for file in files:
+        try:
+            if file.name == "domain.json":
+                verdict.domains += 1
+                domain = Domain(file.parent)
+                if len(domain.faces) != len(domain.labels):
+                    raise ValueError("it has other faces than labels")
+                if fingerprint_of(file.parent) != domain.fingerprint:
+                    raise ValueError("its faces or labels are not those of its fingerprint")
+            elif file.suffix == ".npy" and file.parent.parent.name == "features":
+                verdict.features += 1
+                map_array(file)
+                said = file.with_suffix(".sha256")
+                if not said.is_file():
+                    verdict.notes.append(f"{file}: has no checksum, as early versions kept none")
+                elif read_text(said, 100).strip() != checksum(file):
+                    raise ValueError("its checksum is not the one that was written with it")
+        except (OSError, ValueError) as error:
+            verdict.faults.append(f"{file}: is damaged: {error}")
+        except BenchError as error:
+            verdict.faults.append(str(error))

@@ -1,0 +1,52 @@
+"""Load a method class from its file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from fergen_bench.error import BenchError
+from fergen_bench.training.contract import Method
+
+# -------------------------------------------------------------------------------------------------------------- loading
+
+
+def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> Method:
+    """Runs a method file and makes its method. A file that cannot be run, or is not what was read in it, is refused."""
+    spec = importlib.util.spec_from_file_location(f"fergen_bench_method_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+        method = getattr(module, class_name)(**parameters)
+    except BenchError:
+        raise
+    except Exception as error:
+        line = _line_in(path, error)
+        raise BenchError(
+            f"{path}{f':{line}' if line else ''}: this method file fails to load: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(method, Method):
+        raise BenchError(
+            f"{path}: {class_name} is not a Method; derive it from fergen_bench.Method or fergen_bench.GradientMethod"
+        )
+    if sorted(f.name for f in fields(method)) != sorted(parameters):
+        raise BenchError(
+            f"{path}: {class_name} must be a dataclass with its fields written out in the class; put @dataclass above"
+        )
+    return method
+
+
+def _line_in(path: Path, error: Exception) -> int | None:
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return getattr(error, "lineno", None) or line

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.source import open_source
+from fergen_bench.error import BenchError
+from fergen_bench.execution.runner import feature_similarity
+from fergen_bench.networks import kernels
+from fergen_bench.networks.kernels import resize
+from fergen_bench.networks.loading import IMAGENET_MEAN, VGGFACE2_IDENTITIES, content_digest, load_network
+from fergen_bench.networks.name import parse_network, weights_digest
+from fergen_bench.networks.network import Network
+
+CPU = torch.device("cpu")
+
+
+def quiet(what: str, done: int, total: int) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Registers a small CLIP with open_clip, and writes random weights for it to a file."""
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("clip")
+    tower = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
+    text = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+    (folder / "tiny-clip.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": tower, "text_cfg": text}))
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("tiny-clip").state_dict(), folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+@pytest.mark.parametrize("name", ["synth", "synth-trunk", "synth-trunk/scratch", "timm:test_resnet.r160_in1k/scratch"])
+def test_every_family_gives_features_for_faces_of_any_size(name: str) -> None:
+    network = load_network(name, CPU)
+    network.eval()
+    for size in (48, 64, 100):
+        faces = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+        features = network(faces)
+        assert features.shape == (2, network.features)
+        torch.testing.assert_close(features, network(faces.float() / 255))
+
+
+def test_the_trunk_ends_in_a_rectified_map_that_is_pooled() -> None:
+    network = load_network("synth-trunk", CPU)
+    network.eval()
+    faces = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    maps = network.feature_map(faces)
+    assert maps.min() >= 0
+    torch.testing.assert_close(maps.mean((2, 3)), network(faces))
+
+
+def test_open_clip_from_a_local_file(tiny_clip: Path) -> None:
+    network = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
+    again = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
+    assert (network.features, network.size, network.preprocessing.interpolation) == (24, 32, "bicubic")
+    assert network.preprocessing.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert network.digest == again.digest
+    stored = torch.load(tiny_clip, weights_only=True)
+    assert torch.equal(network.body.state_dict()["proj"], stored["visual.proj"])
+
+
+def test_the_weights_of_openai_come_as_a_program_which_is_not_run(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "clip.pt", "w") as archive:
+        archive.writestr("clip/code/__torch__.py", "")
+    with pytest.raises(BenchError, match=r"clip\.pt is a program .* open_clip:ViT-B-32-quickgelu/openai"):
+        load_network(f"open_clip:ViT-B-32/{tmp_path / 'clip.pt'}", CPU)
+
+
+def test_timm_from_a_local_file_may_carry_another_classifier(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(1)
+    model = timm.create_model("test_resnet.r160_in1k", num_classes=11)
+    wrapped = {"state_dict": {f"module.{name}": tensor for name, tensor in model.state_dict().items()}}
+    torch.save(wrapped, tmp_path / "face.pth")
+    network = load_network(f"timm:test_resnet.r160_in1k/{tmp_path / 'face.pth'}", CPU)
+    model.reset_classifier(0)
+    assert network.digest == content_digest(model)
+
+
+def test_the_digest_is_of_the_values_not_of_the_container(tmp_path: Path) -> None:
+    body = load_network("synth-trunk/scratch", CPU).body
+    state = {name: tensor.contiguous() for name, tensor in body.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "a.pt")
+    names = [f"synth-trunk/{tmp_path / file}" for file in ("a.safetensors", "a.pt")]
+    digests = {load_network(name, CPU).digest for name in names}
+    assert digests == {content_digest(body)}
+    assert len({weights_digest(parse_network(name, "x")) for name in names}) == 2
+
+
+def test_statistics_of_imagenet_instead_of_its_own() -> None:
+    own, imagenet = load_network("synth", CPU), load_network("synth", CPU, "imagenet")
+    assert imagenet.preprocessing.mean == IMAGENET_MEAN
+    assert own.digest == imagenet.digest
+    grey = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
+    assert not torch.allclose(own.prepare(grey), imagenet.prepare(grey))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:resnet18.nonsense", "the weights of timm:resnet18.nonsense could not be fetched|timm has no model"),
+        ("timm:nonsense", "timm has no model 'nonsense'"),
+        ("open_clip:ViT-B-33/openai", "open_clip has no model 'ViT-B-33'; did you mean"),
+        ("open_clip:ViT-B-32/nobody", "open_clip has no weights 'nobody' for ViT-B-32; there are .*laion"),
+    ],
+)
+def test_an_unknown_model_or_tag_is_named(name: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        load_network(name, CPU)
+
+
+def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        BenchError, match=r"could not be fetched .* name the file: timm:resnet18\.tv_in1k//path/to/weights"
+    ):
+        load_network("timm:resnet18.tv_in1k", CPU)
+
+
+def test_a_network_with_a_layer_behind_its_pooling_is_as_wide_as_what_it_gives() -> None:
+    network = load_network("timm:mobilenetv3_small_050/scratch", CPU)
+    assert network.training
+    assert network.features == 1024 != network.body.num_features
+    network.eval()
+    faces = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
+    assert network(faces).shape == (2, 1024)
+    assert network.map_shape()[0] == network.body.num_features
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        BenchError, match=r"w\.safetensors does not fit synth-trunk.*: it lacks .*; it holds unknown other"
+    ):
+        load_network(f"synth-trunk/{tmp_path / 'w.safetensors'}", CPU)
+
+
+def test_what_does_not_fit_is_listed_up_to_a_handful(tmp_path: Path) -> None:
+    state = {name: value.contiguous() for name, value in load_network("synth-trunk", CPU).body.state_dict().items()}
+    del state["expand.0.weight"], state["expand.1.bias"]
+    state["expand.1.weight"] = torch.zeros(3)
+    state |= {f"more{place}": torch.zeros(1) for place in range(7)}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(BenchError) as caught:
+        load_network(f"synth-trunk/{tmp_path / 'w.safetensors'}", CPU)
+    assert (
+        "it lacks expand.0.weight, expand.1.bias; it holds unknown more0, more1, more2, more3, more4 and 2 more"
+        in str(caught.value)
+    )
+    assert "it holds in another shape expand.1.weight (3,) instead of (512,)" in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------- the papers' trunks
+
+
+def jittered(module: nn.Module) -> dict[str, Tensor]:
+    """Random weights under which every layer tells, running statistics included."""
+    generator = torch.Generator().manual_seed(5)
+    return {
+        name: value.abs() + 0.1 + 0.1 * torch.rand(value.shape, generator=generator)
+        if name.endswith("running_var")
+        else value + 0.05 * torch.randn(value.shape, generator=generator)
+        for name, value in module.state_dict().items()
+        if value.is_floating_point()
+    }
+
+
+def test_the_face_pretrained_resnet18_is_torchvisions_bit_for_bit(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    reference = torchvision.models.resnet18(weights=None)
+    state = jittered(reference)
+    reference.load_state_dict(state, strict=False)
+    reference.fc = nn.Identity()
+    reference.to(memory_format=torch.channels_last)
+    torch.save({"state_dict": state}, tmp_path / "face.pth")  # with its classifier, as such files are
+    network = load_network(f"timm:resnet18/{tmp_path / 'face.pth'}", CPU)
+    images = network.prepare(torch.randint(0, 256, (3, 3, 96, 96), dtype=torch.uint8))[:, :, :96, :96]
+    for training in (False, True):
+        network.train(training)
+        reference.train(training)
+        assert torch.equal(network.body(images), reference(images))
+    ours = network.body.state_dict()
+    for name, value in reference.state_dict().items():  # running statistics after a pass in training mode
+        assert torch.equal(ours[name], value), name
+
+
+@pytest.fixture(scope="module")
+def vggface2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """Random weights of a ResNet-50 in the form in which VGGFace2's are kept: numpy arrays in a pickle, with the
+    classifier of its identities.
+    """
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(3)
+    state = jittered(timm.create_model("resnet50", num_classes=0))
+    path = tmp_path_factory.mktemp("vggface2") / "resnet50_ft_weight.pkl"
+    arrays = {name: value.numpy() for name, value in state.items()}
+    classifier = np.zeros((VGGFACE2_IDENTITIES, 1), np.float32)
+    path.write_bytes(pickle.dumps({**arrays, "fc.weight": classifier, "fc.bias": classifier[:, 0]}, protocol=2))
+    return path, state
+
+
+def caffe_forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """ResNet-50 of Caffe, layer by layer: the map before pooling."""
+
+    def layer(x: Tensor, conv: str, norm: str, stride: int = 1, padding: int = 0) -> Tensor:
+        x = functional.conv2d(x, state[f"{conv}.weight"], None, stride, padding)
+        names = ("running_mean", "running_var", "weight", "bias")
+        return functional.batch_norm(x, *(state[f"{norm}.{name}"] for name in names))
+
+    x = functional.max_pool2d(layer(x, "conv1", "bn1", 2, 3).relu(), 3, 2, 0, ceil_mode=True)
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            at, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            y = layer(x, f"{at}.conv1", f"{at}.bn1", stride).relu()
+            y = layer(y, f"{at}.conv2", f"{at}.bn2", 1, 1).relu()
+            y = layer(y, f"{at}.conv3", f"{at}.bn3")
+            x = (y + (x if block else layer(x, f"{at}.downsample.0", f"{at}.downsample.1", stride))).relu()
+    return x
+
+
+@torch.no_grad()
+def test_the_resnet50_of_vggface2_is_caffes(vggface2: tuple[Path, dict[str, Tensor]]) -> None:
+    path, state = vggface2
+    network = load_network(f"vggface2-resnet50/{path}", CPU)
+    network.eval()
+    images = torch.randn(2, 3, 64, 64)
+    expected = caffe_forward(state, images)
+    found = network.body.forward_features(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert network.features == 2048
+    network.body.layer2[0].conv1.stride, network.body.layer2[0].conv2.stride = (1, 1), (2, 2)  # torchvision's layout
+    assert (network.body.forward_features(images) - expected).abs().max() > 0.01 * expected.abs().max()
+
+
+def test_weights_of_the_other_resnet50_are_refused(vggface2: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    path, _ = vggface2
+    with pytest.raises(BenchError, match=r"Caffe-style ResNet-50 .* another network; name it vggface2-resnet50//"):
+        load_network(f"timm:resnet50/{path}", CPU)
+    for name, found in (("fc.weight", "a classifier of 1,000 classes"), ("conv1.weight", "no classifier")):
+        save_file({name: torch.zeros(1000, 8)}, tmp_path / "w.safetensors")
+        with pytest.raises(BenchError, match=f"holds {found} where .* one of 8631, .* name timm:resnet50"):
+            load_network(f"vggface2-resnet50/{tmp_path / 'w.safetensors'}", CPU)
+
+
+def test_the_weights_of_vggface2_have_no_name_but_their_files() -> None:
+    with pytest.raises(BenchError, match="nobody distributes the weights of vggface2-resnet50 by name"):
+        parse_network("vggface2-resnet50", "--set trunk")
+    assert parse_network("vggface2-resnet50/scratch", "x").scratch
+
+
+def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path: Path) -> None:
+    for name, content in (("call", {"x": print}), ("list", [1, 2]), ("path", {"x": Path("/")})):
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(BenchError, match="holds no weights that can be loaded safely"):
+            load_network(f"vggface2-resnet50/{tmp_path / name}.pkl", CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("synth", (192, 4, 4)), ("synth-trunk", (512, 4, 4)), ("timm:test_resnet.r160_in1k/scratch", None)],
+)
+def test_a_map_has_a_shape_before_any_face_is_seen(name: str, shape: tuple[int, int, int] | None) -> None:
+    network = load_network(name, CPU)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = network.train().map_shape()
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert shape in (found, None)
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    assert network.feature_map(faces).shape == (2, *found)
+
+
+def test_tokens_of_transformers_stand_in_their_grid(tiny_clip: Path) -> None:
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    clip = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
+    vit = load_network("timm:test_vit.r160_in1k/scratch", CPU)
+    for network in (clip, vit):
+        network.eval()
+        with pytest.raises(BenchError, match="has no feature map; choose a convolutional network"):
+            network.feature_map(faces)
+    grid = clip.patch_map(faces)
+    assert grid.shape == (2, 32, 4, 4)
+    clip.body.output_tokens = True
+    torch.testing.assert_close(grid.flatten(2).transpose(1, 2), clip.body(clip.prepare(faces))[1])
+    side = vit.size // 16
+    tokens = vit.body.forward_features(vit.prepare(faces))[:, vit.body.num_prefix_tokens :]
+    torch.testing.assert_close(vit.patch_map(faces), tokens.transpose(1, 2).unflatten(2, (side, side)))
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"x": Path("/")}, tmp_path / "evil.pt")
+    with pytest.raises(BenchError, match="holds no weights that can be loaded safely"):
+        load_network(f"synth-trunk/{tmp_path / 'evil.pt'}", CPU)
+
+
+class Counter:
+    """How many faces a network really looked at."""
+
+    def __init__(self, network: Network) -> None:
+        self.seen = 0
+        network.body.register_forward_hook(self)
+
+    def __call__(self, body: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.seen += len(inputs[0])
+
+
+def counted(cache: Path) -> tuple[Network, Counter]:
+    network = load_network("synth", CPU).freeze(cache, quiet)
+    return network, Counter(network)
+
+
+def test_features_of_unchanged_faces_are_computed_once_and_kept(tmp_path: Path, web: Domain) -> None:
+    test = web.split("test")
+    network, counter = counted(tmp_path)
+    plain = torch.cat([network(images) for images in test.batches(CPU, 64)])
+    assert counter.seen == len(test)
+    again = torch.cat([network(images) for images in test.batches(CPU, 17)])
+    assert counter.seen == len(test)
+    assert torch.equal(plain, again)
+    other, counter = counted(tmp_path)
+    part = np.array([3, 7, 50])
+    np.testing.assert_array_equal(other.cached(test.subset(part)), plain.numpy()[part])
+    whole = other.cached(test)
+    assert isinstance(whole, np.memmap)
+    whole[:] = 0.0  # one's own: neither the disk nor the next to ask sees it
+    np.testing.assert_array_equal(other.cached(test), plain.numpy())
+    assert counter.seen == 0
+    fresh = load_network("synth", CPU)
+    fresh.eval()
+    torch.testing.assert_close(fresh(test.faces()), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_features_of_several_domains_stand_one_after_another(tmp_path: Path, web: Domain, film: Domain) -> None:
+    network, _ = counted(tmp_path)
+    both = open_source([web, film], 0).val
+    apart = [network.of_rows(piece.domain, piece.rows) for piece in both.pieces]
+    everything = network.cached(both)
+    np.testing.assert_array_equal(everything, np.concatenate(apart))
+    border = len(both.pieces[0].rows)
+    for asked in (slice(0, border), slice(border - 2, border + 3), slice(border, None), slice(3, 3)):
+        np.testing.assert_array_equal(network.cached(both, asked), everything[asked])
+
+
+def test_changed_faces_are_looked_at(tmp_path: Path, web: Domain) -> None:
+    network, counter = counted(tmp_path)
+    (images,) = web.split("test").batches(CPU, 100)
+    clean = network(images)
+    flipped = network(images.flip(3))
+    assert counter.seen == 200
+    assert not torch.allclose(clean, flipped)
+    images[:, :, :8] = 0  # in place: the mark of a clean batch no longer counts
+    assert not torch.allclose(network(images), clean)
+    assert counter.seen == 300
+
+
+def test_a_network_that_was_changed_has_no_kept_features(tmp_path: Path, web: Domain) -> None:
+    network, _ = counted(tmp_path)
+    (images,) = web.split("test").batches(CPU, 100)
+    before = network(images)
+    with torch.no_grad():
+        network.body.project.weight.mul_(2.0)
+    assert not torch.allclose(network(images), before)
+    network, _ = counted(tmp_path)
+    network.body = torch.nn.Sequential(network.body, torch.nn.Tanh())
+    assert network(images).abs().max() <= 1.0
+
+
+def test_damaged_weights_are_noticed_before_their_features_are_kept(tmp_path: Path, web: Domain) -> None:
+    network = load_network("synth", CPU)
+    torch.nn.init.constant_(network.body.project.bias, float("nan"))
+    with pytest.raises(BenchError, match="gives NaN or infinite features on web"):
+        network.freeze(tmp_path, quiet).cached(web.split("test"))
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_other_statistics_and_other_weights_have_features_of_their_own(tmp_path: Path, web: Domain) -> None:
+    for name, statistics in (
+        ("synth", "own"),
+        ("synth", "imagenet"),
+        ("synth-trunk", "own"),
+        ("synth-trunk/scratch", "own"),
+    ):
+        load_network(name, CPU, statistics).freeze(tmp_path, quiet).cached(web.split("test"))  # type: ignore[arg-type]
+    assert len(list((tmp_path / "features").glob("*/*.npy"))) == 4
+
+
+def test_a_frozen_network_stays_frozen_inside_a_method_that_trains(tmp_path: Path) -> None:
+    network = load_network("synth-trunk", CPU).freeze(tmp_path, quiet)
+    torch.nn.ModuleDict({"frozen": network}).train()
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_resizing_is_what_pillow_does(web: Domain) -> None:
+    from PIL import Image
+
+    face = np.array(Image.fromarray(np.asarray(web.faces[0])).resize((100, 100)))
+    for kind, resample in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        pillow = np.asarray(Image.fromarray(face).resize((64, 64), resample)).astype(float)
+        ours = resize(torch.from_numpy(face).permute(2, 0, 1)[None].float() / 255, 64, kind)[0].permute(1, 2, 0) * 255
+        assert np.abs(ours.numpy() - pillow).max() <= 1.01
+
+
+def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
+    web: Domain, film: Domain, tmp_path: Path
+) -> None:
+    measured = feature_similarity("synth", 0.9, tmp_path, quiet)
+    rows = [int(domain.rows(part)[2]) for domain, part in ((web, "train"), (film, "test"), (web, "test"))]
+    pairs = np.array([[(0, rows[0]), (1, rows[1])], [(0, rows[2]), (0, rows[2])], [(1, rows[1]), (0, rows[2])]])
+    network = load_network("synth", CPU).eval()
+    with torch.no_grad():
+        faces = [
+            torch.from_numpy(np.array(d.faces[r])).permute(2, 0, 1)[None]
+            for d, r in zip((web, film, web), rows, strict=True)
+        ]
+        a, b, c = (network(face) for face in faces)
+    cosine = torch.nn.functional.cosine_similarity
+    expected = [cosine(a, b).item(), 1.0, cosine(b, c).item()]
+    np.testing.assert_allclose(measured.similarity([web, film], pairs), expected, atol=1e-4)
+    assert measured.limit == 0.9
+    assert measured.name.startswith("cosine of the features of synth ")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_of_patches_is_a_product(bias: bool) -> None:
+    convolution = torch.nn.Conv2d(3, 5, 4, stride=4, bias=bias).to(memory_format=torch.channels_last)
+    faces = torch.rand(2, 3, 12, 8).contiguous(memory_format=torch.channels_last)
+    odd = torch.rand(2, 3, 13, 8)
+    expected = convolution(faces), convolution(odd)
+    kernels._as_products(torch.nn.Sequential(convolution))
+    assert type(convolution) is kernels.PatchConvolution
+    torch.testing.assert_close(convolution(faces), expected[0])
+    torch.testing.assert_close(convolution(odd), expected[1])
+    overlapping = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 4, stride=2), torch.nn.Conv2d(3, 5, 1))
+    kernels._as_products(overlapping)
+    assert {type(layer) for layer in overlapping} == {torch.nn.Conv2d}
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resizing_is_a_product_of_matrices(interpolation: str) -> None:
+    faces = torch.rand(2, 3, 20, 9)
+    rows, columns = (kernels._resizing(side, 16, interpolation, torch.device("cpu")) for side in (20, 9))
+    torch.testing.assert_close((rows @ faces @ columns.T).clamp(0, 1), kernels.resize(faces, 16, interpolation))

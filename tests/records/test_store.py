@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+import pytest
+
+from fergen_bench.error import BenchError
+from fergen_bench.experiment.run import Job, RunSpec
+from fergen_bench.records import counting, store
+from fergen_bench.records import frame as frames
+from fergen_bench.records.record import Cell, Predictions, RunRecord
+
+SPEC = RunSpec(
+    suite="s",
+    profile="official",
+    sources=("a",),
+    fingerprints={"a": "f1"},
+    method="cafe",
+    version=1,
+    parameters={"lr": 0.1, "gate": "sigmoid", "backbone": "synth//home/me/w.pt"},
+    weights={"backbone": "d1"},
+    seed=0,
+    selection="last",
+    targets={"a": "f1", "b": "f2"},
+    relations={"a": "source", "b": "unseen"},
+    defaults={"lr": 0.1, "gate": "linear", "backbone": "synth//home/me/w.pt"},
+)
+
+
+def finished(spec: RunSpec = SPEC, **changes: Any) -> RunRecord:
+    cells = tuple(
+        Cell(name, fingerprint, spec.relations[name], np.eye(7, dtype=int).tolist())
+        for name, fingerprint in spec.targets.items()
+    )
+    values: dict[str, Any] = {
+        "cells": cells,
+        "history": ({"epoch": 1, "loss": 0.5},),
+        "selected_epoch": None,
+        "networks": {"backbone": {"name": "synth", "digest": "d1" * 8}},
+        "environment": {"torch": "2"},
+        "seconds": {"fit": 1.0, "score": 0.5},
+        "started": "2026-01-01T00:00:00+00:00",
+        "method_digest": "m" * 64,
+    }
+    return RunRecord(spec=spec, **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suite": "t"},
+        {"profile": "cafe"},
+        {"sources": ("a", "b"), "fingerprints": {"a": "f1", "b": "f2"}},
+        {"fingerprints": {"a": "other"}},
+        {"method": "other"},
+        {"version": 2},
+        {"parameters": {**SPEC.parameters, "lr": 0.2}},
+        {"weights": {"backbone": "d2"}},
+        {"seed": 1},
+        {"selection": "source-val"},
+        {"fraction": 0.5},
+        {"adaptation_target": "b"},
+    ],
+)
+def test_what_changes_the_numbers_changes_the_key(change: dict[str, Any]) -> None:
+    assert replace(SPEC, **change).key != SPEC.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"targets": {"b": "f2"}},
+        {"relations": {}},
+        {"defaults": {}},
+        {"protocol": "other"},
+        {"parameters": {**SPEC.parameters, "backbone": "synth//elsewhere/w.pt"}},
+    ],
+)
+def test_circumstances_do_not_change_the_key(change: dict[str, Any]) -> None:
+    assert replace(SPEC, **change).key == SPEC.key
+
+
+def test_the_key_of_a_spec_is_pinned() -> None:
+    """Keys must never drift between versions unnoticed: every record would be lost."""
+    assert SPEC.key == "18f769ed9350"
+
+
+def said(count: int, value: float = 0.5) -> Predictions:
+    return Predictions(np.full((count, 7), value), np.arange(count) % 7, np.arange(count) == 1)
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    path = store.save(finished(), tmp_path, {"a": said(3), "b": said(1)}, {"a.mask": np.ones((7, 2))})
+    assert path == tmp_path / "s" / "cafe" / f"a-s0-{SPEC.key}.json"
+    assert store.load(path) == finished()
+    found = store.load_predictions(path)
+    assert list(found) == ["a", "b"]
+    assert found["a"].logits.dtype == np.float16
+    assert [len(values) for values in found["a"].scored] == [2, 2]
+    np.testing.assert_array_equal(found["a"].labels, [0, 1, 2])
+    assert not found["b"].left_out.any()
+    np.testing.assert_array_equal(store.load_arrays(path)["a.mask"], np.ones((7, 2)))
+    assert sorted(file.suffix for file in path.parent.iterdir()) == [".json", ".npz", ".npz"]
+
+
+def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = store.save(finished(), tmp_path, {"a": said(3)})
+    assert store.load_arrays(path) == {}
+    path.with_suffix(".npz").write_bytes(b"PK no archive")
+    with pytest.raises(BenchError, match=r"npz: this file is damaged .* --rerun"):
+        store.load_predictions(path)
+
+
+def test_a_save_that_breaks_keeps_the_record_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = store.save(finished(), tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        store.save(finished(started="later"), tmp_path)
+    assert store.load(path) == finished()
+
+
+def test_find_and_whether_all_targets_are_scored_as_they_are_now(tmp_path: Path) -> None:
+    assert store.find(SPEC, tmp_path) is None
+    path = store.save(finished(), tmp_path)
+    found = store.find(SPEC, tmp_path)
+    assert found == finished()
+    assert found.answers(SPEC)
+    assert found.answers(replace(SPEC, targets={"b": "f2"}))
+    assert not found.answers(replace(SPEC, targets={"b": "changed"}))
+    assert not found.answers(replace(SPEC, targets={"c": "f3"}))
+    path.write_text("{")
+    assert store.find(SPEC, tmp_path) is None  # it will be written again
+
+
+def test_one_torn_record_does_not_hide_the_others(tmp_path: Path) -> None:
+    store.save(finished(), tmp_path)
+    torn = store.save(finished(replace(SPEC, seed=1)), tmp_path)
+    torn.write_text("{")
+    records, faults = counting.load_all(tmp_path)
+    assert records == [finished()]
+    assert [str(torn) in fault for fault in faults] == [True]
+
+
+def litter(path: Path) -> int:
+    """Leave what sync services, file managers and people leave of a record and of the folders that it is in. Returns
+    how many JSON files that are.
+    """
+    method, suite = path.parent, path.parent.parent
+    names = (
+        f"{path.stem} (1).json",
+        f"{path.stem} - Copy.json",
+        f"{path.stem}.sync-conflict-20260101-120000-ABCDEFG.json",
+        f"{path.stem}-DESKTOP.json",
+        f"{path.stem}_conflict-0a1b2c3d4e5f.json",
+        "a-s9-0a1b2c3d4e5f.json",
+        f"copy-{path.name}",
+    )
+    for name in names:
+        shutil.copy(path, method / name)
+    (method / f"._{path.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        ")
+    (method / "notes.json").write_text("{}")
+    (method / ".DS_Store").write_text("x")
+    for folder in (suite / f"{method.name} (1)", suite.with_name(f"{suite.name}.bak") / method.name):
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder)
+    return len(names) + 4
+
+
+def test_only_records_in_their_own_place_count(tmp_path: Path) -> None:
+    path = store.save(finished(), tmp_path)
+    other = store.save(finished(replace(SPEC, seed=1)), tmp_path)
+    strays = litter(path)
+    records, faults = counting.load_all(tmp_path)
+    assert records == [finished(), finished(replace(SPEC, seed=1))]
+    assert len(faults) == 1
+    assert f"{strays} files are not records in their own places and count for nothing: " in faults[0]
+    assert f" and {strays - 3} more; delete or move them" in faults[0]
+    # A file in a record's place that cannot be read is another matter.
+    other.write_text("{")
+    assert [str(other) in fault for fault in counting.load_all(tmp_path)[1]] == [True, False]
+
+
+def test_a_record_in_a_place_with_accents_counts(tmp_path: Path) -> None:
+    """Whichever way a file system writes them."""
+    for form in ("NFC", "NFD"):
+        runs = tmp_path / form / normalize(form, "Büro")
+        store.save(finished(), runs)
+        there = tmp_path / form / normalize("NFC", "Büro")
+        assert store.is_in_place(finished(), next(runs.glob("*/*/*.json")), there)
+    assert counting.load_all(runs) == ([finished()], [])
+
+
+def later(hours: int, **changes: Any) -> RunRecord:
+    return finished(replace(SPEC, **changes), started=f"2026-01-01T{hours:02}:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"parameters": {**SPEC.parameters, "lr": 0.5}, "defaults": {**SPEC.defaults, "lr": 0.5}},
+        {"weights": {"backbone": "d2"}},
+        {"fingerprints": {"a": "f9"}, "targets": {"a": "f9", "b": "f2"}},
+    ],
+)
+def test_newer_runs_of_a_row_make_older_ones_of_another_making_obsolete(change: dict[str, Any]) -> None:
+    old, new = later(1), later(2, seed=1, **change)
+    assert frames.current([old, new]) == [new]
+    assert frames.current([new, old]) == [new]
+
+
+def test_rows_of_their_own_and_seeds_live_together() -> None:
+    records = [
+        later(1),
+        later(2, seed=1),
+        later(3, parameters={**SPEC.parameters, "gate": "tanh"}),
+        later(4, suite="t"),
+    ]
+    assert frames.current(records) == records
+
+
+def test_a_cell_on_faces_that_have_changed_is_left_out() -> None:
+    old, new = later(1), later(2, seed=1, targets={"a": "f1", "b": "f9"})
+    (kept, other) = frames.current([old, new])
+    assert [cell.target for cell in kept.cells] == ["a"]
+    assert [cell.target for cell in other.cells] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "[]"])
+def test_a_torn_record_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "torn.json"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=r"torn\.json: this record cannot be read, if it is one .*makes it again"):
+        store.load(path)
+
+
+def test_another_form_of_record_is_named(tmp_path: Path) -> None:
+    path = store.save(finished(), tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(BenchError, match="has the form 99"):
+        store.load(path)
+
+
+def test_labels_name_only_what_was_changed_and_no_path() -> None:
+    assert SPEC.label == "cafe (gate=sigmoid)"
+    other = replace(SPEC, defaults={**SPEC.defaults, "gate": "sigmoid", "backbone": "synth"})
+    assert other.label == "cafe (backbone=synth@d1)"
+    assert replace(SPEC, defaults=SPEC.parameters).label == "cafe"
+
+
+def test_a_job_survives_its_file(tmp_path: Path) -> None:
+    job = Job(SPEC, "m.py", "M", "digest", {"a": "/a"}, "/cache", "/runs", "cpu", 1)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
+    frame = frames.cells_frame([finished()])
+    assert frame.target.tolist() == ["a", "b"]
+    assert frame.accuracy.tolist() == [100.0, 100.0]
+    assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]
+
+
+def test_other_faces_of_the_adaptation_target_are_another_run() -> None:
+    spec = replace(SPEC, adaptation_target="b", fingerprints={"a": "f1", "b": "f2"})
+    assert replace(spec, fingerprints={"a": "f1", "b": "other"}).key != spec.key
+    assert spec.title.endswith("on a adapted to b, seed 0")
+    newer = replace(spec, fingerprints={"a": "f1", "b": "f3"}, targets={"a": "f1", "b": "f3"})
+    kept = frames.current([finished(spec), finished(newer, started="2026-02-01T00:00:00+00:00")])
+    assert [entry.spec.fingerprints["b"] for entry in kept] == ["f3"]

@@ -1,0 +1,263 @@
+"""Somebody's results: honest ones are sound, and every way to touch them up is told. A record's run comes out again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_plan import WEB, execute, lab, make_plan  # noqa: F401
+from test_store import SPEC, finished
+
+from conftest import Bench
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.facts import DataFacts
+from fergen_bench.error import BenchError
+from fergen_bench.execution import replay
+from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.run import RunSpec
+from fergen_bench.files.bounded import checksum_of
+from fergen_bench.records import store
+from fergen_bench.records.record import Predictions, scored_cell
+from fergen_bench.records.verify import Verdict, verify
+
+
+def made(runs: Path, spec: RunSpec, **changes: Any) -> Path:
+    """A record with the predictions that it comes from."""
+    draw = np.random.default_rng(spec.seed)
+    said = {
+        name: Predictions(draw.normal(size=(40, 7)), draw.integers(0, 7, 40), np.arange(40) == 3)
+        for name in spec.targets
+    }
+    cells = tuple(scored_cell(spec, name, state, said[name]) for name, state in spec.targets.items())
+    data = {name: DataFacts(layout="drawn", counts={"test": 39}, scored="test") for name in spec.targets}
+    return store.save(finished(spec, cells=cells, data=data, **changes), runs, said, {"mask": np.zeros(3)})
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for seed in (0, 1):
+        made(tmp_path / "r" / "runs", replace(SPEC, seed=seed))
+    return tmp_path / "r"
+
+
+def looked(folder: Path) -> Verdict:
+    return verify(folder, lambda method: "m" * 64)
+
+
+def one(results: Path) -> Path:
+    return sorted((results / "runs").rglob("*.json"))[0]
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None], signed: bool = True) -> None:
+    """A record touched up, with a checksum that fits again."""
+    content = json.loads(path.read_text())
+    content.pop("checksum")
+    change(content)
+    path.write_text(json.dumps({**content, "checksum": checksum_of(content)} if signed else content))
+
+
+def test_honest_results_are_sound_and_nothing_is_written(results: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
+    verdict = looked(results)
+    assert (verdict.faults, verdict.notes) == ([], [])
+    assert (len(verdict.records), len(verdict.recounted), verdict.files) == (2, 2, 6)
+    assert looked(results / "runs").rows() == {("s", SPEC.label, 1): (2, 2)}
+    assert before == {path: path.stat().st_mtime_ns for path in results.rglob("*")}
+
+
+def test_a_number_touched_up_is_told_by_the_checksum_and_by_the_predictions(results: Path) -> None:
+    def better(content: dict[str, Any]) -> None:
+        rows = content["cells"][1]["confusion"]
+        wrong = next((i, j) for i in range(7) for j in range(7) if i != j and rows[i][j])
+        rows[wrong[0]][wrong[1]] -= 1
+        rows[wrong[0]][wrong[0]] += 1
+
+    path = one(results)
+    whole = path.read_text()
+    content = json.loads(whole)
+    better(content)
+    path.write_text(json.dumps(content))
+    assert "its checksum is not that of its content" in looked(results).faults[0]
+    path.write_text(whole)
+    rewritten(path, better)
+    assert looked(results).faults == [f"{path}: the confusion of b is not that of its predictions, in 1 of 39 faces"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda c: c["spec"].update(seed=7), "its key is"),
+        (lambda c: c["spec"]["parameters"].update(lr=9.0), "its key is"),
+        (lambda c: c["cells"].pop(), "not every target of the run is scored"),
+        (lambda c: c["cells"][1].update(relation="source"), "is called 'source', which it is not"),
+        (lambda c: c["files"].update({".npz": "0" * 64}), "npz: this file is damaged"),
+        (lambda c: c.update(method_digest="x"), "were made with 2 texts of the method's file"),
+        (lambda c: c["networks"]["backbone"].update(digest="x"), "were made with 2 states of loaded networks"),
+    ],
+)
+def test_what_is_not_as_it_should_be(change: Callable[[dict[str, Any]], None], fault: str, results: Path) -> None:
+    rewritten(one(results), change)
+    assert [found for found in looked(results).faults if fault in found]
+
+
+def test_files_that_do_not_belong(results: Path, tmp_path: Path) -> None:
+    path = one(results)
+    shutil.copy(path, path.with_name("b-s9-000000000000.json"))
+    (path.parent / "run.sh").write_text("")
+    (results / "runs" / "leaderboard.md").write_text("")
+    (results / "runs" / "s" / "out").symlink_to(tmp_path)
+    verdict = looked(results)
+    assert len(verdict.records) == 2
+    assert [note for note in verdict.notes if "b-s9-000000000000.json is not a record in its own place" in note]
+    assert any("is a link, which is not followed" in fault for fault in verdict.faults)
+    assert [note for note in verdict.notes if "run.sh: belongs to no record" in note]
+    assert not [note for note in verdict.notes if "leaderboard" in note]
+
+
+def test_early_records_and_half_a_matrix_are_notes(results: Path) -> None:
+    rewritten(one(results), lambda content: content.pop("files"), signed=False)
+    for ending in store.BESIDE:
+        store.beside(one(results), ending).unlink(missing_ok=True)
+    relations = {"a": "unseen", "b": "source"}
+    made(results / "runs", replace(SPEC, seed=1, sources=("b",), fingerprints={"b": "f2"}, relations=relations))
+    verdict = looked(results)
+    assert not verdict.faults
+    assert len(verdict.recounted) == 2
+    assert [note for note in verdict.notes if "has 3 of 4 runs (2 trainings by 2 seeds)" in note]
+
+
+def test_prepared_domains_and_features_are_looked_at(results: Path, web: Domain) -> None:
+    shutil.copytree(web.folder, results / "cache" / "domains" / "web")
+    features = results / "cache" / "features" / "synth"
+    features.mkdir(parents=True)
+    np.save(features / "f-train.npy", np.zeros((3, 2), np.float32))
+    (features / "f-train.sha256").write_text("0" * 64)
+    faces = results / "cache" / "domains" / "web" / "faces.npy"
+    verdict = looked(results)
+    assert verdict.domains == verdict.features == 1
+    assert [fault for fault in verdict.faults if "f-train.npy: is damaged: its checksum" in fault]
+    with faces.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\xff\x00")
+    assert [fault for fault in looked(results).faults if "domain.json: is damaged: its faces or labels" in fault]
+
+
+def test_the_command(bench: Bench, results: Path) -> None:
+    result = bench("verify", str(results))
+    assert (result.code, "Sound: 2 records in 6 files." in result.out) == (0, True)
+    one(results).write_text("{")
+    result = bench("verify", str(results))
+    assert result.code == 1
+    assert "Not sound: 1 fault in" in result.out
+    (results / "empty").mkdir()
+    assert bench("verify", str(results / "empty")).code == 2
+
+
+def test_a_damaged_record_is_set_aside_and_its_run_made_again(lab: Project) -> None:  # noqa: F811
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    runs = lab.results / "runs"
+    path = plan.runs[0].spec.path(runs)
+    whole = path.with_suffix(".npz").read_bytes()
+    path.with_suffix(".npz").write_bytes(whole[:-9])
+    dry = make_plan(lab, protocol=WEB, dry_run=True)
+    assert len(dry.missing) == 1
+    assert path.is_file()
+    again = make_plan(lab, protocol=WEB)
+    assert len(again.missing) == 1
+    assert [note for note in again.notes if "npz: this file is damaged" in note and "damaged/synth5-tiny" in note]
+    aside = lab.results / "damaged" / path.relative_to(runs)
+    assert aside.is_file()
+    assert aside.with_suffix(".npz").read_bytes() == whole[:-9]
+    execute(again, lab, 0)
+    assert path.with_suffix(".npz").read_bytes() == whole
+    path.write_text("{")
+    make_plan(lab, protocol=WEB)
+    assert len(list(aside.parent.glob("*.json"))) == 2  # nothing that was set aside is lost
+
+
+def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:  # noqa: F811
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    path = plan.runs[0].spec.path(lab.results / "runs")
+    before = sorted(lab.results.rglob("*"))
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
+    assert "another one here" not in result.out
+    assert sorted(lab.results.rglob("*")) == before
+    method = lab.root / "methods" / "probe.py"
+    method.write_text(method.read_text() + "\n")
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
+    assert "the text of probe.py is another one here" in " ".join(result.out.split())
+
+    def other(content: dict[str, Any]) -> None:
+        row = content["cells"][0]["confusion"][0]
+        place = next(place for place in range(7) if row[place])
+        row[place] -= 1
+        row[place - 1] += 1
+
+    rewritten(path, other)
+    result = bench("run", "--replay", str(path))
+    assert result.code == 1
+    assert "at least 1 of" in result.out
+
+
+def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Bench) -> None:  # noqa: F811
+    execute(make_plan(lab, {"epochs": 2}, WEB | {"targets": "none", "selection": "source-val"}, method="sd"), lab, 0)
+    (path,) = (lab.results / "runs").glob("*/*/*.json")
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "Equal: 2 of 2 epochs" in result.out) == (0, True), result.err
+    rewritten(path, lambda content: content["history"][1].update(loss=9.0))
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "1 of 2 epochs came to other losses" in result.out) == (1, True), result.err
+    rewritten(path, lambda content: content.update(history=[]))
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "neither scores nor epochs" in result.err) == (2, True)
+    result = bench("run", "--replay", str(path), "--seeds", "1")
+    assert (result.code, "--seeds says nothing beside --replay" in result.err) == (2, True)
+
+
+def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:  # noqa: F811
+    execute(make_plan(lab, protocol=WEB | {"shifts": {"factors": {"blur": [3.0]}, "faces": 20}}), lab, 0)
+    (path,) = (lab.results / "runs").glob("*/*/*.json")
+    result = bench("run", "--replay", str(path))
+    assert (result.code, "web, blur 3" in result.out) == (0, True), result.err
+
+    def other(content: dict[str, Any]) -> None:
+        (cell,) = (cell for cell in content["shifted"] if cell["factor"] == "blur")
+        cell["confusion"] = cell["confusion"][::-1]
+
+    rewritten(path, other)
+    assert bench("run", "--replay", str(path)).code == 1
+
+
+def test_a_replay_with_something_else_is_refused(lab: Project) -> None:  # noqa: F811
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    path = plan.runs[0].spec.path(lab.results / "runs")
+
+    def replayed(**changes: Any) -> None:
+        nothing = lambda *_: None  # noqa: E731
+        replay.replay(lab, path, "cpu", changes, nothing, nothing)
+
+    with pytest.raises(BenchError, match="takes no other parameters"):
+        replayed(kind="slow")
+    method = lab.root / "methods" / "probe.py"
+    text = method.read_text()
+    method.write_text(text.replace("class Probe(Method):", "class Probe(Method):\n    version = 2"))
+    with pytest.raises(BenchError, match="made by version 1 of the method probe"):
+        replayed()
+    method.unlink()
+    with pytest.raises(BenchError, match="no method 'probe'"):
+        replayed()
+    method.write_text(text)
+    rewritten(path, lambda content: content["spec"]["targets"].update(web="0" * 16))
+    with pytest.raises(BenchError, match="on other faces of web than those in"):
+        replayed()

@@ -1,0 +1,483 @@
+"""The report as one page: what stands in it, what must not, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_store import SPEC, finished
+
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.experiment.project import shipped
+from fergen_bench.records.frame import cells_frame
+from fergen_bench.records.record import Cell, Predictions, RunRecord
+from fergen_bench.records.store import save
+from fergen_bench.report import details, page, plots, published, render, tables
+from fergen_bench.report.details import Inspected
+from fergen_bench.report.evidence import Evidence, compare, judged
+from fergen_bench.report.rounding import tenth
+
+TARGETS = ("web", "grey48", "film")
+HOSTILE = "<script>alert('$x$')</script>"
+
+
+def made(
+    runs: Path, method: str, skill: float, source: str, seed: int, mask: bool = False, **changes: Any
+) -> RunRecord:
+    """A record with predictions of 60 faces a target, and with a mask of 16 channels where asked for."""
+    draws = np.random.default_rng([*method.encode(), *source.encode(), seed])
+    relations = {target: "source" if target == source else "unseen" for target in TARGETS}
+    values: dict[str, Any] = {
+        "suite": "synth5-tiny",
+        "sources": (source,),
+        "fingerprints": {source: f"of {source}"},
+        "targets": {target: f"of {target}" for target in TARGETS},
+        "relations": relations,
+        "method": method,
+        "seed": seed,
+        "synthetic": True,
+        "parameters": {"gate": "sigmoid", "backbone": "synth//home/me/w.pt"},
+        "defaults": {"gate": "sigmoid", "backbone": "synth//home/me/w.pt"},
+        "weights": {"backbone": "d1"},
+    }
+    spec = replace(SPEC, **{**values, **changes})
+    cells, predictions, arrays = [], {}, {}
+    for target, relation in relations.items():
+        labels = np.arange(60) % 7
+        logits = draws.normal(size=(60, 7)) + skill * np.eye(7)[labels]
+        predictions[target] = Predictions(logits, labels, np.zeros(60, bool))
+        confusion = np.zeros((7, 7), int)
+        np.add.at(confusion, (labels, logits.argmax(1)), 1)
+        cells.append(Cell(target, spec.targets[target], relation, confusion.tolist()))
+        if mask:
+            arrays |= {
+                f"{target}.mask.mean": draws.uniform(0.5, 1, (7, 16)).astype(np.float16),
+                f"{target}.mask.sd": draws.uniform(0, 0.1, (7, 16)).astype(np.float16),
+                f"{target}.mask.count": np.bincount(labels, minlength=7),
+                f"{target}.mask.varying": np.arange(4),
+                f"{target}.mask.top": np.arange(32).reshape(4, 8),
+            }
+    history = tuple(
+        {"epoch": epoch, "loss": 2.0 / epoch, "val_accuracy": 0.5, "images_per_second": 90.0} for epoch in (1, 2, 3)
+    )
+    record = finished(spec, cells=tuple(cells), history=history, environment={"commit": "c0ffee", "torch": "2"})
+    save(record, runs, predictions, arrays)
+    return record
+
+
+def several(runs: Path, methods: dict[str, float], seeds: tuple[int, ...] = (0, 1), **changes: Any) -> list[RunRecord]:
+    """mask: of the method cafe alone."""
+    return [
+        made(runs, method, skill, source, seed, method == "cafe", **changes)
+        for method, skill in methods.items()
+        for source in TARGETS
+        for seed in seeds
+    ]
+
+
+def written(folder: Path, runs: Path, records: list[RunRecord], **changes: Any) -> str:
+    evidence = Evidence(records, runs)
+    ranked = list(judged(tables.boards(evidence.calibrated(cells_frame(records)), "accuracy"), evidence, "accuracy"))
+    path = page.write(folder, ranked, records, runs, "accuracy", evidence.reliability, **changes)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn, which is most of the time that a page takes."""
+
+    def save(figure: Figure, folder: Path, name: str) -> Path:
+        (folder / f"{name}.svg").write_text(f'<svg width="9pt" height="9pt"><text>{name}</text></svg>')
+        return folder / f"{name}.png"
+
+    monkeypatch.setattr(plots, "save", save)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A page of three methods; one of them has a hostile name and lacks a training, one kept masks."""
+    root = tmp_path_factory.mktemp("page")
+    records = several(root / "runs", {"cafe": 3.0, "linear_probe": 2.0, HOSTILE: 1.0})[:-1]
+    domains = {name: Domain(cache / "domains" / "synth5-tiny-v1" / name, name) for name in TARGETS}
+    cells = {name: domain.fingerprint for name, domain in domains.items()}
+    records = [
+        replace(record, cells=tuple(replace(cell, fingerprint=cells[cell.target]) for cell in record.cells))
+        for record in records
+    ]
+    ranked = list(tables.boards(cells_frame(records), "accuracy"))
+    figure = plots.save(plots.unseen_bars(ranked[0], "accuracy"), root, f"{ranked[0].slug}-unseen")
+    complaint = "runs/x.json: this record cannot be read"
+    faces = page.Faces(domains.get)
+    written(root, root / "runs", records, drawn=[figure], complaints=[complaint], faces=faces)
+    return root / "index.html"
+
+
+class Seen(HTMLParser):
+    """Counts elements and collects addresses and text outside of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+        self.addresses: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self._inside = tag
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "action"}]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self._inside not in {"script", "style"} else ""
+
+
+def test_the_page_holds_everything_itself(example: Path) -> None:
+    text = example.read_text(encoding="utf-8")
+    seen = Seen(text)
+    assert [address for address in seen.addresses if not address.startswith(("#", "data:image/"))] == []
+    assert not re.findall(r"https?:|@import|url\((?!#)", text)
+    assert seen.counts.get("link", 0) == 0
+    assert "default-src 'none'" in html.unescape(text)
+    assert example.stat().st_size < 1_500_000
+
+
+def test_names_are_text_wherever_they_stand(example: Path) -> None:
+    text = example.read_text(encoding="utf-8")
+    seen = Seen(text)
+    assert seen.counts["script"] == 2  # data and program
+    assert "<script>alert" not in text
+    assert HOSTILE in seen.text
+    assert "/home/me" not in text
+
+
+def test_what_the_page_says(example: Path) -> None:
+    said = " ".join(Seen(example.read_text(encoding="utf-8")).text.split())
+    for needed in (
+        "synth5-tiny (synthetic faces): one source",
+        "runs/x.json: this record cannot be read",
+        f"{HOSTILE}: no record of a training on film, seed 1",
+        "Few faces in",
+        "Difference of two methods",
+        "Recall of each expression",
+        "Unseen targets",
+        "Reliability",
+        "Training: loss",
+        "Training: held-out faces of the source",
+        "Accuracy and cost",
+        "95 %: interval of each mean, in small print",
+        "ECE: expected calibration error on unseen targets",
+        "fit, s: mean seconds of one training, without scoring",
+        "cafe: mask, 6 runs",
+        "cafe: mask similarity",
+        "cafe on web, seed 0, faces of web (source)",
+        "cafe on web, seed 0, faces of grey48 (unseen)",
+    ):
+        assert needed in said, needed
+    assert {path.suffix for path in example.parent.glob("synth5-tiny-reliability.*")} == {".png", ".pdf", ".svg"}
+
+
+@pytest.mark.slow
+def test_the_same_records_give_the_same_page(tmp_path: Path) -> None:
+    records = several(tmp_path / "runs", {"cafe": 2.0}, seeds=(0,))
+    first, second = (written(tmp_path / name, tmp_path / "runs", records) for name in ("one", "two"))
+    assert first == second
+
+
+def one(arrays: dict[str, Any] | None = None, **changes: Any) -> Inspected:
+    values = {"mean": np.ones((7, 4)), "sd": np.ones((7, 4)), "count": np.ones(7), "varying": np.arange(2)}
+    values |= {"top": np.array([[0, 1], [2, 3]]), **(arrays or {})}
+    names = {"name": "mask", "key": "k", "source": "web", "seed": 0, "target": "web", "relation": "source"}
+    return Inspected(**{**names, **changes}, **values)
+
+
+def test_faces_of_real_people_are_named_and_not_shown(web: Domain, tmp_path: Path) -> None:
+    record = made(tmp_path, "cafe", 1.0, "web", 0)
+    cell = replace(record.cells[0], fingerprint=web.fingerprint)
+    record = replace(record, cells=(cell, *record.cells[1:]))
+    entry = one()
+    channels, note = page.Faces(lambda name: web).strips(entry, record)
+    assert note == ""
+    assert channels[0]["picture"].startswith("data:image/jpeg;base64,")
+    split = web.exam("official", True)
+    assert channels[1]["ids"] == split.ids[[2, 3]].tolist()
+    real = Domain(web.folder, "web")
+    real.about = {**web.about, "synthetic": False}
+    channels, note = page.Faces(lambda name: real).strips(entry, record)
+    assert "report --faces" in note
+    assert [bool(channel["picture"]) for channel in channels] == [False, False]
+    assert channels[0]["ids"]
+    channels, note = page.Faces(lambda name: real, show_real=True).strips(entry, record)
+    assert channels[0]["picture"]
+    assert "not shown" in page.Faces(lambda name: web, left=10).strips(entry, record)[1]
+    assert "are not here" in page.Faces().strips(entry, record)[1]
+
+
+def test_published_tables_stand_below_a_domain_of_theirs_alone(tmp_path: Path, sketched: None) -> None:
+    printed = published.read_published(shipped("results") / "published")
+    for domain, synthetic, there in (("rafdb", False, True), ("own", False, False), ("rafdb", True, False)):
+        spec = replace(SPEC, targets={domain: "f"}, relations={domain: "unseen"}, synthetic=synthetic)
+        text = written(tmp_path, tmp_path / "runs", [finished(spec)], published=printed)
+        assert ("Published, not measured here" in text) is there
+        assert ("61.67" in text) is there  # the misprints
+
+
+def test_the_published_ablation_stands_in_a_panel_of_its_own(tmp_path: Path) -> None:
+    source, means = published.read_published_ablation(shipped("results") / "published", "cafe")
+    assert "secondary source" in source
+    assert list(means) == ["no mask", "mask only", "no diversity", "full"]
+    assert means["no mask"] == pytest.approx((58.05 + 43.25 + 42.76 + 42.61) / 4)
+    records = several(tmp_path, {"cafe": 2.0}, seeds=(0,))
+    (board,) = tables.boards(cells_frame(records), "accuracy")
+    figure = plots.ablation(board, "parts", {"full": board.cells}, "accuracy", means, source)
+    measured, beside = figure.axes
+    assert "published, not measured here" in beside.get_title()
+    assert not measured.get_shared_x_axes().joined(measured, beside)
+    assert published.read_published_ablation(tmp_path, "cafe") == ("", {})
+
+
+def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sketched: None) -> None:
+    runs = tmp_path / "runs"
+    records = [
+        record
+        for share, skill in ((0.25, 1.0), (0.5, 1.5), (1.0, 2.0))
+        for record in several(runs, {"linear_probe": skill}, fraction=share)
+    ]
+    text = written(tmp_path, runs, records)
+    assert "How much data it takes" in text
+    figure = plots.data_scale(list(tables.boards(cells_frame(records), "accuracy")), "accuracy")
+    assert list(figure.axes[0].lines[0].get_xdata()) == [25, 50, 100]
+
+
+def test_every_face_counts_once_in_a_reliability_curve() -> None:
+    record = finished()  # a is its source, b unseen
+    bins = np.zeros((15, 3))
+    bins[3], bins[14] = (10, 2.2, 4), (30, 29.4, 27)
+    counted = {(record.spec.key, "b"): (bins, None), ("another", "b"): (bins, None)}
+    curves = details.reliability_curves({"row": [record, record]}, counted)
+    assert curves.relation.tolist() == ["unseen", "unseen"]
+    assert curves.faces.tolist() == [20, 60]
+    assert curves.confidence.tolist() == pytest.approx([0.22, 0.98])
+    assert curves.accuracy.tolist() == pytest.approx([0.4, 0.9])
+
+
+def test_recall_is_a_mean_over_the_cells_that_have_the_expression() -> None:
+    first, second = np.zeros((7, 7), int), np.zeros((7, 7), int)
+    first[0, 0], first[1, 0] = 4, 2
+    second[0, 0], second[0, 1] = 1, 1
+    cells = tuple(Cell(name, "f", "unseen", matrix.tolist()) for name, matrix in (("b", first), ("c", second)))
+    table = details.recall_table({"row": [finished(cells=cells)]})
+    assert table.loc["row", list(EXPRESSIONS[:2])].tolist() == [75.0, 0.0]
+    assert table.loc["row", "anger"] != table.loc["row", "anger"]
+
+
+def test_ranks_open_on_request_and_say_that_they_are_a_weak_test(tmp_path: Path) -> None:
+    records = several(tmp_path / "runs", {"cafe": 2.0, "linear_probe": 1.9, "scn": 1.8}, seeds=(0,))
+    ranked = list(tables.boards(cells_frame(records), "accuracy"))
+    files = render.write(tmp_path, ranked, "accuracy", [], [])
+    text = written(tmp_path, tmp_path / "runs", records, drawn=files)
+    heads = {title: bool(opened) for opened, title in re.findall(r'"figure"( open)?>\s*<summary>(.*?)</summary>', text)}
+    assert heads["Unseen targets"]
+    assert not heads["Mean ranks and critical difference"]
+    assert "a weak test" in text
+    assert re.search(r"\(\d\.\d\d\) (cafe|linear_probe|scn)<|(cafe|linear_probe|scn) \(\d\.\d\d\)<", text)
+
+
+def test_rows_that_lack_cells_do_not_stand_unmarked_beside_whole_ones(tmp_path: Path, sketched: None) -> None:
+    runs = tmp_path / "runs"
+    records = [*several(runs, {"cafe": 2.0, "linear_probe": 1.0}), made(runs, "partial", 1.0, "web", 0)]
+    (board,) = tables.boards(cells_frame(records), "accuracy")
+    by_key = {record.spec.key: record for record in records}
+    assert list(details.rows_of(board, by_key)) == ["cafe", "linear_probe", "partial"]
+    assert list(details.rows_of(board, by_key, whole=True)) == ["cafe", "linear_probe"]
+    text = written(tmp_path, runs, records)
+    recalls = text.partition("Recall of each expression")[2].partition("</table>")[0]
+    assert "linear_probe" in recalls
+    assert "partial" not in recalls
+    assert "for they have no seed with all cells: partial" in text
+    assert [" ".join(option.split()) for option in re.findall(r"<option.*?>(.*?)</option>", text, re.DOTALL)] == [
+        "cafe", "linear_probe", "partial (3/9 cells)"
+    ] * 2  # fmt: skip
+    assert '<td data-value="0">1 (3/9 cells)</td>' in text
+
+
+def test_likeness_of_masks_by_hand() -> None:
+    vectors = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    cosine, correlation = details.similarity(vectors, vectors.mean(0))
+    assert cosine[0].tolist() == pytest.approx([1, 1, 0])
+    assert correlation[0].tolist() == pytest.approx([1, 1, -1])
+
+
+def test_every_face_counts_once_in_the_mean_of_an_expression() -> None:
+    absent = np.vstack([np.full((1, 4), np.nan), np.ones((6, 4))])
+    entries = [
+        one({"mean": np.full((7, 4), 3.0), "count": np.full(7, 3)}),
+        one({"mean": absent, "count": np.array([0, 1, 1, 1, 1, 1, 1])}, target="film", relation="unseen"),
+    ]
+    assert details.class_means(entries)[:2, 0].tolist() == [3.0, 2.5]
+    assert {name: value[0] for name, value in details.domain_means(entries, "target").items()} == {"web": 3, "film": 1}
+
+
+def test_records_without_predictions_or_arrays_have_no_such_figures(tmp_path: Path, sketched: None) -> None:
+    records = several(tmp_path / "runs", {"cafe": 2.0}, seeds=(0,))
+    for path in (tmp_path / "runs").rglob("*.npz"):
+        path.write_bytes(b"damaged")
+    text = written(tmp_path, tmp_path / "runs", records)
+    assert "Reliability" not in text
+    assert "What methods kept" not in text
+
+
+@pytest.mark.slow
+def test_twenty_methods_make_a_page_that_can_be_sent(tmp_path: Path, cache: Path) -> None:
+    methods = {"cafe": 2.0, **{f"method_{number}": number / 10 for number in range(19)}}
+    records = [
+        made(tmp_path / "runs", name, skill, source, seed, mask=True)
+        for name, skill in methods.items()
+        for source in TARGETS
+        for seed in range(5)
+    ]
+    assert len(records) == 300
+    assert len(written(tmp_path, tmp_path / "runs", records).encode()) < 10_000_000
+
+
+# --------------------------------------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path is not None), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is installed")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser: Any, example: Path) -> Iterator[Any]:
+    """The example in a browser. Afterwards it must have said nothing on the console and asked for nothing."""
+    view = browser.new_page(viewport={"width": 1200, "height": 900})
+    said: list[str] = []
+    view.on("console", lambda message: said.append(message.text))
+    view.on("pageerror", lambda error: said.append(str(error)))
+    view.on("dialog", lambda dialog: said.append(dialog.message))
+    asked: list[str] = []
+    view.on("request", lambda request: asked.append(request.url))
+    view.goto(example.as_uri())
+    yield view
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [example.as_uri()]
+    view.close()
+
+
+def column(view: Any, place: int) -> list[str]:
+    cells: list[str] = view.locator(f".leaderboard tbody tr > :nth-child({place})").all_inner_texts()
+    return [" ".join(cell.split()) for cell in cells]
+
+
+@pytest.mark.slow
+def test_sorting(opened: Any) -> None:
+    assert column(opened, 1) == ["cafe", "linear_probe", HOSTILE]
+    head = opened.locator(".leaderboard thead button")
+    head.nth(3).click()  # unseen: the other way round, but what is missing stays below
+    values = [float(value.partition(" ")[0]) for value in column(opened, 4)]
+    assert values == sorted(values)
+    head.nth(0).click()
+    assert column(opened, 1) in (["cafe", "linear_probe", HOSTILE], [HOSTILE, "cafe", "linear_probe"])  # by language
+    assert opened.locator("th[aria-sort=ascending]").first.inner_text().strip().startswith("method")
+
+
+@pytest.mark.slow
+def test_every_number_says_where_it_comes_from(opened: Any) -> None:
+    opened.evaluate("document.querySelectorAll('main details').forEach(part => { part.open = true; })")
+    numbers = opened.locator("main button.number")
+    count = numbers.count()
+    assert count >= 3 * 5 + 3 * 9 + 9  # leaderboard, matrices, difference
+    faults = opened.evaluate(
+        """() => [...document.querySelectorAll("main button.number")].filter((button) => {
+            button.click();
+            const dialog = document.getElementById("provenance");
+            const text = dialog.textContent;
+            const good = dialog.open && /c0ffee/.test(text) && /synth5-tiny\\/.*-s0-[0-9a-f]{12}\\.json/.test(text);
+            dialog.close();
+            return !good;
+        }).map((button) => button.outerHTML)"""
+    )
+    assert faults == []
+
+
+@pytest.mark.slow
+def test_a_cell_opens_by_keyboard_and_closes(opened: Any) -> None:
+    cell = opened.locator("details.matrix button.number").nth(1)
+    cell.focus()
+    opened.keyboard.press("Enter")
+    dialog = opened.locator("#provenance")
+    assert dialog.is_visible()
+    dialog.locator("details.record summary").first.click()
+    said = dialog.inner_text()
+    for needed in ("web → grey48", "2 runs", "d1d1d1", "surprise"):
+        assert needed in said, needed
+    opened.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert opened.evaluate("document.activeElement.dataset.cell") == "web|grey48"
+
+
+@pytest.mark.slow
+def test_the_difference_of_two_methods(opened: Any) -> None:
+    part = opened.locator(".difference")
+    part.locator(".second").select_option("0")
+    assert set(part.locator("td.cell").all_inner_texts()) == {"0.0"}
+    part.locator(".second").select_option("1")
+    matrices = opened.locator("details.matrix")
+    shown = [float(matrices.nth(place).locator("button.number").nth(1).text_content().split()[0]) for place in (0, 1)]
+    assert float(part.locator("td.cell").nth(1).inner_text()) == pytest.approx(shown[0] - shown[1], abs=0.11)
+
+
+@pytest.mark.slow
+def test_a_difference_is_over_the_seeds_that_both_have_as_in_compare(browser: Any, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    records = [*several(runs, {"cafe": 2.0}, seeds=(0,)), *several(runs, {"scn": 1.0}, seeds=(0, 1))]
+    written(tmp_path, runs, records)
+    cells = cells_frame(records)
+    one, other = (cells[cells.method == name] for name in ("scn", "cafe"))
+    expected = compare(one, other, Evidence(records, runs), "accuracy").unseen.value
+    view = browser.new_page()
+    view.goto((tmp_path / "index.html").as_uri())
+    said = view.locator(".difference .quiet").inner_text()
+    assert f"Mean over 6 unseen cells: {tenth(expected, signed=True)} points" in said
+    view.close()
+
+
+@pytest.mark.slow
+def test_a_phone_scrolls_tables_and_not_the_page(opened: Any) -> None:
+    opened.set_viewport_size({"width": 360, "height": 740})
+    opened.evaluate("document.querySelectorAll('main details').forEach(part => { part.open = true; })")
+    assert opened.evaluate("document.documentElement.scrollWidth") == 360
+    opened.locator("details.matrix button.number").first.click()
+    box = opened.locator("#provenance").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+
+
+@pytest.mark.slow
+def test_on_paper_everything_is_open(opened: Any) -> None:
+    opened.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert opened.locator("main details:not([open])").count() == 0
+    assert opened.locator(".confusion").count() == 6
+    opened.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert opened.locator("main details:not([open])").count() > 0
