@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from fergen_bench.training.loop import GradientMethod as GradientMethod
     from fergen_bench.training.loop import Inputs as Inputs
     from fergen_bench.training.loop import Losses as Losses
+    from fergen_bench.training.trunk import AlignmentMethod as AlignmentMethod
+    from fergen_bench.training.trunk import AttentionMethod as AttentionMethod
     from fergen_bench.training.trunk import DomainMethod as DomainMethod
+    from fergen_bench.training.trunk import NetworkMethod as NetworkMethod
     from fergen_bench.training.trunk import TrunkMethod as TrunkMethod
 
 _HOME = {
@@ -57,7 +60,10 @@ _HOME = {
     "GradientMethod": "training.loop",
     "Inputs": "training.loop",
     "Losses": "training.loop",
+    "AlignmentMethod": "training.trunk",
+    "AttentionMethod": "training.trunk",
     "DomainMethod": "training.trunk",
+    "NetworkMethod": "training.trunk",
     "TrunkMethod": "training.trunk",
 }
 

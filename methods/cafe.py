@@ -1,27 +1,30 @@
-"""CAFE: a sigmoid mask, learned on faces, selects among the fixed features of CLIP.
+"""CAFE: select among the fixed features of CLIP with a learned sigmoid mask.
 
 Source: Zhang et al., "Generalizable Facial Expression Recognition" (ECCV 2024, arXiv 2408.10614);
-github.com/zyh-uaiaaaa/Generalizable-FER at 268c293. Equations, for a batch of N faces, C channels and K expressions:
+github.com/zyh-uaiaaaa/Generalizable-FER at 268c293. For a batch of N images, C channels and K expressions, F are the
+frozen features and p the pooled features of the trunk, both (N, C).
 
-    X = F * sigmoid(p)                              F: frozen features, p: pooled features of the trunk, both (N, C)
+    X = F * sigmoid(p)
     L = ce(X W' + b, y) + 1.5 * L_sep + 5 * L_div
-    L_sep = ce(max over group k of X * d, y)        d: drop mask, 10 of 73 channels per group, drawn per step
-    L_div = 1 - mean over n, k of (max over group k of X) / (C // K)
+    L_sep = ce(max over group k of X * d, y)
+    L_div = 1 - mean over n, k of (max over group k of X) / (C // K).
 
-What the released code does and this file keeps: the head that is scored is the linear layer (the abstract says the
-channel groups themselves: `head=channel`); F is not normalised; p is a mean of rectified values, so the mask lies in
-[1/2, 1) and can only halve a channel; both networks see the noisy, mirrored, erased face; the channels beyond K * (C //
-K) belong to no group, and the drop mask counts them to the last; a dropped channel is 0, not minus infinity; L_div
-holds no term for diversity, only "raise each group's largest channel".
+The mask d drops 10 of the 73 channels of each group and is drawn in each step.
 
-Departures: the frozen network sees its own statistics (`statistics=imagenet` is as released). Faces are mirrored and
-erased at the size they are kept in, then resized (released: resized first), bilinearly for the trunk and as the
-backbone was trained for the backbone; erased boxes take the trunk's mean colour before each network normalises. On a
-GPU the trunk and the head run in bfloat16 and the frozen network in fp16 (released: only CLIP in fp16). Randomness is
-drawn per face and step by name. The trunk of a suite of one's own is an ImageNet ResNet-18 unless it names the
-face-pretrained weights of the paper (MS-Celeb-1M), which nobody distributes any more; the difference is known to be
-large. A trunk whose features are not as many as the backbone's gets a linear projection (none in the paper's case: 512
-and 512).
+As in the released code, the linear layer is scored (the abstract of the paper names the channel groups themselves:
+`head=channel`). F is not normalised. p is a mean of rectified values, so the mask lies in [1/2, 1) and at most halves a
+channel. Both networks see the noisy, mirrored, erased image. The channels beyond K * (C // K) belong to no group, and
+the drop mask counts them in the last group. A dropped channel is 0, not minus infinity. L_div does not compare
+channels; it only raises the largest channel of each group.
+
+Departures: the frozen network's input is normalised with its own statistics (`statistics=imagenet` is as released).
+Images are mirrored and erased at their stored size, then resized (released: resized first): bilinearly for the trunk,
+and as in its pre-training for the backbone. Erased boxes take the trunk's mean colour before each network normalises.
+On a GPU the trunk and the head run in bfloat16 and the frozen network in fp16 (released: only CLIP in fp16). Random
+numbers are drawn by name, per image and per step. The trunk of a user's own suite is an ImageNet ResNet-18 unless the
+suite names the paper's face-pretrained weights (MS-Celeb-1M), which are not distributed any more; the difference is
+known to be large. A trunk with another number of features than the backbone gets a linear projection (not needed in the
+paper, where both have 512).
 """
 
 from __future__ import annotations
@@ -35,39 +38,38 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, Batch, BenchError, Context, GradientMethod, SampleDraws, Source, Trunk
-from fergen_bench.training.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench.training.augment import random_erase, random_flip, random_noise
 
 Gate = Literal["sigmoid", "linear", "softmax", "tanh", "none"]
 
 
 @dataclass
 class Cafe(GradientMethod):
-    """Selecting among features that were never fitted to a source leaves what generalises in them intact."""
+    """A mask over features that were never fitted to a source preserves how well those features generalise."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
-    # For 64-pixel networks trained for minutes: another optimiser and schedule than released, ten epochs so that the
-    # whole matrix takes minutes, and the learning rate with the best mean accuracy on held-out faces of the five
-    # sources of synth5 (protocols/learning-rate.yaml).
+    # The learning rate with the best mean accuracy on held-out images of the five sources of synth5
+    # (protocols/learning-rate.yaml).
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}
 
     epochs: int = 60  # passes over the source
-    batch_size: int = 32  # faces per step
+    batch_size: int = 32  # images per step
     learning_rate: float = 2e-4  # of trunk and head
     weight_decay: float = 1e-4  # coupled L2 with adam, decoupled with adamw
     backbone: Backbone = "suite"  # the frozen encoder whose features are selected
-    trunk: Trunk = "suite"  # the network that learns the mask
+    trunk: Trunk = "suite"  # the network that predicts the mask
     statistics: Literal["own", "imagenet"] = "own"  # how the backbone's input is normalised; imagenet is as released
-    features: Literal["live", "cached"] = "live"  # of the face as augmented (as released), or of the face as it is
-    gate: Literal["sigmoid", "linear", "softmax", "tanh", "none"] = "sigmoid"  # what the trunk's features go through
-    head: Literal["fc", "channel"] = "fc"  # what is scored: the linear layer, or the largest channel of each group
+    features: Literal["live", "cached"] = "live"  # of the augmented image, as released; or of the unchanged image
+    gate: Literal["sigmoid", "linear", "softmax", "tanh", "none"] = "sigmoid"  # applied to the trunk's features
+    head: Literal["fc", "channel"] = "fc"  # scored output: the linear layer, or the largest channel of each group
     separation: float = 1.5  # weight of L_sep
     diversity: float = 5.0  # weight of L_div
-    diversity_form: Literal["released", "distinct"] = "released"  # distinct: channels of a group answer to other faces
-    groups: Literal["released", "even"] = "released"  # even: left-over channels are spread over the groups
-    drop: float = 0.137  # share of each group's channels that L_sep does not see
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
+    diversity_form: Literal["released", "distinct"] = "released"  # distinct: channels respond to different images
+    groups: Literal["released", "even"] = "released"  # even: the remaining channels are spread over the groups
+    drop: float = 0.137  # share of each group's channels that L_sep ignores
+    noise: float = 0.5  # share of images that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of images in which a box is filled with the mean colour
 
     def fit(self, source: Source, ctx: Context) -> None:
         if self.features == "cached":
@@ -87,8 +89,8 @@ class Cafe(GradientMethod):
         return nn.ModuleDict(modules)
 
     def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
+        images = random_flip(random_noise(images, draws, self.noise), draws)
+        return random_erase(images, draws, self.erasing, self.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         masked = self._masked(batch.images, self._cached[batch.index] if self.features == "cached" else None)
@@ -98,7 +100,17 @@ class Cafe(GradientMethod):
         return self.terms(masked, self._fc(masked), batch.labels, drop)
 
     def terms(self, masked: Tensor, logits: Tensor, labels: Tensor, drop: Tensor) -> dict[str, Tensor]:
-        """The weighted terms of L. masked: (N, C), logits: (N, K), labels: (N,), drop: (C,)."""
+        """Return the weighted terms of L.
+
+        Args:
+            masked: X, (N, C).
+            logits: (N, K).
+            labels: int64 (N,).
+            drop: d, (C,).
+
+        Returns:
+            The scalars `classification`, `separation` and `diversity`, without those whose weight is 0.
+        """
         borders = group_borders(masked.shape[1], logits.shape[1], self.groups)
         terms = {"classification": functional.cross_entropy(logits, labels)}
         if self.separation:
@@ -115,20 +127,20 @@ class Cafe(GradientMethod):
         return channel_logits(masked, group_borders(masked.shape[1], len(EXPRESSIONS), self.groups))
 
     def inspect(self, images: Tensor) -> dict[str, Tensor]:
-        """The mask of each face, (B, C)."""
+        """Return the mask of each image, (B, C)."""
         if self.gate == "none":
             return {}
         preactivation = self.model["project"](self.model["trunk"](images)).float()
         return {"mask": masked_features(torch.ones_like(preactivation), preactivation, self.gate)}
 
     def _masked(self, images: Tensor, features: Tensor | None = None) -> Tensor:
-        """Masked features of images. features: of the encoder, where they are known."""
-        known = self.encoder.begin(images) if features is None else lambda: features
+        """Return the masked features of images, (B, C); the encoder runs unless its features are given."""
+        encoded = self.encoder.begin(images) if features is None else lambda: features
         if self.gate == "none":
-            return known()
-        # The mask is float32 whatever the networks ran in, as in the released code.
+            return encoded()
+        # As released, the mask is float32 in whatever precision the networks ran.
         preactivation = self.model["project"](self.model["trunk"](images)).float()
-        return masked_features(known(), preactivation, self.gate)
+        return masked_features(encoded(), preactivation, self.gate)
 
     def _fc(self, masked: Tensor) -> Tensor:
         logits: Tensor = self.model["fc"](masked)
@@ -136,7 +148,16 @@ class Cafe(GradientMethod):
 
 
 def masked_features(features: Tensor, preactivation: Tensor, gate: Gate = "sigmoid") -> Tensor:
-    """F * gate(p), both (N, C). softmax is taken over the channels and scaled by C, so that its mean is 1."""
+    """Multiply features by a gate.
+
+    Args:
+        features: F, (N, C).
+        preactivation: p, (N, C).
+        gate: The function of p; softmax runs over the channels and is scaled by C, so that its mean is 1.
+
+    Returns:
+        (N, C).
+    """
     match gate:
         case "sigmoid":
             return features * torch.sigmoid(preactivation)
@@ -151,10 +172,10 @@ def masked_features(features: Tensor, preactivation: Tensor, gate: Gate = "sigmo
 
 
 def group_borders(channels: int, classes: int, groups: Literal["released", "even"] = "released") -> list[int]:
-    """Where each expression's group of channels begins, and where the last one ends (K + 1 numbers)."""
+    """Return the offset of each expression's group of channels, and the end of the last group (K + 1 numbers)."""
     if channels < classes:
         raise BenchError(
-            f"{channels} features cannot be divided among {classes} expressions; choose a backbone with more"
+            f"{channels} features cannot be divided among {classes} expressions; choose a backbone with more features"
         )
     width, over = divmod(channels, classes)
     if groups == "released":
@@ -163,12 +184,18 @@ def group_borders(channels: int, classes: int, groups: Literal["released", "even
 
 
 def group_widths(borders: list[int], like: Tensor) -> Tensor:
-    """Channels of each group, (K,), made where `like` is: a copy from the host would have to be waited for."""
+    """Return the number of channels of each group, (K,).
+
+    The result is created on the device of `like`, because a copy from the host would stall the device.
+    """
     return torch.cat([like.new_full((1,), stop - start) for start, stop in itertools.pairwise(borders)])
 
 
 def grouped(masked: Tensor, borders: list[int]) -> Tensor:
-    """(N, C) → (N, K, width); groups narrower than the widest are filled up with minus infinity."""
+    """Split channels into groups: (N, C) → (N, K, width).
+
+    Groups narrower than the widest are padded with minus infinity.
+    """
     widths = [stop - start for start, stop in itertools.pairwise(borders)]
     if min(widths) == max(widths):
         return masked[:, : borders[-1]].unflatten(1, (len(widths), widths[0]))
@@ -177,13 +204,21 @@ def grouped(masked: Tensor, borders: list[int]) -> Tensor:
 
 
 def channel_logits(masked: Tensor, borders: list[int]) -> Tensor:
-    """The largest channel of each group: (N, C) → (N, K)."""
+    """Return the largest channel of each group: (N, C) → (N, K)."""
     return grouped(masked, borders).amax(2)
 
 
 def drop_mask(channels: int, borders: list[int], share: float, generator: torch.Generator) -> Tensor:
-    """1 for channels that are kept, 0 for a share of each group: float (C,). The last group counts channels that belong
-    to no group to itself.
+    """Draw a mask that is 0 for a share of each group's channels and 1 for the others.
+
+    Args:
+        channels: C.
+        borders: Offsets of the groups, from `group_borders`. Channels behind the last group count in it.
+        share: The share of a group's channels that is dropped.
+        generator: The source of random numbers.
+
+    Returns:
+        float32 (C,) on the CPU.
     """
     mask = torch.ones(channels)
     for start, stop in itertools.pairwise([*borders[:-1], channels]):
@@ -193,19 +228,29 @@ def drop_mask(channels: int, borders: list[int], share: float, generator: torch.
 
 
 def separation_loss(masked: Tensor, drop: Tensor, labels: Tensor, borders: list[int]) -> Tensor:
-    """Cross-entropy of the channel logits after the drop: each group is to stand for its expression."""
+    """Return the cross-entropy of the channel logits after the drop, so that each group stands for its expression."""
     return functional.cross_entropy(channel_logits(masked * drop, borders), labels)
 
 
 def diversity_loss(masked: Tensor, borders: list[int]) -> Tensor:
-    """One minus the mean largest channel over the group width, as released; nothing in it makes channels differ."""
+    """Return one minus the mean of largest channel over group width, as released; it does not compare channels."""
     return 1.0 - (channel_logits(masked, borders).mean(0) / group_widths(borders, masked)).mean()
 
 
 def distinctness_loss(masked: Tensor, borders: list[int]) -> Tensor:
-    """One minus the mean over groups of how many different faces a group's channels stand for, as a share of how many
-    could be: 0 where each channel answers to a face of its own, near 1 where all answer to the same.
+    """Return how far the channels of a group respond to the same images.
+
+    The loss is one minus the mean over groups of the number of different images that a group's channels respond to, as
+    a share of the largest possible number. It is 0 where each channel responds to an image of its own, and near 1 where
+    all respond to the same image.
+
+    Args:
+        masked: X, (N, C).
+        borders: Offsets of the groups, from `group_borders`.
+
+    Returns:
+        A scalar.
     """
-    shares = grouped(torch.softmax(masked, 0), borders)  # minus infinity in filled places never is the largest
+    shares = grouped(torch.softmax(masked, 0), borders)  # a padded minus infinity is never the largest
     most = group_widths(borders, masked).clamp(max=len(masked))
     return 1.0 - (shares.amax(2).sum(0) / most).mean()

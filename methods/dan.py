@@ -1,96 +1,74 @@
-"""DAN: several attention heads on one map, pushed apart from each other, and features drawn to centres per expression.
+"""DAN: push several attention heads on one feature map apart, and pull features towards a centre per expression.
 
 Source: Wen, Lin, Wang and Xu, "Distract Your Attention: Multi-head Cross Attention Network for Facial Expression
-Recognition" (Biomimetics 2023, arXiv 2109.07270); github.com/yaoing/DAN at 3872eef. Equations, for maps F of the trunk
-before pooling, (N, C, height, width), with f their mean over space, and H heads:
+Recognition" (Biomimetics 2023, arXiv 2109.07270); github.com/yaoing/DAN at 3872eef. The trunk's maps before pooling are
+F (N, C, height, width), with the mean f over space. The H heads are o_h, the logits z and the centres c.
 
-    t = BN(conv 1x1 (F)),  m = sum over channels of relu(BN(conv 3x3 (t)) + BN(conv 1x3 (t)) + BN(conv 3x1 (t)))
-    a = mean over space of F * m,  o_h = a * sigmoid(linear(relu(BN(linear(a)))))        space first, then channels
-    g = log softmax of o over the heads;  z = BN(linear(sum over heads of g))            logits
+    t = BN(conv 1x1 (F))
+    m = sum over channels of relu(BN(conv 3x3 (t)) + BN(conv 1x3 (t)) + BN(conv 3x1 (t)))
+    a = mean over space of F * m
+    o_h = a * sigmoid(linear(relu(BN(linear(a)))))
+    g = log softmax of o over the heads
+    z = BN(linear(sum over heads of g))
     L_affinity  = mean over n of |f_n - c[y_n]|^2 / (sum over dimensions of the variance over the centres c)
     L_partition = log(1 + H / mean over n and dimensions of the variance of g over the heads)
-    L = ce(z, y) + L_affinity + L_partition
+    L = ce(z, y) + L_affinity + L_partition.
 
-What the released code does and this file keeps: the centres are drawn from N(0, 1) and trained by the same optimiser,
-weight decay included, also through the variance in the denominator; there are 8 centres for 7 expressions, and the
-unused one counts in the variance (`centres=7` has none such); the variances of both losses divide by n - 1; logits are
-batch-normalised, so predictions depend on running statistics of the source; with one head there is neither a softmax
-over heads nor L_partition.
+As in the released code, the centres are drawn from N(0, 1) and trained by the same optimiser, with weight decay, and
+also through the variance in the denominator. There are 8 centres for 7 expressions, and the unused one counts in the
+variance (`centres=7` avoids it). The variances of both losses divide by n - 1. Logits are batch-normalised, so
+predictions depend on running statistics of the source. With one head, the softmax over heads and L_partition are left
+out.
 
-Departures: the recipe is that of RAF-DB for every source (AffectNet has another augmentation and class-balanced batches
-in the released code). A clamp of distances at 1e-12 is left out. The trunk is the suite's (released: a ResNet-18 with
-MS-Celeb-1M weights, which nobody distributes any more). Faces are mirrored, turned, moved and erased at the size they
-are kept in, then resized; on a GPU the trunk and the heads run in bfloat16, the losses in float32. The last epoch or
-the best on held-out faces of the source is scored (released: the best on the test faces).
+Departures: the recipe is that of RAF-DB for every source (for AffectNet the released code has another augmentation and
+class-balanced batches). A clamp of distances at 1e-12 is left out. The trunk is the suite's (released: a ResNet-18 with
+MS-Celeb-1M weights, which are not distributed any more). Images are mirrored, rotated, shifted and erased at their
+stored size, then resized. On a GPU the trunk and the heads run in bfloat16, the losses in float32. The last epoch or
+the best on held-out images of the source is scored (released: the best on the test images).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.training.attention import ChannelAttention, SpatialAttention
-from fergen_bench.training.augment import erase, random_boxes, random_flip, random_turn_and_shift
+from fergen_bench import EXPRESSIONS, AttentionMethod, Batch, BenchError, Context
+from fergen_bench.training.attention import ChannelAttention, HeadEnsemble, SpatialAttention
 
-TINY = 2.220446049250313e-16  # of float64, whatever the precision
+TINY = 2.220446049250313e-16
+"""The machine epsilon of float64, used in every precision."""
 
 
 @dataclass
-class Dan(GradientMethod):
-    """An expression shows in several regions at once, and one attention map sees one of them."""
+class Dan(AttentionMethod):
+    """An expression appears in several regions of the face at once, and one attention map covers only one of them."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
-    # The learning rate is the best of the three lowest of
-    # protocols/learning-rate.yaml. The heads are narrower, as the trunk is.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3, "spatial_width": 64}}
+    # The learning rate is the best of the three lowest of protocols/learning-rate.yaml.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}
 
     epochs: int = 40  # passes over the source
-    batch_size: int = 256  # faces per step
-    learning_rate: float = 0.1  # at the start
-    optimizer: Literal["adam", "adamw", "sgd"] = "sgd"  # with momentum 0.9
-    decay: float = 0.1  # of the exponential schedule
-    decay_every: int = 10  # epochs between two steps of the exponential schedule
-    trunk: Trunk = "suite"  # the network that is trained
-    heads: int = 4  # attention heads
-    spatial_width: int = 256  # channels between the convolutions of a head
-    channel_width: int = 32  # width between the two layers of a head's channel attention
-    centres: int = 8  # of the affinity loss; one more than there are expressions, as released
+    batch_size: int = 256  # images per step
+    centres: int = 8  # number of centres of the affinity loss; one more than expressions, as released
     affinity: float = 1.0  # weight of L_affinity
     partition: float = 1.0  # weight of L_partition
-    turning: float = (
-        0.2  # share of faces that are turned by up to 20 degrees and moved by up to a seventh of their side
-    )
-    erasing: float = 0.5  # share of faces that get a box of mean colour
 
     def build(self, ctx: Context) -> nn.Module:
         if self.centres < len(EXPRESSIONS):
-            raise BenchError(
-                f"centres is {self.centres}; give one to each of the {len(EXPRESSIONS)} expressions, or more"
-            )
+            raise BenchError(f"centres is {self.centres}; set it to {len(EXPRESSIONS)}, one per expression, or more")
         if self.heads < 1:
             raise BenchError(f"heads is {self.heads}; it must be 1 or more")
-        trunk = ctx.backbone(self.trunk, trainable=True)
-        self.mean = trunk.mean
+        trunk = self.fresh_trunk(ctx)
         channels, _, _ = trunk.map_shape()
         attention = CrossAttention(channels, self.heads, self.spatial_width, self.channel_width, len(EXPRESSIONS))
         attention.apply(_initialise)
         centres = nn.ParameterDict({"centres": nn.Parameter(torch.randn(self.centres, channels))})
         return nn.ModuleDict({"trunk": trunk, "attention": attention, "criterion": centres})
-
-    def rate(self, step: int, steps_per_epoch: int) -> float:
-        if self.schedule != "exponential":
-            return super().rate(step, steps_per_epoch)
-        return self.decay ** (step // (steps_per_epoch * self.decay_every))
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_turn_and_shift(random_flip(images, draws), draws, self.turning).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         maps = self.model["trunk"].feature_map(batch.images)
@@ -98,7 +76,18 @@ class Dan(GradientMethod):
         return self.terms(maps.float(), logits.float(), heads.float(), self.model["criterion"]["centres"], batch.labels)
 
     def terms(self, maps: Tensor, logits: Tensor, heads: Tensor, centres: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The weighted terms of L. maps: (N, C, height, width), logits: (N, K), heads: (N, H, C), centres: (≥ K, C)."""
+        """Return the weighted terms of L.
+
+        Args:
+            maps: F, (N, C, height, width).
+            logits: z, (N, K).
+            heads: g, (N, H, C).
+            centres: c, at least K of them, (M, C).
+            labels: int64 (N,).
+
+        Returns:
+            The scalars `classification`, `affinity` and, with several heads, `partition`.
+        """
         terms = {
             "classification": functional.cross_entropy(logits, labels),
             "affinity": self.affinity * affinity_loss(maps.mean((2, 3)), centres, labels),
@@ -113,7 +102,7 @@ class Dan(GradientMethod):
 
 
 class Head(nn.Module):
-    """Attention over space, then over channels: (N, C, height, width) → (N, C)."""
+    """Attend to positions, then to channels: (N, C, height, width) → (N, C)."""
 
     def __init__(self, channels: int, spatial_width: int, channel_width: int) -> None:
         super().__init__()
@@ -125,21 +114,22 @@ class Head(nn.Module):
         return pooled * self.channel(pooled)
 
 
-class CrossAttention(nn.Module):
-    """Everything behind the trunk: (N, C, height, width) → logits (N, K), and heads (N, H, C) after the softmax over
-    heads.
+class CrossAttention(HeadEnsemble):
+    """The layers behind the trunk: attention heads and a linear classifier.
+
+    It maps features (N, C, height, width) to logits (N, K) and to the heads' outputs g (N, H, C).
+
+    Args:
+        channels: C.
+        heads: H.
+        spatial_width: The channels between the convolutions of a head.
+        channel_width: The width between the two layers of a head's channel attention.
+        classes: K.
     """
 
     def __init__(self, channels: int, heads: int, spatial_width: int, channel_width: int, classes: int) -> None:
-        super().__init__()
-        self.count = heads
-        for head in range(heads):
-            self.add_module(f"head{head}", Head(channels, spatial_width, channel_width))
+        super().__init__(heads, lambda: Head(channels, spatial_width, channel_width))
         self.out_linear, self.out_bn = nn.Linear(channels, classes), nn.BatchNorm1d(classes)
-
-    def raw_heads(self, maps: Tensor) -> Tensor:
-        """(N, H, C), before the softmax."""
-        return torch.stack([self.get_submodule(f"head{head}")(maps) for head in range(self.count)], 1)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         heads = self.raw_heads(maps)
@@ -149,7 +139,7 @@ class CrossAttention(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """As released: He's for convolutions (by outputs), nearly zero for linear layers, no biases."""
+    """Initialise as released: He's method by outputs for convolutions, near zero for linear layers, biases 0."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
     elif isinstance(module, nn.Linear):
@@ -159,10 +149,19 @@ def _initialise(module: nn.Module) -> None:
 
 
 def affinity_loss(features: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
-    """Squared distance of features (N, C) to their expression's centre, over the spread of all centres (≥ K, C)."""
+    """Return L_affinity.
+
+    Args:
+        features: f, (N, C).
+        centres: c, at least one per expression, (M, C).
+        labels: int64 (N,).
+
+    Returns:
+        A scalar.
+    """
     return (features - centres[labels]).pow(2).sum(1).mean() / centres.var(0).sum()
 
 
 def partition_loss(heads: Tensor) -> Tensor:
-    """Small where heads differ. heads: (N, H, C) after the softmax over heads."""
+    """Return L_partition, which is small where the heads g (N, H, C) differ."""
     return torch.log1p(heads.shape[1] / (heads.var(1).mean() + TINY))

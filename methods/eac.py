@@ -1,24 +1,27 @@
-"""EAC: a face and its mirror image must look for an expression in the same places, while parts of the face are erased.
+"""EAC: make an image and its mirror image agree on where each expression appears, while parts are erased.
 
 Source: Zhang, Wang, Ling and Deng, "Learn From All: Erasing Attention Consistency for Noisy Label Facial Expression
-Recognition" (ECCV 2022, arXiv 2207.10299); github.com/zyh-uaiaaaa/Erasing-Attention-Consistency at 61efdfd. Equations,
-for maps A of the faces and A' of the second views before pooling, (N, C, height, width):
+Recognition" (ECCV 2022, arXiv 2207.10299); github.com/zyh-uaiaaaa/Erasing-Attention-Consistency at 61efdfd. The maps
+before pooling are A for the images and A' for the second views, (N, C, height, width). The classifier has the weight W
+and the bias b.
 
-    cam[n, k] = sum over c of W[k, c] A[n, c]              all K expressions; no bias, no rectifier, W detached
-    L = ce(mean over space of A times W' + b, y) + 5 * mean of (cam - mirrored(cam'))^2
+    cam[n, k] = sum over c of W[k, c] A[n, c]
+    L = ce(mean over space of A times W' + b, y) + 5 * mean of (cam - mirrored(cam'))^2.
 
-What the released code does and this file keeps: only the first view is classified; the gradient of the consistency
-reaches the maps of both views but not the classifier; the second view is the exact mirror image of the finished first
-one, noise and box included (`second_view=own` is what the code does with a list of noisy labels: the mirror image of
-the face as it is, with a box of its own); no face is mirrored at random; both views pass the network one after the
-other, so batch norm has statistics of each, and its running statistics take both in.
+cam covers all K expressions, with neither bias nor rectifier, and W is detached in it.
+
+As in the released code, only the first view is classified. The gradient of the consistency reaches the maps of both
+views but not the classifier. The second view is the exact mirror image of the finished first one, noise and box
+included. (`second_view=own` is what the code does with a list of noisy labels: the mirror image of the unchanged image,
+with a box of its own.) Images are not mirrored at random. The two views pass the network one after the other, so batch
+norm has statistics of each, and its running statistics include both.
 
 Departures: maps are mirrored by index (released: by sampling on a float32 grid, which is the same up to 4e-7). The
-trunk is the suite's, with the learning rate that the authors advise for a ResNet-18. The paper's own network is a
+trunk is the suite's, with the learning rate that the authors recommend for a ResNet-18. The paper's own network is a
 Caffe-style ResNet-50 with VGGFace2 weights, at half that rate: `--set trunk=vggface2-resnet50//path/to/weights --set
-learning_rate=1e-4`. Faces are made noisy and erased at the size they are kept in, then resized; on a GPU the trunk runs
-in bfloat16. The last epoch or the best on held-out faces of the source is scored (released: test faces are looked at
-in every epoch).
+learning_rate=1e-4`. Images get noise and boxes at their stored size, then are resized. On a GPU the trunk runs in
+bfloat16. The last epoch or the best on held-out images of the source is scored (released: test images are evaluated in
+every epoch).
 """
 
 from __future__ import annotations
@@ -31,12 +34,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.training.augment import erase, random_boxes, random_noise
+from fergen_bench.training.augment import random_erase, random_noise
 
 
 @dataclass
 class Eac(GradientMethod):
-    """A label that is wrong is learned from some odd detail, and where the network looks then is not the same twice."""
+    """A network learns a wrong label from an odd detail, and then attends to different places in the two views."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
@@ -44,13 +47,13 @@ class Eac(GradientMethod):
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}
 
     epochs: int = 60  # passes over the source
-    batch_size: int = 32  # faces per step
+    batch_size: int = 32  # images per step
     learning_rate: float = 2e-4  # of all weights; 1e-4 for the paper's ResNet-50
     trunk: Trunk = "suite"  # the network that is trained
-    consistency: float = 5.0  # weight of the second term
-    second_view: Literal["mirror", "own"] = "mirror"  # of the finished first view; own: of the face, with its own box
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
+    consistency: float = 5.0  # weight of the consistency of the two views
+    second_view: Literal["mirror", "own"] = "mirror"  # of the first view; own: of the unchanged image, with its own box
+    noise: float = 0.5  # share of images that get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of images in which a box is filled with the mean colour
 
     def build(self, ctx: Context) -> nn.Module:
         trunk = ctx.backbone(self.trunk, trainable=True)
@@ -58,23 +61,32 @@ class Eac(GradientMethod):
         return nn.ModuleDict({"trunk": trunk, "fc": nn.Linear(trunk.map_shape()[0], len(EXPRESSIONS))})
 
     def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_noise(images, draws, self.noise).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
+        return random_erase(random_noise(images, draws, self.noise), draws, self.erasing, self.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.second_view == "mirror":
             second = batch.images.flip(3)
         else:
-            boxes = random_boxes(batch.faces.shape, batch.draws, self.erasing, name="erase second")
-            second = erase(batch.faces.flip(3).float() / 255.0, boxes, self.mean)
+            second = random_erase(batch.faces.flip(3), batch.draws, self.erasing, self.mean, name="erase second")
         trunk, fc = self.model["trunk"], self.model["fc"]
-        maps = trunk.feature_map(batch.images).float()  # first, then the other: the order of the running statistics
+        maps = trunk.feature_map(batch.images).float()  # the first view updates the running statistics first
         return self.terms(maps, trunk.feature_map(second).float(), fc.weight, fc.bias, batch.labels)
 
     def terms(
         self, maps: Tensor, second_maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """The weighted terms of L. Maps: (N, C, height, width), weight: (K, C), labels: (N,)."""
+        """Return the weighted terms of L.
+
+        Args:
+            maps: A, (N, C, height, width).
+            second_maps: A', (N, C, height, width).
+            weight: W, (K, C).
+            bias: b, (K,).
+            labels: int64 (N,).
+
+        Returns:
+            The scalars `classification` and `consistency`.
+        """
         with torch.autocast(maps.device.type, enabled=False):
             distance = consistency_loss(activation_maps(maps, weight), activation_maps(second_maps, weight))
             return {
@@ -88,15 +100,15 @@ class Eac(GradientMethod):
 
 
 def map_logits(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The classifier on the mean over space: (N, C, height, width) → (N, K)."""
+    """Classify the mean of maps over space: (N, C, height, width) → (N, K)."""
     return functional.linear(maps.mean((2, 3)), weight, bias)
 
 
 def activation_maps(maps: Tensor, weight: Tensor) -> Tensor:
-    """Where each expression is seen, (N, K, height, width); the classifier's weight gets no gradient from it."""
+    """Return cam, (N, K, height, width), for maps (N, C, height, width), without a gradient for the weight (K, C)."""
     return torch.einsum("kc,nchw->nkhw", weight.detach(), maps)
 
 
 def consistency_loss(first: Tensor, second: Tensor) -> Tensor:
-    """Mean squared difference of maps and the mirrored maps of the second views, (N, K, height, width) each."""
+    """Return the mean squared difference of the first cam and the mirrored second one, (N, K, height, width) each."""
     return functional.mse_loss(first, second.flip(3))

@@ -1,18 +1,20 @@
-"""FLYP: fine-tuning like pre-training, both towers of a CLIP with its own contrastive loss, on captions of the labels.
+"""FLYP: fine-tune both towers of a CLIP as in pre-training, with its contrastive loss on captions of the labels.
 
 Source: Goyal et al., "Finetune like you pretrain: Improved finetuning of zero-shot vision models" (CVPR 2023);
-github.com/locuslab/FLYP at 215d5bb. For N faces with unit features x_n and captions of their labels with unit features
-t_n, both of the towers in training:
+github.com/locuslab/FLYP at 215d5bb. N images have the unit features x_n, and captions of their labels the unit features
+t_n. Both towers are trained.
 
-    z = exp(logit_scale) * x t';    L = (ce(z, 1..N) + ce(z', 1..N)) / 2
+    z = exp(logit_scale) * x t';    L = (ce(z, 1..N) + ce(z', 1..N)) / 2.
 
-Another face of the same expression in the batch counts as a negative, as released. What is scored is the zero-shot head
-of the tuned towers: unit(mean over names and templates of unit(text)), times exp(logit_scale).
+Another image of the same expression in the batch counts as a negative, as released. The zero-shot head of the tuned
+towers is scored: unit(mean over names and templates of unit(text)), times exp(logit_scale).
 
-Departures: captions are drawn per face and epoch among the names and templates of zero-shot FER2013 (released: from
-those of each of its datasets). The warm-up takes a tenth of the steps (released: 500 steps). Faces are cropped at the
-size they are kept in, then resized. Weight decay is 0.1 (released: 0.1 or 0.2, by dataset). Equal captions of a batch
-go through the text tower once, which changes no value. (Version 1 took the product in half precision on a GPU.)
+Departures: captions are drawn per image and epoch among the names and templates of zero-shot FER2013 (released: from
+those of each of its datasets). The warm-up takes a tenth of the steps (released: 500 steps). Images are cropped at
+their stored size, then resized. Weight decay is 0.1 (released: 0.1 or 0.2, by dataset). Equal captions of a batch pass
+the text tower once, which changes no value.
+
+Version 1 computed the product in half precision on a GPU.
 """
 
 from __future__ import annotations
@@ -30,23 +32,23 @@ from fergen_bench.training.augment import random_crop
 
 @dataclass
 class Flyp(GradientMethod):
-    """A tower that is tuned as it was trained keeps what its training gave it."""
+    """A network that is fine-tuned with its pre-training loss preserves the robustness that pre-training gave it."""
 
     version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("images", "text")
-    # Epochs, batch and decay as in other methods under this recipe. The learning rate was not tuned for this method
-    # yet: it is below full_finetune's 2.5e-4, with which a small CLIP forgot in six epochs what it knew.
+    # The learning rate is not tuned for this method yet. It is below full_finetune's 2.5e-4, with which a small CLIP
+    # lost its pre-trained abilities within six epochs.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 1e-4}}
 
     epochs: int = 10  # passes over the source
-    batch_size: int = 512  # faces per step
-    learning_rate: float = 1e-5  # at its highest
+    batch_size: int = 512  # images per step
+    learning_rate: float = 1e-5  # highest value of the schedule
     weight_decay: float = 0.1  # decoupled with adamw
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"  # sgd has momentum 0.9
     schedule: Literal["exponential", "cosine", "constant"] = "cosine"  # cosine: warm-up over a tenth, then to 0
-    backbone: Backbone = "suite"  # whose two towers are trained
-    names: Literal["several", "one"] = "several"  # words per expression
-    crop: float = 0.9  # the least share of a face that a training crop shows
+    backbone: Backbone = "suite"  # the network whose two towers are trained
+    names: Literal["several", "one"] = "several"  # names per expression
+    crop: float = 0.9  # smallest share of an image that a training crop contains
 
     def build(self, ctx: Context) -> nn.Module:
         text = ctx.text_tower(self.backbone, trainable=True)
@@ -62,10 +64,10 @@ class Flyp(GradientMethod):
 
     def loss(self, batch: Batch) -> Tensor:
         caption = self.starts[batch.labels] + (batch.draws.uniform("caption") * self.sizes[batch.labels]).long()
-        different, place = caption.unique(return_inverse=True)
+        different, row = caption.unique(return_inverse=True)
         images = functional.normalize(self.model["image"](batch.images).float(), dim=1)
         texts = functional.normalize(self.model["text"](self.tokens[different]).float(), dim=1)
-        return contrastive_loss(images, texts[place], self.model["text"].scale)
+        return contrastive_loss(images, texts[row], self.model["text"].scale)
 
     def logits(self, images: Tensor) -> Tensor:
         features = functional.normalize(self.model["image"](images).float(), dim=1)
@@ -74,8 +76,17 @@ class Flyp(GradientMethod):
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """The symmetric loss of CLIP: row n of images (N, C) belongs to row n of texts (N, C) and to no other."""
-    # Times the scale, what half precision rounds off a cosine is more than lies between some captions.
+    """Return the symmetric loss of CLIP, in which row n of the images belongs to row n of the texts only.
+
+    Args:
+        images: Unit features of images, (N, C).
+        texts: Unit features of captions, (N, C).
+        scale: exp(logit_scale), a scalar.
+
+    Returns:
+        A scalar.
+    """
+    # Times the scale, the rounding error of a cosine in half precision exceeds the distance of some captions.
     with torch.autocast(images.device.type, enabled=False):
         logits = scale * images @ texts.T
     own = torch.arange(len(logits), device=logits.device)

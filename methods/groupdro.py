@@ -1,19 +1,17 @@
-"""GroupDRO: domains with a larger loss gain weight, step by step, so that the worst of them is attended to.
+"""GroupDRO: raise the weight of domains with a larger loss step by step, to improve the worst domain.
 
 Source: Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts" (ICLR 2020, arXiv 1911.08731), as
-released in github.com/facebookresearch/DomainBed at b93c22a. With weights q that begin equal:
+released in github.com/facebookresearch/DomainBed at b93c22a. The weights q are equal at first.
 
-    q_e <- q_e * exp(0.01 * ce_e), then divided by their sum;    L = sum_e q_e ce_e
+    q_e <- q_e * exp(0.01 * ce_e), then divided by their sum;    L = sum_e q_e ce_e.
 
-The weights take part in no gradient. Each domain has a pass through the network of its own, as released: batch norm
-sees one domain at a time. The paper's stronger L2 penalty, on which its results rest, is not in the released code.
+The weights receive no gradient. As released, each domain has a forward pass of its own, so that batch norm sees one
+domain at a time. The paper's stronger L2 penalty, on which its results depend, is not in the released code.
 
-Domains are the sources, or with `pseudo_domains` clusters of the source. With one domain its weight is always 1, which
-is plain training: it is refused.
+Domains are the sources, or with `pseudo_domains` clusters of the source. One domain is refused, because its weight is
+always 1, which is plain training.
 
-Departures: the suite's trunk in place of a ResNet-50; CAFE's augmentation in place of DomainBed's crops and colour
-jitter, so that methods differ in the method alone; passes over the sources in place of 5001 updates (an epoch shows as
-many labelled faces as there are, equally many of each domain).
+Departures are those of every `DomainMethod`: the suite's trunk, CAFE's augmentation, and passes over the sources.
 """
 
 from __future__ import annotations
@@ -30,11 +28,11 @@ from fergen_bench.training.trunk import domain_losses
 
 @dataclass
 class GroupDro(DomainMethod):
-    """A network that is good on its worst domain should not be bad on the next one."""
+    """A network that is good on its worst source should not fail on the next domain."""
 
     version: ClassVar[int] = 1
 
-    eta: float = 0.01  # how fast the weights of domains follow their losses
+    eta: float = 0.01  # rate at which the weights of domains follow their losses
 
     def loss(self, batch: Batch) -> Tensor:
         if batch.step == 0:
@@ -46,11 +44,11 @@ class GroupDro(DomainMethod):
 
 
 def updated_weights(weights: Tensor, losses: Tensor, eta: float) -> Tensor:
-    """The domains' weights (E,) after a step with these losses (E,); their sum is 1."""
+    """Return the weights q after one step, (E,), from those before it and the losses of the domains, (E,) each."""
     grown = weights * torch.exp(eta * losses.detach())
     return grown / grown.sum()
 
 
 def weighted_loss(weights: Tensor, losses: Tensor) -> Tensor:
-    """L from the weights and the losses of the domains, (E,) each."""
+    """Return L from the weights and the losses of the domains, (E,) each."""
     return (weights * losses).sum()

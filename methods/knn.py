@@ -1,16 +1,16 @@
-"""k nearest neighbours: the source's faces with the nearest frozen features vote, the nearer the louder.
+"""k nearest neighbours: classify by a weighted vote of the source images with the nearest frozen features.
 
 Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (CVPR 2018), the
-classifier of its section 3.4; the same in DINO (Caron et al., ICCV 2021). Over the k keys n with the largest cosines
-c_n to a face:
+classifier of its section 3.4; the same in DINO (Caron et al., ICCV 2021). The k keys n with the largest cosines c_n
+with an image vote, and t is 0.07.
 
-    vote_y = sum over n with label y of exp(c_n / t);    share_y = vote_y / sum of votes;    t = 0.07
+    vote_y = sum over n with label y of exp(c_n / t);    share_y = vote_y / sum of votes.
 
-k is the one with the best accuracy on the source's validation part (the smallest of equals), with the other part as
-keys; then all of the source's training faces are keys.
+k has the best accuracy on the source's validation part (the smallest of equals), with the other part as keys. Then all
+training images of the source become keys.
 
-Departures: the papers fix k (200, and 20); an expression that gets no vote has a share of FLOOR, so that the logits,
-the logarithms of the shares, are finite.
+Departures: the papers fix k (200, and 20). An expression without votes gets the share FLOOR, so that the logits, which
+are the logarithms of the shares, are finite.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ from torch.nn import functional
 from fergen_bench import EXPRESSIONS, Backbone, Context, Method, Source
 
 CANDIDATES = (1, 3, 5, 10, 20, 50, 100, 200)
+"""Values of k that are compared."""
 FLOOR = 1e-3
+"""The share of an expression without votes."""
 BLOCK = 256
+"""Images that are compared with the keys at once."""
 
 
 @dataclass
 class Knn(Method):
-    """Nothing is assumed of how expressions lie in the feature space, only that neighbours share one."""
+    """Neighbours in the feature space share an expression; nothing else is assumed about that space."""
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder
-    k: int | None = None  # how many neighbours vote; chosen on the source's validation part when null
-    temperature: float = 0.07  # of the votes: the smaller, the more the nearest count
+    k: int | None = None  # number of neighbours that vote; null: chosen on the source's validation part
+    temperature: float = 0.07  # t; the smaller, the more the nearest neighbours count
 
     def fit(self, source: Source, ctx: Context) -> None:
         self.encoder = ctx.backbone(self.backbone)
@@ -55,24 +58,43 @@ class Knn(Method):
         candidates = [k for k in CANDIDATES if k <= len(keys)]
         right = dict.fromkeys(candidates, 0)
         for block, wanted in zip(held.split(BLOCK), held_labels.split(BLOCK), strict=True):
-            cosine, place = nearest(block, keys, candidates[-1])
+            cosine, row = nearest(block, keys, candidates[-1])
             for k in candidates:
-                said = shares(cosine[:, :k], labels[place[:, :k]], len(EXPRESSIONS), self.temperature).argmax(1)
-                right[k] += int((said == wanted).sum())
+                votes = shares(cosine[:, :k], labels[row[:, :k]], len(EXPRESSIONS), self.temperature)
+                right[k] += int((votes.argmax(1) == wanted).sum())
         return max(candidates, key=lambda k: right[k])  # the first of equals
 
     def predict(self, images: Tensor) -> Tensor:
-        cosine, place = nearest(self.encoder(images), self.keys, self.neighbours)
-        return shares(cosine, self.labels[place], len(EXPRESSIONS), self.temperature).clamp_min(FLOOR).log()
+        cosine, row = nearest(self.encoder(images), self.keys, self.neighbours)
+        return shares(cosine, self.labels[row], len(EXPRESSIONS), self.temperature).clamp_min(FLOOR).log()
 
 
 def nearest(features: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest cosines of each feature (N, C) with unit keys (M, C), falling, and where: both (N, k)."""
-    cosine, place = (functional.normalize(features, dim=1) @ keys.T).topk(k, dim=1)
-    return cosine, place
+    """Find the keys with the largest cosines.
+
+    Args:
+        features: (N, C).
+        keys: Unit vectors, (M, C).
+        k: The number of neighbours.
+
+    Returns:
+        Cosines in descending order, (N, k), and the rows of their keys, int64 (N, k).
+    """
+    cosine, row = (functional.normalize(features, dim=1) @ keys.T).topk(k, dim=1)
+    return cosine, row
 
 
 def shares(cosine: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
-    """What share of the votes each class gets (N, classes), from neighbours' cosines and labels (N, k)."""
+    """Return the share of the votes that each class gets.
+
+    Args:
+        cosine: Cosines with the neighbours, (N, k).
+        labels: Labels of the neighbours, int64 (N, k).
+        classes: The number of classes.
+        temperature: t.
+
+    Returns:
+        (N, classes).
+    """
     votes = torch.softmax(cosine / temperature, 1)
     return (votes[:, :, None] * functional.one_hot(labels, classes)).sum(1)

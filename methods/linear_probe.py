@@ -1,16 +1,21 @@
-"""Linear probe: multinomial logistic regression on the features of a frozen backbone.
+"""Linear probe: fit multinomial logistic regression to the features of a frozen backbone.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021), appendix
-A.3; github.com/openai/CLIP. Minimises  C * sum_n ce_n + ||W||^2 / 2  (the bias is free) on raw features of un-augmented
-faces, over strengths C from 1e-6 to 1e6: seven of them first, then four halvings of the step around the best, down to
-eight per decade. The strength is chosen on the source's validation part, and the probe is fitted again on all of the
-source's training faces.
+A.3; github.com/openai/CLIP. On raw features of un-augmented images, with a free bias, it minimises
 
-Departures: strengths are compared by accuracy and, where it is equal, by cross-entropy (the paper does not say), and
-for the comparison alone they are solved roughly, in float32; the final fit is solved closely, in float64. The solver is
-a preconditioned L-BFGS that starts from the previous strength's solution: the problem is convex, so the solution is the
-same. (Version 1 took the smallest C of a tie, which on a few held-out faces could mean the commonest expression for
-every face.)
+    C * sum_n ce_n + ||W||^2 / 2
+
+over strengths C from 1e-6 to 1e6: seven of them first, then four halvings of the step around the best, down to eight
+per decade. The strength is chosen on the source's validation part, and the probe is fitted again to all training images
+of the source.
+
+Departures: strengths are compared by accuracy and, where it is equal, by cross-entropy (the paper does not specify
+this). For the comparison alone they are solved roughly, in float32; the final fit is solved closely, in float64. The
+solver is a preconditioned L-BFGS that starts from the previous strength's solution; the problem is convex, so the
+solution is the same.
+
+Version 1 took the smallest C of a tie, which on a small validation set could predict the most common expression for
+every image.
 """
 
 from __future__ import annotations
@@ -27,14 +32,14 @@ from fergen_bench.training.logistic import best_strength, solve
 
 @dataclass
 class LinearProbe(Method):
-    """The floor every other method must clear: no gradient reaches the backbone."""
+    """The lower bound that every other method should exceed: the backbone is not trained."""
 
     version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder
-    strength: float | None = None  # C; chosen on the source's validation part when null
-    max_iterations: int = 1000  # of the solver, in the final fit
+    strength: float | None = None  # C; null: chosen on the source's validation part
+    max_iterations: int = 1000  # most iterations of the solver in the final fit
 
     def fit(self, source: Source, ctx: Context) -> None:
         self.encoder = ctx.backbone(self.backbone)
@@ -44,7 +49,7 @@ class LinearProbe(Method):
         ctx.epoch_done(1, 1, log10_strength=torch.tensor(strength).log10().item())
 
     def _choose(self, source: Source, ctx: Context) -> float:
-        """The strength that is best on held-out faces of the source."""
+        """Return the strength that is best on held-out images of the source."""
         fit, val = ctx.features(self.encoder, source.fit), ctx.features(self.encoder, source.val)
         return best_strength(*fit, *val, len(EXPRESSIONS))
 

@@ -1,24 +1,25 @@
-"""RSC: the features that a decision leans on most are muted, so that the others must learn to carry it.
+"""RSC: mute the features that a prediction depends on most, so that the network learns to use the others.
 
 Source: Huang et al., "Self-Challenging Improves Cross-Domain Generalization" (ECCV 2020), in the form of DomainBed
-(github.com/facebookresearch/DomainBed at b93c22a). Equations, for features x (N, D), a linear head and labels y:
+(github.com/facebookresearch/DomainBed at b93c22a). The features are x (N, D), the logits of a linear head z, and the
+labels y.
 
-    g = d z[n, y_n] / d x[n]                              gradient of the true expression's logit
+    g = d z[n, y_n] / d x[n]
     keep[n, d]  = g[n, d] < percentile_100(1 - f) of g[n]
     drop[n]     = p(y_n | x[n]) - p(y_n | x[n] * keep[n])
     whole[n]    = drop[n] < percentile_100(1 - b) of drop
-    L = ce(head(x * (keep or whole)), y)
+    L = ce(head(x * (keep or whole)), y).
 
-with f = b = 1/3: a third of the features is muted in the third of the batch that loses most by it. The masks carry no
-gradient. Percentiles are interpolated between neighbours; where one falls on a value, rounding decides whether that
-feature is kept (in the reference too). The gradient of a linear head is the row of its weight, so the features muted
-are the same for all faces of an expression. DomainBed gives all domains in one batch, so one source is as good as
-several.
+With f = b = 1/3, a third of the features is muted in the third of the batch whose confidence drops most. The masks
+carry no gradient. Percentiles interpolate between neighbouring values; where a percentile equals a value, rounding
+decides on that feature, in the reference too. The gradient g of a linear head is a row of its weight, so the same
+features are muted for all images of an expression. DomainBed puts all domains into one batch, so the method needs only
+one source.
 
-Departures: trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
+Departures: it trains the suite's trunk. Optimiser, schedule, augmentation and selection are those of full_finetune.py
 instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the muting alone.
-The paper also mutes places of the map and whole channels; DomainBed's pooled form is kept. Features and head are
-float32, also where the trunk runs in bfloat16.
+The paper also mutes positions of the map and whole channels; this file has DomainBed's form on pooled features.
+Features and head are float32, even where the trunk runs in bfloat16.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from fergen_bench import Batch, TrunkMethod
 
 @dataclass
 class Rsc(TrunkMethod):
-    """What is easy on the source may be absent elsewhere: without it the network finds more that tells."""
+    """The easiest features of the source may be absent elsewhere; without them the network finds further ones."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}
 
-    feature_drop: float = 0.3333333333333333  # share of a face's features that are muted
-    batch_drop: float = 0.3333333333333333  # share of a batch's faces in which they are
+    feature_drop: float = 0.3333333333333333  # share of an image's features that are muted
+    batch_drop: float = 0.3333333333333333  # share of a batch's images whose features are muted
 
     def loss(self, batch: Batch) -> Tensor:
         features, head = self.network(batch.images).float(), self.model[1]
@@ -54,9 +55,9 @@ class Rsc(TrunkMethod):
 
 
 class Muting(NamedTuple):
-    """What is kept of a batch, and how it was decided."""
+    """The masks of a batch and the values that they were computed from."""
 
-    gradient: Tensor  # (N, D), of the true expression's logit
+    gradient: Tensor  # g, (N, D)
     feature_percentile: Tensor  # (N,)
     keeps_feature: Tensor  # bool (N, D)
     confidence_drop: Tensor  # (N,)
@@ -65,7 +66,7 @@ class Muting(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """1 for what is kept, (N, D)."""
+        """Return 0 for muted features and 1 for the others, (N, D)."""
         return (self.keeps_feature | self.keeps_face).to(self.gradient.dtype)
 
 
@@ -73,7 +74,19 @@ class Muting(NamedTuple):
 def mute(
     features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, feature_drop: float, batch_drop: float
 ) -> Muting:
-    """features: (N, D), labels: (N,), weight: (K, D) and bias (K,) of the head."""
+    """Choose the features to mute.
+
+    Args:
+        features: x, (N, D).
+        labels: int64 (N,).
+        weight: Weight of the head, (K, D).
+        bias: Bias of the head, (K,).
+        feature_drop: f, the share of an image's features.
+        batch_drop: b, the share of the batch's images.
+
+    Returns:
+        The masks and the values that they were computed from.
+    """
     gradient = weight[labels].to(features)
     feature_percentile = percentile(gradient, 1 - feature_drop)
     keeps_feature = gradient < feature_percentile[:, None]
@@ -88,13 +101,20 @@ def mute(
 
 
 def percentile(values: Tensor, share: float) -> Tensor:
-    """The value below which a share of each row lies, between its neighbours in proportion: (..., D) → (...).
+    """Return the value below which a share of each row lies, interpolated linearly between neighbours.
 
-    The place and the interpolation are computed as numpy computes them, because the last bit decides on ties.
+    Index and interpolation are computed as in numpy, because the last bit decides ties.
+
+    Args:
+        values: (..., D).
+        share: In 0..1.
+
+    Returns:
+        (...).
     """
-    place = (100.0 * share) / 100.0 * (values.shape[-1] - 1)
-    below = min(math.floor(place), values.shape[-1] - 1)
-    above, part = min(below + 1, values.shape[-1] - 1), place - below
+    index = (100.0 * share) / 100.0 * (values.shape[-1] - 1)
+    below = min(math.floor(index), values.shape[-1] - 1)
+    above, part = min(below + 1, values.shape[-1] - 1), index - below
     ordered = values.sort(-1).values
     low, high = ordered[..., below], ordered[..., above]
     return high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part

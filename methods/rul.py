@@ -1,22 +1,25 @@
-"""RUL: features of pairs of faces are mixed by their relative uncertainty, and the mixture must be told for both faces.
+"""RUL: mix the features of pairs of images by their relative uncertainty, and predict both labels from the mixture.
 
 Source: Zhang, Wang and Deng, "Relative Uncertainty Learning for Facial Expression Recognition" (NeurIPS 2021);
-github.com/zyh-uaiaaaa/Relative-Uncertainty-Learning at 63b73f2. Equations, for a batch of N faces with maps F of the
-trunk before pooling, and a permutation q of the batch drawn per step:
+github.com/zyh-uaiaaaa/Relative-Uncertainty-Learning at 63b73f2. The trunk's maps of a batch of N images before pooling
+are F, and q is a permutation of the batch that is drawn in each step.
 
-    branch(F) = BN(linear(dropout(BN(F))))         one for m, one for s, (N, 64) each; the inner BN has no weights
-    u = mean over the 64 of exp(s)                 one number per face
-    x = (u m + u[q] m[q]) / (u + u[q])             in training;  x = m when it predicts
-    L = (ce(x W' + b, y) + ce(x W' + b, y[q])) / 2
+    branch(F) = BN(linear(dropout(BN(F))))
+    u = mean over the 64 features of exp(s)
+    x = (u m + u[q] m[q]) / (u + u[q])
+    L = (ce(x W' + b, y) + ce(x W' + b, y[q])) / 2.
 
-What the released code does and this file keeps: nothing but the mixing weights, which are not detached, trains the
-uncertainty (no prior, no divergence), and the more uncertain face gets the larger weight; s is batch-normalised, so it
-is relative to the batch; a face may be paired with itself. The classifier learns ten times as fast as the rest.
+One branch computes m and another s, (N, 64) each; the inner BN is without weights. u is one number per image. In
+prediction, x = m.
 
-Departures: the trunk is the suite's (released: a ResNet-18 with MS-Celeb-1M weights, which nobody distributes any
-more), and its map may have any size (released: 512 x 7 x 7). Faces are mirrored, made noisy and erased at the size they
-are kept in, then resized; on a GPU the trunk runs in bfloat16 and the rest in float32. The last epoch or the best on
-held-out faces of the source is scored (released: the best on the test faces).
+As in the released code, only the mixing weights, which are not detached, train the uncertainty (without a prior or a
+divergence), and the more uncertain image gets the larger weight. s is batch-normalised, so it is relative to the batch.
+An image may be paired with itself. The classifier learns ten times as fast as the rest.
+
+Departures: the trunk is the suite's (released: a ResNet-18 with MS-Celeb-1M weights, which are not distributed any
+more), and its map may have any size (released: 512 x 7 x 7). Images are mirrored, made noisy and erased at their stored
+size, then resized. On a GPU the trunk runs in bfloat16 and the rest in float32. The last epoch or the best on held-out
+images of the source is scored (released: the best on the test images).
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Trunk
-from fergen_bench.training.augment import erase, random_boxes, random_flip_or_noise
+from fergen_bench.training.augment import random_erase, random_flip_or_noise
 
 
 @dataclass
 class Rul(GradientMethod):
-    """How uncertain a face is shows against other faces, and a network that knows it need not fit the doubtful ones."""
+    """Uncertainty is learned by comparing images, and a network that has learned it need not fit doubtful labels."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
@@ -43,14 +46,14 @@ class Rul(GradientMethod):
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}
 
     epochs: int = 60  # passes over the source
-    batch_size: int = 64  # faces per step
+    batch_size: int = 64  # images per step
     learning_rate: float = 2e-4  # of the trunk and the two branches
     head_rate: float = 10.0  # the classifier's learning rate, as a multiple of the others'
     trunk: Trunk = "suite"  # the network that is trained
     embedding: int = 64  # width of both branches
-    dropout: float = 0.4  # share of the map that each branch does not see in training
-    changed: float = 0.5  # share of faces that are either mirrored or get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
+    dropout: float = 0.4  # share of the map that is hidden from each branch in training
+    changed: float = 0.5  # share of images that are either mirrored or get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of images in which a box is filled with the mean colour
 
     def build(self, ctx: Context) -> nn.Module:
         if not 0.0 <= self.dropout < 1.0:
@@ -69,8 +72,7 @@ class Rul(GradientMethod):
         ]
 
     def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip_or_noise(images, draws, self.changed).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
+        return random_erase(random_flip_or_noise(images, draws, self.changed), draws, self.erasing, self.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         maps = self.model["trunk"].feature_map(batch.images)
@@ -93,7 +95,13 @@ class Rul(GradientMethod):
 
 
 class Branch(nn.Module):
-    """A map (N, C, height, width) → an embedding (N, width)."""
+    """Embed a map: (N, C, height, width) → (N, width).
+
+    Args:
+        shape: C, height and width of the map.
+        width: The width of the embedding.
+        dropout: The share of the map that is hidden in training.
+    """
 
     def __init__(self, shape: tuple[int, int, int], width: int, dropout: float) -> None:
         super().__init__()
@@ -103,32 +111,41 @@ class Branch(nn.Module):
         self.bn1d = nn.BatchNorm1d(width, eps=2e-5)
 
     def forward(self, maps: Tensor, keep: Tensor | None = None) -> Tensor:
-        """keep: which numbers of the map are seen, of its shape; all of them without it."""
-        seen = self.bn2d(maps)
+        """Return the embedding of maps; `keep` is a dropout mask of their shape, and None applies no dropout."""
+        visible = self.bn2d(maps)
         if keep is not None:
-            seen = seen * keep / (1.0 - self.dropout)
-        embedding: Tensor = self.bn1d(self.linear(seen.flatten(1)))
+            visible = visible * keep / (1.0 - self.dropout)
+        embedding: Tensor = self.bn1d(self.linear(visible.flatten(1)))
         return embedding
 
 
 def uncertainty(log_var: Tensor) -> Tensor:
-    """(N, width) → (N, 1)."""
+    """Return u, (N, 1), from s (N, width)."""
     return log_var.exp().mean(1, keepdim=True)
 
 
 def mixing_weights(uncertain: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
-    """The share of each face in its mixture, and of its partner, (N, 1) each. partner: int64 (N,)."""
+    """Return the shares of each image and of its partner q (N,) in the mixture, (N, 1) each, from u (N, 1)."""
     both = uncertain + uncertain[partner]
     return uncertain / both, uncertain[partner] / both
 
 
 def mixture(mu: Tensor, uncertain: Tensor, partner: Tensor) -> Tensor:
-    """Each face's embedding (N, width) mixed with its partner's."""
+    """Return x: the embedding of each image, mixed with that of its partner.
+
+    Args:
+        mu: m, (N, width).
+        uncertain: u, (N, 1).
+        partner: q, int64 (N,).
+
+    Returns:
+        (N, width).
+    """
     own, other = mixing_weights(uncertain, partner)
     return own * mu + other * mu[partner]
 
 
 def pair_loss(logits: Tensor, labels: Tensor, partner: Tensor) -> Tensor:
-    """A mixture must be told for both of its faces."""
+    """Return L from logits (N, K), labels y (N,) and partners q (N,); each mixture has the labels of both images."""
     losses = functional.cross_entropy(logits, labels) + functional.cross_entropy(logits, labels[partner])
     return 0.5 * losses

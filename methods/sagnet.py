@@ -1,27 +1,28 @@
-"""SagNet: the content network learns under swapped styles, and the features learn to tell a style network nothing.
+"""SagNet: train the content network under swapped styles, and the features so that a style network cannot use them.
 
 Source: Nam et al., "Reducing Domain Gap by Reducing Style Bias" (CVPR 2021), in the form of DomainBed
-(github.com/facebookresearch/DomainBed at b93c22a). For features x with mean m and unbiased variance s over the feature
-axis of each face (over places, for a map), n = (x - m) / sqrt(s + 1e-5), a partner q and a ~ U(0, 1) per face:
+(github.com/facebookresearch/DomainBed at b93c22a). Features x have the mean m and the unbiased variance s over the
+feature axis of each image (over positions, for a map), and n = (x - m) / sqrt(s + 1e-5). Each image gets a partner q
+and a ~ U(0, 1).
 
     style swapped    S(x) = n * sqrt(a s + (1 - a) s[q] + 1e-5) + a m + (1 - a) m[q]
-    content swapped  C(x) = stop(n[q]) * sqrt(s + 1e-5) + m
+    content swapped  C(x) = stop(n[q]) * sqrt(s + 1e-5) + m.
 
-and in each step three descents, each with its own forward pass and draws:
+Each step makes three updates, each with a forward pass and random numbers of its own:
 
     trunk and content head   ce(content(S(x)), y)
     style head               ce(style(C(x)), y)
-    trunk                    0.1 * mean over faces and expressions of -log softmax(style(C(x)))
+    trunk                    0.1 * mean over images and expressions of -log softmax(style(C(x))).
 
-The content head is scored, on features that nothing was swapped in. Variances are mixed, not deviations. The three
-optimisers of DomainBed are one here: moments are kept per weight, and a weight without a gradient is left alone, so a
-step moves just what the gradient was taken for (the trunk twice, as released). Batch norm's running statistics move in
-all three passes, as released.
+The content head is scored, on features without swapping. Variances are mixed, not deviations. One optimiser replaces
+the three of DomainBed: it has separate moments for each weight and skips weights without a gradient, so an update moves
+just the weights whose gradient was computed (the trunk twice, as released). The running statistics of batch norm change
+in all three passes, as released.
 
-Departures: trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
-instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the method alone.
-Features, statistics and heads are float32, also where the trunk runs in bfloat16. The paper swaps the styles of maps;
-DomainBed's form on pooled features is kept.
+Departures: the method trains the suite's trunk. Optimiser, schedule, augmentation and selection are those of
+full_finetune.py instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the
+method alone. Features, statistics and heads are float32, even where the trunk runs in bfloat16. The paper swaps the
+styles of maps; this file has DomainBed's form on pooled features.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from fergen_bench import EXPRESSIONS, Batch, Context, TrunkMethod
 
 @dataclass
 class SagNet(TrunkMethod):
-    """Style is what domains differ in: a network that cannot use it has to look at the expression."""
+    """Domains differ in style, so a network that cannot use style has to rely on the expression."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
@@ -54,7 +55,8 @@ class SagNet(TrunkMethod):
         return nn.ModuleDict({"trunk": self.network, **heads})
 
     def loss(self, batch: Batch) -> Tensor:
-        return functional.cross_entropy(self._shown(batch, "style", self.model["content"], "content"), batch.labels)
+        logits = self._swapped_logits(batch, "style", self.model["content"], "content")
+        return functional.cross_entropy(logits, batch.labels)
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
         trunk, content, style = (list(self.model[name].parameters()) for name in ("trunk", "content", "style"))
@@ -69,15 +71,15 @@ class SagNet(TrunkMethod):
             loss = self.loss(batch)
         terms = {"loss": descend(loss, [*trunk, *content])}
         with ctx.autocast():
-            logits = self._shown(batch, "content", self.model["style"], "style")
+            logits = self._swapped_logits(batch, "content", self.model["style"], "style")
         terms["style"] = descend(functional.cross_entropy(logits, batch.labels), style)
         with ctx.autocast():
-            logits = self._shown(batch, "content", self.model["style"], "adversarial")
+            logits = self._swapped_logits(batch, "content", self.model["style"], "adversarial")
         terms["adversarial"] = descend(adversarial_loss(logits, self.adversarial), trunk)
         return terms
 
-    def _shown(self, batch: Batch, swap: Literal["style", "content"], head: nn.Module, name: str) -> Tensor:
-        """Logits of the head on features in which style or content was swapped. name: of what is drawn."""
+    def _swapped_logits(self, batch: Batch, swap: Literal["style", "content"], head: nn.Module, name: str) -> Tensor:
+        """Return a head's logits (N, K) of features with swapped style or content; `name` is their random stream."""
         features = self.model["trunk"](batch.images).float()
         count = len(features)
         share = batch.drawn(f"{name} share", lambda generator: torch.rand(count, 1, generator=generator))
@@ -93,14 +95,14 @@ class SagNet(TrunkMethod):
 
 
 def _parts(features: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised content, mean and variance of vectors (N, D), or of maps (N, C, H, W) taken as (N, C, H * W)."""
+    """Return normalised content, mean and variance of vectors (N, D), or of maps (N, C, H, W) as (N, C, H * W)."""
     flat = features.flatten(2) if features.dim() == 4 else features
     mean, variance = flat.mean(-1, keepdim=True), flat.var(-1, keepdim=True)
     return (flat - mean) / (variance + epsilon).sqrt(), mean, variance
 
 
 def swapped_style(features: Tensor, share: Tensor, partner: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """S(x) of vectors (N, D) or maps (N, C, H, W). share: (N, 1), partner: int64 (N,)."""
+    """Return S(x) of vectors (N, D) or maps (N, C, H, W), from shares a (N, 1) and partners q, int64 (N,)."""
     content, mean, variance = _parts(features, epsilon)
     share = share.reshape(-1, *[1] * (mean.dim() - 1))
     mean, variance = (share * part + (1 - share) * part[partner] for part in (mean, variance))
@@ -108,11 +110,11 @@ def swapped_style(features: Tensor, share: Tensor, partner: Tensor, epsilon: flo
 
 
 def swapped_content(features: Tensor, partner: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """C(x) of vectors (N, D) or maps (N, C, H, W). partner: int64 (N,)."""
+    """Return C(x) of vectors (N, D) or maps (N, C, H, W), from partners q, int64 (N,)."""
     content, mean, variance = _parts(features, epsilon)
     return (content[partner].detach() * (variance + epsilon).sqrt() + mean).reshape(features.shape)
 
 
 def adversarial_loss(logits: Tensor, weight: float = 0.1) -> Tensor:
-    """Smallest where every expression is as likely: logits (N, K) of the style head."""
+    """Return the trunk's loss from the style head's logits (N, K); it is smallest where they are uniform."""
     return -weight * torch.log_softmax(logits, 1).mean()

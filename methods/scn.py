@@ -1,28 +1,29 @@
-"""SCN: an attention weight per face, ranked in two groups, and labels that are corrected while it trains.
+"""SCN: weight images by attention, rank the weights in two groups, and correct labels during training.
 
 Source: Wang et al., "Suppressing Uncertainties for Large-Scale Facial Expression Recognition" (CVPR 2020, arXiv
-2002.10392); github.com/kaiwang960112/Self-Cure-Network at 9f4c3ad. Equations, for a batch of N faces with pooled
-features f of the trunk:
+2002.10392); github.com/kaiwang960112/Self-Cure-Network at 9f4c3ad. The trunk's pooled features of a batch of N images
+are f.
 
-    a = sigmoid(f v' + c)                     one weight per face, (N, 1)
-    z = a * (f W' + b)                        logits, which the weight scales together with their bias
+    a = sigmoid(f v' + c)
+    z = a * (f W' + b)
     L = ce(z, y) + max(0, margin - (mean of a over the high group - mean of a over the low group))
-    p = softmax(z);  y becomes argmax p where max p - p[y] > 0.2, from the tenth epoch on
+    p = softmax(z);  y becomes argmax p where max p - p[y] > 0.2, from the tenth epoch on.
 
-The high group are the int(0.7 * N) faces of the largest a.
+a is one weight per image, (N, 1), and scales the logits together with their bias. The high group consists of the
+int(0.7 * N) images with the largest a.
 
-What the released code does and this file keeps: any face of the batch may be relabelled, not only those of the low
-group as the paper has it; the two losses are added one to one (the paper weights them by halves); int() truncates a
-product of floats, so that for some N (90, 170, 180) the high group is one face smaller than 0.7 * N; probabilities for
-relabelling are those of the scaled logits, so a small weight means few changes; a relabelled face keeps its new label
-in later epochs, and can change it again; outputs are those of training mode, before the step of the optimiser.
+As in the released code, any image of the batch may be relabelled, not only those of the low group as in the paper. The
+two losses are added one to one (the paper weights them by halves). int() truncates a product of floats, so that for
+some N (90, 170, 180) the high group is one image smaller than 0.7 * N. The probabilities for relabelling are those of
+the scaled logits, so a small weight causes few changes. A relabelled image has its new label in later epochs too, and
+may change it again. Outputs are those of training mode, before the step of the optimiser.
 
-Departures: the margin is the 0.07 that the authors advise for batches of 64 (their arguments' default of 0.15 is for
-1,024). Corrected labels are kept in memory beside the given ones, which are never touched, and a fit starts without
-any. Where int(0.7 * N) leaves a group without a face, the groups count as equal. The trunk is the suite's (released: a
-ResNet-18 with ImageNet weights, or with face-pretrained ones where one has the file). Faces are mirrored, made noisy
-and erased at the size they are kept in, then resized; on a GPU the trunk runs in bfloat16. The last epoch or the best
-on held-out faces of the source is scored (released: every epoch above a level on the test faces is kept).
+Departures: the margin is the 0.07 that the authors recommend for batches of 64 (their arguments' default of 0.15 is for
+1,024). Corrected labels are stored in memory apart from the given ones, which never change, and every fit starts with
+the given ones. Where int(0.7 * N) leaves a group empty, the groups count as equal. The trunk is the suite's (released:
+a ResNet-18 with ImageNet weights, or with face-pretrained ones where the file is available). Images are mirrored, made
+noisy and erased at their stored size, then resized. On a GPU the trunk runs in bfloat16. The last epoch or the best on
+held-out images of the source is scored (released: every epoch above a level on the test images is saved).
 """
 
 from __future__ import annotations
@@ -35,33 +36,33 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, GradientMethod, SampleDraws, Source, Trunk
-from fergen_bench.training.augment import erase, random_boxes, random_flip_or_noise
+from fergen_bench.training.augment import random_erase, random_flip_or_noise
 
 UNCHANGED = -1
+"""Stands for the given label in the tensor of corrected labels."""
 
 
 @dataclass
 class Scn(GradientMethod):
-    """Faces whose label is doubtful should weigh less, and confident contradictions of a label should win over it."""
+    """Images with a doubtful label get less weight, and confident predictions replace labels that contradict them."""
 
     version: ClassVar[int] = 1
-    # The learning rate is the best of protocols/learning-rate.yaml.
-    # Labels are corrected in the second half.
+    # The learning rate is the best of protocols/learning-rate.yaml. Labels are corrected in the second half.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3, "relabel_from": 6}}
 
     epochs: int = 70  # passes over the source
-    batch_size: int = 64  # faces per step
+    batch_size: int = 64  # images per step
     learning_rate: float = 1e-3  # of all weights
     trunk: Trunk = "suite"  # the network that is trained
-    high_share: float = 0.7  # share of a batch that is the high group
-    rank_margin: float = 0.07  # by which the high group's mean weight is to exceed the low group's
-    relabel_from: int = 10  # first epoch, from 1, in which labels are corrected; beyond the last: never
-    relabel_margin: float = 0.2  # by which the largest probability must exceed that of the label
-    changed: float = 0.5  # share of faces that are either mirrored or get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
+    high_share: float = 0.7  # share of a batch that forms the high group
+    rank_margin: float = 0.07  # margin by which the high group's mean weight should exceed the low group's
+    relabel_from: int = 10  # first epoch, from 1, in which labels are corrected; never if beyond the last
+    relabel_margin: float = 0.2  # margin by which the largest probability must exceed that of the label
+    changed: float = 0.5  # share of images that are either mirrored or get Gaussian noise of variance 30
+    erasing: float = 0.5  # share of images in which a box is filled with the mean colour
 
     def fit(self, source: Source, ctx: Context) -> None:
-        # By position in the split that is learned from. Where a part is held out, nothing may ask for all of train.
+        # Indexed by the split that is trained on. With held-out images, a method must not access source.train.
         split = source.fit if ctx.selection == "source-val" else source.train
         self.corrected = torch.full((len(split),), UNCHANGED, device=ctx.device)
         super().fit(source, ctx)
@@ -69,7 +70,7 @@ class Scn(GradientMethod):
     def build(self, ctx: Context) -> nn.Module:
         if not 0.0 < self.high_share < 1.0:
             raise BenchError(
-                f"high_share is {self.high_share}; it must lie between 0 and 1, so that both groups have faces"
+                f"high_share is {self.high_share}; it must lie between 0 and 1, so that both groups have images"
             )
         trunk = ctx.backbone(self.trunk, trainable=True)
         self.mean = trunk.mean
@@ -77,8 +78,7 @@ class Scn(GradientMethod):
         return nn.ModuleDict({"trunk": trunk, **heads})
 
     def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip_or_noise(images, draws, self.changed).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.mean)
+        return random_erase(random_flip_or_noise(images, draws, self.changed), draws, self.erasing, self.mean)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         attention, logits = self._weighted(batch.images)
@@ -103,26 +103,37 @@ class Scn(GradientMethod):
 def weighted_logits(
     features: Tensor, alpha_weight: Tensor, alpha_bias: Tensor, fc_weight: Tensor, fc_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Attention (N, 1) and the logits (N, K) that it scales. features: (N, C), weights: (1, C) and (K, C)."""
+    """Return attention and the logits that it scales.
+
+    Args:
+        features: f, (N, C).
+        alpha_weight: v, (1, C).
+        alpha_bias: c, (1,).
+        fc_weight: W, (K, C).
+        fc_bias: b, (K,).
+
+    Returns:
+        a (N, 1) and z (N, K).
+    """
     with torch.autocast(features.device.type, enabled=False):
         attention = torch.sigmoid(functional.linear(features, alpha_weight, alpha_bias))
         return attention, attention * functional.linear(features, fc_weight, fc_bias)
 
 
 def rank_groups(attention: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Positions of the faces with the largest attention, int(share * N) of them, and of the others."""
+    """Return the indices of the int(share * N) images with the largest attention (N, 1), and those of the others."""
     order = attention.flatten().argsort(descending=True, stable=True)
     count = int(len(order) * share)
     return order[:count], order[count:]
 
 
 def rank_loss(attention: Tensor, share: float, margin: float) -> Tensor:
-    """max(0, margin - (mean attention of the high group - that of the low group)); attention: (N, 1) → ()."""
+    """Return the second term of L, a scalar, for attention (N, 1)."""
     return functional.relu(rank_difference(attention, share, margin))
 
 
 def rank_difference(attention: Tensor, share: float, margin: float) -> Tensor:
-    """Mean of the low group - mean of the high group + margin. A group without a face counts as equal to the other."""
+    """Return mean of the low group - mean of the high group + margin; an empty group counts as equal to the other."""
     high, low = rank_groups(attention, share)
     if not len(high) or not len(low):
         return attention.sum() * 0.0 + margin
@@ -130,11 +141,20 @@ def rank_difference(attention: Tensor, share: float, margin: float) -> Tensor:
 
 
 def relabelling(logits: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """Which faces get a new label, bool (N,), and what the network takes them for, int64 (N,)."""
+    """Choose the images that get a new label.
+
+    Args:
+        logits: z, (N, K).
+        labels: Present labels, int64 (N,).
+        margin: The margin by which the largest probability must exceed that of the label.
+
+    Returns:
+        Whether each image gets a new label, bool (N,), and the predicted labels, int64 (N,).
+    """
     probability, predicted = torch.softmax(logits, 1).max(1)
     return probability - label_probability(logits, labels) > margin, predicted
 
 
 def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """What softmax gives each face's label, (N,)."""
+    """Return the probability of each image's label, (N,)."""
     return torch.softmax(logits, 1).gather(1, labels[:, None])[:, 0]

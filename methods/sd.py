@@ -1,14 +1,14 @@
-"""Spectral decoupling (SD): cross-entropy and a penalty on large logits.
+"""Spectral decoupling (SD): penalise large logits in addition to the cross-entropy.
 
 Source: Pezeshki et al., "Gradient Starvation: A Learning Proclivity in Neural Networks" (NeurIPS 2021), in the form of
-DomainBed (github.com/facebookresearch/DomainBed at b93c22a). Equation, for N faces and K expressions:
+DomainBed (github.com/facebookresearch/DomainBed at b93c22a). There are N images and K expressions.
 
-    L = ce(z, y) + 0.1 * mean over n, k of z[n, k] ** 2
+    L = ce(z, y) + 0.1 * mean over n, k of z[n, k] ** 2.
 
-The mean is taken over expressions too, so the weight is K times smaller than that of a sum per face. DomainBed gives
-all domains in one batch, so one source is as good as several.
+The mean also runs over expressions, so the weight is K times smaller than that of a sum per image. DomainBed puts all
+domains into one batch, so the method needs only one source.
 
-Departures: trained on the suite's trunk; optimiser, schedule, augmentation and selection are those of full_finetune.py
+Departures: it trains the suite's trunk. Optimiser, schedule, augmentation and selection are those of full_finetune.py
 instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the penalty alone.
 """
 
@@ -25,7 +25,7 @@ from fergen_bench import Batch, TrunkMethod
 
 @dataclass
 class SpectralDecoupling(TrunkMethod):
-    """A feature that already explains a face stops growing, and leaves room for others that generalise."""
+    """A feature that already explains an image stops growing, and other features that generalise can be learned."""
 
     version: ClassVar[int] = 1
     repeats: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class SpectralDecoupling(TrunkMethod):
         return self.terms(self.model(batch.images).float(), batch.labels)
 
     def terms(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The weighted terms of L. logits: (N, K), labels: (N,)."""
+        """Return the weighted terms of L from logits (N, K) and labels (N,)."""
         return {
             "classification": functional.cross_entropy(logits, labels),
             "penalty": self.penalty * logit_penalty(logits),
@@ -46,5 +46,5 @@ class SpectralDecoupling(TrunkMethod):
 
 
 def logit_penalty(logits: Tensor) -> Tensor:
-    """The mean square over faces and expressions."""
+    """Return the mean square of logits (N, K) over images and expressions."""
     return logits.pow(2).mean()

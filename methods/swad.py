@@ -1,25 +1,26 @@
-"""SWAD: the average of all weights along the stretch of training in which the loss on held-out faces is low.
+"""SWAD: average all weights along the stretch of training in which the loss on held-out images is low.
 
 Source: Cha et al., "SWAD: Domain Generalization by Seeking Flat Minima" (NeurIPS 2021); github.com/khanrc/swad at
-252190e. Every I steps (the first after the first step) the loss on held-out faces is measured, and the mean of the
-weights since the last measurement is a segment with that loss. Which segments are averaged:
+252190e. Every I steps (the first time after the first step) the loss on held-out images is measured. The mean of the
+weights since the previous measurement is a segment with that loss. Segments are averaged by these rules:
 
-- The stretch begins when the loss of the last `n_converge` segments was lowest in the first of them. The threshold is
-  their mean loss times 1 + tolerance. Of the last `n_tolerance` segments the first n_tolerance - n_converge + 1 are
-  looked at: those behind the last one above the threshold are taken, apart from the first of them.
-- From then on, at each measurement: if all of the last `n_tolerance` losses are above the threshold the stretch is
-  over; else the oldest of these segments is taken, unless it lies before the beginning.
-- At the end of training the rest is taken, oldest first, for as long as some loss in the rest is not above the
-  threshold. If the stretch never began, the last segment alone is the result.
+- The stretch begins when the first of the last `n_converge` segments has the lowest loss of them. The threshold is
+  their mean loss times 1 + tolerance. Of the last `n_tolerance` segments, the first n_tolerance - n_converge + 1 are
+  examined: those after the last one above the threshold are taken, except for the first of them.
+- From then on, at each measurement: if all of the last `n_tolerance` losses are above the threshold, the stretch ends.
+  Otherwise the oldest of these segments is taken, unless it lies before the beginning.
+- At the end of training the remaining segments are taken, oldest first, while any loss among the remaining ones is not
+  above the threshold. If the stretch never began, the last segment alone is the result.
 
-As released, some segments are taken twice and then count twice, the first that qualifies is passed over, and steps
+As released, some segments are taken twice and then count twice, the first segment that qualifies is skipped, and steps
 after the last measurement are lost. Only weights are averaged. Batch norm's statistics stay those of pre-training, or
-(`refresh`) move in training and are measured anew once the weights are averaged; the released code has both.
+(`refresh`) change in training and are measured again once the weights are averaged; the released code has both.
 
-Departures: `source.fit` is learned from and `source.val` measured with either selection, since the stretch is chosen on
-faces that must not be trained on; no epoch is selected besides. The suite's trunk is trained, with the optimiser,
-schedule and augmentation of full_finetune.py instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter),
-so that the two differ in the average and in batch norm alone. A network from scratch has no statistics to keep.
+Departures: with either selection the method learns from `source.fit` and measures on `source.val`, because the images
+that determine the stretch must not be trained on. No epoch is selected in addition. The suite's trunk is trained, with
+the optimiser, schedule and augmentation of full_finetune.py instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and
+colour jitter), so that the two differ in the average and in batch norm alone. A network from scratch lacks pre-trained
+statistics.
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Source, TrunkMethod
+from fergen_bench import Batch, BenchError, Context, Source, TrunkMethod
 
 SCORING_BATCH = 256
 
 
 @dataclass
 class Swad(TrunkMethod):
-    """The middle of a wide low region is flatter than any point that training passes, and flat minima transfer."""
+    """The centre of a wide region of low loss is flatter than any point of the training, and flat minima transfer."""
 
     version: ClassVar[int] = 1
     # The learning rate is the best of protocols/learning-rate.yaml.
-    # Batch norm is live, as in full_finetune.py: with its statistics still the trunk hardly learned.
+    # Batch norm's statistics change, as in full_finetune.py: with frozen statistics the trunk hardly learned.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 8e-3, "interval": 5, "refresh": 20}}
 
-    interval: int = 100  # steps between measurements on held-out faces; released: 50 to 300, by dataset
-    refresh: int = 0  # steps that measure batch norm anew after averaging, released: 500; 0: its statistics stand still
-    n_converge: int = 3  # segments that tell where the stretch begins
-    n_tolerance: int = 6  # segments that tell where it ends
-    tolerance: float = 0.3  # how far the loss may lie above that of the beginning
+    interval: int = 100  # steps between measurements on held-out images; released: 50 to 300, by dataset
+    refresh: int = 0  # steps that measure batch norm after averaging, released: 500; 0: frozen statistics
+    n_converge: int = 3  # number of segments that determine the beginning of the stretch
+    n_tolerance: int = 6  # number of segments that determine its end
+    tolerance: float = 0.3  # largest rise of the loss above that of the beginning, as a share
 
     def fit(self, source: Source, ctx: Context) -> None:
         for name in ("interval", "n_converge", "n_tolerance"):
@@ -63,7 +64,7 @@ class Swad(TrunkMethod):
         self.valley = LossValley(self.n_converge, self.n_tolerance, self.tolerance)
         self.segment: Segment | None = None
         whole = copy.copy(ctx)
-        whole.selection = "last"  # the average is the selection
+        whole.selection = "last"  # the average replaces the selection of an epoch
         super().fit(replace(source, train=source.fit), whole)
         with torch.no_grad():
             for weight, mean in zip(self.model.parameters(), self.valley.result().weights, strict=True):
@@ -74,9 +75,8 @@ class Swad(TrunkMethod):
             ctx.history[-1]["val_accuracy"] = self._accuracy(source.val, ctx)  # of the average, not of an epoch
 
     def build(self, ctx: Context) -> nn.Module:
-        self.network = ctx.backbone(self.trunk, trainable=True)
-        head = nn.Linear(self.network.features, len(EXPRESSIONS))
-        return nn.Sequential(self.network, head) if self.refresh else StillStatistics(self.network, head)
+        model = self.classifier(ctx, self.trunk)
+        return model if self.refresh else FrozenStatistics(*model)
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
         terms = super().update(batch, optimizer, ctx)
@@ -93,7 +93,7 @@ class Swad(TrunkMethod):
 
     @torch.no_grad()
     def _held_out_loss(self, ctx: Context) -> float:
-        """Mean cross-entropy on held-out faces of the source, of the weights as they are now."""
+        """Return the mean cross-entropy of the current weights on held-out images of the source."""
         self.model.eval()
         logits = [self.logits(images).float() for images in self.held_out.batches(ctx.device, SCORING_BATCH)]
         self.model.train()
@@ -101,14 +101,14 @@ class Swad(TrunkMethod):
         return float(functional.cross_entropy(torch.cat(logits), labels))
 
     def _measure_statistics(self, source: Source, ctx: Context) -> None:
-        """Batch norm's running statistics become the mean over fresh batches of augmented faces."""
+        """Set batch norm's running statistics to their mean over `refresh` new batches of augmented images."""
         if not self.refresh:
             return
         layers = [layer for layer in self.model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         momenta = [layer.momentum for layer in layers]
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # all batches count alike
+            layer.momentum = None  # all batches have the same weight
         self.model.train()
         for step in range(self.refresh):
             rows = torch.randperm(len(source.fit), generator=ctx.generator("refresh", step))[: self.batch_size]
@@ -119,10 +119,10 @@ class Swad(TrunkMethod):
             layer.momentum = momentum
 
 
-class StillStatistics(nn.Sequential):
-    """Batch norm normalises by its running statistics, which stand still, also in training."""
+class FrozenStatistics(nn.Sequential):
+    """A sequence whose batch norm normalises by its running statistics and never changes them, even in training."""
 
-    def train(self, mode: bool = True) -> StillStatistics:
+    def train(self, mode: bool = True) -> FrozenStatistics:
         super().train(mode)
         for layer in self.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -132,17 +132,27 @@ class StillStatistics(nn.Sequential):
 
 @dataclass(frozen=True)
 class Segment:
-    """The mean of weights over steps, or over segments."""
+    """The mean of the weights over steps or over segments."""
 
     weights: Sequence[Tensor]
-    start: int  # first step of the first
-    end: int  # last step of the last
-    count: int  # how many were averaged
-    loss: float = math.nan  # on held-out faces, at the end
+    start: int  # first step
+    end: int  # last step
+    count: int  # number of steps or segments
+    loss: float = math.nan  # on held-out images, at the last step
 
 
 def averaged(mean: Segment | None, weights: Sequence[Tensor], start: int, end: int) -> Segment:
-    """A mean with one more in it. None: the first of them."""
+    """Add weights to a mean.
+
+    Args:
+        mean: The mean so far, or None for the first weights.
+        weights: The weights to add.
+        start: The first step that the weights cover.
+        end: The last step that the weights cover.
+
+    Returns:
+        The new mean.
+    """
     if mean is None:
         return Segment([weight.clone() for weight in weights], start, end, 1)
     count = mean.count + 1
@@ -150,7 +160,13 @@ def averaged(mean: Segment | None, weights: Sequence[Tensor], start: int, end: i
 
 
 class LossValley:
-    """Which segments are averaged, decided as they come."""
+    """The rules that choose the segments to average, one segment after another.
+
+    Args:
+        n_converge: The number of segments that determine the beginning of the stretch.
+        n_tolerance: The number of segments that determine its end.
+        tolerance: The largest rise of the loss above that of the beginning, as a share.
+    """
 
     def __init__(self, n_converge: int, n_tolerance: int, tolerance: float) -> None:
         self.n_converge, self.n_tolerance, self.tolerance = n_converge, n_tolerance, tolerance
@@ -161,7 +177,7 @@ class LossValley:
         self._average: Segment | None = None
 
     def add(self, segment: Segment) -> None:
-        """The next segment, with its loss."""
+        """Add the next segment, with its loss."""
         if self.early_stop_step >= 0:
             return
         self._recent.append(segment)
@@ -177,7 +193,7 @@ class LossValley:
                 self._take(self._window[0])
 
     def result(self) -> Segment:
-        """The average at the end of training."""
+        """Return the average at the end of training."""
         if self.converge_step < 0:
             return self._recent[-1]
         average, rest = self._average, list(self._window)[1:] if self.early_stop_step < 0 else []
@@ -192,17 +208,17 @@ class LossValley:
         self._first = self._recent[0]
         self.converge_step = self._first.end
         self.threshold = mean_loss * (1.0 + self.tolerance)
-        # A window that is shorter than the one of convergence: the reference takes what lies between the two.
+        # With n_tolerance below n_converge, the reference takes the segments between the two windows.
         taken = list(self._recent)[1 : 1 + self.n_converge - self.n_tolerance]
         if self.n_tolerance > self.n_converge:
-            seen = list(self._window)[: self.n_tolerance - self.n_converge + 1]
-            above = [place for place, past in enumerate(seen) if past.loss > self.threshold]
-            taken = seen[(above[-1] + 1 if above else 0) + 1 :]
+            examined = list(self._window)[: self.n_tolerance - self.n_converge + 1]
+            above = [index for index, past in enumerate(examined) if past.loss > self.threshold]
+            taken = examined[(above[-1] + 1 if above else 0) + 1 :]
         for past in taken:
             self._take(past)
 
     def _above(self, segments: Sequence[Segment]) -> bool:
-        """Whether all losses are above the threshold."""
+        """Return whether all losses are above the threshold."""
         return min(segment.loss for segment in segments) > self.threshold
 
     def _take(self, segment: Segment) -> None:

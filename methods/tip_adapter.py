@@ -1,23 +1,23 @@
-"""Tip-Adapter: a text classifier plus a cache of a few labelled faces; with `finetune`, Tip-Adapter-F trains the cache.
+"""Tip-Adapter(-F): add a cache of a few labelled images to a text classifier; `finetune` trains the cache.
 
 Source: Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification" (ECCV 2022);
-github.com/gaopengcuhk/Tip-Adapter at d0e2d6f. For unit features x, unit class vectors w_k, unit keys q_n with labels
-y_n:
+github.com/gaopengcuhk/Tip-Adapter at d0e2d6f. x are unit features, w_k unit class vectors, and q_n unit keys with
+labels y_n.
 
     logits_k = 100 <x, w_k> + alpha * sum over n with y_n = k of exp(-beta (1 - <x, q_n>))
-    q_n = unit(mean over rounds of the raw features of the augmented face n)
+    q_n = unit(mean over rounds of the raw features of the augmented image n).
 
-(beta, alpha) are the first with the best accuracy on held-out faces, beta outside, over i * (scale - 0.1) / steps + 0.1
-for i in 0..steps-1. Tip-Adapter-F trains the keys with alpha and beta at their first values, on the same few faces,
-newly augmented (AdamW, epsilon 1e-4, cosine to 0), and searches afterwards.
+(beta, alpha) are the first with the best accuracy on held-out images, beta in the outer loop, over i * (scale - 0.1) /
+steps + 0.1 for i in 0..steps-1. Tip-Adapter-F trains the keys with alpha and beta at their first values, on the same
+few images with new augmentations (AdamW, epsilon 1e-4, cosine to 0), and searches afterwards.
 
-Departures: Tip-Adapter-F keeps its last epoch, or with the selection `source-val` the best on the source's validation
-part (released: the best on the test set, and of that and the searched pair the better one). Faces of the cache are
-drawn from the part of the source that is not for validation, whatever the selection, because the search needs faces the
-cache has not seen. The range of the search differs between the released configurations; here it is the widest. Faces
-are cropped and mirrored at the size they are kept in, then resized. Where a backbone has no text tower,
-`classifier=prototypes` puts the direction of each expression's mean feature (over all faces that are not for
-validation, so more than the few shots) in the place of w: another method in that respect, chosen by name only.
+Departures: Tip-Adapter-F returns its last epoch, or with the selection `source-val` the best on the source's validation
+part (released: the best on the test set, and of that and the searched pair the better one). Images of the cache are
+drawn from the part of the source that is not for validation, whatever the selection, because the search needs images
+that the cache does not contain. The range of the search differs between the released configurations; here it is the
+widest. Images are cropped and mirrored at their stored size, then resized. For a backbone without a text tower,
+`classifier=prototypes` replaces w by the direction of each expression's mean feature (over all images that are not for
+validation, so more than the few shots). That is another method in this respect, and is used only where it is named.
 """
 
 from __future__ import annotations
@@ -32,40 +32,43 @@ from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Backbone, BenchError, Context, Method, Source, Split, prompt_names
 from fergen_bench.training.augment import random_crop, random_flip
+from fergen_bench.training.logistic import mean_directions
 
 SCALE = 100.0
+"""Factor on the cosines with the class vectors."""
 BLOCK = 256
+"""Images that are processed at once."""
 
 
 @dataclass
 class TipAdapter(Method):
-    """A few faces per expression correct what the words get wrong, and the words keep the rest."""
+    """A few images per expression correct the errors of the text classifier, which decides the rest."""
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features",)
-    # The packaged encoder, which suites with this recipe name, has no text tower.
+    # The packaged encoder, which suites with this recipe name, lacks a text tower.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"classifier": "prototypes"}}
 
     backbone: Backbone = "suite"  # the frozen encoder
-    classifier: Literal["text", "prototypes"] = "text"  # what w is; text needs a backbone with a text tower
-    names: Literal["several", "one"] = "several"  # words per expression
-    shots: int | None = 16  # faces per expression in the cache; null: all of them
-    rounds: int = 10  # how often each is augmented for its key; 0: the face as it is
-    finetune: bool = False  # whether the keys are trained (Tip-Adapter-F)
-    search_scale: tuple[float, ...] = (12.0, 10.0)  # the search ends before these beta and alpha
-    search_steps: tuple[int, ...] = (200, 20)  # how many of each it tries
-    first_beta: float = 1.0  # while the keys are trained
-    first_alpha: float = 1.17  # while the keys are trained
-    epochs: int = 20  # passes over the cached faces, with finetune
-    batch_size: int = 256  # faces per step, with finetune
-    learning_rate: float = 1e-3  # at its highest, with finetune
+    classifier: Literal["text", "prototypes"] = "text"  # source of w; text needs a backbone with a text tower
+    names: Literal["several", "one"] = "several"  # names per expression
+    shots: int | None = 16  # images per expression in the cache; null: all of them
+    rounds: int = 10  # augmentations of each image for its key; 0: the unchanged image
+    finetune: bool = False  # train the keys (Tip-Adapter-F)
+    search_scale: tuple[float, ...] = (12.0, 10.0)  # upper ends of the search, for beta and alpha
+    search_steps: tuple[int, ...] = (200, 20)  # number of values of the search, for beta and alpha
+    first_beta: float = 1.0  # beta while the keys are trained
+    first_alpha: float = 1.17  # alpha while the keys are trained
+    epochs: int = 20  # passes over the cached images, with finetune
+    batch_size: int = 256  # images per step, with finetune
+    learning_rate: float = 1e-3  # highest value of the schedule, with finetune
     weight_decay: float = 0.01  # decoupled, with finetune
 
     def fit(self, source: Source, ctx: Context) -> None:
         if (len(self.search_scale), len(self.search_steps)) != (2, 2) or min(self.search_steps) < 1:
             raise BenchError(
-                f"search_scale {self.search_scale} and search_steps {self.search_steps} of tip_adapter each take two "
-                f"numbers, for beta and for alpha, with one step or more"
+                f"tip_adapter: search_scale is {self.search_scale} and search_steps {self.search_steps}; set each to "
+                f"two numbers, for beta and for alpha, with one step or more"
             )
         self.encoder = ctx.backbone(self.backbone)
         if self.classifier == "text":
@@ -90,7 +93,7 @@ class TipAdapter(Method):
             ctx.epoch_done(1, 1, alpha=self.alpha, beta=self.beta)
 
     def _augmented(self, faces: Split, ctx: Context, *names: object, rows: Tensor | None = None) -> Tensor:
-        """Raw features (N, C) of augmented faces, float32."""
+        """Return raw features of augmented images, float32 (N, C)."""
         parts = []
         for index in (torch.arange(len(faces)) if rows is None else rows).split(BLOCK):
             images, draws = faces.faces(index.numpy()).to(ctx.device), ctx.draws(index.to(ctx.device), *names)
@@ -98,8 +101,8 @@ class TipAdapter(Method):
         return torch.cat(parts)
 
     def _trained(self, faces: Split, labels: Tensor, held: Tensor, held_labels: Tensor, ctx: Context) -> Tensor:
-        """The keys after training."""
-        selecting, best, kept = ctx.selection == "source-val", -1.0, self.keys
+        """Return the keys after training, (M, C)."""
+        selecting, best, selected = ctx.selection == "source-val", -1.0, self.keys
         keys = self.keys.clone().requires_grad_()
         optimizer = torch.optim.AdamW([keys], self.learning_rate, eps=1e-4, weight_decay=self.weight_decay)
         steps = self.epochs * math.ceil(len(faces) / self.batch_size)
@@ -119,12 +122,12 @@ class TipAdapter(Method):
             values = {"loss": total}
             if selecting:
                 with torch.no_grad():
-                    said = tip_logits(held, self.classes, keys, self.values, self.first_alpha, self.first_beta)
-                values["val_accuracy"] = score = (said.argmax(1) == held_labels).double().mean().item()
+                    logits = tip_logits(held, self.classes, keys, self.values, self.first_alpha, self.first_beta)
+                values["val_accuracy"] = score = (logits.argmax(1) == held_labels).double().mean().item()
                 if score > best:
-                    best, ctx.selected_epoch, kept = score, epoch + 1, keys.detach().clone()
+                    best, ctx.selected_epoch, selected = score, epoch + 1, keys.detach().clone()
             ctx.epoch_done(epoch + 1, self.epochs, **values)
-        return kept if selecting else keys.detach()
+        return selected if selecting else keys.detach()
 
     def predict(self, images: Tensor) -> Tensor:
         features = functional.normalize(self.encoder(images), dim=1)
@@ -132,22 +135,43 @@ class TipAdapter(Method):
 
 
 def cache_keys(raw: Tensor) -> Tensor:
-    """Unit keys (N, C) from raw features of several rounds (rounds, N, C)."""
+    """Return unit keys (N, C) from raw features of several rounds (rounds, N, C)."""
     return functional.normalize(raw.mean(0), dim=1)
 
 
 def cache_logits(affinity: Tensor, values: Tensor, beta: float) -> Tensor:
-    """What the cache says (N, K). affinity: cosines with the keys (N, M), values: one-hot labels of the keys (M, K)."""
+    """Return the logits of the cache.
+
+    Args:
+        affinity: Cosines with the keys, (N, M).
+        values: One-hot labels of the keys, (M, K).
+        beta: The sharpness of the affinity.
+
+    Returns:
+        (N, K).
+    """
     return torch.exp(-beta * (1.0 - affinity)) @ values
 
 
 def text_logits(features: Tensor, classes: Tensor) -> Tensor:
-    """What the class vectors (K, C) say of unit features (N, C)."""
+    """Return the logits (N, K) of unit features (N, C) by class vectors (K, C)."""
     return SCALE * features @ classes.T
 
 
 def tip_logits(features: Tensor, classes: Tensor, keys: Tensor, values: Tensor, alpha: float, beta: float) -> Tensor:
-    """(N, K) from unit features (N, C), class vectors (K, C), keys (M, C) and their one-hot labels (M, K)."""
+    """Return the logits of Tip-Adapter.
+
+    Args:
+        features: Unit features x, (N, C).
+        classes: Class vectors w, (K, C).
+        keys: q, (M, C).
+        values: One-hot labels of the keys, (M, K).
+        alpha: The weight of the cache.
+        beta: The sharpness of the affinity.
+
+    Returns:
+        (N, K).
+    """
     return text_logits(features, classes) + alpha * cache_logits(features @ keys.T, values, beta)
 
 
@@ -160,8 +184,19 @@ def search(
     scale: tuple[float, ...],
     steps: tuple[int, ...],
 ) -> tuple[float, float]:
-    """(alpha, beta): the first pair with the most right answers on unit features (N, C). scale, steps: of beta and
-    alpha.
+    """Find the first pair of alpha and beta with the most correct predictions.
+
+    Args:
+        features: Unit features of held-out images, (N, C).
+        labels: int64 (N,).
+        classes: Class vectors w, (K, C).
+        keys: q, (M, C).
+        values: One-hot labels of the keys, (M, K).
+        scale: Upper ends of the search, for beta and alpha.
+        steps: Number of values, for beta and alpha.
+
+    Returns:
+        alpha and beta.
     """
     betas, alphas = (
         [i * (end - 0.1) / count + 0.1 for i in range(count)] for end, count in zip(scale, steps, strict=True)
@@ -169,23 +204,17 @@ def search(
     right = torch.zeros(len(betas), len(alphas), dtype=torch.int64, device=features.device)
     weights = torch.tensor(alphas, dtype=features.dtype, device=features.device)[:, None, None]
     for block, wanted in zip(features.split(BLOCK), labels.split(BLOCK), strict=True):
-        words, affinity = text_logits(block, classes), block @ keys.T
-        for place, beta in enumerate(betas):
-            said = (words + weights * cache_logits(affinity, values, beta)).argmax(2)
-            right[place] += (said == wanted).sum(1)
+        text, affinity = text_logits(block, classes), block @ keys.T
+        for row, beta in enumerate(betas):
+            predicted = (text + weights * cache_logits(affinity, values, beta)).argmax(2)
+            right[row] += (predicted == wanted).sum(1)
     scores = right.flatten().tolist()
-    beta_place, alpha_place = divmod(scores.index(max(scores)), len(alphas))
-    return alphas[alpha_place], betas[beta_place]
+    row, column = divmod(scores.index(max(scores)), len(alphas))
+    return alphas[column], betas[row]
 
 
 def few_shots(split: Split, shots: int | None, generator: torch.Generator) -> Tensor:
-    """Positions of `shots` faces of every expression, or of all there are, ascending."""
+    """Return the indices of `shots` random images of every expression (None: of all images), in ascending order."""
     order = torch.randperm(len(split), generator=generator)
     labels = torch.from_numpy(split.labels)[order]
     return torch.cat([order[labels == label][:shots] for label in range(len(EXPRESSIONS))]).sort().values
-
-
-def mean_directions(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The direction (classes, C) of each class's mean unit feature; zeros for a class without faces."""
-    members = functional.one_hot(labels, classes).to(features)
-    return functional.normalize(members.T @ functional.normalize(features, dim=1), dim=1)

@@ -1,21 +1,22 @@
-"""WiSE-FT: the average of a network before and after fine-tuning, weight by weight.
+"""WiSE-FT: average a network before and after fine-tuning, weight by weight.
 
 Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022); github.com/mlfoundations/wise-ft at
-58b7a4b. Equations:
+58b7a4b.
 
-    theta = (1 - alpha) * theta_0 + alpha * theta_1       for every entry of the state: network, buffers and head
+    theta = (1 - alpha) * theta_0 + alpha * theta_1
     rate[t] = (t + 1) / warm_up  for t < warm_up, then  (1 + cos(pi (t - warm_up) / (steps - warm_up))) / 2
-    L = (1 - smoothing) * ce + smoothing * mean over faces and expressions of -log softmax
+    L = (1 - smoothing) * ce + smoothing * mean over images and expressions of -log softmax.
 
-theta_0 is the pretrained network with a head that was fitted to its frozen features (`head=text`: made from sentences
-by the text tower), theta_1 the same after fine-tuning on L with AdamW and gradients clipped at norm 1. alpha is 1/2
-and chosen on nothing. The zero-shot head is exp(logit scale) times the normalised mean over sentences of normalised
-text features, without bias, on normalised image features; it is float32.
+theta is averaged for every entry of the state: network, buffers and head. theta_0 is the pretrained network with a head
+that was fitted to its frozen features (`head=text`: computed from sentences by the text tower). theta_1 is the same
+after fine-tuning on L with AdamW and gradients clipped at norm 1. alpha is 1/2 and is not tuned. The zero-shot head is
+exp(logit scale) times the normalised mean over sentences of normalised text features, without bias, on normalised image
+features; it is float32.
 
-Departures: theta_0's head is that of the linear probe, on features as they are, which any backbone allows and which has
-seen the source's labels (version 1: of equally accurate strengths the smallest). Noise, flip and erasing are those of
-full_finetune.py (released: random crops of 90 % and more), so that what differs from it is the start and the average.
-With the selection source-val the fine-tuned network is its best epoch on held-out faces (released: the last).
+Departures: theta_0's head is that of the linear probe, on raw features, which any backbone allows and which uses the
+source's labels (version 1: of equally accurate strengths the smallest). Noise, flip and erasing are those of
+full_finetune.py (released: random crops of 90 % and more), so that the two differ in the start and the average. With
+the selection source-val the fine-tuned network is its best epoch on held-out images (released: the last).
 """
 
 from __future__ import annotations
@@ -29,14 +30,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, GradientMethod, SampleDraws, Source
-from fergen_bench.training.augment import erase, random_boxes, random_flip, random_noise
+from fergen_bench import EXPRESSIONS, Backbone, Batch, Context, NetworkMethod, Source
 from fergen_bench.training.logistic import best_strength, solve
 
 
 @dataclass
-class WiseFt(GradientMethod):
-    """Half of the way keeps most of what fine-tuning wins on the source and most of what it loses elsewhere."""
+class WiseFt(NetworkMethod):
+    """The average preserves most of what fine-tuning gains on the source and most of what it would lose elsewhere."""
 
     version: ClassVar[int] = 2
     repeats: ClassVar[bool] = True
@@ -44,20 +44,18 @@ class WiseFt(GradientMethod):
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2.5e-4, "warm_up": 20}}
 
     epochs: int = 10  # passes over the source
-    batch_size: int = 512  # faces per step
-    learning_rate: float = 3e-5  # at its highest
+    batch_size: int = 512  # images per step
+    learning_rate: float = 3e-5  # highest value of the schedule
     weight_decay: float = 0.1  # decoupled with adamw
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"  # sgd has momentum 0.9
-    schedule: Literal["exponential", "cosine", "constant"] = "cosine"  # after warm_up steps
+    schedule: Literal["exponential", "cosine", "constant"] = "cosine"  # cosine: warm_up steps, then to 0
     warm_up: int = 500  # steps over which the learning rate rises
     backbone: Backbone = "suite"  # the network that is trained
-    head: Literal["probe", "text"] = "probe"  # what the network starts with and is averaged with
-    alpha: float = 0.5  # the fine-tuned network's part of the average
-    strength: float | None = None  # C of the probe; chosen on the source's validation part when null
-    smoothing: float = 0.0  # of the labels
-    clip: float = 1.0  # the largest norm of a gradient, over all weights
-    noise: float = 0.5  # share of faces that get Gaussian noise of variance 30
-    erasing: float = 0.5  # share of faces that get a box of mean colour
+    head: Literal["probe", "text"] = "probe"  # head before fine-tuning; text needs a backbone with a text tower
+    alpha: float = 0.5  # share of the fine-tuned network in the average
+    strength: float | None = None  # C of the probe; null: chosen on the source's validation part
+    smoothing: float = 0.0  # label smoothing
+    clip: float = 1.0  # largest norm of the gradient over all weights
 
     def fit(self, source: Source, ctx: Context) -> None:
         self.start = self._start(source, ctx)
@@ -72,10 +70,6 @@ class WiseFt(GradientMethod):
                 parameter.copy_(value)
         self.before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         return model
-
-    def augment(self, images: Tensor, draws: SampleDraws) -> Tensor:
-        images = random_flip(random_noise(images, draws, self.noise), draws).float() / 255.0
-        return erase(images, random_boxes(images.shape, draws, self.erasing), self.network.mean)
 
     def loss(self, batch: Batch) -> Tensor:
         return smoothed_loss(self.logits(batch.images).float(), batch.labels, self.smoothing)
@@ -96,7 +90,7 @@ class WiseFt(GradientMethod):
         return head_logits(self.model["network"](images), head.weight, head.bias, normalised=self.head == "text")
 
     def _start(self, source: Source, ctx: Context) -> tuple[Tensor, Tensor]:
-        """Weight (7, features) and bias (7,) of the head before fine-tuning."""
+        """Return weight (7, features) and bias (7,) of the head before fine-tuning."""
         if self.head == "text":
             tower = ctx.text_tower(self.backbone)
             with torch.no_grad():
@@ -106,14 +100,14 @@ class WiseFt(GradientMethod):
         if strength is None:
             fit, val = ctx.features(encoder, source.fit), ctx.features(encoder, source.val)
             strength = best_strength(*fit, *val, len(EXPRESSIONS))
-        # Fitted on what the network is then trained on, so that held-out faces stay so.
+        # The head is fitted to the images that fine-tuning uses, so that held-out images stay unseen.
         split = source.fit if ctx.selection == "source-val" else source.train
         features, labels = ctx.features(encoder, split)
         return solve(features.double(), labels, len(EXPRESSIONS), strength)
 
 
 def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """theta, for every entry; whole numbers (counters) are rounded down."""
+    """Return theta from theta_0 and theta_1, tensors by name; integers (counters) are rounded down."""
     return {
         name: ((1 - alpha) * before[name].to(value.device) + alpha * value).to(value.dtype)
         for name, value in after.items()
@@ -121,28 +115,38 @@ def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor], alpha: flo
 
 
 def zero_shot_head(text: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight (K, D) and bias (K,) of the head from text features (K, sentences, D)."""
+    """Return weight (K, D) and bias (K,) of the zero-shot head from text features (K, sentences, D)."""
     classes = functional.normalize(functional.normalize(text, dim=-1).mean(1), dim=-1)
     weight = (log_scale.exp() * classes).float()
     return weight, torch.zeros_like(weight[:, 0])
 
 
 def head_logits(features: Tensor, weight: Tensor, bias: Tensor, normalised: bool) -> Tensor:
-    """Logits (N, K) of features (N, D). normalised: the head looks at directions alone, as one from text does."""
+    """Apply the head.
+
+    Args:
+        features: (N, D).
+        weight: (K, D).
+        bias: (K,).
+        normalised: Normalise the features first, as a head from text requires.
+
+    Returns:
+        Logits (N, K).
+    """
     if not normalised:
         return functional.linear(features, weight, bias)
-    # Times the scale, what half precision rounds off a cosine is more than lies between some classes.
+    # Times the scale, the rounding error of a cosine in half precision exceeds the distance of some classes.
     with torch.autocast(features.device.type, enabled=False):
         return functional.linear(functional.normalize(features.to(weight), dim=-1), weight, bias)
 
 
 def smoothed_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """L. logits: (N, K), labels: (N,)."""
+    """Return L for logits (N, K) and labels (N,)."""
     return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
 def warmed_cosine(step: int, warm_up: int, steps: int) -> float:
-    """The share of the learning rate at a step, from 0."""
+    """Return the factor on the learning rate at a step, counted from 0."""
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))

@@ -1,14 +1,17 @@
-"""CLIP zero-shot: the expression whose description is nearest to the face; nothing is learned from the source.
+"""CLIP zero-shot: predict the expression whose description is nearest to the image, without training.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021);
-github.com/openai/CLIP at d05afc4, with its templates and names for FER2013. For unit image features x and classes k:
+github.com/openai/CLIP at d05afc4, with its templates and names for FER2013. x are unit image features, and k the
+classes.
 
     w_k = unit(mean over names and templates of unit(text(template(name))))
-    logits_k = exp(logit_scale) * <x, w_k>                                    exp(logit_scale) is 100 for OpenAI's
+    logits_k = exp(logit_scale) * <x, w_k>.
 
-Departures: the release gives some expressions several names and does not say how they are merged; here all sentences of
-an expression are averaged (`names=one` takes one name each, as CLIP_benchmark does). Faces are squashed to the
-network's square; the release resizes the short side and cuts the centre, which is the same for square faces.
+OpenAI's networks have an exp(logit_scale) of 100.
+
+Departures: the release gives some expressions several names and does not describe how they are merged. Here all
+sentences of an expression are averaged (`names=one` takes one name each, as CLIP_benchmark does). Images are squeezed
+to the network's square; the release resizes the short side and crops the centre, which is the same for square images.
 """
 
 from __future__ import annotations
@@ -24,13 +27,13 @@ from fergen_bench import Backbone, Context, Method, Source, prompt_names
 
 @dataclass
 class ZeroShot(Method):
-    """What the encoder knows of expressions before it has seen a labelled face."""
+    """The accuracy of the pretrained encoder without any labelled image."""
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features", "text")
 
-    backbone: Backbone = "suite"  # the frozen encoder, with a text tower
-    names: Literal["several", "one"] = "several"  # words per expression
+    backbone: Backbone = "suite"  # the frozen encoder; it needs a text tower
+    names: Literal["several", "one"] = "several"  # names per expression
 
     def fit(self, source: Source, ctx: Context) -> None:
         self.encoder = ctx.backbone(self.backbone)

@@ -45,8 +45,11 @@ _TYPES: dict[str, Any] = {
 _BASES: Mapping[str, str] = {
     "Method": "training/contract",
     "GradientMethod": "training/loop",
+    "NetworkMethod": "training/trunk",
     "TrunkMethod": "training/trunk",
     "DomainMethod": "training/trunk",
+    "AlignmentMethod": "training/trunk",
+    "AttentionMethod": "training/trunk",
     "AdversarialMethod": "training/adversary",
 }
 """Base classes of methods → the module of each. A method inherits their fields, recipes and class variables."""

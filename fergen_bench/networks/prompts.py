@@ -1,8 +1,8 @@
-"""How expressions are put into words for a text tower: templates and names of CLIP's release for FER2013.
+"""Sentences about expressions for a text tower: the templates and names of CLIP's release for FER2013.
 
-Source: github.com/openai/CLIP, data/prompts.md. How several names of one class are merged is not said there: the mean
-over all names and templates is the natural reading. `one` takes the first name of each, which are those of
-github.com/LAION-AI/CLIP_benchmark.
+Source: github.com/openai/CLIP, data/prompts.md. The release does not describe how several names of one class are
+merged; the mean over all names and templates is the natural reading. The option `one` takes the first name of each
+class; these are the names of github.com/LAION-AI/CLIP_benchmark.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def prompt_names(names: Literal["several", "one"] = "several") -> tuple[tuple[str, ...], ...]:
-    """The words for each expression, in the order of EXPRESSIONS."""
+    """Return the names of each expression, in the order of EXPRESSIONS: all of them, or only the first."""
     return tuple(_NAMES[expression][: None if names == "several" else 1] for expression in EXPRESSIONS)

@@ -1,7 +1,7 @@
-"""Augmentation of whole batches on the device, with randomness per face.
+"""Augment whole batches of images on the device, with random numbers that belong to each image.
 
-What happens to a face depends on the run, the epoch and the face: not on its batch, the batch size or the number of
-processes. Images are (B, 3, height, width); draws come from `SampleDraws`.
+The augmentation of an image depends on the run, the epoch and the image. It depends neither on the batch that the
+image is in nor on the batch size. Images are (B, 3, height, width); random numbers come from `SampleDraws`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 import torch
@@ -20,65 +20,85 @@ from fergen_bench.data.randomness import counters, seed_of, uniform
 
 
 class SampleDraws:
-    """Random numbers for the faces of one batch, by name.
+    """Named random numbers for the images of one batch.
 
-    A draw is a dozen operations on a few numbers, and a box takes hundreds: for the batches of an epoch they are made
-    all at once (`split`), when the first of them asks. The numbers are the same.
+    One draw takes a dozen operations on a few numbers, and one box takes hundreds. The batches that `split` returns
+    therefore share their draws, which are computed when the first batch requests them. The numbers do not change.
+
+    Args:
+        index: The images' indices in their split, int64 (B,).
+        *names: Names of the random stream, such as the run and the epoch.
     """
 
     def __init__(self, index: Tensor, *names: object) -> None:
         self._counter = counters(index.long(), seed_of(*names))
         self._whole: SampleDraws | None = None
-        self._place = slice(None)
-        self._made: dict[Hashable, Tensor] = {}
+        self._rows = slice(None)
+        self._shared: dict[Hashable, Tensor] = {}
 
     def split(self, sizes: Sequence[int]) -> list[SampleDraws]:
-        """The draws of batches of these sizes, one after another."""
+        """Return the draws of consecutive batches of these sizes."""
         parts, start = [], 0
         for size in sizes:
             part = copy(self)
-            part._whole, part._place = self, slice(start, start + size)
+            part._whole, part._rows = self, slice(start, start + size)
             parts.append(part)
             start += size
         return parts
 
     @staticmethod
     def joined(draws: Sequence[SampleDraws]) -> SampleDraws:
-        """The draws of several batches, one after another."""
+        """Return the draws of several batches, concatenated."""
         whole = copy(draws[0])
         whole._counter = torch.cat([part._counter for part in draws])
         return whole
 
     def together(self, key: Hashable, make: Callable[[SampleDraws], Tensor]) -> Tensor:
-        """A row per face, made of draws alone: once for all batches that were split from the same draws. key: what it
-        is, with all that it depends on. It is shared, so it must not be written to.
+        """Compute a tensor from draws alone, once for all batches that were split from the same draws.
+
+        Args:
+            key: Identifies the result; it must contain everything that the result depends on.
+            make: Computes the result, one row per image, from the draws that it is given.
+
+        Returns:
+            The rows of this batch. They are shared with other batches and must not be modified in place.
         """
         if self._whole is None:
             return make(self)
-        if key not in self._whole._made:
-            self._whole._made[key] = make(self._whole)
-        return self._whole._made[key][self._place]
+        if key not in self._whole._shared:
+            self._whole._shared[key] = make(self._whole)
+        return self._whole._shared[key][self._rows]
 
     def uniform(self, name: str) -> Tensor:
-        """float32 (B,) in [0, 1)."""
+        """Return one uniform number in [0, 1) per image, float32 (B,)."""
         return self.together(name, lambda draws: uniform(draws._counter, name))
 
     def chance(self, name: str, probability: float) -> Tensor:
-        """bool (B,)"""
+        """Return True with the given probability for each image, bool (B,)."""
         return self.uniform(name) < probability
 
 
 def add_noise(images: Tensor, noise: Tensor) -> Tensor:
-    """uint8 images plus noise in grey levels, clipped and truncated to uint8 (so half a level darker on average, as in
-    the reference).
+    """Add noise in grey levels to uint8 images, clip, and truncate to uint8.
+
+    Truncation makes an image half a grey level darker on average, as in the reference implementation.
     """
     return (images + noise).clamp_(0, 255).to(torch.uint8)
 
 
 def random_noise(images: Tensor, draws: SampleDraws, probability: float = 0.5, variance: float = 30.0) -> Tensor:
-    """Gaussian noise on a share of the faces, uint8 → uint8. variance: in squared grey levels.
+    """Add Gaussian noise to a share of the images.
 
-    Each face cuts its noise from one long strip of normal numbers at an offset of its own.
+    The noise of an image is a window of one long strip of normal numbers, at a random offset.
+
+    Args:
+        images: uint8 (B, 3, height, width).
+        draws: The images' random numbers.
+        probability: The share of images that get noise.
+        variance: The variance of the noise, in squared grey levels.
+
+    Returns:
+        uint8 images of the same shape.
     """
     shape, length = images.shape[1:], images[0].numel()
     strip = _normal_strip(images.device.type, images.device.index, length)
@@ -97,13 +117,14 @@ def _normal_strip(device: str, index: int | None, length: int) -> Tensor:
 
 
 def random_flip(images: Tensor, draws: SampleDraws, probability: float = 0.5) -> Tensor:
-    """Mirrors a share of the faces."""
+    """Mirror a share of the images horizontally."""
     return torch.where(draws.chance("flip", probability)[:, None, None, None], images.flip(3), images)
 
 
 def random_flip_or_noise(images: Tensor, draws: SampleDraws, probability: float = 0.5) -> Tensor:
-    """Either mirrors a face or adds Gaussian noise to it, never both, on a share of the faces; uint8 → uint8. As SCN's
-    and RUL's released code does.
+    """Mirror a share of the uint8 images or add Gaussian noise to them, never both.
+
+    The released code of SCN and of RUL augments in this way.
     """
     mirrored = draws.chance("flip or noise", 0.5)[:, None, None, None]
     changed = torch.where(mirrored, images.flip(3), random_noise(images, draws, 1.0))
@@ -113,9 +134,20 @@ def random_flip_or_noise(images: Tensor, draws: SampleDraws, probability: float 
 def random_turn_and_shift(
     images: Tensor, draws: SampleDraws, probability: float = 0.2, degrees: float = 20.0, shift: float = 1 / 7
 ) -> Tensor:
-    """Turns a share of the faces by up to `degrees`, then moves them by up to `shift` of their side, by whole pixels;
-    outside is black. The nearest pixel is taken, as torchvision's RandomRotation and RandomCrop with
-    padding do; shift is that of a crop of 224 from a border of 32. Any type; the type is kept.
+    """Rotate a share of the images, then shift them by whole pixels; pixels from outside the image are black.
+
+    The nearest pixel is taken, as in torchvision's RandomRotation and RandomCrop with padding. The default shift is
+    that of a 224-pixel crop from an image with a border of 32 pixels.
+
+    Args:
+        images: (B, C, height, width) of any dtype.
+        draws: The images' random numbers.
+        probability: The share of images that are changed.
+        degrees: The largest rotation, in either direction.
+        shift: The largest shift, as a share of the image's side.
+
+    Returns:
+        Images of the same shape and dtype.
     """
     height, width = images.shape[-2:]
     angle = torch.deg2rad(degrees * (2 * draws.uniform("turn") - 1))[:, None, None]
@@ -125,7 +157,7 @@ def random_turn_and_shift(
         ((2 * round(shift * side) + 1) * draws.uniform(f"shift.{name}")).floor() - round(shift * side)
         for name, side in (("top", height), ("left", width))
     ]
-    # Each pixel of the result looks up where it came from: first the shift is undone, then the turn about the centre.
+    # Compute where each pixel of the result comes from: undo the shift first, then the rotation about the centre.
     y = rows + moved[0][:, None, None]
     x = columns + moved[1][:, None, None]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -133,18 +165,41 @@ def random_turn_and_shift(
     from_y = (angle.cos() * y + angle.sin() * x + (height - 1) / 2).round().long()
     from_x = (angle.cos() * x - angle.sin() * y + (width - 1) / 2).round().long()
     inside &= (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-    place = from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)
-    looked_up = images.flatten(2).gather(2, place.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    changed = torch.where(inside[:, None], looked_up.view(images.shape), torch.zeros_like(images))
+    pixel = from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)
+    moved_pixels = images.flatten(2).gather(2, pixel.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    changed = torch.where(inside[:, None], moved_pixels.view(images.shape), torch.zeros_like(images))
     return torch.where(draws.chance("turn and shift", probability)[:, None, None, None], changed, images)
 
 
+def random_erase(images: Tensor, draws: SampleDraws, probability: float, value: Tensor, name: str = "erase") -> Tensor:
+    """Convert images to float32 in 0..1 and fill a random box of a share of them with one colour.
+
+    Args:
+        images: uint8 (B, 3, height, width).
+        draws: The images' random numbers.
+        probability: The share of images in which a box is filled.
+        value: The colour in 0..1, broadcast over the images, such as a network's mean (3, 1, 1).
+        name: Name of the boxes' random stream; a second view of the same images needs another name.
+
+    Returns:
+        float32 (B, 3, height, width).
+    """
+    return erase(images.float() / 255.0, random_boxes(images.shape, draws, probability, name=name), value)
+
+
 def erase(images: Tensor, boxes: Tensor, value: Tensor) -> Tensor:
-    """Fills a box per image. boxes: int64 (B, 4) as top, left, height, width; height 0 erases nothing. value: broadcast
-    over images.
+    """Fill one box of each image.
+
+    Args:
+        images: (B, C, height, width).
+        boxes: Top, left, height and width of each box, int64 (B, 4); height 0 erases nothing.
+        value: The colour, broadcast over the images.
+
+    Returns:
+        Images of the same shape and dtype.
     """
     height, width = images.shape[-2:]
-    top, left, tall, wide = (boxes[:, place, None] for place in range(4))
+    top, left, tall, wide = (boxes[:, column, None] for column in range(4))
     row, column = torch.arange(height, device=images.device)[None], torch.arange(width, device=images.device)[None]
     inside = ((row >= top) & (row < top + tall))[:, :, None] & ((column >= left) & (column < left + wide))[:, None, :]
     return torch.where(inside[:, None], value.to(images.dtype), images)
@@ -158,55 +213,112 @@ def random_boxes(
     aspect: tuple[float, float] = (0.3, 3.3),
     name: str = "erase",
 ) -> Tensor:
-    """Boxes for `erase`, drawn as torchvision's RandomErasing draws them: up to ten tries for a box that fits. int64
-    (B, 4). name: of the draws, so that a second view of a face can have a box of its own.
+    """Draw boxes for `erase` as torchvision's RandomErasing does: the first of ten tries that fits.
+
+    Args:
+        shape: Shape of the images, (..., height, width).
+        draws: The images' random numbers.
+        probability: The share of images that get a box.
+        area: Range of the box's area, as a share of the image's.
+        aspect: Range of height over width, drawn on a logarithmic scale.
+        name: Name of the boxes' random stream; a second view of the same images needs another name.
+
+    Returns:
+        Top, left, height and width, int64 (B, 4); all 0 without a box.
     """
     height, width = shape[-2:]
     key = ("boxes", height, width, probability, area, aspect, name)
-    return draws.together(key, lambda draws: _boxes(height, width, draws, probability, area, aspect, name))
+
+    def boxes(draws: SampleDraws) -> Tensor:
+        found = _fitting_boxes(height, width, draws, area, aspect, name)
+        return found * draws.chance(name, probability)[:, None]
+
+    return draws.together(key, boxes)
 
 
-def _boxes(
+def random_crop_boxes(
+    shape: torch.Size,
+    draws: SampleDraws,
+    area: tuple[float, float] = (0.5, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Tensor:
+    """Draw boxes for `crop` as torchvision's RandomResizedCrop does: the first of ten tries that fits, else the image.
+
+    Args:
+        shape: Shape of the images, (..., height, width).
+        draws: The images' random numbers.
+        area: Range of the box's area, as a share of the image's.
+        aspect: Range of width over height, drawn on a logarithmic scale.
+
+    Returns:
+        Top, left, height and width, int64 (B, 4).
+    """
+    height, width = shape[-2:]
+    key = ("crop boxes", height, width, area, aspect)
+
+    def boxes(draws: SampleDraws) -> Tensor:
+        found = _fitting_boxes(height, width, draws, area, aspect, "crop", crop=True)
+        return torch.where(found[:, 2:3] > 0, found, torch.tensor([0, 0, height, width]).to(found))
+
+    return draws.together(key, boxes)
+
+
+def _fitting_boxes(
     height: int,
     width: int,
     draws: SampleDraws,
-    probability: float,
     area: tuple[float, float],
     aspect: tuple[float, float],
     name: str,
+    crop: bool = False,
 ) -> Tensor:
-    boxes: Tensor | None = None
+    """Return the first of ten random boxes that fits, else zeros, int64 (B, 4).
+
+    A box to be erased is smaller than the image, and its aspect is height over width. The box of a crop may be as large
+    as the image, and its aspect is width over height.
+    """
+    attempts = []
     for attempt in range(10):
         size = height * width * (area[0] + (area[1] - area[0]) * draws.uniform(f"{name}.area{attempt}"))
         ratio = torch.exp(
             math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * draws.uniform(f"{name}.aspect{attempt}")
         )
         tall, wide = (size * ratio).sqrt().round().long(), (size / ratio).sqrt().round().long()
+        fits = (tall < height) & (wide < width)
+        if crop:
+            tall, wide = wide, tall
+            fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
         top = (draws.uniform(f"{name}.top{attempt}") * (height - tall + 1)).long()
         left = (draws.uniform(f"{name}.left{attempt}") * (width - wide + 1)).long()
-        fits = (tall < height) & (wide < width)
-        found = torch.stack([top, left, tall, wide], 1) * fits[:, None]
-        boxes = found if boxes is None else torch.where((boxes[:, 2] > 0)[:, None], boxes, found)
-    assert boxes is not None
-    return boxes * draws.chance(name, probability)[:, None]
+        attempts.append(torch.stack([top, left, tall, wide], 1) * fits[:, None])
+    return reduce(lambda boxes, later: torch.where(boxes[:, 2:3] > 0, boxes, later), attempts)
 
 
 def beta_draws(concentration: float, count: int, generator: torch.Generator) -> Tensor:
-    """Shares from Beta(concentration, concentration): float32 (count,), on the CPU. torch draws none from a generator
-    of one's own.
+    """Draw shares from Beta(concentration, concentration), float32 (count,) on the CPU.
+
+    torch's own Beta distribution does not take a generator, so numpy draws from a seed that the generator gives.
     """
     numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     return torch.from_numpy(numbers.beta(concentration, concentration, count)).float()
 
 
 def crop(images: Tensor, boxes: Tensor) -> Tensor:
-    """A box of each image, enlarged to the image's own size (bicubic; its edge looks at the pixels beyond the box).
-    images: uint8, or float in 0..1; boxes: int64 (B, 4) as top, left, height, width. Float in 0..1.
+    """Enlarge a box of each image to the image's own size by bicubic interpolation.
+
+    At the edge of a box the interpolation uses the pixels beyond it.
+
+    Args:
+        images: (B, 3, height, width), uint8 or float in 0..1.
+        boxes: Top, left, height and width, int64 (B, 4).
+
+    Returns:
+        float32 in 0..1, of the same shape.
     """
     images = images.float() / 255.0 if images.dtype == torch.uint8 else images
     height, width = images.shape[-2:]
     box = boxes.to(images)
-    # Pixel centres of the result, as places in the image: -1 is its first edge, 1 its last.
+    # Centres of the result's pixels in coordinates of the image, in which -1 is its first edge and 1 its last.
     row = (torch.arange(height, device=images.device) + 0.5) / height
     column = (torch.arange(width, device=images.device) + 0.5) / width
     y = 2.0 * (box[:, 0, None] + row * box[:, 2, None]) / height - 1.0
@@ -216,40 +328,15 @@ def crop(images: Tensor, boxes: Tensor) -> Tensor:
     return cut.clamp(0.0, 1.0)
 
 
-def random_crop_boxes(
-    shape: torch.Size,
-    draws: SampleDraws,
-    area: tuple[float, float] = (0.5, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Tensor:
-    """Boxes for `crop`, drawn as torchvision's RandomResizedCrop draws them: up to ten tries for a box that fits, else
-    the whole image. int64 (B, 4).
-    """
-    height, width = shape[-2:]
-    key = ("crop boxes", height, width, area, aspect)
-    return draws.together(key, lambda draws: _crop_boxes(height, width, draws, area, aspect))
-
-
-def _crop_boxes(
-    height: int, width: int, draws: SampleDraws, area: tuple[float, float], aspect: tuple[float, float]
-) -> Tensor:
-    whole = torch.tensor([0, 0, height, width])
-    boxes: Tensor | None = None
-    for attempt in range(10):
-        size = height * width * (area[0] + (area[1] - area[0]) * draws.uniform(f"crop.area{attempt}"))
-        ratio = torch.exp(
-            math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * draws.uniform(f"crop.aspect{attempt}")
-        )
-        wide, tall = (size * ratio).sqrt().round().long(), (size / ratio).sqrt().round().long()
-        fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
-        top = (draws.uniform(f"crop.top{attempt}") * (height - tall + 1)).long()
-        left = (draws.uniform(f"crop.left{attempt}") * (width - wide + 1)).long()
-        found = torch.stack([top, left, tall, wide], 1) * fits[:, None]
-        boxes = found if boxes is None else torch.where((boxes[:, 2] > 0)[:, None], boxes, found)
-    assert boxes is not None
-    return torch.where((boxes[:, 2] > 0)[:, None], boxes, whole.to(boxes))
-
-
 def random_crop(images: Tensor, draws: SampleDraws, area: tuple[float, float] = (0.5, 1.0)) -> Tensor:
-    """A random box of each image, of a share of its area within `area`, at the image's own size. Float in 0..1."""
+    """Enlarge a random box of each image to the image's own size.
+
+    Args:
+        images: (B, 3, height, width), uint8 or float in 0..1.
+        draws: The images' random numbers.
+        area: Range of the box's area, as a share of the image's.
+
+    Returns:
+        float32 in 0..1, of the same shape.
+    """
     return crop(images, random_crop_boxes(images.shape, draws, area))

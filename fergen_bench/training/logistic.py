@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on fixed features, solved to its optimum: for methods that need a linear head."""
+"""Linear classifiers on fixed features: logistic regression solved to its optimum, and mean directions of classes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 DECADES = (-6.0, 6.0)
+"""The exponents of ten between which `search_exponent` looks for a strength."""
 SWEEP_ITERATIONS, SWEEP_TOLERANCE = 100, 1e-4
-"""How closely strengths are solved to compare them."""
+"""Limits of the solver while strengths are compared; the chosen strength is solved more closely afterwards."""
 
 
 def best_strength(
     fit_features: Tensor, fit_labels: Tensor, val_features: Tensor, val_labels: Tensor, classes: int
 ) -> float:
-    """The strength C whose solution on one set of faces is most accurate on another, found by CLIP's sweep and solved
-    roughly. features: (N, D), labels: int64 (N,).
+    """Choose the strength C whose solution on one set of images is most accurate on another.
 
-    Among equally accurate ones the smaller loss decides: a few faces leave many ties, and the smallest C of a tie may
-    know no more than which expression is commonest.
+    CLIP's sweep finds the strength, on rough solutions. Among equally accurate strengths the smaller loss decides: a
+    small validation set leaves many ties, and the smallest C of a tie may only predict the most common expression.
+
+    Args:
+        fit_features: Features to be fitted, (N, D).
+        fit_labels: Their labels, int64 (N,).
+        val_features: Features to compare on, (M, D).
+        val_labels: Their labels, int64 (M,).
+        classes: The number of classes.
+
+    Returns:
+        The strength C.
     """
     problem = Problem(fit_features, fit_labels, classes)
 
@@ -31,20 +42,30 @@ def best_strength(
 
 
 Score = tuple[float, float]
-"""What strengths are compared by, larger being better: accuracy, then the mean cross-entropy with its sign turned."""
+"""Accuracy and the negative mean cross-entropy: strengths are compared by the first, then by the second."""
 
 
 def held_out_score(solution: tuple[Tensor, Tensor], features: Tensor, labels: Tensor) -> Score:
-    """How good a weight (K, D) and bias (K,) are on faces that they were not fitted to."""
+    """Score a solution on images that it was not fitted to.
+
+    Args:
+        solution: Weight (K, D) and bias (K,).
+        features: (N, D).
+        labels: int64 (N,).
+
+    Returns:
+        Accuracy and negative mean cross-entropy.
+    """
     weight, bias = solution
     logits = (features @ weight.T + bias).double()
     accuracy = (logits.argmax(1) == labels).double().mean().item()
-    return accuracy, -torch.nn.functional.cross_entropy(logits, labels).item()
+    return accuracy, -functional.cross_entropy(logits, labels).item()
 
 
 def search_exponent(score: Callable[[float], Score]) -> float:
-    """CLIP's parametric sweep over exponents of ten: a coarse grid, then both neighbours of the best at half the step,
-    four times.
+    """Find the exponent with the best score by CLIP's parametric sweep.
+
+    The sweep scores a coarse grid over `DECADES`, then four times both neighbours of the best at half the step.
     """
     low, high = DECADES
     scores: dict[float, Score] = {}
@@ -67,26 +88,53 @@ def search_exponent(score: Callable[[float], Score]) -> float:
 
 
 def objective(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, strength: float) -> Tensor:
-    """C * sum of cross-entropies + half the squared norm of the weights (K, D). bias: (K,), features: (N, D)."""
-    losses = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="sum")
+    """Return C times the sum of cross-entropies plus half the squared norm of the weights.
+
+    Args:
+        weight: (K, D).
+        bias: (K,), not penalised.
+        features: (N, D).
+        labels: int64 (N,).
+        strength: C.
+
+    Returns:
+        A scalar.
+    """
+    losses = functional.cross_entropy(features @ weight.T + bias, labels, reduction="sum")
     return strength * losses + 0.5 * weight.pow(2).sum()
 
 
 def solve(
     features: Tensor, labels: Tensor, classes: int, strength: float, max_iterations: int = 1000
 ) -> tuple[Tensor, Tensor]:
-    """The minimiser of `objective`: weight (K, D) and bias (K,) of mean 0, which is determined up to a constant."""
+    """Minimise `objective` for one strength.
+
+    Args:
+        features: (N, D).
+        labels: int64 (N,).
+        classes: K, the number of classes.
+        strength: C.
+        max_iterations: The most iterations of the solver.
+
+    Returns:
+        Weight (K, D) and bias (K,). The objective determines the bias up to a constant; its mean is 0.
+    """
     return Problem(features, labels, classes).solve(strength, max_iterations)
 
 
 class Problem:
-    """A regression that is solved for several strengths, each starting from the last solution.
+    """A regression that is solved for several strengths, each solution starting from the previous one.
 
     The solver works in coordinates in which the objective's curvature is about the same in every direction: features
-    are centred and turned onto their principal axes, and each axis is scaled by its curvature at the uniform
+    are centred and rotated onto their principal axes, and each axis is scaled by its curvature at the uniform
     prediction, C * variance / K + 1. The minimum does not move; the number of iterations falls from hundreds to dozens.
-    The scales are put on the weights, so that one copy of the features serves every strength. A second one lies across,
-    because thin products and sums over the classes are fastest along the faces.
+    The weights are scaled rather than the features, so that one copy of the features serves every strength. A second,
+    transposed copy exists because thin products and sums over the classes are fastest along the images.
+
+    Args:
+        features: (N, D).
+        labels: int64 (N,).
+        classes: K, the number of classes.
     """
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
@@ -95,26 +143,31 @@ class Problem:
         centred = features - self.centre
         variances, self.axes = torch.linalg.eigh(centred.T @ centred)
         self.curvature = variances.clamp_min(0) / classes
-        self.turned = centred @ self.axes
-        self.across = self.turned.T.contiguous()
-        self.targets = torch.nn.functional.one_hot(labels, classes).T.to(features.dtype).contiguous()
-        self.solution = self.turned.new_zeros(classes, len(self.axes) + 1)  # the bias last
+        self.rotated = centred @ self.axes
+        self.transposed = self.rotated.T.contiguous()
+        self.targets = functional.one_hot(labels, classes).T.to(features.dtype).contiguous()
+        self.solution = self.rotated.new_zeros(classes, len(self.axes) + 1)  # the last column is the bias
 
     def solve(self, strength: float, max_iterations: int, tolerance: float = 1e-8) -> tuple[Tensor, Tensor]:
-        """Weight (K, D) and bias (K,).
+        """Minimise the objective for one strength.
 
-        tolerance: the largest gradient that is left, as a share of that of zero weights, unless max_iterations come
-        first.
+        Args:
+            strength: C.
+            max_iterations: The most iterations.
+            tolerance: The largest remaining gradient, as a share of the gradient at zero weights.
+
+        Returns:
+            Weight (K, D) and bias (K,) of mean 0.
         """
-        bias_curvature = self.curvature.new_full((1,), strength * len(self.turned) / self.classes)
+        bias_curvature = self.curvature.new_full((1,), strength * len(self.rotated) / self.classes)
         scale = torch.cat([strength * self.curvature + 1.0, bias_curvature]).rsqrt()
 
         def value_and_gradient(point: Tensor) -> tuple[Tensor, Tensor]:
             weight, bias = (point * scale).split([len(self.axes), 1], 1)
-            log_share = torch.log_softmax(weight @ self.across + bias, 0)
+            log_share = torch.log_softmax(weight @ self.transposed + bias, 0)
             residual = strength * (log_share.exp() - self.targets)
             value = 0.5 * weight.pow(2).sum() - strength * (log_share * self.targets).sum()
-            return value, torch.cat([residual @ self.turned + weight, residual.sum(1, keepdim=True)], 1) * scale
+            return value, torch.cat([residual @ self.rotated + weight, residual.sum(1, keepdim=True)], 1) * scale
 
         start = self.solution / scale
         _, steepest = value_and_gradient(torch.zeros_like(start))
@@ -128,11 +181,20 @@ class Problem:
 def minimise(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor, max_iterations: int, limit: float
 ) -> Tensor:
-    """The minimiser of a smooth convex function that gives its value and gradient, to a gradient of at most `limit`.
+    """Minimise a smooth convex function by L-BFGS (Nocedal 1980).
 
-    L-BFGS (Nocedal 1980) with a memory of 20 and a backtracking search: in well-scaled coordinates nearly every step
-    has length one. Where values no longer tell points apart, slopes do (Hager and Zhang 2005). Not torch.optim.LBFGS,
-    whose first use loads a compiler for longer than the whole sweep takes.
+    The memory is 20 steps long and the search backtracks: in well-scaled coordinates nearly every step has length one.
+    Where rounding hides the difference of two values, the search compares slopes (Hager and Zhang 2005).
+    torch.optim.LBFGS is not used, because its first use loads a compiler for longer than the whole sweep takes.
+
+    Args:
+        function: Returns the value and the gradient at a point.
+        start: The first point.
+        max_iterations: The most iterations.
+        limit: The largest gradient at which the search ends.
+
+    Returns:
+        The last point, of the shape of `start`.
     """
     point = start
     value, gradient = function(point)
@@ -153,7 +215,7 @@ def minimise(
             if new_value <= value + rounding and new_slope <= -0.9998 * slope:
                 break
             step /= 2
-            if step < 1e-3:  # as far as this precision leads
+            if step < 1e-3:  # this precision allows no further progress
                 return point
         moved, turned = candidate - point, new_gradient - gradient
         curvature = (moved * turned).sum()
@@ -164,7 +226,7 @@ def minimise(
 
 
 def _scaled(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """The inverse Hessian that L-BFGS remembers, times the gradient: the two-loop recursion."""
+    """Multiply a gradient by the inverse Hessian that L-BFGS remembers, with the two-loop recursion."""
     direction, weights = gradient.clone(), []
     for moved, turned, curvature in reversed(memory):
         weight = (moved * direction).sum() / curvature
@@ -176,3 +238,18 @@ def _scaled(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Te
     for (moved, turned, curvature), weight in zip(memory, reversed(weights), strict=True):
         direction += (weight - (turned * direction).sum() / curvature) * moved
     return direction
+
+
+def mean_directions(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the direction of each class's mean unit feature.
+
+    Args:
+        features: (N, C).
+        labels: int64 (N,).
+        classes: The number of classes.
+
+    Returns:
+        Unit vectors (classes, C); zeros for a class without images.
+    """
+    members = functional.one_hot(labels, classes).to(features)
+    return functional.normalize(members.T @ functional.normalize(features, dim=1), dim=1)

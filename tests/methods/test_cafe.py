@@ -1,4 +1,4 @@
-"""CAFE's own options, which no reference implementation has."""
+"""Test the options of CAFE that the reference implementation lacks."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_channel_logits_are_the_largest_of_each_group(groups: str) -> None:
     assert torch.equal(cafe.channel_logits(masked, borders), torch.stack(expected, 1))
 
 
-def test_the_distinctness_loss_tells_channels_that_differ_from_channels_that_agree() -> None:
+def test_the_distinctness_loss_separates_channels_that_differ_from_channels_that_agree() -> None:
     borders = cafe.group_borders(14, 2)
-    # Seven faces, two groups of seven channels: each channel answers to a face of its own, or all to the first face.
+    # Seven images, two groups of seven channels: each channel responds to an image of its own, or all to the first.
     distinct = 50.0 * torch.eye(7).repeat(1, 2)
     same = torch.zeros(7, 14)
     same[0] = 50.0
     assert cafe.distinctness_loss(distinct, borders) == pytest.approx(0.0, abs=1e-4)
     assert cafe.distinctness_loss(same, borders) == pytest.approx(1 - 1 / 7, abs=1e-4)
-    # The released term cannot tell them apart: it sees the largest channel alone, of each face.
+    # The released term does not separate them: it depends on the largest channel of each image only.
     assert cafe.diversity_loss(distinct, borders) < cafe.diversity_loss(same, borders)
 
 
@@ -56,7 +56,7 @@ def test_the_distinctness_loss_has_a_gradient_with_uneven_groups() -> None:
 
 
 @pytest.mark.parametrize("selection", ["last", "source-val"])
-def test_cached_features_are_those_of_the_faces_as_they_are(source: Source, tmp_path: Path, selection: str) -> None:
+def test_cached_features_are_those_of_unchanged_images(source: Source, tmp_path: Path, selection: str) -> None:
     ctx = Context("test", 0, selection, torch.device("cpu"), tmp_path, lambda what, done, total: None)
     method = cafe.Cafe(backbone="synth", trunk="synth-trunk", features="cached", epochs=2, optimizer="adamw")
     method.fit(source, ctx)

@@ -1,4 +1,4 @@
-"""What the exam does not ask of methods on frozen features and of those with a text tower."""
+"""Test methods on frozen features and methods with a text tower, beyond the exam of test_methods."""
 
 from __future__ import annotations
 
@@ -18,31 +18,35 @@ from fergen_bench.networks.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.training.augment import SampleDraws
 from fergen_bench.training.graph import Batch
 from fergen_bench.training.load import load_method
+from fergen_bench.training.logistic import mean_directions
 
 
-def made(name: str, **changes: Any) -> Any:
+def loaded(name: str, **changes: Any) -> Any:
+    """Return a method with the parameters of the recipe `small`."""
     file = read_method(ROOT / "methods" / f"{name}.py")
     return load_method(file.path, file.class_name, {**file.defaults("small"), "backbone": "synth", **changes})
 
 
 def fitted(name: str, source: Source, ctx: Context, **changes: Any) -> Any:
-    method: Method = made(name, **changes)
+    """Return a method after fitting."""
+    method: Method = loaded(name, **changes)
     torch.manual_seed(0)
     method.fit(source, ctx)
     return method
 
 
 def random(*shape: int) -> Tensor:
+    """Return normal random numbers, the same for every call."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 # -------------------------------------------------------------------------------------------- prototypes and neighbours
 
 
-def test_prototypes_are_directions_of_mean_unit_features_and_absent_classes_lose() -> None:
+def test_prototypes_are_directions_of_mean_unit_features_and_absent_classes_score_minus_one() -> None:
     module = method_module("nearest_prototype")
     features, labels = random(6, 5), torch.tensor([0, 0, 2, 2, 2, 0])
-    means = module.prototypes(features, labels, 3)
+    means = mean_directions(features, labels, 3)
     torch.testing.assert_close(
         means[2], functional.normalize(functional.normalize(features[2:5], dim=1).mean(0), dim=0)
     )
@@ -51,18 +55,18 @@ def test_prototypes_are_directions_of_mean_unit_features_and_absent_classes_lose
     torch.testing.assert_close(found[:, 0], functional.cosine_similarity(features, means[:1]))
 
 
-def test_the_scale_of_prototypes_moves_no_prediction(source: Source, ctx: Context) -> None:
+def test_the_scale_of_prototypes_changes_no_prediction(source: Source, ctx: Context) -> None:
     chosen, fixed = (fitted("nearest_prototype", source, ctx, scale=scale) for scale in (None, 3.0))
     faces = source.val.faces()
     torch.testing.assert_close(chosen.predict(faces) / chosen.chosen, fixed.predict(faces) / 3.0)
     assert not torch.equal(fitted("nearest_prototype", source, ctx, centred=True).predict(faces), chosen.predict(faces))
 
 
-def test_nearer_neighbours_vote_louder() -> None:
+def test_nearer_neighbours_have_a_larger_share_of_the_votes() -> None:
     module = method_module("knn")
     keys = functional.normalize(random(20, 4), dim=1)
-    cosine, place = module.nearest(2.0 * keys[:3], keys, 4)
-    assert place[:, 0].tolist() == [0, 1, 2]
+    cosine, row = module.nearest(2.0 * keys[:3], keys, 4)
+    assert row[:, 0].tolist() == [0, 1, 2]
     torch.testing.assert_close(cosine[:, 0], torch.ones(3))
     labels = torch.tensor([[1, 0, 0]])
     near, far = (module.shares(torch.tensor([[0.9, last, last]]), labels, 3, 0.07)[0] for last in (0.2, 0.89))
@@ -72,7 +76,7 @@ def test_nearer_neighbours_vote_louder() -> None:
     assert float(far.sum()) == pytest.approx(1.0)
 
 
-def test_k_is_chosen_on_held_out_faces_or_given(source: Source, ctx: Context) -> None:
+def test_k_is_chosen_on_held_out_images_or_given(source: Source, ctx: Context) -> None:
     module = method_module("knn")
     assert fitted("knn", source, ctx).neighbours in module.CANDIDATES
     assert fitted("knn", source, ctx, k=10**6).neighbours == len(source.train)
@@ -83,14 +87,14 @@ def test_k_is_chosen_on_held_out_faces_or_given(source: Source, ctx: Context) ->
 # --------------------------------------------------------------------------------------------------------- tip_adapter
 
 
-def test_the_cache_holds_few_faces_of_every_expression_and_none_for_validation(source: Source, ctx: Context) -> None:
+def test_the_cache_has_a_few_images_of_every_expression_and_none_for_validation(source: Source, ctx: Context) -> None:
     tip = fitted("tip_adapter", source, ctx, shots=4, rounds=2)
     assert tip.values.sum(0).tolist() == [min(4, count) for count in source.fit.counts]
     assert len(fitted("tip_adapter", source, ctx, shots=None, rounds=0).keys) == len(source.fit)
 
 
 @pytest.mark.parametrize("selection", ["last", "source-val"])
-def test_tip_adapter_f_trains_the_keys_and_keeps_the_asked_epoch(
+def test_tip_adapter_f_trains_the_keys_and_returns_the_selected_epoch(
     source: Source, tmp_path: Path, selection: str
 ) -> None:
     ctx = Context("test", 0, selection, torch.device("cpu"), tmp_path, lambda what, done, total: None)
@@ -106,7 +110,7 @@ def test_tip_adapter_f_trains_the_keys_and_keeps_the_asked_epoch(
     assert ctx.selected_epoch == (scores.index(max(scores)) + 1 if selection == "source-val" else None)
 
 
-def test_training_the_keys_lowers_the_loss_of_what_they_are_trained_on() -> None:
+def test_training_the_keys_lowers_the_training_loss() -> None:
     tip = method_module("tip_adapter")
     features, labels = functional.normalize(random(40, 8), dim=1), torch.arange(40) % 4
     values, classes = functional.one_hot(labels, 4).float(), functional.normalize(random(4, 8), dim=1)
@@ -122,13 +126,13 @@ def test_training_the_keys_lowers_the_loss_of_what_they_are_trained_on() -> None
 
 def test_a_search_without_two_ranges_is_refused(source: Source, ctx: Context) -> None:
     with pytest.raises(
-        BenchError, match=r"search_scale \(12.0,\) and search_steps \(200, 20\) of tip_adapter each take"
+        BenchError, match=r"tip_adapter: search_scale is \(12.0,\) and search_steps \(200, 20\); set each to"
     ):
         fitted("tip_adapter", source, ctx, search_scale=(12.0,))
 
 
 @pytest.mark.parametrize("name", ["tip_adapter", "clip_adapter"])
-def test_words_need_a_text_tower_and_are_used_where_there_is_one(
+def test_a_text_classifier_needs_a_text_tower_and_uses_it(
     source: Source, ctx: Context, text_backbone: str, name: str
 ) -> None:
     with pytest.raises(BenchError, match="synth has no text tower"):
@@ -142,7 +146,7 @@ def test_words_need_a_text_tower_and_are_used_where_there_is_one(
 # ------------------------------------------------------------------------------------------------ clip_adapter and flyp
 
 
-def test_without_its_share_the_adapter_changes_nothing() -> None:
+def test_the_adapter_with_ratio_0_changes_nothing() -> None:
     module = method_module("clip_adapter")
     features, down, up = random(5, 8), random(2, 8), random(8, 2)
     torch.testing.assert_close(module.adapted(features, down, up, 0.0), features)
@@ -151,14 +155,14 @@ def test_without_its_share_the_adapter_changes_nothing() -> None:
     torch.testing.assert_close(module.adapted(features, down, up, 0.2), 0.2 * whole + 0.8 * features)
 
 
-def test_the_adapter_learns_from_kept_features_only(source: Source, ctx: Context) -> None:
+def test_the_adapter_trains_only_its_bottleneck(source: Source, ctx: Context) -> None:
     adapter = fitted("clip_adapter", source, ctx, epochs=2)
     assert not any(parameter.requires_grad for parameter in adapter.encoder.parameters())
     assert {name for name, _ in adapter.model.named_parameters()} == {"down.weight", "up.weight"}
 
 
 def test_flyp_trains_both_towers_on_captions_of_the_labels(ctx: Context, text_backbone: str, source: Source) -> None:
-    flyp = made("flyp", backbone=text_backbone)
+    flyp = loaded("flyp", backbone=text_backbone)
     flyp.model = flyp.build(ctx)
     labels = torch.arange(7).repeat(4)
     words = [word for several in prompt_names() for word in several]
@@ -177,14 +181,14 @@ def test_flyp_trains_both_towers_on_captions_of_the_labels(ctx: Context, text_ba
 
 
 @pytest.mark.parametrize("name", ["clip_adapter", "flyp", "wise_ft"])
-def test_scaled_cosines_keep_their_digits_in_half_precision(name: str) -> None:
-    """Directions as like as those of CLIP: times 100, what bfloat16 rounds off is more than what they say."""
+def test_scaled_cosines_are_computed_in_full_precision_under_autocast(name: str) -> None:
+    """Use directions as similar as CLIP's: times 100, the rounding of bfloat16 exceeds their differences."""
     module, draws = method_module(name), torch.Generator().manual_seed(0)
     common = torch.randn(64, generator=draws)
     faces, classes = (common + 0.3 * torch.randn(count, 64, generator=draws) for count in (32, 7))
     faces, classes = functional.normalize(faces, dim=1), functional.normalize(classes, dim=1)
 
-    def said() -> Tensor:
+    def scaled() -> Tensor:
         if name == "flyp":
             return module.contrastive_loss(faces[:7], classes, torch.tensor(100.0))
         if name == "wise_ft":
@@ -195,6 +199,6 @@ def test_scaled_cosines_keep_their_digits_in_half_precision(name: str) -> None:
         return method._classified(faces)
 
     with torch.autocast("cpu", torch.bfloat16):
-        found = said()
+        found = scaled()
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, said(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found, scaled(), rtol=1e-5, atol=1e-4)

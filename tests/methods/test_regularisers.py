@@ -1,4 +1,4 @@
-"""Fine-tuning and single-source regularisers: what their steps do to a network, on one of a few thousand weights."""
+"""Test the steps of fine-tuning methods and single-source regularisers on a network of a few thousand weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class Body(nn.Module):
-    """Two convolutional stages, 16 x 16 pixels → 12 features."""
+    """A network of two convolutional stages: 16 x 16 pixels → 12 features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Body(nn.Module):
 
 
 class Small(Context):
-    """A context whose every network is a fresh copy of the same small one."""
+    """A context in which every network is a fresh copy of one small network."""
 
     def __init__(self, cache: Path, selection: str = "last") -> None:
         super().__init__("test", 0, selection, CPU, cache, lambda what, done, total: None)
@@ -48,6 +48,7 @@ def ctx(tmp_path: Path) -> Small:
 
 
 def batch(count: int = 16, step: int = 0) -> Batch:
+    """Return a batch of random images, different in every step."""
     generator = torch.Generator().manual_seed(step)
     images = torch.rand(count, 3, 16, 16, generator=generator)
     labels, index = torch.randint(0, 7, (count,), generator=generator), torch.arange(count)
@@ -55,16 +56,17 @@ def batch(count: int = 16, step: int = 0) -> Batch:
 
 
 def started(method: Any, ctx: Context) -> Any:
-    """A method before its first step."""
+    """Return a method before its first step."""
     method.model = method.build(ctx).train()
     return method
 
 
 def statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the running statistics of batch norm."""
     return {name: value.clone() for name, value in model.named_buffers() if "running" in name or "num_batch" in name}
 
 
-def test_sam_moves_batch_norm_once_and_steps_from_where_it_was(ctx: Small) -> None:
+def test_sam_updates_batch_norm_once_and_steps_from_the_original_weights(ctx: Small) -> None:
     sam = method_module("sam")
     method, plain = started(sam.Sam(rho=0.5), ctx), started(sam.Sam(), ctx)
     plain.model.load_state_dict(method.model.state_dict())
@@ -79,7 +81,7 @@ def test_sam_moves_batch_norm_once_and_steps_from_where_it_was(ctx: Small) -> No
         torch.testing.assert_close(weight.detach(), was - 0.1 * weight.grad)
 
 
-def test_sam_without_reach_is_plain_descent(ctx: Small) -> None:
+def test_sam_with_rho_0_is_plain_descent(ctx: Small) -> None:
     sam = method_module("sam")
     method = started(sam.Sam(rho=0.0), ctx)
     plain = started(sam.Sam(), ctx)
@@ -90,7 +92,7 @@ def test_sam_without_reach_is_plain_descent(ctx: Small) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_mixstyle_mixes_in_training_alone(ctx: Small) -> None:
+def test_mixstyle_mixes_in_training_only(ctx: Small) -> None:
     mixstyle = method_module("mixstyle")
     always, never = (started(mixstyle.MixStyle(probability=p), ctx) for p in (1.0, 0.0))
     never.model.load_state_dict(always.model.state_dict())
@@ -101,13 +103,13 @@ def test_mixstyle_mixes_in_training_alone(ctx: Small) -> None:
     torch.testing.assert_close(always.logits(batch().images), never.logits(batch().images))
 
 
-def test_mixstyle_keeps_a_face_whose_share_is_one() -> None:
+def test_mixstyle_does_not_change_an_image_whose_share_is_one() -> None:
     x = torch.rand(4, 3, 5, 5)
     mixed = method_module("mixstyle").mixed_style(x, torch.ones(4), torch.tensor([1, 2, 3, 0]))
     torch.testing.assert_close(mixed, x)
 
 
-def test_mixstyle_finds_stages_or_says_what_it_looked_for() -> None:
+def test_mixstyle_finds_stages_or_refuses_with_their_names() -> None:
     import timm
 
     from fergen_bench.synth.networks import Trunk
@@ -116,20 +118,20 @@ def test_mixstyle_finds_stages_or_says_what_it_looked_for() -> None:
     assert find(Trunk(), (), "synth-trunk") == ("stages.2", "stages.3")
     assert find(timm.create_model("resnet18", num_classes=0), (), "resnet18") == ("layer1", "layer2")
     assert find(Body(), ("layer1.0",), "body") == ("layer1.0",)
-    with pytest.raises(BenchError, match=r"mixstyle: body has no module 'layer9'; among its modules are layer1, "):
+    with pytest.raises(BenchError, match=r"stages: body does not have a module 'layer9'; its modules include layer1"):
         find(Body(), ("layer9",), "body")
-    with pytest.raises(BenchError, match="mixstyle: flat has no stages by the names layer1, layer2 or stages"):
+    with pytest.raises(BenchError, match="mixstyle: flat does not have stages named layer1, layer2 or stages"):
         find(nn.Sequential(nn.Linear(3, 3)), (), "flat")
 
 
-def test_mixstyle_refuses_what_is_no_map(ctx: Small) -> None:
+def test_mixstyle_refuses_a_stage_that_does_not_return_a_map(ctx: Small) -> None:
     mixstyle = method_module("mixstyle")
     method = mixstyle.MixStyle(trunk="tokens")
-    with pytest.raises(BenchError, match=r"mixstyle: a stage of tokens gives \(5, 8\) per face, which has no style"):
+    with pytest.raises(BenchError, match=r"mixstyle: a stage of tokens returns \(5, 8\) per image, which is not a map"):
         method._mix(nn.Identity(), None, torch.rand(2, 5, 8))
 
 
-def test_sagnet_with_one_optimizer_does_what_three_do(ctx: Small) -> None:
+def test_sagnet_with_one_optimizer_equals_sagnet_with_three(ctx: Small) -> None:
     method = started(method_module("sagnet").SagNet(), ctx)
     other = started(method_module("sagnet").SagNet(), ctx)
     other.model.load_state_dict(method.model.state_dict())
@@ -146,10 +148,10 @@ def test_sagnet_with_one_optimizer_does_what_three_do(ctx: Small) -> None:
             ("content", "style", (style,)),
             ("content", "style", (trunk,)),
         ]
-        for place, (swap, head, optimizers) in enumerate(passes):
-            logits = other._shown(seen, swap, other.model[head], str(place))
+        for number, (swap, head, optimizers) in enumerate(passes):
+            logits = other._swapped_logits(seen, swap, other.model[head], str(number))
             loss = functional.cross_entropy(logits, seen.labels)
-            if place == 2:
+            if number == 2:
                 loss = -0.1 * torch.log_softmax(logits, 1).mean()
             other.model.zero_grad()
             loss.backward()
@@ -159,7 +161,7 @@ def test_sagnet_with_one_optimizer_does_what_three_do(ctx: Small) -> None:
         torch.testing.assert_close(one, three)
 
 
-def test_rsc_mutes_about_a_third_of_the_features_of_the_chosen_faces() -> None:
+def test_rsc_mutes_about_a_third_of_the_features_of_the_chosen_images() -> None:
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.rand(60, 30, generator=generator), torch.randint(0, 7, (60,), generator=generator)
     weight = torch.randn(7, 30, generator=generator)
@@ -183,10 +185,10 @@ def test_beta_draws_have_the_moments_of_beta_and_come_from_the_generator() -> No
 
 
 @pytest.mark.parametrize("name", ["lp_ft", "swad"])
-def test_statistics_of_batch_norm_stand_still(source: Source, ctx: Small, name: str) -> None:
+def test_statistics_of_batch_norm_do_not_change(source: Source, ctx: Small, name: str) -> None:
     module = method_module(name)
-    asked = {"lp_ft": {"strength": 1.0}, "swad": {"interval": 2}}[name]
-    method = (module.LpFt if name == "lp_ft" else module.Swad)(epochs=1, **asked)
+    options = {"lp_ft": {"strength": 1.0}, "swad": {"interval": 2}}[name]
+    method = (module.LpFt if name == "lp_ft" else module.Swad)(epochs=1, **options)
     before = statistics(ctx.backbone("any", trainable=True))
     method.fit(source, ctx)
     after = statistics(method.network)
@@ -195,7 +197,7 @@ def test_statistics_of_batch_norm_stand_still(source: Source, ctx: Small, name: 
     assert not torch.equal(method.network.body.layer1[0].weight, fresh.body.layer1[0].weight)
 
 
-def test_lp_ft_starts_from_the_probe_on_features_as_they_are() -> None:
+def test_lp_ft_starts_from_the_probe_folded_onto_raw_features() -> None:
     module, generator = method_module("lp_ft"), torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 2, 5]).repeat(30)
     features = (3 + 2 * torch.randn(90, 6, generator=generator) + 0.2 * labels[:, None]).double()
@@ -210,10 +212,10 @@ def test_lp_ft_starts_from_the_probe_on_features_as_they_are() -> None:
 
 def test_wise_ft_lies_between_the_probe_and_the_fine_tuned_network(source: Source, ctx: Small) -> None:
     module = method_module("wise_ft")
-    asked = {"epochs": 2, "batch_size": 64, "warm_up": 2, "learning_rate": 0.01, "strength": 1.0}
+    options = {"epochs": 2, "batch_size": 64, "warm_up": 2, "learning_rate": 0.01, "strength": 1.0}
     states = []
     for alpha in (0.0, 0.5, 1.0):
-        method = module.WiseFt(alpha=alpha, **asked)
+        method = module.WiseFt(alpha=alpha, **options)
         method.fit(source, ctx)
         states.append(method.model.state_dict())
     start, middle, end = states
@@ -224,7 +226,7 @@ def test_wise_ft_lies_between_the_probe_and_the_fine_tuned_network(source: Sourc
     assert not torch.equal(start["network.body.layer1.1.running_mean"], end["network.body.layer1.1.running_mean"])
 
 
-def test_swad_averages_the_stretch_learns_from_fit_alone_and_stops_when_it_is_over(source: Source, ctx: Small) -> None:
+def test_swad_averages_the_stretch_trains_on_fit_alone_and_stops_after_it(source: Source, ctx: Small) -> None:
     module, seen = method_module("swad"), []
     losses = iter([3.0, 2.0, 1.0, 1.2, 1.3] + [9.0] * 100)
     passed: list[list[Tensor]] = []
@@ -241,7 +243,7 @@ def test_swad_averages_the_stretch_learns_from_fit_alone_and_stops_when_it_is_ov
 
     method = Scripted(epochs=9, batch_size=64, interval=1, n_converge=3, n_tolerance=3)
     method.fit(source, ctx)
-    # Lowest at step 2; steps 3 and 4 are in the window when measurements say so, and at step 7 all of it is above.
+    # The loss is lowest at step 2. Steps 3 and 4 are taken, and at step 7 the whole window is above the threshold.
     assert (method.valley.converge_step, method.valley.early_stop_step) == (2, 7)
     expected = [(third + fourth) / 2 for third, fourth in zip(passed[3], passed[4], strict=True)]
     for weight, mean in zip(method.model.parameters(), expected, strict=True):
@@ -251,7 +253,7 @@ def test_swad_averages_the_stretch_learns_from_fit_alone_and_stops_when_it_is_ov
     assert len(ctx.history) == 7 // -(-len(source.fit) // 64) + 1
 
 
-def test_swad_measures_batch_norm_anew_for_the_average(source: Source, ctx: Small) -> None:
+def test_swad_measures_batch_norm_again_for_the_average(source: Source, ctx: Small) -> None:
     method = method_module("swad").Swad(epochs=2, batch_size=64, interval=2, refresh=8)
     method.fit(source, ctx)
     first = method.network.body.layer1
@@ -263,12 +265,12 @@ def test_swad_measures_batch_norm_anew_for_the_average(source: Source, ctx: Smal
     torch.testing.assert_close(first[1].running_mean, means, atol=0.05, rtol=0.05)
 
 
-def test_swad_refuses_an_interval_of_nothing(source: Source, ctx: Small) -> None:
+def test_swad_refuses_an_interval_of_0(source: Source, ctx: Small) -> None:
     with pytest.raises(BenchError, match="swad: interval is 0; it must be 1 or more"):
         method_module("swad").Swad(interval=0).fit(source, ctx)
 
 
-def test_a_head_from_text_is_refused_where_there_is_no_text_tower(source: Source, tmp_path: Path) -> None:
+def test_a_head_from_text_is_refused_without_a_text_tower(source: Source, tmp_path: Path) -> None:
     ctx = Context("test", 0, "last", torch.device("cpu"), tmp_path, lambda what, done, total: None)
     with pytest.raises(BenchError, match="text tower"):
         method_module("wise_ft").WiseFt(backbone="synth", head="text").fit(source, ctx)

@@ -1,4 +1,4 @@
-"""The sweep of strengths: how far it comes, and what decides where accuracy does not."""
+"""Test the sweep of strengths: its resolution, and its choice between equally accurate strengths."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fergen_bench.training import logistic
 
 def test_the_sweep_ends_within_an_eighth_of_a_decade_of_the_best() -> None:
     for peak in (-5.9, -1.3, 0.0, 2.71, 6.0):
-        asked = []
+        scored = []
 
-        def score(exponent: float, peak: float = peak, asked: list[float] = asked) -> logistic.Score:
-            asked.append(exponent)
+        def score(exponent: float, peak: float = peak, scored: list[float] = scored) -> logistic.Score:
+            scored.append(exponent)
             return -abs(exponent - peak), 0.0
 
         assert abs(logistic.search_exponent(score) - peak) <= 0.125
-        assert len(asked) == len(set(asked)) <= 15
+        assert len(scored) == len(set(scored)) <= 15
 
 
 def test_between_equally_accurate_strengths_the_loss_decides() -> None:
@@ -24,8 +24,8 @@ def test_between_equally_accurate_strengths_the_loss_decides() -> None:
     assert logistic.search_exponent(lambda exponent: (float(exponent < 0), -((exponent - 1.25) ** 2))) < 0
 
 
-def test_few_held_out_faces_do_not_end_in_one_expression_for_every_face() -> None:
-    """Two of three held-out faces are of the commonest class, and any strength gets exactly those."""
+def test_a_small_validation_set_does_not_lead_to_one_expression_for_every_image() -> None:
+    """Validate on three images, two of the most common class, which any strength predicts correctly."""
     draws = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 12 + [1] * 6 + [2] * 6)
     features = 3.0 * torch.eye(3)[labels] + torch.randn(24, 3, generator=draws)
@@ -36,7 +36,7 @@ def test_few_held_out_faces_do_not_end_in_one_expression_for_every_face() -> Non
     assert predicted.unique().tolist() == [0, 1, 2]
 
 
-def test_the_score_is_accuracy_then_cross_entropy() -> None:
+def test_the_score_is_accuracy_and_then_negative_cross_entropy() -> None:
     weight, bias = torch.zeros(4, 2), torch.tensor([1.0, 0.0, 0.0, 0.0]).log().clamp_min(-20.0)
     accuracy, negative_loss = logistic.held_out_score((weight, bias), torch.ones(4, 2), torch.tensor([0, 0, 0, 1]))
     assert accuracy == 0.75
