@@ -17,7 +17,7 @@ import numpy as np
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import seed_of
-from fergen_bench.experiment.run import RunSpec
+from fergen_bench.experiment.run import Run
 from fergen_bench.records.record import HELD_OUT, Predictions, RunRecord, scored_cell
 from fergen_bench.records.store import save
 from fergen_bench.synth import DOMAINS
@@ -37,7 +37,7 @@ def generate(runs: Path, count: int, faces: int) -> int:
                     target: _said(exams[target], hard[target], 1.2 + 0.02 * row, row, seed, source, target)
                     for target in DOMAINS
                 }
-                spec = RunSpec(
+                spec = Run(
                     suite="synth5",
                     profile="official",
                     sources=(source,),

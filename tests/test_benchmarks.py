@@ -123,7 +123,7 @@ def test_benchmark_scoring_a_target(benchmark: Any, source: Source) -> None:
     assert benchmark(score) == len(source.val)
 
 
-def _specs(project: Project, seeds: int) -> list[run.RunSpec]:
+def _specs(project: Project, seeds: int) -> list[run.Run]:
     """The linear probe on each domain of the tiny suite."""
     path, suite = ROOT / "protocols" / "leave-none.yaml", project.suite("synth5-tiny")
     method = read_method(ROOT / "methods" / "linear_probe.py")

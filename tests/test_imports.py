@@ -16,15 +16,16 @@ PACKAGE = ROOT / "fergen_bench"
 MAY_IMPORT: dict[str, set[str] | None] = {
     "wording": set(),
     "error": {"wording"},
+    "progress": set(),
     "metric": set(),
     "files": {"error"},
     "data": {"error", "files", "wording"},
-    "synth": {"data", "error", "files"},
-    "datasets": {"data", "error", "files", "wording"},
-    "networks": {"data", "error", "files", "synth", "wording"},
-    "experiment": {"data", "datasets", "error", "files", "networks", "synth", "wording"},
+    "synth": {"data", "error", "files", "progress"},
+    "datasets": {"data", "error", "files", "progress", "wording"},
+    "networks": {"data", "error", "files", "progress", "synth", "wording"},
+    "experiment": {"data", "datasets", "error", "files", "networks", "progress", "synth", "wording"},
     "records": {"data", "datasets", "error", "experiment", "files", "metric", "wording"},
-    "training": {"data", "error", "experiment", "files", "networks", "wording"},
+    "training": {"data", "error", "experiment", "files", "networks", "progress", "wording"},
     "execution": {
         "data",
         "datasets",
@@ -33,6 +34,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "files",
         "metric",
         "networks",
+        "progress",
         "records",
         "synth",
         "training",
@@ -173,7 +175,7 @@ def test_help_and_lists_load_nothing_heavy(arguments: str, forbidden: str, tmp_p
 
 
 def test_reports_never_load_torch(tmp_path: Path) -> None:
-    code = "import sys; import fergen_bench.report.render, fergen_bench.record; print('torch' in sys.modules)"
+    code = "import sys; import fergen_bench.report.render, fergen_bench.records.record; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert answer.stdout.strip() == "False", answer.stderr
 

@@ -19,7 +19,7 @@ from fergen_bench.wording import many
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fergen_bench.experiment.run import RunSpec
+    from fergen_bench.experiment.run import Run
 
 
 _PLAIN = str.maketrans(
@@ -185,7 +185,7 @@ class Progress:
         self._all = self._bars.add_task(many(runs, "run"), total=runs)
         self._runs, self._began = runs, time.monotonic()
 
-    def listen(self, spec: RunSpec, message: dict[str, Any]) -> None:
+    def listen(self, spec: Run, message: dict[str, Any]) -> None:
         """What a worker says of its run."""
         if "what" not in message:
             return
@@ -198,7 +198,7 @@ class Progress:
             self._shares[key] = message["done"] / max(1, message["total"])
             self._bars.update(self._all, completed=sum(self._shares.values()))
 
-    def end(self, spec: RunSpec, result: str | None) -> None:
+    def end(self, spec: Run, result: str | None) -> None:
         """A run has ended. result: what it came to, or None where that has been said already."""
         if spec.key in self._tasks:
             self._bars.remove_task(self._tasks.pop(spec.key))

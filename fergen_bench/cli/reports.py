@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fergen_bench.data.domain import Domain
     from fergen_bench.data.facts import DataFacts
     from fergen_bench.experiment.project import Project
-    from fergen_bench.experiment.run import RunSpec
+    from fergen_bench.experiment.run import Run
     from fergen_bench.records.record import RunRecord
 
 _suite = click.option(
@@ -435,13 +435,13 @@ def _ablations(project: Project, suite: str) -> list[Any]:
     return found
 
 
-def _held_out(project: Project) -> Callable[[RunSpec], int | None]:
+def _held_out(project: Project) -> Callable[[Run], int | None]:
     """How many faces a run held out of its source, where the faces that it learned from are prepared here."""
     from fergen_bench.data.source import open_source
 
     counts: dict[tuple[Any, ...], int | None] = {}
 
-    def count(spec: RunSpec) -> int | None:
+    def count(spec: Run) -> int | None:
         asked = spec.suite, spec.sources, spec.seed, spec.fraction
         if asked not in counts:
             domains = [_prepared_domain(project, spec.suite, name) for name in spec.sources]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fergen_bench.experiment.method_file import MethodFile
     from fergen_bench.experiment.project import Project
     from fergen_bench.experiment.protocol import Outline, Protocol
-    from fergen_bench.experiment.run import Job, RunSpec
+    from fergen_bench.experiment.run import Job, Run
     from fergen_bench.records.record import RunRecord
 
 RUN_EXAMPLES = """
@@ -258,7 +258,7 @@ def _asked_methods(
     return files, unread, everyone
 
 
-def _check_weights(console: Console, runs: Iterable[Outline | RunSpec], elsewhere: bool, dry_run: bool) -> None:
+def _check_weights(console: Console, runs: Iterable[Outline | Run], elsewhere: bool, dry_run: bool) -> None:
     """Refuse runs whose published weights are neither on this machine nor within reach, before anything is prepared.
 
     Args:
@@ -378,7 +378,7 @@ def _announce(console: Console, plan: Plan, methods: Sequence[str], device: str,
         console.print(f"warning: {warning}", style="yellow")
 
 
-def _show_plan(runs: Iterable[tuple[str, Outline | RunSpec, str]], shown: Mapping[str, str]) -> None:
+def _show_plan(runs: Iterable[tuple[str, Outline | Run, str]], shown: Mapping[str, str]) -> None:
     """runs: what each is called, who trains and is scored, and its state. shown: what domains are called."""
     from rich.table import Table
 
@@ -429,7 +429,7 @@ def _execute(
     """
     import time
 
-    from fergen_bench.execution import fleet, run_plan
+    from fergen_bench.execution import local, run_plan
     from fergen_bench.execution.engine import Outcome
 
     failed: list[Outcome] = []
@@ -455,7 +455,7 @@ def _execute(
                         noted.add(note)
                         progress.say(f"note: {note}", style="dim")
                 # In this process a run may draw from global generators, which nothing beside it may touch.
-                if track and not isinstance(engine, fleet.Here):
+                if track and not isinstance(engine, local.InProcess):
                     following.add(record)
             progress.end(outcome.job.spec, _short(record) if record else None)
             if record is not None and outcome.job.profile:
@@ -476,7 +476,7 @@ def _execute(
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     if track:
         recounted = [count(record) for record in plan.recounted]
-        for record in (*recounted, *(finished if isinstance(engine, fleet.Here) else ())):
+        for record in (*recounted, *(finished if isinstance(engine, local.InProcess) else ())):
             following.add(record)
         wait_for(console, following)
     left = len(plan.missing) - len(finished)

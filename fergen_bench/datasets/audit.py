@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fergen_bench.data.domain import Domain
-    from fergen_bench.datasets.near_duplicates import Faces, Found, Progress
+    from fergen_bench.datasets.near_duplicates import Faces, Found
+    from fergen_bench.progress import Progress
 
 FORMAT = 1
 MOST_COMPARISON = 256 << 20

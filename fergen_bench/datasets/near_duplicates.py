@@ -33,6 +33,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.files.atomic import atomically
 from fergen_bench.files.bounded import map_array, read_arrays
 from fergen_bench.files.pool import worker_pool
+from fergen_bench.progress import Progress
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ FLAT = 1.0
 BLOCK_BYTES = 8 << 20
 PAIRS = 4096  # looked at together; bounds the memory
 
-Progress = Callable[[str, int, int], None]
-"""progress(what is being done, done, total): in faces, of which a pair has two"""
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from fergen_bench.error import RunError
 from fergen_bench.experiment.run import Job
-from fergen_bench.records.store import is_claimed, made_since
+from fergen_bench.records.store import finished_since_planned, is_claimed
 
 POLL = 2.0
 """Seconds between two looks at a run that another process is making."""
@@ -85,7 +85,7 @@ def run_all(
                 if not wanted(job):
                     continue
                 try:
-                    made = made_since(job)
+                    made = finished_since_planned(job)
                 except RunError as error:
                     finished(Outcome(job, None, refused=str(error)))
                     continue

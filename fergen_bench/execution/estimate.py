@@ -14,7 +14,7 @@ from fergen_bench.data.prepared import read_about, scored_part
 
 if TYPE_CHECKING:
     from fergen_bench.execution.plan import Plan
-    from fergen_bench.experiment.run import RunSpec, Shift
+    from fergen_bench.experiment.run import Run, Shift
     from fergen_bench.records.record import RunRecord
 
 
@@ -37,7 +37,7 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
     folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
     abouts = {name: read_about(Path(folder)) for name, folder in folders.items()}
-    earlier: dict[tuple[str, bool], list[tuple[RunSpec, dict[str, float]]]] = {}
+    earlier: dict[tuple[str, bool], list[tuple[Run, dict[str, float]]]] = {}
     for entry in records:
         spec = entry.spec
         # A run that told where its time went took longer than it would have.
@@ -67,9 +67,7 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
 
 
-def _units(
-    spec: RunSpec, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]
-) -> dict[str, float]:
+def _units(spec: Run, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]) -> dict[str, float]:
     """What the seconds of a run go by."""
     faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
     epochs = spec.parameters.get("epochs", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,16 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.error import BenchError
-from fergen_bench.execution.engine import Outcome, in_method
-from fergen_bench.execution.local import Local, visible_gpus
+from fergen_bench.execution.local import InProcess, Local, visible_gpus
 from fergen_bench.execution.on_ray import OnRay
 from fergen_bench.execution.on_slurm import OnSlurm, SlurmRequest
-from fergen_bench.execution.worker import make, refusal_of
 from fergen_bench.experiment.project import available_cores
 
 if TYPE_CHECKING:
-    from fergen_bench.execution.engine import Engine, Listen
-    from fergen_bench.experiment.run import Job
+    from fergen_bench.execution.engine import Engine
 
 
 GPU_THREADS = 4
@@ -111,7 +107,7 @@ class Fleet:
         slots = self._slots(device)
         # A GPU that was named is the only one, and keeps its number.
         gpus = visible_gpus() if device == "cuda" else []
-        return Local(min(slots, runs), gpus) if slots else Here()
+        return Local(min(slots, runs), gpus) if slots else InProcess()
 
     def _slots(self, device: str) -> int:
         """Runs at a time on this machine: those asked for, else one per core, or as many as the GPUs take."""
@@ -131,32 +127,3 @@ class Fleet:
                 f"such runs at a time; lower one of them"
             )
         return capacity if self.jobs is None else self.jobs
-
-
-class Here:
-    """Runs in this process, one at a time: for debuggers and profilers."""
-
-    slots = 1
-
-    def __init__(self) -> None:
-        self._ended: list[Outcome] = []
-
-    def start(self, job: Job, listen: Listen) -> None:
-        self._ended.append(self._run(job, listen))
-
-    def ended(self, timeout: float | None) -> list[Outcome]:
-        ended, self._ended = self._ended, []
-        return ended
-
-    def stop(self) -> None:
-        pass
-
-    def _run(self, job: Job, listen: Listen) -> Outcome:
-        try:
-            path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
-        except Exception as error:
-            log, refusal = traceback.format_exc(), refusal_of(error)
-            if refusal is not None:
-                return Outcome(job, None, **refusal, log=log)
-            return Outcome(job, None, failure=f"{type(error).__name__}: {error}{in_method(job, log)}", log=log)
-        return Outcome(job, path, elsewhere=path is None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from fergen_bench.error import BenchError, NoRoom, circumstance
-from fergen_bench.execution.engine import Listen, Outcome, Worker
+from fergen_bench.execution.engine import Listen, Outcome, Worker, in_method
+from fergen_bench.execution.worker import make, refusal_of
 from fergen_bench.experiment.run import Job
 
 
@@ -87,3 +89,32 @@ class Local:
             for worker in self._alive:
                 worker.kill()
         self._pool.shutdown()
+
+
+class InProcess:
+    """Runs in this process, one at a time: for debuggers and profilers."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._ended: list[Outcome] = []
+
+    def start(self, job: Job, listen: Listen) -> None:
+        self._ended.append(self._run(job, listen))
+
+    def ended(self, timeout: float | None) -> list[Outcome]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self) -> None:
+        pass
+
+    def _run(self, job: Job, listen: Listen) -> Outcome:
+        try:
+            path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
+        except Exception as error:
+            log, refusal = traceback.format_exc(), refusal_of(error)
+            if refusal is not None:
+                return Outcome(job, None, **refusal, log=log)
+            return Outcome(job, None, failure=f"{type(error).__name__}: {error}{in_method(job, log)}", log=log)
+        return Outcome(job, path, elsewhere=path is None)

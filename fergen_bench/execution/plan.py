@@ -24,15 +24,17 @@ from fergen_bench.experiment import run
 from fergen_bench.experiment.project import available_cores
 from fergen_bench.experiment.protocol import specify
 from fergen_bench.experiment.run import Job, Shift
+from fergen_bench.progress import silent
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.data.suite import Suite
-    from fergen_bench.experiment.project import Progress, Project
+    from fergen_bench.experiment.project import Project
     from fergen_bench.experiment.protocol import Outline, Planned, Shifts
-    from fergen_bench.experiment.run import RunSpec
+    from fergen_bench.experiment.run import Run
+    from fergen_bench.progress import Progress
     from fergen_bench.records.record import Predictions, RunRecord
 
 
@@ -138,7 +140,7 @@ def make_plan(
 class _Found:
     """What there is of one run already, and what is left to do."""
 
-    spec: RunSpec
+    spec: Run
     left_out: dict[str, list[str]]  # ids of faces that are not scored, by target
     done: RunRecord | None
     answered: bool  # nothing is left
@@ -189,7 +191,7 @@ class _Records:
         ids = {target: sorted(faces.values()) for target, faces in left_out.items()}
         return _Found(spec, ids, done, answered, shifts, restore)
 
-    def _whole(self, spec: RunSpec) -> RunRecord | None:
+    def _whole(self, spec: Run) -> RunRecord | None:
         path = spec.path(self._runs)
         if not path.exists() or store.damage(path) is None:
             return store.find(spec, self._runs)
@@ -202,7 +204,7 @@ class _Records:
             self.notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
         return None
 
-    def _counted_again(self, done: RunRecord, spec: RunSpec, left_out: Mapping[str, Mapping[int, str]]) -> RunRecord:
+    def _counted_again(self, done: RunRecord, spec: Run, left_out: Mapping[str, Mapping[int, str]]) -> RunRecord:
         if (again := _counted_again(done, spec, left_out, self._runs)) is None:
             return done
         with self._claim(spec) as mine:
@@ -219,7 +221,7 @@ class _Records:
                 store.save(fresh, self._runs, predictions)
             return fresh
 
-    def _claim(self, spec: RunSpec) -> AbstractContextManager[bool]:
+    def _claim(self, spec: Run) -> AbstractContextManager[bool]:
         """Whether a record is this process's to change. A dry run takes nothing from another."""
         return nullcontext(True) if self._dry_run else store.claim(spec, self._runs)
 
@@ -256,7 +258,7 @@ def _beside_plan(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
     return found
 
 
-def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) -> RunSpec:
+def _widened(spec: Run, done: RunRecord, suite: Suite, domains: _Domains) -> Run:
     """The spec with the targets that its record scored before, so that writing the record again loses none of them."""
     wanted = {*spec.targets, *(cell.target for cell in done.cells)}
     targets = [name for name in suite.domains if name in wanted]
@@ -275,7 +277,7 @@ def _widened(spec: RunSpec, done: RunRecord, suite: Suite, domains: _Domains) ->
 
 
 def _counted_again(
-    done: RunRecord, spec: RunSpec, left_out: Mapping[str, Mapping[int, str]], runs: Path
+    done: RunRecord, spec: Run, left_out: Mapping[str, Mapping[int, str]], runs: Path
 ) -> tuple[RunRecord, dict[str, Predictions]] | None:
     """A record whose cells leave out other faces than is wanted, with those cells made anew from its predictions. None
     where there is nothing to do, or no predictions to do it with.
@@ -344,12 +346,7 @@ class _Domains:
             ]
         try:
             auditing.compare(
-                missing,
-                opened,
-                self.comparisons,
-                self._project.sketches,
-                available_cores(),
-                progress or (lambda what, done, total: None),
+                missing, opened, self.comparisons, self._project.sketches, available_cores(), progress or silent
             )
         except BenchError as error:
             return [f"not audited: {error}; make up for it with: {command}"]
@@ -371,7 +368,7 @@ class _Domains:
     def _standings(self) -> Standings:
         return Standings(self._suite, self.comparisons, self._project.settings.seen_share)
 
-    def excluding(self, spec: RunSpec, include: bool) -> tuple[RunSpec, dict[str, Mapping[int, str]]]:
+    def excluding(self, spec: Run, include: bool) -> tuple[Run, dict[str, Mapping[int, str]]]:
         """The spec that says which faces are not scored, and these by place: of every target those that have a
         near-duplicate in the sources. include: none.
         """
@@ -384,7 +381,7 @@ class _Domains:
         excluded = {target: run.digest_of(faces.values()) for target, faces in found.items()}
         return replace(spec, excluded=excluded), found
 
-    def shifts(self, spec: RunSpec, wanted: Shifts | None) -> list[Shift]:
+    def shifts(self, spec: Run, wanted: Shifts | None) -> list[Shift]:
         """What a run is to be asked about shifted faces."""
         if wanted is None:
             return []

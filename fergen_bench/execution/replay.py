@@ -13,7 +13,8 @@ import numpy as np
 
 from fergen_bench.data.corruption import VERSION
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.execution.fleet import GPU_THREADS, Here
+from fergen_bench.execution.fleet import GPU_THREADS
+from fergen_bench.execution.local import InProcess
 from fergen_bench.execution.plan import _Domains
 from fergen_bench.experiment.protocol import anchored_values
 from fergen_bench.experiment.run import Job
@@ -25,7 +26,8 @@ from fergen_bench.records.record import Cell, ShiftedCell
 
 if TYPE_CHECKING:
     from fergen_bench.execution.engine import Listen
-    from fergen_bench.experiment.project import Progress, Project
+    from fergen_bench.experiment.project import Project
+    from fergen_bench.progress import Progress
     from fergen_bench.records.record import RunRecord
 
 
@@ -134,7 +136,7 @@ def replay(
             record_steps=project.settings.record_steps,
             shifts=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
         )
-        engine = Here()
+        engine = InProcess()
         engine.start(job, listen)
         (outcome,) = engine.ended(None)
         if outcome.record is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fergen_bench.execution.engine import Engine, Listen, Outcome
     from fergen_bench.execution.plan import Plan
     from fergen_bench.experiment.project import Project
-    from fergen_bench.experiment.run import Job, RunSpec
+    from fergen_bench.experiment.run import Job, Run
     from fergen_bench.records.record import RunRecord
 
 
@@ -63,5 +63,5 @@ def _ingredients(job: Job) -> str:
     return json.dumps([job.method_file, dict(job.spec.parameters)], sort_keys=True, default=str)
 
 
-def failure_path(project: Project, spec: RunSpec) -> Path:
+def failure_path(project: Project, spec: Run) -> Path:
     return project.results / "failed" / f"{spec.slug}.txt"

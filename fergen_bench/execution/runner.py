@@ -11,7 +11,7 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -29,11 +29,12 @@ from fergen_bench.data.facts import DataFacts, facts_of
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError, RunError
-from fergen_bench.experiment.run import Job, RunSpec
+from fergen_bench.experiment.run import Job, Run
 from fergen_bench.networks.kernels import scoring_batch
 from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.name import SCRATCH, digest_of
 from fergen_bench.networks.profiler import Profile, each, phase
+from fergen_bench.progress import Progress
 from fergen_bench.records.record import HELD_OUT, NUMBERS, Predictions, RunRecord, ShiftedCell, scored_cell
 from fergen_bench.records.store import check_beside, load, save
 from fergen_bench.synth.factor_sweep import images_at
@@ -47,11 +48,8 @@ from fergen_bench.wording import many
 if TYPE_CHECKING:
     from fergen_bench.datasets.audit import Refinement
 
-Report = Callable[[str, int, int], None]
-"""report(what is being done, done, total): epochs under the name "epoch", everything else in words."""
 
-
-def run_one(job: Job, report: Report) -> Path:
+def run_one(job: Job, report: Progress) -> Path:
     """Runs a job and leaves its record. Bad input raises BenchError; nothing is left behind then."""
     spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
     path = job.spec.path(Path(job.runs))
@@ -59,7 +57,7 @@ def run_one(job: Job, report: Report) -> Path:
     for name, state in {**spec.fingerprints, **spec.targets}.items():
         if domains[name].fingerprint != state:
             raise BenchError(f"{job.folders[name]}: {name} was prepared anew after the runs were planned; run again")
-    source = Watched.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
+    source = TrackedSource.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
     if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
         raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
     for parameter, digest in spec.weights.items():
@@ -165,7 +163,7 @@ def run_one(job: Job, report: Report) -> Path:
     return path
 
 
-def _facts(domains: Mapping[str, Domain], spec: RunSpec) -> dict[str, DataFacts]:
+def _facts(domains: Mapping[str, Domain], spec: Run) -> dict[str, DataFacts]:
     """What a record keeps of its data, by domain."""
     return {
         name: facts_of(domain.about, spec.profile, spec.learns_from(name), name in spec.targets)
@@ -173,7 +171,7 @@ def _facts(domains: Mapping[str, Domain], spec: RunSpec) -> dict[str, DataFacts]
     }
 
 
-class Watched(Source):
+class TrackedSource(Source):
     """A source that remembers whether all of its training faces were asked for: the held-out ones may be among them,
     and what a method learned from says nothing of how sure it should be elsewhere.
     """
@@ -181,7 +179,7 @@ class Watched(Source):
     asked_for_all = False
 
     @classmethod
-    def over(cls, source: Source) -> Watched:
+    def over(cls, source: Source) -> TrackedSource:
         return cls(source.names, source.train, source.fit, source.val)
 
     def __getattribute__(self, name: str) -> Any:
@@ -227,7 +225,7 @@ def _logits(method: Method, images: torch.Tensor, job: Job) -> torch.Tensor:
 
 @torch.no_grad()
 def _score_shifts(
-    method: Method, domains: Mapping[str, Domain], device: torch.device, job: Job, report: Report
+    method: Method, domains: Mapping[str, Domain], device: torch.device, job: Job, report: Progress
 ) -> tuple[tuple[ShiftedCell, ...], float]:
     """The method on shifted faces of its targets, and the seconds that it took."""
     spec, clock, cells = job.spec, time.perf_counter(), []
@@ -387,7 +385,7 @@ def commit_of(file: Path) -> str | None:
         return None
 
 
-def feature_similarity(name: str, limit: float, cache: Path, report: Report, device: str = "cpu") -> Refinement:
+def feature_similarity(name: str, limit: float, cache: Path, report: Progress, device: str = "cpu") -> Refinement:
     """For the audit: faces are near-duplicates where the cosine of their frozen features is at least `limit`. Features
     stay on the disk, and only those of the pairs asked about are read.
     """

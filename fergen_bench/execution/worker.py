@@ -16,13 +16,13 @@ import stat
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
 from fergen_bench.experiment.run import Job
-from fergen_bench.records.store import claim, made_since
+from fergen_bench.progress import Progress
+from fergen_bench.records.store import claim, finished_since_planned
 
 
 def main() -> int:
@@ -65,12 +65,12 @@ def refusal_of(error: Exception) -> dict[str, Any] | None:
     return {"refused": str(known), "everywhere": everywhere, "stops": isinstance(known, NoRoom)}
 
 
-def make(job: Job, report: Callable[[str, int, int], None]) -> Path | None:
+def make(job: Job, report: Progress) -> Path | None:
     """Makes a run, unless it was made since it was planned; its record, or None where another process is at it."""
     with claim(job.spec, Path(job.runs)) as mine:
         if not mine:
             return None
-        if (made := made_since(job)) is not None:
+        if (made := finished_since_planned(job)) is not None:
             return made
         from fergen_bench.execution.runner import run_one  # loads torch
 

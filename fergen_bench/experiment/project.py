@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,16 +23,15 @@ from fergen_bench.experiment.method_file import MethodFile, read_method, valid_n
 from fergen_bench.files import toml as tomlfile
 from fergen_bench.files.bounded import is_file_name
 from fergen_bench.networks.name import anchored
+from fergen_bench.progress import silent
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.reader import Dataset
     from fergen_bench.datasets.settings import DomainSettings
     from fergen_bench.experiment.settings import Settings
+    from fergen_bench.progress import Progress
 
 ENTRY_POINTS = "fergen_bench.methods"
-
-Progress = Callable[[str, int, int], None]
-"""progress(what is being done, done, total)"""
 
 
 def shipped(kind: Literal["methods", "protocols", "results"]) -> Path:
@@ -270,7 +269,7 @@ class Project:
             with FileLock(place / ".lock"):
                 # Another process may have been here first.
                 missing = {domain: folder for domain, folder in missing.items() if not is_prepared(folder)}
-                self._prepare(suite, missing, progress or (lambda what, done, total: None))
+                self._prepare(suite, missing, progress or silent)
         return folders
 
     def is_prepared(self, suite: Suite, domains: Iterable[str]) -> bool:

@@ -1,4 +1,4 @@
-"""A protocol: who trains, who is scored, which seeds and variants, how a checkpoint is selected. YAML → RunSpecs. Pure
+"""A protocol: who trains, who is scored, which seeds and variants, how a checkpoint is selected. YAML → runs. Pure
 data.
 """
 
@@ -16,7 +16,7 @@ from fergen_bench.data.corruption import CLEAN, FACTORS
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.experiment.method_file import MethodFile
-from fergen_bench.experiment.run import RunSpec, Selection
+from fergen_bench.experiment.run import Run, Selection
 from fergen_bench.files import yaml as yamlfile
 from fergen_bench.networks.name import anchored, digest_of, parse_network, resolve_network
 
@@ -354,9 +354,9 @@ def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str 
     return None
 
 
-def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mapping[str, str]) -> RunSpec:
+def specify(outlined: Outline, suite: Suite, protocol: str, fingerprints: Mapping[str, str]) -> Run:
     """An outline with the fingerprints of the prepared domains."""
-    return RunSpec(
+    return Run(
         suite=suite.name,
         profile=suite.profile,
         # In one order, whatever the suite's: it goes into seeds and the order of faces, and not into the key.

@@ -15,7 +15,7 @@ Selection = Literal["last", "source-val"]
 
 
 @dataclass(frozen=True)
-class RunSpec:
+class Run:
     """One training, on one set of sources, with one seed, and the targets it is scored on."""
 
     suite: str
@@ -115,7 +115,7 @@ class RunSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RunSpec:
+    def from_json(cls, content: Mapping[str, Any]) -> Run:
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in content.items() if name in known}
         values["sources"] = tuple(values["sources"])
@@ -170,7 +170,7 @@ class Shift(NamedTuple):
 class Job:
     """A run's spec, and the circumstances it runs under, which are no part of its identity."""
 
-    spec: RunSpec
+    spec: Run
     method_file: str
     class_name: str
     method_digest: str
@@ -201,4 +201,4 @@ class Job:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Job:
         shifts = tuple(Shift(*entry) for entry in content["shifts"])
-        return cls(**{**content, "spec": RunSpec.from_json(content["spec"]), "shifts": shifts})
+        return cls(**{**content, "spec": Run.from_json(content["spec"]), "shifts": shifts})

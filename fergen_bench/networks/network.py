@@ -29,19 +29,18 @@ from fergen_bench.networks.kernels import (
     scoring_batch,
 )
 from fergen_bench.networks.profiler import phase
+from fergen_bench.progress import silent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fergen_bench.data.domain import Clean, Domain, Split
+    from fergen_bench.progress import Progress
 
 
 Statistics = Literal["own", "imagenet"]
 FETCHED_TOGETHER = 32
 """Batches of features that a GPU computes before any is waited for; with 512 numbers a face, 34 MB."""
-
-Report = Callable[[str, int, int], None]
-"""report(what is being done, done, total)"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Network(nn.Module):
         self.digest, self.statistics = "", "own"
         self.notes: tuple[str, ...] = ()
         self._cache: Path | None = None
-        self._report: Report = lambda what, done, total: None
+        self._report: Progress = silent
         self._frozen: tuple[int, int] = (0, 0)
         self._open: dict[tuple[str, str], np.ndarray] = {}
         self._compiled: tuple[int, Callable[[Tensor], Tensor]] | None = None
@@ -198,7 +197,7 @@ class Network(nn.Module):
         """Whether it was frozen: then nothing in it is trained."""
         return self._cache is not None
 
-    def freeze(self, cache: Path, report: Report) -> Network:
+    def freeze(self, cache: Path, report: Progress) -> Network:
         """No gradient, evaluation mode for good, and features of unchanged faces kept under `cache`."""
         self.requires_grad_(False)
         self.eval()

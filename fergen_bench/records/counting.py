@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError
-from fergen_bench.experiment.run import RunSpec, digest_of
+from fergen_bench.experiment.run import Run, digest_of
 from fergen_bench.records.frame import current
 from fergen_bench.records.record import Cell, Predictions, RunRecord, scored_cell
 from fergen_bench.records.store import beside, load_predictions, read_all
@@ -108,7 +108,7 @@ def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predic
         return {}
 
 
-def recounted(spec: RunSpec, cell: Cell, predictions: Predictions | None, left_out: Mapping[int, str]) -> Cell | None:
+def recounted(spec: Run, cell: Cell, predictions: Predictions | None, left_out: Mapping[int, str]) -> Cell | None:
     """Return a cell counted again without some faces, by place; None where its predictions do not allow it."""
     if predictions is None or len(predictions.labels) != len(predictions.logits):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fergen_bench.experiment.run import RunSpec
+from fergen_bench.experiment.run import Run
 from fergen_bench.records.record import RunRecord
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     return kept
 
 
-def row_of(spec: RunSpec) -> tuple[Any, ...]:
+def row_of(spec: Run) -> tuple[Any, ...]:
     """What names a row of a table."""
     return spec.suite, spec.profile, spec.selection, spec.fraction, spec.adaptation_target, spec.label
 
 
-def _making(spec: RunSpec) -> str:
+def _making(spec: Run) -> str:
     """What all runs of a row must share."""
     identity = spec.identity()
     return json.dumps([identity["version"], identity["parameters"], identity["weights"]], sort_keys=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.data.facts import DataFacts
-from fergen_bench.experiment.run import RunSpec, Shift
+from fergen_bench.experiment.run import Run, Shift
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class Cell:
         return sum(map(sum, self.confusion))
 
 
-def scored_cell(spec: RunSpec, target: str, fingerprint: str, predictions: Predictions, excluded: str = "") -> Cell:
+def scored_cell(spec: Run, target: str, fingerprint: str, predictions: Predictions, excluded: str = "") -> Cell:
     """A target's cell. excluded: digest of the ids of the faces that the predictions leave out."""
     from fergen_bench.metric import confusion_matrix
 
@@ -79,7 +79,7 @@ class ShiftedCell:
 class RunRecord:
     """A finished run."""
 
-    spec: RunSpec
+    spec: Run
     cells: tuple[Cell, ...]
     history: tuple[Mapping[str, float], ...]  # one entry per epoch, for methods that have epochs
     selected_epoch: int | None
@@ -107,7 +107,7 @@ class RunRecord:
     def cell(self, target: str) -> Cell | None:
         return next((cell for cell in self.cells if cell.target == target), None)
 
-    def answers(self, spec: RunSpec) -> bool:
+    def answers(self, spec: Run) -> bool:
         """Whether every target of a spec is scored here, as the target is now."""
         return all(
             (cell := self.cell(target)) is not None
@@ -115,7 +115,7 @@ class RunRecord:
             for target, fingerprint in spec.targets.items()
         )
 
-    def shifts_of(self, spec: RunSpec) -> tuple[Shift, ...]:
+    def shifts_of(self, spec: Run) -> tuple[Shift, ...]:
         """The shifts that are scored here, on the targets of a spec as they are now."""
         return tuple(
             cell.shift

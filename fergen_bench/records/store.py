@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from fergen_bench.error import BenchError, RunError
-from fergen_bench.experiment.run import Job, RunSpec
+from fergen_bench.experiment.run import Job, Run
 from fergen_bench.files.atomic import atomically, sweep
 from fergen_bench.files.bounded import (
     MOST_ARRAYS,
@@ -39,7 +39,7 @@ BESIDE = (".npz", ".arrays.npz", ".safetensors")
 
 
 @contextmanager
-def claim(spec: RunSpec, runs: Path, patience: float = 1.0) -> Iterator[bool]:
+def claim(spec: Run, runs: Path, patience: float = 1.0) -> Iterator[bool]:
     """Whether this process may write a run's files; False where another is at it now. The lock is the operating
     system's: it goes with the process that holds it, however that ends.
 
@@ -52,7 +52,7 @@ def claim(spec: RunSpec, runs: Path, patience: float = 1.0) -> Iterator[bool]:
         yield mine
 
 
-def is_claimed(spec: RunSpec, runs: Path) -> bool:
+def is_claimed(spec: Run, runs: Path) -> bool:
     """Return whether another process is writing a run's files now. Such locks cannot be looked at without taking them,
     so it is taken for a moment; no file of the run is touched.
     """
@@ -63,7 +63,7 @@ def is_claimed(spec: RunSpec, runs: Path) -> bool:
 
 
 @contextmanager
-def _lock(spec: RunSpec, runs: Path, patience: float) -> Iterator[bool]:
+def _lock(spec: Run, runs: Path, patience: float) -> Iterator[bool]:
     """Whether this process has the lock of a run. patience: seconds to wait for it."""
     from filelock import FileLock, Timeout
 
@@ -84,11 +84,11 @@ def _lock(spec: RunSpec, runs: Path, patience: float) -> Iterator[bool]:
         lock.release()
 
 
-def _claim_path(spec: RunSpec, runs: Path) -> Path:
+def _claim_path(spec: Run, runs: Path) -> Path:
     return spec.unfinished_path(runs).with_suffix(".lock")
 
 
-def made_since(job: Job) -> Path | None:
+def finished_since_planned(job: Job) -> Path | None:
     """Return the run's record where another process has made or completed it after the run was planned, else None."""
     runs = Path(job.runs)
     found = find(job.spec, runs)
@@ -231,7 +231,7 @@ def files_said(path: Path) -> dict[str, str]:
         return {}
 
 
-def files_of(spec: RunSpec, runs: Path) -> list[Path]:
+def files_of(spec: Run, runs: Path) -> list[Path]:
     """The files that there are of a run: its record, and what is beside it."""
     return [file for file in _files(spec.path(runs)) if file.is_file()]
 
@@ -278,7 +278,7 @@ def load(path: Path) -> RunRecord:
             raise ValueError("its checksum is not that of its content: it was damaged or changed by hand")
         record = _reader().validate_json(text, strict=True)
         # Whole numbers in a history stay whole; tuples among the parameters are tuples again.
-        record = replace(record, spec=RunSpec.from_json(asdict(record.spec)), history=tuple(content["history"]))
+        record = replace(record, spec=Run.from_json(asdict(record.spec)), history=tuple(content["history"]))
         if fault := _fault(record, content.get("key")):
             raise ValueError(fault)
         return record
@@ -335,7 +335,7 @@ def _fault(record: RunRecord, key: Any) -> str | None:
     return None
 
 
-def find(spec: RunSpec, runs: Path) -> RunRecord | None:
+def find(spec: Run, runs: Path) -> RunRecord | None:
     """The record of a spec's run, whatever targets it scored. One that cannot be read is as good as none: it will be
     written again.
     """

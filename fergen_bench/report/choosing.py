@@ -18,14 +18,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fergen_bench.experiment.run import RunSpec, percent
+from fergen_bench.experiment.run import Run, percent
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.tables import number
 from fergen_bench.wording import many
 
 FEW = 100
 """Held-out faces below which a choice is little more than luck."""
-HeldOut = Callable[[RunSpec], int | None]
+HeldOut = Callable[[Run], int | None]
 """How many faces a run held out of its source; None where nobody knows."""
 
 
@@ -86,17 +86,17 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
         yield Validation(title, pd.concat(tables) if tables else empty, notes, answers)
 
 
-def _label(spec: RunSpec, compared: Sequence[str]) -> str:
+def _label(spec: Run, compared: Sequence[str]) -> str:
     """A setting by all that differs between settings, also where it is the default."""
     values = _values(spec, compared)
     return f"{spec.method} ({', '.join(values)})" if values else spec.method
 
 
-def _values(spec: RunSpec, names: Sequence[str]) -> list[str]:
+def _values(spec: Run, names: Sequence[str]) -> list[str]:
     return [f"{name}={spec.changes.get(name, spec.parameters.get(name))}" for name in names]
 
 
-def _answer(method: str, table: pd.DataFrame, specs: dict[str, RunSpec], compared: Sequence[str]) -> str:
+def _answer(method: str, table: pd.DataFrame, specs: dict[str, Run], compared: Sequence[str]) -> str:
     """What to choose of a method's settings, best first, and how sure that is."""
     varying = [name for name in compared if len({_values(spec, [name])[0] for spec in specs.values()}) > 1]
     said = {label: ", ".join(_values(spec, varying)) for label, spec in specs.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.files.pool import worker_pool
+from fergen_bench.progress import Progress
 from fergen_bench.synth import VERSION, share_of, size_of
 
 BLOCK = 250
@@ -29,7 +30,7 @@ class Job(NamedTuple):
     size: int
 
 
-def prepare(suite: str, folders: Mapping[str, Path], processes: int, progress: Callable[[str, int, int], None]) -> None:
+def prepare(suite: str, folders: Mapping[str, Path], processes: int, progress: Progress) -> None:
     """Renders train and test of each domain into its folder. progress(domain, done, total) counts faces."""
     from fergen_bench.synth.worlds import WORLDS
 

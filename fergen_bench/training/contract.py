@@ -24,9 +24,10 @@ from fergen_bench.training.augment import SampleDraws
 if TYPE_CHECKING:
     from fergen_bench.data.domain import Split, Unlabelled
     from fergen_bench.data.source import Source
-    from fergen_bench.networks.network import Network, Report, Statistics
+    from fergen_bench.networks.network import Network, Statistics
     from fergen_bench.networks.profiler import Profile
     from fergen_bench.networks.text import TextTower
+    from fergen_bench.progress import Progress
     from fergen_bench.training.resume import Unfinished
 
 
@@ -46,7 +47,7 @@ class Context:
         selection: str,
         device: torch.device,
         cache: Path,
-        report: Report,
+        report: Progress,
         unlabelled: Unlabelled | None = None,
         unfinished: Unfinished | None = None,
         profile: Profile | None = None,

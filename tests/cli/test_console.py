@@ -6,7 +6,7 @@ from io import StringIO
 from rich.console import Console
 
 from fergen_bench.cli.console import Progress
-from fergen_bench.experiment.run import RunSpec
+from fergen_bench.experiment.run import Run
 
 
 def test_preparation_shows_its_rate_and_the_time_left() -> None:
@@ -29,7 +29,7 @@ def test_in_a_log_preparation_is_one_line() -> None:
 
 def test_in_a_log_every_run_says_how_far_the_matrix_is() -> None:
     screen = StringIO()
-    specs = [RunSpec("s", "official", (name,), {name: "f"}, "m", 1, {}, {}, 0, "last") for name in ("web", "film")]
+    specs = [Run("s", "official", (name,), {name: "f"}, "m", 1, {}, {}, 0, "last") for name in ("web", "film")]
     with Progress(Console(file=screen, width=160)) as progress:
         progress.begin(2)
         for spec in specs:

@@ -242,7 +242,7 @@ def test_whoever_looks_for_a_claim_keeps_nobody_from_it_and_changes_nothing(lab:
 
 def test_a_command_that_counts_again_while_another_looks_runs_nothing_again(lab: Project, tmp_path: Path) -> None:
     plan = make_plan(lab, [0], ["web"])
-    execute(plan, lab, fleet.Here())
+    execute(plan, lab, local.InProcess())
     write_audit(lab, 3, "film")
     with another_looks(plan.runs[0], tmp_path):
         for wanted in (True, False) * 10:
@@ -252,19 +252,19 @@ def test_a_command_that_counts_again_while_another_looks_runs_nothing_again(lab:
 
 def test_a_record_that_another_command_counted_again_is_not_made_again(lab: Project) -> None:
     """It was planned as missing while the other command was at it."""
-    execute(make_plan(lab, [0], ["web"]), lab, fleet.Here())
+    execute(make_plan(lab, [0], ["web"]), lab, local.InProcess())
     write_audit(lab, 3, "film")
     counted = make_plan(lab, [0], ["web"], exclude_overlaps=True)
     (done,) = counted.recounted
     late = replace(counted, missing=(replace(counted.runs[0], replaces=done.started),))
-    (outcome,) = execute(late, lab, fleet.Here())
+    (outcome,) = execute(late, lab, local.InProcess())
     assert outcome.record is not None
     assert sum(trainings(lab).values()) == 1
 
 
 def test_two_commands_that_count_again_run_nothing_again(lab: Project) -> None:
     plan = make_plan(lab, [0, 1, 2, 3], ["web", "film"])
-    execute(plan, lab, fleet.Here())
+    execute(plan, lab, local.InProcess())
     write_audit(lab, 3, "film")
     command = "from fergen_bench.cli import main; main()"
     asked = [
@@ -295,11 +295,11 @@ def test_two_commands_that_count_again_run_nothing_again(lab: Project) -> None:
 
 def test_a_run_made_meanwhile_is_not_made_again_but_rerun_is_rerun(lab: Project) -> None:
     plan = make_plan(lab, [0], ["web"])
-    execute(plan, lab, fleet.Here())
-    (late,) = execute(plan, lab, fleet.Here())
+    execute(plan, lab, local.InProcess())
+    (late,) = execute(plan, lab, local.InProcess())
     assert late.record is not None
     assert sum(trainings(lab).values()) == 1
-    execute(make_plan(lab, [0], ["web"], rerun=True), lab, fleet.Here())
+    execute(make_plan(lab, [0], ["web"], rerun=True), lab, local.InProcess())
     assert sum(trainings(lab).values()) == 2
 
 
@@ -308,17 +308,17 @@ def test_a_run_made_meanwhile_for_other_targets_is_not_overwritten(lab: Project)
     narrow = Protocol(about="x", sources=["web"], targets=["wild"], seeds=[0])
     suite = lab.suite("synth5-tiny")
     planned = outline(narrow, "p", suite, [lab.method("noted")], Request())
-    execute(planning.make_plan(lab, suite, "test", planned, "cpu"), lab, fleet.Here())
-    (outcome,) = execute(plan, lab, fleet.Here())
+    execute(planning.make_plan(lab, suite, "test", planned, "cpu"), lab, local.InProcess())
+    (outcome,) = execute(plan, lab, local.InProcess())
     assert "another process made this run meanwhile" in (outcome.refused or "")
 
 
 def test_a_run_made_meanwhile_without_the_shifts_is_not_taken_for_them(lab: Project) -> None:
     plan = make_plan(lab, [0], ["web"])
-    execute(plan, lab, fleet.Here())
+    execute(plan, lab, local.InProcess())
     shifts = [run.Shift("web", "blur", 1.0, 10, VERSION)]
     late = replace(plan, missing=tuple(replace(job, shifts=shifts) for job in plan.missing))
-    (outcome,) = execute(late, lab, fleet.Here())
+    (outcome,) = execute(late, lab, local.InProcess())
     assert "was asked for something else of it" in (outcome.refused or "")
 
 
@@ -339,7 +339,7 @@ def test_a_process_that_cannot_be_begun_is_one_run_less(lab: Project, monkeypatc
 
 @pytest.mark.slow
 def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(lab: Project) -> None:
-    execute(make_plan(lab, [0], ["web"], keep_models=True), lab, fleet.Here())
+    execute(make_plan(lab, [0], ["web"], keep_models=True), lab, local.InProcess())
     (job,) = make_plan(lab, [0], ["web"]).runs
     shift = run.Shift("web", "blur", 1.0, 10, VERSION)
     job = replace(job, restore=True, shifts=[shift])
@@ -370,7 +370,7 @@ def test_submitit_jobs_give_the_numbers_of_one_process(lab: Project) -> None:
     (outcome,) = execute(make_plan(lab, [0], ["web"]), lab, engine)
     assert outcome.record
     apart = numbers(lab)
-    execute(make_plan(lab, [0], ["web"], rerun=True), lab, fleet.Here())
+    execute(make_plan(lab, [0], ["web"], rerun=True), lab, local.InProcess())
     assert apart == numbers(lab)
 
 
@@ -494,7 +494,7 @@ def test_a_ray_cluster_that_loses_a_node_ends_as_if_undisturbed(lab: Project, sh
     assert not list(lab.results.glob(".driver-*"))
     on_cluster = numbers(lab)
     assert len(on_cluster) == 6
-    execute(make_plan(lab, seeds, sources, settings={"seconds": 3.0}, rerun=True), lab, fleet.Here())
+    execute(make_plan(lab, seeds, sources, settings={"seconds": 3.0}, rerun=True), lab, local.InProcess())
     assert on_cluster == numbers(lab)
 
 

@@ -25,7 +25,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.execution import fleet, run_plan
 from fergen_bench.execution import plan as planning
 from fergen_bench.execution.engine import Outcome, in_method
-from fergen_bench.execution.local import Local
+from fergen_bench.execution.local import InProcess, Local
 from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.experiment.protocol import Protocol, Request, outline
 from fergen_bench.records import counting, record, store
@@ -347,7 +347,7 @@ def test_a_method_that_fails_twice_at_one_line_is_given_up(lab: Project, slots: 
     assert len(list((lab.results / "failed").iterdir())) == 2
 
 
-class Logged(fleet.Here):
+class Logged(InProcess):
     """Runs whose logs name the line of the method's file that `error` fails at, as a traceback that was caught does."""
 
     def _run(self, job: Any, listen: Any) -> Outcome:

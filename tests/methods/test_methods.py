@@ -14,7 +14,7 @@ from fergen_bench.cli.templates import method_template
 from fergen_bench.data.domain import Domain, Unlabelled
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
-from fergen_bench.execution.runner import Watched, repeatable_on_gpu
+from fergen_bench.execution.runner import TrackedSource, repeatable_on_gpu
 from fergen_bench.experiment.method_file import MethodFile, read_method
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.networks.loading import content_digest
@@ -183,7 +183,7 @@ def test_exam_it_predicts_the_same_after_it_was_kept_and_restored(
 def test_exam_the_lent_loop_never_asks_for_faces_that_are_held_out(
     candidate: MethodFile, networks: dict[str, str], sources: list[Domain], tmp_path: Path
 ) -> None:
-    source = Watched.over(open_source(sources, 0, 0.1 / len(sources)))
+    source = TrackedSource.over(open_source(sources, 0, 0.1 / len(sources)))
     few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
     values = {**candidate.defaults("small"), **few}
     if not isinstance(load_method(candidate.path, candidate.class_name, values), GradientMethod):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from fergen_bench.error import BenchError
-from fergen_bench.experiment.run import Job, RunSpec
+from fergen_bench.experiment.run import Job, Run
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
 from fergen_bench.records.record import Cell, Predictions, RunRecord
 
-SPEC = RunSpec(
+SPEC = Run(
     suite="s",
     profile="official",
     sources=("a",),
@@ -33,7 +33,7 @@ SPEC = RunSpec(
 )
 
 
-def finished(spec: RunSpec = SPEC, **changes: Any) -> RunRecord:
+def finished(spec: Run = SPEC, **changes: Any) -> RunRecord:
     cells = tuple(
         Cell(name, fingerprint, spec.relations[name], np.eye(7, dtype=int).tolist())
         for name, fingerprint in spec.targets.items()

@@ -20,14 +20,14 @@ from fergen_bench.data.facts import DataFacts
 from fergen_bench.error import BenchError
 from fergen_bench.execution import replay
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.run import RunSpec
+from fergen_bench.experiment.run import Run
 from fergen_bench.files.bounded import checksum_of
 from fergen_bench.records import store
 from fergen_bench.records.record import Predictions, scored_cell
 from fergen_bench.records.verify import Verdict, verify
 
 
-def made(runs: Path, spec: RunSpec, **changes: Any) -> Path:
+def made(runs: Path, spec: Run, **changes: Any) -> Path:
     """A record with the predictions that it comes from."""
     draw = np.random.default_rng(spec.seed)
     said = {
