@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from test_fer_methods import made
+from test_fer_methods import small_method
 from test_golden import method_module
 from torch import Tensor, nn
 from torch.nn import functional
@@ -149,7 +149,7 @@ def test_unlabelled_faces_of_another_size_are_resized_as_those_of_a_source(
 
 @pytest.mark.parametrize("name", ["coral", "dann", "mmd"])
 def test_a_shipped_method_adapts_to_faces_of_another_size(name: str, web: Domain, film: Domain, tmp_path: Path) -> None:
-    method = made(name, adapt=True, epochs=1, batch_size=16)
+    method = small_method(name, adapt=True, epochs=1, batch_size=16)
     ctx = Context("run", 0, "last", CPU, tmp_path, print, Unlabelled(halved(film, tmp_path / "small")))
     method.fit(open_source([web], 0, 0.1), ctx)
     with torch.no_grad():
