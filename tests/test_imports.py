@@ -1,8 +1,7 @@
-"""Imports point one way, and nothing heavy is loaded before it is needed."""
+"""Imports point one way, and heavy packages load only where they are needed."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,9 @@ import pytest
 
 from conftest import ROOT
 
-PACKAGE = ROOT / "fergen_bench"
+sys.path.insert(0, str(ROOT / "docs"))
+
+from architecture import PACKAGE, imported, modules
 
 MAY_IMPORT: dict[str, set[str] | None] = {
     "wording": set(),
@@ -49,38 +50,6 @@ MAY_IMPORT: dict[str, set[str] | None] = {
 WITH_TORCH = {"execution/runner.py", "networks", "synth", "training"}
 """Rooms and modules that import torch at the top. networks/name.py, hub.py and prompts.py do not."""
 TORCH_FREE = {"networks/name.py", "networks/hub.py", "networks/prompts.py"}
-
-
-def modules() -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        inside = path.relative_to(PACKAGE)
-        if inside.parts[0] == "__init__.py" or "shipped" in inside.parts:
-            continue
-        found.setdefault(inside.parts[0].removesuffix(".py"), []).append(path)
-    return found
-
-
-def imported(path: Path, top_level_only: bool = False) -> set[str]:
-    """Full names of what a file imports, apart from imports for type checkers."""
-    tree = ast.parse(path.read_text())
-    hidden = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    names: set[str] = set()
-    for node in nodes:
-        if id(node) in hidden:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
