@@ -22,6 +22,7 @@ from fergen_bench.data.prepared import write_prepared
 from fergen_bench.data.source import open_source
 from fergen_bench.experiment.project import Project
 from fergen_bench.records.counting import load_all
+from fergen_bench.training import adversary as adversary_steps
 from fergen_bench.training.domains import clusters
 
 CPU = torch.device("cpu")
@@ -202,7 +203,7 @@ def test_one_optimiser_with_two_groups_is_two_optimisers_that_take_turns() -> No
         both = torch.optim.Adam([{"params": mine}, {"params": other}], **settings)
         first, second = torch.optim.Adam(mine, **settings), torch.optim.Adam(other, **settings)
         for place in range(7):
-            discriminates = dann.discriminates(place, 1)
+            discriminates = adversary_steps.discriminates(place, 1)
             features = network(images)
             layers = [(adversary.weight, adversary.bias)]
             if together:
@@ -210,7 +211,7 @@ def test_one_optimiser_with_two_groups_is_two_optimisers_that_take_turns() -> No
                 layers = layers if discriminates else [(layers[0][0].detach(), layers[0][1].detach())]
             loss = dann.discriminator_loss(features, domains, layers, 0.3)["total"]
             if not discriminates:
-                loss = sum(dann.network_terms(head(features), labels, loss, 1.0).values())
+                loss = sum(adversary_steps.network_terms(head(features), labels, loss, 1.0).values())
             optimizer = both if together else second if discriminates else first
             for each in (both, first, second):
                 each.zero_grad(set_to_none=True)
