@@ -81,6 +81,7 @@ def done(what):
 from fergen_bench.records.counting import load_all
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.report import render
+from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
 from fergen_bench.report.evidence import Evidence, judged, ranking
 from fergen_bench.report.tables import boards
 done("imports")
@@ -95,7 +96,8 @@ done("predictions, calibration")
 done("intervals, ties")
 ranking(board, sys.argv[2])
 done("ranks")
-render._markdown([board], sys.argv[2], []), render._csv([board], sys.argv[2]), render._latex(board, sys.argv[2])
+render._markdown([board], sys.argv[2], []), leaderboard_frame([LeaderboardView(board, sys.argv[2])])
+render._latex(board, sys.argv[2])
 done("Markdown, CSV, LaTeX")
 megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({**taken, "megabytes": megabytes}))

@@ -23,6 +23,7 @@ from fergen_bench.data.corruption import CLEAN, FACTORS
 from fergen_bench.experiment.run import percent
 from fergen_bench.report import data, plots
 from fergen_bench.report.evidence import ranking
+from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
 from fergen_bench.report.published import Published, beside, concerned, reprinted, summary
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import (
@@ -439,7 +440,8 @@ def write(
     files = [folder / name for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "data.csv")]
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     files[0].write_text(_markdown(all_boards, metric, published, shifts), encoding="utf-8")
-    _csv(all_boards, metric).to_csv(files[1], index=False, float_format="%.4f", encoding="utf-8")
+    leaderboard = leaderboard_frame(LeaderboardView(board, metric) for board in all_boards).map(_no_formula)
+    leaderboard.to_csv(files[1], index=False, float_format="%.4f", encoding="utf-8")
     latex = ["% \\usepackage{booktabs,array}", *(_latex(board, metric) for board in all_boards)]
     files[2].write_text("\n".join(latex), encoding="utf-8")
     domains = data.frame((board.suite, board.profile, board.data) for board in all_boards)
@@ -558,16 +560,6 @@ def _markdown_table(rows: list[list[str]]) -> str:
 def _plain(text: str) -> str:
     """Text that Markdown takes for a cell and for no markup of HTML."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _csv(all_boards: list[Board], metric: str) -> pd.DataFrame:
-    """All leaderboards under each other, every condition in a column."""
-    frames = []
-    for board in all_boards:
-        conditions = {name: getattr(board, name) for name in CONDITIONS}
-        frames.append(board.table.assign(**conditions, metric=metric).drop(columns=["texts"]))
-    board = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    return board.map(_no_formula)
 
 
 def _no_formula(cell: object) -> object:
