@@ -88,7 +88,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_the_readme_is_a_first_page() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
-    assert len(lines) <= 170
+    assert len(lines) <= 150
     assert all(len(line) <= 120 for line in lines if not line.startswith("|"))
 
 
@@ -198,7 +198,7 @@ def test_the_methods_without_a_learning_rate_are_named(project: Project) -> None
     without = {one.name for one in methods if all(field.name != "learning_rate" for field in one.parameters)}
     named = "`zero_shot`, `linear_probe`, `nearest_prototype`, `knn`"
     assert set(re.findall(r"\w+", named)) == without
-    for page in (METHODS, PROTOCOLS, (ROOT / "README.md").read_text()):
+    for page in (METHODS, PROTOCOLS):
         assert named in " ".join(page.split())
 
 
