@@ -35,7 +35,7 @@ from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
 from fergen_bench.report.published import read_published
 from fergen_bench.training.contract import Context
-from fergen_bench.training.resume import Unfinished
+from fergen_bench.training.resume import ResumeState
 from fergen_bench.training.saved import restore_method
 
 LOOSE = "loose"
@@ -415,7 +415,7 @@ def test_weights(tmp_path: Path) -> None:
 
 def test_an_unfinished_training(tmp_path: Path) -> None:
     torch.save({"identity": {}, "state": Payload(), "randomness": {}}, tmp_path / "k.pt")
-    assert Unfinished(tmp_path / "k.pt", {}, 1).read() is None
+    assert ResumeState(tmp_path / "k.pt", {}, 1).read() is None
 
 
 @pytest.mark.parametrize("text", ["[]", "[" * 100_000, "{", '{"format": []}', '{"format": 1, "pairs": [1]}'])

@@ -25,7 +25,7 @@ class {name}(GradientMethod):
     """Why it should hold up on faces it never saw."""
 
     version: ClassVar[int] = 1  # raise it when its numbers should change
-    repeats: ClassVar[bool] = True  # a GPU may record one step and repeat it; not if `loss` looks at batch.step
+    static_step: ClassVar[bool] = True  # a GPU may capture one step as a CUDA graph; not if `loss` looks at batch.step
     # For small 64-pixel networks, as in synth5: what differs from the recipe `small` that GradientMethod has.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {{"small": {{"learning_rate": 2e-3}}}}
 

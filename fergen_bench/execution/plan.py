@@ -101,7 +101,7 @@ def make_plan(
             # A model that was kept is kept again: one of another run must not stand beside the new record.
             keep_model=keep_models or spec.model_path(runs).is_file(),
             save_every=project.settings.save_every,
-            record_steps=project.settings.record_steps,
+            capture_steps=project.settings.record_steps,
             shifts=found.shifts,
             restore=found.restore,
             profile=profile,

@@ -133,7 +133,7 @@ def replay(
             device=device,
             threads=1 if device == "cpu" else GPU_THREADS,
             excluded={target: sorted(faces.values()) for target, faces in left_out.items()},
-            record_steps=project.settings.record_steps,
+            capture_steps=project.settings.record_steps,
             shifts=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
         )
         engine = InProcess()

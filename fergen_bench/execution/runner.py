@@ -33,7 +33,7 @@ from fergen_bench.experiment.run import Job, Run
 from fergen_bench.networks.kernels import scoring_batch
 from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.name import SCRATCH, digest_of
-from fergen_bench.networks.profiler import Profile, each, phase
+from fergen_bench.networks.profiler import Profiler, each, phase
 from fergen_bench.progress import Progress
 from fergen_bench.records.record import HELD_OUT, NUMBERS, Predictions, RunRecord, ShiftedCell, scored_cell
 from fergen_bench.records.store import check_beside, load, save
@@ -41,7 +41,7 @@ from fergen_bench.synth.factor_sweep import images_at
 from fergen_bench.training.contract import CLASSES, Context, Method
 from fergen_bench.training.images import labelled
 from fergen_bench.training.load import load_method
-from fergen_bench.training.resume import Unfinished
+from fergen_bench.training.resume import ResumeState
 from fergen_bench.training.saved import restore_method, save_method
 from fergen_bench.wording import many
 
@@ -72,12 +72,12 @@ def run_one(job: Job, report: Progress) -> Path:
     unlabelled = None if adaptation is None else Unlabelled(domains[adaptation])
     environment = _environment(job, device)
     # An operation that is to be looked at is not recorded.
-    records_steps = job.record_steps and device.type == "cuda" and not job.profile
-    same = {**_same_numbers(job, environment), "recorded": str(records_steps)}
-    unfinished = Unfinished(spec.unfinished_path(Path(job.runs)), same, job.save_every)
-    profile = Profile(job.profile_path, device) if job.profile else None
-    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, unfinished, profile)
-    ctx.records_steps = records_steps
+    capture_steps = job.capture_steps and device.type == "cuda" and not job.profile
+    same = {**_same_numbers(job, environment), "recorded": str(capture_steps)}
+    resume = ResumeState(spec.unfinished_path(Path(job.runs)), same, job.save_every)
+    profiler = Profiler(job.profile_path, device) if job.profile else None
+    ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, resume, profiler)
+    ctx.capture_steps = capture_steps
     if job.restore:
         done = load(path)
         check_beside(path, ".safetensors")
@@ -93,19 +93,19 @@ def run_one(job: Job, report: Progress) -> Path:
         seeder(seed_of(name, spec.seed, "global") % 2**32)
     clock = time.perf_counter()
     method.fit(source, ctx)
-    seconds = {"fit": unfinished.earlier + time.perf_counter() - clock}
-    if profile is not None:
-        profile.end()
+    seconds = {"fit": resume.earlier + time.perf_counter() - clock}
+    if profiler is not None:
+        profiler.end()
 
     clock = time.perf_counter()
     exams = {target: domains[target].exam(spec.profile, spec.learns_from(target)) for target in spec.targets}
     waiting = {}
     for place, (target, split) in enumerate(exams.items()):
         # A GPU goes on to the next target while the host has yet to fetch what it said of this one.
-        waiting[target] = forward(method, split, device, job, profile)
+        waiting[target] = forward(method, split, device, job, profiler)
         report(f"scored {target}", place + 1, len(exams))
-    if profile is not None:
-        profile.end()
+    if profiler is not None:
+        profiler.end()
     cells, predictions = [], {}
     for target, split in exams.items():
         left_out = np.isin(split.ids, job.excluded.get(target, ()))
@@ -119,8 +119,8 @@ def run_one(job: Job, report: Progress) -> Path:
         held = fetched(forward(method, source.val, device, job), "held-out faces", job)
         predictions[HELD_OUT] = Predictions(held, source.val.labels, np.zeros(len(source.val), bool))
     seconds["score"] = time.perf_counter() - clock
-    if profile is not None:
-        profile.write(seconds["fit"], seconds["score"])
+    if profiler is not None:
+        profiler.write(seconds["fit"], seconds["score"])
         environment["profiled"] = True  # so that nobody takes its durations for those of others
     shifted, took = _score_shifts(method, domains, device, job, report)
     seconds |= {"shift": took} if job.shifts else {}
@@ -159,7 +159,7 @@ def run_one(job: Job, report: Progress) -> Path:
     if job.keep_model:
         save_method(method, spec.model_path(Path(job.runs)))
     path = save(record, Path(job.runs), predictions, ctx.arrays, model=job.keep_model, anew=True)
-    unfinished.remove()
+    resume.remove()
     return path
 
 
@@ -190,13 +190,13 @@ class TrackedSource(Source):
 
 @torch.no_grad()
 def forward(
-    method: Method, split: Split, device: torch.device, job: Job, profile: Profile | None = None
+    method: Method, split: Split, device: torch.device, job: Job, profiler: Profiler | None = None
 ) -> list[torch.Tensor]:
     """Logits float32 (B, 7) of a split's faces, batch by batch, where they are computed: perhaps not yet."""
     logits = []
     for images, _ in each("data", labelled(split, device)):
-        if profile is not None:
-            profile.step("scoring")
+        if profiler is not None:
+            profiler.step("scoring")
         with phase("forward"):
             logits.append(_logits(method, images, job))
     return logits

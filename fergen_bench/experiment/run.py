@@ -187,7 +187,7 @@ class Job:
 
     shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
     restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
-    record_steps: bool = True  # on a GPU, where the method allows it
+    capture_steps: bool = True  # as a CUDA graph, on a GPU, where the method allows it
     profile: bool = False  # its time is told by phases, and some of its steps are traced
 
     @property

@@ -50,7 +50,7 @@ class _Phase(record_function):
         super().__exit__(*error)
 
 
-class Profile:
+class Profiler:
     """The profile of one run."""
 
     def __init__(self, path: Path, device: torch.device) -> None:

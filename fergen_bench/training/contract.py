@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from fergen_bench.data.domain import Split, Unlabelled
     from fergen_bench.data.source import Source
     from fergen_bench.networks.network import Network, Statistics
-    from fergen_bench.networks.profiler import Profile
+    from fergen_bench.networks.profiler import Profiler
     from fergen_bench.networks.text import TextTower
     from fergen_bench.progress import Progress
-    from fergen_bench.training.resume import Unfinished
+    from fergen_bench.training.resume import ResumeState
 
 
 CLASSES = len(EXPRESSIONS)
@@ -49,8 +49,8 @@ class Context:
         cache: Path,
         report: Progress,
         unlabelled: Unlabelled | None = None,
-        unfinished: Unfinished | None = None,
-        profile: Profile | None = None,
+        resume: ResumeState | None = None,
+        profiler: Profiler | None = None,
     ) -> None:
         self.run, self.seed, self.selection, self.device = run, seed, selection, device
         self.history: list[dict[str, float]] = []
@@ -60,11 +60,11 @@ class Context:
         self.unlabelled = unlabelled
         """faces of the target's train split, for a method that says adapt; None for all others"""
         self.arrays: dict[str, np.ndarray] = {}
-        self.unfinished = unfinished
+        self.resume = resume
         """where a long training is saved now and then; None where it need not be"""
-        self.profile = profile
+        self.profiler = profiler
         """what the run's time is to be told of; None where nobody asked"""
-        self.records_steps = device.type == "cuda"
+        self.capture_steps = device.type == "cuda"
         """whether the steps of methods that repeat are recorded"""
         self.steps = ""
         """how the steps of a training were taken, where not one operation at a time; part of a record's environment"""

@@ -12,7 +12,7 @@ import torch
 from fergen_bench.data.domain import upload
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import lack_of_domains
-from fergen_bench.training.images import Faces
+from fergen_bench.training.images import SplitImages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ class Domains:
         unlabelled = ctx.unlabelled if adapt else None
         if unlabelled is not None and one_size:
             unlabelled = unlabelled.at_size(split.size)
-        self.unlabelled = None if unlabelled is None else Faces(unlabelled, ctx.device)
+        self.unlabelled = None if unlabelled is None else SplitImages(unlabelled, ctx.device)
         self._unlabelled_rows = torch.arange(0 if unlabelled is None else len(unlabelled))
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ A step of a small batch is hundreds of small operations, and to start them takes
 do them. A graph starts all at once. It repeats what it recorded, so everything that differs between steps must lie in
 the same places of memory each time: the faces, the labels, and every draw. They are copied there before each launch.
 What a method computes on the host from the number of a step would be recorded once and be wrong from then on: only
-methods that say `repeats` are recorded, and for those a look at such a number is an error.
+methods that say `static_step` are recorded, and for those a look at such a number is an error.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Batch:
         # Refused without a recording too, so that it is seen on a CPU: one draw here would be another there.
         if name in self._names:
             raise BenchError(
-                f"batch.drawn({name!r}, …) came twice in one step, and a recorded step would give the first draw "
-                f"again; give each draw of a step a name of its own, or draw once and keep the tensor"
+                f"batch.drawn({name!r}, …) was called twice in one step, and a captured CUDA graph would return the "
+                f"first draw again; give each draw of a step its own name, or draw once and reuse the tensor"
             )
         self._names.add(name)
 
@@ -72,7 +72,7 @@ class Batch:
         return batch
 
 
-class _Places(SampleDraws):
+class _StaticDraws(SampleDraws):
     """Draws that lie in the same places for every batch. What is asked for becomes known when a step asks first."""
 
     def __init__(self, draws: SampleDraws, generator: torch.Generator, device: torch.device) -> None:
@@ -80,7 +80,7 @@ class _Places(SampleDraws):
         self._faces: dict[Hashable, tuple[Callable[[SampleDraws], Tensor], Tensor]] = {}
         self._steps: dict[str, tuple[Draw, Tensor]] = {}
 
-    def turn_to(self, draws: SampleDraws, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def load(self, draws: SampleDraws, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Goes on to another batch: places, and what belongs there."""
         self._now, self._generator = draws, generator
         for key, (make, place) in self._faces.items():
@@ -99,33 +99,33 @@ class _Places(SampleDraws):
         return self._steps[name][1]
 
 
-class _Repeated(Batch):
+class _StaticBatch(Batch):
     """The batch that a recorded step sees. Its tensors stay where they are, and what is no tensor is not told."""
 
     @classmethod
-    def of(cls, batch: Batch) -> _Repeated:
+    def of(cls, batch: Batch) -> _StaticBatch:
         """A batch with places of its own, filled from one."""
-        faces, places = batch.faces.clone(), _Places(batch.draws, batch.generator, batch.labels.device)
+        faces, places = batch.faces.clone(), _StaticDraws(batch.draws, batch.generator, batch.labels.device)
         own = {"images": faces, "faces": faces, "labels": batch.labels.clone(), "index": batch.index.clone()}
         return cls(**{**vars(batch), **own, "draws": places, "_names": set()})
 
-    def turn_to(self, batch: Batch) -> None:
+    def load(self, batch: Batch) -> None:
         """Goes on to another batch."""
-        assert isinstance(self.draws, _Places)
+        assert isinstance(self.draws, _StaticDraws)
         pairs = [(self.faces, batch.faces), (self.labels, batch.labels), (self.index, batch.index)]
-        for place, value in [*pairs, *self.draws.turn_to(batch.draws, batch.generator)]:
+        for place, value in [*pairs, *self.draws.load(batch.draws, batch.generator)]:
             place.copy_(value, non_blocking=True)
 
     def drawn(self, name: str, draw: Draw) -> Tensor:
-        assert isinstance(self.draws, _Places)
+        assert isinstance(self.draws, _StaticDraws)
         self._once_a_step(name)
         return self.draws.shared(name, draw)
 
     def __getattribute__(self, name: str) -> Any:
         if name in {"epoch", "step", "generator"}:
             raise BenchError(
-                f"a method that says repeats = True asked for batch.{name}, which a recorded step would remember for "
-                f"all; use batch.drawn for randomness, or leave repeats out"
+                f"the method reads batch.{name}, whose value a captured CUDA graph would repeat in every step; draw "
+                f"randomness with batch.drawn, or remove static_step = True from the method"
             )
         return super().__getattribute__(name)
 
@@ -152,7 +152,7 @@ Take = Callable[[Batch], Mapping[str, Tensor]]
 """One step with a batch whose images are still the faces; its scalars by name."""
 
 
-class Recorded:
+class CapturedStep:
     """Takes the steps of full batches from one recording, all others as they come."""
 
     def __init__(self, take: Take, method: Any, device: torch.device, size: int, steps: int) -> None:
@@ -162,13 +162,13 @@ class Recorded:
         self._take, self._method, self._device, self._size = take, method, device, size
         self.compiled = device.type == "cuda" and steps >= COMPILED_FROM
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._batch: _Repeated | None = None
+        self._batch: _StaticBatch | None = None
         self._warm = 0
         self._graph: Any = None
         self._terms: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
 
     @property
-    def recorded(self) -> bool:
+    def captured(self) -> bool:
         """Whether a step was recorded: never without a GPU, nor where there were only few full batches."""
         return self._graph is not None
 
@@ -188,9 +188,9 @@ class Recorded:
         if len(batch.labels) != self._size:
             return self._once(batch)
         if self._batch is None:
-            self._batch = _Repeated.of(batch)
+            self._batch = _StaticBatch.of(batch)
         else:
-            self._batch.turn_to(batch)
+            self._batch.load(batch)
         if self._warm < WARM_UP:
             return self._warm_up(self._batch)
         if self._stream is None:
@@ -211,8 +211,8 @@ class Recorded:
         changed = [name for name in {**after, **before} if after.get(name) != before.get(name)]
         if self._warm > 1 and changed:
             raise BenchError(
-                f"a method that says repeats = True changes what it keeps in {changed[0]} from step to step, which a "
-                f"recorded step would not; write into a tensor in place, or leave repeats out"
+                f"the method changes its attribute {changed[0]} from step to step, which a captured CUDA graph does "
+                f"not repeat; write into a tensor in place, or remove static_step = True from the method"
             )
         return found
 
@@ -243,8 +243,8 @@ class Recorded:
                 if isinstance(cause, torch.OutOfMemoryError | BenchError):
                     raise cause from None
             raise RunError(
-                f"a step could not be recorded ({reason(error)}); leave repeats out of the method, or "
-                f"set record_steps = false in bench.toml"
+                f"a training step cannot be captured as a CUDA graph ({reason(error)}); remove static_step = True "
+                f"from the method, or set record_steps = false in bench.toml"
             ) from error
 
     def _compiled_once(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:

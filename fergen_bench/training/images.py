@@ -26,7 +26,7 @@ def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.nd
         done += len(images)
 
 
-class Faces:
+class SplitImages:
     """A split's faces at hand on the device: all of them where they fit, else batch by batch from the memory map."""
 
     def __init__(self, split: Split | Unlabelled, device: torch.device) -> None:

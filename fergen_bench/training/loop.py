@@ -20,8 +20,8 @@ from fergen_bench.networks.profiler import each, phase
 from fergen_bench.training.attributes import Attributes
 from fergen_bench.training.augment import SampleDraws
 from fergen_bench.training.contract import Method
-from fergen_bench.training.graph import Batch, Recorded
-from fergen_bench.training.images import Faces, labelled
+from fergen_bench.training.graph import Batch, CapturedStep
+from fergen_bench.training.images import SplitImages, labelled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fergen_bench.data.source import Source
     from fergen_bench.training.contract import Context
     from fergen_bench.training.domains import Domains
-    from fergen_bench.training.resume import Unfinished
+    from fergen_bench.training.resume import ResumeState
 
 
 class Inputs(Protocol):
@@ -110,7 +110,7 @@ class GradientMethod(Method):
         }
     }
 
-    repeats: ClassVar[bool] = False
+    static_step: ClassVar[bool] = False
     """Whether every step is the same operations on the device, whatever its number, with `batch.drawn` for what is
     drawn on the host. Then a GPU repeats one recorded step, which costs a fraction of starting each operation.
     """
@@ -137,7 +137,7 @@ class GradientMethod(Method):
         """What steps draw from: the faces. A method on frozen features gives `Rows(ctx.features(...)[0])`, and then
         `loss` sees features where it would see images. Called after `build`.
         """
-        return Faces(split, ctx.device)
+        return SplitImages(split, ctx.device)
 
     def domains(self, split: Split, ctx: Context) -> Domains | None:
         """For a method that treats its domains apart: what they are. Then every step sees `batch_size` faces of each.
@@ -206,7 +206,7 @@ class GradientMethod(Method):
         steps = len(self._batches(len(split), ctx, 0, domains))  # of an epoch
         optimizer, schedule = self._optimization(steps_per_epoch=steps)
         restarts = type(self).restarts is not GradientMethod.restarts  # what a recording writes to would be gone
-        recorded = self.repeats and domains is None and not restarts and ctx.records_steps
+        recorded = self.static_step and domains is None and not restarts and ctx.capture_steps
 
         def take(batch: Batch) -> Mapping[str, Tensor]:
             with phase("augment"):
@@ -216,13 +216,13 @@ class GradientMethod(Method):
             return self.update(batch, optimizer, ctx)
 
         if recorded:
-            take = recording = Recorded(take, self, ctx.device, self.batch_size, self.epochs * steps)
+            take = recording = CapturedStep(take, self, ctx.device, self.batch_size, self.epochs * steps)
         best, kept = -1.0, None
-        begun = 0 if ctx.unfinished is None else ctx.unfinished.read()
+        begun = 0 if ctx.resume is None else ctx.resume.read()
         if isinstance(begun, dict):
             self._restore(begun, optimizer, schedule, ctx)
             best, kept, begun = begun["best"], begun["kept"], len(ctx.history)
-        if self.repeats and ctx.device.type == "cuda":  # also where nothing is recorded: the same numbers
+        if self.static_step and ctx.device.type == "cuda":  # also where nothing is recorded: the same numbers
             _rates_on(optimizer, ctx.device)
         for epoch in range(begun or 0, self.epochs):
             started = time.perf_counter()
@@ -239,8 +239,8 @@ class GradientMethod(Method):
             )
             for place, (index, faces, truth, draws) in enumerate(each("data", drawn)):
                 step = epoch * len(batches) + place
-                if ctx.profile is not None:
-                    ctx.profile.step("training")
+                if ctx.profiler is not None:
+                    ctx.profiler.step("training")
                 if self.restarts(step):
                     optimizer.state.clear()
                 terms.add(take(Batch(faces, truth, index, epoch, step, draws, ctx.generator("step", step), faces)))
@@ -253,7 +253,7 @@ class GradientMethod(Method):
             values["images_per_second"] = sum(sizes) / (time.perf_counter() - started)
             self.model.eval()
             if selecting:
-                with contextlib.nullcontext() if ctx.profile is None else ctx.profile.evaluating():
+                with contextlib.nullcontext() if ctx.profiler is None else ctx.profiler.evaluating():
                     values["val_accuracy"] = score = self._accuracy(source.val, ctx)
                 if score > best:
                     best, ctx.selected_epoch = score, epoch + 1
@@ -261,9 +261,9 @@ class GradientMethod(Method):
             ctx.epoch_done(epoch + 1, self.epochs, **values)
             if self.finished():
                 break
-            if ctx.unfinished is not None and epoch + 1 < self.epochs and ctx.unfinished.due():
-                self._save(ctx.unfinished, optimizer, schedule, ctx, {"best": best, "kept": kept})
-        if recorded and recording.recorded:
+            if ctx.resume is not None and epoch + 1 < self.epochs and ctx.resume.due():
+                self._save(ctx.resume, optimizer, schedule, ctx, {"best": best, "kept": kept})
+        if recorded and recording.captured:
             compiled = recording.compiled and any(network.is_compiled for network in ctx.networks.values())
             ctx.steps = "recorded, compiled" if compiled else "recorded"
         if kept is not None:
@@ -275,7 +275,7 @@ class GradientMethod(Method):
 
     def _save(
         self,
-        unfinished: Unfinished,
+        resume: ResumeState,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         ctx: Context,
@@ -288,7 +288,7 @@ class GradientMethod(Method):
         state = {"tensors": attributes.tensors, "values": attributes.values, "model": self.model.state_dict()}
         progress = {"history": ctx.history, "selected_epoch": ctx.selected_epoch}
         rates = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-        unfinished.write({**state, **rates, **progress, **selection})
+        resume.write({**state, **rates, **progress, **selection})
 
     def _restore(
         self,
@@ -336,7 +336,7 @@ class GradientMethod(Method):
         extra: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
         if any(weight.is_cuda for weight in self.model.parameters()):
             # One kernel instead of hundreds; each weight by itself, so as repeatable as before.
-            extra |= {"fused": True} | ({} if self.optimizer == "sgd" else {"capturable": self.repeats})
+            extra |= {"fused": True} | ({} if self.optimizer == "sgd" else {"capturable": self.static_step})
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )

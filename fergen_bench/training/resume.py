@@ -19,7 +19,7 @@ import torch
 from fergen_bench.files.atomic import atomically
 
 
-class Unfinished:
+class ResumeState:
     """What is left of a run that did not end."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], every: float) -> None:

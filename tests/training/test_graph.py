@@ -26,21 +26,21 @@ from fergen_bench.training.contract import Context
 from fergen_bench.training.load import load_method
 from fergen_bench.training.loop import GradientMethod
 
-REPEATING = [
+STATIC = [
     path.stem
     for path in sorted((ROOT / "methods").glob("*.py"))
-    if "repeats: ClassVar[bool] = True" in path.read_text()
+    if "static_step: ClassVar[bool] = True" in path.read_text()
 ]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
-class Watched(steps.Recorded):
+class CountedReplays(steps.CapturedStep):
     """Counts how often a recording is launched."""
 
     replays = 0
 
     def _step(self, batch: steps.Batch) -> Any:
-        Watched.replays += self._graph is not None
+        CountedReplays.replays += self._graph is not None
         return super()._step(batch)
 
 
@@ -65,21 +65,21 @@ def trained(
         repeatable_on_gpu()
     torch.manual_seed(seed)
     ctx = Context("steps", seed, selection, torch.device(device), cache, lambda what, done, total: None)
-    ctx.records_steps = recorded
+    ctx.capture_steps = recorded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_loop, "Recorded", Watched)
-        Watched.replays = 0
+        patch.setattr(training_loop, "CapturedStep", CountedReplays)
+        CountedReplays.replays = 0
         source = open_source([web], 0, fraction)
         assert len(source.train) % 16 > 1 or fraction == 1.0
         method.fit(source, ctx)
     method.history, method.steps = ctx.history, ctx.steps
     assert isinstance(method, GradientMethod)
-    assert Watched.replays > (10 if recorded and device == "cuda" else -1)
+    assert CountedReplays.replays > (10 if recorded and device == "cuda" else -1)
     return method
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", REPEATING)
+@pytest.mark.parametrize("name", STATIC)
 def test_repeating_a_recorded_step_changes_nothing(name: str, device: str, web: Domain, tmp_path: Path) -> None:
     plain, repeated = (trained(name, web, tmp_path, recorded, device) for recorded in (False, True))
     for key, value in plain.model.state_dict().items():
@@ -136,7 +136,7 @@ def with_lines(lines: str, web: Domain, folder: Path, recorded: bool = True) -> 
     values = {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16, "epochs": 1}
     method: Any = load_method(path, file.class_name, values)
     ctx = Context("steps", 0, "last", torch.device("cpu"), folder, lambda what, done, total: None)
-    ctx.records_steps = recorded
+    ctx.capture_steps = recorded
     method.fit(open_source([web], 0, 0.23), ctx)
     method.steps = ctx.steps
     assert isinstance(method, GradientMethod)
@@ -144,7 +144,7 @@ def with_lines(lines: str, web: Domain, folder: Path, recorded: bool = True) -> 
 
 
 def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="keeps in seen from step to step"):
+    with pytest.raises(BenchError, match="changes its attribute seen from step to step"):
         with_lines("self.seen = getattr(self, 'seen', 0) + 1", web, tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_pa
     ],
 )
 def test_what_it_keeps_is_looked_into(lines: str, named: str, web: Domain, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=rf"keeps in {re.escape(named)} from step to step"):
+    with pytest.raises(BenchError, match=rf"its attribute {re.escape(named)} from step to step"):
         with_lines(lines, web, tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_a_record_says_that_steps_were_recorded_only_where_one_was(
     web: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert with_lines("pass", web, tmp_path).steps == ""  # type: ignore[attr-defined]
-    monkeypatch.setattr(steps.Recorded, "recorded", True)
+    monkeypatch.setattr(steps.CapturedStep, "captured", True)
     assert with_lines("pass", web, tmp_path).steps == "recorded"  # type: ignore[attr-defined]
 
 
@@ -204,7 +204,7 @@ DRAWN = "batch.drawn({!r}, lambda generator: torch.rand(1, generator=generator))
 @pytest.mark.parametrize("recorded", [False, True])
 def test_a_name_is_drawn_once_a_step(recorded: bool, web: Domain, tmp_path: Path) -> None:
     with_lines("\n".join(map(DRAWN.format, ("one", "another"))), web, tmp_path, recorded)
-    with pytest.raises(BenchError, match=r"batch\.drawn\('one', …\) came twice in one step.*a name of its own"):
+    with pytest.raises(BenchError, match=r"batch\.drawn\('one', …\) was called twice in one step.*its own name"):
         with_lines("\n".join(map(DRAWN.format, ("one", "another", "one"))), web, tmp_path, recorded)
 
 
@@ -213,7 +213,7 @@ def test_copies_of_a_batch_draw_for_the_same_step() -> None:
     batch = steps.Batch(torch.zeros(2), index, index, 0, 0, SampleDraws(index, "t"), generator, torch.zeros(2))
     for copied in (batch.with_images(torch.ones(2)), replace(batch, domains=2)):
         copied.drawn(f"of {copied.domains}", lambda generator: torch.rand(1, generator=generator))
-        with pytest.raises(BenchError, match="came twice in one step"):
+        with pytest.raises(BenchError, match="was called twice in one step"):
             batch.drawn(f"of {copied.domains}", lambda generator: torch.rand(1, generator=generator))
 
 

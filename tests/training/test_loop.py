@@ -17,7 +17,7 @@ from fergen_bench import Batch, BenchError, Context, GradientMethod, SampleDraws
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import open_source
 from fergen_bench.error import RunError
-from fergen_bench.training.images import Faces
+from fergen_bench.training.images import SplitImages
 
 
 @dataclass
@@ -167,9 +167,9 @@ def test_a_last_batch_of_one_face_is_left_out(web: Domain, tmp_path: Path) -> No
 
 def test_faces_come_from_memory_or_from_the_disk_alike(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.tensor([5, 2, 9, 2])
-    resident = Faces(source.train, torch.device("cpu"))
-    monkeypatch.setattr(Faces, "_fits", lambda self: False)
-    streamed = Faces(source.train, torch.device("cpu"))
+    resident = SplitImages(source.train, torch.device("cpu"))
+    monkeypatch.setattr(SplitImages, "_fits", lambda self: False)
+    streamed = SplitImages(source.train, torch.device("cpu"))
     assert streamed._resident is None
     assert torch.equal(resident.at(rows), streamed.at(rows))
     batches = [rows, torch.tensor([7]), torch.arange(20)]

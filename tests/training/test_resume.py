@@ -18,7 +18,7 @@ from fergen_bench.experiment.method_file import read_method
 from fergen_bench.training.contract import Context
 from fergen_bench.training.load import load_method
 from fergen_bench.training.loop import GradientMethod
-from fergen_bench.training.resume import Unfinished
+from fergen_bench.training.resume import ResumeState
 
 
 class Killed(Exception):
@@ -38,8 +38,8 @@ def fitted(name: str, domains: list[Domain], path: Path, dies_after: int | None,
             raise Killed  # before this epoch is saved, so that it is trained again
 
     torch.manual_seed(0)
-    unfinished = Unfinished(path / "run.pt", {"key": "k"}, 0.0)
-    ctx = Context("u", 0, selection, torch.device("cpu"), path / "cache", report, None, unfinished)
+    resume = ResumeState(path / "run.pt", {"key": "k"}, 0.0)
+    ctx = Context("u", 0, selection, torch.device("cpu"), path / "cache", report, None, resume)
     method.fit(open_source(domains, 0, 0.1), ctx)
     assert isinstance(method, GradientMethod)
     assert [entry["epoch"] for entry in ctx.history] == [1, 2, 3]
@@ -69,49 +69,49 @@ def test_what_cannot_be_saved_without_code_is_trained_again(web: Domain, tmp_pat
 @pytest.mark.parametrize("damage", ["identity", "cut", "pickle"])
 def test_a_state_that_does_not_count_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "run.pt"
-    Unfinished(path, {"key": "k"}, 0.0).write({"x": torch.ones(2)})
-    state = Unfinished(path, {"key": "k"}, 0.0).read()
+    ResumeState(path, {"key": "k"}, 0.0).write({"x": torch.ones(2)})
+    state = ResumeState(path, {"key": "k"}, 0.0).read()
     assert state is not None
     assert torch.equal(state["x"], torch.ones(2))
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "pickle":
         torch.save({"identity": {"key": "k"}, "state": Path("/")}, path)
-    assert Unfinished(path, {"key": "other" if damage == "identity" else "k"}, 0.0).read() is None
+    assert ResumeState(path, {"key": "other" if damage == "identity" else "k"}, 0.0).read() is None
 
 
 def test_the_global_generators_go_on_too(tmp_path: Path) -> None:
-    unfinished = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    resume = ResumeState(tmp_path / "run.pt", {}, 0.0)
 
     def draw() -> Any:
         return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
 
-    unfinished.write({})
+    resume.write({})
     first = draw()
-    assert unfinished.read() == {}
+    assert resume.read() == {}
     assert draw() == first
 
 
 def test_the_seconds_of_all_processes_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    first = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    first = ResumeState(tmp_path / "run.pt", {}, 0.0)
     now[0] = 107.0
     first.write({})
     now[0] = 500.0
-    second = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    second = ResumeState(tmp_path / "run.pt", {}, 0.0)
     assert second.read() == {}
     assert second.earlier == 7.0
     now[0] = 502.0
     second.write({})
-    third = Unfinished(tmp_path / "run.pt", {}, 0.0)
+    third = ResumeState(tmp_path / "run.pt", {}, 0.0)
     assert third.read() == {}
     assert third.earlier == 9.0
-    other = Unfinished(tmp_path / "run.pt", {"key": "other"}, 0.0)
+    other = ResumeState(tmp_path / "run.pt", {"key": "other"}, 0.0)
     assert other.read() is None
     assert other.earlier == 0.0
 
 
 def test_nothing_is_saved_before_it_is_time(tmp_path: Path) -> None:
-    assert not Unfinished(tmp_path / "run.pt", {}, 60.0).due()
-    assert Unfinished(tmp_path / "run.pt", {}, 0.0).due()
+    assert not ResumeState(tmp_path / "run.pt", {}, 60.0).due()
+    assert ResumeState(tmp_path / "run.pt", {}, 0.0).due()

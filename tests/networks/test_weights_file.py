@@ -146,9 +146,9 @@ class AverageMeter:
     ("content", "kind"),
     [
         ({"state_dict": weights(), "args": argparse.Namespace(lr=0.1)}, "argparse.Namespace"),
-        ({"state_dict": weights(), "meter": AverageMeter()}, "test_weightsfile.AverageMeter"),
+        ({"state_dict": weights(), "meter": AverageMeter()}, "test_weights_file.AverageMeter"),
         ({"model": weights(), "path": Path("x")}, "pathlib.PosixPath"),
-        (Small(), "test_weightsfile.Small"),
+        (Small(), "test_weights_file.Small"),
         (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
     ],
 )
