@@ -127,10 +127,9 @@ def test_repeating_changes_nothing_however_one_trains(
 def with_lines(lines: str, web: Domain, folder: Path, recorded: bool = True) -> GradientMethod:
     """full_finetune after an epoch on the CPU, with some lines in its loss before what it returns."""
     path = folder / "method.py"
-    before = "        return functional"
-    text = (ROOT / "methods" / "full_finetune.py").read_text()
     inserted = "".join(f"        {line}\n" for line in lines.splitlines())
-    text = text.replace(before, inserted + before, 1)
+    loss = f"\n    def loss(self, batch):\n{inserted}        return super().loss(batch)\n"
+    text = (ROOT / "methods" / "full_finetune.py").read_text() + loss
     path.write_text(text.replace("from torch import", "import torch\nfrom torch import", 1))
     file = read_method(path)
     values = {**file.defaults("small"), "backbone": "synth-trunk", "batch_size": 16, "epochs": 1}
