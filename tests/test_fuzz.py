@@ -29,6 +29,7 @@ from fergen_bench.experiment.protocol import read_protocol
 from fergen_bench.files.bounded import read_arrays
 from fergen_bench.records import frame as frames
 from fergen_bench.records import store
+from fergen_bench.records.sidecar import load_npz, unpack_predictions
 
 Try = Callable[[bytes], None]
 
@@ -54,8 +55,8 @@ def a_record(content: bytes) -> None:
 
 
 def predictions(content: bytes) -> None:
-    placed("p.npz", content)
-    store.load_predictions(HOME / "p.json")
+    file = placed("p.npz", content)
+    unpack_predictions(load_npz(file), file)
 
 
 def a_protocol(content: bytes) -> None:

@@ -10,7 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from fergen_bench.networks.weights_file import read_weights
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
 from fergen_bench.report.published import read_published
-from fergen_bench.training.contract import Context
+from fergen_bench.training.contract import Context, Method
 from fergen_bench.training.resume import ResumeState
 from fergen_bench.training.saved import restore_method
 
@@ -183,7 +183,7 @@ def test_records(what: str, tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     store.load(path)
     path.write_text(json.dumps(RECORDS[what](content)))
-    with pytest.raises(BenchError, match=r"cannot be read|has the form 2"):
+    with pytest.raises(BenchError, match=r"cannot be read|has format 2"):
         store.load(path)
     assert counting.load_all(tmp_path)[0] == []
 
@@ -195,7 +195,7 @@ def test_records(what: str, tmp_path: Path) -> None:
 def test_text_that_is_no_record(text: str, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(BenchError, match=r"cannot be read|has the form"):
+    with pytest.raises(BenchError, match=r"cannot be read|has format"):
         store.load(path)
 
 
@@ -211,7 +211,7 @@ def test_every_flipped_bit_of_a_record_is_seen(tmp_path: Path) -> None:
                 continue
             if not same:
                 with pytest.raises(BenchError, match="damaged"):
-                    store.load_predictions(path)
+                    store.RecordFile.open(path).predictions()
         file.write_bytes(whole)
     assert store.load(path) == finished()
 
@@ -226,8 +226,8 @@ def test_predictions_of_another_shape_are_refused(tmp_path: Path) -> None:
         {"a": np.zeros((3, 7), "U3")},
     ):
         np.savez(path.with_suffix(".npz"), **arrays)
-        with pytest.raises(BenchError, match="no predictions of a"):
-            store.load_predictions(path)
+        with pytest.raises(BenchError, match="arrays of a are not predictions"):
+            store.RecordFile.open(path).predictions()
 
 
 PROTOCOLS = {
@@ -372,6 +372,22 @@ def keeps(tensor: str = "", **content: Any) -> bytes:
     return model(json.dumps(header).encode(), body=b"1234" if held else b"")
 
 
+@dataclass
+class Probe(Method):
+    """A method with attributes of several kinds: a network, a tensor, a tuple of tensors and a number."""
+
+    width: int = 3
+
+    def fit(self, source: Any, ctx: Context) -> None:
+        self.encoder = ctx.backbone("synth")
+        self.weight = torch.arange(7.0)
+        self.pair = (torch.ones(2), torch.zeros(1, dtype=torch.float64))
+        self.chosen = 4
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return self.encoder(images)[:, :7] * self.weight
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -394,9 +410,7 @@ def keeps(tensor: str = "", **content: Any) -> bytes:
         b"",
     ],
 )
-def test_kept_models(content: bytes, ctx: Context, tmp_path: Path) -> None:
-    from test_checkpoint import Probe
-
+def test_checkpoints(content: bytes, ctx: Context, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(content)
     with pytest.raises(BenchError, match="cannot be read"):

@@ -16,7 +16,7 @@ from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.experiment.project import Project, find_project
-from fergen_bench.records import store
+from fergen_bench.records import listing, store
 from fergen_bench.records.counting import load_all
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import RunRecord
@@ -71,10 +71,10 @@ def unseen(lab: Project, name: str = "unseen") -> float:
 
 def expected(lab: Project, without: int) -> float:
     """The unseen mean from stored predictions, without the first faces of two."""
-    records, _ = store.read_all(lab.results / "runs")
+    records, _ = listing.read_all(lab.results / "runs")
     scores = []
     for entry in records:
-        for target, said in store.load_predictions(entry.spec.path(lab.results / "runs")).items():
+        for target, said in store.RecordFile.open(entry.spec.path(lab.results / "runs")).predictions().items():
             if target not in entry.spec.sources:
                 right = said.logits.argmax(1) == said.labels
                 scores.append(100 * right[without if target == "two" else 0 :].mean())

@@ -27,12 +27,12 @@ def sync() -> None:
     from filelock import FileLock
 
     from fergen_bench.experiment.project import find_project
-    from fergen_bench.records import counting, store
+    from fergen_bench.records import counting, listing
     from fergen_bench.records import mlflow_mirror as tracking
 
     project, console = find_project(), console_on(stderr=True)
     runs = project.results / "runs"
-    loaded, faults = store.read_all(runs)
+    loaded, faults = listing.read_all(runs)
     records, unreadable = counting.counted(loaded, project, runs)
     for fault in (*faults, *unreadable):
         console.print(f"warning: {fault}", style="yellow")

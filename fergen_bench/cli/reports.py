@@ -279,12 +279,12 @@ def _records(
 
     No suite named: bench.toml's where it has records, else the only one that has.
     """
-    from fergen_bench.records import counting, store
+    from fergen_bench.records import counting, listing
     from fergen_bench.records import frame as frames
     from fergen_bench.report import data
 
     console = console_on(stderr=True)
-    everything, faults = store.read_all(folder)
+    everything, faults = listing.read_all(folder)
     complaints = [] if complaints is None else complaints
     complaints += faults
     _warn(faults)

@@ -398,7 +398,7 @@ def _show_plan(runs: Iterable[tuple[str, Outline | Run, str]], shown: Mapping[st
 def _show_estimate(project: Project, plan: Plan, slots: int) -> None:
     """How many runs there are, how many of them are done, and how long the rest will take."""
     from fergen_bench.execution.estimate import estimate
-    from fergen_bench.records.store import read_all
+    from fergen_bench.records.listing import read_all
 
     told = estimate(plan, read_all(project.results / "runs")[0], slots)
     left = len(plan.missing)

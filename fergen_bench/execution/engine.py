@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from fergen_bench.error import RunError
 from fergen_bench.experiment.run import Job
-from fergen_bench.records.store import finished_since_planned, is_claimed
+from fergen_bench.records.claim import finished_since_planned, is_claimed
 
 POLL = 2.0
 """Seconds between two looks at a run that another process is making."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,9 @@ from fergen_bench.experiment.run import Job, Shift
 from fergen_bench.progress import silent
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
+from fergen_bench.records.claim import claim
+from fergen_bench.records.listing import is_in_place
+from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -193,15 +196,18 @@ class _Records:
 
     def _whole(self, spec: Run) -> RunRecord | None:
         path = spec.path(self._runs)
-        if not path.exists() or store.damage(path) is None:
-            return store.find(spec, self._runs)
+        if not path.exists():
+            return None
+        with suppress(BenchError):
+            return RecordFile.open_whole(path).record
         with self._claim(spec) as mine:
-            if not mine:  # what another process is writing now will be found whole
+            if not mine or not path.exists():  # what another process is writing now will be found whole
                 return None
-            if (fault := store.damage(path)) is None:  # another process has just written it
-                return store.find(spec, self._runs)
-            where = "" if self._dry_run else f", and this is now {store.set_aside(path, self._runs)}"
-            self.notes.append(f"{fault.partition(';')[0]}; the run is made again{where}")
+            try:
+                return RecordFile.open_whole(path).record  # another process has just written it
+            except BenchError as error:
+                where = "" if self._dry_run else f", and this is now {store.set_aside(path, self._runs)}"
+                self.notes.append(f"{str(error).partition(';')[0]}; the run is made again{where}")
         return None
 
     def _counted_again(self, done: RunRecord, spec: Run, left_out: Mapping[str, Mapping[int, str]]) -> RunRecord:
@@ -211,7 +217,8 @@ class _Records:
             if not mine:  # another process is making it anew
                 return done
             now = store.find(spec, self._runs)
-            if now is not None and now.cells != done.cells:  # another process has just counted or made it
+            # Another process may just have counted or made it.
+            if now is not None and (now.cells, now.files) != (done.cells, done.files):
                 again = _counted_again(now, spec, left_out, self._runs)
                 if again is None:
                     return now
@@ -223,7 +230,7 @@ class _Records:
 
     def _claim(self, spec: Run) -> AbstractContextManager[bool]:
         """Whether a record is this process's to change. A dry run takes nothing from another."""
-        return nullcontext(True) if self._dry_run else store.claim(spec, self._runs)
+        return nullcontext(True) if self._dry_run else claim(spec, self._runs)
 
 
 def _of_edited(edited: Iterable[RunRecord]) -> tuple[str, ...]:
@@ -250,7 +257,7 @@ def _beside_plan(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
                 entry = store.load(path)
             except BenchError:  # a damaged one is in no table
                 continue
-            if not store.is_in_place(entry, path, runs):
+            if not is_in_place(entry, path, runs):
                 continue
             job = rows.get(frames.row_of(entry.spec))
             if job is not None and job.spec.version == entry.spec.version and job.method_digest != entry.method_digest:
@@ -288,7 +295,7 @@ def _counted_again(
         if spec.targets.get(cell.target) == cell.fingerprint and cell.excluded != spec.excluded.get(cell.target, "")
     ]
     try:
-        predictions = store.load_predictions(spec.path(runs)) if stale else {}
+        predictions = RecordFile(spec.path(runs), done).predictions() if stale else {}
     except BenchError:
         return None  # the run will be made again
     fresh = {}

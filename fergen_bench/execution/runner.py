@@ -36,7 +36,8 @@ from fergen_bench.networks.name import SCRATCH, digest_of
 from fergen_bench.networks.profiler import Profiler, each, phase
 from fergen_bench.progress import Progress
 from fergen_bench.records.record import HELD_OUT, NUMBERS, Predictions, RunRecord, ShiftedCell, scored_cell
-from fergen_bench.records.store import check_beside, load, save
+from fergen_bench.records.sidecar import CHECKPOINT
+from fergen_bench.records.store import RecordFile, save
 from fergen_bench.synth.factor_sweep import images_at
 from fergen_bench.training.contract import CLASSES, Context, Method
 from fergen_bench.training.images import labelled
@@ -79,8 +80,9 @@ def run_one(job: Job, report: Progress) -> Path:
     ctx = Context(name, spec.seed, spec.selection, device, Path(job.cache), report, unlabelled, resume, profiler)
     ctx.capture_steps = capture_steps
     if job.restore:
-        done = load(path)
-        check_beside(path, ".safetensors")
+        file = RecordFile.open(path)
+        file.check(CHECKPOINT)
+        done = file.record
         restore_method(spec.model_path(Path(job.runs)), method, ctx)
         fresh, took = _score_shifts(method, domains, device, job, report)
         asked = {cell.shift for cell in fresh}

@@ -22,7 +22,7 @@ from typing import Any
 from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
 from fergen_bench.experiment.run import Job
 from fergen_bench.progress import Progress
-from fergen_bench.records.store import claim, finished_since_planned
+from fergen_bench.records.claim import claim, finished_since_planned
 
 
 def main() -> int:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import Run, digest_of
 from fergen_bench.records.frame import current
+from fergen_bench.records.listing import read_all
 from fergen_bench.records.record import Cell, Predictions, RunRecord, scored_cell
-from fergen_bench.records.store import beside, load_predictions, read_all
+from fergen_bench.records.sidecar import PREDICTIONS
+from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -101,9 +103,11 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
 
 def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predictions]:
     """The predictions beside a record; none where they are missing or damaged."""
+    if runs is None:
+        return {}
+    file = RecordFile(record.spec.path(runs), record)
     try:
-        path = None if runs is None else record.spec.path(runs)
-        return load_predictions(path) if path is not None and beside(path, ".npz").is_file() else {}
+        return file.predictions() if file.has(PREDICTIONS) else {}
     except BenchError:
         return {}
 

@@ -90,6 +90,8 @@ class RunRecord:
     method_digest: str
     shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
     data: Mapping[str, DataFacts] = field(default_factory=dict)  # of every domain; empty in records of early versions
+    # Checksums of the sidecar files by ending, as read from the file; empty in records of early versions.
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def device(self) -> str:

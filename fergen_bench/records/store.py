@@ -1,109 +1,148 @@
-"""Records on disk: one JSON file per run, written atomically; predictions and checkpoint in files of the same name."""
+"""Records on disk: one JSON file per run, written atomically, with sidecar files of the same name."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
-from fergen_bench.error import BenchError, RunError
+from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import Job, Run
-from fergen_bench.files.atomic import atomically, sweep
-from fergen_bench.files.bounded import (
-    MOST_ARRAYS,
-    MOST_TEXT,
-    checksum,
-    checksum_of,
-    is_file_name,
-    parse_json,
-    read_arrays,
-    read_bytes,
-)
+from fergen_bench.files.atomic import atomically
+from fergen_bench.files.bounded import MOST_TEXT, checksum, checksum_of, is_file_name, parse_json, read_bytes
 from fergen_bench.records.record import FORMAT, Cell, Predictions, RunRecord, ShiftedCell
+from fergen_bench.records.sidecar import (
+    ARRAYS,
+    CHECKPOINT,
+    PREDICTIONS,
+    RERUN,
+    SIDECARS,
+    load_npz,
+    pack_predictions,
+    record_files,
+    sidecar,
+    unpack_predictions,
+    write_npz,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from pydantic import TypeAdapter
 
 
-BESIDE = (".npz", ".arrays.npz", ".safetensors")
-"""What may stand beside a record's file, under its name: predictions, a method's arrays, the fitted method."""
+class RecordFile:
+    """A record that was parsed and validated once, and lazy access to its sidecar files.
 
+    A sidecar is read, and compared with its checksum in the record, when it is first used.
 
-@contextmanager
-def claim(spec: Run, runs: Path, patience: float = 1.0) -> Iterator[bool]:
-    """Whether this process may write a run's files; False where another is at it now. The lock is the operating
-    system's: it goes with the process that holds it, however that ends.
-
-    patience: seconds to wait for another process. Some are needed: whoever looks for a claim has the lock for a moment.
+    Attributes:
+        path: The record's JSON file.
+        record: Its content.
     """
-    with _lock(spec, runs, patience) as mine:
-        path = spec.path(runs)
-        for file in (*_files(path), spec.unfinished_path(runs)) if mine else ():
-            sweep(file)  # nobody else writes them now
-        yield mine
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        """Combine a path with the record that was read from it; `open` reads the file."""
+        self.path, self.record = path, record
+        self._checked: set[str] = set()
+
+    @classmethod
+    def open(cls, path: Path) -> RecordFile:
+        """Parse and validate the JSON file of a record; leave its sidecars alone.
+
+        Raises:
+            BenchError: The file is missing or damaged, or has content that no run can have.
+        """
+        return cls(path, _read(path))
+
+    @classmethod
+    def open_whole(cls, path: Path) -> RecordFile:
+        """Open a record and compare its arrays with their checksums.
+
+        A checkpoint may be large; it is compared when it is used. Another process may be between replacing one file
+        and the next, so damage is confirmed by a second attempt.
+
+        Raises:
+            BenchError: The JSON file or one of the array files is damaged.
+        """
+        try:
+            return cls.open(path)._check_arrays()
+        except BenchError:
+            time.sleep(0.2)
+            return cls.open(path)._check_arrays()
+
+    def _check_arrays(self) -> RecordFile:
+        self.check(PREDICTIONS)
+        self.check(ARRAYS)
+        return self
+
+    def has(self, ending: str) -> bool:
+        """Return whether a sidecar with this ending exists."""
+        return sidecar(self.path, ending).is_file()
+
+    def check(self, ending: str) -> None:
+        """Compare a sidecar with its checksum in the record, the first time only.
+
+        A sidecar that does not exist passes, and so does one of an early record, which has no checksums.
+
+        Raises:
+            BenchError: The checksums differ, or the sidecar cannot be read.
+        """
+        file = sidecar(self.path, ending)
+        expected = self.record.files.get(ending)
+        if expected is None or ending in self._checked or not file.exists():
+            return
+        try:
+            if checksum(file) != expected:
+                raise ValueError("its checksum differs from the one in its record")
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{file}: this file is damaged ({error}); {RERUN}") from None
+        self._checked.add(ending)
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Return the stored predictions by target, and those of held-out source images under `HELD_OUT`.
+
+        Records of early versions have no labels; their `labels` are empty.
+
+        Raises:
+            BenchError: The sidecar is missing or damaged.
+        """
+        self.check(PREDICTIONS)
+        file = sidecar(self.path, PREDICTIONS)
+        return unpack_predictions(load_npz(file), file)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that the method saved, by name; an empty dict if it saved none.
+
+        Raises:
+            BenchError: The sidecar is damaged.
+        """
+        if not self.has(ARRAYS):
+            return {}
+        self.check(ARRAYS)
+        return load_npz(sidecar(self.path, ARRAYS))
 
 
-def is_claimed(spec: Run, runs: Path) -> bool:
-    """Return whether another process is writing a run's files now. Such locks cannot be looked at without taking them,
-    so it is taken for a moment; no file of the run is touched.
+def load(path: Path) -> RunRecord:
+    """Return the record in a file; see `RecordFile.open`."""
+    return _read(path)
+
+
+def find(spec: Run, runs: Path) -> RunRecord | None:
+    """Return the record of a run, with whatever targets it has scores of.
+
+    Returns:
+        The record; None if it does not exist or cannot be read, since both mean that the run has to be repeated.
     """
-    if not _claim_path(spec, runs).exists():
-        return False
-    with _lock(spec, runs, 0) as mine:
-        return not mine
-
-
-@contextmanager
-def _lock(spec: Run, runs: Path, patience: float) -> Iterator[bool]:
-    """Whether this process has the lock of a run. patience: seconds to wait for it."""
-    from filelock import FileLock, Timeout
-
-    place = _claim_path(spec, runs)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place, timeout=patience)
     try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        # Whoever opened the file before it goes does not get the lock of a file that has no name any more.
-        with suppress(OSError):
-            place.unlink()
-        lock.release()
-
-
-def _claim_path(spec: Run, runs: Path) -> Path:
-    return spec.unfinished_path(runs).with_suffix(".lock")
-
-
-def finished_since_planned(job: Job) -> Path | None:
-    """Return the run's record where another process has made or completed it after the run was planned, else None."""
-    runs = Path(job.runs)
-    found = find(job.spec, runs)
-    if found is None:
+        return load(spec.path(runs)) if spec.path(runs).is_file() else None
+    except BenchError:
         return None
-    whole = found.answers(job.spec) and not set(job.shifts) - set(found.shifts_of(job.spec))
-    whole = whole and (not job.keep_model or job.spec.model_path(runs).is_file())
-    if found.started == job.replaces and (job.rerun or not whole):
-        return None
-    if not whole:
-        raise RunError(
-            f"{job.spec.path(runs)}: another process made this run meanwhile, and was asked for something else of it; "
-            f"run again"
-        )
-    return job.spec.path(runs)
 
 
 def save(
@@ -114,170 +153,111 @@ def save(
     model: bool = False,
     anew: bool = False,
 ) -> Path:
-    """Writes a record; predictions (by target, and HELD_OUT) and a method's arrays (by name) go beside it, where there
-    are any. The JSON file comes last: it is the commit. It says the checksum of itself and of what is beside it.
+    """Write a record and its sidecars atomically.
 
-    model: whether the fitted method was written there just before. anew: whether the run was made just now; then what
-    is beside the record and is not written now was another run's, and goes. Else it keeps the checksum that it had.
+    The JSON file is replaced last: that commits the write. It contains its own checksum and those of its sidecars.
+
+    Args:
+        record: The record.
+        runs: The folder of the records.
+        predictions: Predictions by target, and under `HELD_OUT`. None leaves the sidecar as it is.
+        arrays: Arrays of the method by name.
+        model: The checkpoint was written just before and needs a new checksum.
+        anew: The run was executed just now. Sidecars that are not written now belong to an earlier run and are deleted.
+            Otherwise they remain, with the checksums that the record has for them.
+
+    Returns:
+        The path of the JSON file.
     """
     path = record.spec.path(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = {} if anew else {name: said for name, said in files_said(path).items() if beside(path, name).is_file()}
+    files = {} if anew else {name: known for name, known in record.files.items() if sidecar(path, name).is_file()}
     if model:
-        files[".safetensors"] = checksum(beside(path, ".safetensors"))
-    stored = {".npz": None if predictions is None else _as_arrays(predictions), ".arrays.npz": arrays or None}
-    with ExitStack() as drafts:  # left in reverse: the JSON file, which comes first here, takes its place last
+        files[CHECKPOINT] = checksum(sidecar(path, CHECKPOINT))
+    stored = {PREDICTIONS: None if predictions is None else pack_predictions(predictions), ARRAYS: arrays or None}
+    with ExitStack() as drafts:  # closed in reverse order: the draft of the JSON file opens first and is renamed last
         text = drafts.enter_context(atomically(path))
         for ending, content in stored.items():
             if content is not None:
-                draft = drafts.enter_context(atomically(beside(path, ending)))
-                _write_arrays(draft, beside(path, ending), content)
+                file = sidecar(path, ending)
+                draft = drafts.enter_context(atomically(file))
+                write_npz(draft, file, content)
                 files[ending] = checksum(draft)
-        for ending in BESIDE:
+        for ending in SIDECARS:
             if anew and ending not in files:
-                beside(path, ending).unlink(missing_ok=True)
-            elif ending not in files and beside(path, ending).is_file():  # from before records said checksums
-                files[ending] = checksum(beside(path, ending))
-        said = json.loads(json.dumps({**record.to_json(), "files": files}))
-        text.write_text(json.dumps({**said, "checksum": checksum_of(said)}, indent=1) + "\n", encoding="utf-8")
+                sidecar(path, ending).unlink(missing_ok=True)
+            elif ending not in files and sidecar(path, ending).is_file():  # an early record, without checksums
+                files[ending] = checksum(sidecar(path, ending))
+        written = json.loads(json.dumps({**record.to_json(), "files": files}))
+        signed = {**written, "checksum": checksum_of(written)}
+        text.write_text(json.dumps(signed, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def _as_arrays(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    stored: dict[str, np.ndarray] = {}
-    for target, said in predictions.items():
-        # Only differences between logits mean anything; from their maximum they fit into half precision best.
-        values = said.logits.astype(np.float32)
-        stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
-        stored[f"{target}.labels"] = said.labels.astype(np.uint8)
-        if said.left_out.any():
-            stored[f"{target}.left_out"] = said.left_out
-    return stored
-
-
-def beside(path: Path, ending: str) -> Path:
-    """A file beside a record's file."""
-    return path.with_name(path.name.removesuffix(".json") + ending)
-
-
-def _write_arrays(draft: Path, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    import numpy as np
-
-    if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
-        raise BenchError(f"{path}: arrays of {size:,} bytes, of which {MOST_ARRAYS:,} can be kept; keep fewer of them")
-    with draft.open("wb") as file:
-        entries: dict[str, Any] = dict(arrays)
-        np.savez_compressed(file, **entries)
-        os.fsync(file.fileno())
-
-
-def load_predictions(path: Path) -> dict[str, Predictions]:
-    """The predictions beside a record's file, by target, and HELD_OUT where there are any. Records of early versions
-    kept no labels: theirs are empty.
-    """
-    import numpy as np
-
-    from fergen_bench.data.labels import EXPRESSIONS
-
-    stored, classes = _load_arrays(path, ".npz"), len(EXPRESSIONS)
-    found = {}
-    for name, logits in stored.items():
-        if "." not in name:
-            left_out = stored.get(f"{name}.left_out", np.zeros(len(logits), bool))
-            labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
-            fits = logits.ndim == 2 and logits.shape[1] == classes and logits.dtype.kind == "f"
-            fits = fits and labels.shape in {(0,), (len(logits),)} and labels.dtype.kind in "iu"
-            fits = fits and left_out.shape == (len(logits),) and left_out.dtype == bool
-            if not fits or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
-                raise BenchError(f"{beside(path, '.npz')}: these are no predictions of {name}; {AGAIN}")
-            found[name] = Predictions(logits, labels, left_out)
-    return found
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What a method kept beside a record's file, by name; nothing where it kept nothing."""
-    return _load_arrays(path, ".arrays.npz") if beside(path, ".arrays.npz").is_file() else {}
-
-
-def _load_arrays(path: Path, ending: str) -> dict[str, np.ndarray]:
-    check_beside(path, ending)
-    try:
-        return read_arrays(beside(path, ending))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{beside(path, ending)}: these arrays cannot be read ({error}); {AGAIN}") from None
-
-
-AGAIN = "run it again with --rerun"
-
-
-def check_beside(path: Path, ending: str) -> None:
-    """Refuses a file beside a record's that is not the one that was written with it. One that is not there is none."""
-    try:
-        said = files_said(path).get(ending)
-        if said is not None and beside(path, ending).exists() and checksum(beside(path, ending)) != said:
-            raise ValueError("its checksum is not the one that its record says")
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{beside(path, ending)}: this file is damaged ({error}); {AGAIN}") from None
-
-
-def files_said(path: Path) -> dict[str, str]:
-    """The checksums that a record's file says of those beside it; none where it is early, or no record."""
-    try:
-        content = parse_json(read_bytes(path, MOST_TEXT))
-        return {ending: str(said) for ending, said in content.get("files", {}).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
 def files_of(spec: Run, runs: Path) -> list[Path]:
-    """The files that there are of a run: its record, and what is beside it."""
-    return [file for file in _files(spec.path(runs)) if file.is_file()]
-
-
-def _files(path: Path) -> tuple[Path, ...]:
-    """All that there may be of a record: its file, and those beside it."""
-    return path, *(beside(path, ending) for ending in BESIDE)
+    """Return the files of a run that exist: its record and the sidecars."""
+    return [file for file in record_files(spec.path(runs)) if file.is_file()]
 
 
 def receive(job: Job, files: Mapping[str, bytes]) -> Path:
-    """Puts the files of a record that was made on another machine, by name, where a record made here would be."""
+    """Write the files of a record that another machine created.
+
+    Args:
+        job: The run.
+        files: The content of each file by its name.
+
+    Returns:
+        The path of the record's JSON file.
+
+    Raises:
+        BenchError: A name does not belong to the record.
+    """
     path = job.spec.path(Path(job.runs))
     path.parent.mkdir(parents=True, exist_ok=True)
-    for name in sorted(files, key=lambda name: name == path.name):  # the JSON file comes last: it is the commit
+    for name in sorted(files, key=lambda name: name == path.name):  # the JSON file comes last and commits the write
         if Path(name).name != name or not name.startswith(f"{path.stem}."):
-            raise BenchError(f"{name!r} is no file of the record {path}, so it is not kept")
+            raise BenchError(f"{path}: the other machine returned {name!r}, which is not a file of this record")
         if name == path.name:
-            for file in _files(path):
-                if file.name not in files:  # another run's
+            for file in record_files(path):
+                if file.name not in files:  # of an earlier run
                     file.unlink(missing_ok=True)
         with atomically(path.parent / name) as draft:
             draft.write_bytes(files[name])
     return path
 
 
-def load(path: Path) -> RunRecord:
-    """A record from its file. One that is damaged, or says what no run could say, is refused. Early ones have no
-    checksum.
-    """
+def set_aside(path: Path, runs: Path) -> Path:
+    """Move the files of a record into results/damaged and return the new path of its JSON file."""
+    folder = runs.parent / "damaged" / path.parent.relative_to(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    moved, number = folder / path.name, 1
+    while moved.exists():
+        number += 1
+        moved = folder / f"{path.name.removesuffix('.json')}-{number}.json"
+    for ending in (*SIDECARS, ".json"):
+        if (file := sidecar(path, ending)).exists():
+            os.replace(file, sidecar(moved, ending))
+    return moved
+
+
+def _read(path: Path) -> RunRecord:
+    """Parse and validate the JSON file of a record. Records of early versions have no checksum."""
     try:
         text = read_bytes(path, MOST_TEXT)
         content = parse_json(text)
         if not isinstance(content, dict) or "format" not in content:
-            raise ValueError("it is no record")
+            raise ValueError("it is not a record")
         if content["format"] != FORMAT:
             raise BenchError(
-                f"{path}: this record has the form {str(content['format'])[:20]}, this version reads {FORMAT}; run it "
-                f"again"
+                f"{path}: this record has format {str(content['format'])[:20]}; this version reads {FORMAT}; {RERUN}"
             )
         if unknown := set(content) - _KEYS:
-            raise ValueError(f"it says {min(unknown)!r}, which no record does")
-        said = content.pop("checksum", None)
-        if said is not None and said != checksum_of(content):
+            raise ValueError(f"it has the unknown key {min(unknown)!r}")
+        signed = content.pop("checksum", None)
+        if signed is not None and signed != checksum_of(content):
             raise ValueError("its checksum is not that of its content: it was damaged or changed by hand")
         record = _reader().validate_json(text, strict=True)
-        # Whole numbers in a history stay whole; tuples among the parameters are tuples again.
+        # Integers in a history stay integers, and tuples among the parameters become tuples again.
         record = replace(record, spec=Run.from_json(asdict(record.spec)), history=tuple(content["history"]))
         if fault := _fault(record, content.get("key")):
             raise ValueError(fault)
@@ -285,11 +265,12 @@ def load(path: Path) -> RunRecord:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BenchError(
-            f"{path}: this record cannot be read, if it is one ({reason}); the command that made it makes it again"
+            f"{path}: this file cannot be read as a record ({reason}); repeat the command that created it to run it "
+            f"again"
         ) from None
 
 
-_KEYS = {"format", "key", "synthetic", "files", "checksum", *(f.name for f in fields(RunRecord))}
+_KEYS = {"format", "key", "synthetic", "checksum", *(f.name for f in fields(RunRecord))}
 
 
 @cache
@@ -300,133 +281,41 @@ def _reader() -> TypeAdapter[RunRecord]:
 
 
 def _fault(record: RunRecord, key: Any) -> str | None:
-    """What no run could say although its types are right."""
-    from fergen_bench.data.labels import EXPRESSIONS
-
-    spec, classes = record.spec, len(EXPRESSIONS)
+    """Return the first value of a record that has the right type but that no run can have, as a clause, or None."""
+    spec = record.spec
     for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
         if not is_file_name(name):
-            return f"{name[:60]!r} cannot be a name"
+            return f"{name[:60]!r} is not a valid name"
     if not spec.sources or not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
-        return "it has no source, or a seed or a version that cannot be"
+        return "it has no source, or an invalid seed or version"
     if not 0 < spec.fraction <= 1:
-        return f"{spec.fraction} is no share of the training faces"
+        return f"{spec.fraction} is not a fraction of the training images"
     if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):
-        return "a network has no name or no digest"
+        return "a network lacks a name or a digest"
     if not all(
         isinstance(notes := network.get("notes", []), list) and all(isinstance(note, str) for note in notes)
         for network in record.networks.values()
     ):
-        return "the notes on a network are not a list of texts"
+        return "the notes on a network are not a list of strings"
     if unknown := set(record.data) - {*spec.fingerprints, *spec.targets}:
-        return f"it has facts about {min(unknown)[:60]!r}, which is none of its domains"
+        return f"it has facts about {min(unknown)[:60]!r}, which is not one of its domains"
     if len({cell.target for cell in record.cells}) < len(record.cells):
-        return "a target is scored twice"
-    scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)
-    for cell in scored:
-        if cell.target not in spec.targets:
-            return f"{cell.target[:60]!r} is scored, and is no target"
-        if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
-            return f"the confusion of {cell.target} is not {classes} x {classes}"
-        if not all(0 <= count < 1 << 40 for row in cell.confusion for count in row):
-            return f"the confusion of {cell.target} holds no counts"
+        return "a target has two scores"
+    if fault := next(filter(None, (_cell_fault(cell, spec) for cell in (*record.cells, *record.shifted))), None):
+        return fault
     if key != spec.key:
         return f"its key is {str(key)[:20]!r}, and its content has the key {spec.key}"
     return None
 
 
-def find(spec: Run, runs: Path) -> RunRecord | None:
-    """The record of a spec's run, whatever targets it scored. One that cannot be read is as good as none: it will be
-    written again.
-    """
-    try:
-        return load(spec.path(runs)) if spec.path(runs).is_file() else None
-    except BenchError:
-        return None
+def _cell_fault(cell: Cell | ShiftedCell, spec: Run) -> str | None:
+    from fergen_bench.data.labels import EXPRESSIONS
 
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a record's file or with the arrays beside it, or None. A fitted method is not looked at: it
-    may be large, and is when it is used.
-    """
-    for again in (True, False):
-        try:
-            load(path)
-            for ending in (".npz", ".arrays.npz"):
-                check_beside(path, ending)
-            return None
-        except BenchError as error:
-            if not again:
-                return str(error)
-            time.sleep(0.2)  # another process may be between exchanging one file and the next
-    raise AssertionError
-
-
-def set_aside(path: Path, runs: Path) -> Path:
-    """Moves a record's files out of the way, into results/damaged: nothing is deleted. Returns where its own went."""
-    folder = runs.parent / "damaged" / path.parent.relative_to(runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    place, number = folder / path.name, 1
-    while place.exists():
-        number += 1
-        place = folder / f"{path.name.removesuffix('.json')}-{number}.json"
-    for ending in (*BESIDE, ".json"):
-        if (file := beside(path, ending)).exists():
-            os.replace(file, beside(place, ending))
-    return place
-
-
-def read_all(runs: Path) -> tuple[list[RunRecord], list[str]]:
-    """Return every record below a folder that can be read, and a sentence for each that cannot and for the files that
-    are not in a record's own place.
-
-    A record counts only in the place and under the name that its run would be written to. Copies that a sync service or
-    a person made beside it, or in a copied folder, would else count as further runs, or hide newer ones.
-    """
-    records, faults = [], []
-    named, strays = candidates(runs)
-    for path in named:
-        try:
-            record = load(path)
-        except BenchError as error:
-            faults.append(str(error))
-            continue
-        if is_in_place(record, path, runs):
-            records.append(record)
-        else:
-            strays.append(path)
-    return records, [*faults, *name_strays(strays, runs)]
-
-
-def candidates(runs: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files below a folder that are named as records are, and the other JSON files where records are."""
-    named: list[Path] = []
-    strays: list[Path] = []
-    for path in sorted(runs.glob("*/*/*.json")):
-        (named if _NAME.fullmatch(path.name) else strays).append(path)
-    return named, strays
-
-
-_NAME = re.compile(r"[^.].*-s\d+-[0-9a-f]{12}\.json")
-
-
-def is_in_place(record: RunRecord, path: Path, runs: Path) -> bool:
-    """Return whether a record's file is where its run would be written. Some file systems decompose accents."""
-    return normalize("NFC", str(path)) == normalize("NFC", str(record.spec.path(runs)))
-
-
-def name_strays(strays: Sequence[Path], runs: Path) -> list[str]:
-    """Return a sentence about the files that are not records in their own places; nothing where there are none."""
-    if not strays:
-        return []
-    inside = [path.relative_to(runs).as_posix() for path in sorted(strays)]
-    shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in inside[:3]]
-    some = f"{', '.join(shown)}{f' and {len(strays) - 3:,} more' if len(strays) > 3 else ''}"
-    if len(strays) == 1:
-        return [
-            f"{runs}: {some} is not a record in its own place and counts for nothing; delete it or move it elsewhere"
-        ]
-    return [
-        f"{runs}: {len(strays):,} files are not records in their own places and count for nothing: {some}; delete "
-        f"or move them"
-    ]
+    classes = len(EXPRESSIONS)
+    if cell.target not in spec.targets:
+        return f"it has a score of {cell.target[:60]!r}, which is not one of its targets"
+    if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
+        return f"the confusion matrix of {cell.target} is not {classes} x {classes}"
+    if not all(0 <= count < 1 << 40 for row in cell.confusion for count in row):
+        return f"the confusion matrix of {cell.target} contains values that are not counts"
+    return None

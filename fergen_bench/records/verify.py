@@ -20,10 +20,11 @@ from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import checksum, map_array, read_text
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.records import frame as frames
-from fergen_bench.records import store
+from fergen_bench.records import listing
 from fergen_bench.records.frame import row_of
 from fergen_bench.records.record import NUMBERS, RunRecord
-from fergen_bench.records.store import BESIDE, beside
+from fergen_bench.records.sidecar import CHECKPOINT, PREDICTIONS, SIDECARS, record_files, sidecar
+from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
 REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
@@ -65,10 +66,10 @@ def verify(
     found, links = _files(runs)
     verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
     verdict.files = len(found)
-    named, strays = store.candidates(runs)
+    named, strays = listing.candidates(runs)
     strays += [file for file in named if file in found and not _verify_record(file, runs, verdict)]
-    known = {part for file in (*named, *strays) for part in (file, *(beside(file, ending) for ending in BESIDE))}
-    verdict.notes += store.name_strays(strays, runs)
+    known = {part for file in (*named, *strays) for part in record_files(file)}
+    verdict.notes += listing.name_strays(strays, runs)
     top = {file for file in found if file.parent == runs and file.suffix in REPORTS}
     verdict.notes += [f"{file}: belongs to no record" for file in found if file not in known | top]
     current = frames.current(verdict.records)
@@ -109,18 +110,19 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
 def _verify_record(path: Path, runs: Path, verdict: Verdict) -> bool:
     """Check a file that is named as a record is. False where it is one of another place, which counts for nothing."""
     try:
-        entry = store.load(path)
+        file = RecordFile.open(path)
     except BenchError as error:
         verdict.faults.append(str(error).partition("; ")[0])
         return True
-    if not store.is_in_place(entry, path, runs):
+    if not listing.is_in_place(file.record, path, runs):
         return False
-    verdict.records.append(entry)
-    _verify_content(path, entry, verdict)
+    verdict.records.append(file.record)
+    _verify_content(file, verdict)
     return True
 
 
-def _verify_content(path: Path, entry: RunRecord, verdict: Verdict) -> None:
+def _verify_content(file: RecordFile, verdict: Verdict) -> None:
+    path, entry = file.path, file.record
     spec = entry.spec
     if not entry.answers(spec):
         verdict.faults.append(f"{path}: not every target of the run is scored, or not on the faces that it names")
@@ -128,21 +130,20 @@ def _verify_content(path: Path, entry: RunRecord, verdict: Verdict) -> None:
         own = cell.target in spec.sources
         if cell.relation not in ({"source"} if own else {"seen", "unseen"}):
             verdict.faults.append(f"{path}: {cell.target} is called {cell.relation!r}, which it is not")
-    said = store.files_said(path)
-    if not said and any(beside(path, ending).exists() for ending in BESIDE):
+    if not entry.files and any(map(file.has, SIDECARS)):
         verdict.notes.append(f"{path}: is of a version that kept no checksums")
-    for ending in BESIDE:
+    for ending in SIDECARS:
         try:
-            store.check_beside(path, ending)
+            file.check(ending)
         except BenchError as error:
             verdict.faults.append(str(error).partition("; ")[0])
             return
-    if beside(path, ".safetensors").exists():
-        verdict.faults += _verify_model(beside(path, ".safetensors"))
+    if file.has(CHECKPOINT):
+        verdict.faults += _verify_model(sidecar(path, CHECKPOINT))
     try:
-        store.load_arrays(path)
-        if beside(path, ".npz").exists():
-            verdict.faults += _recount(path, entry, verdict)
+        file.arrays()
+        if file.has(PREDICTIONS):
+            verdict.faults += _recount(file, verdict)
     except BenchError as error:
         verdict.faults.append(str(error).partition("; ")[0])
 
@@ -158,9 +159,9 @@ def _verify_model(path: Path) -> list[str]:
         return [f"{path}: this kept model cannot be read ({error})"]
 
 
-def _recount(path: Path, entry: RunRecord, verdict: Verdict) -> Iterator[str]:
+def _recount(file: RecordFile, verdict: Verdict) -> Iterator[str]:
     """Sentences on cells whose confusion is not what the stored predictions come to."""
-    predictions = store.load_predictions(path)
+    path, entry, predictions = file.path, file.record, file.predictions()
     counted = 0
     for cell in entry.cells:
         said = predictions.get(cell.target)

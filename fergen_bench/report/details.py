@@ -17,7 +17,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
 from fergen_bench.records.record import RunRecord
-from fergen_bench.records.store import load_arrays
+from fergen_bench.records.store import RecordFile
 from fergen_bench.report.tables import Board, complete
 
 Rows = Mapping[str, Sequence[RunRecord]]
@@ -110,7 +110,7 @@ def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspec
     found: dict[str, list[Inspected]] = {}
     for record in records:
         try:
-            arrays = load_arrays(record.spec.path(runs))
+            arrays = RecordFile(record.spec.path(runs), record).arrays()
         except BenchError:
             continue
         for entry in _inspected(record, arrays):

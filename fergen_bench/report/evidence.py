@@ -23,7 +23,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.metric import calibration_error, fit_temperature, reliability
 from fergen_bench.records.counting import without
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord
-from fergen_bench.records.store import load_predictions
+from fergen_bench.records.store import RecordFile
 from fergen_bench.report.tables import CELL, MEANS, Board, complete
 
 DRAWS = 2000
@@ -72,7 +72,7 @@ class Evidence:
             if not path.with_suffix(".npz").is_file():
                 continue
             try:
-                predictions = load_predictions(path)
+                predictions = RecordFile(path, record).predictions()
             except BenchError as error:
                 self.faults.append(str(error))
                 continue

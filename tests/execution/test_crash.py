@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fergen_bench.experiment.project import Project
-from fergen_bench.records import store
+from fergen_bench.records import listing
 
 KILLS = int(os.environ.get("FERGEN_KILLS", "12"))
 MAIN = "from fergen_bench.cli import main; main()"
@@ -35,7 +35,7 @@ def start(root: Path) -> subprocess.Popen[bytes]:
 
 
 def found(root: Path) -> dict[str, list[list[list[int]]]]:
-    records, faults = store.read_all(root / "results" / "runs")
+    records, faults = listing.read_all(root / "results" / "runs")
     assert faults == [], "a torn record"
     return {entry.spec.key: [cell.confusion for cell in entry.cells] for entry in records}
 

@@ -33,6 +33,7 @@ from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.protocol import Protocol, Request, outline
 from fergen_bench.experiment.run import Job
 from fergen_bench.records import counting, store
+from fergen_bench.records.claim import claim, is_claimed
 
 METHOD = '''"""A method for tests: notes every training, and takes its time."""
 import os, time
@@ -81,7 +82,7 @@ def numbers(lab: Project) -> dict[str, Any]:
     assert not faults
     found = {}
     for entry in records:
-        said = store.load_predictions(entry.spec.path(lab.results / "runs"))
+        said = store.RecordFile.open(entry.spec.path(lab.results / "runs")).predictions()
         found[entry.spec.key] = entry.cells, {name: part.logits.tobytes() for name, part in said.items()}
     return found
 
@@ -187,24 +188,24 @@ def test_a_run_whose_process_was_killed_is_free_again(lab: Project) -> None:
     until = time.monotonic() + 60
     while not (lab.root / "trainings").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    assert store.is_claimed(job.spec, Path(job.runs))
+    assert is_claimed(job.spec, Path(job.runs))
     os.kill(worker._process.pid, signal.SIGKILL)
     outcome = worker.outcome(lambda job, message: None)
     assert outcome.killed
-    assert not store.is_claimed(job.spec, Path(job.runs))
+    assert not is_claimed(job.spec, Path(job.runs))
 
 
 LOOKING = """
 import json, sys, time
 from pathlib import Path
 from fergen_bench.experiment.run import Job
-from fergen_bench.records import store
+from fergen_bench.records import claim
 job = Job.from_json(json.load(open(sys.argv[1])))
-place = store._claim_path(job.spec, Path(job.runs))
+place = claim._lock_path(job.spec, Path(job.runs))
 place.parent.mkdir(parents=True, exist_ok=True)
 print("looking", flush=True)
 while True:
-    if not store.is_claimed(job.spec, Path(job.runs)):
+    if not claim.is_claimed(job.spec, Path(job.runs)):
         place.touch()  # as a process that was killed leaves it
 """
 
@@ -233,7 +234,7 @@ def test_whoever_looks_for_a_claim_keeps_nobody_from_it_and_changes_nothing(lab:
     draft.parent.mkdir(parents=True)
     with another_looks(job, tmp_path):
         for _ in range(200):
-            with store.claim(job.spec, runs) as mine:
+            with claim(job.spec, runs) as mine:
                 assert mine
                 draft.touch()
             assert draft.exists(), "a look swept the draft of another process"
@@ -310,7 +311,7 @@ def test_a_run_made_meanwhile_for_other_targets_is_not_overwritten(lab: Project)
     planned = outline(narrow, "p", suite, [lab.method("noted")], Request())
     execute(planning.make_plan(lab, suite, "test", planned, "cpu"), lab, local.InProcess())
     (outcome,) = execute(plan, lab, local.InProcess())
-    assert "another process made this run meanwhile" in (outcome.refused or "")
+    assert "another process finished this run meanwhile" in (outcome.refused or "")
 
 
 def test_a_run_made_meanwhile_without_the_shifts_is_not_taken_for_them(lab: Project) -> None:
@@ -319,7 +320,7 @@ def test_a_run_made_meanwhile_without_the_shifts_is_not_taken_for_them(lab: Proj
     shifts = [run.Shift("web", "blur", 1.0, 10, VERSION)]
     late = replace(plan, missing=tuple(replace(job, shifts=shifts) for job in plan.missing))
     (outcome,) = execute(late, lab, local.InProcess())
-    assert "was asked for something else of it" in (outcome.refused or "")
+    assert "with other targets or other options" in (outcome.refused or "")
 
 
 def test_a_process_that_cannot_be_begun_is_one_run_less(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +353,7 @@ def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(lab: Pr
     after = store.load(path)
     assert (after.cells, after.started) == (before.cells, before.started)
     assert [cell.shift for cell in after.shifted] == [shift]
-    assert store.damage(path) is None
+    store.RecordFile.open_whole(path)
     assert sum(trainings(lab).values()) == 1
 
 
@@ -525,6 +526,6 @@ def test_leaving_a_ray_of_this_machine_leaves_no_process(lab: Project) -> None:
     assert "the same command goes on with the rest" in said
     (job,) = make_plan(lab, [0], ["web"], settings={"seconds": 120.0}).missing
     until = time.monotonic() + 30
-    while store.is_claimed(job.spec, Path(job.runs)) and time.monotonic() < until:
+    while is_claimed(job.spec, Path(job.runs)) and time.monotonic() < until:
         time.sleep(0.2)
-    assert not store.is_claimed(job.spec, Path(job.runs))
+    assert not is_claimed(job.spec, Path(job.runs))

@@ -105,7 +105,7 @@ def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
     job = plan.runs[0]
-    arrays = store.load_arrays(job.spec.path(lab.results / "runs"))
+    arrays = store.RecordFile.open(job.spec.path(lab.results / "runs")).arrays()
     np.testing.assert_array_equal(arrays["noise"], [0, 1, 2])
     split = Domain(Path(job.folders["web"])).exam("official", True)
     faces = split.faces(slice(0, len(split))).float().mean((2, 3)).numpy()
@@ -115,7 +115,7 @@ def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(
     column = arrays["web.colour.varying"][0]
     assert column == faces.var(0).argmax()
     assert arrays["web.colour.top"][0, 0] == faces[:, column].argmax()
-    predictions = store.load_predictions(job.spec.path(lab.results / "runs"))["web"]
+    predictions = store.RecordFile.open(job.spec.path(lab.results / "runs")).predictions()["web"]
     np.testing.assert_array_equal(predictions.labels, split.labels)
 
 
@@ -131,7 +131,7 @@ def test_held_out_faces_are_kept_where_they_were_not_learned_from(
     plan = make_plan(lab, protocol=WEB | {"selection": selection})
     ((_, entry),) = execute(plan, lab, 0)
     assert entry is not None
-    found = store.load_predictions(entry.spec.path(lab.results / "runs"))
+    found = store.RecordFile.open(entry.spec.path(lab.results / "runs")).predictions()
     assert (record.HELD_OUT in found) == kept
     if kept:
         source = open_source([Domain(Path(plan.runs[0].folders["web"]))], seed=0)
@@ -260,7 +260,7 @@ def test_near_duplicates_are_left_out_by_counting_again_and_a_dry_run_counts_not
     assert again.recounted[0].spec.excluded == again.runs[0].spec.excluded
     (cell,) = counted(lab, again.recounted)[0].cells[1:]
     assert (cell.relation, cell.mark, cell.count) == ("unseen", "3 left out", 97)
-    predictions = store.load_predictions(plan.runs[0].spec.path(lab.results / "runs"))["film"]
+    predictions = store.RecordFile.open(plan.runs[0].spec.path(lab.results / "runs")).predictions()["film"]
     right = predictions.logits.argmax(1) == predictions.labels
     assert np.trace(cell.confusion) == right[3:].sum()
     assert make_plan(lab, protocol=WEB).recounted == ()

@@ -21,7 +21,7 @@ from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import check
 from fergen_bench.experiment.project import Project, find_project
-from fergen_bench.records import counting, store
+from fergen_bench.records import counting, listing
 from fergen_bench.synth import DOMAINS
 
 TRAIN, TEST = 6, 3  # faces per expression
@@ -316,15 +316,15 @@ def test_near_duplicates_are_left_out_and_a_declared_pair_stays_seen(
         assert "seen*" in shown
         page = (configured.results / "report" / "leaderboard.md").read_text()
         assert "1 left out" in page
-        (entry,), _ = store.read_all(configured.results / "runs")
+        (entry,), _ = listing.read_all(configured.results / "runs")
         assert [cell.count for cell in entry.cells] == [21, 21, 21]  # a report writes no record
         again = bench(*RUN, *chosen)
         assert "1 record was counted again from stored predictions, without near-duplicates" in again.err
         assert "Nothing to do" in again.err
-        (entry,), _ = store.read_all(configured.results / "runs")
+        (entry,), _ = listing.read_all(configured.results / "runs")
         assert [cell.count for cell in entry.cells] == [20, 21, 21]
         assert bench(*RUN, *chosen, "--include-near-duplicates").code == 0
-        (entry,), _ = store.read_all(configured.results / "runs")
+        (entry,), _ = listing.read_all(configured.results / "runs")
         assert [cell.count for cell in entry.cells] == [21, 21, 21]
     finally:
         planted.unlink()

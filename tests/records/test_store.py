@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,14 @@ from unicodedata import normalize
 
 import numpy as np
 import pytest
+from test_plan import WEB, execute, lab, make_plan  # noqa: F401
 
 from fergen_bench.error import BenchError
+from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.run import Job, Run
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
+from fergen_bench.records.listing import is_in_place
 from fergen_bench.records.record import Cell, Predictions, RunRecord
 
 SPEC = Run(
@@ -99,22 +103,22 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     path = store.save(finished(), tmp_path, {"a": said(3), "b": said(1)}, {"a.mask": np.ones((7, 2))})
     assert path == tmp_path / "s" / "cafe" / f"a-s0-{SPEC.key}.json"
     assert store.load(path) == finished()
-    found = store.load_predictions(path)
+    found = store.RecordFile.open(path).predictions()
     assert list(found) == ["a", "b"]
     assert found["a"].logits.dtype == np.float16
     assert [len(values) for values in found["a"].scored] == [2, 2]
     np.testing.assert_array_equal(found["a"].labels, [0, 1, 2])
     assert not found["b"].left_out.any()
-    np.testing.assert_array_equal(store.load_arrays(path)["a.mask"], np.ones((7, 2)))
+    np.testing.assert_array_equal(store.RecordFile.open(path).arrays()["a.mask"], np.ones((7, 2)))
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".json", ".npz", ".npz"]
 
 
 def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = store.save(finished(), tmp_path, {"a": said(3)})
-    assert store.load_arrays(path) == {}
+    assert store.RecordFile.open(path).arrays() == {}
     path.with_suffix(".npz").write_bytes(b"PK no archive")
     with pytest.raises(BenchError, match=r"npz: this file is damaged .* --rerun"):
-        store.load_predictions(path)
+        store.RecordFile.open(path).predictions()
 
 
 def test_a_save_that_breaks_keeps_the_record_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +127,7 @@ def test_a_save_that_breaks_keeps_the_record_that_was_there(tmp_path: Path, monk
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         store.save(finished(started="later"), tmp_path)
     assert store.load(path) == finished()
@@ -140,6 +144,17 @@ def test_find_and_whether_all_targets_are_scored_as_they_are_now(tmp_path: Path)
     assert not found.answers(replace(SPEC, targets={"c": "f3"}))
     path.write_text("{")
     assert store.find(SPEC, tmp_path) is None  # it will be written again
+
+
+def test_a_plan_parses_and_validates_each_record_once(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    execute(make_plan(lab, protocol=WEB), lab, 0)
+    parsed, validated = [], []
+    parse, fault = store.parse_json, store._fault
+    monkeypatch.setattr(store, "parse_json", lambda text: (parsed.append(text), parse(text))[1])
+    monkeypatch.setattr(store, "_fault", lambda *given: (validated.append(given), fault(*given))[1])
+    plan = make_plan(lab, protocol=WEB)
+    assert not plan.missing
+    assert len(parsed) == len(validated) == len(plan.runs) == 1
 
 
 def test_one_torn_record_does_not_hide_the_others(tmp_path: Path) -> None:
@@ -183,7 +198,7 @@ def test_only_records_in_their_own_place_count(tmp_path: Path) -> None:
     records, faults = counting.load_all(tmp_path)
     assert records == [finished(), finished(replace(SPEC, seed=1))]
     assert len(faults) == 1
-    assert f"{strays} files are not records in their own places and count for nothing: " in faults[0]
+    assert f"{strays} files are not records in their own places and are ignored: " in faults[0]
     assert f" and {strays - 3} more; delete or move them" in faults[0]
     # A file in a record's place that cannot be read is another matter.
     other.write_text("{")
@@ -196,7 +211,7 @@ def test_a_record_in_a_place_with_accents_counts(tmp_path: Path) -> None:
         runs = tmp_path / form / normalize(form, "Büro")
         store.save(finished(), runs)
         there = tmp_path / form / normalize("NFC", "Büro")
-        assert store.is_in_place(finished(), next(runs.glob("*/*/*.json")), there)
+        assert is_in_place(finished(), next(runs.glob("*/*/*.json")), there)
     assert counting.load_all(runs) == ([finished()], [])
 
 
@@ -240,14 +255,14 @@ def test_a_cell_on_faces_that_have_changed_is_left_out() -> None:
 def test_a_torn_record_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
     path = tmp_path / "torn.json"
     path.write_text(text)
-    with pytest.raises(BenchError, match=r"torn\.json: this record cannot be read, if it is one .*makes it again"):
+    with pytest.raises(BenchError, match=r"torn\.json: this file cannot be read as a record .*to run it again"):
         store.load(path)
 
 
 def test_another_form_of_record_is_named(tmp_path: Path) -> None:
     path = store.save(finished(), tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(BenchError, match="has the form 99"):
+    with pytest.raises(BenchError, match="has format 99"):
         store.load(path)
 
 

@@ -24,6 +24,7 @@ from fergen_bench.experiment.run import Run
 from fergen_bench.files.bounded import checksum_of
 from fergen_bench.records import store
 from fergen_bench.records.record import Predictions, scored_cell
+from fergen_bench.records.sidecar import SIDECARS, sidecar
 from fergen_bench.records.verify import Verdict, verify
 
 
@@ -122,8 +123,8 @@ def test_files_that_do_not_belong(results: Path, tmp_path: Path) -> None:
 
 def test_early_records_and_half_a_matrix_are_notes(results: Path) -> None:
     rewritten(one(results), lambda content: content.pop("files"), signed=False)
-    for ending in store.BESIDE:
-        store.beside(one(results), ending).unlink(missing_ok=True)
+    for ending in SIDECARS:
+        sidecar(one(results), ending).unlink(missing_ok=True)
     relations = {"a": "unseen", "b": "source"}
     made(results / "runs", replace(SPEC, seed=1, sources=("b",), fingerprints={"b": "f2"}, relations=relations))
     verdict = looked(results)

@@ -86,7 +86,7 @@ def test_a_run_made_again_leaves_nothing_of_the_one_before(lab: Any) -> None:  #
     execute(make_plan(lab, protocol=WEB, keep_models=True), lab, 0)
     method = lab.root / "methods" / "probe.py"
     path = make_plan(lab, protocol=WEB).runs[0].spec.path(lab.results / "runs")
-    assert store.load_arrays(path)
+    assert store.RecordFile.open(path).arrays()
     before = load_file(path.with_suffix(".safetensors"))["attribute.noise"]
     text = method.read_text().replace("self.noise = ", "self.noise = 1 + ")
     text = text.replace('ctx.save_array("noise", torch.arange(3))', "pass").replace(
@@ -96,6 +96,5 @@ def test_a_run_made_again_leaves_nothing_of_the_one_before(lab: Any) -> None:  #
     execute(make_plan(lab, protocol=WEB, rerun=True), lab, 0)
     # The model is kept again, although nobody asked: shifts would be asked of it.
     assert torch.equal(load_file(path.with_suffix(".safetensors"))["attribute.noise"], 1 + before)
-    assert store.load_arrays(path) == {}
-    assert store.damage(path) is None
-    assert set(store.files_said(path)) == {".npz", ".safetensors"}
+    assert store.RecordFile.open(path).arrays() == {}
+    assert set(store.RecordFile.open_whole(path).record.files) == {".npz", ".safetensors"}

@@ -1,0 +1,118 @@
+"""The files next to a record's JSON file: predictions, arrays of the method and its checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fergen_bench.error import BenchError
+from fergen_bench.files.bounded import MOST_ARRAYS, read_arrays
+from fergen_bench.records.record import Predictions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PREDICTIONS, ARRAYS, CHECKPOINT = ".npz", ".arrays.npz", ".safetensors"
+SIDECARS = (PREDICTIONS, ARRAYS, CHECKPOINT)
+"""Endings of the files that may stand next to a record's JSON file under the same name."""
+
+RERUN = "run it again with --rerun"
+"""The next step in every error about a damaged record."""
+
+
+def sidecar(path: Path, ending: str) -> Path:
+    """Return the path of a sidecar file.
+
+    Args:
+        path: The record's JSON file.
+        ending: One of `SIDECARS`, or ".json" for the JSON file itself.
+    """
+    return path.with_name(path.name.removesuffix(".json") + ending)
+
+
+def record_files(path: Path) -> tuple[Path, ...]:
+    """Return the paths of all files that a record may have: its JSON file and its sidecars."""
+    return path, *(sidecar(path, ending) for ending in SIDECARS)
+
+
+def pack_predictions(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
+    """Return predictions of several targets as the named arrays of one .npz file."""
+    import numpy as np
+
+    stored: dict[str, np.ndarray] = {}
+    for target, entry in predictions.items():
+        # Only differences between logits carry meaning, and float16 is most precise near zero: subtract the maximum.
+        values = entry.logits.astype(np.float32)
+        stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+        stored[f"{target}.labels"] = entry.labels.astype(np.uint8)
+        if entry.left_out.any():
+            stored[f"{target}.left_out"] = entry.left_out
+    return stored
+
+
+def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str, Predictions]:
+    """Return the predictions of every target from the arrays of an .npz file.
+
+    Args:
+        stored: The arrays by name.
+        file: The file that they were read from, for error messages.
+
+    Raises:
+        BenchError: The arrays of some target have shapes, types or values that predictions cannot have.
+    """
+    import numpy as np
+
+    from fergen_bench.data.labels import EXPRESSIONS
+
+    classes = len(EXPRESSIONS)
+    found = {}
+    for name, logits in stored.items():
+        if "." in name:
+            continue
+        count = len(logits) if logits.ndim else 0
+        left_out = stored.get(f"{name}.left_out", np.zeros(count, bool))
+        labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
+        valid = logits.ndim == 2 and logits.shape[1] == classes and logits.dtype.kind == "f"
+        valid = valid and labels.shape in {(0,), (count,)} and labels.dtype.kind in "iu"
+        valid = valid and left_out.shape == (count,) and left_out.dtype == bool
+        if not valid or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
+            raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
+        found[name] = Predictions(logits, labels, left_out)
+    return found
+
+
+def load_npz(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a sidecar by name.
+
+    Raises:
+        BenchError: The file is missing, damaged or too large.
+    """
+    try:
+        return read_arrays(file)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{file}: these arrays cannot be read ({error}); {RERUN}") from None
+
+
+def write_npz(draft: Path, file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a temporary file in the .npz format.
+
+    Args:
+        draft: The temporary file.
+        file: The file that the draft will replace, for error messages.
+        arrays: The arrays by name.
+
+    Raises:
+        BenchError: The arrays are larger than a record may store.
+    """
+    import numpy as np
+
+    if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
+        raise BenchError(
+            f"{file}: the arrays have {size:,} bytes and a record stores at most {MOST_ARRAYS:,}; save fewer of them"
+        )
+    with draft.open("wb") as opened:
+        entries: dict[str, Any] = dict(arrays)
+        np.savez_compressed(opened, **entries)
+        os.fsync(opened.fileno())
