@@ -44,11 +44,13 @@ from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.network import Network, Preprocessing
 from fergen_bench.training import graph as steps
 from fergen_bench.training.contract import Context
+from fergen_bench.training.fitting import Fitting
 from fergen_bench.training.load import load_method
 from fergen_bench.training.loop import GradientMethod
 
 ROOT = Path(__file__).parents[1]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ALL_BATCHES = Fitting.batches
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,7 @@ def cafe(sizes: Sizes, epochs: int) -> GradientMethod:
     networks = {"backbone": sizes.backbone, "trunk": sizes.trunk}
     values = {**file.defaults(sizes.recipe), **networks, "epochs": epochs, "batch_size": sizes.batch}
     method: Any = load_method(file.path, file.class_name, values)
-    every = method._batches
-    method._batches = lambda *arguments: every(*arguments)[: sizes.steps]
+    Fitting.batches = lambda fitting, epoch: ALL_BATCHES(fitting, epoch)[: sizes.steps]  # type: ignore[method-assign]
     return method
 
 
@@ -115,7 +116,7 @@ def bare(sizes: Sizes, ctx: Context, graph: bool) -> Callable[[], int]:
     method: Any = cafe(sizes, 1)
     method.model = nn.ModuleDict({"trunk": trunk, "fc": nn.Linear(encoder.features, 7)})
     method.model = method.model.to(ctx.device).to(memory_format=torch.channels_last)
-    optimizer, _ = method._optimization(steps_per_epoch=1)
+    optimizer, _ = method.optimization(steps_per_epoch=1)
     images = torch.rand(sizes.batch, 3, sizes.pixels, sizes.pixels, device=ctx.device)
     seen = [network.prepare(images) for network in (encoder, trunk)]
     labels = torch.arange(sizes.batch, device=ctx.device) % 7

@@ -72,7 +72,7 @@ class Swad(TrunkMethod):
             self._measure_statistics(source, ctx)
         self.model.eval()
         if ctx.selection == "source-val":
-            ctx.history[-1]["val_accuracy"] = self._accuracy(source.val, ctx)  # of the average, not of an epoch
+            ctx.history[-1]["val_accuracy"] = self.accuracy(source.val, ctx)  # of the average, not of an epoch
 
     def build(self, ctx: Context) -> nn.Module:
         model = self.classifier(ctx, self.trunk)

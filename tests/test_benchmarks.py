@@ -70,7 +70,7 @@ def test_benchmark_a_training_step_on_64_faces(benchmark: Any, name: str, source
     method: Any = load_method(file.path, file.class_name, values)
     ctx = Context("benchmark", 0, "last", CPU, tmp_path, lambda what, done, total: None)
     method.model = method.build(ctx).to(memory_format=torch.channels_last)
-    optimizer, _ = method._optimization(100)
+    optimizer, _ = method.optimization(100)
     images, index = source.train.faces(slice(0, 64)), torch.arange(64)
     labels = torch.from_numpy(source.train.labels[:64])
 

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from torch import Tensor, nn
 
 from fergen_bench.error import BenchError, reason
@@ -81,7 +80,7 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
     attributes = Attributes(own, header["values"])
     attributes.attach(method, ctx.device)
     if isinstance(method, GradientMethod):
-        method.model = method.build(ctx).to(ctx.device).to(memory_format=torch.channels_last)
+        method.build_model(ctx)
         try:
             method.model.load_state_dict(state)
         except RuntimeError as error:

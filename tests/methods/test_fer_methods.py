@@ -80,7 +80,7 @@ def test_scn_counts_groups_as_equal_where_one_is_empty() -> None:
 
 def test_rul_trains_its_classifier_with_a_separate_learning_rate(ctx: Context) -> None:
     method = built(small_method("rul", learning_rate=1e-3), ctx)
-    optimizer, _ = method._optimization(steps_per_epoch=10)
+    optimizer, _ = method.optimization(steps_per_epoch=10)
     rest, head = optimizer.param_groups
     assert head["initial_lr"] == pytest.approx(1e-2)
     assert rest["initial_lr"] == pytest.approx(1e-3)

@@ -19,8 +19,8 @@ from fergen_bench.error import BenchError
 from fergen_bench.execution.runner import repeatable_on_gpu
 from fergen_bench.experiment.method_file import read_method
 from fergen_bench.networks import network
+from fergen_bench.training import fitting
 from fergen_bench.training import graph as steps
-from fergen_bench.training import loop as training_loop
 from fergen_bench.training.augment import SampleDraws
 from fergen_bench.training.contract import Context
 from fergen_bench.training.load import load_method
@@ -67,7 +67,7 @@ def trained(
     ctx = Context("steps", seed, selection, torch.device(device), cache, lambda what, done, total: None)
     ctx.capture_steps = recorded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_loop, "CapturedStep", CountedReplays)
+        patch.setattr(fitting, "CapturedStep", CountedReplays)
         CountedReplays.replays = 0
         source = open_source([web], 0, fraction)
         assert len(source.train) % 16 > 1 or fraction == 1.0
