@@ -1,4 +1,4 @@
-"""What the user meets when the input is bad: one sentence with the thing, the place and the next step."""
+"""Errors for users: one sentence with the thing, the place and the next step."""
 
 from __future__ import annotations
 
@@ -17,77 +17,107 @@ if TYPE_CHECKING:
 
 
 class BenchError(Exception):
-    """Bad input. The command prints the sentence and exits with 2; `--debug` shows where it was raised."""
+    """Report bad input. The command prints the message and exits with 2; `--debug` adds the traceback."""
 
 
 class NeedsKey(BenchError):
-    """Bad input that a key of the settings mends: the sentence names it as bench.toml writes it, and on_command_line as
-    `data prepare` takes it.
+    """Report bad input that one more setting corrects.
+
+    Attributes:
+        on_command_line: The message for a user of `data prepare`, where the setting is an option. The message of the
+            exception itself is for bench.toml, where it is a key.
     """
 
     def __init__(self, fault: str, in_toml: str, on_command_line: str) -> None:
+        """Combine a fault with the next step in each of the two places.
+
+        Args:
+            fault: The beginning of the sentence.
+            in_toml: Its end where the setting is a key of bench.toml.
+            on_command_line: Its end where the setting is an option.
+        """
         super().__init__(f"{fault} {in_toml}")
         self.on_command_line = f"{fault} {on_command_line}"
 
 
 class RunError(BenchError):
-    """Bad input that shows in one run and says nothing about the others, such as a loss that diverges on one source."""
+    """Report bad input that affects a single run, such as a loss that diverges on one source."""
 
 
 class NoRoom(BenchError):
-    """The disk is full: no run can be saved before somebody makes room."""
+    """Report a full disk, which prevents every run from being saved."""
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What a full disk, a full quota and a limit on a file's size are called."""
+"""The errno of a full disk, of a full quota and of a limit on the size of a file."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def circumstance(error: BaseException) -> BenchError | None:
-    """What the machine would not give, as a sentence: room, a right, memory. None where the error is another one."""
-    kind, said = type(error).__name__, str(error)
+    """Return an error of the machine (disk space, permissions, memory) with a message for the user.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        The error with its next step; None if the exception has another cause.
+    """
+    kind = type(error).__name__
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename is not None else ""
         if error.errno in FULL:
             return NoRoom(
-                f"{place}the disk or your quota is full ({error.strerror}); make room there and give the same command "
-                f"again: what has a record is kept"
+                f"{place}the disk or your quota is full ({error.strerror}); free some space and repeat the command: "
+                f"finished runs are not repeated"
             )
         if error.errno in _DENIED:
             return BenchError(
-                f"{place}{error.strerror}; give yourself the right to it, or say in bench.toml where results and cache "
-                f"may go"
+                f"{place}{error.strerror}; change the permissions, or set `results` and `cache` in bench.toml to other "
+                f"folders"
             )
         if error.errno == errno.EMFILE:
-            return BenchError(f"{place}{error.strerror}; lower --jobs, or allow more with ulimit -n")
+            return BenchError(f"{place}{error.strerror}; lower --jobs, or raise the limit with ulimit -n")
     if kind == "BrokenProcessPool":
         return BenchError(
-            "a process that worked for this command was ended from outside, probably for want of memory; give the same "
-            "command again, with less beside it"
+            "a worker process was killed from outside, probably because memory ran out; close other programs and "
+            "repeat the command"
         )
     if kind == "OutOfMemoryError":
         return RunError(
-            "the GPU ran out of memory; lower batch_size (--set batch_size=16) or --jobs, or close what else uses it"
+            "the GPU ran out of memory; lower batch_size (--set batch_size=16) or --jobs, or close other programs that "
+            "use the GPU"
         )
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in said:
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return RunError("the machine ran out of memory; lower --jobs, or batch_size (--set batch_size=16)")
     return None
 
 
 def reason(error: BaseException, line: Literal["first", "last"] = "first") -> str:
-    """A line of what another library's error says, or its kind where it says nothing. Of a traceback the last says
-    most.
+    """Return one line of an error of another library.
+
+    Args:
+        error: The exception.
+        line: The line to return. In a message that contains a traceback, the last line is the most informative one.
+
+    Returns:
+        The line, shortened to 240 characters; the name of the exception's type if the message is empty.
     """
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))  # without the colours that some libraries write
-    said = [text.strip() for text in plain.splitlines() if text.strip()]
-    if not said:
+    lines = [text.strip() for text in plain.splitlines() if text.strip()]
+    if not lines:
         return type(error).__name__
-    return textwrap.shorten(said[0 if line == "first" else -1], 240, placeholder=" …")
+    return textwrap.shorten(lines[0 if line == "first" else -1], 240, placeholder=" …")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence: "; did you mean cafe?", or the known names where none is near, or a full stop where there
-    are none.
+    """Return the end of a sentence about an unknown name.
+
+    Args:
+        name: The unknown name.
+        known: The names that exist.
+
+    Returns:
+        "; did you mean cafe?" if a known name is similar, else a list of the known names, and "." if there are none.
     """
     import difflib
 
@@ -99,7 +129,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _is_kind(part: str) -> bool:
-    """Whether a part of a place is no key, but which kind of a union of types was tried."""
+    """Return whether a part of a pydantic location is a member of a union instead of a key."""
     return part in {"str", "int", "float", "bool"} or part.startswith(
         ("literal[", "list[", "constrained-", "function-")
     )
@@ -113,34 +143,38 @@ _TAKES = {
     "list": "a list",
     **dict.fromkeys(("dict", "model", "dataclass"), "a table of keys and values"),
 }
-"""How pydantic's names of wrong kinds begin → what is wanted there, in plain words."""
+"""Beginnings of the names of pydantic's type errors → the expected value in plain words."""
 
 
 def _wanted(kind: str) -> str | None:
-    """What a value of the wrong kind should have been, or None. kind: pydantic's name of the fault."""
+    """Return the expected kind of value for the name of a pydantic error, or None for other errors."""
     if kind == "is_instance_of":
-        return "a text"  # only paths are kept as objects of a class
+        return "a text"  # paths are the only settings that are instances of a class
     return _TAKES.get(kind.partition("_")[0]) if kind.endswith(("_type", "_parsing", "_from_float")) else None
 
 
 def explain(
     error: ValidationError, place: Path | str, lines: dict[tuple[str, ...], int], known: dict[str, Iterable[str]]
 ) -> str:
-    """The first fault of a validated file as a sentence with file, line and key; of several, an unknown key, since what
-    is misspelt is often what is missed elsewhere.
+    """Return the most useful fault of a file that failed validation, as a sentence with file, line and key.
 
-    lines: where each key stands (1-based), by its path. known: the names that exist at a place ("" is the top, "a.*"
-    every table in a), for "did you mean".
+    Of several faults an unknown key comes first, since a misspelt key often causes a missing one.
+
+    Args:
+        error: The faults that pydantic found.
+        place: The file.
+        lines: The line (1-based) of each key, by its path.
+        known: The keys that exist in a table, for "did you mean": "" is the top level, "a.*" is every table in a.
     """
     faults = error.errors()
-    # Of a name or a list, what is wrong with the list is said where a list is given.
+    # For a union of names and lists, the fault of the names is relevant only if the value is a string.
     fault = next((f for f in faults if f["type"] != "literal_error" or isinstance(f["input"], str)), faults[0])
     unknown = {"extra_forbidden", "unexpected_keyword_argument"}
     fault = next((f for f in faults if f["type"] in unknown), fault)
     path = [part for part in fault["loc"] if not (isinstance(part, str) and _is_kind(part))]
     keys = tuple(str(part) for part in path)
     line = next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), None)
-    if line is None:  # a table may stand in the file only as part of others' names
+    if line is None:  # a table may occur in the file only as part of the names of other tables
         line = min((number for at, number in lines.items() if keys and at[: len(keys)] == keys), default=None)
     where = f"{place}:{line}" if line else f"{place}"
     key = ".".join(keys) or "the file"
@@ -148,9 +182,9 @@ def explain(
     if fault["type"] in unknown:
         names = known.get(".".join(keys[:-1]), known.get(f"{keys[0]}.*", ()))
         meant = did_you_mean(keys[-1], names)
-        # A key that is missing because it is misspelt here is no second fault.
-        beside = ([str(f["loc"][-1])] for f in faults if f["type"] == "missing" and f["loc"][:-1] == fault["loc"][:-1])
-        others -= sum(meant == did_you_mean(keys[-1], absent) for absent in beside)
+        # A key that is missing because it is misspelt here does not count as a second fault.
+        missing = ([str(f["loc"][-1])] for f in faults if f["type"] == "missing" and f["loc"][:-1] == fault["loc"][:-1])
+        others -= sum(meant == did_you_mean(keys[-1], absent) for absent in missing)
         return f"{where}: there is no key {key!r}{meant}{_and_more(others)}"
     more = _and_more(others)
     if isinstance(fault["input"], dict) and len(keys) == 1 and f"{key}s" in known.get("", ()):
@@ -159,9 +193,9 @@ def explain(
     if fault["type"] == "missing":
         return f"{where}: the key {key!r} is missing{more}"
     if fault["type"] == "too_short" and not fault["input"]:
-        return f"{where}: {key}: names nothing; name one or more, or leave the key out"
+        return f"{where}: {key}: the list is empty; add at least one entry, or remove the key"
     if fault["type"] == "literal_error" and isinstance(fault["input"], str):
-        # A union has a fault for each of its kinds; this one says it all.
+        # A union has one fault for each of its members; this one is enough.
         more = "" if all(other["loc"][: len(path)] == tuple(path) for other in faults) else more
         names = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
         return f"{where}: {key}: there is no {fault['input']!r}{did_you_mean(fault['input'], names)}{more}"
@@ -170,13 +204,13 @@ def explain(
     if (wanted := _wanted(fault["type"])) is not None:
         return f"{where}: {key}: takes {wanted}, not {given}{more}"
     message = re.sub("^Input should be", "must be", fault["msg"].removeprefix("Value error, "))
-    # What is wrong inside a list or a table is said by the message itself.
+    # For a list or a table the message itself contains the invalid part.
     ending = "" if fault["type"] == "value_error" and isinstance(fault["input"], list | dict) else f", not {given}"
     return f"{where}: {key}: {message[0].lower()}{message[1:]}{ending}{more}"
 
 
 def _as_written(value: object) -> str:
-    """Return a value as it stands in YAML or TOML, not in Python: true, null, ["a", 1]."""
+    """Return a value in the notation of YAML and TOML: true, null, ["a", 1]."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,8 +1,7 @@
-"""Numbers from confusion matrices: rows are true expressions, columns predicted ones, both in the order of EXPRESSIONS;
-and calibration, which needs the logits.
+"""Metrics of confusion matrices, and calibration metrics of logits.
 
-Shares are in 0..1. Where a number does not exist it is nan, never 0: an expression that is absent from a target has no
-recall.
+Rows of a confusion matrix are true expressions, columns are predicted ones, both in the order of EXPRESSIONS. Metrics
+are fractions in 0..1. An undefined metric is nan, never 0: for example the recall of an expression that a target lacks.
 """
 
 from __future__ import annotations
@@ -13,30 +12,39 @@ import numpy as np
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (N,), int64 (N,) → int64 (classes, classes)."""
+    """Count the pairs of true and predicted classes.
+
+    Args:
+        labels: The true classes, int64 (N,).
+        predicted: The predicted classes, int64 (N,).
+        classes: The number of classes K.
+
+    Returns:
+        int64 (K, K): rows are true classes, columns are predicted ones.
+    """
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def accuracy(confusion: np.ndarray) -> float:
-    """Share of faces that are right."""
+    """Return the fraction of correct predictions; nan for an empty matrix (K, K)."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else math.nan
 
 
 def recalls(confusion: np.ndarray) -> np.ndarray:
-    """Share of each expression that is found (K,); nan where the expression is absent."""
+    """Return the recall of each expression (K,) of a matrix (K, K); nan for absent expressions."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.diag(confusion) / confusion.sum(1)
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall over the expressions that are present (UAR)."""
+    """Return the mean recall (UAR) over the expressions that a matrix (K, K) contains."""
     present = confusion.sum(1) > 0
     return float(recalls(confusion)[present].mean()) if present.any() else math.nan
 
 
 def macro_f1(confusion: np.ndarray) -> float:
-    """Mean F1 over the expressions that are present or were predicted."""
+    """Return the mean F1 score over the expressions that are present or predicted in a matrix (K, K)."""
     true_positive = np.diag(confusion)
     involved = confusion.sum(0) + confusion.sum(1)
     present = involved > 0
@@ -44,14 +52,22 @@ def macro_f1(confusion: np.ndarray) -> float:
 
 
 CONFIDENCE_BINS = 15
-"""Of equal width: as many as Guo et al. (ICML 2017) use."""
+"""The number of confidence bins of equal width, as in Guo et al. (ICML 2017)."""
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """How often a network is right when it is so sure of itself: float (N, K) logits, integers (N,) → (bins, 3).
+    """Return the table behind a reliability diagram.
 
-    Per bin of confidence, (0, 1/15] to (14/15, 1]: faces, sum of their confidences, how many of them are right. Such
-    tables of several targets can be added.
+    Tables of several targets can be added.
+
+    Args:
+        logits: float (N, K).
+        labels: The true classes, integers (N,).
+        temperature: The divisor of the logits.
+
+    Returns:
+        float (bins, 3). Each row is a bin of confidence, from (0, 1/15] to (14/15, 1], with the number of images, the
+        sum of their confidences and the number of correct predictions.
     """
     columns = logits.T.astype(np.float32, order="C")  # numpy is many times faster over few rows than over few columns
     right = columns.argmax(0) == labels
@@ -61,16 +77,25 @@ def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
 
 
 def calibration_error(table: np.ndarray) -> float:
-    """Expected calibration error (ECE) of a table of `reliability`: the distance between confidence and accuracy of a
-    bin, as a mean over faces.
+    """Return the expected calibration error (ECE): the mean over images of |confidence - accuracy| of their bins.
+
+    Args:
+        table: A table of `reliability`, float (bins, 3).
     """
-    faces = table[:, 0].sum()
-    return float(np.abs(table[:, 1] - table[:, 2]).sum() / faces) if faces else math.nan
+    images = table[:, 0].sum()
+    return float(np.abs(table[:, 1] - table[:, 2]).sum() / images) if images else math.nan
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """What held-out logits (N, K) must be divided by to have the least cross-entropy (Guo et al., ICML 2017), between
-    0.01 and 100: where all of them are right there is no least one. nan where there are none.
+    """Return the temperature that minimises the cross-entropy of held-out logits (Guo et al., ICML 2017).
+
+    Args:
+        logits: float (N, K).
+        labels: The true classes, integers (N,).
+
+    Returns:
+        The temperature, limited to 0.01..100 because there is no minimum if every prediction is correct; nan for no
+        images.
     """
     from scipy.optimize import minimize_scalar
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 MOST_LISTED = 12
-"""Names that a sentence lists at most."""
+"""The largest number of names that a sentence lists."""
 
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
@@ -19,7 +19,7 @@ def many(count: int, noun: str, verb: str = "", *, of: int | None = None) -> str
         count: How many there are.
         noun: The singular, such as "record", "file of features" or "near-duplicate".
         verb: The plural of a verb that follows, such as "were".
-        of: Of how many, where the count is a part of something. The noun then agrees with the whole.
+        of: The whole, if the count is a part of something. The noun then agrees with the whole.
     """
     whole = count if of is None else of
     number = f"{count:,}" if of is None else f"{count:,} of {of:,}"
@@ -37,7 +37,7 @@ def _plural(noun: str) -> str:
 
 
 def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
-    """Return names as a part of a sentence: a; a and b; a, b and c; of many the first ones: a, b and 12 more."""
+    """Return names as part of a sentence: a; a and b; a, b and c; a, b and 12 more."""
     known = [str(name) for name in names]
     if len(known) > most + 1:  # one name more takes no more room than its number
         known[most:] = [f"{len(known) - most:,} more"]
@@ -45,7 +45,7 @@ def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
 
 
 def in_words(value: Any) -> str:
-    """Return a value of JSON as a reader writes it: yes, none, 1,234, a and b, train 3 and test 4."""
+    """Return a JSON value in plain words: yes; none; 1,234; a and b; train 3; test 4."""
     match value:
         case None:
             return "none"

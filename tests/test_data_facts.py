@@ -167,7 +167,7 @@ def test_records_of_early_versions_have_the_facts_of_the_same_faces_here(lab: Be
     for entry in records(project):
         store.save(replace(entry, data={}), project.results / "runs")
     assert " argmax8 " in lab("report", "--suite", "mine").out
-    assert "2 records have no facts about the data" in lab("verify", "results", "--all").out
+    assert "2 records lack facts about the data" in lab("verify", "results", "--all").out
     assert lab("data", "prepare", "ferplus", "fer", "--label-rule", "majority").code == 0
     shown = lab("report", "--suite", "mine")
     assert shown.code == 0

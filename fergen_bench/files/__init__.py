@@ -1,1 +1,1 @@
-"""Files: atomic writes, bounded reads, YAML, and a pool of processes."""
+"""Atomic writes, bounded reads, TOML, YAML and a pool of processes."""

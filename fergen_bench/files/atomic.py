@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from pathlib import Path
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """A draft beside the file that takes its place only when all of it is on the disk. The folder must be there.
+    """Yield a temporary file that replaces a file once it is completely on the disk.
 
-    A disk that is full is an OSError with the file's name, whatever the library that wrote calls it.
+    Args:
+        path: The file to replace. Its folder must exist.
+
+    Yields:
+        The temporary file, in the same folder. An exception deletes it and leaves the file at `path` as it was.
+
+    Raises:
+        OSError: The disk is full, among other causes. The error contains the name of the file, whatever error the
+            library that wrote the file raised.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
@@ -38,8 +46,13 @@ def atomically(path: Path) -> Iterator[Path]:
 
 
 def exchange_folder(draft: Path, folder: Path) -> None:
-    """Puts a finished draft in a folder's place. Between two renamings there is no folder; the old one is removed only
-    when the new one is there.
+    """Replace a folder by a finished temporary folder.
+
+    The folder does not exist for the moment between two renames; the old one is deleted after the new one is in place.
+
+    Args:
+        draft: The temporary folder, on the same file system.
+        folder: The folder to replace; it may be missing.
     """
     draft.chmod(0o755)
     old = folder.with_name(f".{folder.name}.old")
@@ -51,17 +64,17 @@ def exchange_folder(draft: Path, folder: Path) -> None:
 
 
 def _number(error: Exception) -> int | None:
-    """The errno of a write that failed, or None where it was something else."""
+    """Return the errno of a failed write, or None if the error has another cause."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
         return int(found[1])
-    # torch and numpy's tofile keep the reason to themselves; where a file could be begun and not ended, it is room.
+    # torch and numpy's tofile do not report the reason. A file that could be begun but not finished means a full disk.
     silent = "inline_container" in str(error) or re.search(r"\d requested and \d+ written", str(error))
     return errno.ENOSPC if silent else None
 
 
 def sweep(path: Path) -> None:
-    """Removes the drafts of a file that somebody was killed over. Only for whoever alone may write it."""
+    """Delete temporary files that killed processes left of a file. Requires that no other process writes it."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}-*"):
         draft.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
-"""Files that may come from strangers: read within bounds, checked before memory is taken for them, and never run.
+"""Safe reading of untrusted files: size limits, checks before memory is allocated, and no execution of code.
 
-Whatever is wrong with a file is a ValueError or an OSError, and nothing else; who reads it says the sentence, with the
-place and the next step.
+Every fault of a file raises a ValueError or an OSError and nothing else. The caller adds the place and the next step.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_TEXT = 64 << 20
-"""Bytes of a file of text that is read whole: a label file of a million faces is smaller."""
+"""The largest text file in bytes. A label file of a million images is smaller."""
 MOST_SETTINGS = 1 << 20
-"""Bytes of a file that a person writes: a protocol, bench.toml."""
+"""The largest file in bytes that a person writes, such as a protocol or bench.toml."""
 MOST_ARRAYS = 256 << 20
-"""Bytes that the arrays beside a record come to: the logits of ten million faces are smaller."""
+"""The largest total size in bytes of the arrays of a record. The logits of ten million images are smaller."""
 MOST_NAMES = 10_000
-"""Arrays in one file."""
+"""The largest number of arrays in a file."""
 
 _FILE_NAME = re.compile(r"\w[\w.@-]{0,99}")
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -34,12 +33,12 @@ _UNPRINTABLE = re.compile(f"{_HIDDEN.pattern[:-1]}\t\n\ud800-\udfff]")
 
 
 def printable(name: str) -> str:
-    """Return a name in which control characters, and bytes that are not UTF-8, are written like \\x1b and \\xfc."""
+    """Return a name with control characters and bytes that are not UTF-8 escaped, like \\x1b and \\xfc."""
     return name if name.isprintable() else _UNPRINTABLE.sub(_escaped, name)
 
 
 def printable_content(content: Any) -> Any:
-    """Return the same of every text in a mapping or a list."""
+    """Return JSON-like content with every string made printable; see `printable`."""
     if isinstance(content, str):
         return printable(content)
     if isinstance(content, Mapping):
@@ -49,32 +48,46 @@ def printable_content(content: Any) -> Any:
 
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code < 0xDD00:  # how Python keeps a byte that is not UTF-8 in the name of a file
+    if 0xDC80 <= code < 0xDD00:  # Python's surrogate escape of a byte that is not UTF-8 in a file name
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def is_path(value: str) -> bool:
-    """Return whether the value of a parameter is an absolute path, as that of a File is, and not a network's name."""
+    """Return whether the value of a parameter is an absolute path instead of the name of a network."""
     return value.startswith("/") or PureWindowsPath(value).is_absolute()
 
 
 def is_file_name(name: Any) -> bool:
-    """Whether a name can be part of a file's name on every machine, and leads nowhere else."""
+    """Return whether a name is a valid part of a file name on every system and cannot lead to another folder."""
     return isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None and ".." not in name
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a plain file of at most so many bytes. No pipe or device is waited for."""
+    """Return the content of a regular file, without waiting for a pipe or a device.
+
+    Args:
+        path: The file.
+        limit: The largest accepted size in bytes.
+
+    Raises:
+        ValueError: The file is larger, or is not a regular file.
+        OSError: The file cannot be read.
+    """
     with _opened(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ValueError(f"it has more than {limit:,} bytes, which no such file has")
+        raise ValueError(f"it is larger than {limit:,} bytes, the limit for a file of this kind")
     return content
 
 
 def read_text(path: Path, limit: int = MOST_TEXT) -> str:
-    """UTF-8, with or without a byte order mark, its line ends as \\n."""
+    """Return the text of a UTF-8 file, without a byte order mark and with \\n as line ending.
+
+    Raises:
+        ValueError: The file is larger than `limit` bytes, is not UTF-8 or is not a regular file.
+        OSError: The file cannot be read.
+    """
     text = read_bytes(path, limit).decode("utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -83,12 +96,17 @@ def _opened(path: Path) -> BufferedReader:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a regular file")
     return os.fdopen(handle, "rb")
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON whose keys stand once and whose strings hide nothing from the reader of a terminal."""
+    """Parse JSON.
+
+    Raises:
+        ValueError: The text is not JSON, has a duplicate key, is nested too deeply, or contains control characters,
+            which could hide content in a terminal.
+    """
     try:
         content = json.loads(text, object_pairs_hook=_once)
         _refuse_hidden(content)
@@ -100,16 +118,16 @@ def parse_json(text: str | bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise ValueError("a key stands twice in it")
+        raise ValueError("it contains a key twice")
     return content
 
 
 def _refuse_hidden(content: Any) -> None:
-    """Refuses control characters, with which text could move a cursor or turn its direction."""
+    """Raise ValueError for control characters, which can move the cursor or change the direction of text."""
     if isinstance(content, str):
         if _HIDDEN.search(content):
-            raise ValueError("it holds control characters")
-        content.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
+            raise ValueError("it contains control characters")
+        content.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
     elif isinstance(content, dict):
         for key, value in content.items():
             _refuse_hidden(key)
@@ -120,33 +138,54 @@ def _refuse_hidden(content: Any) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file as hexadecimal digits.
+
+    Raises:
+        ValueError: The file is not a regular file.
+        OSError: The file cannot be read.
+    """
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:
-    """SHA-256 of what can be written as JSON, however it is laid out."""
+    """Return the SHA-256 of JSON content, independent of the order of keys and of white space."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def map_array(path: Path) -> np.ndarray:
-    """An .npy file as a memory map that cannot be written to. It holds numbers, as many as its header says."""
+    """Return an .npy file as a read-only memory map.
+
+    Raises:
+        ValueError: The file is not an array of numbers or text, or its size differs from that in its header.
+        OSError: The file cannot be read.
+    """
     import numpy as np
 
     with _opened(path) as file:
         shape, dtype, fortran = _header(file)
         start, size = file.tell(), os.fstat(file.fileno()).st_size
     if size - start != _bytes(shape, dtype):
-        raise ValueError(f"it holds {size - start:,} bytes where its header says {shape} of {dtype}")
-    if not _bytes(shape, dtype):  # nothing can be mapped
+        raise ValueError(
+            f"it contains {size - start:,} bytes of data, which does not match its header: {shape} of {dtype}"
+        )
+    if not _bytes(shape, dtype):  # an empty file cannot be mapped
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def read_arrays(path: Path, limit: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, which all together have at most so many bytes."""
+    """Return the arrays of an .npz file by name.
+
+    Args:
+        path: The file.
+        limit: The largest accepted total size of the arrays in bytes.
+
+    Raises:
+        ValueError: The file is damaged, exceeds the limits, or contains something other than numbers and text.
+        OSError: The file cannot be read.
+    """
     import struct
     import zipfile
     import zlib
@@ -158,38 +197,38 @@ def read_arrays(path: Path, limit: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
         with _opened(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if len(entries) > MOST_NAMES or sum(entry.file_size for entry in entries) > limit:
-                raise ValueError(f"its arrays come to more than {limit:,} bytes, or {MOST_NAMES:,} names")
+                raise ValueError(f"its arrays exceed {limit:,} bytes or {MOST_NAMES:,} names")
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 if name in found or entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                    raise ValueError(f"{name} stands twice in it, or is packed in an unusual way")
+                    raise ValueError(f"it contains {name} twice, or with an unsupported compression")
                 with archive.open(entry) as member:
                     shape, dtype, _ = _header(member)
                     if member.tell() + _bytes(shape, dtype) != entry.file_size:
-                        raise ValueError(f"{name} is not as large as its header says, {shape} of {dtype}")
+                        raise ValueError(f"the size of {name} does not match its header: {shape} of {dtype}")
                     member.seek(0)
                     found[name] = np.lib.format.read_array(member, allow_pickle=False)
-                    if member.read(1):  # to the end, where the checksum is compared
-                        raise ValueError(f"{name} is longer than its header says")
+                    if member.read(1):  # reading to the end makes zipfile compare the checksum
+                        raise ValueError(f"{name} is longer than its header allows")
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"it is no whole archive of arrays ({error})") from None
+        raise ValueError(f"it is not a complete archive of arrays ({error})") from None
     return found
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """(shape, type, whether the first index varies fastest) of an .npy file, which is left where its numbers begin."""
+    """Return shape, dtype and whether an .npy file is in Fortran order; leave the file at its first number."""
     import numpy as np
 
     try:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = read(file)
-    except Exception as error:  # a damaged header makes numpy raise whatever Python's own parser raises
-        raise ValueError(f"its header is no header of an array ({type(error).__name__})") from None
+    except Exception as error:  # for a damaged header numpy raises any error of Python's parser
+        raise ValueError(f"its header is not that of an array ({type(error).__name__})") from None
     if dtype.hasobject or dtype.kind not in "biufSU":
-        raise ValueError(f"it holds {dtype}, where only numbers and text are read")
+        raise ValueError(f"it contains {dtype}, and only numbers and text are supported")
     if len(shape) > 8 or any(type(side) is not int or side < 0 for side in shape):
-        raise ValueError(f"its header says the shape {str(shape)[:60]}")
+        raise ValueError(f"its header has the invalid shape {str(shape)[:60]}")
     return shape, dtype, bool(fortran)
 
 

@@ -1,4 +1,4 @@
-"""Worker processes for work on many faces: started clean, quiet on ^C, and gone with the process that wanted them."""
+"""Worker processes that start fresh, ignore ^C and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from multiprocessing import get_context, parent_process
 
 @contextmanager
 def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Spawned processes that leave ^C to their parent and end when it does. Tasks not begun by the end are dropped."""
+    """Yield a pool of spawned processes; on exit, cancel tasks that have not begun.
+
+    Args:
+        processes: The number of processes; at least one is started.
+    """
     pool = ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn"), initializer=_begin)
     try:
         yield pool
@@ -22,7 +26,10 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """A worker leaves ^C to its parent, and ends when the parent does, even by SIGKILL: the draft is another's then."""
+    """Ignore ^C in a worker, and end the worker when its parent ends, even by SIGKILL.
+
+    A worker that outlived its parent could write to a file that another process owns by then.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""TOML as this project reads it: with the line of every table, key and item, which tomllib does not keep."""
+"""TOML with the line of every table, key and item, which tomllib does not report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ Lines = dict[tuple[str, ...], int]
 
 
 def read(path: Path) -> tuple[dict[str, Any], Lines]:
-    """Return the content of a file, and the line (1-based) of every table, key and item of a list, by its path."""
+    """Parse a TOML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content, and the line (1-based) of every table, key and list item by its path.
+
+    Raises:
+        BenchError: The file cannot be read or is not valid TOML.
+    """
     text = ""
     try:
         text = read_text(path, MOST_SETTINGS)
@@ -28,7 +38,7 @@ def read(path: Path) -> tuple[dict[str, Any], Lines]:
 
 
 class _Token(NamedTuple):
-    kind: str  # string, word or end; of a mark the mark itself
+    kind: str  # "string", "word", "end", or the punctuation mark itself
     text: str
     line: int
 
@@ -46,7 +56,7 @@ _TOKENS = re.compile(
 
 
 class _Scanner:
-    """Finds lines in a text that tomllib has read without complaint, so that nothing is checked here."""
+    """Find the lines of keys in a text. The scanner checks nothing, since tomllib has parsed the text without error."""
 
     def __init__(self, text: str) -> None:
         self._tokens: list[_Token] = []
@@ -56,7 +66,7 @@ class _Scanner:
                 kind = found[0] if found.lastgroup == "mark" else str(found.lastgroup)
                 self._tokens.append(_Token(kind, found[0], line))
             line += found[0].count("\n")
-        self._tokens.reverse()  # the next one is the last
+        self._tokens.reverse()  # the next token is the last item
         self._lines: Lines = {}
         self._last: dict[tuple[str, ...], int] = {}  # the index of the last table of each array of tables
 
@@ -72,21 +82,21 @@ class _Scanner:
         return self._lines
 
     def _next_is(self, *kinds: str) -> bool:
-        """Return whether the next token is one of these marks or kinds. The end of the text ends everything."""
+        """Return whether the next token is one of these marks or kinds; True at the end of the text."""
         return not self._tokens or self._tokens[-1].kind in kinds
 
     def _header(self) -> tuple[str, ...]:
-        """[a.b] or [[a.b]]: the table that the lines below belong to."""
+        """Consume [a.b] or [[a.b]] and return the path of the table that begins there."""
         line = self._tokens.pop().line
         of_array = self._next_is("[")
         keys = self._keys("]")
         if of_array:
             self._tokens.pop()
         path: tuple[str, ...] = ()
-        for place, key in enumerate(keys, start=1):
+        for number, key in enumerate(keys, start=1):
             path = (*path, key)
             self._lines.setdefault(path, line)
-            if of_array and place == len(keys):
+            if of_array and number == len(keys):
                 self._last[path] = self._last.get(path, -1) + 1
             if path in self._last:
                 path = (*path, str(self._last[path]))
@@ -94,7 +104,7 @@ class _Scanner:
         return path
 
     def _pair(self, table: tuple[str, ...]) -> None:
-        """KEY = VALUE, where the key may be dotted."""
+        """Consume KEY = VALUE, where the key may be dotted."""
         line, path = self._tokens[-1].line, table
         for key in self._keys("="):
             path = (*path, key)
@@ -102,7 +112,7 @@ class _Scanner:
         self._value(path)
 
     def _keys(self, end: str) -> list[str]:
-        """The parts of a dotted key, up to a mark that goes with it."""
+        """Consume a dotted key and the mark that ends it; return the parts of the key."""
         parts = []
         while not self._next_is(end):
             token = self._tokens.pop()
@@ -116,7 +126,7 @@ class _Scanner:
             self._items(path)
         elif self._next_is("{"):
             self._inline_table(path)
-        else:  # a number, a date or a text: dots and spaces may be in it
+        else:  # a number, a date or a string, which may contain dots and spaces
             while not self._next_is(",", "]", "}", "end"):
                 self._tokens.pop()
 

@@ -1,4 +1,4 @@
-"""YAML 1.2 as this project reads it: safe, without its traps, and with the line of every key."""
+"""YAML 1.2 with safe loading, without duplicate keys and aliases, and with the line of every key."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import MOST_SETTINGS, read_text
 
 DEEPEST = 20
-"""How far lists and mappings may be nested in each other."""
+"""The largest depth of nested lists and mappings."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads plain values as YAML 1.2's core schema does, and refuses duplicate keys.
+    """Read plain values by the core schema of YAML 1.2 and raise for duplicate keys.
 
-    PyYAML's own values are those of YAML 1.1, where 010 is 8, 1:30 is 90, 1_0 is 10 and `no` is false. This loader
-    knows no aliases, of which a few lines can stand for millions of values, and no tags but those of plain values.
+    PyYAML follows YAML 1.1, where 010 is 8, 1:30 is 90, 1_0 is 10 and `no` is false. This loader raises for aliases,
+    with which a few lines can expand to millions of values, and for tags other than those of plain values.
     """
 
     _depth = 0
@@ -29,11 +29,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read here; write it out", mark)
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported; repeat the value", mark)
         self._depth += 1
         if self._depth > DEEPEST:
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, f"this is nested more than {DEEPEST} deep", mark)
+            raise yaml.composer.ComposerError(None, None, f"this is nested more than {DEEPEST} levels deep", mark)
         try:
             return super().compose_node(parent, index)
         finally:
@@ -50,10 +50,10 @@ _CORE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", float),
     ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", lambda text: float(text.replace(".", ""))),
 )
-"""The values of YAML 1.2's core schema: kind, form and meaning. Whatever has none of these forms is text."""
+"""The core schema of YAML 1.2: the kind, pattern and conversion of each value. Any other value is a string."""
 
 _Loader.yaml_implicit_resolvers = {
-    None: [(f"{_TAG}{kind}", re.compile(rf"(?:{form})\Z")) for kind, form, _ in _CORE]  # None: whatever it begins with
+    None: [(f"{_TAG}{kind}", re.compile(rf"(?:{form})\Z")) for kind, form, _ in _CORE]  # None: for any first character
 }
 
 
@@ -61,22 +61,22 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key.start_mark)
         name = loader.construct_object(key)
         if name in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} occurs twice", key.start_mark)
         seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
 
 def _plain(loader: _Loader, node: yaml.ScalarNode) -> Any:
-    """A null, bool, int or float. Python's own refusals, as of a number with thousands of digits, get a place."""
+    """Return a null, bool, int or float; give a position to errors, such as that of a number of thousands of digits."""
     kind = node.tag.removeprefix(_TAG)
     for tag, form, meaning in _CORE:
         if tag == kind and re.fullmatch(form, node.value):
             with suppress(ValueError):
                 return meaning(node.value)
-    problem = f"{node.value[:40]!r} cannot be read as {kind}; put quotes around it if it is a word"
+    problem = f"{node.value[:40]!r} cannot be read as {kind}; put quotes around it if it is a string"
     raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
@@ -89,7 +89,7 @@ _Loader.yaml_constructors = {
 
 
 def read_scalar(text: str) -> Any:
-    """One value as it would be read in a file: "0.2" → 0.2, "none" stays a word, "null" → None."""
+    """Return a value as a YAML file would give it: "0.2" → 0.2, "null" → None, "none" → "none"."""
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError):
@@ -97,7 +97,17 @@ def read_scalar(text: str) -> Any:
 
 
 def read(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """The content of a file, and the line (1-based) of every key and of every item of a list, by its path."""
+    """Parse a YAML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content, and the line (1-based) of every key and list item by its path.
+
+    Raises:
+        BenchError: The file cannot be read or is not valid YAML.
+    """
     try:
         text = read_text(path, MOST_SETTINGS)
         loader = _Loader(text)
@@ -121,8 +131,8 @@ def _note_lines(node: yaml.Node | None, path: tuple[str, ...], lines: dict[tuple
             lines[here] = key.start_mark.line + 1
             _note_lines(value, here, lines)
     elif isinstance(node, yaml.SequenceNode):
-        for place, item in enumerate(node.value):
-            # A word in a list is a key too: a list of names is the short form of a mapping of names.
-            keys = [str(place), str(item.value)] if isinstance(item, yaml.ScalarNode) else [str(place)]
+        for index, item in enumerate(node.value):
+            # A plain value counts as a key too, because a list of names is the short form of a mapping of names.
+            keys = [str(index), str(item.value)] if isinstance(item, yaml.ScalarNode) else [str(index)]
             lines |= {(*path, key): item.start_mark.line + 1 for key in keys}
-            _note_lines(item, (*path, str(place)), lines)
+            _note_lines(item, (*path, str(index)), lines)

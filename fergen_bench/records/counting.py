@@ -1,4 +1,4 @@
-"""Records as every table counts them: current ones, with near-duplicates left out and targets marked seen or unseen."""
+"""Records as every table counts them: current, without near-duplicates, and with targets marked seen or unseen."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 def load_all(
     runs: Path | str, project: Project | None = None, include_near_duplicates: bool = False
 ) -> tuple[list[RunRecord], list[str]]:
-    """Return the records under a folder as a report counts them, and a sentence for each file that cannot be read.
+    """Return the records under a folder as a report counts them, and a sentence for each problem.
 
-    What newer records have made obsolete is left out, and so are faces with a near-duplicate in the sources.
+    Obsolete records are left out (see `frame.current`), and so are images with a near-duplicate in the sources.
 
     Args:
         runs: The folder of the records, such as "results/runs".
-        project: Whose suites and audits say what is seen. Default: the one that the folder is in, else the current one.
-        include_near_duplicates: Count them too.
+        project: The project whose suites and audits decide which targets are seen. Default: the project that contains
+            the folder, else the current one.
+        include_near_duplicates: Count images with a near-duplicate in the sources too.
     """
     from fergen_bench.experiment.project import find_project
 
@@ -52,17 +53,17 @@ def counted(
     include_near_duplicates: bool = False,
     comparisons: Comparisons | None = None,
 ) -> tuple[list[RunRecord], list[str]]:
-    """Return records whose cells have the standing of their targets as it is known now, and are counted accordingly.
+    """Return records with each cell marked and counted by what the audits know now of its target.
 
-    A cell that leaves out other faces than it has to is counted again from the predictions beside its record. A record
-    of a suite that does not exist any more is returned as it is.
+    If a cell leaves out other images than it has to, it is counted again from the stored predictions. A record of a
+    suite that no longer exists is returned unchanged.
 
     Args:
-        records: As they were loaded.
-        project: Whose suites and audits say what is seen.
-        runs: The folder of the records; None where nothing is to be counted again.
-        include_near_duplicates: Leave out no faces.
-        comparisons: Those of the project, where they were opened before.
+        records: The records as loaded.
+        project: The project whose suites and audits decide which targets are seen.
+        runs: The folder of the records; None to count nothing again.
+        include_near_duplicates: Count all images.
+        comparisons: The comparisons of the project, if they are already open.
 
     Returns:
         The records, and a sentence for each comparison that cannot be read.
@@ -102,7 +103,7 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
 
 
 def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predictions]:
-    """The predictions beside a record; none where they are missing or damaged."""
+    """Return the stored predictions of a record, or an empty mapping if they are missing or damaged."""
     if runs is None:
         return {}
     file = RecordFile(record.spec.path(runs), record)
@@ -113,7 +114,14 @@ def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predic
 
 
 def recounted(spec: Run, cell: Cell, predictions: Predictions | None, left_out: Mapping[int, str]) -> Cell | None:
-    """Return a cell counted again without some faces, by place; None where its predictions do not allow it."""
+    """Return a cell counted again without some images, or None if its predictions do not suffice.
+
+    Args:
+        spec: The run.
+        cell: The cell.
+        predictions: The stored predictions for the target, if there are any.
+        left_out: The images to leave out: index → id.
+    """
     if predictions is None or len(predictions.labels) != len(predictions.logits):
         return None
     if left_out and max(left_out) >= len(predictions.logits):
@@ -125,7 +133,7 @@ def recounted(spec: Run, cell: Cell, predictions: Predictions | None, left_out: 
 
 
 def without(predictions: Predictions, left_out: Iterable[int]) -> Predictions:
-    """Return predictions of which the faces at some places are not scored."""
+    """Return predictions in which the images at some indices are not scored."""
     import numpy as np
 
     mask = np.zeros(len(predictions.logits), bool)
@@ -134,7 +142,7 @@ def without(predictions: Predictions, left_out: Iterable[int]) -> Predictions:
 
 
 def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool) -> Cell:
-    """A cell with its standing. fresh: counted as it has to be; None where that was not possible."""
+    """Return a cell with the standing of its target. `fresh` is the cell counted again, or None if that failed."""
     about: dict[str, Any] = {
         "relation": standing.relation,
         "mark": standing.mark,
@@ -144,7 +152,7 @@ def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool)
     }
     near = many(len(standing.left_out), "near-duplicate")
     if fresh is None:
-        # The number stays as it was counted, and is marked: to lose it would be worse.
+        # The old number is shown with a mark instead of being lost.
         scored = "other faces left out" if cell.excluded or include else f"{near} scored"
         return replace(cell, **{**about, "mark": scored}, uncounted=max(1, len(standing.left_out)))
     if include and standing.left_out:

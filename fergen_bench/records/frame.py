@@ -15,24 +15,27 @@ if TYPE_CHECKING:
 
 
 def current(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """The records that belong together, in the order given: what a newer one has made obsolete is left out.
+    """Return the records that are not obsolete, in the given order.
 
-    Obsolete are runs of a row of the tables under another version, other defaults or other weights than its newest run,
-    and runs and cells on a domain in another state than the newest record knows.
+    A record is obsolete if the newest run in its row of the tables has another version, other defaults or other
+    weights, or if a newer record has another fingerprint of one of the domains that it learned from. Cells on a target
+    with an outdated fingerprint are removed.
     """
     given = list(records)
     rows: dict[Any, Any] = {}
     states: dict[Any, str] = {}
     for record in sorted(given, key=lambda entry: entry.started, reverse=True):
         spec = record.spec
-        rows.setdefault(row_of(spec), _making(spec))
+        rows.setdefault(row_of(spec), _shared_identity(spec))
         for name, fingerprint in {**spec.targets, **spec.fingerprints}.items():
             states.setdefault((spec.suite, spec.profile, name), fingerprint)
     kept = []
     for record in given:
         spec = record.spec
         fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
-        if rows[row_of(spec)] != _making(spec) or any(fresh[name] != was for name, was in spec.fingerprints.items()):
+        if rows[row_of(spec)] != _shared_identity(spec) or any(
+            fresh[name] != was for name, was in spec.fingerprints.items()
+        ):
             continue
         cells = tuple(cell for cell in record.cells if cell.fingerprint == fresh[cell.target])
         shifted = tuple(cell for cell in record.shifted if cell.fingerprint == fresh.get(cell.target))
@@ -41,18 +44,18 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
 
 
 def row_of(spec: Run) -> tuple[Any, ...]:
-    """What names a row of a table."""
+    """Return the values that identify the row of a run in the tables."""
     return spec.suite, spec.profile, spec.selection, spec.fraction, spec.adaptation_target, spec.label
 
 
-def _making(spec: Run) -> str:
-    """What all runs of a row must share."""
+def _shared_identity(spec: Run) -> str:
+    """Return the part of a run's identity that all runs of a row share, as JSON."""
     identity = spec.identity()
     return json.dumps([identity["version"], identity["parameters"], identity["weights"]], sort_keys=True)
 
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per cell, with the run's identity, the metrics (in per cent) and their counts."""
+    """Return a table with a row per cell: the identity of the run, the metrics in per cent and the counts."""
     import pandas as pd
 
     rows = []
@@ -67,7 +70,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per shifted cell, as `cells_frame` has them for the others, with the factor and its level."""
+    """Return a table like that of `cells_frame` with a row per corrupted cell, its factor and its level."""
     import pandas as pd
 
     rows = []
@@ -82,9 +85,9 @@ def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def _run_columns(record: RunRecord) -> dict[str, Any]:
-    """What all cells of a run have in common."""
+    """Return the columns that all cells of a run share."""
     spec = record.spec
-    # A name says it all where there are no weights: synth-trunk/scratch.
+    # The name alone suffices for networks without weights, such as synth-trunk/scratch.
     networks = (
         network["name"] if network["name"].endswith(network["digest"]) else f"{network['name']} {network['digest'][:6]}"
         for network in record.networks.values()
@@ -109,7 +112,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "seed": spec.seed,
         "key": spec.key,
         "device": record.device,
-        # A run that told where its time went took longer than it would have.
+        # The profiler makes a run slower, so its duration does not count.
         "fit_seconds": float("nan") if record.environment.get("profiled") else record.seconds.get("fit", float("nan")),
     }
 

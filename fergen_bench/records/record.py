@@ -14,41 +14,52 @@ if TYPE_CHECKING:
 
 
 NUMBERS = ("torch", "timm", "open_clip_torch", "numpy")
-"""Packages whose versions may change numbers."""
+"""Packages whose versions may change the numbers of a run."""
 FORMAT = 1
-"""Raised when the form of a record changes."""
+"""Version of the file format of records."""
 
 HELD_OUT = "@source-val"
-"""What the predictions on faces held out of the sources are kept under, beside those of the targets: no domain can be
-called so. They are there only where the method did not learn from these faces.
+"""Name of the predictions on images held out of the sources, stored with those of the targets.
+
+It is not a valid name of a domain. A record has these predictions only if its method did not learn from the images.
 """
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run scored on one target."""
+    """The score of a run on one target."""
 
     target: str
     fingerprint: str
     relation: str  # source, seen or unseen
     confusion: list[list[int]]
-    excluded: str = ""  # digest of the ids of faces that are not scored: the sources hold a near-duplicate
-    # What follows is not known when a record is made, but when it is read: see `counted`.
-    mark: str = ""  # what tables show beside the number
-    audited: bool = True  # False where it is called unseen, and nobody compared the faces
-    stale: tuple[str, ...] = ()  # domains that were compared in another state only
-    left_out: tuple[int, ...] | None = None  # places of the faces that are not scored; None: as its predictions have it
-    uncounted: int = 0  # near-duplicates that are scored, since there are no predictions to count again
-    seen_share: float | None = None  # share of its faces with a near-duplicate in the sources that would make it seen
+    excluded: str = ""  # digest of the ids of images that are not scored: near-duplicates of source images
+    # The fields below are computed when a record is read, by `counting.counted`, and are not stored.
+    mark: str = ""  # a mark that tables show after the number
+    audited: bool = True  # False for an unseen target that was never compared with the sources
+    stale: tuple[str, ...] = ()  # domains of which only another state was compared
+    left_out: tuple[int, ...] | None = None  # indices of images that are not scored; None: as in its predictions
+    uncounted: int = 0  # near-duplicates that are scored because predictions to count again are missing
+    seen_share: float | None = (
+        None  # fraction of its images with a near-duplicate in the sources, as compared with seen_share
+    )
 
     @property
     def count(self) -> int:
-        """Faces scored."""
+        """The number of scored images."""
         return sum(map(sum, self.confusion))
 
 
 def scored_cell(spec: Run, target: str, fingerprint: str, predictions: Predictions, excluded: str = "") -> Cell:
-    """A target's cell. excluded: digest of the ids of the faces that the predictions leave out."""
+    """Count the confusion matrix of a target.
+
+    Args:
+        spec: The run.
+        target: The name of the target.
+        fingerprint: The fingerprint of the target.
+        predictions: The predictions for the target.
+        excluded: The digest of the ids of the images that the predictions leave out.
+    """
     from fergen_bench.metric import confusion_matrix
 
     logits, labels = predictions.scored
@@ -58,44 +69,45 @@ def scored_cell(spec: Run, target: str, fingerprint: str, predictions: Predictio
 
 @dataclass(frozen=True)
 class ShiftedCell:
-    """One run scored on shifted faces of one target."""
+    """The score of a run on corrupted or re-rendered images of one target."""
 
     target: str
     fingerprint: str
     relation: str
     factor: str
     level: float
-    faces: int  # that were asked for
+    faces: int  # the requested number of images
     version: int
     confusion: list[list[int]]
     excluded: str = ""
 
     @property
     def shift(self) -> Shift:
+        """The corruption that this score belongs to."""
         return Shift(self.target, self.factor, self.level, self.faces, self.version)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run."""
+    """The stored result of a run."""
 
     spec: Run
     cells: tuple[Cell, ...]
-    history: tuple[Mapping[str, float], ...]  # one entry per epoch, for methods that have epochs
+    history: tuple[Mapping[str, float], ...]  # one entry per epoch; empty for methods without epochs
     selected_epoch: int | None
-    networks: Mapping[str, Mapping[str, Any]]  # parameter → name and digest of the weights as loaded, notes on them
+    networks: Mapping[str, Mapping[str, Any]]  # parameter → name, digest and notes of the loaded weights
     environment: Mapping[str, Any]
     seconds: Mapping[str, float]
     started: str
     method_digest: str
-    shifted: tuple[ShiftedCell, ...] = ()  # never part of a leaderboard
-    data: Mapping[str, DataFacts] = field(default_factory=dict)  # of every domain; empty in records of early versions
+    shifted: tuple[ShiftedCell, ...] = ()  # not part of any leaderboard
+    data: Mapping[str, DataFacts] = field(default_factory=dict)  # of each domain; empty in records of early versions
     # Checksums of the sidecar files by ending, as read from the file; empty in records of early versions.
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def device(self) -> str:
-        """On what it ran, as far as its seconds go: a GPU's name, or the kind of processor and the threads it had."""
+        """The device, as far as durations depend on it: the name of the GPU, or the processor and its threads."""
         device, threads = self.environment.get("device") or "unknown device", self.environment.get("threads")
         if "cuda" in self.environment or threads is None:
             return str(device)
@@ -103,14 +115,15 @@ class RunRecord:
 
     @property
     def method_commit(self) -> str | None:
-        """The commit of the method's file; None where no repository had it. Early records say one commit for all."""
+        """The commit of the method's file; None outside a repository. Early records have one commit for all files."""
         return self.environment.get("method_commit", self.environment.get("commit"))
 
     def cell(self, target: str) -> Cell | None:
+        """Return the score on a target, or None if there is none."""
         return next((cell for cell in self.cells if cell.target == target), None)
 
     def answers(self, spec: Run) -> bool:
-        """Whether every target of a spec is scored here, as the target is now."""
+        """Return whether the record has a current score for every target of a run."""
         return all(
             (cell := self.cell(target)) is not None
             and (cell.fingerprint, cell.excluded) == (fingerprint, spec.excluded.get(target, ""))
@@ -118,7 +131,7 @@ class RunRecord:
         )
 
     def shifts_of(self, spec: Run) -> tuple[Shift, ...]:
-        """The shifts that are scored here, on the targets of a spec as they are now."""
+        """Return the corruptions that the record has current scores for, on the targets of a run."""
         return tuple(
             cell.shift
             for cell in self.shifted
@@ -126,6 +139,7 @@ class RunRecord:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of the record's file, without the checksums that `store.save` adds."""
         content = {"format": FORMAT, "key": self.spec.key, "synthetic": self.spec.synthetic, **asdict(self)}
         for cell in content["cells"]:
             for name in _WHEN_READ:
@@ -139,13 +153,13 @@ _WHEN_READ = ("mark", "audited", "stale", "left_out", "uncounted", "seen_share")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run said of every face of a target that could be scored, in the order of the prepared domain."""
+    """The logits of a run for every image of a target split, in the order of the prepared domain."""
 
-    logits: np.ndarray  # float (N, 7); kept as float16, less their maximum
+    logits: np.ndarray  # float (N, 7); stored as float16 after subtraction of the maximum
     labels: np.ndarray  # integers (N,)
-    left_out: np.ndarray  # bool (N,): faces that are not scored: the sources hold a near-duplicate
+    left_out: np.ndarray  # bool (N,): images that are not scored: near-duplicates of source images
 
     @property
     def scored(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and labels of the faces that count."""
+        """The logits (M, 7) and labels (M,) of the images that are scored."""
         return self.logits[~self.left_out], self.labels[~self.left_out]

@@ -1,5 +1,7 @@
-"""Whether somebody's results are what they say: keys, checksums, types, confusions against stored predictions, and
-whether the rows of a table were made alike. Reads only; nothing in the folder is run, followed or written.
+"""Verification of results from elsewhere.
+
+It checks keys, checksums, types and confusion matrices against the stored predictions, and that the runs in a row of a
+table are comparable. It only reads: nothing in the folder is executed or written, and links are not followed.
 """
 
 from __future__ import annotations
@@ -28,23 +30,23 @@ from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
 REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
-"""Endings of files beside the folders of suites that reports leave."""
+"""Endings of the files that reports write next to the folders of suites."""
 
 
 @dataclass
 class Verdict:
-    """What was looked at and what was found."""
+    """The extent and the result of a verification."""
 
-    records: list[RunRecord] = field(default_factory=list)  # those that could be read
+    records: list[RunRecord] = field(default_factory=list)  # the readable ones
     files: int = 0
-    recounted: set[str] = field(default_factory=set)  # keys of those whose confusions were made again from predictions
+    recounted: set[str] = field(default_factory=set)  # keys of records whose confusion matrices were counted again
     domains: int = 0
     features: int = 0
-    faults: list[str] = field(default_factory=list)  # what makes the results worthless, or not comparable
-    notes: list[str] = field(default_factory=list)  # what could not be checked, or should be known
+    faults: list[str] = field(default_factory=list)  # problems that make the results wrong or not comparable
+    notes: list[str] = field(default_factory=list)  # parts that could not be checked, and other remarks
 
     def rows(self) -> dict[tuple[str, str, int], tuple[int, int]]:
-        """(suite, method, version) → records, and those of them that were counted again."""
+        """Return the number of records, and of those counted again, by suite, method and version."""
         found: dict[tuple[str, str, int], tuple[int, int]] = {}
         for entry in self.records:
             row = (entry.spec.suite, entry.spec.label, entry.spec.version)
@@ -58,24 +60,34 @@ def verify(
     method_digest: Callable[[str], str | None],
     prepared: Callable[[str, str], Mapping[str, Any] | None] = lambda suite, name: None,
 ) -> Verdict:
-    """Checks a results folder, or a folder of records. method_digest: that of a method's file here, None where there is
-    no such method. prepared: the domain.json of a suite's domain that is prepared here.
+    """Verify a results folder or a folder of records.
+
+    Args:
+        path: The folder, such as results or results/runs.
+        method_digest: Returns the digest of a method's file on this machine, or None if the method is missing.
+        prepared: Returns the content of domain.json for a suite and a domain that is prepared on this machine.
+
+    Returns:
+        The faults and notes.
+
+    Raises:
+        BenchError: The folder has no records.
     """
     verdict = Verdict()
     runs = path / "runs" if (path / "runs").is_dir() else path
     found, links = _files(runs)
-    verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
+    verdict.faults += [f"{link}: this is a link, which is not followed" for link in links]
     verdict.files = len(found)
     named, strays = listing.candidates(runs)
     strays += [file for file in named if file in found and not _verify_record(file, runs, verdict)]
     known = {part for file in (*named, *strays) for part in record_files(file)}
     verdict.notes += listing.name_strays(strays, runs)
     top = {file for file in found if file.parent == runs and file.suffix in REPORTS}
-    verdict.notes += [f"{file}: belongs to no record" for file in found if file not in known | top]
+    verdict.notes += [f"{file}: does not belong to a record" for file in found if file not in known | top]
     current = frames.current(verdict.records)
     if old := len(verdict.records) - len(current):
         verdict.notes.append(
-            f"{many(old, 'record', 'stand')} in no table: newer ones have other versions, defaults or faces"
+            f"{many(old, 'record', 'are')} obsolete and in no table: newer ones have other versions, defaults or images"
         )
     verdict.faults += _unlike(current)
     verdict.notes += _incomplete(current) + _environments(current)
@@ -84,22 +96,22 @@ def verify(
         texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
         here = method_digest(name)
         if here is None:
-            verdict.notes.append(f"there is no method {name} here, so its file cannot be compared")
+            verdict.notes.append(f"{name}: this method does not exist here, so its file cannot be compared")
         elif texts != {here}:
-            verdict.notes.append(f"{name}: the file of this method here is not the one that its records were made with")
+            verdict.notes.append(f"{name}: the file of this method here differs from the one that created its records")
     _verify_cache(path / "cache", verdict)
     if not verdict.records and not verdict.faults:
-        raise BenchError(f"{path}: holds no records; name a results folder, or one like results/runs")
+        raise BenchError(f"{path}: this folder has no records; name a results folder, or one like results/runs")
     return verdict
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All plain files below a folder and all links, by name. Hidden ones are drafts of a run that is going on."""
+    """Return the files and the links below a folder, sorted. Hidden ones are temporary files of a run in progress."""
     files, links = [], []
-    for place, inner, names in os.walk(folder):
+    for parent, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in (*inner, *sorted(name for name in names if not name.startswith("."))):
-            path = Path(place, name)
+            path = Path(parent, name)
             if path.is_symlink():
                 links.append(path)
             elif name not in inner:
@@ -108,7 +120,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _verify_record(path: Path, runs: Path, verdict: Verdict) -> bool:
-    """Check a file that is named as a record is. False where it is one of another place, which counts for nothing."""
+    """Verify a file with the name of a record. Return False if its content belongs to another path."""
     try:
         file = RecordFile.open(path)
     except BenchError as error:
@@ -125,13 +137,15 @@ def _verify_content(file: RecordFile, verdict: Verdict) -> None:
     path, entry = file.path, file.record
     spec = entry.spec
     if not entry.answers(spec):
-        verdict.faults.append(f"{path}: not every target of the run is scored, or not on the faces that it names")
+        verdict.faults.append(
+            f"{path}: a target of the run has no score, or a score on other images than those that the run names"
+        )
     for cell in entry.cells:
         own = cell.target in spec.sources
         if cell.relation not in ({"source"} if own else {"seen", "unseen"}):
-            verdict.faults.append(f"{path}: {cell.target} is called {cell.relation!r}, which it is not")
+            verdict.faults.append(f"{path}: {cell.target} is marked {cell.relation!r}, which is wrong")
     if not entry.files and any(map(file.has, SIDECARS)):
-        verdict.notes.append(f"{path}: is of a version that kept no checksums")
+        verdict.notes.append(f"{path}: has no checksums of its other files, as in early versions")
     for ending in SIDECARS:
         try:
             file.check(ending)
@@ -153,38 +167,38 @@ def _verify_model(path: Path) -> list[str]:
 
     try:
         with safe_open(path, "numpy") as file:
-            list(file.keys())  # the header says of every tensor where it lies, and was compared with the file's size
+            list(file.keys())  # opening compares the offsets of all tensors with the size of the file
         return []
     except (OSError, SafetensorError, ValueError) as error:
-        return [f"{path}: this kept model cannot be read ({error})"]
+        return [f"{path}: this checkpoint cannot be read ({error})"]
 
 
 def _recount(file: RecordFile, verdict: Verdict) -> Iterator[str]:
-    """Sentences on cells whose confusion is not what the stored predictions come to."""
+    """Yield a sentence for each cell whose confusion matrix differs from that of the stored predictions."""
     path, entry, predictions = file.path, file.record, file.predictions()
     counted = 0
     for cell in entry.cells:
-        said = predictions.get(cell.target)
-        if said is None:
-            yield f"{path}: there are no predictions of {cell.target}, which is scored"
+        stored = predictions.get(cell.target)
+        if stored is None:
+            yield f"{path}: {cell.target} has a score but no predictions"
             continue
-        logits, labels = said.scored
-        if not len(said.labels):
+        logits, labels = stored.scored
+        if not len(stored.labels):
             continue
         counted += 1
         again = confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS))
         differ = int(np.abs(again - np.array(cell.confusion)).sum()) // 2
-        # Two logits that differ by less than half precision can tell are equal in the file.
+        # Two logits whose difference is below the resolution of float16 are equal in the file.
         equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
         if cell.count != len(labels) or differ > equal:
-            where = many(differ, "face", of=cell.count)
-            yield f"{path}: the confusion of {cell.target} is not that of its predictions, in {where}"
+            where = many(differ, "image", of=cell.count)
+            yield f"{path}: the confusion matrix of {cell.target} differs from that of its predictions in {where}"
     if counted == len(entry.cells):
         verdict.recounted.add(entry.spec.key)
 
 
 def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]]:
-    """The records of each row of the tables."""
+    """Return the records of each row of the tables."""
     rows: dict[tuple[Any, ...], list[RunRecord]] = {}
     for entry in records:
         rows.setdefault(row_of(entry.spec), []).append(entry)
@@ -192,19 +206,20 @@ def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]
 
 
 def _unlike(records: list[RunRecord]) -> list[str]:
-    """What records that stand in one row of a table do not share, and would have to. Versions, weights, parameters and
-    the states of domains they do: `current` has seen to that.
+    """Return a fault for each row of a table whose runs are not comparable.
+
+    `current` already ensures that the runs of a row share version, weights, parameters and fingerprints of domains.
     """
     faults = []
     for (suite, *_, label), entries in _rows(records).items():
         loaded = [sorted((name, network["digest"]) for name, network in entry.networks.items()) for entry in entries]
-        whats = {
-            "texts of the method's file": {entry.method_digest for entry in entries},
-            "states of loaded networks": {repr(networks) for networks in loaded},
+        distinct = {
+            "versions of the method's file": {entry.method_digest for entry in entries},
+            "sets of pre-trained weights": {repr(networks) for networks in loaded},
         }
-        for what, values in whats.items():
+        for what, values in distinct.items():
             if len(values) > 1:
-                faults.append(f"{suite}: the runs of {label} were made with {len(values)} {what}")
+                faults.append(f"{suite}: the runs of {label} used {len(values)} {what}")
     return faults
 
 
@@ -218,32 +233,31 @@ def _incomplete(records: list[RunRecord]) -> list[str]:
             factors = f"{many(len(sources), 'training')} by {many(len(seeds), 'seed')}"
             notes.append(f"{suite}: {label} has {there} ({factors})")
         if len({tuple(entry.spec.targets) for entry in entries}) > 1 and len(entries[0].spec.sources) == 1:
-            notes.append(f"{suite}: the runs of {label} are scored on different targets")
+            notes.append(f"{suite}: the runs of {label} have scores on different targets")
     return notes
 
 
 def _environments(records: list[RunRecord]) -> list[str]:
-    """Versions that differ between runs: numbers may differ a little with them."""
+    """Return a note for each package whose version differs between runs, which can change numbers slightly."""
     notes = []
     for package in (*NUMBERS, "fergen-bench"):
         versions = sorted({str(entry.environment.get(package)) for entry in records})
         if len(versions) > 1:
-            notes.append(f"the runs were made with {package} {', '.join(versions)[:200]}")
+            notes.append(f"the runs used {package} {', '.join(versions)[:200]}")
     return notes
 
 
 _OF_BYTES = ("size", "faces")
-"""Facts that the fingerprint of a domain decides."""
+"""Facts that follow from the fingerprint of a domain."""
 
 
 def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, Any] | None]) -> None:
-    """What records say of their data, against their own numbers, each other, and the domains that are prepared here."""
+    """Compare the data facts in records with their scores, with each other, and with the domains prepared here."""
     unrecorded = sum(not entry.data for entry in verdict.records)
     if unrecorded:
-        verdict.notes.append(
-            f"{many(unrecorded, 'record', 'have')} no facts about the data, as early versions recorded none"
-        )
-    said: dict[tuple[str, str, str], dict[str, DataFacts]] = {}  # suite, domain, fingerprint → facts by their text
+        verdict.notes.append(f"{many(unrecorded, 'record', 'lack')} facts about the data, as in early versions")
+    # suite, domain, fingerprint → the facts in records, by their repr
+    recorded: dict[tuple[str, str, str], dict[str, DataFacts]] = {}
     for entry in verdict.records:
         for name, facts in entry.data.items():
             cell = entry.cell(name)
@@ -254,19 +268,19 @@ def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, A
                     f"{facts.scored_faces:,}"
                 )
             common = replace(facts, scored="")
-            said.setdefault((entry.spec.suite, name, state), {}).setdefault(repr(common), common)
-    for (suite, name, state), found in said.items():
+            recorded.setdefault((entry.spec.suite, name, state), {}).setdefault(repr(common), common)
+    for (suite, name, state), found in recorded.items():
         first, *others = found.values()
         about = prepared(suite, name)
         if about is not None:
             here = facts_of(about)
             same = about["fingerprint"] == state
             pairs = [(what, a, b) for facts in found.values() for what, a, b in facts.differences(here)]
-            for what, recorded, at_hand in dict.fromkeys(pairs):
-                sentence = f"{suite}: {name} has the {what} {recorded} in the records and {at_hand} here"
+            for what, stored, at_hand in dict.fromkeys(pairs):
+                sentence = f"{suite}: {name} has the {what} {stored} in the records and {at_hand} here"
                 (verdict.faults if same and what in _OF_BYTES else verdict.notes).append(sentence)
             if not same and not pairs:
-                verdict.notes.append(f"{suite}: {name} has other faces or labels in the records than here")
+                verdict.notes.append(f"{suite}: {name} has other images or labels in the records than here")
         for other in others:
             for what, a, b in first.differences(other):
                 sentence = f"{suite}: records of the same {name} have the {what} {a} and {b}"
@@ -274,27 +288,27 @@ def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, A
 
 
 def _verify_cache(cache: Path, verdict: Verdict) -> None:
-    """Prepared domains against their fingerprints, features against their checksums."""
+    """Compare prepared domains with their fingerprints, and cached features with their checksums."""
     files, links = _files(cache)
-    verdict.faults += [f"{link}: is a link, which is not followed" for link in links]
+    verdict.faults += [f"{link}: this is a link, which is not followed" for link in links]
     for file in files:
         try:
             if file.name == "domain.json":
                 verdict.domains += 1
                 domain = Domain(file.parent)
                 if len(domain.faces) != len(domain.labels):
-                    raise ValueError("it has other faces than labels")
+                    raise ValueError("the numbers of its images and labels differ")
                 if fingerprint_of(file.parent) != domain.fingerprint:
-                    raise ValueError("its faces or labels are not those of its fingerprint")
+                    raise ValueError("its images or labels do not match its fingerprint")
             elif file.suffix == ".npy" and file.parent.parent.name == "features":
                 verdict.features += 1
                 map_array(file)
-                said = file.with_suffix(".sha256")
-                if not said.is_file():
-                    verdict.notes.append(f"{file}: has no checksum, as early versions kept none")
-                elif read_text(said, 100).strip() != checksum(file):
-                    raise ValueError("its checksum is not the one that was written with it")
+                expected = file.with_suffix(".sha256")
+                if not expected.is_file():
+                    verdict.notes.append(f"{file}: has no checksum, as in early versions")
+                elif read_text(expected, 100).strip() != checksum(file):
+                    raise ValueError("its checksum differs from the one that was stored with it")
         except (OSError, ValueError) as error:
-            verdict.faults.append(f"{file}: is damaged: {error}")
+            verdict.faults.append(f"{file}: this file is damaged: {error}")
         except BenchError as error:
             verdict.faults.append(str(error))

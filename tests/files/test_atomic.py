@@ -41,9 +41,13 @@ def test_drafts_of_a_file_are_swept_and_nothing_else(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, "No space left", "/r/a.npz"), NoRoom, "/r/a.npz: the disk or your quota is full"),
         (OSError(errno.EDQUOT, "Quota exceeded"), NoRoom, "the disk or your quota is full (Quota exceeded)"),
-        (OSError(errno.EROFS, "Read-only file system", "/r"), BenchError, "/r: Read-only file system; give yourself"),
-        (OSError(errno.EACCES, "Permission denied", "/r"), BenchError, "/r: Permission denied; give yourself"),
-        (OSError(errno.EMFILE, "Too many open files"), BenchError, "lower --jobs, or allow more with ulimit"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/r"),
+            BenchError,
+            "/r: Read-only file system; change the permissions",
+        ),
+        (OSError(errno.EACCES, "Permission denied", "/r"), BenchError, "/r: Permission denied; change the permissions"),
+        (OSError(errno.EMFILE, "Too many open files"), BenchError, "lower --jobs, or raise the limit with ulimit"),
         (MemoryError(), RunError, "the machine ran out of memory; lower --jobs, or batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), RunError, "the GPU ran out of memory; lower batch_size"),
     ],

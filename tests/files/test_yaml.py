@@ -66,8 +66,8 @@ def test_lines_of_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: this is not valid YAML: the key 'a' stands twice"),
-        ("1: x\n01: y\n", "f.yaml:2: this is not valid YAML: the key '01' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: this is not valid YAML: the key 'a' occurs twice"),
+        ("1: x\n01: y\n", "f.yaml:2: this is not valid YAML: the key '01' occurs twice"),
         ("a: !!int 1:30\n", "f.yaml:1: this is not valid YAML: '1:30' cannot be read as int"),
         ("a: !!bool yes\n", "f.yaml:1: this is not valid YAML: 'yes' cannot be read as bool"),
         ("a: !!timestamp 2026-01-01\n", "f.yaml:1: this is not valid YAML: could not determine a constructor"),

@@ -87,7 +87,8 @@ def test_a_number_touched_up_is_told_by_the_checksum_and_by_the_predictions(resu
     assert "its checksum is not that of its content" in looked(results).faults[0]
     path.write_text(whole)
     rewritten(path, better)
-    assert looked(results).faults == [f"{path}: the confusion of b is not that of its predictions, in 1 of 39 faces"]
+    (fault,) = looked(results).faults
+    assert fault == f"{path}: the confusion matrix of b differs from that of its predictions in 1 of 39 images"
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,11 @@ def test_a_number_touched_up_is_told_by_the_checksum_and_by_the_predictions(resu
     [
         (lambda c: c["spec"].update(seed=7), "its key is"),
         (lambda c: c["spec"]["parameters"].update(lr=9.0), "its key is"),
-        (lambda c: c["cells"].pop(), "not every target of the run is scored"),
-        (lambda c: c["cells"][1].update(relation="source"), "is called 'source', which it is not"),
+        (lambda c: c["cells"].pop(), "a target of the run has no score"),
+        (lambda c: c["cells"][1].update(relation="source"), "is marked 'source', which is wrong"),
         (lambda c: c["files"].update({".npz": "0" * 64}), "npz: this file is damaged"),
-        (lambda c: c.update(method_digest="x"), "were made with 2 texts of the method's file"),
-        (lambda c: c["networks"]["backbone"].update(digest="x"), "were made with 2 states of loaded networks"),
+        (lambda c: c.update(method_digest="x"), "used 2 versions of the method's file"),
+        (lambda c: c["networks"]["backbone"].update(digest="x"), "used 2 sets of pre-trained weights"),
     ],
 )
 def test_what_is_not_as_it_should_be(change: Callable[[dict[str, Any]], None], fault: str, results: Path) -> None:
@@ -116,8 +117,8 @@ def test_files_that_do_not_belong(results: Path, tmp_path: Path) -> None:
     verdict = looked(results)
     assert len(verdict.records) == 2
     assert [note for note in verdict.notes if "b-s9-000000000000.json is not a record in its own place" in note]
-    assert any("is a link, which is not followed" in fault for fault in verdict.faults)
-    assert [note for note in verdict.notes if "run.sh: belongs to no record" in note]
+    assert any("this is a link, which is not followed" in fault for fault in verdict.faults)
+    assert [note for note in verdict.notes if "run.sh: does not belong to a record" in note]
     assert not [note for note in verdict.notes if "leaderboard" in note]
 
 
@@ -142,11 +143,12 @@ def test_prepared_domains_and_features_are_looked_at(results: Path, web: Domain)
     faces = results / "cache" / "domains" / "web" / "faces.npy"
     verdict = looked(results)
     assert verdict.domains == verdict.features == 1
-    assert [fault for fault in verdict.faults if "f-train.npy: is damaged: its checksum" in fault]
+    assert [fault for fault in verdict.faults if "f-train.npy: this file is damaged: its checksum" in fault]
     with faces.open("r+b") as file:
         file.seek(5000)
         file.write(b"\xff\x00")
-    assert [fault for fault in looked(results).faults if "domain.json: is damaged: its faces or labels" in fault]
+    (fault,) = (fault for fault in looked(results).faults if "domain.json" in fault)
+    assert "domain.json: this file is damaged: its images or labels" in fault
 
 
 def test_the_command(bench: Bench, results: Path) -> None:
