@@ -66,7 +66,7 @@ def test_torch_out_of_memory_on_the_cpu_is_a_sentence() -> None:
 
 def test_other_errors_are_not_explained_away() -> None:
     assert circumstance(ValueError("x")) is None
-    assert "ended from outside" in str(circumstance(BrokenProcessPool("a child process terminated abruptly")))
+    assert "killed from outside" in str(circumstance(BrokenProcessPool("a child process terminated abruptly")))
     assert circumstance(OSError(errno.ENOENT, "No such file", "/r")) is None
 
 
