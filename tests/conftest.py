@@ -1,4 +1,4 @@
-"""One small world for all tests: synth5-tiny, rendered once, in a project of its own."""
+"""Fixtures for all tests: synth5-tiny, rendered once, in a project of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _golden_files_are_accounted_for() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that holds synth5-tiny."""
+    """Return a cache that contains synth5-tiny."""
     root = tmp_path_factory.mktemp("tiny")
     project = Project(root, configured=False)
     suite = project.suite("synth5-tiny")
@@ -47,7 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """An empty project to stand in, with the session's cache."""
+    """Return an empty project in the current folder, with the cache of the session."""
     (tmp_path / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
     monkeypatch.chdir(tmp_path)
     return find_project()
@@ -64,7 +64,7 @@ Bench = Callable[..., Result]
 
 @pytest.fixture
 def bench(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Bench:
-    """The command line, run in this process: bench("run", "--method", "cafe") → code, out, err."""
+    """Return a function that runs a command in this process: bench("run", "--method", "cafe") → code, out, err."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: str) -> Result:
@@ -91,7 +91,7 @@ def film(cache: Path) -> Domain:
 
 @pytest.fixture(scope="session")
 def text_backbone(web: Domain, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a backbone with a text tower, whose weights are in a file."""
+    """Return the name of a backbone with a text tower, whose weights are in a file."""
     return write_tiny_clip(tmp_path_factory.mktemp("clip"), web)
 
 
@@ -102,5 +102,5 @@ def source(web: Domain) -> Source:
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
-    """A context on the CPU with an empty cache."""
+    """Return a context on the CPU with an empty cache."""
     return Context("test", 0, "last", torch.device("cpu"), tmp_path / "cache", lambda what, done, total: None)

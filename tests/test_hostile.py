@@ -319,7 +319,7 @@ def test_descriptions_of_prepared_domains(change: dict[str, Any], prepared: Path
 @pytest.mark.parametrize("what", ARRAYS)
 def test_faces_of_prepared_domains(what: str, prepared: Path) -> None:
     (prepared / "faces.npy").write_bytes(ARRAYS[what])
-    with pytest.raises(BenchError, match="not the faces of this domain"):
+    with pytest.raises(BenchError, match="not the images of this domain"):
         _ = Domain(prepared).faces
 
 

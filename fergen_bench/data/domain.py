@@ -1,4 +1,4 @@
-"""A prepared domain and its splits, read from disk without copies."""
+"""Prepared domains and their splits, read from a memory map without copies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from fergen_bench.data.labels import EXPRESSIONS, VOTES, expression_index
 from fergen_bench.data.prepared import read_about, scored_part
 from fergen_bench.data.randomness import shuffled
@@ -21,18 +23,24 @@ from fergen_bench.files.bounded import map_array, read_text
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-
-Place = TypeVar("Place")
+Index = TypeVar("Index")
 
 MOST_LABELS = 1 << 30
-"""Bytes of the labels of a prepared domain: those of AffectNet have fifty million."""
+"""Largest accepted size of labels.csv, in bytes. The labels of AffectNet take fifty million."""
 
 
 class Domain:
-    """A prepared domain, opened. name: what a suite calls it, where that is not the name it was prepared under."""
+    """An opened prepared domain.
+
+    Args:
+        folder: The folder of the prepared domain.
+        name: The name of the domain in its suite. Default: the name under which it was prepared.
+
+    Raises:
+        BenchError: The folder is not a prepared domain. Images and labels are checked when they are first read.
+    """
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self.folder = folder
@@ -42,32 +50,33 @@ class Domain:
 
     @cached_property
     def faces(self) -> np.ndarray:
-        """uint8 (N, height, width, 3), a memory map."""
-        path, count = self.folder / "faces.npy", sum(sum(faces.values()) for faces in self.about["counts"].values())
+        """The images, uint8 (N, height, width, 3), a memory map."""
+        path, count = self.folder / "faces.npy", self._count
         try:
             faces = map_array(path)
             if faces.dtype != "uint8" or faces.shape != (count, *self.about["size"], 3):
-                raise ValueError(
-                    f"it holds {' × '.join(map(str, faces.shape))} of {faces.dtype}, and domain.json tells of others"
-                )
+                shape = " × ".join(map(str, faces.shape))
+                raise ValueError(f"it contains {shape} of {faces.dtype}, which contradicts domain.json")
         except (OSError, ValueError) as error:
-            raise BenchError(f"{path}: these are not the faces of this domain ({error}); prepare it again") from None
+            raise BenchError(f"{path}: these are not the images of this domain ({error}); prepare it again") from None
         return faces
+
+    @property
+    def _count(self) -> int:
+        return sum(sum(part.values()) for part in self.about["counts"].values())
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
-        import numpy as np
-
-        path, count = self.folder / "labels.csv", sum(sum(faces.values()) for faces in self.about["counts"].values())
+        path, count = self.folder / "labels.csv", self._count
         try:
             header, *body = csv.reader(io.StringIO(read_text(path, MOST_LABELS)))
             wanted = [name for name in ("id", "expression", "split", "subject", *VOTES) if name in header]
             if not {"id", "expression", "split"} <= set(wanted) or len(body) != count:
-                raise ValueError(f"it has {many(len(body), 'row')}, or not the columns id, expression and split")
+                raise ValueError(f"it has {many(len(body), 'row')}, or lacks a column of id, expression and split")
             columns = {name: [row[header.index(name)] for row in body] for name in wanted}
             for name in set(VOTES) & set(wanted):
                 if not all(math.isfinite(float(votes or 0)) for votes in columns[name]):
-                    raise ValueError(f"{name} holds no numbers")
+                    raise ValueError(f"{name} contains a value that is not a number")
         except (OSError, ValueError, IndexError, csv.Error) as error:
             raise BenchError(f"{path}: these are not the labels of this domain ({error}); prepare it again") from None
         labels = [
@@ -78,24 +87,24 @@ class Domain:
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (N,), indices into EXPRESSIONS."""
+        """Indices into EXPRESSIONS, int64 (N,)."""
         return self._columns["label"]
 
     @property
     def ids(self) -> np.ndarray:
+        """Names of the images, unique in the domain, text (N,)."""
         return self._columns["id"]
 
     @cached_property
     def soft_labels(self) -> np.ndarray:
-        """Share of the votes that each expression got, float32 (N, 7); all of it where one label is all that is kept.
-        Votes for what is none of the seven count for nothing.
-        """
-        import numpy as np
+        """Shares of the votes for each expression, float32 (N, 7); one-hot for images without votes.
 
+        Votes for anything but the seven expressions are ignored.
+        """
         certain = np.eye(len(EXPRESSIONS), dtype=np.float32)[self.labels]
         if not set(VOTES) <= set(self._columns):
             return certain
-        # Empty cells, as in a test split that nobody voted on, are no votes.
+        # Empty cells, as in a test split without votes, count as zero votes.
         votes = np.stack([np.where(self._columns[name] == "", "0", self._columns[name]) for name in VOTES], 1)
         votes = votes.astype(np.float32)
         total = votes.sum(1, keepdims=True)
@@ -103,20 +112,24 @@ class Domain:
 
     @property
     def subjects(self) -> np.ndarray:
-        """Who is shown; every face is its own subject where the dataset does not say."""
+        """Names of the persons shown, text (N,). Without that information, each image is its own subject."""
         return self._columns.get("subject", self.ids)
 
     def rows(self, part: str) -> np.ndarray:
-        """Row numbers of train, val or test."""
-        import numpy as np
-
+        """Return the rows of "train", "val" or "test", ascending."""
         return np.flatnonzero(self._columns["split"] == part)
 
     def split(self, part: str) -> Split:
+        """Return the images of "train", "val" or "test"."""
         return Split((Piece(self, self.rows(part), part),))
 
     def exam(self, profile: str, is_source: bool) -> Split:
-        """The faces on which a run is scored."""
+        """Return the images on which a run is scored.
+
+        Args:
+            profile: The split profile of the suite.
+            is_source: The run learns from this domain.
+        """
         return self.split(scored_part(self.about, profile, is_source))
 
 
@@ -130,18 +143,23 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Clean:
-    """Marks a batch as unchanged faces of a split, so that a frozen encoder may look its features up instead of
-    computing them.
+    """Mark of a batch of unchanged images of a split; a frozen encoder reads their features from its cache.
+
+    Attributes:
+        split: The split.
+        positions: The positions of the images in the split.
+        version: The version of the tensor when it was returned. A batch that was changed in place has a later version
+            and is not clean.
     """
 
     split: Split
     positions: slice
-    version: int  # of the tensor when it was handed out: a batch changed in place is no longer clean
+    version: int
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled faces for one purpose: rows of one domain, or of several where a run has several sources."""
+    """Labelled images of one domain, or of several domains if a run has several sources."""
 
     pieces: tuple[Piece, ...]
 
@@ -150,54 +168,43 @@ class Split:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int64 (N,)."""
-        import numpy as np
-
+        """Indices into EXPRESSIONS, int64 (N,)."""
         return np.concatenate([piece.domain.labels[piece.rows] for piece in self.pieces])
 
     @cached_property
     def soft_labels(self) -> np.ndarray:
-        """float32 (N, 7): see Domain.soft_labels."""
-        import numpy as np
-
+        """Shares of the votes, float32 (N, 7); see Domain.soft_labels."""
         return np.concatenate([piece.domain.soft_labels[piece.rows] for piece in self.pieces])
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """The faces' names in their domains, text (N,)."""
-        import numpy as np
-
+        """Names of the images in their domains, text (N,)."""
         return np.concatenate([piece.domain.ids[piece.rows] for piece in self.pieces])
 
     @cached_property
     def domain_index(self) -> np.ndarray:
-        """Which piece each face comes from, int64 (N,): for methods that treat their sources apart."""
-        import numpy as np
-
-        return np.concatenate([np.full(len(piece.rows), place) for place, piece in enumerate(self.pieces)])
+        """Index of the piece that each image comes from, int64 (N,), for methods that distinguish their sources."""
+        return np.concatenate([np.full(len(piece.rows), index) for index, piece in enumerate(self.pieces)])
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Height and width of the batches: of the largest domain among the pieces."""
+        """Height and width of the batches in pixels, those of the largest domain among the pieces."""
         shapes = [piece.domain.faces.shape[1:3] for piece in self.pieces]
         return max(height for height, _ in shapes), max(width for _, width in shapes)
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Faces per expression, int64 (7,)."""
-        import numpy as np
-
+        """Number of images per expression, int64 (7,)."""
         return np.bincount(self.labels, minlength=len(EXPRESSIONS))
 
     @property
     def bytes(self) -> int:
+        """Size of all images in memory."""
         height, width = self.size
         return len(self) * height * width * 3
 
     def subset(self, keep: np.ndarray) -> Split:
-        """The faces at the given positions, in ascending order."""
-        import numpy as np
-
+        """Return the images at the given positions, in ascending order."""
         chosen, start, pieces = np.sort(keep), 0, []
         for piece in self.pieces:
             inside = chosen[(chosen >= start) & (chosen < start + len(piece.rows))] - start
@@ -207,10 +214,13 @@ class Split:
         return Split(tuple(pieces))
 
     def faces(self, positions: np.ndarray | slice | None = None) -> torch.Tensor:
-        """uint8 (n, 3, height, width) on the CPU. Domains of different sizes are enlarged to the largest (bicubic,
-        antialiased).
+        """Return images, uint8 (n, 3, height, width) on the CPU.
+
+        Images of smaller domains are enlarged to the size of the largest (bicubic, antialiased).
+
+        Args:
+            positions: The images to return, default all.
         """
-        import numpy as np
         import torch
 
         everything = np.arange(len(self))
@@ -219,24 +229,28 @@ class Split:
         out = np.empty((len(wanted), height, width, 3), np.uint8)
         start = 0
         for piece in self.pieces:
-            here = np.flatnonzero((wanted >= start) & (wanted < start + len(piece.rows)))
-            if len(here):
-                out[here] = _at_size(piece.domain.faces[piece.rows[wanted[here] - start]], (height, width))
+            inside = np.flatnonzero((wanted >= start) & (wanted < start + len(piece.rows)))
+            if len(inside):
+                out[inside] = _at_size(piece.domain.faces[piece.rows[wanted[inside] - start]], (height, width))
             start += len(piece.rows)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def batches(self, device: torch.device, size: int) -> Iterator[torch.Tensor]:
-        """All faces in order, in batches of `size`, marked as clean where they are as the domain keeps them."""
-        places = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
-        kept = len({piece.domain.faces.shape[1:3] for piece in self.pieces}) == 1  # nothing was enlarged
-        for positions, images in zip(places, read_ahead(self.faces, places, device), strict=True):
-            if kept:
+        """Yield all images in order, in batches of `size`; batches of images that were not enlarged are marked clean.
+
+        Yields:
+            uint8 (size, 3, height, width) on the device; the last batch may be smaller.
+        """
+        slices = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        same_size = len({piece.domain.faces.shape[1:3] for piece in self.pieces}) == 1
+        for positions, images in zip(slices, read_ahead(self.faces, slices, device), strict=True):
+            if same_size:
                 images.clean = Clean(self, positions, images._version)
             yield images
 
 
 def _at_size(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (n, height, width, 3) → the same faces with another height and width (bicubic, antialiased)."""
+    """Resize images uint8 (n, height, width, 3) (bicubic, antialiased)."""
     import torch
     from torch.nn import functional
 
@@ -250,21 +264,27 @@ def _at_size(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Numbers from the host on a device; the host need not wait until they are there."""
+    """Copy numbers from the host to a device without waiting for the end of the copy."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-def read_ahead(read: Callable[[Place], torch.Tensor], places: Iterable[Place], device: torch.device) -> Iterator[Any]:
-    """What `read` gives for one place after another, on a device: a torch.Tensor each. While one is used threads read
-    the next, so that the device need not wait for the disk; and on the way to a GPU they lie in pinned memory, so that
-    the host need not wait for the copy.
+def read_ahead(read: Callable[[Index], torch.Tensor], indices: Iterable[Index], device: torch.device) -> Iterator[Any]:
+    """Yield the tensor that `read` returns for each index, on a device, and read the next ones in threads meanwhile.
+
+    The device does not wait for the disk. On the way to a GPU the tensors are in pinned memory, so that the host does
+    not wait for the copy.
+
+    Args:
+        read: Returns a tensor on the CPU.
+        indices: The arguments of `read`, one after another.
+        device: The device of the yielded tensors.
     """
     from concurrent.futures import Future, ThreadPoolExecutor
 
     import torch
 
-    def fetch(place: Place) -> torch.Tensor:
-        found = read(place)
+    def fetch(index: Index) -> torch.Tensor:
+        found = read(index)
         if device.type != "cuda":
             return found
         with torch.cuda.device(device):
@@ -273,8 +293,8 @@ def read_ahead(read: Callable[[Place], torch.Tensor], places: Iterable[Place], d
     ahead = 3 if device.type == "cuda" else 1  # a GPU is faster than one thread that gathers and pins
     coming: deque[Future[torch.Tensor]] = deque()
     with ThreadPoolExecutor(ahead) as pool:
-        for place in places:
-            coming.append(pool.submit(fetch, place))
+        for index in indices:
+            coming.append(pool.submit(fetch, index))
             if len(coming) > ahead:
                 yield coming.popleft().result().to(device, non_blocking=True)
         while coming:
@@ -282,9 +302,9 @@ def read_ahead(read: Callable[[Place], torch.Tensor], places: Iterable[Place], d
 
 
 class Unlabelled:
-    """Faces of one domain and nothing else: what a method that adapts is given of its target's train split.
+    """The unlabelled train images of a domain, for methods that adapt to a target.
 
-    It holds pixels alone, neither labels nor names, and in an order that says nothing: datasets often stand sorted by
+    An object contains pixels only, neither labels nor names. The order is random, because many datasets are sorted by
     class.
     """
 
@@ -299,24 +319,26 @@ class Unlabelled:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the faces."""
+        """Height and width of the images in pixels."""
         return self._size
 
     @property
     def bytes(self) -> int:
+        """Size of all images in memory."""
         height, width = self.size
         return len(self) * height * width * 3
 
     def faces(self, positions: np.ndarray | slice | None = None) -> torch.Tensor:
-        """uint8 (n, 3, height, width) on the CPU."""
+        """Return images, uint8 (n, 3, height, width) on the CPU; default: all."""
         import torch
 
         rows = self._rows if positions is None else self._rows[positions]
         return torch.from_numpy(_at_size(self._pixels[rows], self._size)).permute(0, 3, 1, 2)
 
     def at_size(self, size: tuple[int, int]) -> Unlabelled:
-        """The same faces in the same order with another height and width, resized as a Split resizes (bicubic,
-        antialiased) whenever they are read.
+        """Return the same images in the same order at another height and width.
+
+        They are resized when they are read, in the same way as those of a Split (bicubic, antialiased).
         """
         same = copy(self)
         same._size = size

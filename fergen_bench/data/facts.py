@@ -1,7 +1,7 @@
-"""Facts about the faces behind a number: of which dataset they are, how complete its copy is, and how it was read.
+"""Facts about the images behind a number: their dataset, how complete its copy is, and how it was read.
 
-A prepared domain has them in its domain.json, and every record keeps them of each of its domains. They are no part of a
-run's key: the fingerprint of a domain is.
+A prepared domain has these facts in its domain.json, and every record stores them for each of its domains. They are not
+part of a run's key; the fingerprint of a domain is.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from fergen_bench.wording import many
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data of one domain. A text is empty where nothing is known, or where there is nothing to say."""
+    """The data of one domain. A text is empty if the fact is unknown or does not apply."""
 
     dataset: str = ""
     layout: str = ""
-    complete: bool | None = None  # as its owner distributes it; None where there are no counts to compare it with
+    complete: bool | None = None  # the copy equals its owner's; None without published counts to compare it with
     differs: str = ""  # how the copy differs from its owner's
     left_out: int = 0  # files that were missing or could not be read
-    label_rule: str = ""  # how votes became labels
+    label_rule: str = ""  # the rule that turned votes into labels
     label_source: str = ""  # the file of votes
-    label_map: Mapping[str, str] = field(default_factory=dict)  # native label → expression, "" where left out
-    splits: str = ""  # how they came about, where its owner gave none
+    label_map: Mapping[str, str] = field(default_factory=dict)  # native label → expression, "" if left out
+    splits: str = ""  # how they were generated, if the owner published none
     size: tuple[int, int] = (0, 0)  # height and width in pixels
     crop: str = ""  # aligned, box, …
     margin: float = 0.0  # around boxes, as a share of their side
     bgr: bool = False  # colour channels are reversed
     resizer: str = ""
-    counts: Mapping[str, int] = field(default_factory=dict)  # part → faces
-    scored: str = ""  # the part that the run was scored on; empty where it was not
+    counts: Mapping[str, int] = field(default_factory=dict)  # part → number of images
+    scored: str = ""  # the part that the run was scored on; empty if it was not scored on this domain
 
     @property
     def copy(self) -> str:
-        """How the copy stands to its owner's, in a word or two."""
+        """Compare the copy with its owner's in a word or two."""
         words = {True: "complete", False: "differs", None: ""}[self.complete]
         left = f"{many(self.left_out, 'file')} left out" if self.left_out else ""
         return ", ".join(filter(None, (words, left)))
 
     @property
     def labels(self) -> str:
-        """Everything that was chosen about labels."""
+        """Describe all choices about labels."""
         source = f" of {self.label_source}" if self.label_source and self.label_rule else ""
         changed = (f"{native}={name}" if name else f"{native} left out" for native, name in self.label_map.items())
         return ", ".join(filter(None, (f"{self.label_rule}{source}", *changed)))
 
     @property
     def short_labels(self) -> str:
-        """The rule that made labels of votes, and how many labels were mapped."""
+        """Name the rule that turned votes into labels, and the number of mapped labels."""
         mapped = f"{len(self.label_map)} mapped" if self.label_map else ""
         return ", ".join(filter(None, (self.label_rule, mapped)))
 
     @property
     def pixels(self) -> str:
-        """Size, crop and order of the colours: 224 px, box + 10 %, BGR."""
+        """Describe size, crop and order of the colours, such as "224 px, box + 10 %, BGR"."""
         height, width = self.size
         size = f"{height} px" if height == width else f"{height} × {width} px"
         crop = self.crop or ("box" if self.margin else "")
@@ -67,14 +67,14 @@ class DataFacts:
 
     @property
     def scored_faces(self) -> int | None:
-        """Faces of the part that the run was scored on."""
+        """Number of images in the part that the run was scored on."""
         return self.counts.get(self.scored)
 
     def differences(self, other: DataFacts) -> Iterator[tuple[str, str, str]]:
-        """Yield what differs: its name, its value here, and its value in the other."""
+        """Yield the facts that differ: name, value here, value in the other."""
         for name, of in _COMPARED.items():
             here, there = (str(of(facts)) for facts in (self, other))
-            # What an earlier version did not record is not another value.
+            # A fact that an earlier version did not record is not a difference.
             if here != there and here and there:
                 yield name, here, there
 
@@ -94,7 +94,7 @@ _COMPARED: Mapping[str, Any] = {
     "copy": lambda facts: facts.copy,
     "faces": lambda facts: ", ".join(f"{part} {facts.counts[part]:,}" for part in SPLITS if part in facts.counts),
 }
-"""What is compared, the weightiest first: its name → its value as a text."""
+"""The compared facts, the most important first: name → value as a text."""
 
 
 def facts_of(
@@ -103,13 +103,13 @@ def facts_of(
     """Return the facts of a prepared domain.
 
     Args:
-        about: Its domain.json.
-        profile: That of the suite, which decides with is_source which part is scored.
+        about: The content of its domain.json.
+        profile: The split profile of the suite, which decides with is_source which part is scored.
         is_source: The run learns from the domain.
         is_target: The run is scored on the domain.
     """
     named = "whole" in about
-    # A label rule that nobody published counts for is compared with nothing.
+    # Without published counts for a label rule, there are none to compare with.
     compared = named and about.get("expected", True) != {}
     text = {name: str(about.get(name) or "") for name in ("dataset", "layout", "label_rule", "label_source", "resizer")}
     return DataFacts(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fergen_bench.error import BenchError
 
 EXPRESSIONS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
-"""The label space and its one order, which is that of RAF-DB."""
+"""The label space. Its order is that of RAF-DB."""
 
 SPLITS = ("train", "val", "test")
 """The parts of a domain, in the order in which tables show them."""
@@ -25,29 +25,31 @@ ALIASES: Mapping[str, str] = {
     }.items()
     for alias in aliases
 }
-"""Spellings met in public datasets, in lower case. `af` is afraid (KDEF), never angry."""
+"""Spellings in public datasets, in lower case. `af` is afraid (KDEF), never angry."""
 
 VOTES = tuple(f"votes_{name}" for name in EXPRESSIONS)
-"""Columns of labels.csv where several people labelled each face."""
+"""Columns of labels.csv in domains whose images were labelled by several annotators."""
 
 
 def expression_index(name: str, place: str) -> int:
-    """The one function through which labels enter: a name or an alias → its index. place: where it stands, for the
-    error.
+    """Return the index of an expression in EXPRESSIONS. All labels enter through this function.
+
+    Args:
+        name: An expression or one of its aliases, in any case.
+        place: The file and line of the name, for the error.
+
+    Raises:
+        BenchError: The name belongs to none of the seven expressions.
     """
     try:
         return EXPRESSIONS.index(ALIASES[name.strip().lower()])
     except KeyError:
         raise BenchError(
-            f"{place}: {name!r} is no expression; the seven are {', '.join(EXPRESSIONS)}. "
+            f"{place}: {name!r} is not an expression; the seven are {', '.join(EXPRESSIONS)}. "
             f'Map other names with labels = {{ {name} = "…" }}'
         ) from None
 
 
-# ------------------------------------------------------------------------------------------------------------------ the
-# prepared form
-
-
 def absent_from(counts: Mapping[str, int]) -> list[str]:
-    """The expressions of which a part has no face. counts: its faces by expression."""
+    """Return the expressions without an image, given the number of images of each expression."""
     return [name for name in EXPRESSIONS if not counts.get(name)]

@@ -1,9 +1,9 @@
 """Random numbers that depend on names and an index, never on the order of calls.
 
-A draw is a hash of (stream, parameter name, index): SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as a counter
-generator. The same functions serve numpy (the renderer) and torch (augmentation on the device), because both wrap int64
-silently: a sample meets the same noise whatever the batch it stands in, the number of workers, or the epoch at which a
-run was resumed.
+Each number is a hash of (stream, parameter name, index): SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as a counter
+generator. The same functions serve numpy (the renderer) and torch (augmentation on the device), because int64 wraps
+silently in both. A sample meets the same noise whatever its batch, the number of workers, or the epoch at which a run
+was resumed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ _MULTIPLY_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def seed_of(*names: object) -> int:
-    """A seed in [0, 2**63) from names: `seed_of("augment", "web", 0)`. Stable over machines and Python versions."""
+    """Return a seed in [0, 2**63) that depends on names only, on every machine and Python version.
+
+    Example: `seed_of("augment", "web", 0)`.
+    """
     text = "\x1f".join(str(name) for name in names)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def scramble(x: Integers) -> Integers:
-    """The SplitMix64 finaliser, element by element on int64. Shifts are masked, because int64 shifts drag the sign
-    along.
+    """Apply the SplitMix64 finaliser to each element of an int64 array.
+
+    The shifts are masked because shifting an int64 to the right repeats its sign bit.
     """
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MULTIPLY_1
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MULTIPLY_2
@@ -40,17 +44,17 @@ def scramble(x: Integers) -> Integers:
 
 
 def counters(index: Integers, seed: int) -> Integers:
-    """One hashed counter per index. index: int64 (N,) → int64 (N,)."""
+    """Return one hashed counter for each index: int64 (N,) → int64 (N,)."""
     return scramble(index * _GOLDEN + _signed(seed))
 
 
 def bits(counter: Integers, name: str) -> Integers:
-    """64 fresh bits per counter for the parameter `name`: adding a parameter never moves another one's draws."""
+    """Return 64 random bits per counter for the parameter `name`. A new parameter never changes another one's bits."""
     return scramble(scramble(counter + _signed(seed_of(name) * 0x9E3779B97F4A7C15)))
 
 
 def uniform(counter: Integers, name: str) -> Integers:
-    """One number in [0, 1) per counter, with 24 random bits, so that float32 (what torch gives) holds it exactly."""
+    """Return one number in [0, 1) per counter, with 24 random bits, so that float32 (torch's result) is exact."""
     return ((bits(counter, name) >> 40) & ((1 << 24) - 1)) * 2.0**-24
 
 
@@ -60,7 +64,12 @@ def _signed(value: int) -> int:
 
 
 class Draws:
-    """The renderer's random numbers: every method gives one value per index, as a float64 array of shape (N,)."""
+    """The random numbers of the renderer: each method returns one value per index, as an array of shape (N,).
+
+    Args:
+        index: Integers (N,), one per image.
+        stream: Names of the random stream.
+    """
 
     def __init__(self, index: Sequence[int] | np.ndarray, *stream: object) -> None:
         self.index = np.asarray(index, np.int64)
@@ -70,43 +79,37 @@ class Draws:
         return len(self.index)
 
     def integers(self, name: str, below: int) -> np.ndarray:
-        """Integers in [0, below). The modulo bias is below 2**-40 for below < 2**23."""
+        """Return integers in [0, below). The modulo bias is less than 2**-40 for below < 2**23."""
         return ((bits(self.counter, name) >> 1) & ((1 << 62) - 1)) % below
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-        return low + (high - low) * uniform(self.counter, name)  # float64 with 24 random bits
+        """Return uniform numbers in [low, high), float64 with 24 random bits."""
+        return low + (high - low) * uniform(self.counter, name)
 
     def normal(self, name: str, mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
+        """Return normal numbers, by the Box-Muller transform."""
         radius = np.sqrt(-2.0 * np.log(np.maximum(self.uniform(name + ".radius"), 1e-12)))
         return mean + deviation * radius * np.cos(2.0 * np.pi * self.uniform(name + ".angle"))
 
     def clipped_normal(self, name: str, mean: float, deviation: float) -> np.ndarray:
-        """A normal without tails: clipped at 2.5 deviations, so that no face falls apart."""
+        """Return normal numbers clipped at 2.5 deviations, so that no face gets impossible proportions."""
         return self.normal(name, mean, deviation).clip(mean - 2.5 * deviation, mean + 2.5 * deviation)
 
     def kumaraswamy(self, name: str, a: float, b: float) -> np.ndarray:
-        """A beta-like shape on [0, 1] with a closed-form inverse (Kumaraswamy 1980)."""
+        """Return numbers in [0, 1] of a beta-like distribution with a closed-form inverse (Kumaraswamy 1980)."""
         return (1.0 - (1.0 - self.uniform(name)) ** (1.0 / b)) ** (1.0 / a)
 
     def chance(self, name: str, probability: float) -> np.ndarray:
-        """True with the given probability."""
+        """Return True with the given probability."""
         return self.uniform(name) < probability
 
     def choice(self, name: str, weights: np.ndarray | Sequence[float]) -> np.ndarray:
-        """An index drawn by weight: one row of weights (K,) for all, or a row per index (N, K)."""
+        """Return indices drawn by weight: one row of weights (K,) for all, or a row per index (N, K)."""
         cumulative = np.cumsum(np.asarray(weights, np.float64), axis=-1)
         cumulative = cumulative / cumulative[..., -1:]
         return (self.uniform(name)[:, None] >= cumulative).sum(-1).clip(0, cumulative.shape[-1] - 1)
 
 
-if TYPE_CHECKING:
-    import numpy as np
-
-
 def shuffled(count: int, *names: object) -> np.ndarray:
-    """0 .. count - 1 in an order that depends on the names only."""
-    import numpy as np
-
-    from fergen_bench.data.randomness import counters, seed_of
-
+    """Return 0 .. count - 1 in an order that depends on the names only."""
     return np.argsort(counters(np.arange(count), seed_of(*names)), kind="stable")

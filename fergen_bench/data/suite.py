@@ -1,4 +1,4 @@
-"""A suite: the domains of one question, and the networks that its methods use."""
+"""A suite: the domains that are compared, and the networks that methods use on them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Suite:
-    """A fixed exam: ordered domains with one label space, and the networks and the recipe that methods use on it by
-    default.
+    """A fixed set of domains in a fixed order, with the default networks and recipe of methods on them.
+
+    Attributes:
+        name: The name of the suite.
+        domains: The names of its domains, in the order of tables.
+        backbone: The default frozen network.
+        trunk: The default network to train.
+        recipe: The recipe whose values replace the defaults of methods.
+        profile: The split profile, which decides which images of a target are scored.
+        synthetic: Its images are rendered.
+        overlaps: Pairs of domains that share images.
+        distinct: The reason why its domains cannot share images, if they need no audit.
+        about: One line for lists.
     """
 
     name: str
@@ -19,12 +30,12 @@ class Suite:
     recipe: str = "default"
     profile: str = "official"
     synthetic: bool = False
-    overlaps: frozenset[frozenset[str]] = field(default_factory=frozenset)  # pairs of domains that share images
-    distinct: str = ""  # why no two of its domains can share an image, where that needs no audit
+    overlaps: frozenset[frozenset[str]] = field(default_factory=frozenset)
+    distinct: str = ""
     about: str = ""
 
     def relation(self, sources: Sequence[str], target: str) -> str:
-        """ "source", "seen" (shares images with a source) or "unseen"."""
+        """Return "source", "seen" (the target shares images with a source) or "unseen"."""
         if target in sources:
             return "source"
         return "seen" if any(frozenset((source, target)) in self.overlaps for source in sources) else "unseen"

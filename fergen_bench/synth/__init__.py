@@ -1,7 +1,6 @@
-"""synth5, the embedded suite: five domains of rendered faces, so that a clone without any licence runs the whole
-benchmark.
+"""synth5, the embedded suite: five domains of rendered faces, so that the benchmark runs without a dataset licence.
 
-Whatever is measured on it is labelled synthetic. This file loads neither numpy nor torch.
+All results on it are labelled synthetic. This file loads neither numpy nor torch.
 """
 
 from __future__ import annotations
@@ -11,17 +10,16 @@ from pathlib import Path
 from fergen_bench.data.suite import Suite
 
 VERSION = 1
-"""Raised when a face or a label of the suite changes."""
+"""Raised when an image or a label of the suite changes."""
 
 DOMAINS = ("web", "grey48", "wild", "film", "scrape")
 WEIGHTS = Path(__file__).parent / "weights"
 
 _TINY = 10
-"""synth5-tiny holds the first tenth of every split."""
-
+"""synth5-tiny contains the first tenth of every split."""
 
 DISTINCT = "each face is rendered from random numbers of its own, drawn by its domain, split and row"
-"""Why the domains need no audit. The 20,000 faces of synth5 were compared once, and none is a near-duplicate."""
+"""The reason why the domains need no audit. A comparison of the 20,000 images of synth5 found no near-duplicates."""
 
 
 def _suite(name: str, about: str) -> Suite:
@@ -49,10 +47,10 @@ SUITES = {
 
 
 def size_of(suite: str) -> int:
-    """Side of the faces in pixels."""
+    """Return the side of a suite's images in pixels."""
     return {"synth5-112": 112, "synth5-224": 224}.get(suite, 64)
 
 
 def share_of(suite: str) -> int:
-    """One in how many faces the suite holds."""
+    """Return n for a suite that contains the first 1/n of every split."""
     return _TINY if suite == "synth5-tiny" else 1

@@ -1,6 +1,4 @@
-"""What a camera, a converter and a file leave of a painted scene: exposure, lens, sensor, tone, sharpening, noise,
-compression.
-"""
+"""Turn a painted scene into a stored image: exposure, lens, sensor, tone, sharpening, noise, compression."""
 
 from __future__ import annotations
 
@@ -15,11 +13,19 @@ from fergen_bench.synth import textures
 from fergen_bench.synth.scene import Scene
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of R, G, B in grey (ITU-R BT.601)."""
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
 def expose(painting: Tensor, scene: Scene) -> Tensor:
-    """Float (B, 3, S, S) → uint8 (B, 3, S, S)."""
+    """Return the stored images of painted scenes.
+
+    Args:
+        painting: Painted scenes, float (B, 3, S, S).
+        scene: The scenes, which decide the camera's properties.
+
+    Returns:
+        Images, uint8 (B, 3, S, S).
+    """
     size = painting.shape[-1]
     factor = {
         name: torch.as_tensor(column, dtype=torch.float32)[:, None, None, None]
@@ -56,19 +62,23 @@ def expose(painting: Tensor, scene: Scene) -> Tensor:
 
 
 def _optics(size: int, blur: Tensor, resolution: Tensor) -> Tensor:
-    """One matrix per picture (B, size, size) for one axis: blur, sampling at `resolution`, linear interpolation back.
+    """Return one matrix per image (B, size, size) for one axis: blur, sampling at `resolution`, linear interpolation.
 
-    blur: standard deviation in pixels of a 64-pixel frame. The kernel is a polynomial close to a Gaussian, which spares
-    the exponential.
+    The kernel is a polynomial close to a Gaussian, which avoids the exponential.
+
+    Args:
+        size: Side of the images in pixels.
+        blur: Standard deviation in pixels of a 64-pixel frame, (B,).
+        resolution: Share of the pixels per side that the camera has, (B,).
     """
     pixel = torch.arange(size, dtype=torch.float32)
     step = 1.0 / resolution
     sampling = 0.45 * (step - 1).clamp_min(0.0)
     deviation = torch.sqrt((blur * size / 64.0) ** 2 + sampling**2 + 0.30**2)
     reach = (math.sqrt(8.0) * deviation)[:, None, None]
-    place = (pixel[None] + 0.5) / step[:, None] - 0.5
-    before = place.floor()
-    share = (place - before)[:, :, None]
+    position = (pixel[None] + 0.5) / step[:, None] - 0.5
+    before = position.floor()
+    share = (position - before)[:, :, None]
 
     def kernel(sample: Tensor) -> Tensor:
         centre = ((sample + 0.5) * step[:, None] - 0.5).clamp(0, size - 1)
@@ -80,7 +90,7 @@ def _optics(size: int, blur: Tensor, resolution: Tensor) -> Tensor:
 
 @cache
 def _cosines() -> Tensor:
-    """The 8-point DCT-II matrix (orthonormal)."""
+    """Return the 8-point DCT-II matrix (orthonormal)."""
     row, column = torch.arange(8.0)[:, None], torch.arange(8.0)[None]
     matrix = torch.cos(math.pi * (column + 0.5) * row / 8) * math.sqrt(2 / 8)
     matrix[0] /= math.sqrt(2)
@@ -88,15 +98,13 @@ def _cosines() -> Tensor:
 
 
 def _compress(image: Tensor, step: Tensor) -> Tensor:
-    """Quantises 8 x 8 blocks in the cosine domain, more coarsely for high frequencies, as JPEG does. step: (B, 1, 1,
-    1).
-    """
+    """Quantise 8 x 8 blocks in the cosine domain, more coarsely at high frequencies, as JPEG does."""
     dct = _cosines()
     blocks = image.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
     frequency = torch.arange(8.0)[:, None] + torch.arange(8.0)[None]
     table = (1 + 0.55 * frequency) * step[..., None, None].clamp_min(1e-4)
     coefficients = dct @ blocks @ dct.T
     quantised = dct.T @ ((coefficients / table).round_() * table) @ dct
-    # A picture that is not compressed must not be rounded because one beside it is.
+    # An image without compression must stay unrounded when others in its batch are compressed.
     blocks = torch.where(step[..., None, None] > 0, quantised, blocks)
     return blocks.transpose(3, 4).flatten(4).flatten(2, 3)

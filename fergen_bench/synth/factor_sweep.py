@@ -1,4 +1,4 @@
-"""Test images with one factor moved: a corruption of any image, or a rendered image drawn again at another value."""
+"""Test images with one factor changed: a corruption of any image, or a rendered image at another parameter value."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from fergen_bench.data.domain import Split
 
 _STYLE = {"pose": "yaw", "light": "light_azimuth"}
-"""Factors that the renderer calls otherwise."""
+"""Factors that have another name in the renderer."""
 
 
 def images_at(split: Split, positions: np.ndarray, factor: str, level: float) -> Tensor:
-    """Return images of a split of one domain with a factor at a level: uint8 (n, 3, height, width) on the CPU.
+    """Return images of a split with a factor at a level, uint8 (n, 3, height, width) on the CPU.
 
     Args:
-        split: The images of one domain.
-        positions: Which of them, int64 (n,).
-        factor: A name among FACTORS, or CLEAN.
+        split: Images of one domain.
+        positions: Positions in the split, int64 (n,).
+        factor: A name in FACTORS, or CLEAN.
         level: A severity from 1 to 5, or a value of the renderer's parameter.
 
     Raises:
-        BenchError: The factor is one of the renderer's, and the images were not rendered.
+        BenchError: The factor is a parameter of the renderer, and the images were not rendered.
     """
     if factor in FACTORS and FACTORS[factor].rendered:
         (piece,) = split.pieces
@@ -40,11 +40,16 @@ def images_at(split: Split, positions: np.ndarray, factor: str, level: float) ->
 
 
 def _rendered(domain: str, part: str, ids: np.ndarray, factor: str, level: float, size: int) -> Tensor:
-    """The same faces, drawn again. An occluder is of the level's size, wherever it would be had the face one."""
+    """Render images again with a factor at a level.
+
+    The level of an occluder is its size. Its position is the random one that the image's scene has with an occluder.
+    """
     try:
-        index = np.array([int(face.removeprefix(f"{part}-")) for face in ids])
+        index = np.array([int(name.removeprefix(f"{part}-")) for name in ids])
     except ValueError:
-        raise BenchError(f"{domain}: its faces are not those of synth5, so none can be drawn with {factor}") from None
+        raise BenchError(
+            f"{domain}: its images are not those of synth5, so they cannot be rendered with {factor}"
+        ) from None
     overrides = {"occluder": float(level > 0)} if factor == "occluder" else {_STYLE.get(factor, factor): level}
     scene = compose(domain, part, index, overrides)
     if factor == "occluder" and level > 0:

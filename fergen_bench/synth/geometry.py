@@ -1,8 +1,8 @@
-"""Where the parts of a face are: a turned ellipsoid with features anchored on it, and how action units move them.
+"""The geometry of a face: a turned ellipsoid with features anchored on it, moved by action units.
 
-The renderer draws with these shapes and the pretraining takes its landmarks from them, so both always speak of the same
-face. Everything is a tensor of shape (B, 1, 1), ready to broadcast over pixels. The head frame has its origin between
-the eyes' height and the nose, x to the right of the picture, y up; half the head's height is 1.
+The renderer draws these shapes and the pretraining takes its landmarks from them, so both describe the same face. All
+values are tensors of shape (B, 1, 1), which broadcast over pixels. The head frame has its origin between the eyes'
+height and the nose, x to the right of the image, y up; half the head's height is 1.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fergen_bench.synth.scene import ACTION_UNITS, Scene
 DEPTH = 0.80
 """Depth of the ellipsoid that carries the features, in head units."""
 JAW_DROP = 0.13
-"""How far AU26 at full strength lowers the chin."""
+"""Distance by which AU26 at full strength lowers the chin, in head units."""
 
 
 class Fields:
-    """A scene's columns as tensors (B, 1, 1), by attribute; colours as (B, 3, 1, 1) by `colour`."""
+    """The columns of a scene as attributes, tensors (B, 1, 1)."""
 
     def __init__(self, scene: Scene) -> None:
         self._tensors = {
@@ -34,16 +34,15 @@ class Fields:
         try:
             return self._tensors[name]
         except KeyError:
-            raise AttributeError(f"no factor {name!r} in this scene") from None
+            raise AttributeError(f"this scene lacks the factor {name!r}") from None
 
     def colour(self, name: str) -> Tensor:
+        """Return a colour of the scene, (B, 3, 1, 1)."""
         return torch.stack([self._tensors[f"{name}_{letter}"] for letter in "rgb"], 1)
 
 
 class Anchor(NamedTuple):
-    """A point of the turned head: its place in the head frame, and the Jacobian that maps steps on the face to steps in
-    the frame.
-    """
+    """A point of the turned head, and the Jacobian that maps steps on the face to steps in the head frame."""
 
     x: Tensor
     y: Tensor
@@ -53,7 +52,7 @@ class Anchor(NamedTuple):
     yy: Tensor
 
     def local(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Head-frame coordinates → coordinates on the face around this point: foreshortening comes for free."""
+        """Map coordinates of the head frame to coordinates on the face around this point, with foreshortening."""
         determinant = self.xx * self.yy - self.xy * self.yx
         determinant = torch.where(determinant.abs() < 0.15, torch.full_like(determinant, 0.15), determinant)
         dx, dy = x - self.x, y - self.y
@@ -61,7 +60,7 @@ class Anchor(NamedTuple):
 
 
 class Pose:
-    """How the head stands in the picture."""
+    """Position and rotation of the head in the image."""
 
     def __init__(self, face: Fields) -> None:
         self.face = face
@@ -70,13 +69,13 @@ class Pose:
         self.cos_pitch, self.sin_pitch = torch.cos(face.pitch), torch.sin(face.pitch)
 
     def anchor(self, x: Tensor | float, y: Tensor, lift: float = 0.0) -> Anchor:
-        """The point (x, y) of the frontal face, `lift` above the ellipsoid, after the turn (parallel projection)."""
+        """Return a point of the frontal face, `lift` above the ellipsoid, after the turn (parallel projection)."""
         width, height = self.face.head_width * 1.12, 1.25
         flat = (1 - (x / width) ** 2 - (y / height) ** 2).clamp_min(0.08).sqrt()
         z = DEPTH * flat + lift
         zx, zy = -DEPTH * x / width**2 / flat, -DEPTH * y / height**2 / flat
         forward = -x * self.sin_yaw + z * self.cos_yaw
-        # The head turns about an axis behind the face, so that it stays in the middle of the frame.
+        # The head turns about an axis behind the face, so that it stays in the middle of the image.
         px = x * self.cos_yaw + z * self.sin_yaw - 0.35 * DEPTH * self.sin_yaw
         py = y * self.cos_pitch - forward * self.sin_pitch + 0.35 * DEPTH * self.sin_pitch
         fx, fy = -self.sin_yaw + zx * self.cos_yaw, zy * self.cos_yaw
@@ -90,26 +89,28 @@ class Pose:
         )
 
     def to_frame(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Head frame → picture, where both axes run from -1 to 1 and y points up."""
+        """Map the head frame to the image, where both axes run from -1 to 1 and y points up."""
         face = self.face
         return (x * self.cos_roll - y * self.sin_roll) * face.scale + face.shift_x, (
             x * self.sin_roll + y * self.cos_roll
         ) * face.scale + face.shift_y
 
     def to_head(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Picture → head frame."""
+        """Map the image to the head frame."""
         u, v = (x - self.face.shift_x) / self.face.scale, (y - self.face.shift_y) / self.face.scale
         return u * self.cos_roll + v * self.sin_roll, v * self.cos_roll - u * self.sin_roll
 
 
 class Eye(NamedTuple):
+    """The shape of an eye, in head units."""
+
     width: Tensor
     upper: Tensor  # height of the upper lid over the eye's centre
     lower: Tensor  # depth of the lower lid below it
 
 
 def eye_shape(face: Fields, side: float) -> Eye:
-    """side: -1 for the eye on the left of the picture, 1 for the right one."""
+    """Return the shape of the eye on the left (side -1) or on the right (1) of the image."""
     au, uneven = face.units, 1 + face.asymmetry_eye * side
     upper = (
         1
@@ -126,27 +127,27 @@ def eye_shape(face: Fields, side: float) -> Eye:
 
 
 def brow_height(face: Fields, side: float, along: Tensor | float) -> Tensor:
-    """Height of the brow over the eye's centre, `along` it from -1 (inner end) to 1 (outer end)."""
+    """Return the height of the brow over the eye's centre, at `along` from -1 (inner end) to 1 (outer end)."""
     au, uneven = face.units, 1 + face.asymmetry_brow * side
     along = torch.as_tensor(along)
     inner = ((1 - along) * 0.5).clamp(-0.2, 1.2)
     outer = 1 - inner
     height = face.brow_y - face.eye_y + face.brow_arch * (1 - along * along).clamp_min(-0.5) + face.brow_tilt * along
     raised = 0.125 * au[1] * inner * inner.abs().clamp_max(1.0).sqrt() + 0.100 * au[2] * (outer + 0.25) + 0.015 * au[1]
-    # AU1 with AU4 gives the oblique brow of sadness and fear: the lowering must give way to the raising, or both look
-    # angry.
+    # AU1 with AU4 gives the oblique brow of sadness and fear. AU1 weakens the lowering, or both would look angry.
     lowered = 0.085 * au[4] * (1.15 * inner - 0.05) * (1 - 0.8 * au[1].clamp(0, 1)) + 0.015 * au[4]
     return height + uneven * raised - lowered - 0.03 * au[9] * (0.4 + inner) - 0.02 * au[6] * outer
 
 
 def brow_inward(face: Fields) -> Tensor:
-    """How far AU4 draws the brow towards the middle."""
+    """Return the distance by which AU4 moves the brow towards the middle."""
     return 0.02 + 0.035 * face.units[4]
 
 
 class Mouth(NamedTuple):
-    """Around the mouth's centre. Heights of lips and lip line are functions of the place across: 0 in the middle, 1 at
-    the corner.
+    """The shape of the mouth around its centre, in head units.
+
+    `line` returns the height of the line between the lips at a position across: 0 in the middle, 1 at the corner.
     """
 
     width: Tensor
@@ -159,7 +160,12 @@ class Mouth(NamedTuple):
 
 
 def mouth_shape(face: Fields, side: Tensor | float) -> Mouth:
-    """side: -1 on the left of the picture, 1 on the right, per pixel or landmark: smiles and frowns may be uneven."""
+    """Return the shape of the mouth on one side; smiles and frowns may be uneven.
+
+    Args:
+        face: The scene's columns.
+        side: -1 on the left of the image, 1 on the right, for each pixel or landmark.
+    """
     au = face.units
     uneven = 1 + face.asymmetry * side
     smile, frown = au[12] * uneven, au[15] * uneven
@@ -185,14 +191,17 @@ def mouth_shape(face: Fields, side: Tensor | float) -> Mouth:
 
 
 def mouth_centre(face: Fields) -> Tensor:
+    """Return the height of the mouth's centre."""
     return face.mouth_y - 0.03 * face.units[26]
 
 
 def nose_base(face: Fields) -> Tensor:
+    """Return the height of the base of the nose."""
     return face.eye_y - face.nose_length - 0.02 + 0.03 * face.units[9] + 0.015 * face.units[10]
 
 
 def chin(face: Fields) -> Tensor:
+    """Return the distance of the chin below the origin."""
     return face.head_bottom + JAW_DROP * face.units[26]
 
 
@@ -217,7 +226,7 @@ LANDMARKS = (
 
 
 def landmarks(scene: Scene) -> tuple[Tensor, Tensor]:
-    """The 22 landmarks in the picture and in the head frame, each (B, 22, 2)."""
+    """Return the 22 landmarks in the image and in the head frame, each (B, 22, 2)."""
     face = Fields(scene)
     pose = Pose(face)
     points: list[Anchor] = []

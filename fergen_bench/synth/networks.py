@@ -1,6 +1,4 @@
-"""The two small networks that are pretrained for synth5: what they are, not how they were trained (that is
-`pretrain.py`).
-"""
+"""The two small networks that are pretrained for synth5. `pretrain.py` trains them."""
 
 from __future__ import annotations
 
@@ -23,6 +21,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output: (B, inputs, H, W) → (B, outputs, H / stride, W / stride)."""
         y = functional.relu(self.norm1(self.conv1(x)), inplace=True)
         return functional.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
@@ -34,7 +33,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
 
 
 def _stages(widths: tuple[int, int, int, int], blocks: tuple[int, int, int]) -> nn.Sequential:
-    """A stem that quarters the picture, then three stages of which the last two halve it: 64 x 64 → 16 → 8 → 4."""
+    """Return a stem that quarters the image, then three stages of which the last two halve it: 64 x 64 → 16 → 8 → 4."""
     layers: list[nn.Module] = [_conv(3, widths[0], 3, 2), _conv(widths[0], widths[1], 3, 2)]
     inputs = widths[1]
     for stage, (width, count) in enumerate(zip(widths[1:], blocks, strict=True)):
@@ -45,10 +44,10 @@ def _stages(widths: tuple[int, int, int, int], blocks: tuple[int, int, int]) -> 
 
 
 class FaceEncoder(nn.Module):
-    """The frozen encoder that plays CLIP's part: (B, 3, 64, 64) → (B, 512), 1.9 million parameters.
+    """The frozen encoder of synth5 in the role of CLIP: (B, 3, 64, 64) → (B, 512), 1.9 million parameters.
 
-    The last map is pooled to 2 x 2 and projected, so that the place of a feature is not lost; the output is signed, as
-    CLIP's is.
+    The last map is pooled to 2 x 2 and projected, which preserves the position of a feature. The output is signed, like
+    that of CLIP.
     """
 
     features = 512
@@ -60,19 +59,19 @@ class FaceEncoder(nn.Module):
         self.project = nn.Linear(192 * 4, self.features)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """(B, 3, 64, 64) → (B, 192, 4, 4)."""
+        """Return the last map: (B, 3, 64, 64) → (B, 192, 4, 4)."""
         return self.stages(images)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the features of images: (B, 3, 64, 64) → (B, 512)."""
         return self.project(functional.avg_pool2d(self.feature_map(images), 2).flatten(1))
 
 
 class Trunk(nn.Module):
-    """The small network that plays the part of the face-pretrained ResNet-18: (B, 3, 64, 64) → (B, 512), 0.38 million
-    parameters.
+    """The trunk of synth5 in the role of a face-pretrained ResNet-18: (B, 3, 64, 64) → (B, 512), 0.38 M parameters.
 
-    It ends as ResNet-18 does, in a rectified map of 512 channels (`feature_map`) that is pooled over space, so its
-    features are not negative.
+    Like ResNet-18 it ends in a rectified map of 512 channels (`feature_map`) that is pooled over space, so its features
+    are not negative.
     """
 
     features = 512
@@ -84,21 +83,23 @@ class Trunk(nn.Module):
         self.expand = _conv(128, self.features, 1, 1)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """(B, 3, 64, 64) → (B, 512, 4, 4)."""
+        """Return the last map: (B, 3, 64, 64) → (B, 512, 4, 4)."""
         return self.expand(self.stages(images))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the features of images: (B, 3, 64, 64) → (B, 512)."""
         return self.feature_map(images).mean((2, 3))
 
 
 def normalise(faces: Tensor) -> Tensor:
-    """uint8 or float in 0..255 → what both networks were trained on."""
+    """Normalise images with values in 0..255 (uint8 or float) as for the training of both networks."""
     return (faces.float() - 127.5) / 64.0
 
 
 MEAN, DEVIATION = 127.5 / 255.0, 64.0 / 255.0
-"""The same statistics per channel for values in 0..1."""
+"""The statistics of `normalise`, the same for each channel, for values in 0..1."""
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:
+    """Store the weights of a network in channels-last order."""
     return network.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Renders domains of the embedded suite into their prepared form, on several processes; the parent loads no torch."""
+"""Render domains of the embedded suite into their prepared form, in several processes. The parent loads no torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fergen_bench.files.pool import worker_pool
 from fergen_bench.progress import Progress
 from fergen_bench.synth import VERSION, share_of, size_of
 
-BLOCK = 250
-CHUNK = 32  # faces rendered at once; the bytes do not depend on it
+BLOCK = 250  # images of one task
+CHUNK = 32  # images rendered at once; the bytes do not depend on it
 
 Table = dict[str, list[object]]
 
 
-class Job(NamedTuple):
-    """Some rows of one split, for one process."""
+class Block(NamedTuple):
+    """Some rows of one split, rendered by one process."""
 
     domain: str
     split: str
@@ -31,24 +31,31 @@ class Job(NamedTuple):
 
 
 def prepare(suite: str, folders: Mapping[str, Path], processes: int, progress: Progress) -> None:
-    """Renders train and test of each domain into its folder. progress(domain, done, total) counts faces."""
+    """Render the train and test splits of each domain into its folder.
+
+    Args:
+        suite: The name of an embedded suite.
+        folders: The folder of each domain.
+        processes: Number of worker processes.
+        progress: Receives the domain, the number of rendered images and their total.
+    """
     from fergen_bench.synth.worlds import WORLDS
 
     share, size = share_of(suite), size_of(suite)
-    jobs = []
+    wanted = []
     totals = dict.fromkeys(folders, 0)
     for domain in folders:
         for split, count in (("train", WORLDS[domain].train // share), ("test", WORLDS[domain].test // share)):
-            jobs += [Job(domain, split, start, min(start + BLOCK, count), size) for start in range(0, count, BLOCK)]
+            wanted += [Block(domain, split, start, min(start + BLOCK, count), size) for start in range(0, count, BLOCK)]
             totals[domain] += count
-    blocks: dict[str, list[tuple[np.ndarray, Table]]] = {domain: [] for domain in folders}
+    rendered: dict[str, list[tuple[np.ndarray, Table]]] = {domain: [] for domain in folders}
     with worker_pool(processes) as pool:
-        for job, block in zip(jobs, pool.map(_render, jobs), strict=True):
-            blocks[job.domain].append(block)
-            done = sum(len(faces) for faces, _ in blocks[job.domain])
-            progress(job.domain, done, totals[job.domain])
-            if done == totals[job.domain]:
-                _write(job.domain, folders[job.domain], blocks.pop(job.domain))
+        for block, result in zip(wanted, pool.map(_render, wanted), strict=True):
+            rendered[block.domain].append(result)
+            done = sum(len(images) for images, _ in rendered[block.domain])
+            progress(block.domain, done, totals[block.domain])
+            if done == totals[block.domain]:
+                _write(block.domain, folders[block.domain], rendered.pop(block.domain))
 
 
 def _write(domain: str, folder: Path, blocks: list[tuple[np.ndarray, Table]]) -> None:
@@ -56,7 +63,7 @@ def _write(domain: str, folder: Path, blocks: list[tuple[np.ndarray, Table]]) ->
 
     tables = [table for _, table in blocks]
     names = dict.fromkeys(name for table in tables for name in table)
-    # Votes exist for train only: the cells of test are empty.
+    # Only train splits have votes; the cells of test splits are empty.
     columns = {
         name: [value for table in tables for value in table.get(name, [""] * len(table["id"]))] for name in names
     }
@@ -67,30 +74,30 @@ def _write(domain: str, folder: Path, blocks: list[tuple[np.ndarray, Table]]) ->
         "resizer": "none",
         "synthetic": True,
     }
-    write_prepared(folder, domain, [faces for faces, _ in blocks], columns, about)
+    write_prepared(folder, domain, [images for images, _ in blocks], columns, about)
 
 
-def _render(job: Job) -> tuple[np.ndarray, Table]:
-    """Faces uint8 (n, size, size, 3) and the table of labels and generating factors."""
+def _render(block: Block) -> tuple[np.ndarray, Table]:
+    """Return images uint8 (n, size, size, 3) and the table of labels and generating factors."""
     import torch
 
     from fergen_bench.synth.render import render
     from fergen_bench.synth.worlds import compose
 
     torch.set_num_threads(1)
-    faces, scenes = [], []
-    for first in range(job.start, job.stop, CHUNK):
-        scene = compose(job.domain, job.split, np.arange(first, min(first + CHUNK, job.stop)))
-        faces.append(render(scene, job.size).permute(0, 2, 3, 1).numpy())
+    images, scenes = [], []
+    for first in range(block.start, block.stop, CHUNK):
+        scene = compose(block.domain, block.split, np.arange(first, min(first + CHUNK, block.stop)))
+        images.append(render(scene, block.size).permute(0, 2, 3, 1).numpy())
         scenes.append(scene.columns)
     columns = {name: np.concatenate([scene[name] for scene in scenes]) for name in scenes[0]}
     table: Table = {
-        "id": [f"{job.split}-{index:05d}" for index in range(job.start, job.stop)],
+        "id": [f"{block.split}-{index:05d}" for index in range(block.start, block.stop)],
         "expression": [EXPRESSIONS[label] for label in columns.pop("label")],
-        "split": [job.split] * (job.stop - job.start),
+        "split": [block.split] * (block.stop - block.start),
         "shown": [EXPRESSIONS[label] for label in columns.pop("expression")],
         "second_expression": [EXPRESSIONS[label] for label in columns.pop("second_expression")],
     }
     for name, values in columns.items():
         table[name] = [f"{value:.4g}" for value in values]
-    return np.concatenate(faces), table
+    return np.concatenate(images), table

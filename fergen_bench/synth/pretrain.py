@@ -1,21 +1,21 @@
-"""How the two packaged networks were trained, as commands that train them again:
+"""Train the two packaged networks again.
 
     python -m fergen_bench.synth.pretrain encoder      # the frozen face encoder, about 50 minutes on two cores
     python -m fergen_bench.synth.pretrain trunk        # the trunk initialisation, about 10 minutes
 
-Both see renders of a wide world of their own: other seeds, other people, poses and styles spread wider than in the five
-domains, action units switched on independently of each other. Neither ever sees an expression label, and no action unit
-is a target.
+Both networks learn from renders of a world of their own: other seeds, other people, poses and styles spread wider than
+in the five domains, action units switched on independently of each other. Neither network sees an expression label, and
+action units are not targets.
 
-- encoder: image-text contrast (InfoNCE) with a "caption" of the face, and regression of that caption. A caption holds
-  what a describer without a word for emotions could say: 22 landmarks (in the picture, in the upright head, and
-  relative to their eye or mouth), pose, and identity attributes. The landmarks weigh most; the backdrop is left out,
-  because it solves the contrast alone.
+- encoder: image-text contrast (InfoNCE) with a "caption" of the face, and regression of that caption. A caption is a
+  description without words for emotions: 22 landmarks (in the image, in the upright head, and relative to their eye or
+  mouth), pose, and identity attributes. The landmarks weigh most. The backdrop is left out, because it solves the
+  contrast alone.
 - trunk: the same losses with identity attributes only.
 
-Which epoch is kept is decided beforehand by a rule that looks at nothing of the five domains: for the encoder the best
-mean R2 of a ridge regression from its features to the true action units, on renders of the pretraining world that
-training did not use; for the trunk the last epoch.
+A rule that was fixed beforehand selects the epoch without the five domains: for the encoder the best mean R2 of a ridge
+regression from its features to the true action units, on renders of the pretraining world that training did not use;
+for the trunk the last epoch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -104,19 +104,19 @@ PRETRAINING_WORLD = Style(
 
 
 def stream(purpose: str) -> tuple[object, ...]:
-    """The name under which the renders for one purpose are drawn: never a stream of the five domains."""
+    """Return the names of the random stream of one purpose, which differs from the streams of the five domains."""
     return ("synth pretraining", VERSION, purpose)
 
 
 def compose(purpose: str, index: np.ndarray) -> Scene:
-    """Scenes of the pretraining world."""
+    """Return scenes of the pretraining world."""
     draws = Draws(index, *stream(purpose))
     columns = {**sample_identity(draws, PRETRAINING_WORLD), **sample_circumstances(draws, PRETRAINING_WORLD)}
     return Scene({**columns, **unit_columns(_free_action_units(draws))}, draws)
 
 
 def _free_action_units(draws: Draws) -> np.ndarray:
-    """Each unit comes on by itself: faces that mean nothing, and 12 % that are nearly at rest."""
+    """Return action units (N, 17) that are independent of each other, so without a meaning; 12 % are nearly at rest."""
     strength = [
         draws.chance(f"unit.on{unit}", 0.06 if unit == 43 else 0.30)
         * draws.uniform(f"unit.strength{unit}", 0.2, STRONGEST)
@@ -152,19 +152,22 @@ _NUMBERS = [
 ]
 _POSE = ["yaw", "pitch", "roll", "scale", "shift_x", "shift_y"]
 _PARTS = ([0, 1, 2, 3, 8, 9, 10], [4, 5, 6, 7, 11, 12, 13], [14, 15, 16, 17, 18, 19, 20, 21])
-"""Landmarks that belong together: left eye and brow, right eye and brow, mouth with nose base and chin."""
+"""Indices of landmarks that belong together: left eye and brow, right eye and brow, mouth with nose base and chin."""
 _CENTRES = ([0, 1], [4, 5], [14, 15])
-"""What each part is measured from: the corners of the eye, the corners of the mouth."""
+"""Indices of the landmarks whose middle is the origin of each part: the corners of the eye, of the mouth."""
 
 
 def identity_caption(columns: Columns) -> np.ndarray:
-    """(N, 24): who it is."""
+    """Return the identity attributes of scenes, (N, 24)."""
     lengths = [(columns["hair_length"] == length).astype(float) for length in (0, 2, 3)]
     return np.stack([columns[name] for name in _NUMBERS] + lengths, 1)
 
 
 def face_caption(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 162) and the weight of each entry in the regression: landmarks in three frames, pose, identity."""
+    """Return captions (N, 162) and the weight of each entry in the regression, (162,).
+
+    The entries are landmarks in three frames, pose and identity attributes.
+    """
     picture, head = landmarks(scene)
     parts = head.clone()
     for members, centre in zip(_PARTS, _CENTRES, strict=True):
@@ -184,8 +187,8 @@ def face_caption(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 # ------------------------------------------------------------------------------------------------------------ rendering
 
 
-def _render_block(job: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    purpose, start, stop = job
+def _render_block(block: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    purpose, start, stop = block
     torch.set_num_threads(1)
     faces, captions, units = [], [], []
     for first in range(start, stop, CHUNK):
@@ -197,7 +200,7 @@ def _render_block(job: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray, np
 
 
 def render_pool(purpose: str, count: int, processes: int = 2) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Faces uint8 (N, 3, 64, 64), captions float32 (N, 162), true action units (N, 17) for the probe only."""
+    """Return images uint8 (N, 3, 64, 64), captions float32 (N, 162), and true action units (N, 17) for the probe."""
     block = 2048
     jobs = [(purpose, start, min(start + block, count)) for start in range(0, count, block)]
     with worker_pool(processes) as pool:
@@ -211,13 +214,13 @@ def render_pool(purpose: str, count: int, processes: int = 2) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, apart from the world above."""
+    """All that decides the weights, apart from the world above."""
 
     purpose: str
     network: type[FaceEncoder] | type[Trunk]
     faces: int
     epochs: int
-    contrast: float  # weight of InfoNCE
+    contrast: float  # weight of the InfoNCE loss
     regression: float = 8.0  # weight of the smooth L1 loss
     batch: int = 128
     learning_rate: float = 2e-3
@@ -231,11 +234,11 @@ RECIPES = {
 }
 IDENTITY_ENTRIES = 24
 FEATURE_DEVIATION = 0.45
-"""The encoder's features are scaled to this deviation, which is about that of the features of CLIP ViT-B/32."""
+"""Deviation of the encoder's scaled features, about that of the features of CLIP ViT-B/32."""
 
 
 class Captioned(nn.Module):
-    """An image network beside a text tower for captions, and the regression from features to captions."""
+    """An image network with a text tower for captions, and a regression from features to captions."""
 
     def __init__(self, network: nn.Module, features: int, entries: int) -> None:
         super().__init__()
@@ -246,7 +249,13 @@ class Captioned(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.5))
 
     def losses(self, images: Tensor, captions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """InfoNCE both ways (Radford et al., ICML 2021), and the weighted smooth L1 distance to the caption."""
+        """Return InfoNCE in both directions (Radford et al., ICML 2021) and the weighted smooth L1 loss of captions.
+
+        Args:
+            images: Normalised images, float (B, 3, 64, 64).
+            captions: Standardised captions, float (B, entries).
+            weights: The weight of each entry, float (entries,).
+        """
         features = self.network(images)
         image, text = (
             functional.normalize(self.image(features), dim=1),
@@ -260,7 +269,7 @@ class Captioned(nn.Module):
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Photometric augmentation per face: gain, cast, negative, swapped channels, grey, noise, an erased box."""
+    """Augment images (B, 3, 64, 64): gain, cast, negative, swapped channels, grey, noise, an erased box."""
     count = len(images)
 
     def normal(*shape: int) -> Tensor:
@@ -286,7 +295,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def features_of(network: nn.Module, faces: Tensor) -> np.ndarray:
-    """(N, 512), in evaluation mode."""
+    """Return the features of images uint8 (N, 3, 64, 64), float (N, 512), in evaluation mode."""
     network.eval()
     parts = [
         network(normalise(faces[i : i + 256]).contiguous(memory_format=torch.channels_last))
@@ -296,8 +305,12 @@ def features_of(network: nn.Module, faces: Tensor) -> np.ndarray:
 
 
 def action_unit_probe(features: np.ndarray, units: np.ndarray, fitted_on: int) -> np.ndarray:
-    """R2 per action unit of a ridge regression fitted on the first rows and measured on the rest: how much of each unit
-    can be read.
+    """Return the R2 of each action unit under a ridge regression from features.
+
+    Args:
+        features: Features, float (N, 512).
+        units: True action units, float (N, 17).
+        fitted_on: Number of first rows to fit on. R2 is measured on the others.
     """
     centre, spread = features[:fitted_on].mean(0), features[:fitted_on].std(0) + 1e-6
     inputs = np.concatenate([(features - centre) / spread, np.ones((len(features), 1))], 1).astype(np.float64)
@@ -308,73 +321,98 @@ def action_unit_probe(features: np.ndarray, units: np.ndarray, fitted_on: int) -
 
 
 def train(recipe: Recipe, folder: Path, threads: int) -> None:
-    """Trains by the recipe and writes <purpose>.safetensors (fp16) and <purpose>.log into the folder."""
+    """Train by a recipe and write <purpose>.safetensors (fp16) and <purpose>.log.
+
+    Args:
+        recipe: The network and its training.
+        folder: The folder of both files.
+        threads: Number of threads of torch.
+    """
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
-    log = (folder / f"{recipe.purpose}.log").open("w")
-
-    def say(**entry: Any) -> None:
-        line = json.dumps(entry)
-        print(line, flush=True)
-        log.write(line + "\n")
-        log.flush()
-
     started, cpu = time.time(), time.process_time()
+    with (folder / f"{recipe.purpose}.log").open("w") as log:
+        data = _training_data(recipe)
+        _write_entry(
+            log,
+            recipe=recipe.purpose,
+            faces=recipe.faces,
+            epochs=recipe.epochs,
+            threads=threads,
+            torch=torch.__version__,
+            rendered_in_s=round(time.time() - started, 1),
+        )
+        torch.manual_seed(seed_of(*stream(recipe.purpose), SEED))
+        model = Captioned(to_channels_last(recipe.network()), recipe.network.features, data.captions.shape[1])
+        steps = recipe.epochs * (recipe.faces // recipe.batch)
+        optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=steps, pct_start=recipe.warm_up
+        )
+        generator = torch.Generator().manual_seed(seed_of(*stream(recipe.purpose), SEED, "order and jitter"))
+        best = -np.inf
+        for epoch in range(1, recipe.epochs + 1):
+            contrast, regression = _train_epoch(recipe, model, data, optimizer, schedule, generator)
+            features = features_of(model.network, data.probe_faces)
+            r2 = action_unit_probe(features, data.probe_units, fitted_on=6000)
+            units = {str(unit): round(float(value), 3) for unit, value in zip(ACTION_UNITS, r2, strict=True)}
+            losses = {"contrast": round(contrast, 4), "regression": round(regression, 4)}
+            _write_entry(log, epoch=epoch, **losses, probe_r2=round(float(r2.mean()), 4), per_unit=units)
+            minutes, core_minutes = (time.time() - started) / 60, (time.process_time() - cpu) / 60
+            _write_entry(log, epoch=epoch, minutes=round(minutes, 1), core_minutes=round(core_minutes, 1))
+            if recipe.network is Trunk or r2.mean() > best:
+                best = r2.mean()
+                path = folder / f"{recipe.purpose}.safetensors"
+                _save(model.network, path, epoch, float(best), float(features.std()))
+                _write_entry(log, epoch=epoch, kept=True)
+
+
+class _Data(NamedTuple):
+    faces: Tensor
+    captions: Tensor  # standardised
+    importance: Tensor  # weight of each entry of a caption
+    probe_faces: Tensor
+    probe_units: np.ndarray
+
+
+def _training_data(recipe: Recipe) -> _Data:
     faces, captions, _ = render_pool(recipe.purpose, recipe.faces)
     probe_faces, _, probe_units = render_pool("probe", 8000)
     _, weights = face_caption(compose(recipe.purpose, np.arange(2)))
     if recipe.network is Trunk:
         captions, weights = captions[:, -IDENTITY_ENTRIES:], np.ones(IDENTITY_ENTRIES)
     captions = ((captions - captions.mean(0)) / captions.std(0).clamp_min(1e-6)).clamp(-4, 4)
-    importance = torch.from_numpy(weights).float()
-    seconds = round(time.time() - started, 1)
-    say(
-        recipe=recipe.purpose,
-        faces=recipe.faces,
-        epochs=recipe.epochs,
-        threads=threads,
-        torch=torch.__version__,
-        rendered_in_s=seconds,
-    )
+    return _Data(faces, captions, torch.from_numpy(weights).float(), probe_faces, probe_units)
 
-    torch.manual_seed(seed_of(*stream(recipe.purpose), SEED))
-    model = Captioned(to_channels_last(recipe.network()), recipe.network.features, captions.shape[1])
-    steps = recipe.epochs * (recipe.faces // recipe.batch)
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=steps, pct_start=recipe.warm_up
-    )
-    generator = torch.Generator().manual_seed(seed_of(*stream(recipe.purpose), SEED, "order and jitter"))
-    best = -np.inf
-    for epoch in range(1, recipe.epochs + 1):
-        model.train()
-        totals = np.zeros(2)
-        for rows in _batches(recipe, generator):
-            images = jitter(normalise(faces[rows]), generator).contiguous(memory_format=torch.channels_last)
-            contrast, regression = model.losses(images, captions[rows], importance)
-            optimizer.zero_grad()
-            (recipe.contrast * contrast + recipe.regression * regression).backward()
-            optimizer.step()
-            schedule.step()
-            totals += contrast.item(), regression.item()
-        totals /= recipe.faces // recipe.batch
-        features = features_of(model.network, probe_faces)
-        r2 = action_unit_probe(features, probe_units, fitted_on=6000)
-        units = {str(unit): round(float(value), 3) for unit, value in zip(ACTION_UNITS, r2, strict=True)}
-        minutes, core_minutes = (time.time() - started) / 60, (time.process_time() - cpu) / 60
-        say(
-            epoch=epoch,
-            contrast=round(totals[0], 4),
-            regression=round(totals[1], 4),
-            probe_r2=round(float(r2.mean()), 4),
-            per_unit=units,
-        )
-        say(epoch=epoch, minutes=round(minutes, 1), core_minutes=round(core_minutes, 1))
-        if recipe.network is Trunk or r2.mean() > best:
-            best = r2.mean()
-            _save(model.network, folder / f"{recipe.purpose}.safetensors", epoch, float(best), float(features.std()))
-            say(epoch=epoch, kept=True)
-    log.close()
+
+def _train_epoch(
+    recipe: Recipe,
+    model: Captioned,
+    data: _Data,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+) -> tuple[float, float]:
+    """Train for one epoch and return the means of both losses."""
+    model.train()
+    totals = np.zeros(2)
+    for rows in _batches(recipe, generator):
+        images = jitter(normalise(data.faces[rows]), generator).contiguous(memory_format=torch.channels_last)
+        contrast, regression = model.losses(images, data.captions[rows], data.importance)
+        optimizer.zero_grad()
+        (recipe.contrast * contrast + recipe.regression * regression).backward()
+        optimizer.step()
+        schedule.step()
+        totals += contrast.item(), regression.item()
+    totals /= recipe.faces // recipe.batch
+    return totals[0], totals[1]
+
+
+def _write_entry(log: TextIO, **entry: Any) -> None:
+    line = json.dumps(entry)
+    print(line, flush=True)
+    log.write(line + "\n")
+    log.flush()
 
 
 def _batches(recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
@@ -397,6 +435,7 @@ def _save(network: nn.Module, path: Path, epoch: int, probe: float, deviation: f
 
 
 def main() -> None:
+    """Train one of the packaged networks from the command line."""
     parser = argparse.ArgumentParser(description="Train one of the packaged networks again.")
     parser.add_argument("recipe", choices=sorted(RECIPES))
     parser.add_argument(

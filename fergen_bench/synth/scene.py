@@ -1,14 +1,13 @@
-"""What a face is made of before it is drawn: identity, action units, circumstances. Numpy only, one value per face and
-name.
+"""Scenes: the generating factors of images, namely identity, action units and circumstances. Numpy only.
 
-A scene is a flat table of named columns, so the generating factors of every image can be kept beside its label. Lengths
-are in head units (half the head's height is 1), angles in radians, colours in 0..1.
+A scene is a flat table of named columns with one value per image, so that the generating factors of every image can be
+stored next to its label. Lengths are in head units (half the head's height is 1), angles in radians, colours in 0..1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import Draws
 
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 20, 23, 25, 26, 43)
-"""The action units of the Facial Action Coding System (Ekman and Friesen 1978) that the renderer draws; 43 closes the
-eyes.
-"""
+"""The action units of the Facial Action Coding System (Ekman and Friesen 1978) that are drawn; 43 closes the eyes."""
 
 Columns = dict[str, np.ndarray]
 
@@ -27,37 +24,44 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Constant:
+    """The same value for all images."""
+
     value: float
 
     def sample(self, draws: Draws, name: str) -> np.ndarray:
+        """Return one value per image, (N,)."""
         return np.full(len(draws), float(self.value))
 
 
 @dataclass(frozen=True)
 class Uniform:
+    """A uniform distribution on [low, high)."""
+
     low: float
     high: float
 
     def sample(self, draws: Draws, name: str) -> np.ndarray:
+        """Return one value per image, (N,)."""
         return draws.uniform(name, self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Clipped at 2.5 deviations, or at `limit` on both sides of the mean."""
+    """A normal distribution, clipped at 2.5 deviations, or at `limit` on both sides of the mean."""
 
     mean: float
     deviation: float
     limit: float | None = None
 
     def sample(self, draws: Draws, name: str) -> np.ndarray:
+        """Return one value per image, (N,)."""
         reach = 2.5 * self.deviation if self.limit is None else self.limit
         return draws.normal(name, self.mean, self.deviation).clip(self.mean - reach, self.mean + reach)
 
 
 @dataclass(frozen=True)
 class Humped:
-    """A Kumaraswamy hump stretched over [low, high]."""
+    """A Kumaraswamy distribution stretched over [low, high]."""
 
     a: float
     b: float
@@ -65,18 +69,20 @@ class Humped:
     high: float
 
     def sample(self, draws: Draws, name: str) -> np.ndarray:
+        """Return one value per image, (N,)."""
         return self.low + (self.high - self.low) * draws.kumaraswamy(name, self.a, self.b)
 
 
 @dataclass(frozen=True)
 class Sometimes:
-    """`then` with the given probability, else a constant."""
+    """The distribution `then` with the given probability, else the constant `otherwise`."""
 
     probability: float
     then: Distribution
     otherwise: float = 0.0
 
     def sample(self, draws: Draws, name: str) -> np.ndarray:
+        """Return one value per image, (N,)."""
         return np.where(
             draws.chance(name + ".happens", self.probability), self.then.sample(draws, name), self.otherwise
         )
@@ -87,11 +93,12 @@ Distribution = Constant | Uniform | Normal | Humped | Sometimes
 
 @dataclass(frozen=True)
 class Style:
-    """The statistics of a world: one distribution for each factor that is not the face itself. Defaults: an aligned
-    photograph.
+    """The statistics of a world: one distribution for each factor outside the face itself.
+
+    The defaults describe aligned photographs.
     """
 
-    # placement and pose of the head in the frame (the frame reaches from -1 to 1)
+    # Position and pose of the head in the image, whose coordinates run from -1 to 1
     scale: Distribution = Normal(0.86, 0.03)
     shift_x: Distribution = Normal(0.0, 0.02)
     shift_y: Distribution = Normal(-0.02, 0.02)
@@ -99,7 +106,7 @@ class Style:
     yaw: Distribution = Normal(0.0, 0.22)
     pitch: Distribution = Normal(0.0, 0.10)
     gaze: Distribution = Normal(0.0, 0.40)
-    # light
+    # Light
     light_azimuth: Distribution = Uniform(-1.2, 1.2)
     light_elevation: Distribution = Normal(0.45, 0.30)
     ambient: Distribution = Uniform(0.45, 0.70)
@@ -108,13 +115,13 @@ class Style:
     backdrop_light: Distribution = Uniform(0.70, 1.05)
     backdrop_saturation: Distribution = Uniform(0.1, 0.5)
     backdrop_value: Distribution = Uniform(0.2, 0.9)
-    # camera and file
+    # Camera and file
     exposure: Distribution = Normal(1.0, 0.08)
     warmth: Distribution = Normal(0.0, 0.05)
     vignette: Distribution = Constant(0.0)
-    blur: Distribution = Uniform(0.2, 0.5)  # standard deviation in pixels of a 64-pixel frame
+    blur: Distribution = Uniform(0.2, 0.5)  # standard deviation in pixels of a 64-pixel image
     motion: Distribution = Constant(0.0)  # the same, along one direction
-    resolution: Distribution = Constant(1.0)  # share of the frame's pixels per side that the camera had
+    resolution: Distribution = Constant(1.0)  # share of the image's pixels per side that the camera has
     grain: Distribution = Constant(0.0)
     noise: Distribution = Uniform(0.003, 0.015)
     grey_noise: Distribution = Constant(0.0)
@@ -125,34 +132,36 @@ class Style:
     grey: Distribution = Constant(0.0)
     sharpen: Distribution = Constant(0.0)
     occluder: Distribution = Constant(0.0)
-    # how expressions are shown
+    # Expressions
     intensity: Distribution = Humped(2.2, 1.6, 0.45, 1.2)
     ambiguity: Distribution = Sometimes(0.12, Uniform(0.15, 0.40))  # share of a second expression mixed in
     stray_units: Distribution = Constant(0.06)  # size of action units that belong to no expression
-    open_mouth: Distribution = Constant(0.0)  # speech: mouths opened whatever the expression
+    open_mouth: Distribution = Constant(0.0)  # speech: mouths open with any expression
     asymmetry: Distribution = Normal(0.0, 0.10)
     teeth: Distribution = Uniform(0.5, 1.0)
-    # who is in it
+    # Persons
     skin_tone: tuple[float, float] = (1.1, 1.7)  # Kumaraswamy shape over the palette, light to dark
     hair_colours: tuple[float, ...] = (3, 3, 2.5, 1.5, 1, 0.8, 0.4, 0.5)
     hair_lengths: tuple[float, ...] = (0.15, 0.45, 0.20, 0.20)  # bald, short, medium, long
     glasses: float = 0.16
     sunglasses: float = 0.08  # of those with glasses
     beard: float = 0.20
-    acting: float = (
-        1.0  # exponent on the weights of an expression's forms: below 1 rarer forms are as common as the usual ones
-    )
+    acting: float = 1.0  # exponent on the weights of an expression's forms; below 1, rare forms become more common
 
     def with_factors(self, overrides: Mapping[str, float]) -> Style:
-        """The same world with some factors held at a value, for controlled shifts: `with_factors({"yaw": 0.4})`"""
+        """Return the same world with some factors at a fixed value, such as `with_factors({"yaw": 0.4})`.
+
+        Raises:
+            KeyError: A name is not a factor.
+        """
         known = {f.name for f in fields(self)}
         for name in overrides:
             if name not in known:
-                raise KeyError(f"no factor {name!r}; known: {', '.join(sorted(known))}")
-        held = {name: Constant(value) for name, value in overrides.items()}
-        return Style(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **held})
+                raise KeyError(f"unknown factor {name!r}; known: {', '.join(sorted(known))}")
+        return replace(self, **{name: Constant(value) for name, value in overrides.items()})  # type: ignore[arg-type]
 
     def sample(self, draws: Draws, factor: str) -> np.ndarray:
+        """Return one value of a factor per image, (N,)."""
         distribution: Distribution = getattr(self, factor)
         return distribution.sample(draws, "factor." + factor)
 
@@ -185,15 +194,27 @@ HAIR = np.array(
 
 
 def sample_identity(draws: Draws, style: Style) -> Columns:
-    """A person: shape of head and features, skin, hair, age, make-up, glasses, beard."""
+    """Return the columns of persons: shape of head and features, skin, hair, age, make-up, glasses, beard."""
+    person = {**_head_and_features(draws), **_hair_and_accessories(draws, style)}
+    person["sunglasses"] = person["glasses"] * draws.chance("person.sunglasses", style.sunglasses)
+    grows = draws.chance("person.moustache", 0.6)
+    person["moustache"] = np.where(grows, person["beard"], draws.chance("person.only_moustache", 0.05) * 0.8)
 
+    person["skin_tone"] = draws.kumaraswamy("person.skin_tone", *style.skin_tone)
+    position = person["skin_tone"] * (len(SKIN) - 1.001)
+    below, share = position.astype(int), (position % 1.0)[:, None]
+    tint = 1.0 + 0.05 * np.stack([draws.normal(f"person.skin_{c}") for c in "rgb"], 1)
+    add_colour(person, "skin", np.clip((SKIN[below] * (1.0 - share) + SKIN[below + 1] * share) * tint, 0.08, 1.0))
+    hair = HAIR[draws.choice("person.hair_colour", style.hair_colours)]
+    add_colour(person, "hair", np.clip(hair * (1.0 + 0.15 * draws.normal("person.hair_shade"))[:, None], 0.03, 0.95))
+    return person
+
+
+def _head_and_features(draws: Draws) -> Columns:
     def normal(name: str, mean: float, deviation: float, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
         return draws.clipped_normal("person." + name, mean, deviation).clip(low, high)
 
-    def uniform(name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-        return draws.uniform("person." + name, low, high)
-
-    person: Columns = {
+    return {
         "head_width": normal("head_width", 0.74, 0.05),
         "head_top": normal("head_top", 1.0, 0.05),
         "head_bottom": normal("head_bottom", 0.98, 0.06),
@@ -217,6 +238,14 @@ def sample_identity(draws: Draws, style: Style) -> Columns:
         "upper_lip": normal("upper_lip", 0.048, 0.014, 0.014, 0.1),
         "lower_lip": normal("lower_lip", 0.064, 0.016, 0.02, 0.12),
         "mouth_curve": normal("mouth_curve", 0.0, 0.016),
+    }
+
+
+def _hair_and_accessories(draws: Draws, style: Style) -> Columns:
+    def uniform(name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+        return draws.uniform("person." + name, low, high)
+
+    return {
         "age": draws.kumaraswamy("person.age", 1.2, 1.6),
         "hairline": draws.normal("person.hairline", 0.62, 0.11).clip(0.36, 0.95),
         "fringe": draws.normal("person.fringe", 0.25, 0.3),
@@ -232,18 +261,6 @@ def sample_identity(draws: Draws, style: Style) -> Columns:
         "iris_colour": uniform("iris_colour"),
         "cheek_colour": uniform("cheek_colour", 0.0, 0.14),
     }
-    person["sunglasses"] = person["glasses"] * draws.chance("person.sunglasses", style.sunglasses)
-    grows = draws.chance("person.moustache", 0.6)
-    person["moustache"] = np.where(grows, person["beard"], draws.chance("person.only_moustache", 0.05) * 0.8)
-
-    person["skin_tone"] = draws.kumaraswamy("person.skin_tone", *style.skin_tone)
-    place = person["skin_tone"] * (len(SKIN) - 1.001)
-    below, share = place.astype(int), (place % 1.0)[:, None]
-    tint = 1.0 + 0.05 * np.stack([draws.normal(f"person.skin_{c}") for c in "rgb"], 1)
-    add_colour(person, "skin", np.clip((SKIN[below] * (1.0 - share) + SKIN[below + 1] * share) * tint, 0.08, 1.0))
-    hair = HAIR[draws.choice("person.hair_colour", style.hair_colours)]
-    add_colour(person, "hair", np.clip(hair * (1.0 + 0.15 * draws.normal("person.hair_shade"))[:, None], 0.03, 0.95))
-    return person
 
 
 # ---------------------------------------------------------------------------------------------------------- expressions
@@ -283,11 +300,10 @@ FORMS: dict[str, tuple[tuple[float, dict[int, float]], ...]] = {
     ),
     "neutral": ((1.0, {}),),
 }
-"""The forms each expression takes: (weight, mean intensity of its action units), after EMFACS-style prediction tables.
-"""
+"""The forms of each expression: (weight, mean intensity of its action units), after EMFACS-style prediction tables."""
 
 GAIN = 1.3
-"""Applied to all action units: below it, faces of 64 pixels show too little to be learned from 3,000 examples."""
+"""Factor on all action units. With a lower one, faces of 64 pixels show too little to learn from 3,000 examples."""
 STRONGEST = 1.5
 
 
@@ -295,10 +311,10 @@ def _form_tables() -> tuple[np.ndarray, np.ndarray]:
     most = max(len(forms) for forms in FORMS.values())
     weights, units = np.zeros((len(EXPRESSIONS), most)), np.zeros((len(EXPRESSIONS), most, len(ACTION_UNITS)))
     for row, name in enumerate(EXPRESSIONS):
-        for place, (weight, means) in enumerate(FORMS[name]):
-            weights[row, place] = weight
+        for form, (weight, means) in enumerate(FORMS[name]):
+            weights[row, form] = weight
             for unit, mean in means.items():
-                units[row, place, ACTION_UNITS.index(unit)] = mean
+                units[row, form, ACTION_UNITS.index(unit)] = mean
     return weights, units
 
 
@@ -306,12 +322,21 @@ _WEIGHTS, _UNITS = _form_tables()
 
 
 def unit_columns(units: np.ndarray) -> Columns:
-    """(N, 17) intensities → one column per action unit, named au1, au2, …"""
-    return {f"au{unit}": units[:, place] for place, unit in enumerate(ACTION_UNITS)}
+    """Return one column per action unit, named au1, au2, …, from intensities (N, 17)."""
+    return {f"au{unit}": units[:, index] for index, unit in enumerate(ACTION_UNITS)}
 
 
 def sample_expression(draws: Draws, style: Style, expression: np.ndarray) -> Columns:
-    """Action units that show `expression` (N,), and what made them so: form, intensity, second expression mixed in."""
+    """Return columns of action units that show expressions, and their causes.
+
+    Args:
+        draws: Random numbers, one per image.
+        style: The statistics of the world.
+        expression: Indices into EXPRESSIONS, integers (N,).
+
+    Returns:
+        One column per action unit, and the columns intensity, ambiguity, form and second_expression (mixed in).
+    """
     neutral = EXPRESSIONS.index("neutral")
     weights = np.where(_WEIGHTS > 0, np.maximum(_WEIGHTS, 1e-9) ** style.acting, 0.0)
     form = draws.choice("expression.form", weights[expression])
@@ -350,96 +375,122 @@ def sample_expression(draws: Draws, style: Style, expression: np.ndarray) -> Col
 # -------------------------------------------------------------------------------------------------------- circumstances
 
 
+PLAIN_FACTORS = (
+    "scale",
+    "shift_x",
+    "shift_y",
+    "roll",
+    "yaw",
+    "pitch",
+    "ambient",
+    "diffuse",
+    "specular",
+    "backdrop_light",
+    "exposure",
+    "vignette",
+    "resolution",
+    "grain",
+    "noise",
+    "grey_noise",
+    "jpeg",
+    "gamma",
+    "contrast",
+    "lift",
+    "grey",
+    "sharpen",
+    "occluder",
+    "teeth",
+    "asymmetry",
+)
+"""Factors of a style that are columns of a scene without further computation."""
+
+
 def sample_circumstances(draws: Draws, style: Style) -> Columns:
-    """Pose, light, backdrop, occluder, camera and file."""
-    plain = (
-        "scale shift_x shift_y roll yaw pitch ambient diffuse specular backdrop_light exposure vignette resolution "
-        "grain noise "
-        "grey_noise jpeg gamma contrast lift grey sharpen occluder teeth asymmetry"
-    )
-    scene: Columns = {name: style.sample(draws, name) for name in plain.split()}
+    """Return the columns of pose, light, backdrop, occluder, camera and file."""
+    scene: Columns = {name: style.sample(draws, name) for name in PLAIN_FACTORS}
     azimuth, elevation = style.sample(draws, "light_azimuth"), style.sample(draws, "light_elevation").clip(-0.6, 1.3)
     scene["light_x"] = np.sin(azimuth) * np.cos(elevation)
     scene["light_y"] = np.sin(elevation)
     scene["light_z"] = np.cos(azimuth) * np.cos(elevation)
+    scene |= _white_and_blur(draws, style)
+    scene |= _backdrop(draws, style)
+    scene["asymmetry_brow"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_brow", -1.5, 1.5)
+    scene["asymmetry_eye"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_eye", -1.0, 1.0)
+    # People mostly look at the camera: the eyes turn against the head.
+    scene["gaze_x"] = style.sample(draws, "gaze").clip(-1.0, 1.0) + 0.5 * np.sin(-scene["yaw"])
+    scene["gaze_y"] = draws.normal("factor.gaze_y", 0.0, 0.4).clip(-1.0, 1.0)
+    return {**scene, **_occluder(draws)}
 
+
+def _white_and_blur(draws: Draws, style: Style) -> Columns:
+    columns: Columns = {}
     warmth = style.sample(draws, "warmth").clip(-0.35, 0.35)
     green = 1.0 + 0.1 * draws.normal("factor.green") * np.abs(warmth)
-    add_colour(scene, "white", np.stack([1.0 + warmth, green, 1.0 - warmth], 1))
-    blur, motion, direction = (
-        style.sample(draws, "blur"),
-        style.sample(draws, "motion"),
-        draws.uniform("factor.direction", 0.0, np.pi / 2),
-    )
-    scene["blur_x"], scene["blur_y"] = (
-        np.hypot(blur, motion * np.cos(direction)),
-        np.hypot(blur, motion * np.sin(direction)),
-    )
+    add_colour(columns, "white", np.stack([1.0 + warmth, green, 1.0 - warmth], 1))
+    blur, motion = style.sample(draws, "blur"), style.sample(draws, "motion")
+    direction = draws.uniform("factor.direction", 0.0, np.pi / 2)
+    columns["blur_x"] = np.hypot(blur, motion * np.cos(direction))
+    columns["blur_y"] = np.hypot(blur, motion * np.sin(direction))
+    return columns
 
+
+def _backdrop(draws: Draws, style: Style) -> Columns:
+    """Return the colours and shape of the backdrop, and the colour of clothes."""
+    columns: Columns = {}
     saturation, value = style.sample(draws, "backdrop_saturation"), style.sample(draws, "backdrop_value")
     second = (value * draws.uniform("backdrop.second", 0.5, 1.3)).clip(0.0, 1.0)
-    add_colour(scene, "backdrop0", hsv(draws.uniform("backdrop.hue0"), saturation, value))
-    add_colour(scene, "backdrop1", hsv(draws.uniform("backdrop.hue1"), saturation, second))
-    add_colour(
-        scene, "backdrop2", hsv(draws.uniform("backdrop.hue2"), saturation, draws.uniform("backdrop.value2", 0.1, 1.0))
-    )
+    third = draws.uniform("backdrop.value2", 0.1, 1.0)
+    for index, brightness in enumerate((value, second, third)):
+        hue = draws.uniform(f"backdrop.hue{index}")
+        add_colour(columns, f"backdrop{index}", hsv(hue, saturation, brightness))
     cloth = hsv(
         draws.uniform("cloth.hue"),
         draws.uniform("cloth.saturation", 0.0, 0.8),
         draws.uniform("cloth.value", 0.05, 0.95),
     )
-    add_colour(scene, "cloth", cloth)
-    scene["backdrop_x"], scene["backdrop_y"] = (
-        draws.normal("backdrop.x", 0.0, 0.3),
-        draws.normal("backdrop.y", 0.0, 0.3),
-    )
-    scene["backdrop_level"], scene["backdrop_blobs"] = (
-        draws.uniform("backdrop.level", -0.5, 1.5),
-        draws.uniform("backdrop.blobs"),
-    )
+    add_colour(columns, "cloth", cloth)
+    columns["backdrop_x"] = draws.normal("backdrop.x", 0.0, 0.3)
+    columns["backdrop_y"] = draws.normal("backdrop.y", 0.0, 0.3)
+    columns["backdrop_level"] = draws.uniform("backdrop.level", -0.5, 1.5)
+    columns["backdrop_blobs"] = draws.uniform("backdrop.blobs")
+    return columns
 
-    scene["asymmetry_brow"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_brow", -1.5, 1.5)
-    scene["asymmetry_eye"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_eye", -1.0, 1.0)
-    # People mostly look at the camera: the eyes turn back against the head.
-    scene["gaze_x"] = style.sample(draws, "gaze").clip(-1.0, 1.0) + 0.5 * np.sin(-scene["yaw"])
-    scene["gaze_y"] = draws.normal("factor.gaze_y", 0.0, 0.4).clip(-1.0, 1.0)
 
+def _occluder(draws: Draws) -> Columns:
     angle, distance = draws.uniform("occluder.angle", 0.0, 2 * np.pi), draws.uniform("occluder.distance", 0.25, 0.75)
-    scene["occluder_x"], scene["occluder_y"] = np.cos(angle) * distance, 0.95 * np.sin(angle) * distance
-    scene["occluder_width"], scene["occluder_height"] = (
-        draws.uniform("occluder.width", 0.14, 0.38),
-        draws.uniform("occluder.height", 0.14, 0.38),
-    )
-    scene["occluder_angle"], scene["occluder_box"] = (
-        draws.uniform("occluder.turn", 0.0, np.pi),
-        draws.uniform("occluder.box"),
-    )
+    columns: Columns = {
+        "occluder_x": np.cos(angle) * distance,
+        "occluder_y": 0.95 * np.sin(angle) * distance,
+        "occluder_width": draws.uniform("occluder.width", 0.14, 0.38),
+        "occluder_height": draws.uniform("occluder.height", 0.14, 0.38),
+        "occluder_angle": draws.uniform("occluder.turn", 0.0, np.pi),
+        "occluder_box": draws.uniform("occluder.box"),
+    }
     hand = SKIN[draws.integers("occluder.skin", len(SKIN))]
     thing = hsv(
         draws.uniform("occluder.hue"),
         draws.uniform("occluder.saturation", 0.0, 0.7),
         draws.uniform("occluder.value", 0.05, 0.95),
     )
-    add_colour(scene, "occluder", np.where(draws.chance("occluder.is_hand", 0.5)[:, None], hand, thing))
-    return scene
+    add_colour(columns, "occluder", np.where(draws.chance("occluder.is_hand", 0.5)[:, None], hand, thing))
+    return columns
 
 
 def add_colour(columns: Columns, name: str, rgb: np.ndarray) -> None:
+    """Add the columns name_r, name_g and name_b of colours (N, 3)."""
     for channel, letter in enumerate("rgb"):
         columns[f"{name}_{letter}"] = rgb[:, channel]
 
 
 def hsv(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Hue, saturation, value in 0..1, each (N,) → RGB (N, 3)."""
+    """Convert hue, saturation and value in 0..1, each (N,), to RGB (N, 3)."""
     turn = np.stack([hue * 6.0 + offset for offset in (5.0, 3.0, 1.0)], 1) % 6.0
     return value[:, None] * (1.0 - saturation[:, None] * np.clip(np.minimum(turn, 4.0 - turn), 0.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides the pixels of a batch of faces: one column per factor, and the draws for textures and
-    noise.
-    """
+    """All that decides the pixels of a batch of images: a column per factor, and the draws for textures and noise."""
 
     columns: Columns
     draws: Draws = field(repr=False)

@@ -1,5 +1,6 @@
-"""Fixed banks of Gaussian noise, from which each face cuts its own piece. The same on every machine, up to the last
-bits of an FFT.
+"""Fixed banks of Gaussian noise, from which each image cuts its own piece.
+
+The banks are the same on every machine, up to the last bits of an FFT.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from fergen_bench.data.randomness import Draws
 
 _SIDE = 256
 _SPREAD = {"fine": (0.0, 0.0), "small": (2.0, 2.0), "middle": (6.0, 6.0), "large": (14.0, 14.0), "streaks": (9.0, 0.7)}
-"""Standard deviations (down, across) of the Gaussian that smooths each bank, in pixels of a 64-pixel picture."""
+"""Standard deviations (down, across) of the Gaussian that smooths each bank, in pixels of a 64-pixel image."""
 
 
 @cache
 def _bank(kind: str) -> np.ndarray:
-    """(256, 256) of zero mean and unit deviation that tiles without a seam."""
+    """Return noise (256, 256) of zero mean and unit deviation that tiles without a seam."""
     white = Draws(np.arange(_SIDE * _SIDE), "texture bank").normal("white").reshape(_SIDE, _SIDE)
     down, across = _SPREAD[kind]
     if not down:
@@ -32,14 +33,21 @@ def _bank(kind: str) -> np.ndarray:
 
 @cache
 def _enlarged(kind: str, size: int) -> Tensor:
-    """The bank at the scale of a picture of `size`, with a margin of one picture."""
+    """Return the bank at the scale of an image of `size` pixels, with a margin of one image."""
     zoom = size / 64.0
     index = (np.arange(int(_SIDE * zoom) + size) / zoom).astype(int) % _SIDE
     return torch.from_numpy(_bank(kind)[np.ix_(index, index)])
 
 
 def cut(kind: str, draws: Draws, name: str, size: int) -> Tensor:
-    """A piece of a bank per face, (B, size, size), at an offset drawn under `name`: the same piece at every size."""
+    """Return a piece of a bank per image, (B, size, size).
+
+    Args:
+        kind: The name of the bank.
+        draws: Random numbers, one per image.
+        name: The name of the random offset. The same name cuts the same piece at every size.
+        size: Side of the images in pixels.
+    """
     bank = _enlarged(kind, size)
     rows, columns = ((draws.integers(f"{name}.{axis}", _SIDE) * size // 64).tolist() for axis in ("row", "column"))
     return torch.stack(

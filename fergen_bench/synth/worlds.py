@@ -1,8 +1,8 @@
-"""The five domains of synth5, and how their faces come by their labels. Numpy only.
+"""The five domains of synth5 and the way their labels are made. Numpy only.
 
-Each has the statistics of one kind of real dataset. They were adjusted by eye and on the in-domain accuracy of a small
-network trained from scratch (a domain nobody can learn measures nothing), before any other method was run on them, and
-are frozen since: a change of a value raises VERSION.
+Each domain has the statistics of one kind of real dataset. The values were adjusted by eye and on the in-domain
+accuracy of a small network trained from scratch (a domain that cannot be learned measures nothing), before any other
+method was run on them. They are frozen since: a changed value raises VERSION.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VOTERS = 10
 
 @dataclass(frozen=True)
 class World:
-    """One domain of the suite. Priors are weights in the order of EXPRESSIONS."""
+    """One domain of the suite. Priors are weights in the order of EXPRESSIONS; train and test are numbers of images."""
 
     about: str
     style: Style
@@ -197,7 +197,7 @@ WORLDS: dict[str, World] = {
     ),
 }
 
-# Rows: the expression shown; columns: what it is taken for, by weight, both in the order of EXPRESSIONS.
+# Weights of wrong labels: rows are expressions shown, columns are labels given, both in the order of EXPRESSIONS.
 _CONFUSION = np.array(
     [
         [0, 3, 0.5, 0.5, 0.3, 0.3, 1],
@@ -212,14 +212,18 @@ _CONFUSION = np.array(
 
 
 def stream(domain: str, split: str) -> tuple[object, ...]:
-    """The name under which all randomness of one part of the suite is drawn."""
+    """Return the names of the random stream of one split of the suite."""
     return ("synth5", VERSION, domain, split)
 
 
 def compose(domain: str, split: str, index: np.ndarray, overrides: Mapping[str, float] | None = None) -> Scene:
-    """The scenes of the given rows of a domain's split, with the expression shown and the label given as columns.
+    """Return scenes of a domain's split, with columns for the expression shown and the label given.
 
-    overrides: factors of `Style` held at a value, everything else as it was, for controlled shifts.
+    Args:
+        domain: The name of a world.
+        split: "train" or "test".
+        index: The rows, integers (N,).
+        overrides: Factors of `Style` at a fixed value, for factor sweeps. Everything else stays the same.
     """
     world = WORLDS[domain]
     style = world.style.with_factors(overrides) if overrides else world.style
@@ -236,7 +240,7 @@ def compose(domain: str, split: str, index: np.ndarray, overrides: Mapping[str, 
 
 
 def _labels(draws: Draws, world: World, columns: Columns) -> Columns:
-    """What annotators made of the faces: the label, and the votes behind it where the domain keeps them."""
+    """Return the labels of simulated annotators, and the votes in domains that have them."""
     shown = columns["expression"]
     if world.voted:
         votes = _votes(draws, columns)
@@ -250,7 +254,7 @@ def _labels(draws: Draws, world: World, columns: Columns) -> Columns:
 
 
 def _votes(draws: Draws, columns: Columns) -> np.ndarray:
-    """Ten votes a face (N, 7): weak expressions draw votes for neutral, mixed ones for the second expression."""
+    """Return ten votes per image (N, 7). Weak expressions get votes for neutral, mixed ones for the second one."""
     shown, second, ambiguity = columns["expression"], columns["second_expression"], columns["ambiguity"]
     rows, neutral = np.arange(len(shown)), EXPRESSIONS.index("neutral")
     overlooked = np.clip((0.62 - columns["intensity"]) / 0.5, 0.0, 0.7) * (shown != neutral)

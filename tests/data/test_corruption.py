@@ -1,273 +1,37 @@
-"""Controlled shifts: what they do to faces, and how they come into records and reports."""
+"""Corruptions change test images by severity, and depend on the image alone."""
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_plan import METHOD, execute, make_plan
-from test_protocol import SUITE
-from test_store import SPEC, finished
+from test_domain import make
 
-from conftest import Bench
-from fergen_bench.data.corruption import CLEAN, FACTORS, VERSION
-from fergen_bench.data.domain import Domain, Split
-from fergen_bench.error import BenchError
-from fergen_bench.experiment.method_file import read_method
-from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Request, outline, read_protocol
-from fergen_bench.experiment.run import Job
-from fergen_bench.records import frame as frames
-from fergen_bench.records import store
-from fergen_bench.records.frame import shifted_frame
-from fergen_bench.records.record import RunRecord, ShiftedCell
-from fergen_bench.report import plots, tables
-from fergen_bench.synth.factor_sweep import images_at
+from fergen_bench.data.corruption import CLEAN, FACTORS, corrupted_images
+from fergen_bench.data.domain import Domain
 
 CORRUPTIONS = [name for name, factor in FACTORS.items() if not factor.rendered]
-RENDERED = [name for name, factor in FACTORS.items() if factor.rendered]
 
 
-@pytest.fixture(scope="module")
-def split(web: Domain) -> Split:
-    return web.split("test")
-
-
-@pytest.mark.parametrize("factor", FACTORS)
-def test_a_shift_depends_on_the_face_alone_and_grows_with_its_level(split: Split, factor: str) -> None:
-    some = np.array([1, 4, 7, 8])
-    clean = images_at(split, some, CLEAN, 0).float()
-    levels = FACTORS[factor].levels
-    changes = []
-    for level in levels:
-        faces = images_at(split, some, factor, level)
-        assert (faces.dtype, faces.shape) == (torch.uint8, clean.shape)
-        assert torch.equal(faces[1:3], images_at(split, some[1:3], factor, level))
-        changes.append(float((faces.float() - clean).abs().mean()))
-    if factor in CORRUPTIONS:
-        assert changes == sorted(changes)
-        assert changes[0] > 0
-    else:
-        assert len(set(changes)) == len(levels)
-
-
-def test_corruptions_hold_at_other_sizes(tmp_path: Path) -> None:
-    from test_domain import make
-
-    for size in (8, 48):
-        part = make(tmp_path / str(size), size=size).split("test")
-        for factor in CORRUPTIONS:
-            assert images_at(part, np.arange(3), factor, 5).shape == (3, 3, size, size)
-
-
-def test_a_face_that_is_drawn_again_as_it_was_is_the_same(web: Domain, split: Split) -> None:
-    """The clean faces of factors at their neutral value, where the world holds that value anyway."""
-    places = np.arange(20)
-    again, clean = images_at(split, places, "resolution", 1.0), images_at(split, places, CLEAN, 0)
-    assert float((again != clean).float().mean()) < 0.001
-    without = images_at(split, places, "occluder", 0.0)
-    assert torch.equal(without, images_at(split, places, CLEAN, 0))
-
-
-def test_faces_that_are_not_the_renderers_are_refused(tmp_path: Path) -> None:
-    from test_domain import make
-
-    other = make(tmp_path / "other", size=8).split("test")
-    with pytest.raises(BenchError, match="none can be drawn with pose"):
-        images_at(other, np.arange(2), "pose", 0.2)
-
-
-# ------------------------------------------------------------------------------------------------------------ protocols
-
-
-@pytest.mark.parametrize(
-    ("shifts", "message"),
-    [
-        ("  factors: [blur, pse]\n", r"p\.yaml:4: shifts\.factors\.pse: there is no factor 'pse'; did you mean pose\?"),
-        ("  factors: {blur: [6]}\n", r"p\.yaml:4: shifts\.factors\.blur: 6 is no level .* whole number from 1 to 5"),
-        ("  factors: {blur: [1.5]}\n", "1.5 is no level of blur"),
-        ("  factors: {pose: [0.2, 2]}\n", "2 is no level of pose; it takes a number from -1 to 1"),
-        ("  factors: [blur]\n  face: 3\n", r"p\.yaml:5: there is no key 'shifts\.face'; did you mean faces\?"),
-        ("  factors: []\n", r"p\.yaml:4: shifts\.factors: "),
-    ],
-)
-def test_shifts_that_do_not_exist_are_refused_with_line_and_key(tmp_path: Path, shifts: str, message: str) -> None:
-    with pytest.raises(BenchError, match=message):
-        planned(tmp_path, f"about: x\nseeds: [0]\nshifts:\n{shifts}")
-
-
-def planned(tmp_path: Path, text: str, **changes: Any) -> Any:
-    path = tmp_path / "p.yaml"
-    path.write_text(text)
-    (tmp_path / "probe.py").write_text(METHOD)
-    suite, method = replace(SUITE, **changes), read_method(tmp_path / "probe.py")
-    return outline(read_protocol(path), str(path), suite, [method], Request())
-
-
-def test_shifts_that_no_face_can_be_given_are_refused(tmp_path: Path) -> None:
-    text = "about: x\nseeds: [0]\nshifts:\n  factors: [pose]\n"
-    with pytest.raises(BenchError, match=r"p\.yaml:4: shifts\.factors\.pose: only rendered faces .* others; .*blur"):
-        planned(tmp_path, text, synthetic=False)
-    with pytest.raises(BenchError, match=r"p\.yaml:3: shifts: the run on b\+c scores none of the targets"):
-        planned(tmp_path, text + "sources: all-but-target\n")
-    assert planned(tmp_path, text + "  targets: all\nsources: all-but-target\n").shifts.levels() == {
-        CLEAN: (0.0,),
-        "pose": FACTORS["pose"].levels,
-    }
-
-
-# ----------------------------------------------------------------------------------------------------------------- runs
-
-BLUR = {"sources": ["web"], "shifts": {"factors": {"blur": [1.0, 5.0]}, "faces": 40}}
-
-
-@pytest.fixture
-def lab(project: Project) -> Project:
-    (project.root / "methods").mkdir()
-    (project.root / "methods" / "probe.py").write_text(METHOD)
-    return project
-
-
-def shifts_of(entry: RunRecord | None) -> list[tuple[str, str, float, int]]:
-    assert entry is not None
-    return [(cell.target, cell.factor, cell.level, sum(map(sum, cell.confusion))) for cell in entry.shifted]
-
-
-def test_a_kept_model_is_asked_and_nothing_is_trained(lab: Project) -> None:
-    ((_, first),) = execute(make_plan(lab, protocol={"sources": ["web"]}, keep_models=True), lab, 0)
-    plan = make_plan(lab, protocol=BLUR)
-    assert [job.restore for job in plan.missing] == [True]
-    assert "in 1 of the runs; nothing is trained" in plan.notes[-1]
-    job = plan.missing[0]
-    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == replace(job, shifts=tuple(job.shifts))
-    ((_, entry),) = execute(plan, lab, 0)
-    assert shifts_of(entry) == [("web", CLEAN, 0, 40), ("web", "blur", 1, 40), ("web", "blur", 5, 40)]
-    assert first is not None
-    assert entry is not None
-    assert (entry.cells, entry.started) == (first.cells, first.started)
-    assert set(entry.seconds) == {"fit", "score", "shift"}
-    assert make_plan(lab, protocol=BLUR).missing == ()
-    assert make_plan(lab, protocol={"sources": ["web"]}).missing == ()
-    more = {**BLUR, "shifts": {"factors": {"blur": [1.0, 2.0]}, "faces": 40}}
-    (job,) = make_plan(lab, protocol=more).missing
-    assert [(shift.factor, shift.level) for shift in job.shifts] == [("blur", 2.0)]
-    ((_, entry),) = execute(make_plan(lab, protocol=more), lab, 0)
-    assert len(shifts_of(entry)) == 4
-
-
-def test_without_a_kept_model_the_run_is_made_again_and_the_plan_says_so(lab: Project) -> None:
-    execute(make_plan(lab, protocol={"sources": ["web"]}), lab, 0)
-    plan = make_plan(lab, protocol=BLUR)
-    assert [job.restore for job in plan.missing] == [False]
-    assert "of 1 of the runs that have records no model was kept" in plan.notes[-1]
-    ((_, entry),) = execute(plan, lab, 0)
-    assert len(shifts_of(entry)) == 3
-    ((_, again),) = execute(make_plan(lab, protocol={"sources": ["web"]}, rerun=True), lab, 0)
-    assert shifts_of(again) == shifts_of(entry), "making a run again loses no shift"
-
-
-def test_a_model_of_another_text_of_its_method_is_not_asked(lab: Project) -> None:
-    execute(make_plan(lab, protocol={"sources": ["web"]}, keep_models=True), lab, 0)
-    path = lab.root / "methods" / "probe.py"
-    path.write_text(path.read_text() + "\n# another text\n")
-    assert [job.restore for job in make_plan(lab, protocol=BLUR).missing] == [False]
-
-
-# -------------------------------------------------------------------------------------------------------------- reports
-
-
-def shifted(right: int, factor: str, level: float, faces: int = 100, **changes: Any) -> ShiftedCell:
-    confusion = np.zeros((7, 7), int)
-    confusion[0, :2] = right, faces - right
-    values = {"relation": "source", "version": VERSION, "fingerprint": "f1", "target": "a", **changes}
-    return ShiftedCell(factor=factor, level=level, faces=faces, confusion=confusion.tolist(), **values)
-
-
-def entries() -> list[RunRecord]:
-    rights = {0: (90, 80, 60), 1: (80, 80, 50)}
-    return [
-        finished(
-            replace(SPEC, seed=seed, synthetic=True),
-            shifted=(
-                shifted(clean, CLEAN, 0),
-                shifted(1, CLEAN, 0, faces=10),
-                shifted(mild, "blur", 1),
-                shifted(hard, "blur", 5),
-                shifted(0, "jpeg", 1, version=VERSION - 1),
-            ),
-        )
-        for seed, (clean, mild, hard) in rights.items()
+@pytest.mark.parametrize("factor", CORRUPTIONS)
+def test_a_higher_severity_changes_an_image_more(web: Domain, factor: str) -> None:
+    split, some = web.split("test"), np.array([1, 4, 7, 8])
+    clean = corrupted_images(split, some, CLEAN, 0).float()
+    assert torch.equal(clean, split.faces(some).float())
+    changes = [
+        float((corrupted_images(split, some, factor, level).float() - clean).abs().mean()) for level in range(1, 6)
     ]
+    assert changes == sorted(changes)
+    assert changes[0] > 0
 
 
-def test_shifted_cells_are_kept_and_read_and_are_no_part_of_a_leaderboard(tmp_path: Path) -> None:
-    (one, other) = entries()
-    assert store.load(store.save(one, tmp_path)) == one
-    plain = [replace(entry, shifted=()) for entry in (one, other)]
-    assert frames.cells_frame([one, other]).equals(frames.cells_frame(plain))
-    stale = replace(one, shifted=(*one.shifted, shifted(5, "blur", 1, fingerprint="old")))
-    (kept,) = frames.current([stale])
-    assert kept.shifted == one.shifted
-
-
-def test_means_under_shift_are_over_seeds_and_the_same_faces() -> None:
-    (board,) = tables.shift_boards(shifted_frame(entries()))
-    assert set(board.cells.factor) == {CLEAN, "blur"}, "what an older version of a factor came to is left out"
-    means = tables.shift_means(board.cells, "blur", "accuracy").set_index("level")
-    assert means["mean"].to_dict() == {0: 85, 1: 80, 5: 55}
-    assert means.sd.tolist() == pytest.approx([50**0.5, 0, 50**0.5])
-    assert means.seeds.tolist() == [2, 2, 2]
-
-
-def test_a_seed_that_lacks_a_cell_does_not_count() -> None:
-    one, other = entries()
-    more = replace(
-        other, shifted=(*other.shifted, shifted(10, "blur", 1, target="b"), shifted(10, CLEAN, 0, target="b"))
-    )
-    means = tables.shift_means(shifted_frame([one, more]), "blur", "accuracy")
-    assert means[means.level == 1].seeds.tolist() == [1]
-    assert means[means.level == 1]["mean"].tolist() == [45]
-    assert 5 not in set(means.level)
-
-
-@pytest.mark.parametrize("factor", ["blur", "pose"])
-def test_curves_are_drawn_for_severities_and_for_values(factor: str) -> None:
-    changed = [
-        replace(
-            entry, shifted=(shifted(90, CLEAN, 0), *(shifted(80, factor, level) for level in FACTORS[factor].levels))
-        )
-        for entry in entries()
-    ]
-    figure = plots.shift_curves(shifted_frame(changed), factor, "accuracy", "s")
-    (axes,) = figure.axes
-    assert axes.get_xlabel() == FACTORS[factor].about
-    assert len(axes.lines[0].get_xdata()) == len(FACTORS[factor].levels) + (factor == "blur")
-
-
-def test_the_command_line_from_runs_to_tables_under_shift(bench: Bench, lab: Project) -> None:
-    (lab.root / "protocols").mkdir()
-    text = "about: x\nsources: [web]\ntargets: [web]\nseeds: [0]\nrename: {web: The Web}\nfraction: [0.5]\n"
-    (lab.root / "protocols" / "blurred.yaml").write_text(text + "shifts: {factors: {blur: [1]}, faces: 20}\n")
-    command = ("run", "--protocol", "blurred", "--method", "probe", "--no-track", "-j", "0")
-    answer = bench(*command, "--dry-run")
-    assert "50% of The Web" in answer.out
-    assert "1 run, 0 done before, 1 to do; time left: — (no earlier run tells)" in answer.out
-    done = bench(*command)
-    assert done.code == 0
-    assert "probe on 50% of The Web, seed 0: in-domain" in done.err
-    assert "1 run, 1 done before, 0 to do\n" in bench(*command, "--dry-run").out
-    told = bench(*command, "--dry-run", "--rerun", "--seeds", "0,1,2", "-j", "2").out
-    left = re.search(r"3 to do; time left: about (\d+) s, 2 at a time \(as earlier runs on this kind of device", told)
-    assert left
-    assert int(left[1]) >= 4, "two of them in one slot, each of which loads torch first"
-    assert bench("report").code == 0
-    written = (lab.results / "report" / "leaderboard.md").read_text()
-    assert "## Under controlled shift: synth5-tiny (synthetic faces): one source" in written
-    assert "| method | pre-training | targets | clean | 1 | seeds |" in written
-    assert (lab.results / "report" / "synth5-tiny-50percent-shift-blur.png").is_file()
+@pytest.mark.parametrize("size", [8, 48])
+@pytest.mark.parametrize("factor", CORRUPTIONS)
+def test_corruptions_apply_to_other_sizes(tmp_path: Path, size: int, factor: str) -> None:
+    split = make(tmp_path / "noise", size=size).split("test")
+    together = corrupted_images(split, np.arange(3), factor, 5)
+    assert together.dtype == torch.uint8
+    assert together.shape == (3, 3, size, size)
+    assert torch.equal(together[1:2], corrupted_images(split, np.array([1]), factor, 5))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fergen_bench.data.randomness import Draws, counters, seed_of, uniform
 
 
-def test_seed_depends_on_every_name_and_their_borders() -> None:
+def test_a_seed_depends_on_every_name_and_on_where_names_end() -> None:
     seeds = {seed_of("a", "b"), seed_of("ab"), seed_of("b", "a"), seed_of("a", "b", 0), seed_of("a", "b", 1)}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -28,7 +28,7 @@ def test_numpy_and_torch_draw_the_same(index: list[int], seed: int, name: str) -
 
 
 @given(st.permutations(range(30)))
-def test_a_value_depends_on_its_index_not_on_its_place(order: list[int]) -> None:
+def test_a_value_depends_on_its_index_and_not_on_its_position(order: list[int]) -> None:
     straight, mixed = Draws(range(30), "s").normal("x"), Draws(order, "s").normal("x")
     np.testing.assert_array_equal(straight[order], mixed)
 

@@ -169,7 +169,7 @@ def test_a_damaged_prepared_folder_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "domain.json").write_text('{"name": "x"}')
     checked = check_prepared("mine", dataset("folder", "test"), tmp_path, lambda done, total: None)
     assert checked.failed
-    assert "is not a prepared domain: its domain.json cannot be read (it does not say size)" in checked.findings[0].what
+    assert "is not a prepared domain: its domain.json cannot be read (it lacks size)" in checked.findings[0].what
 
 
 def drawn(root: Path, train: int, test: int) -> DomainSettings:
