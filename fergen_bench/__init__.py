@@ -1,16 +1,34 @@
-"""fergen-bench: how good is a facial-expression method on domains it never saw, compared fairly with everything else.
+"""Measure how well facial-expression methods generalise to unseen domains, and compare them fairly.
 
-The public names for method files, loaded only when asked for:
+From Python:
 
-    from fergen_bench import TrunkMethod, GradientMethod, Context, Batch, Source, Backbone, Trunk
+    import fergen_bench as fb
+
+    results = fb.run(methods=["cafe", "linear_probe"], suite="synth5", seeds=[0])
+    results.leaderboard()
+
+Method files import their base classes and types from here too. Names load on first use: importing this package loads
+neither torch, pandas nor a plotting backend.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fergen_bench.api.catalogue import list_domains as list_domains
+    from fergen_bench.api.catalogue import list_methods as list_methods
+    from fergen_bench.api.catalogue import list_protocols as list_protocols
+    from fergen_bench.api.catalogue import list_suites as list_suites
+    from fergen_bench.api.data import prepare as prepare
+    from fergen_bench.api.options import RunOptions as RunOptions
+    from fergen_bench.api.report import report as report
+    from fergen_bench.api.results import Results as Results
+    from fergen_bench.api.results import load_results as load_results
+    from fergen_bench.api.run import run as run
     from fergen_bench.data.domain import Split as Split
     from fergen_bench.data.labels import EXPRESSIONS as EXPRESSIONS
     from fergen_bench.data.source import Source as Source
@@ -38,7 +56,22 @@ if TYPE_CHECKING:
     from fergen_bench.training.trunk import NetworkMethod as NetworkMethod
     from fergen_bench.training.trunk import TrunkMethod as TrunkMethod
 
-_HOME = {
+_API = {
+    "run": "api.run",
+    "RunOptions": "api.options",
+    "load_results": "api.results",
+    "Results": "api.results",
+    "report": "api.report",
+    "prepare": "api.data",
+    "list_methods": "api.catalogue",
+    "list_protocols": "api.catalogue",
+    "list_suites": "api.catalogue",
+    "list_domains": "api.catalogue",
+    "BenchError": "error",
+}
+"""The names for notebooks and scripts, and the module of each."""
+
+_FOR_METHODS = {
     "Split": "data.domain",
     "EXPRESSIONS": "data.labels",
     "Source": "data.source",
@@ -66,6 +99,9 @@ _HOME = {
     "NetworkMethod": "training.trunk",
     "TrunkMethod": "training.trunk",
 }
+"""The names for method files, and the module of each."""
+
+_HOME = {**_API, **_FOR_METHODS}
 
 __all__ = sorted(_HOME)
 
@@ -74,3 +110,23 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The type of this package, which has both a function and a subpackage called `report`."""
+
+    @property
+    def report(self) -> Any:
+        """The function. Importing the subpackage would otherwise replace it by a module."""
+        return __getattr__("report")
+
+    @report.setter
+    def report(self, module: ModuleType) -> None:
+        pass  # `from fergen_bench.report import …` finds the subpackage in sys.modules
+
+
+sys.modules[__name__].__class__ = _Package

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 MOST_LISTED = 12
@@ -58,3 +59,17 @@ def in_words(value: Any) -> str:
         case list() | tuple() | set() | frozenset():
             return listed(map(in_words, sorted(value) if isinstance(value, set | frozenset) else value))
     return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def near(path: Path) -> str:
+    """Return a path relative to the working directory where it lies below, else the absolute path."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -33,8 +33,8 @@ from fergen_bench.training.loop import GradientMethod
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.glob("*.md"))]
-METHODS, PROTOCOLS, CONFIGURATION = (
-    (DOCS / f"{name}.md").read_text() for name in ("methods", "protocols", "configuration")
+METHODS, PROTOCOLS, CONFIGURATION, PYTHON = (
+    (DOCS / f"{name}.md").read_text() for name in ("methods", "protocols", "configuration", "python")
 )
 
 
@@ -135,9 +135,10 @@ def test_every_factor_that_can_be_shifted_stands_there() -> None:
 # --------------------------------------------------------------------------------------------- what methods are given
 
 
-def test_every_public_name_stands_on_the_page_of_methods() -> None:
-    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose(METHODS)))))
-    assert set(fergen_bench.__all__) <= named
+def test_every_public_name_stands_on_the_page_of_its_readers() -> None:
+    for page, names in ((METHODS, fergen_bench._FOR_METHODS), (PYTHON, fergen_bench._API)):
+        named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose(page)))))
+        assert set(names) <= named
 
 
 def test_what_a_method_is_given_is_there(ctx: Context, source: Source) -> None:

@@ -42,6 +42,20 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "wording",
     },
     "report": {"data", "datasets", "error", "experiment", "files", "metric", "records", "wording"},
+    "api": {
+        "data",
+        "datasets",
+        "error",
+        "execution",
+        "experiment",
+        "files",
+        "metric",
+        "networks",
+        "records",
+        "report",
+        "synth",
+        "wording",
+    },
     "cli": None,  # everything
     "__main__": {"cli"},
 }

@@ -1,5 +1,6 @@
-"""The command line: the only reader of argv. Commands load what they need when they run; help and lists never load
-torch.
+"""The command line: a thin client of `fergen_bench.api` and the only reader of argv.
+
+Commands import what they need when they run, so that help and lists never load torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from fergen_bench.cli.console import console_on, near, write_any_encoding
+from fergen_bench.cli.console import console_on, write_any_encoding
 from fergen_bench.cli.datasets import data
 from fergen_bench.cli.lists import list_
 from fergen_bench.cli.mirror import sync, ui
@@ -18,6 +19,7 @@ from fergen_bench.cli.parameters import Group, PipeClosed
 from fergen_bench.cli.reports import choose, compare, report, verify
 from fergen_bench.cli.runs import run
 from fergen_bench.error import BenchError, circumstance
+from fergen_bench.wording import near
 
 EXAMPLES = """
 \b
@@ -37,7 +39,7 @@ Examples:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def app(context: click.Context, debug: bool) -> None:
-    """How good is a facial-expression method on domains it never saw, compared fairly with everything else."""
+    """Measure how well facial-expression methods generalise to unseen domains, and compare them fairly."""
     context.ensure_object(dict)["debug"] = debug
 
 
@@ -48,10 +50,10 @@ def app(context: click.Context, debug: bool) -> None:
     type=click.Choice(["gradient", "frozen"]),
     default="gradient",
     show_default=True,
-    help="Trains a network, or works on frozen features.",
+    help="A method that trains a network, or one on frozen features.",
 )
 def new_method(name: str, kind: str) -> None:
-    """Write methods/NAME.py: a method that runs as it stands, to be changed."""
+    """Write methods/NAME.py, a complete small method to start from."""
     from fergen_bench.cli.templates import method_template
     from fergen_bench.experiment.method_file import valid_name
     from fergen_bench.experiment.project import find_project
@@ -61,7 +63,7 @@ def new_method(name: str, kind: str) -> None:
     if not valid_name(stem) or stem.startswith("_"):
         raise BenchError(f"{name!r} cannot be the name of a method; use letters, digits and _, and begin with a letter")
     if stem in project.methods() or (project.root / "methods" / f"{stem}.py").exists():
-        raise BenchError(f"there is a method {stem!r} already; choose another name")
+        raise BenchError(f"a method {stem!r} exists already; choose another name")
     path = project.root / "methods" / f"{stem}.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text(method_template(stem, kind), encoding="utf-8")
@@ -84,7 +86,7 @@ for command in (run, report, compare, choose, verify, sync, ui, list_, data):
 
 
 def main() -> None:
-    """The entry point: errors become one sentence and an exit status of 2."""
+    """Run the command line. Errors end it with one sentence and exit status 2."""
     write_any_encoding()
     try:
         try:
@@ -93,11 +95,11 @@ def main() -> None:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except (BrokenPipeError, PipeClosed):  # as of `report | head`
-        os._exit(128 + 13)  # what a shell shows of a program that SIGPIPE has ended
+        os._exit(128 + 13)  # the status that a shell reports after SIGPIPE
 
 
 def _call_app() -> None:
-    asked: dict[str, bool] = {}  # the command line's own options, as `app` has read them
+    asked: dict[str, bool] = {}  # the options before the command, as `app` has read them
     try:
         app.main(_debug_first(sys.argv[1:]), prog_name="fergen-bench", standalone_mode=True, obj=asked)
     except (BrokenPipeError, PipeClosed):
@@ -114,14 +116,13 @@ def _call_app() -> None:
             click.echo(f"fergen-bench: {known}", err=True)
             sys.exit(2)
         click.echo(
-            f"fergen-bench: unexpected {type(error).__name__}: {error}. The program is at fault; --debug shows where",
-            err=True,
+            f"fergen-bench: unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", err=True
         )
         sys.exit(1)
 
 
 def _debug_first(arguments: Sequence[str]) -> list[str]:
-    """Put --debug before the command, whose own option it is not: people add it to the end of what failed."""
+    """Return arguments with --debug before the command, since people append it to the command that failed."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     others = [argument for argument in arguments[:end] if argument != "--debug"]
     return [*(["--debug"] if len(others) < end else []), *others, *arguments[end:]]

@@ -1,16 +1,16 @@
-"""`list`: what there is. Names alone are shown without pydantic, YAML and rich, which take longer to load than this."""
+"""The command `list`. Without an argument it loads neither pydantic, YAML nor rich, which take longer than the rest."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fergen_bench.cli.console import console_on, near
+from fergen_bench.cli.console import console_on
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.wording import near
 
 if TYPE_CHECKING:
     from fergen_bench.experiment.project import Project
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 @click.command("list")
 @click.argument("what", required=False)
 def list_(what: str | None) -> None:
-    """What there is: methods, protocols, suites, backbones and domains.
+    """List methods, protocols, suites, backbones and domains.
 
-    WHAT: one of these, to read what each of them is; or the name of a method, for its parameters, or of a protocol, for
-    its file. Without it, names.
+    WHAT: one of these words, to list each with a description; the name of a method, to list its parameters; or the name
+    of a protocol, to print its file. Without it, all names are listed.
     """
+    from fergen_bench.api.catalogue import BACKBONES
     from fergen_bench.experiment.project import find_project
 
     project = find_project()
@@ -48,19 +49,19 @@ def list_(what: str | None) -> None:
         names = project.names()
         for kind in ("suites", "domains"):
             if what in names[kind]:
-                raise BenchError(f"{what} is one of the {kind}; see what each is with: fergen-bench list {kind}")
+                raise BenchError(f"{what} is one of the {kind}; to read about them: fergen-bench list {kind}")
         known = [*kinds, *names["methods"], *names["protocols"]]
-        raise BenchError(f"there is nothing called {what!r} to list{did_you_mean(what, known)}")
+        raise BenchError(f"list: nothing is called {what!r}{did_you_mean(what, known)}")
 
 
 def _list_names(names: Mapping[str, Iterable[str]], kinds: Iterable[str]) -> None:
-    """Without rich, which takes as long to load as all of this to show."""
+    """Print names by kind, without rich, which would double the time of the command."""
     import shutil
     import textwrap
 
     width = shutil.get_terminal_size().columns
     for kind in kinds:
-        # A name is not broken at its hyphens, and no line begins or ends with the space between two.
+        # Two spaces between names are no place to break a line, and neither are the hyphens in them.
         text = textwrap.fill(
             "  ".join(names[kind]),
             width,
@@ -71,7 +72,7 @@ def _list_names(names: Mapping[str, Iterable[str]], kinds: Iterable[str]) -> Non
         )
         click.echo(click.style(kind, fg="cyan") + text[len(kind) :])
     click.secho(
-        "\nfergen-bench list methods (protocols, …): what each is; fergen-bench list cafe: its parameters", dim=True
+        "\nfergen-bench list methods (protocols, …) describes each; fergen-bench list cafe: parameters", dim=True
     )
 
 
@@ -88,23 +89,18 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _list_methods(project: Project) -> None:
-    from fergen_bench.experiment.project import shipped
+    from fergen_bench.api import catalogue
 
-    rows: dict[str, list[tuple[str, str, str]]] = {}  # by what they need
-    for name in sorted(project.methods()):
-        try:
-            method = project.method(name)
-        except BenchError as error:
-            rows.setdefault("cannot be read", []).append((name, str(error), ""))
-            continue
-        own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
-        paper = "" if method.paper is None else method.paper.short
-        about = f"{method.about}{' [yours]' if own else ''}"
-        rows.setdefault(f"need {method.requirements}", []).append((name, about, paper))
-    width = max(len(name) for methods in rows.values() for name, _, _ in methods)
-    for place, (need, methods) in enumerate(sorted(rows.items(), key=lambda item: -len(item[1]))):
+    groups: dict[str, list[tuple[str, str, str]]] = {}  # by what the methods need
+    entries = catalogue.methods(project)
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        need = "cannot be read" if entry.needs is None else f"need {entry.needs}"
+        about = f"{entry.about} [yours]" if entry.own else entry.about
+        groups.setdefault(need, []).append((entry.name.ljust(width), about, entry.paper))
+    for place, (need, rows) in enumerate(sorted(groups.items(), key=lambda item: -len(item[1]))):
         console_on().print("" if place == 0 else "\n", end="")
-        _print_table(f"Methods that {need}", [(name.ljust(width), about, paper) for name, about, paper in methods])
+        _print_table(f"Methods that {need}", rows)
     console_on().print("\nParameters of one: fergen-bench list NAME", style="dim")
 
 
@@ -125,59 +121,30 @@ def _list_parameters(project: Project, name: str) -> None:
 
 
 def _readable(annotation: str) -> str:
-    """A type as people say it: Literal['adam', 'sgd'] | None → adam | sgd | None."""
+    """Return a type in fewer characters: Literal['adam', 'sgd'] | None is adam | sgd | None."""
     return re.sub(r"Literal\[(.*?)\]", lambda found: " | ".join(re.findall(r"'([^']*)'", found[1])), annotation)
 
 
 def _list_protocols(project: Project) -> None:
-    from fergen_bench.experiment.protocol import read_protocol
+    from fergen_bench.api import catalogue
 
-    def about(path: Path) -> str:
-        try:
-            return read_protocol(path).about
-        except BenchError as error:
-            return f"cannot be read: {error}"
-
-    _print_table("Protocols", [(name, about(path)) for name, path in sorted(project.protocols().items())])
+    _print_table("Protocols", [(entry.name, entry.about) for entry in catalogue.protocols(project)])
 
 
 def _list_suites(project: Project) -> None:
-    rows = [
-        (suite.name, " ".join(suite.domains), suite.about or f"{suite.backbone}, {suite.trunk}")
-        for suite in project.suites().values()
-    ]
-    _print_table("Suites", rows)
+    from fergen_bench.api import catalogue
 
-
-BACKBONES = {
-    "synth": "the packaged face encoder, 512 features",
-    "synth-trunk": "the packaged trunk, pretrained on identity attributes",
-    "open_clip:MODEL/TAG": "any open_clip model, such as open_clip:ViT-B-32-quickgelu/openai",
-    "timm:MODEL": "any timm model, such as timm:resnet18.tv_in1k",
-    "…//path/to/weights": "any of them with weights from a file (.safetensors, .pt)",
-    "…/scratch": "any of them with random weights",
-}
+    _print_table("Suites", [(entry.name, " ".join(entry.domains), entry.about) for entry in catalogue.suites(project)])
 
 
 def _list_backbones(project: Project) -> None:
-    _print_table(
-        "Backbones (for --backbone, and for parameters of the type Backbone or Trunk)", list(BACKBONES.items())
-    )
+    from fergen_bench.api.catalogue import BACKBONES
+
+    title = "Backbones (for --backbone, and for parameters of the type Backbone or Trunk)"
+    _print_table(title, list(BACKBONES.items()))
 
 
 def _list_domains(project: Project) -> None:
-    from fergen_bench import datasets, synth
-    from fergen_bench.data.prepared import is_prepared
+    from fergen_bench.api import catalogue
 
-    tables = project.settings.domains
-    own = [(name, f"{project.dataset_of(name)}, {table.path}") for name, table in tables.items()]
-    own += [
-        (name, f"prepared, data/{name}") for name in project.prepared_here() if name not in (*tables, *datasets.NAMED)
-    ]
-    rows = [(name, "rendered, in synth5") for name in synth.DOMAINS] + own
-    for name in datasets.NAMED:
-        if name in project.settings.domains:
-            continue
-        there = is_prepared(project.data / name)
-        rows.append((name, f"prepared, data/{name}" if there else f"fergen-bench data prepare {name} PATH"))
-    _print_table("Domains", rows)
+    _print_table("Domains", [(entry.name, entry.about) for entry in catalogue.domains(project)])

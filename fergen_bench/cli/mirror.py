@@ -1,59 +1,38 @@
-"""The mirror of records in MLflow: `sync`, `ui`, and how `run` follows its records there."""
+"""The commands about the mirror of records in MLflow: `sync` and `ui`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from fergen_bench.cli.console import busy, console_on
+from fergen_bench.api.display import busy
+from fergen_bench.cli.console import console_on
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fergen_bench.experiment.project import Project
-    from fergen_bench.records.mlflow_mirror import Following, Mirror
 
 
 @click.command()
 def sync() -> None:
-    """Mirror every record to MLflow that is not there yet: after a server was away, or into a new one."""
-    from filelock import FileLock
-
+    """Mirror to MLflow every record it lacks, such as after its server was unreachable, or into a new server."""
+    from fergen_bench.api.mirror import sync as sync_records
     from fergen_bench.experiment.project import find_project
-    from fergen_bench.records import counting, listing
-    from fergen_bench.records import mlflow_mirror as tracking
 
-    project, console = find_project(), console_on(stderr=True)
-    runs = project.results / "runs"
-    loaded, faults = listing.read_all(runs)
-    records, unreadable = counting.counted(loaded, project, runs)
-    for fault in (*faults, *unreadable):
-        console.print(f"warning: {fault}", style="yellow")
-    written = 0
-    with busy(console, "mirroring to MLflow"), FileLock(_mirror_lock(project)):
-        try:
-            mirror = _open_mirror(project)
-            for record in records:
-                written += mirror.mirror(record)
-        except tracking.TrackingError as error:
-            if written:
-                console.print(f"{many(written, 'record', 'were', of=len(records))} written before this failed")
-            raise BenchError(str(error)) from None
-    uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
-    console.print(_summary(written, len(records), uri))
+    console = console_on(stderr=True)
+
+    def warn(text: str) -> None:
+        console.print(f"warning: {text}", style="yellow")
+
+    with busy(console, "mirroring to MLflow"):
+        synced = sync_records(find_project(), warn)
+    console.print(_summary(synced.written, synced.total, synced.uri))
 
 
 def _summary(written: int, total: int, uri: str) -> str:
-    """Return what a sync came to: how many records it wrote, and how many were there."""
+    """Return the outcome of a sync in words."""
     if not total:
-        return "There are no records to mirror; make some with: fergen-bench run"
+        return "No records to mirror; make some with: fergen-bench run"
     if not written:
         return f"{many(total, 'record')}: {total:,} already mirrored to {uri}"
     before = f", {total - written:,} already mirrored" if written < total else ""
@@ -63,7 +42,7 @@ def _summary(written: int, total: int, uri: str) -> str:
 @click.command()
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 def ui(port: int) -> None:
-    """MLflow's own pages for the records, on this machine only."""
+    """Serve the records in the web interface of MLflow, on this machine only."""
     import signal
     import socket
     import subprocess
@@ -84,13 +63,13 @@ def ui(port: int) -> None:
     except tracking.TrackingError as error:
         raise BenchError(str(error)) from None
     if number is None:
-        raise BenchError(f"nothing is mirrored to {uri} yet; run something, or: fergen-bench sync")
+        raise BenchError(f"{uri}: contains no mirrored records. Run something, or: fergen-bench sync")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise BenchError(f"--port: {port} is taken on this machine; choose another, such as {port + 1}")
     console.print(f"Open http://127.0.0.1:{port}/#/experiments/{number}/runs in half a minute. Ctrl-C ends it.")
     command, extra = tracking.server_command(uri, project.results, port)
-    # The server has children of its own; however this ends, all of them end with it.
+    # The server starts child processes: end the whole process group, however this command ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = subprocess.Popen(command, env={**os.environ, **extra}, start_new_session=True)
     try:
@@ -100,42 +79,3 @@ def ui(port: int) -> None:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
-
-
-def following_of(console: Console, project: Project) -> Following:
-    from fergen_bench.records.mlflow_mirror import Following
-
-    def warn(reason: str) -> None:
-        console.print(f"warning: {reason}", style="yellow")
-
-    return Following(partial(_open_mirror, project), _mirror_lock(project), warn)
-
-
-def wait_for(console: Console, following: Following) -> None:
-    """Waits a while for the mirror, and says what it has not got."""
-    from fergen_bench.records.mlflow_mirror import PATIENCE
-
-    with busy(console, "mirroring to MLflow"):
-        left = following.close()
-    if left:
-        console.print(
-            f"warning: {many(left, 'record', 'are')} not in MLflow yet ({PATIENCE:.0f} s were waited for); nothing "
-            "is lost; mirror them with: fergen-bench sync",
-            style="yellow",
-        )
-
-
-def _open_mirror(project: Project) -> Mirror:
-    from fergen_bench.records import mlflow_mirror as tracking
-    from fergen_bench.report import plots
-
-    settings, results = project.settings.tracking, project.results
-    uri = tracking.resolve_uri(settings.uri, results)
-    models = results / "runs" if settings.models else None
-    return tracking.Mirror(uri, settings.experiment, results, plots.confusion_png, models)
-
-
-def _mirror_lock(project: Project) -> Path:
-    """Keeps writers of the mirror apart: two commands that both create the database would destroy it."""
-    project.results.mkdir(parents=True, exist_ok=True)
-    return project.results / ".mlflow.lock"

@@ -1,36 +1,32 @@
-"""What the options of several commands share: their kinds, completion, and commands that suggest what was meant."""
+"""Shared parts of commands: types of options, completion of names, suggestions for misspelt commands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import Field
+from pathlib import Path
 from typing import Any
 
 import click
 
+from fergen_bench.api.options import Option, RunOptions, declared
 from fergen_bench.error import BenchError, did_you_mean
-
-include_near_duplicates = click.option(
-    "--include-near-duplicates",
-    is_flag=True,
-    help="Count target faces that have a near-duplicate among the source's training faces too.",
-)
-"""An option of every command that counts."""
 
 
 class PipeClosed(Exception):
-    """The reader of standard output or standard error has gone away."""
+    """Standard output or standard error was closed by its reader."""
 
 
 class Group(click.Group):
-    """Suggests the command that was meant."""
+    """A group of commands that suggests one for a misspelt name."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
-        with _told_of_closed_pipes():
+        with _closed_pipes():
             return super().make_context(*arguments, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _told_of_closed_pipes():
+        with _closed_pipes():
             return super().invoke(ctx)
 
     def resolve_command(
@@ -42,8 +38,8 @@ class Group(click.Group):
 
 
 @contextmanager
-def _told_of_closed_pipes() -> Iterator[None]:
-    """Renames the error of a closed pipe, which click would turn into an exit status of 1 like any failure."""
+def _closed_pipes() -> Iterator[None]:
+    """Translate the error of a closed pipe: click would exit with 1, as after any failure."""
     try:
         yield
     except BrokenPipeError as error:
@@ -60,19 +56,23 @@ class Words(click.ParamType):  # type: ignore[type-arg]
 
 
 class Integers(Words):
+    """Comma-separated integers from 0."""
+
     name = "0,1,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             numbers = [int(part) for part in super().convert(value, param, ctx)]
         except ValueError:
-            self.fail(f"{value!r} is no list of integers; write 0,1,2")
+            self.fail(f"{value!r} is not a list of integers; write 0,1,2")
         if not numbers or min(numbers) < 0:
-            self.fail(f"{value!r}: name at least one, none negative")
+            self.fail(f"{value!r}: give one or more integers from 0")
         return numbers
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]
+    """A pair name=value, as (name, text)."""
+
     name = "key=value"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -80,12 +80,12 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
             return value
         key, equals, text = value.partition("=")
         if not equals or not key:
-            self.fail(f"{value!r} is no setting; write name=value")
+            self.fail(f"{value!r} is not a setting; write name=value")
         return key.strip().replace("-", "_"), text
 
 
 class Pairs(click.ParamType):  # type: ignore[type-arg]
-    """key=value,… as a dict."""
+    """Pairs key=value, separated by commas, as a dict."""
 
     name = "key=value,…"
 
@@ -96,6 +96,8 @@ class Pairs(click.ParamType):  # type: ignore[type-arg]
 
 
 class Shard(click.ParamType):  # type: ignore[type-arg]
+    """A share i/n, as (i, n)."""
+
     name = "i/n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -103,24 +105,24 @@ class Shard(click.ParamType):  # type: ignore[type-arg]
             return value
         part, _, whole = value.partition("/")
         if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
-            self.fail(f"{value!r} is no share; write 2/8 for the second of eight")
+            self.fail(f"{value!r} is not a share; write 2/8 for the second of eight")
         return int(part), int(whole)
 
 
 def pairs(option: str, parts: list[str] | None) -> dict[str, str]:
-    """a=b,c= → {"a": "b", "c": ""}"""
+    """Return pairs as a dict: a=b and c= are {"a": "b", "c": ""}. Errors name the option."""
     found: dict[str, str] = {}
     for part in parts or ():
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key or key in found:
-            fault = "is named twice" if key in found else "is no pair; write name=value"
+            fault = "occurs twice" if key in found else "is not a pair; write name=value"
             raise BenchError(f"{option}: {part!r} {fault}")
         found[key] = value
     return found
 
 
 def complete(kind: str) -> Any:
-    """Completion of names from the project one stands in."""
+    """Return a completion of names: "method", "protocol" or "suite" of the project."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         from fergen_bench.experiment.project import find_project
@@ -134,3 +136,74 @@ def complete(kind: str) -> Any:
         return sorted(name for name in names[kind] if name.startswith(incomplete))
 
     return complete
+
+
+# -------------------------------------------------------------------------------------------------- the options of run
+
+
+def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
+    """Return the arguments of click for the type of a field of `RunOptions`."""
+    if option.choices:
+        return {"type": click.Choice(option.choices)}
+    arguments: dict[str, Callable[[], dict[str, Any]]] = {
+        "bool": lambda: {"is_flag": True},
+        "int | None": lambda: {"type": click.IntRange(min=option.least)},
+        "float | None": lambda: {"type": click.FloatRange(min=option.above, min_open=True)},
+        "tuple[str, ...]": lambda: {"multiple": True},
+        "tuple[str, ...] | None": lambda: {"type": Words()},
+        "tuple[int, ...] | None": lambda: {"type": Integers()},
+        "tuple[int, int]": lambda: {"type": Shard()},
+        "Mapping[str, Any]": lambda: {"type": Setting(), "multiple": True},
+        "Mapping[str, str] | None": lambda: {"type": Pairs()},
+        "Path | None": lambda: {"type": click.Path(path_type=Path, exists=True, dir_okay=False)},
+    }
+    return arguments.get(str(one.type), dict)()
+
+
+def _click_option(one: Field[Any], option: Option) -> Callable[..., Any]:
+    """Return the decorator of click for a field of `RunOptions`."""
+    arguments: dict[str, Any] = {"help": option.help, "show_default": option.shows_default, **_click_type(one, option)}
+    if not arguments.get("is_flag") and not arguments.get("multiple"):
+        arguments["default"] = one.default
+    if option.without_value is not None:
+        arguments |= {"is_flag": False, "flag_value": option.without_value}
+    if option.completes is not None:
+        arguments["shell_complete"] = complete(option.completes)
+    if option.metavar is not None:
+        arguments["metavar"] = option.metavar
+    return click.option(*option.spellings, one.name, **arguments)
+
+
+def options_of_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of `RunOptions`, under the names of its fields."""
+    for one, option in reversed([*declared()]):
+        command = _click_option(one, option)(command)
+    return command
+
+
+def include_near_duplicates(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option of the same name that `run` has."""
+    (decorate,) = (_click_option(*pair) for pair in declared() if pair[0].name == "include_near_duplicates")
+    return decorate(command)
+
+
+def run_options(values: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a run from what click has parsed."""
+    from fergen_bench.files.yaml import read_scalar
+
+    fields = dict(values)
+    fields["parameters"] = {key: read_scalar(text) for key, text in values["parameters"]}
+    for one, option in declared():
+        if option.negates:
+            fields[one.name] = not values[one.name]
+    return RunOptions(**fields)
+
+
+def refuse_beside(option: str, allowed: set[str]) -> None:
+    """Raise BenchError for options on the command line that have no effect beside another."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        given = source is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.name not in {option, *allowed}:
+            raise BenchError(f"{parameter.opts[0]}: has no effect with --{option}. Leave it out.")

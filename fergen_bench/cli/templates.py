@@ -1,11 +1,11 @@
-"""What `fergen-bench new-method` writes."""
+"""The templates of `fergen-bench new-method`."""
 
 from __future__ import annotations
 
-_GRADIENT = '''"""{title}: say in one line what it does.
+_GRADIENT = '''"""{title}: one line about it.
 
-Source: authors, title in double quotes, (venue year): lists show it. Equations, repository, and every departure from
-them.
+Source: authors, title in double quotes, (venue year), which lists show. Then equations, repository, and every departure
+from them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fergen_bench.training.augment import random_flip
 
 @dataclass
 class {name}(GradientMethod):
-    """Why it should hold up on faces it never saw."""
+    """One line on why it should generalise to unseen domains."""
 
-    version: ClassVar[int] = 1  # raise it when its numbers should change
-    static_step: ClassVar[bool] = True  # a GPU may capture one step as a CUDA graph; not if `loss` looks at batch.step
-    # For small 64-pixel networks, as in synth5: what differs from the recipe `small` that GradientMethod has.
+    version: ClassVar[int] = 1  # raise it with every change of its numbers
+    static_step: ClassVar[bool] = True  # a GPU may replay one step as a CUDA graph; False if `loss` uses batch.step
+    # For small 64-pixel networks, as in synth5: the differences from the recipe `small` of GradientMethod.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {{"small": {{"learning_rate": 2e-3}}}}
 
     # The fields are the hyperparameters: `--set smoothing=0.2` changes one. Defaults are literals.
@@ -47,10 +47,10 @@ class {name}(GradientMethod):
         return self.model(images)
 '''
 
-_FROZEN = '''"""{title}: say in one line what it does.
+_FROZEN = '''"""{title}: one line about it.
 
-Source: authors, title in double quotes, (venue year): lists show it. Equations, repository, and every departure from
-them.
+Source: authors, title in double quotes, (venue year), which lists show. Then equations, repository, and every departure
+from them.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ from fergen_bench import EXPRESSIONS, Backbone, Context, Method, Source
 
 @dataclass
 class {name}(Method):
-    """Why it should hold up on faces it never saw. As it stands: the nearest mean feature of an expression."""
+    """One line on why it should generalise. This template predicts the expression with the nearest mean feature."""
 
-    version: ClassVar[int] = 1  # raise it when its numbers should change
+    version: ClassVar[int] = 1  # raise it with every change of its numbers
 
     # The fields are the hyperparameters: `--set temperature=5` changes one. Defaults are literals.
     backbone: Backbone = "suite"  # the frozen encoder
@@ -89,7 +89,12 @@ class {name}(Method):
 
 
 def method_template(stem: str, kind: str) -> str:
-    """The text of methods/<stem>.py. kind: gradient (trains a network) or frozen (works on frozen features)."""
+    """Return the text of methods/<stem>.py.
+
+    Args:
+        stem: The name of the method.
+        kind: "gradient" for a method that trains a network, "frozen" for one on frozen features.
+    """
     words = stem.split("_")
     template = _GRADIENT if kind == "gradient" else _FROZEN
     return template.format(name="".join(word.capitalize() for word in words), title=" ".join(words).capitalize())

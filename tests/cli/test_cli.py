@@ -14,7 +14,8 @@ import pytest
 from test_store import SPEC, finished, litter
 
 from conftest import Bench
-from fergen_bench.cli import app, reports
+from fergen_bench.api import prepared
+from fergen_bench.cli import app
 from fergen_bench.cli.templates import method_template
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.execution.local import visible_gpus
@@ -150,22 +151,22 @@ def test_a_parameter_is_changed_by_its_name(lab: Project, bench: Bench) -> None:
         ("run --method mine --protocol leave-non", r"no protocol 'leave-non' .*did you mean leave-none\?"),
         ("run --method mine --suite synth6", r"no suite 'synth6'; did you mean synth5\?"),
         ("run --method linear_probe --backbone sinth", r"--set: backbone: no network 'sinth'; did you mean synth\?"),
-        ("run --method mine --backbone synth", r"--backbone: mine has no parameter backbone"),
+        ("run --method mine --backbone synth", r"--backbone: the method mine has no parameter backbone"),
         ("run --method mine --set shft=1", r"--set: the method mine has no parameter 'shft'; did you mean shift\?"),
         ("run --method mine --set shift=high", r"--set: shift takes float, not 'high'"),
-        ("run --method mine --set shift", r"'shift' is no setting; write name=value"),
-        ("run --method mine --seeds one", r"'one' is no list of integers; write 0,1,2"),
-        ("run --method mine --shard 3/2", r"'3/2' is no share"),
-        ("run --method mine --device tpu", r"--device: 'tpu' is no device"),
+        ("run --method mine --set shift", r"'shift' is not a setting; write name=value"),
+        ("run --method mine --seeds one", r"'one' is not a list of integers; write 0,1,2"),
+        ("run --method mine --shard 3/2", r"'3/2' is not a share"),
+        ("run --method mine --device tpu", r"--device: 'tpu' is not a device"),
         ("run --method mine --sources webb", r"--sources: .* has no domain 'webb'; did you mean web\?"),
         ("run", r"name a method with --method; there are cafe, .* and \d+ more\. See: fergen-bench list"),
         ("runn", r"no command 'runn'; did you mean run\?"),
-        ("list cafee", r"nothing called 'cafee' to list; did you mean cafe\?"),
-        ("report", r"there are no such records of synth5-tiny under results/runs; make some"),
+        ("list cafee", r"nothing is called 'cafee'; did you mean cafe\?"),
+        ("report", r"results/runs: no such records of synth5-tiny\. Make some"),
         ("data describe webb", r"no domain 'webb', .*did you mean web\?"),
-        ("new-method cafe", r"there is a method 'cafe' already"),
+        ("new-method cafe", r"a method 'cafe' exists already"),
         ("new-method 1st", r"'1st' cannot be the name of a method"),
-        ("ui", r"nothing is mirrored to sqlite:.* yet"),
+        ("ui", r"sqlite:.*: contains no mirrored records"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_exit_code_2(lab: Project, bench: Bench, arguments: str, message: str) -> None:
@@ -284,7 +285,7 @@ def test_smoke_goes_through_all_methods_that_can_be_run(lab: Project, bench: Ben
     [
         (["--set", "epochs=0"], "leave-none.yaml: sd: epochs is 0; it takes 1 or more"),
         (["--set", "batch_size=1"], "sd: batch_size is 1; it takes 2 or more"),
-        (["--backbone", "synth"], "--backbone: sd has no parameter backbone; it has --set trunk=…"),
+        (["--backbone", "synth"], "--backbone: the method sd has no parameter backbone. It has --set trunk=…."),
         (["--set", "learning_rate=0.0"], "sd: learning_rate is 0; it must be above 0"),
     ],
 )
@@ -339,10 +340,10 @@ def test_a_report_says_which_expressions_a_source_could_not_teach(
 ) -> None:
     columns = {"id": ["a", "b"], "expression": ["anger", "neutral"], "split": ["train", "test"]}
     write_prepared(tmp_path / "web", "web", [np.zeros((2, 8, 8, 3), np.uint8)], columns, {"profile": "official"})
-    monkeypatch.setattr(reports, "_prepared_folder", lambda project, suite, name: tmp_path / name)
-    said = reports._lacking(Project(tmp_path, configured=False), [finished(replace(SPEC, sources=("web",)))])
+    monkeypatch.setattr(prepared, "folder", lambda project, suite, name: tmp_path / name)
+    said = prepared.lacking(Project(tmp_path, configured=False), [finished(replace(SPEC, sources=("web",)))])
     assert len(said) == 1
-    assert "the source web has no training faces of surprise, fear, disgust, happiness, sadness, neutral" in said[0]
+    assert "the source web has no training images of surprise, fear, disgust, happiness, sadness, neutral" in said[0]
 
 
 def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench: Bench) -> None:
@@ -350,7 +351,7 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     (project.root / "methods" / "tiny.py").write_text(method_template("tiny", "gradient"))
     refused = bench("choose")
     assert refused.code == 2
-    assert "no run on synth5-tiny has a score on held-out faces of its source" in refused.err
+    assert "no run on synth5-tiny has a score on held-out images of its source" in refused.err
     arguments = ("--sources", "film", "--set", "epochs=1", "--jobs", "0", "--no-track")
     assert bench("run", "--method", "tiny", "--protocol", "learning-rate", *arguments).code == 0
     records = [json.loads(path.read_text()) for path in (project.results / "runs").glob("*/*/*.json")]
@@ -359,7 +360,7 @@ def test_parameters_are_chosen_without_a_look_at_targets(project: Project, bench
     for command in (("report",), ("report", "--selection", "source-val"), ("compare", "tiny", "tiny (epochs=1)")):
         refused = bench(*command)
         assert refused.code == 2
-        said = "these runs scored no target; compare them with: fergen-bench choose --suite synth5-tiny"
+        said = "these runs scored no target. Compare them with: fergen-bench choose --suite synth5-tiny"
         assert said in refused.err, refused.err
     shown = bench("choose").out
     assert re.search(r"tiny +[\d.]+ .*\n +epochs=1 *\n +learning_rate=0.001", shown)
@@ -385,7 +386,7 @@ def test_records_that_are_not_there_are_named_and_those_that_are_too(project: Pr
     for command in ("report", "choose"):
         refused = bench(command, "--suite", "one", "-m", "caffe")
         assert refused.code == 2
-        assert "no records of 'caffe' on one; did you mean cafe?" in refused.err
+        assert "one has no records of 'caffe'; did you mean cafe?" in refused.err
 
 
 def right(share: int) -> list[list[int]]:

@@ -240,7 +240,7 @@ def test_prepare_says_how_a_domain_is_used(folder: Path, project: Project, bench
     assert text.rstrip().endswith("# fergen-bench run --suite mine --method linear_probe")
     assert prepare("one").endswith("one can be used now, in mine.\n")
     assert '[suites.mine2]\ndomains = ["three", "two", "one"]\n' in prepare("three")
-    assert 'The table [domains.two] of bench.toml goes first; to use this, write there: path = "data/two"' in prepare(
+    assert 'bench.toml: the table [domains.two] names other data. To use this, write path = "data/two"' in prepare(
         "two"
     )
 

@@ -523,7 +523,7 @@ def test_leaving_a_ray_of_this_machine_leaves_no_process(lab: Project) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "the same command goes on with the rest" in said
+    assert "the same command continues with the rest" in said
     (job,) = make_plan(lab, [0], ["web"], settings={"seconds": 120.0}).missing
     until = time.monotonic() + 30
     while is_claimed(job.spec, Path(job.runs)) and time.monotonic() < until:

@@ -203,7 +203,7 @@ def test_another_dataset_does_not_take_its_place(project: Project, bench: Bench,
     assert bench("data", "prepare", "sfew", str(copies / "sfew")).code == 0
     taken = bench("data", "prepare", "mma", str(copies / "mma"), "--to", "data/sfew")
     assert taken.code == 2
-    assert "data/sfew holds sfew; remove it, or name another place" in taken.err
+    assert "data/sfew: contains sfew. Remove it, or choose another place" in taken.err
     posing = bench("data", "prepare", "mma", str(copies / "mma"), "--name", "rafdb")
     assert posing.code == 2
     assert "--name: rafdb is the name of another dataset" in posing.err

@@ -224,7 +224,7 @@ def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Be
     result = bench("run", "--replay", str(path))
     assert (result.code, "neither scores nor epochs" in result.err) == (2, True)
     result = bench("run", "--replay", str(path), "--seeds", "1")
-    assert (result.code, "--seeds says nothing beside --replay" in result.err) == (2, True)
+    assert (result.code, "--seeds: has no effect with --replay" in result.err) == (2, True)
 
 
 def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:  # noqa: F811

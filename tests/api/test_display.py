@@ -1,3 +1,5 @@
+"""Progress on a terminal and in a log."""
+
 from __future__ import annotations
 
 import time
@@ -5,32 +7,32 @@ from io import StringIO
 
 from rich.console import Console
 
-from fergen_bench.cli.console import Progress
+from fergen_bench.api.display import Bars
 from fergen_bench.experiment.run import Run
 
 
 def test_preparation_shows_its_rate_and_the_time_left() -> None:
     screen = StringIO()
-    with Progress(Console(file=screen, force_terminal=True, width=160)) as progress:
+    with Bars(Console(file=screen, force_terminal=True, width=160)) as progress:
         for done in (0, 400, 800):
             progress.preparation("preparing rafdb", done, 1000)
             time.sleep(0.2)
-    assert "faces/s" in screen.getvalue()
+    assert "images/s" in screen.getvalue()
     assert "left" in screen.getvalue()
 
 
-def test_in_a_log_preparation_is_one_line() -> None:
+def test_preparation_is_one_line_in_a_log() -> None:
     screen = StringIO()
-    with Progress(Console(file=screen, width=160)) as progress:
+    with Bars(Console(file=screen, width=160)) as progress:
         for done in (0, 400, 1000):
             progress.preparation("preparing rafdb", done, 1000)
-    assert screen.getvalue() == "preparing rafdb: 1,000 faces\n"
+    assert screen.getvalue() == "preparing rafdb: 1,000 images\n"
 
 
-def test_in_a_log_every_run_says_how_far_the_matrix_is() -> None:
+def test_a_log_has_one_line_per_run_with_the_time_left() -> None:
     screen = StringIO()
     specs = [Run("s", "official", (name,), {name: "f"}, "m", 1, {}, {}, 0, "last") for name in ("web", "film")]
-    with Progress(Console(file=screen, width=160)) as progress:
+    with Bars(Console(file=screen, width=160)) as progress:
         progress.begin(2)
         for spec in specs:
             progress.listen(spec, {"what": "epoch", "done": 1, "total": 2})

@@ -1,0 +1,1 @@
+"""The functions behind the command line and behind `import fergen_bench`: they return values and never read argv."""

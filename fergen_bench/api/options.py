@@ -1,0 +1,191 @@
+"""The options of a run, each declared once: as a flag of `fergen-bench run`, a keyword of `fergen_bench.run` and a row
+of the documentation.
+
+`python -m fergen_bench.api.options` prints the table of docs/python.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fergen_bench.error import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from fergen_bench.experiment.run import Selection
+
+SELECTIONS = ("last", "source-val")
+"""The ways to select a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """The command-line side of a field of `RunOptions`; the field has the name, the type and the default."""
+
+    spellings: tuple[str, ...]  # such as ("--method", "-m")
+    help: str
+    completes: Literal["method", "protocol", "suite"] | None = None  # the kind of name that a shell completes
+    choices: tuple[str, ...] = ()
+    least: int | None = None  # the smallest integer allowed
+    above: float | None = None  # the number that a float must exceed
+    metavar: str | None = None
+    without_value: str | None = None  # the value of an option that is given without one
+    shows_default: bool = False
+    negates: bool = False  # a flag --no-NAME for a field that is True by default
+    command_only: bool = False  # a mode of the command, without a keyword in Python
+
+
+def _option(default: Any, spellings: str, help: str, **rest: Any) -> Any:
+    metadata = {"option": Option(tuple(spellings.split()), help, **rest)}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `fergen-bench run` and the keywords of `fergen_bench.run`.
+
+    Lists become tuples, and one name stands for a list of one. Values that no run could have raise `BenchError`.
+    """
+
+    methods: tuple[str, ...] = _option((), "--method -m", "A method; repeat it for several.", completes="method")
+    protocol: str = _option(
+        "leave-none",
+        "--protocol -p",
+        "The protocol: which domains train, which are scored.",
+        completes="protocol",
+        shows_default=True,
+    )
+    suite: str | None = _option(
+        None,
+        "--suite -s",
+        "The suite of domains. Default: that of the protocol, then of bench.toml, then synth5.",
+        completes="suite",
+    )
+    backbone: str | None = _option(
+        None, "--backbone -b", "The encoder: synth, open_clip:MODEL/TAG, timm:MODEL, …//path/to/weights."
+    )
+    parameters: Mapping[str, Any] = _option(
+        {}, "--set", "A value for a parameter of the method; repeat it for several."
+    )
+    seeds: tuple[int, ...] | None = _option(None, "--seeds", "Seeds in place of the protocol's.")
+    sources: tuple[str, ...] | None = _option(None, "--sources", "Train only on these domains, each alone.")
+    targets: tuple[str, ...] | None = _option(None, "--targets", "Score only these domains.")
+    selection: Selection | None = _option(  # noqa: RUF009 - returns a field
+        None, "--selection", "Which checkpoint is scored. Default: the protocol's.", choices=SELECTIONS
+    )
+    device: str | None = _option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
+    jobs: int | None = _option(
+        None, "--jobs -j", "Runs at a time. Default: one per core, or one per GPU. 0: in this process.", least=0
+    )
+    shard: tuple[int, int] = _option(
+        (1, 1), "--shard", "Run every n-th run, starting from the i-th, to share a plan between machines."
+    )
+    gpus_per_run: float | None = _option(
+        None, "--gpus-per-run", "The share of a GPU per run: 0.5 puts two runs on each GPU.", above=0
+    )
+    ray: str | None = _option(
+        None,
+        "--ray",
+        "Run on the Ray cluster with this head node; without an address, on a Ray started on this machine.",
+        metavar="[ADDRESS]",
+        without_value="local",
+    )
+    cpus_per_run: float | None = _option(
+        None, "--cpus-per-run", "With --ray: CPUs per run. Default: 1, and 4 with a GPU.", above=0
+    )
+    slurm: Mapping[str, str] | None = _option(
+        None, "--slurm", "Run as a Slurm job array: partition=gpu,gpus=1,cpus=4,mem=16G,time=4:00:00,array=8."
+    )
+    dry_run: bool = _option(False, "--dry-run", "Print the plan and stop.", command_only=True)
+    rerun: bool = _option(False, "--rerun", "Re-run even where a record exists.")
+    include_near_duplicates: bool = _option(
+        False,
+        "--include-near-duplicates",
+        "Also score target images that have a near-duplicate among the source's training images.",
+    )
+    audit: bool = _option(
+        True, "--no-audit", "Do not look for near-duplicates between domains never compared before.", negates=True
+    )
+    keep_models: bool = _option(False, "--keep-models", "Save each fitted method beside its record, as safetensors.")
+    replay: Path | None = _option(  # noqa: RUF009
+        None,
+        "--replay",
+        "Repeat the run of this record, change no file, and report whether the numbers are equal.",
+        command_only=True,
+    )
+    profile: bool = _option(
+        False, "--profile", "Report where the time of each run goes, and trace some of its steps for Perfetto."
+    )
+    track: bool = _option(True, "--no-track", "Do not mirror records to MLflow.", negates=True)
+    allow_missing_class: bool = _option(
+        False, "--allow-missing-class", "Accept a source without images of some expression."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "sources", "targets", "seeds", "shard"):
+            value = getattr(self, name)
+            if isinstance(value, str | int):
+                object.__setattr__(self, name, (value,))
+            elif value is not None:
+                object.__setattr__(self, name, tuple(value))
+        if self.selection is not None and self.selection not in SELECTIONS:
+            raise BenchError(
+                f"selection: {self.selection!r} is not a selection{did_you_mean(self.selection, SELECTIONS)}"
+            )
+        if self.seeds is not None and (not self.seeds or any(not _is_seed(seed) for seed in self.seeds)):
+            raise BenchError(f"seeds: {list(self.seeds)!r} is not a list of seeds. Give one or more integers from 0.")
+        if len(self.shard) != 2 or not 1 <= self.shard[0] <= self.shard[1]:
+            raise BenchError(f"shard: {self.shard!r} is not a share. Give (2, 8) for the second of eight.")
+        if self.jobs is not None and self.jobs < 0:
+            raise BenchError(f"jobs: {self.jobs} is below 0. Give the number of runs at a time, or 0.")
+
+
+def _is_seed(seed: Any) -> bool:
+    return isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
+
+
+def declared() -> Iterable[tuple[Field[Any], Option]]:
+    """Yield each field of `RunOptions` with its command-line side, in the order of the help text."""
+    for one in fields(RunOptions):
+        yield one, one.metadata["option"]
+
+
+def keywords() -> list[str]:
+    """Return the names that `fergen_bench.run` takes as keywords."""
+    return [one.name for one, option in declared() if not option.command_only]
+
+
+def from_keywords(values: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a call of `fergen_bench.run`.
+
+    Raises:
+        TypeError: A keyword does not exist.
+        BenchError: A value is one that no run could have.
+    """
+    known = keywords()
+    for name in values:
+        if name not in known:
+            raise TypeError(f"run() has no keyword {name!r}{did_you_mean(name, known)}")
+    return RunOptions(**values)
+
+
+def table() -> str:
+    """Return the options as a Markdown table: flag, keyword, default, meaning."""
+    lines = ["| `fergen-bench run` | `fb.run` | default | meaning |", "| --- | --- | --- | --- |"]
+    for one, option in declared():
+        flag = ", ".join(f"`{spelling}`" for spelling in option.spellings)
+        keyword = "—" if option.command_only else f"`{one.name}`"
+        default = "—" if option.command_only else f"`{'{}' if one.name == 'parameters' else repr(one.default)}`"
+        meaning = option.help
+        if option.choices:
+            meaning += f" One of: {', '.join(option.choices)}."
+        lines.append(f"| {flag} | {keyword} | {default} | {meaning} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,469 @@
+"""Results: the records of one suite as a report counts them, and the tables that follow from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.wording import near
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from fergen_bench.experiment.project import Project
+    from fergen_bench.records.record import RunRecord
+    from fergen_bench.report.choosing import Validation
+    from fergen_bench.report.compare import Row
+    from fergen_bench.report.data import Data
+    from fergen_bench.report.evidence import Comparison, Evidence
+    from fergen_bench.report.tables import Board
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+"""The metrics of tables."""
+
+
+class Remark(NamedTuple):
+    """A sentence about records that a table does not show, or that may mislead."""
+
+    level: Literal["note", "warning"]
+    text: str
+
+
+Remarks = Callable[[Remark], None]
+
+
+def load_results(
+    path: str | os.PathLike[str] = "results",
+    suite: str | None = None,
+    *,
+    methods: Collection[str] = (),
+    selection: str | None = None,
+    include_near_duplicates: bool = False,
+    project: Project | str | Path | None = None,
+) -> Results:
+    """Load the records of one suite as `fergen-bench report` counts them.
+
+    Records that newer ones supersede are left out, and so are images with a near-duplicate in the sources. The call
+    loads neither torch nor a plotting backend.
+
+    Args:
+        path: "results" for the results folder of the project; "reference" for the results committed to the repository
+            ("reference/fair" for those selected on held-out images); else a results folder or a folder of records.
+        suite: The suite. Default: the only one with records, else that of bench.toml.
+        methods: Only these methods.
+        selection: Only runs with this selection, "last" or "source-val".
+        include_near_duplicates: Also count images with a near-duplicate in the sources.
+        project: The project with the suites and audits, or a folder in it. Default: that of the working directory.
+
+    Raises:
+        BenchError: There are no such records, or records of several suites and none is named.
+    """
+    from fergen_bench.api.run import open_project
+
+    where = open_project(project)
+    named = [methods] if isinstance(methods, str) else list(methods)
+    return load(where, records_folder(path, where), suite, named, selection, include_near_duplicates)
+
+
+def records_folder(path: str | os.PathLike[str], project: Project) -> Path:
+    """Return the folder of records that a name or a path stands for; see `load_results`."""
+    from fergen_bench.experiment.project import shipped
+
+    name = os.fspath(path)
+    if name == "results":
+        return project.results / "runs"
+    if name.split("/")[0] == "reference" and not Path(name).exists():
+        folder = shipped("results") / ("reference/last" if name == "reference" else name)
+        if not folder.is_dir():
+            raise BenchError(f"{name}: the committed results are not installed with the package. Clone the repository.")
+        return folder
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BenchError(f"{name}: this folder does not exist. Give a results folder, results or reference.")
+    return folder / "runs" if (folder / "runs").is_dir() else folder
+
+
+def load(
+    project: Project,
+    folder: Path,
+    suite: str | None = None,
+    methods: Sequence[str] = (),
+    selection: str | None = None,
+    include_near_duplicates: bool = False,
+    keys: Collection[str] | None = None,
+    remark: Remarks = lambda remark: None,
+) -> Results:
+    """Read the records of one suite below a folder, leave out superseded ones, and count the others as a report does.
+
+    Args:
+        project: The project whose suites and audits decide which targets are seen.
+        folder: The folder of the records, such as results/runs.
+        suite: The suite. Default: the only one with records, else that of bench.toml.
+        methods: Only these methods.
+        selection: Only runs with this selection.
+        include_near_duplicates: Also count images with a near-duplicate in the sources.
+        keys: Only the runs with these keys.
+        remark: Receives each remark at once, also those before an error.
+    """
+    from fergen_bench.api.prepared import with_data
+    from fergen_bench.records import counting, listing
+    from fergen_bench.records import frame as frames
+    from fergen_bench.report import data
+
+    remarks: list[Remark] = []
+
+    def say(level: Literal["note", "warning"], text: str) -> None:
+        remarks.append(Remark(level, text))
+        remark(remarks[-1])
+
+    everything, faults = listing.read_all(folder)
+    for fault in faults:
+        say("warning", fault)
+    meant, others = _suite(project, everything, suite)
+    known = {record.spec.method for record in everything if record.spec.suite == meant}
+    for name in methods:
+        if known and name not in known:
+            raise BenchError(f"--method: {meant} has no records of {name!r}{did_you_mean(name, known)}")
+    if others:
+        remark(Remark("note", f"there are also records of {', '.join(others)}; see them with --suite"))
+    records = [
+        record
+        for record in everything
+        if record.spec.suite == meant
+        and (not methods or record.spec.method in methods)
+        and (selection is None or record.spec.selection == selection)
+        and (keys is None or record.spec.key in keys)
+    ]
+    records = with_data(project, records)
+    current = frames.current(records)
+    left_out = data.superseded(records, current)
+    for why in left_out:
+        say("note", why)
+    counted, unreadable = counting.counted(current, project, folder, include_near_duplicates)
+    for fault in unreadable:
+        say("warning", fault)
+    reasons = {name: why for why, left in reversed(left_out.items()) for one in left for name in _names(one)}
+    return Results(meant, tuple(counted), folder, project, tuple(remarks), reasons)
+
+
+def _suite(project: Project, records: Sequence[RunRecord], suite: str | None) -> tuple[str, list[str]]:
+    """Return the suite to read, and the other suites with records."""
+    there = sorted({record.spec.suite for record in records})
+    meant = suite or (there[0] if len(there) == 1 else project.settings.suite)
+    if meant not in there:
+        if suite is None and there:
+            raise BenchError(f"there are records of several suites; name one: --suite {' or '.join(there)}")
+        project.suite(meant)  # raises for a misspelt one, with the suites that exist
+    return meant, [name for name in there if name != meant]
+
+
+def _names(record: RunRecord) -> tuple[str, str]:
+    """Return the names that a reader may give the row of a record."""
+    return record.spec.method, record.spec.label
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparison of two rows of a leaderboard: second minus first, in points, on the cells that both have."""
+
+    first: Row
+    second: Row
+    found: Comparison
+    faults: tuple[str, ...] = ()  # of files with predictions that cannot be read
+
+    @property
+    def difference(self) -> float:
+        """The difference of the means over unseen targets, in points."""
+        return self.found.unseen.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference, by paired bootstrap; NaN where predictions are missing."""
+        return self.found.unseen.low, self.found.unseen.high
+
+    @property
+    def p(self) -> float:
+        """The p-value of the difference; NaN where predictions are missing."""
+        return self.found.unseen.p
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The difference of every cell, with interval, p and p after Holm: one row per source and target."""
+        return self.found.cells
+
+    @property
+    def targets(self) -> pd.DataFrame:
+        """The difference of every unseen target, with McNemar's test over its images."""
+        return self.found.targets
+
+    @property
+    def expressions(self) -> pd.DataFrame:
+        """The recall of every expression on unseen targets, and its difference."""
+        return self.found.expressions
+
+    def __str__(self) -> str:
+        from fergen_bench.report.compare import answer
+
+        return answer(self.first.name, self.second.name, self.found)
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, repr=False)
+class Results:
+    """The records of one suite as a report counts them. Made by `run` and `load_results`."""
+
+    suite: str
+    records: tuple[RunRecord, ...]
+    folder: Path  # of the records and the predictions beside them
+    project: Project
+    remarks: tuple[Remark, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # name of a row → why records of it are left out
+    _boards: dict[str, list[Board]] = field(default_factory=dict, init=False, compare=False)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about records that no table shows, or that may mislead."""
+        return [remark.text for remark in self.remarks]
+
+    @cached_property
+    def scored(self) -> list[RunRecord]:
+        """The records with scores on targets.
+
+        Raises:
+            BenchError: There are none.
+        """
+        if not self.records:
+            raise BenchError(f"{near(self.folder)}: no such records of {self.suite}. Make some with: fergen-bench run")
+        found = [record for record in self.records if record.cells]
+        if not found:
+            raise BenchError(
+                f"{near(self.folder)}: these runs scored no target. Compare them with: fergen-bench choose --suite "
+                f"{self.suite}"
+            )
+        return found
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The predictions beside the records, from which intervals and tests follow."""
+        from fergen_bench.report.evidence import Evidence
+
+        return Evidence(self.scored, self.folder)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row per run and target, with the identity of the run, its metrics in per cent and the images counted."""
+        from fergen_bench.records.frame import cells_frame
+
+        return cells_frame(self.scored)
+
+    @cached_property
+    def corruptions(self) -> pd.DataFrame:
+        """One row per run, target, corruption factor and level; empty where no run was scored on corruptions."""
+        from fergen_bench.records.frame import shifted_frame
+
+        return shifted_frame(self.scored)
+
+    def boards(self, metric: str = "accuracy") -> list[Board]:
+        """Return the leaderboards of the report, one per set of conditions under which methods may be ranked."""
+        from fergen_bench.report.evidence import judged
+        from fergen_bench.report.tables import boards, scored_cells, with_data
+
+        _check_metric(metric)
+        if metric not in self._boards:
+            cells = self.evidence.calibrated(scored_cells(self.scored))
+            self._boards[metric] = list(with_data(judged(boards(cells, metric), self.evidence, metric), self.scored))
+        return self._boards[metric]
+
+    def leaderboard(self, metric: str = "accuracy") -> pd.DataFrame:
+        """Return the rows of all leaderboards, best first, as leaderboard.csv of a report has them.
+
+        Args:
+            metric: "accuracy", "balanced_accuracy" or "macro_f1".
+
+        Returns:
+            One row per method and pre-training, with means in per cent (`in_domain`, `all`, `unseen`, `worst`), their
+            standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`), `standing` (best, tied or
+            behind), and the conditions of the leaderboard (`suite`, `selection`, `sources`, `fraction`, `adaptation`).
+        """
+        from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
+
+        return leaderboard_frame(LeaderboardView(board, metric) for board in self.boards(metric))
+
+    def matrix(self, method: str, metric: str = "accuracy") -> pd.DataFrame:
+        """Return the source × target matrix of a method: means over seeds, in per cent.
+
+        Args:
+            method: A row as tables name it, such as "cafe" or "cafe (gate=linear)".
+            metric: "accuracy", "balanced_accuracy" or "macro_f1".
+
+        Raises:
+            BenchError: No row has this name, or rows of several leaderboards have it.
+        """
+        from fergen_bench.report.tables import matrix
+
+        _, _, cells = self._row(method, metric)
+        return matrix(cells, metric).mean.rename_axis(index="source", columns="target")
+
+    def compare(
+        self,
+        first: str,
+        second: str,
+        metric: str = "accuracy",
+        *,
+        sources: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> Compared:
+        """Compare two rows on the cells that both have.
+
+        Args:
+            first: A row as tables name it, such as "linear_probe".
+            second: The row to compare with it.
+            metric: "accuracy", "balanced_accuracy" or "macro_f1".
+            sources: Only runs trained on these domains; "a+b" for two together.
+            targets: Only cells scored on these domains.
+
+        Raises:
+            BenchError: A row or a domain does not exist, the rows share no unseen target, or they were run on different
+                data of a domain.
+        """
+        from fergen_bench.report import compare, evidence, tables
+
+        _check_metric(metric)
+        cells = self.cells
+        sources = None if sources is None else ["+".join(sorted(name.split("+"))) for name in sources]
+        for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
+            known = set(cells[column])
+            for name in names or ():
+                if name not in known:
+                    raise BenchError(f"{option}: no record of {self.suite} has {name!r}{did_you_mean(name, known)}")
+            cells = cells if names is None else cells[cells[column].isin(names)]
+        if cells.empty:
+            raise BenchError(f"{near(self.folder)}: no such records of {self.suite}. Make some with: fergen-bench run")
+        boards = list(tables.with_data(tables.boards(cells, metric), self.scored))
+        one, other = compare.find_rows(boards, first, second, self.left_out)
+        compare.require_same_data(one, other, self.scored)
+        keys = {*one.cells.key, *other.cells.key}
+        seen = evidence.Evidence([record for record in self.scored if record.spec.key in keys], self.folder)
+        return Compared(one, other, evidence.compare(one.cells, other.cells, seen, metric), tuple(seen.faults))
+
+    def validation(self) -> list[Validation]:
+        """Return comparisons of parameters by accuracy on images held out of the sources; see `fergen-bench choose`.
+
+        Raises:
+            BenchError: No run has a score on held-out images.
+        """
+        from fergen_bench.api.prepared import held_out
+        from fergen_bench.report.choosing import validation
+
+        found = list(validation(self.records, held_out(self.project)))
+        if not found:
+            those = " and ".join(sorted({record.spec.method for record in self.records}))
+            others = f" ({those} selected something else on them, without a score)" if those else ""
+            raise BenchError(
+                f"no run on {self.suite} has a score on held-out images of its source{others}. Make some with: "
+                f"fergen-bench run --protocol learning-rate --method …"
+            )
+        return found
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains of the suite, in its order; empty where the suite no longer exists."""
+        suite = self.project.suites().get(self.suite)
+        return suite.domains if suite else ()
+
+    def source_data(self) -> Data:
+        """Return the data of the domains that runs learned from."""
+        from fergen_bench.report.data import described
+
+        learned = {name for record in self.records for name in (*record.spec.sources, record.spec.adaptation_target)}
+        return {name: one for name, one in described(self.records).items() if name in learned}
+
+    def plot_matrix(self, method: str, metric: str = "accuracy") -> Figure:
+        """Return the matrix of a method as a matplotlib figure, which a notebook shows."""
+        from fergen_bench.report import plots
+
+        board, name, cells = self._row(method, metric)
+        return _shown(plots.heatmap(board, name, cells, metric))
+
+    def plot_unseen(self, metric: str = "accuracy") -> Figure:
+        """Return the means over unseen targets of the first leaderboard as a matplotlib figure."""
+        from fergen_bench.report import plots
+
+        return _shown(plots.unseen_bars(self.boards(metric)[0], metric))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write `cells` to a CSV file: one row per run and target. `leaderboard().to_csv` writes the leaderboard."""
+        self.cells.to_csv(path, index=False, float_format="%.4f")
+
+    def _row(self, method: str, metric: str) -> tuple[Board, str, pd.DataFrame]:
+        rows = [(board, name, cells) for board in self.boards(metric) for name, cells in board.rows()]
+        found = [row for row in rows if method in {row[1], row[2].method.iloc[0]}]
+        if not found:
+            why = (
+                f": {self.left_out[method]}"
+                if method in self.left_out
+                else did_you_mean(method, {name for _, name, _ in rows})
+            )
+            raise BenchError(f"{self.suite} has no row {method!r}{why}")
+        if len(found) > 1:
+            where = "; ".join(f"{name} in {board.title}" for board, name, _ in found)
+            raise BenchError(
+                f"{method!r} names {len(found)} rows: {where}. Name one of them, or load fewer records with "
+                f"load_results(…, selection=…)."
+            )
+        return found[0]
+
+    def __repr__(self) -> str:
+        methods = sorted({record.spec.label for record in self.records})
+        return f"Results({self.suite}: {len(self.records)} records of {', '.join(methods)})"
+
+    def _repr_html_(self) -> str:
+        """Return the leaderboards as HTML tables, rounded as the report rounds them."""
+        import pandas as pd
+
+        from fergen_bench.report import render
+        from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView
+
+        if not any(record.cells for record in self.records):
+            return escape(repr(self))
+        parts = []
+        for board in self.boards():
+            rows = [
+                {
+                    "method": row.name,
+                    **{title: row.means[column].text for column, title in COLUMNS.items()},
+                    "95 % of unseen": row.means["unseen"].interval,
+                    "standing": row.standing,
+                }
+                for row in LeaderboardView(board, "accuracy").rows
+            ]
+            table = pd.DataFrame(rows).to_html(index=False, border=0)
+            notes = "<br>".join(escape(note) for note in render.board_notes(board))
+            parts.append(f"<h4>{escape(board.title)}, accuracy (%)</h4>{table}<p><small>{notes}</small></p>")
+        return "\n".join(parts)
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise BenchError(f"metric: {metric!r} is not a metric of tables{did_you_mean(metric, METRICS)}")
+
+
+def _shown(figure: Figure) -> Figure:
+    """Return a figure that notebooks show as a picture, whatever backend they have chosen."""
+    from io import BytesIO
+
+    def png() -> bytes:
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        return buffer.getvalue()
+
+    figure._repr_png_ = png  # type: ignore[attr-defined]
+    return figure

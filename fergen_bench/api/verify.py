@@ -1,0 +1,31 @@
+"""Check a results folder with the methods and prepared domains of a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fergen_bench.api import prepared
+from fergen_bench.error import BenchError
+
+if TYPE_CHECKING:
+    from fergen_bench.experiment.project import Project
+    from fergen_bench.records.verify import Verdict
+
+
+def verify(project: Project, folder: Path) -> Verdict:
+    """Return what is wrong with a results folder, or a folder of records, without changing it.
+
+    Args:
+        project: The project whose method files and prepared domains are compared with what the records state.
+        folder: The folder.
+    """
+    from fergen_bench.records.verify import verify
+
+    def digest(method: str) -> str | None:
+        try:
+            return project.method(method).digest
+        except BenchError:
+            return None
+
+    return verify(folder, digest, lambda suite, name: prepared.about(project, suite, name))

@@ -1,0 +1,158 @@
+"""The API returns what the command line prints and writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fergen_bench as fb
+from conftest import ROOT, Bench
+from fergen_bench.experiment.project import Project
+
+PROBES = ["linear_probe", "nearest_prototype"]
+
+
+@pytest.fixture
+def results(project: Project) -> fb.Results:
+    return fb.run(methods=PROBES, seeds=[0], sources=["web", "film"], jobs=0, track=False)
+
+
+def test_run_returns_the_results_of_its_runs_and_repeats_none(results: fb.Results, project: Project) -> None:
+    assert [record.spec.method for record in results.records] == ["linear_probe"] * 2 + ["nearest_prototype"] * 2
+    files = {path: path.stat().st_mtime_ns for path in (project.results / "runs").rglob("*.json")}
+    assert len(files) == 4
+    again = fb.run(methods="linear_probe", seeds=[0], sources=["web"], jobs=0, track=False)
+    assert [record.spec.sources for record in again.records] == [("web",)]
+    assert files == {path: path.stat().st_mtime_ns for path in (project.results / "runs").rglob("*.json")}
+    assert not (project.results / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_the_leaderboard_is_that_of_the_report_to_the_digit(
+    results: fb.Results, bench: Bench, tmp_path: Path, metric: str
+) -> None:
+    assert bench("report", "--metric", metric, "--to", str(tmp_path / "report")).code == 0
+    written = (tmp_path / "report" / "leaderboard.csv").read_bytes()
+    for loaded in (fb.load_results("results"), results):
+        board = loaded.leaderboard(metric)
+        assert board.unseen_low.notna().all()
+        board.to_csv(tmp_path / "mine.csv", index=False, float_format="%.4f", encoding="utf-8")
+        assert (tmp_path / "mine.csv").read_bytes() == written
+
+
+def test_cells_matrix_and_csv_are_of_the_records(results: fb.Results, tmp_path: Path) -> None:
+    matrix = results.matrix("linear_probe")
+    assert matrix.shape == (2, 5)
+    for record in results.records[:2]:
+        for cell in record.cells:
+            counts = np.array(cell.confusion)
+            expected = 100 * counts.trace() / counts.sum()
+            assert matrix.loc[record.spec.sources[0], cell.target] == pytest.approx(expected)
+    results.to_csv(tmp_path / "cells.csv")
+    assert len(pd.read_csv(tmp_path / "cells.csv")) == len(results.cells) == 20
+    unseen = results.cells[(results.cells.method == "linear_probe") & (results.cells.relation == "unseen")]
+    board = results.leaderboard().set_index("method")
+    assert board.unseen["linear_probe"] == pytest.approx(unseen.accuracy.mean())
+
+
+def test_a_comparison_is_that_of_the_command(results: fb.Results, bench: Bench) -> None:
+    found = results.compare("nearest_prototype", "linear_probe")
+    said = " ".join(bench("compare", "nearest_prototype", "linear_probe").out.split())
+    assert str(found) in said
+    board = results.leaderboard().set_index("method").unseen
+    assert found.difference == pytest.approx(board["linear_probe"] - board["nearest_prototype"])
+    assert found.interval[0] <= found.difference <= found.interval[1]
+    assert 0 <= found.p <= 1
+    assert len(found.cells) == 10
+
+
+def test_a_notebook_shows_tables_and_figures(results: fb.Results) -> None:
+    shown = results._repr_html_()
+    assert "<h4>synth5-tiny (synthetic faces): one source" in shown
+    assert "linear_probe" in shown
+    figure = results.plot_matrix("linear_probe")
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+
+
+def test_report_is_a_function_although_a_room_has_its_name(results: fb.Results, tmp_path: Path) -> None:
+    from fergen_bench.report import render
+
+    page = fb.report(results, to=tmp_path / "written")
+    assert page == tmp_path / "written" / "index.html"
+    assert page.is_file()
+    assert (tmp_path / "written" / "leaderboard.csv").is_file()
+    assert callable(fb.report)
+    assert sys.modules["fergen_bench.report"].render is render
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fb.run(methods=["cafee"]), r"no method 'cafee' .*did you mean cafe\?"),
+        (lambda: fb.run(methods=["cafe"], suite="synth6"), r"no suite 'synth6'; did you mean synth5\?"),
+        (lambda: fb.run(methods=["cafe"], device="tpu"), "'tpu' is not a device"),
+        (lambda: fb.run(methods=["cafe"], ray="local", jobs=2), "--jobs"),
+        (lambda: fb.load_results("nowhere"), "nowhere: this folder does not exist"),
+        (lambda: fb.load_results("results").leaderboard(), "results/runs: no such records of synth5-tiny"),
+        (lambda: fb.prepare("rafdb", "nowhere", name="web"), "'web' is a domain that comes with the package"),
+        (lambda: fb.prepare("folder", "nowhere"), "the domain has no name; give one with --name"),
+    ],
+)
+def test_bad_input_raises_the_sentence_of_the_command_line(project: Project, call: object, message: str) -> None:
+    with pytest.raises(fb.BenchError, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_a_row_that_is_not_there_is_named(results: fb.Results) -> None:
+    with pytest.raises(fb.BenchError, match=r"has no row 'linear_prob'; did you mean linear_probe\?"):
+        results.matrix("linear_prob")
+    with pytest.raises(fb.BenchError, match="metric: 'acc' is not a metric"):
+        results.leaderboard("acc")
+
+
+def test_a_failing_run_raises_and_the_others_have_records(project: Project) -> None:
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "mine.py").write_text(
+        "from dataclasses import dataclass\nimport torch\nfrom fergen_bench import Method\n"
+        "@dataclass\nclass Mine(Method):\n    def fit(self, source, ctx):\n        1 / (ctx.seed - 1)\n"
+        "    def predict(self, images):\n        return torch.zeros(len(images), 7)\n"
+    )
+    with pytest.raises(fb.BenchError, match=r"1 of 2 runs did not end; .* mine on web, seed 1: ZeroDivisionError"):
+        fb.run(methods=["mine"], seeds=[0, 1], sources=["web"], jobs=0, track=False)
+    assert len(list((project.results / "runs").rglob("*.json"))) == 1
+
+
+def test_the_committed_results_load_by_name() -> None:
+    reference = fb.load_results("reference", project=ROOT)
+    board = reference.leaderboard()
+    committed = pd.read_csv(ROOT / "results" / "reference" / "last" / "leaderboard.csv")
+    both = committed.merge(board, on=["method", "pretraining"], suffixes=("", "_here"))
+    assert len(both) == len(committed) == len(board)
+    assert both.unseen_here.round(4).tolist() == pytest.approx(both.unseen.tolist(), abs=1e-4)
+
+
+def test_importing_and_loading_results_load_nothing_heavy(results: fb.Results) -> None:
+    code = (
+        "import sys, fergen_bench as fb\n"
+        "assert not {'torch', 'pandas', 'numpy', 'matplotlib', 'mlflow', 'rich'} & set(sys.modules)\n"
+        "dir(fb), fb.run, fb.load_results, fb.Results, fb.report, fb.prepare\n"
+        "assert not {'torch', 'pandas', 'matplotlib', 'mlflow'} & set(sys.modules)\n"
+        "fb.load_results('results').leaderboard()\n"
+        "assert not {'torch', 'matplotlib.pyplot', 'mlflow'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_lists_are_frames_with_what_there_is(project: Project) -> None:
+    methods = fb.list_methods().set_index("name")
+    assert methods.needs["linear_probe"] == "frozen features"
+    assert "leave-none" in set(fb.list_protocols().name)
+    suites = fb.list_suites().set_index("name")
+    assert suites.domains["synth5-tiny"][0] == "web"
+    assert {"web", "rafdb"} <= set(fb.list_domains().name)
