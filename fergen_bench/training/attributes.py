@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a method keeps beside its parameters, its trained model and networks, by name: what can be written to a disk
-    without code, and the names of what cannot. Names that begin with an underscore are nobody's business.
+    """The attributes of a method other than its parameters, its trained model and its networks.
+
+    Attributes with a leading underscore are not saved.
     """
 
-    tensors: Mapping[str, Tensor]  # name, or name.0, name.1, … for a tuple
+    tensors: Mapping[str, Tensor]  # by name; by name.0, name.1, … for the members of a tuple
     values: Mapping[str, int | float | str | None]
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()  # names of attributes that cannot be saved without code
 
     @classmethod
     def of(cls, method: Method) -> Attributes:
+        """Return the attributes of a method."""
         tensors: dict[str, Tensor] = {}
         values: dict[str, int | float | str | None] = {}
         others = []
@@ -39,7 +41,7 @@ class Attributes:
             if isinstance(value, Tensor):
                 tensors[name] = value
             elif isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
-                tensors |= {f"{name}.{place}": part for place, part in enumerate(value)}
+                tensors |= {f"{name}.{index}": part for index, part in enumerate(value)}
             elif isinstance(value, int | float | str | None):
                 values[name] = value
             elif name != "model":
@@ -47,15 +49,21 @@ class Attributes:
         return cls(tensors, values, tuple(others))
 
     def attach(self, method: Method, device: torch.device) -> None:
-        """Gives them to a method. The tensors may come in any order: a file has those of a tuple sorted as text."""
+        """Set the attributes on a method.
+
+        Args:
+            method: The method to change.
+            device: Device that the tensors are moved to. The members of a tuple may come in any order, because a file
+                sorts their names as text.
+        """
         tuples: dict[str, dict[int, Tensor]] = {}
         for name, tensor in self.tensors.items():
-            base, dot, place = name.partition(".")
+            base, dot, index = name.partition(".")
             if dot:
-                tuples.setdefault(base, {})[int(place)] = tensor.to(device)
+                tuples.setdefault(base, {})[int(index)] = tensor.to(device)
             else:
                 setattr(method, name, tensor.to(device))
         for name, parts in tuples.items():
-            setattr(method, name, tuple(parts[place] for place in sorted(parts)))
+            setattr(method, name, tuple(parts[index] for index in sorted(parts)))
         for name, value in self.values.items():
             setattr(method, name, value)

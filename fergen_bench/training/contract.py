@@ -1,4 +1,4 @@
-"""The contract of a method: what the runner passes in, and what a method returns."""
+"""The interface between the runner and a method: `Context` goes in, `Method` comes out."""
 
 from __future__ import annotations
 
@@ -36,8 +36,26 @@ SAVED_BYTES = 2**24
 
 
 class Context:
-    """What a run lends its method: a device, pretrained networks, cached features, randomness by name, and an ear for
-    progress.
+    """Provide a method with the resources of its run.
+
+    These are the device, pretrained networks, cached features, named random streams and progress reports.
+
+    Attributes:
+        run: Name of the run; random streams derive from it.
+        seed: Seed of the run.
+        selection: `last` or `source-val`.
+        device: Device that images are on.
+        history: One entry per epoch, with the mean of each value.
+        selected_epoch: The epoch whose weights were selected, from 1; None without selection.
+        networks: Pretrained networks that the method loaded, by name.
+        text_towers: Text towers that the method loaded, by name.
+        unlabelled: Training images of the target for a method with `adapt`; None for other methods.
+        arrays: Arrays of `save_array`, by name.
+        resume: File of the resume state of a long training; None where no state is saved.
+        profiler: Profiler of the run; None without `--profile`.
+        capture_steps: True if steps of a method with `static_step` are captured as a CUDA graph.
+        steps: Description of how training steps were executed, where not one operation at a time; part of the
+            environment in a record.
     """
 
     def __init__(
@@ -58,79 +76,99 @@ class Context:
         self.networks: dict[str, Network] = {}
         self.text_towers: dict[str, TextTower] = {}
         self.unlabelled = unlabelled
-        """faces of the target's train split, for a method that says adapt; None for all others"""
         self.arrays: dict[str, np.ndarray] = {}
         self.resume = resume
-        """where a long training is saved now and then; None where it need not be"""
         self.profiler = profiler
-        """what the run's time is to be told of; None where nobody asked"""
         self.capture_steps = device.type == "cuda"
-        """whether the steps of methods that repeat are recorded"""
         self.steps = ""
-        """how the steps of a training were taken, where not one operation at a time; part of a record's environment"""
         self._cache, self._report = cache, report
 
     def save_array(self, name: str, array: np.ndarray | Tensor) -> None:
-        """Keeps a small array beside the run's record, where reports and notebooks find it by its name
-        (`record.load_arrays`). All of a run's may take 16 MB.
+        """Store a small array with the record of the run, for reports and notebooks (`load_arrays`).
+
+        Args:
+            name: Letters, digits, dots, underscores and hyphens.
+            array: Numbers; all arrays of a run together may take 16 MB.
+
+        Raises:
+            BenchError: The name or the type is invalid, or the arrays are too large.
         """
         values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
         if not name.replace(".", "").replace("-", "").isidentifier() or values.dtype.kind not in "biuf":
-            raise BenchError(f"save_array({name!r}): give a name of letters, digits and dots, and an array of numbers")
+            raise BenchError(f"save_array({name!r}): use a name of letters, digits and dots, and an array of numbers")
         self.arrays[name] = values
         if sum(kept.nbytes for kept in self.arrays.values()) > SAVED_BYTES:
-            raise BenchError(f"save_array({name!r}): a run keeps 16 MB at most; keep means instead of single faces")
+            raise BenchError(f"save_array({name!r}): the arrays of the run exceed 16 MB; save means over images")
 
     def backbone(self, name: str, trainable: bool = False, statistics: Statistics = "own") -> Network:
-        """A pretrained network by name. Frozen, it keeps the features of unchanged faces on the disk; trainable, it is
-        a fresh copy.
+        """Return a pretrained network.
+
+        Args:
+            name: Name of the network, such as `synth` or `timm:resnet18`.
+            trainable: Return a fresh copy to be trained. A frozen network stores the features of unchanged images.
+            statistics: Normalise with the network's `own` mean and deviation, or with those of `imagenet`.
+
+        Raises:
+            BenchError: The network or its weights cannot be loaded.
         """
         network = load_network(name, self.device, statistics)
         self.networks[name] = network
         return network if trainable else network.freeze(self._cache, self._report)
 
     def text_tower(self, name: str, trainable: bool = False) -> TextTower:
-        """The text tower of a pretrained network, frozen or to be trained. A network without one is refused."""
+        """Return the text tower of a pretrained network.
+
+        Args:
+            name: Name of the network.
+            trainable: Return a tower to be trained instead of a frozen one.
+
+        Raises:
+            BenchError: The network has no text tower.
+        """
         tower = load_text_tower(name, self.device)
         self.text_towers[name] = tower
         return tower if trainable else tower.freeze()
 
     def features(self, backbone: Network, split: Split) -> tuple[Tensor, Tensor]:
-        """Frozen features float32 (N, features) and labels int64 (N,) of a split's unchanged faces, on the device."""
+        """Return the features of a split's unchanged images, and their labels.
+
+        Returns:
+            Features float32 (N, features) and labels int64 (N,), on the device.
+        """
         return torch.from_numpy(backbone.cached(split)).to(self.device), torch.from_numpy(split.labels).to(self.device)
 
     def generator(self, *names: object) -> torch.Generator:
-        """A CPU generator that depends on the run and on the names only."""
+        """Return a CPU generator that depends only on the run, its seed and the names."""
         return torch.Generator().manual_seed(seed_of(self.run, self.seed, *names))
 
     def draws(self, index: Tensor, *names: object) -> SampleDraws:
-        """Random numbers per face, that depend on the run, the names and the face only."""
+        """Return random numbers per image that depend only on the run, its seed, the names and `index` int64 (B,)."""
         return SampleDraws(index, self.run, self.seed, *names)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bfloat16 on a GPU, nothing on a CPU (where most processors are slower with it)."""
+        """Return a context of bfloat16 on a GPU, and one without effect on a CPU, where bfloat16 is mostly slower."""
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
 
     def epoch_done(self, epoch: int, epochs: int, **values: float) -> None:
-        """Notes an epoch (from 1) in the history of the run, and shows it."""
+        """Append an epoch (from 1) and its values to the history of the run, and report progress."""
         self.history.append({"epoch": epoch, **{name: float(value) for name, value in values.items()}})
         self._report("epoch", epoch, epochs)
 
 
 @dataclass
 class Method(ABC):
-    """An algorithm under test."""
+    """An algorithm under test: a dataclass whose fields are its hyperparameters."""
 
     version: ClassVar[int] = 1
-    """raised when numbers should change; part of a run's key"""
+    """Part of the key of a run; raise it when the numbers of the method change."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
-    """defaults that differ under a recipe a suite names, such as small; the choice is explained beside it"""
+    """Defaults that differ under a recipe that a suite names, such as `small`."""
     note: ClassVar[str] = ""
-    """what every table must say below it, where it is not all of what its name promises"""
+    """A note below every table that contains the method, such as a departure from its paper."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """what a run must have beyond faces and labels, from plugin.NEEDS; text: a backbone with a text tower"""
+    """Requirements beyond labelled images, from `method_file.NEEDS`; `text` is a backbone with a text tower."""
     least_domains: ClassVar[int] = 1
-    """2 for a method that compares domains: with one source it is refused, unless `adapt` or `pseudo_domains` is set"""
+    """2 for a method that compares domains; a single source is then refused without `adapt` or `pseudo_domains`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Merge the recipes of the class into those that it inherits."""
@@ -140,14 +178,26 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, source: Source, ctx: Context) -> None:
-        """Learns from a source."""
+        """Learn from a source."""
 
     @abstractmethod
     def predict(self, images: Tensor) -> Tensor:
-        """uint8 RGB (B, 3, height, width) on the run's device → logits (B, 7). Called without gradients."""
+        """Return logits (B, 7) of images; the caller disables gradients.
+
+        Args:
+            images: uint8 RGB (B, 3, height, width) on the device of the run.
+        """
 
     def inspect(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What else is worth knowing of faces, such as a mask: name → (B, width). Asked about some faces of each target
-        after all are scored; the record keeps means and deviations per expression, and reports draw them.
+        """Return other quantities of images, such as a mask, by name.
+
+        The runner calls this method for some images of each target after scoring. A record contains the means and
+        deviations per expression, and reports draw them.
+
+        Args:
+            images: uint8 RGB (B, 3, height, width) on the device of the run.
+
+        Returns:
+            Tensors (B, width) by name; by default, none.
         """
         return {}

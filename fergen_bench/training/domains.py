@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class Domains:
-    """The domains that a method treats apart: the sources of its run, or pseudo-domains into which all their faces are
-    divided; and the unlabelled faces of the target where the method adapts.
+    """The domains that a method distinguishes.
 
-    Every step sees equally many faces of each. An epoch shows as many labelled faces as there are; those of a small
-    domain come several times, those of a large one in part.
+    They are the sources of its run, or pseudo-domains into which the images of all sources are divided; a method that
+    adapts also has the unlabelled images of the target. Every batch contains equally many images of each domain. An
+    epoch has as many labelled images as the sources; images of a small domain repeat, and of a large domain only a part
+    appears.
     """
 
     def __init__(
@@ -41,8 +42,20 @@ class Domains:
         adapt: bool = False,
         one_size: bool = True,
     ) -> None:
-        """network: its frozen features are what pseudo-domains are clusters of. one_size: whether unlabelled faces are
-        given the size of the labelled ones, so that both can be joined; False leaves them as their domain keeps them.
+        """Assign each image of a split to a domain.
+
+        Args:
+            method: The method; its parameters decide how many domains it needs.
+            split: The training split.
+            ctx: The context of the run.
+            network: Name of the network whose frozen features are clustered into pseudo-domains.
+            pseudo: Number of pseudo-domains; 0 uses the sources.
+            adapt: Add the unlabelled images of the target.
+            one_size: Resize unlabelled images to the size of the labelled images, so that both can be concatenated;
+                False leaves them at the size of their domain.
+
+        Raises:
+            BenchError: There are too few domains, or no unlabelled images.
         """
         if pseudo < 0:
             raise BenchError(f"pseudo_domains is {pseudo}; it must be 0 (none), or two or more")
@@ -52,14 +65,14 @@ class Domains:
             raise BenchError(lack)
         if adapt and not ctx.unlabelled:
             raise BenchError(
-                f"{type(method).__name__} adapts, and its run has no unlabelled images of a target; use --protocol "
-                f"adaptation"
+                f"{type(method).__name__}.adapt needs unlabelled images of a target, which this run lacks; use "
+                f"--protocol adaptation"
             )
         index = torch.from_numpy(split.domain_index)
         if pseudo:
             features = ctx.features(ctx.backbone(network), split)[0]
             index = clusters(features, pseudo, ctx.generator("pseudo-domains"))
-        self.rows = [torch.nonzero(index == place)[:, 0] for place in range(pseudo or len(split.pieces))]
+        self.rows = [torch.nonzero(index == domain)[:, 0] for domain in range(pseudo or len(split.pieces))]
         unlabelled = ctx.unlabelled if adapt else None
         if unlabelled is not None and one_size:
             unlabelled = unlabelled.at_size(split.size)
@@ -67,17 +80,32 @@ class Domains:
         self._unlabelled_rows = torch.arange(0 if unlabelled is None else len(unlabelled))
 
     def __len__(self) -> int:
-        """How many there are, with the unlabelled one."""
+        """Return the number of domains, including the unlabelled one."""
         return len(self.rows) + (self.unlabelled is not None)
 
     def batches(self, size: int, ctx: Context, epoch: int) -> list[Tensor]:
-        """Positions in the split: `size` of the first domain, `size` of the second, and so on."""
+        """Return the rows of the split that each batch of an epoch contains.
+
+        Args:
+            size: Images of each domain per batch.
+            ctx: The context of the run.
+            epoch: Index of the epoch, from 0.
+
+        Returns:
+            Per batch, int64 (size * labelled domains,): `size` rows of the first domain, then of the second, and so on.
+        """
         steps = math.ceil(sum(map(len, self.rows)) / (size * len(self.rows)))
-        parts = [_endless(rows, steps * size, ctx, "order", epoch, place) for place, rows in enumerate(self.rows)]
+        parts = [_endless(rows, steps * size, ctx, "order", epoch, domain) for domain, rows in enumerate(self.rows)]
         return [torch.cat(step) for step in zip(*(part.split(size) for part in parts), strict=True)]
 
     def complete(self, batch: Batch, augment: Callable[[Tensor, SampleDraws], Tensor], ctx: Context) -> Batch:
-        """A batch with the number of its domains, and with unlabelled faces where the method adapts."""
+        """Return a batch with the number of its domains and, for a method that adapts, unlabelled images.
+
+        Args:
+            batch: A batch of labelled images, of equally many per domain.
+            augment: The augmentation of the method, for the unlabelled images.
+            ctx: The context of the run.
+        """
         unlabelled = None
         if self.unlabelled is not None:
             size = len(batch.labels) // len(self.rows)
@@ -88,16 +116,27 @@ class Domains:
 
 
 def _endless(rows: Tensor, count: int, ctx: Context, *names: object) -> Tensor:
-    """The first `count` of rows in one random order after another."""
+    """Return the first `count` rows of a sequence of random permutations."""
     turns = range(math.ceil(count / len(rows)))
     orders = [rows[torch.randperm(len(rows), generator=ctx.generator(*names, turn))] for turn in turns]
     return torch.cat(orders)[:count]
 
 
 def clusters(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """k-means: float (N, C) → which of `count` clusters each row is in, int64 (N,) on the CPU.
+    """Cluster rows with k-means, from initial centres that k-means++ draws.
 
-    It starts from centres drawn far from each other (k-means++), and ends when nothing moves, or after 100 rounds.
+    The iteration ends when no row changes its cluster, or after 100 rounds.
+
+    Args:
+        features: float (N, C).
+        count: Number of clusters.
+        generator: A CPU generator.
+
+    Returns:
+        The cluster of each row, int64 (N,) on the CPU.
+
+    Raises:
+        BenchError: A cluster is empty.
     """
     points = features.float().cpu()
     centres = points[torch.randint(len(points), (1,), generator=generator)]
@@ -107,9 +146,9 @@ def clusters(features: Tensor, count: int, generator: torch.Generator) -> Tensor
         centres = torch.cat([centres, points[drawn.clamp_max(len(points) - 1)]])
     nearest = torch.cdist(points, centres).argmin(1)
     for _ in range(100):
-        members = [points[nearest == place] for place in range(count)]
+        members = [points[nearest == cluster] for cluster in range(count)]
         if min(map(len, members)) == 0:
-            raise BenchError(f"the source cannot be divided into {count} pseudo-domains; ask for fewer")
+            raise BenchError(f"the source cannot be divided into {count} pseudo-domains; lower pseudo_domains")
         moved = torch.cdist(points, torch.stack([member.mean(0) for member in members])).argmin(1)
         if torch.equal(moved, nearest):
             break

@@ -1,10 +1,10 @@
-"""The steps of a training, one after another; on a GPU as one CUDA graph that is launched again and again.
+"""Capture a training step as a CUDA graph and replay it.
 
-A step of a small batch is hundreds of small operations, and to start them takes a processor longer than a GPU needs to
-do them. A graph starts all at once. It repeats what it recorded, so everything that differs between steps must lie in
-the same places of memory each time: the faces, the labels, and every draw. They are copied there before each launch.
-What a method computes on the host from the number of a step would be recorded once and be wrong from then on: only
-methods that say `static_step` are recorded, and for those a look at such a number is an error.
+A step on a small batch consists of hundreds of small operations, and a processor needs longer to launch them than a GPU
+needs to execute them. A CUDA graph launches all of them at once. A replay reads and writes the same memory as the
+captured step, so everything that differs between steps (images, labels and every draw) is copied into static tensors
+before each replay. A value that a method computes on the host from the index of a step would be captured once and be
+wrong from then on. Therefore only methods with `static_step = True` are captured, and reading such an index raises.
 """
 
 from __future__ import annotations
@@ -26,38 +26,44 @@ from fergen_bench.training.augment import SampleDraws
 Draw = Callable[[torch.Generator], Tensor]
 
 WARM_UP = 3
-"""Steps taken one operation at a time before one is recorded: libraries choose their kernels and memory in them."""
+"""Steps that run before the capture, one operation at a time: libraries choose their kernels and memory in them."""
 COMPILED_FROM = 20_000
-"""Steps of a training for which it pays to compile its networks first: on an H200 one of CAFE takes 1.3 ms less then,
-and compiling takes 35 s, or 5 s where it was done before.
+"""Steps of a training from which compiling its networks pays off. On an H200 a step of CAFE takes 1.3 ms less when
+compiled, and compiling takes 35 s, or 5 s with a filled compiler cache.
 """
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step sees."""
+    """The inputs of a training step."""
 
     images: Tensor  # (B, 3, height, width), as `augment` left them
     labels: Tensor  # int64 (B,)
-    index: Tensor  # int64 (B,), the faces' positions in the split that is learned from
+    index: Tensor  # int64 (B,), rows of the training split
     epoch: int  # from 0
     step: int  # from 0, over the whole training
-    draws: SampleDraws  # randomness per face
-    generator: torch.Generator  # randomness per step, on the CPU
-    faces: Tensor  # uint8 (B, 3, height, width), as the domain keeps them: for a second view, or a frozen network
-    domains: int = 1  # that `Domains` told apart: their faces stand one after another, equally many of each
-    unlabelled: Tensor | None = None  # (B / domains, 3, height, width): faces of the adaptation target, augmented
-    _names: set[str] = field(default_factory=set, repr=False, compare=False)  # drawn so far, by this batch or a copy
+    draws: SampleDraws  # random numbers per image
+    generator: torch.Generator  # random numbers per step, on the CPU
+    faces: Tensor  # uint8 (B, 3, height, width), not augmented: for a second view, or a frozen network
+    domains: int = 1  # number of domains; the images of each domain are consecutive and equally many
+    unlabelled: Tensor | None = None  # (B / domains, 3, height, width): augmented images of the adaptation target
+    _names: set[str] = field(default_factory=set, repr=False, compare=False)  # draws so far, shared with copies
 
     def drawn(self, name: str, draw: Draw) -> Tensor:
-        """What `draw` makes of the step's generator on the CPU, on the device. name: unlike others of the method; one
-        that comes twice in a step is refused.
+        """Return random numbers of the step, on the device.
+
+        Args:
+            name: Name of the draw, which a step may use once.
+            draw: Receives the CPU generator of the step and returns a tensor.
+
+        Raises:
+            BenchError: The name was used before in this step.
         """
         self._once_a_step(name)
         return upload(draw(self.generator), self.labels.device)
 
     def _once_a_step(self, name: str) -> None:
-        # Refused without a recording too, so that it is seen on a CPU: one draw here would be another there.
+        # This raises without a capture too, so that a test on a CPU finds it: a GPU would draw other numbers.
         if name in self._names:
             raise BenchError(
                 f"batch.drawn({name!r}, …) was called twice in one step, and a captured CUDA graph would return the "
@@ -66,14 +72,14 @@ class Batch:
         self._names.add(name)
 
     def with_images(self, images: Tensor) -> Batch:
-        """The same batch, finished."""
+        """Return the batch with augmented images."""
         batch = copy(self)
         object.__setattr__(batch, "images", images)
         return batch
 
 
 class _StaticDraws(SampleDraws):
-    """Draws that lie in the same places for every batch. What is asked for becomes known when a step asks first."""
+    """Draws in the same memory for every batch. The first step registers each draw that it uses."""
 
     def __init__(self, draws: SampleDraws, generator: torch.Generator, device: torch.device) -> None:
         self._now, self._generator, self._device = draws, generator, device
@@ -81,40 +87,42 @@ class _StaticDraws(SampleDraws):
         self._steps: dict[str, tuple[Draw, Tensor]] = {}
 
     def load(self, draws: SampleDraws, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Goes on to another batch: places, and what belongs there."""
+        """Turn to another batch; yield pairs of a static tensor and the values to copy into it."""
         self._now, self._generator = draws, generator
-        for key, (make, place) in self._faces.items():
-            yield place, draws.together(key, make)
-        for draw, place in self._steps.values():
-            yield place, upload(draw(generator), self._device)
+        for key, (make, target) in self._faces.items():
+            yield target, draws.together(key, make)
+        for draw, target in self._steps.values():
+            yield target, upload(draw(generator), self._device)
 
     def together(self, key: Hashable, make: Callable[[SampleDraws], Tensor]) -> Tensor:
+        """Return the static tensor of a draw per image."""
         if key not in self._faces:
             self._faces[key] = make, self._now.together(key, make).clone()
         return self._faces[key][1]
 
     def shared(self, name: str, draw: Draw) -> Tensor:
+        """Return the static tensor of a draw of the step."""
         if name not in self._steps:
             self._steps[name] = draw, upload(draw(self._generator), self._device).clone()
         return self._steps[name][1]
 
 
 class _StaticBatch(Batch):
-    """The batch that a recorded step sees. Its tensors stay where they are, and what is no tensor is not told."""
+    """The batch of a captured step. Its tensors stay in the same memory, and its non-tensor attributes raise."""
 
     @classmethod
     def of(cls, batch: Batch) -> _StaticBatch:
-        """A batch with places of its own, filled from one."""
-        faces, places = batch.faces.clone(), _StaticDraws(batch.draws, batch.generator, batch.labels.device)
+        """Return a batch with static tensors, filled from another batch."""
+        faces, draws = batch.faces.clone(), _StaticDraws(batch.draws, batch.generator, batch.labels.device)
         own = {"images": faces, "faces": faces, "labels": batch.labels.clone(), "index": batch.index.clone()}
-        return cls(**{**vars(batch), **own, "draws": places, "_names": set()})
+        return cls(**{**vars(batch), **own, "draws": draws, "_names": set()})
 
     def load(self, batch: Batch) -> None:
-        """Goes on to another batch."""
+        """Copy another batch into the static tensors."""
         assert isinstance(self.draws, _StaticDraws)
         pairs = [(self.faces, batch.faces), (self.labels, batch.labels), (self.index, batch.index)]
-        for place, value in [*pairs, *self.draws.load(batch.draws, batch.generator)]:
-            place.copy_(value, non_blocking=True)
+        for target, value in [*pairs, *self.draws.load(batch.draws, batch.generator)]:
+            target.copy_(value, non_blocking=True)
 
     def drawn(self, name: str, draw: Draw) -> Tensor:
         assert isinstance(self.draws, _StaticDraws)
@@ -131,16 +139,16 @@ class _StaticBatch(Batch):
 
 
 def _opened(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Attributes by name, and what lies in those that are tuples, lists or dicts by name and place."""
+    """Yield attributes by name, and the members of tuples, lists and dicts by name and index."""
     for name, value in attributes.items():
         yield name, value
         if isinstance(value, tuple | list | dict):
             parts = value.items() if isinstance(value, dict) else enumerate(value)
-            yield from ((f"{name}[{place!r}]", part) for place, part in parts)
+            yield from ((f"{name}[{key!r}]", part) for key, part in parts)
 
 
-def _told_apart(values: Iterable[tuple[str, Any]]) -> dict[str, Hashable]:
-    """What is a tensor as the place where it lies, numbers and texts as they are, nothing else."""
+def _fingerprints(values: Iterable[tuple[str, Any]]) -> dict[str, Hashable]:
+    """Return the address of each tensor, and numbers and texts unchanged; omit other values."""
     return {
         name: value.data_ptr() if isinstance(value, Tensor) else value
         for name, value in values
@@ -149,15 +157,21 @@ def _told_apart(values: Iterable[tuple[str, Any]]) -> dict[str, Hashable]:
 
 
 Take = Callable[[Batch], Mapping[str, Tensor]]
-"""One step with a batch whose images are still the faces; its scalars by name."""
+"""A function that executes one step on a batch that is not yet augmented, and returns scalars by name."""
 
 
 class CapturedStep:
-    """Takes the steps of full batches from one recording, all others as they come."""
+    """Execute training steps, replaying a CUDA graph for full batches."""
 
     def __init__(self, take: Take, method: Any, device: torch.device, size: int, steps: int) -> None:
-        """method: whose steps they are. size: faces of a full batch. steps: of the whole training. Without a GPU
-        nothing is recorded, but the same places are used.
+        """Prepare the capture, which happens after some steps.
+
+        Args:
+            take: Executes one step.
+            method: The method in training.
+            device: Device of the training. Without a GPU nothing is captured, but the same static tensors are used.
+            size: Images of a full batch.
+            steps: Steps of the whole training.
         """
         self._take, self._method, self._device, self._size = take, method, device, size
         self.compiled = device.type == "cuda" and steps >= COMPILED_FROM
@@ -169,14 +183,15 @@ class CapturedStep:
 
     @property
     def captured(self) -> bool:
-        """Whether a step was recorded: never without a GPU, nor where there were only few full batches."""
+        """True if a step was captured, which needs a GPU and enough full batches."""
         return self._graph is not None
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Execute one step and return its scalars by name."""
         if self._stream is None:
             names, terms = self._step(batch)
         else:
-            # All steps on the stream that is recorded: gradients remember the stream on which they first were added.
+            # All steps run on the captured stream: gradients belong to the stream on which they were first added.
             current = torch.cuda.current_stream(self._device)
             self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):
@@ -197,49 +212,50 @@ class CapturedStep:
             return self._once(self._batch)
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
-            self._terms = self._record(self._batch, self._stream)
+            self._terms = self._capture(self._batch, self._stream)
         self._graph.replay()
         names, terms = self._terms
         return names, terms.clone()
 
     def _warm_up(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        """A step as it will be recorded. What the method keeps may be made in the first one, and not change then."""
-        before = self._kept()
-        found = self._compiled_once(batch) if self.compiled else self._once(batch)
+        """Execute a step as it will be captured, and raise if it changes attributes after the first such step."""
+        before = self._state()
+        terms = self._compiled_once(batch) if self.compiled else self._once(batch)
         self._warm += 1
-        after = self._kept()
+        after = self._state()
         changed = [name for name in {**after, **before} if after.get(name) != before.get(name)]
         if self._warm > 1 and changed:
             raise BenchError(
                 f"the method changes its attribute {changed[0]} from step to step, which a captured CUDA graph does "
                 f"not repeat; write into a tensor in place, or remove static_step = True from the method"
             )
-        return found
+        return terms
 
-    def _kept(self) -> dict[str, Hashable]:
-        """Where the method's tensors lie, and its numbers and texts: its attributes, and what is in its tuples, lists
-        and dicts; and the numbers that its modules keep.
+    def _state(self) -> dict[str, Hashable]:
+        """Return the addresses of the method's tensors, its numbers and texts, and the numbers of its modules.
+
+        Members of attributes that are tuples, lists or dicts are included.
         """
         model = getattr(self._method, "model", None)
         modules = model.named_modules() if isinstance(model, nn.Module) else ()
         numbers = {
-            ".".join(filter(None, ("model", place, name))): value
-            for place, module in modules
+            ".".join(filter(None, ("model", path, name))): value
+            for path, module in modules
             for name, value in vars(module).items()
             if isinstance(value, int | float) and not name.startswith("_") and name != "training"
         }
-        return _told_apart(_opened(vars(self._method))) | numbers
+        return _fingerprints(_opened(vars(self._method))) | numbers
 
-    def _record(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[tuple[str, ...], Tensor]:
+    def _capture(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[tuple[str, ...], Tensor]:
         try:
-            # thread_local: what a thread does that reads the next faces has nothing to do with it.
+            # With thread_local, operations of the thread that reads the next images do not fail the capture.
             with (
                 torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
                 compiled() if self.compiled else nullcontext(),
             ):
                 return self._once(batch)
         except RuntimeError as error:
-            for cause in (error, error.__context__):  # what ends a recording too early has an error of its own
+            for cause in (error, error.__context__):  # an aborted capture raises an error of its own
                 if isinstance(cause, torch.OutOfMemoryError | BenchError):
                     raise cause from None
             raise RunError(
@@ -254,12 +270,12 @@ class CapturedStep:
                 return self._once(batch)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # no compiler here, or a network that it cannot do
+        except RuntimeError:  # there is no compiler, or it does not support the network
             self.compiled = False
-            self._method.model.load_state_dict(state)  # a pass may have moved the statistics of batch norm
+            self._method.model.load_state_dict(state)  # the failed pass may have changed the statistics of batch norm
             return self._once(batch)
 
     def _once(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        batch._names.clear()  # the same batch is taken for every step, and twice where compiling fails
+        batch._names.clear()  # the batch is reused for every step, and twice where compiling fails
         terms = self._take(batch)
         return tuple(terms), torch.stack([term.detach().float() for term in terms.values()])

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """A split's faces in order, a scoring batch at a time, with their labels."""
+    """Yield the images of a split in order, one scoring batch at a time, with their labels.
+
+    Args:
+        split: The split to read.
+        device: Device of the images.
+
+    Yields:
+        Images uint8 (B, 3, height, width) on the device, and labels int64 (B,) as a numpy array.
+    """
     done = 0
     for images in split.batches(device, scoring_batch(device)):
         yield images, split.labels[done : done + len(images)]
@@ -27,14 +35,17 @@ def labelled(split: Split, device: torch.device) -> Iterator[tuple[Tensor, np.nd
 
 
 class SplitImages:
-    """A split's faces at hand on the device: all of them where they fit, else batch by batch from the memory map."""
+    """The images of a split on a device.
+
+    All images are uploaded at once where they fit; otherwise batches are read from the memory map.
+    """
 
     def __init__(self, split: Split | Unlabelled, device: torch.device) -> None:
         self._split, self._device = split, device
         self._resident = self._upload() if self._fits() else None
 
     def _upload(self) -> Tensor:
-        """Everything on the device, a block at a time: the host never holds a second copy."""
+        """Upload all images in blocks, so that the host never contains a second copy."""
         height, width = self._split.size
         faces = torch.empty(len(self._split), 3, height, width, dtype=torch.uint8, device=self._device)
         for start in range(0, len(self._split), 1024):
@@ -49,11 +60,11 @@ class SplitImages:
         return self._split.bytes < 2**30
 
     def at(self, rows: Tensor) -> Tensor:
-        """uint8 (len(rows), 3, height, width). rows: int64 on the CPU."""
+        """Return images uint8 (len(rows), 3, height, width) by their rows, int64 on the CPU."""
         return next(self.batches([rows]))
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """uint8 (len(rows), 3, height, width) for each of the batches. rows: int64 on the CPU."""
+        """Yield images uint8 (B, 3, height, width) for each batch of rows, int64 (B,) on the CPU."""
         if self._resident is not None:
             return _gathered(self._resident, rows)
         return read_ahead(lambda batch: self._split.faces(batch.numpy()), rows, self._device)
@@ -61,15 +72,16 @@ class SplitImages:
 
 @dataclass(frozen=True)
 class Rows:
-    """A tensor with a row for each face of a split, such as its frozen features."""
+    """A tensor with one row per image of a split, such as its frozen features."""
 
     values: Tensor
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the values of each batch of rows, int64 (B,) on the CPU."""
         return _gathered(self.values, rows)
 
 
 def _gathered(values: Tensor, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Rows of a tensor, batch by batch. The positions of all go to the device at once."""
+    """Yield rows of a tensor batch by batch. The indices of all batches are uploaded at once."""
     everyone = upload(torch.cat(list(rows)), values.device)
     return (values.index_select(0, index) for index in everyone.split([len(batch) for batch in rows]))

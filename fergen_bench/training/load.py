@@ -12,16 +12,23 @@ from typing import Any
 from fergen_bench.error import BenchError
 from fergen_bench.training.contract import Method
 
-# -------------------------------------------------------------------------------------------------------------- loading
-
 
 def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> Method:
-    """Runs a method file and makes its method. A file that cannot be run, or is not what was read in it, is refused."""
+    """Execute a method file and return an instance of its method.
+
+    Args:
+        path: The method file.
+        class_name: Name of the method class in the file.
+        parameters: A value for every field of the class.
+
+    Raises:
+        BenchError: The file fails to load, or its class differs from what was read in the file without executing it.
+    """
     spec = importlib.util.spec_from_file_location(f"fergen_bench_method_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up the module of a class
     try:
         spec.loader.exec_module(module)
         method = getattr(module, class_name)(**parameters)

@@ -1,8 +1,7 @@
-"""A training that was interrupted, on the disk: written now and then, so that the same run goes on where it was and
-comes to the same numbers.
+"""The resume state of a training: a file from which an interrupted run continues to the same numbers.
 
-The file holds tensors, numbers and names, and is read without running code (torch's weights_only). One that is damaged,
-or was written by other code, another device or another number of threads, counts for nothing.
+The file contains tensors, numbers and names, and is read without executing code (torch's weights_only). A file is
+ignored if it is damaged, or was written by other code, on another device or with another number of threads.
 """
 
 from __future__ import annotations
@@ -20,17 +19,23 @@ from fergen_bench.files.atomic import atomically
 
 
 class ResumeState:
-    """What is left of a run that did not end."""
+    """The file that contains the resume state of a run."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], every: float) -> None:
-        """identity: what must be the same for the numbers to be the same. every: seconds between two savings."""
+        """Describe the file; nothing is read or written yet.
+
+        Args:
+            path: The file.
+            identity: Values that must be equal for the numbers to be equal; a state with other values is ignored.
+            every: Seconds between two writes.
+        """
         self._path, self._identity, self._every = path, dict(identity), every
         self._last = self._began = time.monotonic()
         self.earlier = 0.0
-        """seconds that processes before this one have spent on it"""
+        """Seconds that earlier processes spent on the training."""
 
     def read(self) -> dict[str, Any] | None:
-        """The last state saved, or None where there is none that counts."""
+        """Return the last state, and restore the global generators; None if there is no usable state."""
         before = _randomness()
         content = self._read()
         if content is None:
@@ -41,7 +46,7 @@ class ResumeState:
         return state
 
     def _read(self) -> tuple[dict[str, Any], float] | None:
-        """The last state and the seconds that it took; sets the global generators to it."""
+        """Return the last state and the seconds that it took; set the global generators to it."""
         if not self._path.is_file():
             return None
         try:
@@ -50,16 +55,16 @@ class ResumeState:
                 return None
             found = content["state"], float(content["seconds"])
             _restore_randomness(content["randomness"])
-        except Exception:  # torch raises what it likes at a damaged file, and it is only time that is lost
+        except Exception:  # torch raises many types for a damaged file, and ignoring the file costs only time
             return None
         return found
 
     def due(self) -> bool:
-        """Whether it is time to save again: what takes less than that is sooner trained again."""
+        """Return True if the interval between two writes has passed; a shorter training is faster to repeat."""
         return time.monotonic() - self._last >= self._every
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Saves a state, whole, at once, with the state of every global generator."""
+        """Write a state and the state of every global generator, atomically."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         seconds = self.earlier + time.monotonic() - self._began
         content = {"identity": self._identity, "state": dict(state), "seconds": seconds, "randomness": _randomness()}
@@ -68,17 +73,17 @@ class ResumeState:
         self._last = time.monotonic()
 
     def remove(self) -> None:
-        """The run has ended."""
+        """Remove the file, because the run has ended."""
         self._path.unlink(missing_ok=True)
 
 
 def _randomness() -> dict[str, Any]:
-    # Methods may use the global generators, whatever we think of it.
-    _, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    # Methods should draw from their context, but may use the global generators.
+    _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), place, has_gauss, gauss),
+        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
         "python": random.getstate(),
     }
 

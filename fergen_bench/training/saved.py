@@ -1,8 +1,8 @@
-"""A fitted method on the disk: numbers and names in one safetensors file, and no code.
+"""Checkpoints: a fitted method in one safetensors file, which contains numbers and names, and no code.
 
-What is kept is what `fit` left behind: the trained modules of a GradientMethod, and the tensors, numbers and names of
-frozen networks among the attributes of any method, but for those that begin with an underscore. Frozen networks are not
-copied; they are loaded by name again, and must have the weights they had.
+A checkpoint contains the trained modules of a GradientMethod, and the tensors, numbers and texts among the attributes
+of any method, except attributes with a leading underscore. Of a frozen network it contains the name and the digest; the
+network is loaded again by name, and must have the same weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ ATTRIBUTE = "attribute."
 
 
 def save_method(method: Method, path: Path) -> None:
-    """Writes a fitted method, whole, at once."""
+    """Write the checkpoint of a fitted method, atomically.
+
+    Args:
+        method: The method, after `fit`.
+        path: The file; its folder is created.
+
+    Raises:
+        BenchError: The method is not a GradientMethod and has a module among its attributes.
+    """
     from safetensors.torch import save
 
     attributes = Attributes.of(method)
@@ -38,8 +46,8 @@ def save_method(method: Method, path: Path) -> None:
         modules += ["model"] if isinstance(getattr(method, "model", None), nn.Module) else []
         if modules:
             raise BenchError(
-                f"{type(method).__name__} keeps the module {modules[0]!r}, and only a GradientMethod's can be kept; "
-                f"derive it from GradientMethod, or keep tensors"
+                f"{type(method).__name__}.{modules[0]} is a module, and a checkpoint contains only the modules of a "
+                f"GradientMethod; derive the class from GradientMethod, or store tensors"
             )
     networks = {
         name: {"name": value.name, "statistics": value.statistics, "digest": value.digest}
@@ -59,9 +67,16 @@ def save_method(method: Method, path: Path) -> None:
 
 
 def restore_method(path: Path, method: Method, ctx: Context) -> None:
-    """Gives a new method what was kept of a fitted one with the same parameters; then it predicts as that one did.
+    """Restore a fitted method from its checkpoint, so that it predicts as it did when it was saved.
 
-    A file that is damaged, or of another method, version or parameters, is refused.
+    Args:
+        path: The checkpoint.
+        method: A new method with the same parameters.
+        ctx: The context that networks are loaded with.
+
+    Raises:
+        BenchError: The file is damaged, or belongs to another method, version or parameters, or a frozen network has
+            other weights.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -71,10 +86,10 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         _check(header, tensors, method)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BenchError(f"{path}: this kept model cannot be read ({error}); delete it and run again") from None
-    asked = json.loads(json.dumps([type(method).__name__, method.version, asdict(method)]))
-    if [header.get("class"), header.get("version"), header.get("parameters")] != asked:
-        raise BenchError(f"{path}: this model was kept of another method, version or parameters; run again")
+        raise BenchError(f"{path}: this checkpoint cannot be read ({error}); delete it and run again") from None
+    expected = json.loads(json.dumps([type(method).__name__, method.version, asdict(method)]))
+    if [header.get("class"), header.get("version"), header.get("parameters")] != expected:
+        raise BenchError(f"{path}: this checkpoint belongs to another method, version or parameters; run again")
     state = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
     own = {name.removeprefix(ATTRIBUTE): value for name, value in tensors.items() if name.startswith(ATTRIBUTE)}
     attributes = Attributes(own, header["values"])
@@ -84,33 +99,37 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
         try:
             method.model.load_state_dict(state)
         except RuntimeError as error:
-            raise BenchError(f"{path}: this model does not fit: {reason(error, 'last')}") from None
+            raise BenchError(f"{path}: this checkpoint does not fit: {reason(error, 'last')}; run again") from None
         method.model.eval()
-        attributes.attach(method, ctx.device)  # building may have set some of them to what they were before training
+        attributes.attach(method, ctx.device)  # `build` may have reset some of them
     for name, network in header["networks"].items():
         loaded = ctx.backbone(network["name"], statistics=network["statistics"])
         if loaded.digest != network["digest"]:
-            raise BenchError(f"{path}: {network['name']} has other weights than when this model was kept; run again")
+            raise BenchError(f"{path}: {network['name']} differs in its weights from this checkpoint; run again")
         setattr(method, name, loaded)
 
 
 def _check(header: dict[str, Any], tensors: Mapping[str, Tensor], method: Method) -> None:
-    """Refuses a file that would put something else onto a method than what methods keep there: a name that the class
-    uses itself or that is hidden, a place in a tuple that is no number, a value that is neither number nor text, a file
-    of weights that no parameter names.
+    """Check that a checkpoint sets only attributes that `save_method` writes.
+
+    A file could otherwise replace a member of the class or a private attribute, or load a file of weights that the
+    parameters of the method do not name.
+
+    Raises:
+        ValueError: A name, an index in a tuple, a value or a network is invalid.
     """
     own = [name.removeprefix(ATTRIBUTE).partition(".") for name in tensors if name.startswith(ATTRIBUTE)]
-    for name, dot, place in own:
-        if dot and not (place.isascii() and place.isdecimal() and len(place) < 10):
-            raise ValueError(f"{f'{name}.{place}'[:60]!r} is no place in a tuple")
-    kept = {name for name, _, _ in own}
-    for name in (*kept, *header["values"], *header["networks"]):
+    for name, dot, index in own:
+        if dot and not (index.isascii() and index.isdecimal() and len(index) < 10):
+            raise ValueError(f"{f'{name}.{index}'[:60]!r} does not end in an index of a tuple")
+    names = {name for name, _, _ in own}
+    for name in (*names, *header["values"], *header["networks"]):
         if not name.isidentifier() or name.startswith("_") or callable(getattr(type(method), name, None)):
-            raise ValueError(f"{name[:60]!r} is nothing that a method keeps")
+            raise ValueError(f"{name[:60]!r} cannot be an attribute of a checkpoint")
     if not all(isinstance(value, int | float | str | None) for value in header["values"].values()):
         raise ValueError("a value is neither a number nor text")
-    meant = {str(value) for value in asdict(method).values()}
+    allowed = {str(value) for value in asdict(method).values()}
     for network in header["networks"].values():
         from_file = parse_network(network["name"], "networks", check=False).path is not None
-        if (from_file and network["name"] not in meant) or network["statistics"] not in get_args(Statistics):
-            raise ValueError(f"it names the weights {network['name'][:60]!r}, which no parameter does")
+        if (from_file and network["name"] not in allowed) or network["statistics"] not in get_args(Statistics):
+            raise ValueError(f"the parameters of the method do not name the weights {network['name'][:60]!r}")

@@ -106,7 +106,7 @@ def test_an_adapting_method_sees_the_target_beside_its_source(web: Domain, film:
 def test_one_domain_and_an_adaptation_without_a_target_are_refused(web: Domain, film: Domain, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="Apart compares domains and does nothing with one, it needs two; train on"):
         fitted(Apart(), [web], tmp_path)
-    with pytest.raises(BenchError, match="Apart adapts, and its run has no unlabelled images of a target"):
+    with pytest.raises(BenchError, match="Apart.adapt needs unlabelled images of a target, which this run lacks"):
         fitted(Apart(adapt=True), [web, film], tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_pseudo_domains_are_clusters_of_what_is_alike() -> None:
     found = clusters(blobs, 3, torch.Generator().manual_seed(1))
     assert len({(a, b) for a, b in zip(found.tolist(), truth.tolist(), strict=True)}) == 3
     assert torch.equal(found, clusters(blobs, 3, torch.Generator().manual_seed(1)))
-    with pytest.raises(BenchError, match="cannot be divided into 3 pseudo-domains; ask for fewer"):
+    with pytest.raises(BenchError, match="cannot be divided into 3 pseudo-domains; lower pseudo_domains"):
         clusters(torch.ones(9, 2), 3, torch.Generator().manual_seed(1))
 
 
