@@ -1,7 +1,8 @@
-"""Published weights: where they are downloaded from, and whether they are on this machine. Nothing heavy is loaded.
+"""Find the address of published weights, and check that they are on this machine or can be downloaded.
 
-Where they come from is written in the sources of timm and open_clip, which take seconds to import because of torch; so
-the entries are read there. Where an entry cannot be read, nothing is known, and the run finds out.
+The addresses are in the sources of timm and open_clip. Importing these packages takes seconds because of torch, so this
+module reads the entries from the sources. Weights whose entry cannot be read are not checked, and the run may fail when
+it loads them.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from fergen_bench.error import BenchError
 from fergen_bench.networks.name import NetworkName, parse_network
 
 PATIENCE = 2.0
-"""Seconds after which a network that does not answer counts as away."""
+"""Seconds after which a host that does not answer counts as unreachable."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where the weights of a network are published."""
+    """The address of published weights."""
 
-    repository: str = ""  # of the Hugging Face Hub, perhaps with @revision; it comes before the address
-    files: tuple[str, ...] = ()  # of which it has one
+    repository: str = ""  # of the Hugging Face Hub, optionally with @revision; preferred over the URL
+    files: tuple[str, ...] = ()  # file names, of which the repository has one
     url: str = ""
-    downloads: str = ""  # the folder that a file of this address is kept in
+    downloads: str = ""  # folder that a file of this URL is downloaded to
 
     @property
     def address(self) -> str:
-        """Where a person would download them."""
+        """URL from which a user can download the weights."""
         if not self.repository:
             return self.url
         from huggingface_hub.constants import ENDPOINT
@@ -49,7 +50,7 @@ class Published:
         return f"{ENDPOINT}/{name}/resolve/{revision or 'main'}/{self.files[0]}"
 
     def is_here(self) -> bool:
-        """Return whether they are in the cache of whoever would load them."""
+        """Return True if the weights are in the cache of the library that loads them."""
         if not self.repository:
             return Path(self.downloads, Path(urlsplit(self.url).path).name).is_file()
         from huggingface_hub import try_to_load_from_cache
@@ -60,7 +61,7 @@ class Published:
 
 
 def published(network: NetworkName) -> Published | None:
-    """Return where the published weights of a network are; None where that is not known, or there are none."""
+    """Return the address of the published weights of a network; None if it is unknown or there are no such weights."""
     if network.path is not None or network.scratch:
         return None
     entry = {"timm": _timm, "open_clip": _open_clip}.get(network.family, lambda name: None)(network)
@@ -68,13 +69,14 @@ def published(network: NetworkName) -> Published | None:
 
 
 def require(networks: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a sentence for each of some networks whose published weights will be downloaded.
+    """Return a sentence for each network whose published weights will be downloaded.
 
     Args:
-        networks: (the option that names it, its name) of each, as in ("--set trunk=", "timm:resnet18.tv_in1k").
+        networks: For each network, the option that names it and its name, such as
+            ("--set trunk=", "timm:resnet18.tv_in1k").
 
     Raises:
-        BenchError: weights are not on this machine, and where they are published cannot be reached.
+        BenchError: Weights are not on this machine, and their host is unreachable.
     """
     named: dict[str, str] = {}
     for option, name in networks:
@@ -89,13 +91,13 @@ def require(networks: Iterable[tuple[str, str]]) -> list[str]:
         files = " ".join(f"{named[name]}{name.partition('/')[0]}//path/to/file" for name in missing)
         raise BenchError(
             f"the weights {listed} are not on this machine, and {why}; download them elsewhere and name the files "
-            f"({files}), or try things out on the packaged networks, synth and synth-trunk"
+            f"({files}), or use the packaged networks, synth and synth-trunk"
         )
     return [f"the weights of {name} are downloaded first, from {address}" for name, address in missing.items()]
 
 
 def unreachable(addresses: Iterable[str]) -> str | None:
-    """Return why the first of some addresses that cannot be reached cannot be, within two seconds; None if all can."""
+    """Return why an address is unreachable, after at most two seconds; None if all addresses are reachable."""
     from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 
     hosts: dict[tuple[str, int], str] = {}
@@ -104,29 +106,36 @@ def unreachable(addresses: Iterable[str]) -> str | None:
             return "HF_HUB_OFFLINE is set"
         parts = urlsplit(address)
         proxy = urlsplit(getproxies().get(parts.scheme, ""))
-        door = proxy if proxy.hostname else parts
-        hosts[str(door.hostname), door.port or (80 if door.scheme == "http" else 443)] = str(parts.hostname)
-    away: list[str] = []
+        server = proxy if proxy.hostname else parts
+        hosts[str(server.hostname), server.port or (80 if server.scheme == "http" else 443)] = str(parts.hostname)
+    unreached: list[str] = []
 
-    def knock(place: tuple[str, int], host: str) -> None:
+    def connect(server: tuple[str, int], host: str) -> None:
         try:
-            socket.create_connection(place, PATIENCE).close()
-            away.remove(host)
+            socket.create_connection(server, PATIENCE).close()
+            unreached.remove(host)
         except OSError:
             pass
 
-    # In threads of their own: to look a name up may take far longer than one wants to wait.
-    away += hosts.values()
-    threads = [threading.Thread(target=knock, args=entry, daemon=True) for entry in hosts.items()]
+    # In threads, because resolving a name may take far longer than the limit.
+    unreached += hosts.values()
+    threads = [threading.Thread(target=connect, args=entry, daemon=True) for entry in hosts.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    return f"{away[0]} cannot be reached" if away else None
+    return f"{unreached[0]} cannot be reached" if unreached else None
 
 
 def refuse_wrong_activation(networks: Iterable[str]) -> None:
-    """Refuse published weights of open_clip under a model that computes another activation than they learned with."""
+    """Raise if a model of open_clip has another activation than its published weights were trained with.
+
+    Args:
+        networks: Names of networks.
+
+    Raises:
+        BenchError: The activations differ, and a model with the right one exists.
+    """
     for name in dict.fromkeys(networks):
         network = parse_network(name, name, check=False)
         if network.family != "open_clip" or network.tag is None:
@@ -139,7 +148,7 @@ def refuse_wrong_activation(networks: Iterable[str]) -> None:
         kinds = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
         raise BenchError(
             f"{name}: the weights {network.tag} were trained with the activation {kinds[0]}, and {network.model} has "
-            f"{kinds[1]}, which would give other features; write open_clip:{right}/{network.tag}"
+            f"{kinds[1]}, which would compute other features; write open_clip:{right}/{network.tag}"
         )
 
 
@@ -155,7 +164,7 @@ def _timm(network: NetworkName) -> Published | None:
         if (keywords := {word.arg: _constant(word.value) for word in call.keywords}).keys()
         & {"url", "hf_hub_id", "file"}
     ]
-    # The default is what is marked, else the first that has weights.
+    # The default entry is marked; otherwise it is the first with weights.
     usual = [(name, keywords) for name, keywords in weighted if name.endswith("*") or "." not in name]
     for name, keywords in (*usual, *weighted)[:1]:
         repository = str(keywords.get("hf_hub_id") or "")
@@ -170,7 +179,7 @@ def _timm(network: NetworkName) -> Published | None:
 
 @cache
 def _timm_entries(model: str) -> list[tuple[str, ast.Call]]:
-    """(name with its tag, call that describes it) of everything that timm's sources list of a model, in order."""
+    """Return the entries of a model in timm's sources, in order: the name with its tag, and the describing call."""
     key = re.compile(rf"^\s*['\"]({re.escape(model)}(?:\.[\w-]+)?\*?)['\"]\s*:\s*(?=_?\w+\()", re.MULTILINE)
     found = []
     for path in sorted((_sources("timm") / "models").glob("*.py")):
@@ -184,7 +193,7 @@ def _timm_entries(model: str) -> list[tuple[str, ast.Call]]:
 
 
 def _call(text: str) -> ast.Call | None:
-    """The call at the beginning of some text, which goes on behind it."""
+    """Return the call at the beginning of a text that continues after it; None if there is no call."""
     end = -1
     for _ in range(40):
         if (end := text.find(")", end + 1)) < 0:
@@ -202,7 +211,7 @@ def _constant(node: ast.expr) -> Any:
 
 
 def _torch_hub() -> Path:
-    """As torch.hub has it."""
+    """Return the folder of torch.hub."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
     return Path(home).expanduser() / "hub"
 
@@ -225,17 +234,18 @@ def _tag(tag: str) -> str:
 
 @cache
 def _open_clip_entries() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """open_clip's own table of published weights: model → tag → what is known of them. Empty where it is not found in
-    the form that is known here.
+    """Return open_clip's table of published weights, by model and tag.
+
+    The table is empty if the installed version of open_clip has another form.
     """
     names: dict[str, Any] = {"__name__": "entries", "copy": copy, **vars(typing)}
     try:
         for module in ("constants", "pretrained"):
             tree = ast.parse((_sources("open_clip") / f"{module}.py").read_text(encoding="utf-8"))
-            # The table and what it is made with, without what would load torch.
+            # Keep the table and its helpers, and omit statements that would load torch.
             kept = (ast.Assign, ast.AnnAssign, ast.Expr, ast.For, ast.FunctionDef)
             tree.body = [node for node in tree.body if isinstance(node, kept)]
-            exec(compile(tree, module, "exec"), names)  # noqa: S102 - of an installed package, as an import would do
+            exec(compile(tree, module, "exec"), names)  # noqa: S102 - code of an installed package, as in an import
         return dict(names["_PRETRAINED"])
     except Exception:
         return {}
@@ -243,7 +253,7 @@ def _open_clip_entries() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
 
 @cache
 def _quick(model: str) -> bool | None:
-    """Whether a model of open_clip has QuickGELU; None where there is no such model."""
+    """Return True if a model of open_clip has QuickGELU; None for an unknown model."""
     import json
 
     try:
@@ -257,7 +267,7 @@ def _quick(model: str) -> bool | None:
 
 
 def _with_safe(file: str) -> tuple[str, ...]:
-    """A file of weights and, before it, the safe one that is looked for first."""
+    """Return the names of a file of weights, with its safetensors form first."""
     if file == "open_clip_pytorch_model.bin":
         return "open_clip_model.safetensors", file
     stem, _, ending = file.rpartition(".")
@@ -266,6 +276,6 @@ def _with_safe(file: str) -> tuple[str, ...]:
 
 @cache
 def _sources(package: str) -> Path:
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it."""
     spec = find_spec(package)
     return Path((spec.submodule_search_locations or ["/nowhere"])[0] if spec else "/nowhere")

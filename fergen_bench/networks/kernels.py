@@ -22,8 +22,10 @@ _COMPILED: ContextVar[bool] = ContextVar("compiled", default=False)
 
 @contextmanager
 def compiled() -> Iterator[None]:
-    """Networks run as torch compiles them here: operations are fused, so the last digits are others. To compile one
-    takes half a minute, less where the compiler's own cache holds it.
+    """Run networks compiled within this context.
+
+    Operations are fused, so the last digits of results differ. Compiling a network takes half a minute, or less if the
+    cache of the compiler contains it.
     """
     before = _COMPILED.set(True)
     try:
@@ -32,12 +34,15 @@ def compiled() -> Iterator[None]:
         _COMPILED.reset(before)
 
 
-def _keep_half(body: nn.Module) -> None:
-    """Keeps in fp16 the weights that autocast would make fp16 again at every call; what comes out is equal to the
-    bit.
-    """
+def is_compiling() -> bool:
+    """Return True within a context of `compiled`."""
+    return _COMPILED.get()
+
+
+def store_half(body: nn.Module) -> None:
+    """Convert to fp16 the weights that autocast would convert at every call; results are equal to the bit."""
     for module in body.modules():
-        # No kinds derived from these: some compute with their weights before they are used.
+        # Subclasses are excluded, because some compute with their weights before using them.
         if type(module) in {nn.Linear, NonDynamicallyQuantizableLinear, nn.Conv1d, nn.Conv2d, PatchConvolution}:
             module.half()
         elif isinstance(module, nn.MultiheadAttention):
@@ -46,14 +51,15 @@ def _keep_half(body: nn.Module) -> None:
                     weight.data = weight.data.half()
 
 
-def _half_precision(device: torch.device) -> torch.autocast:
-    """Frozen networks run in fp16 on a GPU, as CLIP's reference code does."""
+def half_precision(device: torch.device) -> torch.autocast:
+    """Return a context in which frozen networks run in fp16 on a GPU, as in CLIP's reference code."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
 def repeatable_attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Attention whose gradients are the same every time. The faster kernels of a GPU add them up in any order, unless
-    torch is told to fail at all that is not deterministic.
+    """Return a context in which the gradients of attention are deterministic.
+
+    The faster kernels of a GPU sum gradients in any order, unless torch raises for every non-deterministic operation.
     """
     if device.type != "cuda" or not torch.is_grad_enabled():
         return nullcontext()
@@ -63,19 +69,29 @@ def repeatable_attention(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def scoring_batch(device: torch.device) -> int:
-    """Faces at a time where nothing is learned: on a GPU so many that it, and not its host, sets the pace."""
+    """Return the batch size for scoring, in images; on a GPU it is large enough that the host is not the bottleneck."""
     return 512 if device.type == "cuda" else 256
 
 
 def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """Float images to a square of `size`, antialiased: what PIL does, up to one grey level; to a few where bicubic
-    overshoots, which PIL cuts off between its two passes.
+    """Resize images to a square, with antialiasing.
+
+    The result equals PIL's up to one grey level, or a few where bicubic interpolation overshoots, which PIL clips
+    between its two passes.
+
+    Args:
+        images: float (B, C, height, width) in 0..1.
+        size: Side of the result in pixels.
+        interpolation: `bilinear` or `bicubic`.
+
+    Returns:
+        float (B, C, size, size) in 0..1.
     """
     if images.shape[-2:] == (size, size):
         return images
     if not images.is_cuda:
         return functional.interpolate(images, (size, size), mode=interpolation, antialias=True).clamp(0.0, 1.0)
-    # The same sums as two products, which take a GPU half as long. They stay in float32 whatever the network runs in.
+    # Two matrix products compute the same sums in half the time on a GPU. They use float32 in every context.
     rows, columns = (_resizing(side, size, interpolation, images.device) for side in images.shape[-2:])
     with torch.autocast("cuda", enabled=False):
         return (rows @ images.float() @ columns.T).clamp_(0.0, 1.0)
@@ -83,18 +99,20 @@ def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor
 
 @lru_cache(64)
 def _resizing(length: int, size: int, interpolation: str, device: torch.device) -> Tensor:
-    """What resizing does to a line of pixels, as a matrix (size, length)."""
+    """Return the matrix (size, length) that resizes a line of pixels."""
     lines = torch.eye(length)[None, None]
-    # Made on the host: whichever stream asks for it next, the copy is there.
+    # Computed on the host, so that the copy is complete for every stream that uses it next.
     return functional.interpolate(lines, (size, length), mode=interpolation, antialias=True)[0, 0].to(device)
 
 
 class PatchConvolution(nn.Conv2d):
-    """A convolution whose windows neither overlap nor leave a gap, as one product: the first layer of a vision
-    transformer takes cuDNN as long as a third of the rest, channels last.
+    """A convolution whose windows neither overlap nor leave gaps, computed as one matrix product.
+
+    With channels last, cuDNN spends a third as long on the first layer of a vision transformer as on all other layers.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return the convolution of float (B, C, height, width)."""
         (tall, wide), (height, width) = self.kernel_size, input.shape[-2:]
         if height % tall or width % wide:
             return super().forward(input)
@@ -103,8 +121,8 @@ class PatchConvolution(nn.Conv2d):
         return functional.linear(windows.flatten(3), weight, self.bias).permute(0, 3, 1, 2)
 
 
-def _as_products(body: nn.Module) -> None:
-    """Turns the convolutions of a body that can be into products; names and weights stay."""
+def use_products(body: nn.Module) -> None:
+    """Replace the class of suitable convolutions by `PatchConvolution`; names and weights do not change."""
     for module in body.modules():
         if (
             type(module) is nn.Conv2d

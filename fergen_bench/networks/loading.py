@@ -1,4 +1,7 @@
-"""Load a network by name, from a package, a hub or a file of weights."""
+"""Load a network by name, from a package, a hub or a file of weights.
+
+Each family has one loader: `synth` and `synth-trunk`, `timm`, `vggface2-resnet50` (Caffe) and `open_clip`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fergen_bench.error import BenchError, reason
-from fergen_bench.networks.kernels import _as_products
+from fergen_bench.networks.kernels import use_products
 from fergen_bench.networks.name import CAFFE, PACKAGED, parse_network
 from fergen_bench.networks.network import Network, Preprocessing
 from fergen_bench.networks.text import TextTower
@@ -33,16 +36,22 @@ WITH_TEXT = "open_clip:ViT-B-32-quickgelu/openai"
 VGGFACE2_IDENTITIES = 8631
 
 
-# -------------------------------------------------------------------------------------------------------------- loading
-
-
 def load_network(name: str, device: torch.device, statistics: Statistics = "own") -> Network:
-    """A network by name, on a device. statistics: its own mean and deviation, or ImageNet's."""
+    """Return a network by name, on a device.
+
+    Args:
+        name: Name of the network, such as `synth` or `timm:resnet18`.
+        device: The device.
+        statistics: Normalise with the network's `own` mean and deviation, or with those of `imagenet`.
+
+    Raises:
+        BenchError: The network or its weights cannot be loaded.
+    """
     parsed = parse_network(name, "network")
     loaders: Mapping[str, Callable[[NetworkName], Network]] = {"open_clip": _open_clip, "timm": _timm, CAFFE: _caffe}
-    with warned() as heard:
+    with warned() as messages:
         network = loaders.get(parsed.family, _packaged)(parsed)
-    notes = tuple(dict.fromkeys((*network.notes, *heard)))
+    notes = tuple(dict.fromkeys((*network.notes, *messages)))
     if statistics == "imagenet":
         own = network.preprocessing
         imagenet = Preprocessing(own.size, IMAGENET_MEAN, IMAGENET_DEVIATION, own.interpolation)
@@ -51,57 +60,69 @@ def load_network(name: str, device: torch.device, statistics: Statistics = "own"
     network.notes = notes
     network.digest = content_digest(network.body)
     if device.type == "cuda":
-        _as_products(network.body)
+        use_products(network.body)
     return network.to(device).to(memory_format=torch.channels_last)
 
 
-@contextmanager
-def warned() -> Iterator[list[str]]:
-    """Collect what libraries warn of while they load weights, through `warnings` or through `logging`. Within another
-    one, only the inner hears it.
-    """
-    heard: list[str] = []
-    ear = logging.Handler(logging.WARNING)
-    ear.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    root = logging.getLogger()
-    others, root.handlers = root.handlers, [ear]
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("ignore")
-            # What is deprecated is the business of whoever wrote the library.
-            for kind in (UserWarning, RuntimeWarning):
-                warnings.simplefilter("always", kind)
-            yield heard
-        heard += [str(warning.message) for warning in caught]
-    finally:
-        root.handlers = others
-
-
 def load_text_tower(name: str, device: torch.device) -> TextTower:
-    """The text tower of a network by name, from the same weights as its image tower."""
+    """Return the text tower of a network, from the same weights as its image tower.
+
+    Args:
+        name: Name of the network.
+        device: The device.
+
+    Raises:
+        BenchError: The network has no text tower, or its weights or tokenizer cannot be loaded.
+    """
     parsed = parse_network(name, "network")
     if parsed.family != "open_clip":
-        raise BenchError(f"{parsed} has no text tower; choose a backbone that has one, such as {WITH_TEXT}")
+        raise BenchError(f"{parsed} lacks a text tower; choose a backbone with one, such as {WITH_TEXT}")
     import open_clip
 
-    with warned() as heard:
+    with warned() as messages:
         model, notes = _open_clip_model(parsed)
     try:
         tokenize = open_clip.get_tokenizer(parsed.model)
     except Exception as error:
         raise BenchError(
-            f"the tokenizer of {parsed} could not be loaded ({reason(error, 'last')}); choose a backbone whose "
+            f"the tokenizer of {parsed} cannot be loaded ({reason(error, 'last')}); choose a backbone whose "
             f"tokenizer comes with open_clip, such as {WITH_TEXT}"
         ) from error
     model.visual = nn.Identity()
     tower = TextTower(str(parsed), model, tokenize)
     tower.digest = content_digest(model)
-    tower.notes = tuple(dict.fromkeys((*notes, *heard)))
+    tower.notes = tuple(dict.fromkeys((*notes, *messages)))
     return tower.to(device)
 
 
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect the warnings that libraries emit while they load weights, through `warnings` or `logging`.
+
+    Of nested contexts, only the innermost collects.
+
+    Yields:
+        A list that contains the messages; those of `warnings` are appended at the end of the context.
+    """
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    root = logging.getLogger()
+    others, root.handlers = root.handlers, [handler]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            # Deprecation warnings are omitted, because they concern the authors of the library.
+            for kind in (UserWarning, RuntimeWarning):
+                warnings.simplefilter("always", kind)
+            yield messages
+        messages += [str(warning.message) for warning in caught]
+    finally:
+        root.handlers = others
+
+
 def content_digest(module: nn.Module) -> str:
-    """SHA-256 over names and values of all weights, 16 digits: the same for any file format they came from."""
+    """Return 16 digits of the SHA-256 of names and values of all weights; the file format does not matter."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if not name.endswith("num_batches_tracked"):
@@ -110,7 +131,11 @@ def content_digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+# ---------------------------------------------------------------------------------------------------------------- synth
+
+
 def _packaged(name: NetworkName) -> Network:
+    """Load a network that comes with the package."""
     from fergen_bench.synth.networks import DEVIATION, MEAN, FaceEncoder, Trunk
 
     body = FaceEncoder() if name.family == "synth" else Trunk()
@@ -123,7 +148,11 @@ def _packaged(name: NetworkName) -> Network:
     return network
 
 
+# ----------------------------------------------------------------------------------------------------------------- timm
+
+
 def _timm(name: NetworkName) -> Network:
+    """Load a model of timm, with published weights, weights from a file, or random weights."""
     import timm
 
     sets = None if name.path is None else read_weights(name.path)
@@ -131,18 +160,18 @@ def _timm(name: NetworkName) -> Network:
         body = timm.create_model(name.model, pretrained=not name.scratch and sets is None, num_classes=0)
     except RuntimeError as error:
         if "Unknown model" not in str(error):
-            raise _not_fetched(name, error) from error
+            raise _not_loaded(name, error) from error
         near = timm.list_models(f"*{name.model.partition('.')[0][:6]}*")[:3]
-        raise BenchError(f"timm has no model {name.model!r}; near it are {', '.join(near) or 'none'}") from None
+        raise BenchError(f"timm does not have the model {name.model!r}; similar: {', '.join(near) or 'none'}") from None
     except Exception as error:
-        raise _not_fetched(name, error) from error
+        raise _not_loaded(name, error) from error
     notes: tuple[str, ...] = ()
     if sets is not None:
         assert name.path is not None
         fit = find_fit(sets, body)
         if name.model.partition(".")[0] == "resnet50" and fit.classes == VGGFACE2_IDENTITIES:
             raise BenchError(
-                f"{name.path} holds the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
+                f"{name.path} contains the weights of a Caffe-style ResNet-50 (a classifier of {VGGFACE2_IDENTITIES} "
                 f"identities, as VGGFace2 has), which in {name.family}:{name.model} would be another network; name it "
                 f"{CAFFE}/{name.path}, or take the classifier out of the file if it was trained in this layout"
             )
@@ -155,23 +184,34 @@ def _timm(name: NetworkName) -> Network:
     return network
 
 
-@torch.no_grad()
-def _width(body: nn.Module, name: NetworkName, size: int) -> int:
-    """Numbers that a body gives for a face. Some of timm's put a layer behind the pooling that widens them beyond
-    `num_features`. Leaves the body as it was.
-    """
-    training = body.training
-    given = body.eval()(torch.zeros(1, 3, size, size))
-    body.train(training)
-    if not isinstance(given, Tensor) or given.ndim != 2:
-        raise BenchError(f"{name} gives no vector of features for a face; choose another network")
-    return given.shape[1]
+# ---------------------------------------------------------------------------------------------------- vggface2-resnet50
+
+
+def _caffe(name: NetworkName) -> Network:
+    """Load the network of the VGGFace2 weights, with the preprocessing of EAC's released code."""
+    body: Any = caffe_resnet50()
+    network = Network(
+        str(name), body, body.num_features, Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
+    )
+    if name.path is not None:
+        fit = find_fit(read_weights(name.path), body)
+        if fit.classes != VGGFACE2_IDENTITIES:
+            found = "no classifier" if fit.classes is None else f"a classifier of {many(fit.classes, 'class')}"
+            raise BenchError(
+                f"{name.path} contains {found} where the weights of VGGFace2 contain one of {VGGFACE2_IDENTITIES}, "
+                f"which alone distinguishes the Caffe-style layout from torchvision's; name the whole file, or use "
+                f"timm:resnet50"
+            )
+        network.notes = fill(body, fit, name.path, str(name))
+    return network
 
 
 def caffe_resnet50() -> nn.Module:
-    """ResNet-50 as Caffe has it: a stage halves its map in its first 1 x 1 convolution instead of its 3 x 3, and the
-    stem's pooling has no border but rounds up. Its weights bear the names that torchvision's and timm's ResNet-50 give
-    them, so weights of the one would load into the other without a word.
+    """Return ResNet-50 as defined in Caffe, with random weights.
+
+    A stage halves its map in its first 1 x 1 convolution instead of its 3 x 3 convolution, and the pooling of the stem
+    rounds up instead of padding. The names of its weights equal those of the ResNet-50 of torchvision and timm, so
+    weights of one network load into the other without an error.
     """
     import timm
 
@@ -182,133 +222,11 @@ def caffe_resnet50() -> nn.Module:
     return body
 
 
-def _caffe(name: NetworkName) -> Network:
-    """The network of the VGGFace2 weights, which sees faces as EAC's released code shows them to it."""
-    body: Any = caffe_resnet50()
-    network = Network(
-        str(name), body, body.num_features, Preprocessing(224, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear")
-    )
-    if name.path is not None:
-        fit = find_fit(read_weights(name.path), body)
-        if fit.classes != VGGFACE2_IDENTITIES:
-            found = "no classifier" if fit.classes is None else f"a classifier of {many(fit.classes, 'class')}"
-            raise BenchError(
-                f"{name.path} holds {found} where the weights of VGGFace2 hold one of {VGGFACE2_IDENTITIES}, and "
-                f"nothing else tells the Caffe-style layout from torchvision's; give the whole file, or name "
-                f"timm:resnet50"
-            )
-        network.notes = fill(body, fit, name.path, str(name))
-    return network
-
-
-def _open_clip_model(name: NetworkName) -> tuple[Any, tuple[str, ...]]:
-    """A whole CLIP: both towers, float32, on the CPU; and what should be known of its weights."""
-    import open_clip
-
-    if name.model not in open_clip.list_models():
-        from fergen_bench.error import did_you_mean
-
-        raise BenchError(
-            f"open_clip has no model {name.model!r}{did_you_mean(name.model, open_clip.list_models())[:200]}"
-        )
-    known = open_clip.list_pretrained_tags_by_model(name.model)
-    if name.tag is not None and name.tag not in known:
-        raise BenchError(
-            f"open_clip has no weights {name.tag!r} for {name.model}; there are {', '.join(known) or 'none'}"
-        )
-    if name.path is not None:
-        return _open_clip_file(name, name.path)
-    if name.tag is not None:
-        _check_activation(name, bool(open_clip.get_pretrained_cfg(name.model, name.tag).get("quick_gelu")), name.tag)
-    try:
-        if name.scratch:
-            with warned():  # that its weights are random is what was asked for
-                return open_clip.create_model(name.model, pretrained=None, precision="fp32"), ()
-        return open_clip.create_model(name.model, pretrained=name.tag, precision="fp32"), ()
-    except Exception as error:
-        raise _not_fetched(name, error) from error
-
-
-OPENAI_ONLY = frozenset({"input_resolution", "context_length", "vocab_size"})
-"""Names beside the weights in OpenAI's own files, and in no others."""
-
-
-def _open_clip_file(name: NetworkName, path: Path) -> tuple[Any, tuple[str, ...]]:
-    """A CLIP with weights from a file: as they are, below prefixes, or as open_clip converts those of others."""
-    import open_clip
-
-    if _is_openai_archive(path):
-        model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
-        raise BenchError(
-            f"{path} is a program (TorchScript), as OpenAI gave its weights out, and programs are not run; name "
-            f"the same weights as safetensors, which open_clip fetches for open_clip:{model}/openai"
-        )
-    sets = {} if path.suffix in {".npz", ".npy"} else read_weights(path)  # big_vision's, which open_clip reads
-    if (published := _published_as(path, sets, name.model)) is not None:
-        _check_activation(name, *published)
-    sets = {
-        place: {key: value for key, value in weights.items() if key not in OPENAI_ONLY}
-        for place, weights in sets.items()
-    }
-    try:
-        with warned():  # that its weights are random, which they are not for long
-            model = open_clip.create_model(name.model, pretrained=None, pretrained_text=False, precision="fp32")
-    except Exception as error:
-        raise _not_fetched(name, error) from error
-    try:
-        return model, fill(model, find_fit(sets, model), path, str(name))
-    except BenchError as misfit:
-        try:
-            open_clip.load_checkpoint(model, str(path))
-        except Exception:
-            raise misfit from None
-        return model, ()
-
-
-def _check_activation(name: NetworkName, quick: bool, weights: str) -> None:
-    """Refuse weights that were trained with another activation than the model has, where the right model has a name.
-
-    Args:
-        name: of the network.
-        quick: whether the weights were trained with QuickGELU.
-        weights: what they are called.
-    """
-    import open_clip
-
-    has = bool((open_clip.get_model_config(name.model) or {}).get("quick_gelu"))
-    right = f"{name.model}-quickgelu" if quick else name.model.removesuffix("-quickgelu")
-    if has != quick and right in open_clip.list_models():
-        kinds = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
-        raise BenchError(
-            f"{name}: the weights {weights} were trained with the activation {kinds[0]}, and {name.model} has "
-            f"{kinds[1]}, which would give other features; write {str(name).replace(name.model, right, 1)}"
-        )
-
-
-def _published_as(path: Path, sets: Mapping[str, Mapping[str, Tensor]], model: str) -> tuple[bool, str] | None:
-    """(whether QuickGELU, name) of the published weights that a file holds, by its content, its name or the folder of
-    the download cache that it is in; None where none of them says so.
-    """
-    import open_clip
-
-    if any(weights.keys() & OPENAI_ONLY for weights in sets.values()):
-        return True, "of OpenAI"
-    base = model.removesuffix("-quickgelu")
-    called = re.sub(r"\W+", "_", path.name.lower())
-    found: dict[str, bool] = {}
-    for variant in (base, f"{base}-quickgelu"):
-        for tag in open_clip.list_pretrained_tags_by_model(variant):
-            about = open_clip.get_pretrained_cfg(variant, tag)
-            repository = "models--" + about.get("hf_hub", "").rstrip("/").replace("/", "--")
-            if repository in path.parts or re.search(rf"(?:^|_){tag}(?:_|$)", called):
-                found[tag] = bool(about.get("quick_gelu"))
-    if not found:
-        return None
-    tag = max(found, key=len)
-    return found[tag], tag
+# ------------------------------------------------------------------------------------------------------------ open_clip
 
 
 def _open_clip(name: NetworkName) -> Network:
+    """Load the image tower of a CLIP."""
     import open_clip
 
     model, notes = _open_clip_model(name)
@@ -324,19 +242,151 @@ def _open_clip(name: NetworkName) -> Network:
     return network
 
 
+def _open_clip_model(name: NetworkName) -> tuple[Any, tuple[str, ...]]:
+    """Return a CLIP with both towers, float32, on the CPU; and notes about its weights."""
+    import open_clip
+
+    if name.model not in open_clip.list_models():
+        from fergen_bench.error import did_you_mean
+
+        raise BenchError(
+            f"open_clip does not have the model {name.model!r}{did_you_mean(name.model, open_clip.list_models())[:200]}"
+        )
+    known = open_clip.list_pretrained_tags_by_model(name.model)
+    if name.tag is not None and name.tag not in known:
+        raise BenchError(
+            f"open_clip does not have the weights {name.tag!r} for {name.model}; it has {', '.join(known) or 'none'}"
+        )
+    if name.path is not None:
+        return _open_clip_file(name, name.path)
+    if name.tag is not None:
+        _check_activation(name, bool(open_clip.get_pretrained_cfg(name.model, name.tag).get("quick_gelu")), name.tag)
+    try:
+        if name.scratch:
+            with warned():  # hides the warning that weights are random
+                return open_clip.create_model(name.model, pretrained=None, precision="fp32"), ()
+        return open_clip.create_model(name.model, pretrained=name.tag, precision="fp32"), ()
+    except Exception as error:
+        raise _not_loaded(name, error) from error
+
+
+OPENAI_ONLY = frozenset({"input_resolution", "context_length", "vocab_size"})
+"""Names that only OpenAI's own files contain in addition to the weights."""
+
+
+def _open_clip_file(name: NetworkName, path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Load a CLIP from a file: weights as they are, below prefixes, or in a format that open_clip converts."""
+    import open_clip
+
+    if _is_openai_archive(path):
+        model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
+        raise BenchError(
+            f"{path} is a program (TorchScript), the format of OpenAI's weights, and programs are not executed; name "
+            f"the same weights as safetensors, which open_clip downloads for open_clip:{model}/openai"
+        )
+    sets = {} if path.suffix in {".npz", ".npy"} else read_weights(path)  # files of big_vision, which open_clip reads
+    if (published := _published_as(path, sets, name.model)) is not None:
+        _check_activation(name, *published)
+    sets = {
+        path_in_file: {key: value for key, value in weights.items() if key not in OPENAI_ONLY}
+        for path_in_file, weights in sets.items()
+    }
+    try:
+        with warned():  # hides the warning that weights are random, because they are replaced below
+            model = open_clip.create_model(name.model, pretrained=None, pretrained_text=False, precision="fp32")
+    except Exception as error:
+        raise _not_loaded(name, error) from error
+    try:
+        return model, fill(model, find_fit(sets, model), path, str(name))
+    except BenchError as misfit:
+        try:
+            open_clip.load_checkpoint(model, str(path))
+        except Exception:
+            raise misfit from None
+        return model, ()
+
+
+def _check_activation(name: NetworkName, quick: bool, weights: str) -> None:
+    """Raise if weights were trained with another activation than the model has, and a model with the right one exists.
+
+    Args:
+        name: The network.
+        quick: True if the weights were trained with QuickGELU.
+        weights: Name of the weights, for the error.
+
+    Raises:
+        BenchError: The activations differ.
+    """
+    import open_clip
+
+    model_is_quick = bool((open_clip.get_model_config(name.model) or {}).get("quick_gelu"))
+    right = f"{name.model}-quickgelu" if quick else name.model.removesuffix("-quickgelu")
+    if model_is_quick != quick and right in open_clip.list_models():
+        kinds = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
+        raise BenchError(
+            f"{name}: the weights {weights} were trained with the activation {kinds[0]}, and {name.model} has "
+            f"{kinds[1]}, which would compute other features; write {str(name).replace(name.model, right, 1)}"
+        )
+
+
+def _published_as(path: Path, sets: Mapping[str, Mapping[str, Tensor]], model: str) -> tuple[bool, str] | None:
+    """Return the activation and the name of the published weights in a file.
+
+    They are recognised by the content of the file, its name, or its folder in the download cache.
+
+    Returns:
+        True for QuickGELU, and the name; None for unknown weights.
+    """
+    import open_clip
+
+    if any(weights.keys() & OPENAI_ONLY for weights in sets.values()):
+        return True, "of OpenAI"
+    base = model.removesuffix("-quickgelu")
+    slug = re.sub(r"\W+", "_", path.name.lower())
+    found: dict[str, bool] = {}
+    for variant in (base, f"{base}-quickgelu"):
+        for tag in open_clip.list_pretrained_tags_by_model(variant):
+            about = open_clip.get_pretrained_cfg(variant, tag)
+            repository = "models--" + about.get("hf_hub", "").rstrip("/").replace("/", "--")
+            if repository in path.parts or re.search(rf"(?:^|_){tag}(?:_|$)", slug):
+                found[tag] = bool(about.get("quick_gelu"))
+    if not found:
+        return None
+    tag = max(found, key=len)
+    return found[tag], tag
+
+
 def _is_openai_archive(path: Path) -> bool:
-    """Whether a file is a TorchScript program, as OpenAI's checkpoints are, and not a dictionary of weights."""
+    """Return True for a TorchScript program, the format of OpenAI's checkpoints."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _not_fetched(name: NetworkName, error: Exception) -> BenchError:
+# --------------------------------------------------------------------------------------------------- shared by families
+
+
+@torch.no_grad()
+def _width(body: nn.Module, name: NetworkName, size: int) -> int:
+    """Return the number of features that a body computes, without changing the body.
+
+    Some models of timm have a layer after the pooling, so that the number exceeds `num_features`.
+    """
+    training = body.training
+    features = body.eval()(torch.zeros(1, 3, size, size))
+    body.train(training)
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise BenchError(f"{name} does not compute one feature vector per image; choose another network")
+    return features.shape[1]
+
+
+def _not_loaded(name: NetworkName, error: Exception) -> BenchError:
+    """Return the error for weights that do not fit or cannot be downloaded."""
     base, why = str(name).partition("/")[0], reason(error, "last")
     if name.path is not None:
         return BenchError(f"the weights {name.path} do not fit {base}: {why}")
     return BenchError(
-        f"the weights of {name} could not be fetched ({why}); download them elsewhere and name the file: "
-        f"{base}//path/to/weights; or try things out on the packaged networks, synth and synth-trunk"
+        f"the weights of {name} cannot be downloaded ({why}); download them elsewhere and name the file: "
+        f"{base}//path/to/weights; or use the packaged networks, synth and synth-trunk"
     )

@@ -1,4 +1,4 @@
-"""Names of networks and where their weights come from, without loading anything.
+"""Parse the names of networks and of their weights, without loading a network.
 
     synth                                     the packaged face encoder
     synth-trunk                               the packaged trunk
@@ -8,8 +8,8 @@
     …//home/me/weights.safetensors            any of them with weights from a file
     …/scratch                                 any of them with random weights
 
-In a method's parameters `suite` stands for what the suite names, `trunk` for its trunk, `scratch` for its trunk with
-random weights.
+In the parameters of a method, `suite` is the network that the suite names, `trunk` the suite's trunk, and `scratch`
+its trunk with random weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True)
 class NetworkName:
-    """A network's name, taken apart."""
+    """The parts of a network's name."""
 
     family: str  # synth, synth-trunk, vggface2-resnet50, open_clip or timm
     model: str  # the family's own name of the model; empty where the family is one network
@@ -41,6 +41,7 @@ class NetworkName:
     scratch: bool = False
 
     def __str__(self) -> str:
+        """Return the name, from which `parse_network` returns these parts."""
         base = f"{self.family}:{self.model}" if self.model else self.family
         if self.scratch:
             return f"{base}/{SCRATCH}"
@@ -50,7 +51,16 @@ class NetworkName:
 
 
 def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
-    """A name → its parts. place: where it was given, for the error. check: whether a file of weights must exist."""
+    """Return the parts of a network's name.
+
+    Args:
+        name: The name.
+        place: The option, key or file that contains the name, for errors.
+        check: Raise if a file of weights does not exist.
+
+    Raises:
+        BenchError: The name is invalid.
+    """
     base, _, weights = name.partition("/")
     family, _, model = base.partition(":")
     known = family in FAMILIES if model else family in (*PACKAGED, CAFFE)
@@ -69,51 +79,59 @@ def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
     ):
         path = Path(weights).expanduser()
         if check and not path.is_file():
-            raise BenchError(f"{place}: there are no weights at {path.resolve()}, named by {name!r}")
+            raise BenchError(f"{place}: {path.resolve()} does not exist; correct the path in {name!r}")
         return NetworkName(family, model, path=path.resolve())
     if weights and family != "open_clip":
         raise BenchError(
-            f"{place}: {weights!r} in {name!r} is no file; {family} takes //path/to/weights or /{SCRATCH} behind the "
-            f"name"
+            f"{place}: {weights!r} in {name!r} is not a file; append //path/to/weights or /{SCRATCH} to {family}"
         )
     if family == "open_clip" and not weights:
         raise BenchError(
-            f"{place}: {name!r} says no weights; write open_clip:{model}/TAG, …//path/to/weights or …/{SCRATCH}"
+            f"{place}: {name!r} lacks weights; write open_clip:{model}/TAG, …//path/to/weights or …/{SCRATCH}"
         )
     if family == CAFFE:
         raise BenchError(
-            f"{place}: nobody distributes the weights of {CAFFE} by name; write {CAFFE}//path/to/weights or "
+            f"{place}: the weights of {CAFFE} cannot be downloaded by name; write {CAFFE}//path/to/weights or "
             f"{CAFFE}/{SCRATCH}"
         )
     return NetworkName(family, model, tag=weights or None)
 
 
 def anchored(name: str, root: Path) -> str:
-    """A name whose weights are a relative path, with the path taken from `root`."""
+    """Return a name with a relative path of weights resolved against `root`."""
     base, slash, weights = name.partition("/")
     return f"{base}/{root / weights}" if slash and weights.startswith(".") else name
 
 
 def resolve_network(name: str, kind: str, suite: Suite, place: str, check: bool = True) -> str:
-    """`suite`, `trunk` and `scratch` → the network meant on this suite; any other name, checked. kind: Backbone or
-    Trunk.
+    """Return the name of a network, resolving `suite`, `trunk` and `scratch`.
+
+    Args:
+        name: The value of a parameter.
+        kind: `Backbone` or `Trunk`, the type of the parameter.
+        suite: The suite that names the networks.
+        place: The option, key or file that contains the name, for errors.
+        check: Raise if a file of weights does not exist.
+
+    Raises:
+        BenchError: The name is invalid.
     """
     own = suite.trunk if kind == "Trunk" else suite.backbone
-    meant = {"suite": own, "trunk": suite.trunk, "scratch": suite.trunk.partition("/")[0] + "/" + SCRATCH}.get(
+    resolved = {"suite": own, "trunk": suite.trunk, "scratch": suite.trunk.partition("/")[0] + "/" + SCRATCH}.get(
         name, name
     )
-    return str(parse_network(meant, place, check))
+    return str(parse_network(resolved, place, check))
 
 
 def digest_of(value: str, place: str) -> str:
-    """Return what the key of a run says of a parameter that names a network or a file.
+    """Return the part of a run's key for a parameter that names a network or a file.
 
     Args:
-        value: a network's name, or the absolute path of a file.
-        place: where it was given, for the error.
+        value: The name of a network, or the absolute path of a file.
+        place: The option, key or file that contains the value, for errors.
 
     Raises:
-        BenchError: the file does not exist, or is a folder.
+        BenchError: The file does not exist, or is a folder.
     """
     if not is_path(value):
         return weights_digest(parse_network(value, place))
@@ -126,8 +144,10 @@ def digest_of(value: str, place: str) -> str:
 
 
 def weights_digest(network: NetworkName) -> str:
-    """What the key of a run says of the weights: the first 16 digits of the file's SHA-256, or the name of published
-    weights.
+    """Return the part of a run's key for the weights of a network.
+
+    Returns:
+        The first 16 digits of the SHA-256 of the file; `scratch`; or `published:` and the name of the weights.
     """
     path = PACKAGED.get(network.family) if network.path is None else network.path
     if network.scratch:

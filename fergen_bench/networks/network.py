@@ -21,12 +21,12 @@ from fergen_bench.error import BenchError
 from fergen_bench.files.atomic import atomically, sweep
 from fergen_bench.files.bounded import checksum, map_array
 from fergen_bench.networks.kernels import (
-    _COMPILED,
-    _half_precision,
-    _keep_half,
+    half_precision,
+    is_compiling,
     repeatable_attention,
     resize,
     scoring_batch,
+    store_half,
 )
 from fergen_bench.networks.profiler import phase
 from fergen_bench.progress import silent
@@ -40,13 +40,14 @@ if TYPE_CHECKING:
 
 Statistics = Literal["own", "imagenet"]
 FETCHED_TOGETHER = 32
-"""Batches of features that a GPU computes before any is waited for; with 512 numbers a face, 34 MB."""
+"""Batches of features that a GPU computes before the host waits; with 512 features per image, 34 MB."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants to see a face. The whole face is squashed to a square: faces are cropped already, and nothing
-    is cut off.
+    """The preprocessing that a network expects.
+
+    The whole image is squashed to a square. Faces are cropped already, so nothing is cut off.
     """
 
     size: int
@@ -55,11 +56,12 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"]
 
     def __str__(self) -> str:
+        """Return a text that differs for different preprocessings."""
         return f"{self.size}-{self.interpolation}-{'-'.join(f'{value:.4f}' for value in (*self.mean, *self.deviation))}"
 
 
 class Network(nn.Module):
-    """A pretrained network: faces (B, 3, height, width) → features (B, `features`)."""
+    """A pretrained network that maps images (B, 3, height, width) to features (B, `features`)."""
 
     mean: Tensor
     deviation: Tensor
@@ -85,28 +87,35 @@ class Network(nn.Module):
 
     @property
     def size(self) -> int:
-        """Side of the network's own input, in pixels."""
+        """Side of the network's input, in pixels."""
         return self.preprocessing.size
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8, or float in 0..1, of any size → float (B, 3, size, size), normalised."""
+        """Resize and normalise images.
+
+        Args:
+            images: uint8, or float in 0..1, (B, 3, height, width) of any size.
+
+        Returns:
+            float (B, 3, size, size).
+        """
         given = images
         images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
         images = resize(images, self.size, self.preprocessing.interpolation)
         images = images.float().contiguous(memory_format=torch.channels_last)
-        # In place, and a row of pixels at a time: on a processor that takes a quarter of the time.
+        # In place and by rows of pixels, which takes a CPU a quarter of the time.
         images = images.clone() if images is given else images
         rows = images.permute(0, 2, 3, 1).view(len(images), self.size, 3 * self.size)
         rows.sub_(self._row_mean).div_(self._row_deviation)
         return images
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, `features`); a frozen network reads those of unchanged images from its cache."""
         if self.frozen:
-            # Faces as they stand in a domain need no second look: their features are on the disk.
             clean: Clean | None = getattr(images, "clean", None)
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
                 return upload(torch.from_numpy(self.cached(clean.split, clean.positions)), images.device)
-            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
+            with phase("frozen tower"), torch.no_grad(), half_precision(images.device):
                 return self._run(images).float()
         return self._run(images)
 
@@ -116,38 +125,50 @@ class Network(nn.Module):
 
     @property
     def is_compiled(self) -> bool:
-        """Whether it ever ran compiled."""
+        """True if the network has run compiled."""
         return self._compiled is not None
 
     def _program(self) -> Callable[[Tensor], Tensor]:
-        if not _COMPILED.get():
+        if not is_compiling():
             return self.body
         if self._compiled is None or self._compiled[0] != id(self.body):
             self._compiled = id(self.body), torch.compile(self.body, dynamic=False)
         return self._compiled[1]
 
     def begin(self, images: Tensor) -> Callable[[], Tensor]:
-        """Begins a forward pass of a frozen network; what is given waits for its features. On a GPU it goes on beside
-        what is asked of it meanwhile: two networks on a small batch fill more of it than one.
+        """Start a forward pass of a frozen network, and return a function that waits for its features.
+
+        On a GPU the pass runs concurrently with later operations, because two networks on a small batch use more of the
+        GPU than one.
         """
         if not images.is_cuda or not self.frozen:
             features = self(images)
             return lambda: features
-        current, beside = torch.cuda.current_stream(images.device), _stream_beside(images.device)
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
+        current, side = torch.cuda.current_stream(images.device), _side_stream(images.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
             features = self(images)
 
         def wait() -> Tensor:
-            current.wait_stream(beside)
+            current.wait_stream(side)
             return features
 
         return wait
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """The last map before pooling, (B, channels, height, width), for networks that have one."""
+        """Return the last map before pooling.
+
+        Args:
+            images: uint8, or float in 0..1, (B, 3, height, width).
+
+        Returns:
+            float (B, channels, height, width).
+
+        Raises:
+            BenchError: The network has no such map.
+        """
         if self.frozen:
-            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
+            with phase("frozen tower"), torch.no_grad(), half_precision(images.device):
                 return self._map(images).float()
         return self._map(images)
 
@@ -159,11 +180,11 @@ class Network(nn.Module):
             maps = self.body.forward_features(prepared)
             if maps.ndim == 4 and maps.shape[1] == self.body.num_features:
                 return maps
-        raise BenchError(f"{self.name} has no feature map; choose a convolutional network")
+        raise BenchError(f"{self.name} lacks a feature map; choose a convolutional network")
 
     @torch.no_grad()
     def map_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the feature map. Leaves the network as it was."""
+        """Return channels, height and width of the feature map. The mode of the network does not change."""
         training, blank = self.training, torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
         self.eval()
         channels, height, width = self.feature_map(blank).shape[1:]
@@ -171,11 +192,21 @@ class Network(nn.Module):
         return channels, height, width
 
     def patch_map(self, images: Tensor) -> Tensor:
-        """The last tokens of a vision transformer in their grid, without the class token; for other networks the
-        feature map: (B, channels, height, width). A frozen network gives it without gradient.
+        """Return the last tokens of a vision transformer in their grid, or the feature map of another network.
+
+        The class token is omitted. The result of a frozen network has no gradient.
+
+        Args:
+            images: uint8, or float in 0..1, (B, 3, height, width).
+
+        Returns:
+            float (B, channels, height, width).
+
+        Raises:
+            BenchError: The network has neither tokens nor a feature map.
         """
         if self.frozen:
-            with phase("frozen tower"), torch.no_grad(), _half_precision(images.device):
+            with phase("frozen tower"), torch.no_grad(), half_precision(images.device):
                 return self._patches(images).float()
         return self._patches(images)
 
@@ -183,26 +214,34 @@ class Network(nn.Module):
         if hasattr(self.body, "feature_map"):
             return self._map(images)
         if not hasattr(self.body, "forward_intermediates"):
-            raise BenchError(f"{self.name} shows neither tokens nor a feature map; choose another network")
-        asked: dict[str, Any] = {"indices": 1, "intermediates_only": True, "output_fmt": "NCHW"}
+            raise BenchError(f"{self.name} has neither tokens nor a feature map; choose another network")
+        options: dict[str, Any] = {"indices": 1, "intermediates_only": True, "output_fmt": "NCHW"}
         if self.name.startswith("open_clip:"):
-            found = self.body.forward_intermediates(self.prepare(images), normalize_intermediates=True, **asked)
+            found = self.body.forward_intermediates(self.prepare(images), normalize_intermediates=True, **options)
             return found["image_intermediates"][-1]
-        return self.body.forward_intermediates(self.prepare(images), norm=True, **asked)[-1]
+        return self.body.forward_intermediates(self.prepare(images), norm=True, **options)[-1]
 
     # --------------------------------------------------------------------------------------------------------- features
 
     @property
     def frozen(self) -> bool:
-        """Whether it was frozen: then nothing in it is trained."""
+        """True after `freeze`; the network is then not trained."""
         return self._cache is not None
 
     def freeze(self, cache: Path, report: Progress) -> Network:
-        """No gradient, evaluation mode for good, and features of unchanged faces kept under `cache`."""
+        """Disable gradients, stay in evaluation mode, and cache the features of unchanged images.
+
+        Args:
+            cache: Folder of the cache; features are stored in its subfolder `features`.
+            report: Receives progress while features are computed.
+
+        Returns:
+            The network itself.
+        """
         self.requires_grad_(False)
         self.eval()
         if self.mean.is_cuda:
-            _keep_half(self.body)
+            store_half(self.body)
         slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
         precision = "fp16, as products" if self.mean.device.type == "cuda" else "fp32"
         how = hashlib.sha256(f"{self.preprocessing} {precision}".encode()).hexdigest()[:8]
@@ -211,17 +250,26 @@ class Network(nn.Module):
         return self
 
     def _state(self) -> tuple[int, int]:
-        """Changes when the body is exchanged or a weight is written: then kept features no longer count."""
+        """Return a value that changes, and invalidates cached features, when the body or a weight changes."""
         return id(self.body), sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))
 
     def train(self, mode: bool = True) -> Network:
-        """A frozen network stays in evaluation mode, also as part of a method that trains."""
+        """Set the training mode; a frozen network stays in evaluation mode, also as part of a method that trains."""
         super().train(mode and not self.frozen)
         return self
 
     def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:
-        """Features of a split's unchanged faces, float32 (N, features): computed once per (weights, preprocessing,
-        fingerprint). Those of a whole part are a memory map of one's own: what is written to it is not on the disk.
+        """Return the features of a split's unchanged images, computing them on first use.
+
+        They are computed once per weights, preprocessing and fingerprint of the domain. Features of a whole part are a
+        private memory map: writing to it does not change the file.
+
+        Args:
+            split: The split.
+            positions: Rows of the split; by default, all.
+
+        Returns:
+            float32 (N, features).
         """
         first, last, _ = (positions or slice(None)).indices(len(split))
         parts: list[np.ndarray] = []
@@ -233,7 +281,7 @@ class Network(nn.Module):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def of_rows(self, domain: Domain, rows: np.ndarray) -> np.ndarray:
-        """Features of some faces of a domain, whatever their part, float32 (len(rows), features)."""
+        """Return features float32 (len(rows), features) of some images of a domain, from any of its parts."""
         features = np.empty((len(rows), self.features), np.float32)
         for part in SPLITS:
             members = domain.rows(part)
@@ -260,7 +308,7 @@ class Network(nn.Module):
             if (stored := _stored_features(path, shape)) is None:
                 with FileLock(path.with_suffix(".lock")):
                     if (stored := _stored_features(path, shape)) is None:
-                        if path.exists():  # damaged: out of the way, and not used
+                        if path.exists():  # it is damaged, and is moved aside
                             os.replace(path, path.with_suffix(".damaged"))
                         self._extract(domain, part, path)
                         stored = map_array(path)
@@ -268,32 +316,32 @@ class Network(nn.Module):
         return self._open[key]
 
     def _extract(self, domain: Domain, part: str, path: Path) -> None:
-        """Writes them as they come, so that as many faces as one likes take no memory."""
-        split, done, waiting = domain.split(part), 0, []
+        """Compute features and write them batch by batch, so that memory does not grow with the number of images."""
+        split, done, pending = domain.split(part), 0, []
         shape, device = (len(split), self.features), self.mean.device
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
         sweep(path)
         with atomically(path) as draft:
-            with draft.open("wb") as file, torch.no_grad(), _half_precision(device):
+            with draft.open("wb") as file, torch.no_grad(), half_precision(device):
                 np.lib.format.write_array_header_1_0(file, header)
                 for images in split.batches(device, scoring_batch(device)):
-                    waiting.append(self.body(self.prepare(images)).float())
+                    pending.append(self.body(self.prepare(images)).float())
                     done += len(images)
-                    if len(waiting) == FETCHED_TOGETHER or done == len(split):
-                        self._append(torch.cat(waiting), file, f"{domain.name} {part}")
-                        waiting.clear()
+                    if len(pending) == FETCHED_TOGETHER or done == len(split):
+                        self._append(torch.cat(pending), file, f"{domain.name} {part}")
+                        pending.clear()
                     self._report(f"features of {domain.name} {part}", done, len(split))
             path.with_suffix(".sha256").write_text(checksum(draft) + "\n", encoding="ascii")  # for `verify`
 
     def _append(self, features: Tensor, file: BinaryIO, of: str) -> None:
         features = features.cpu()
         if not torch.isfinite(features).all():
-            raise BenchError(f"{self.name} gives NaN or infinite features on {of}; its weights may be damaged")
+            raise BenchError(f"{self.name} computes NaN or infinite features for {of}; its weights may be damaged")
         file.write(features.numpy().data)
 
 
 def _stored_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """Kept features as a memory map, or None where there are none of this shape."""
+    """Return stored features as a memory map; None if the file is absent or has another shape."""
     try:
         stored = map_array(path)
     except (OSError, ValueError):
@@ -302,5 +350,5 @@ def _stored_features(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 @cache
-def _stream_beside(device: torch.device) -> torch.cuda.Stream:
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)

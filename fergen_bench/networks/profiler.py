@@ -1,7 +1,8 @@
-"""Where the time of a run goes: its phases by name, and a trace of a few of its steps, for Perfetto or Chrome.
+"""Measure the phases of a run, and trace some of its steps for Perfetto or Chrome.
 
-A trace holds every operation, so it is kept to some steps of training and some of scoring, after a few that warm up. On
-a GPU each phase is waited for while it is traced: what it takes then is its own, and the step is longer than usual.
+A trace contains every operation, so only some steps of training and of scoring are traced, after a few warm-up steps.
+On a GPU the profiler synchronises after each traced phase, so that its duration is its own; the step takes longer than
+usual.
 """
 
 from __future__ import annotations
@@ -23,17 +24,22 @@ Item = TypeVar("Item")
 
 WARM_UP = {"training": 3, "scoring": 1}
 TRACED = {"training": 20, "scoring": 4}
-"""Steps of a kind that are traced at most."""
+"""Maximum number of traced steps by kind."""
 PHASES = ("data", "augment", "frozen tower", "forward", "backward", "optimizer", "evaluation")
 
 
 def phase(name: str) -> AbstractContextManager[Any]:
-    """Marks a phase of a step. Where nobody looks it costs less than a microsecond."""
+    """Return a context that marks a phase of a step; without a profiler it costs less than a microsecond."""
     return _Phase(name) if profiler._is_profiler_enabled else nullcontext()
 
 
 def each(name: str, items: Iterable[Item]) -> Iterator[Item]:
-    """The items, where fetching one is a phase of a step."""
+    """Yield the items, and mark fetching each item as a phase.
+
+    Args:
+        name: Name of the phase, one of `PHASES`.
+        items: The items to yield.
+    """
     iterator, end = iter(items), object()
     while True:
         with phase(name):
@@ -51,11 +57,11 @@ class _Phase(record_function):
 
 
 class Profiler:
-    """The profile of one run."""
+    """The profiler of one run."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        """path: without a suffix; the traces and the summary get theirs."""
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's tracer tells its own story on standard error
+        """Prepare the profiler; `path` lacks the suffix, which traces and summary append."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences torch's tracer on standard error
         self._path, self._device = path, device
         self._steps: Counter[str] = Counter()
         self._tracing: tuple[str, profile, float] | None = None
@@ -63,7 +69,11 @@ class Profiler:
         self._evaluated = 0.0
 
     def step(self, kind: str) -> None:
-        """A step of a kind begins: "training" or "scoring"."""
+        """Mark the beginning of a step.
+
+        Args:
+            kind: `training` or `scoring`.
+        """
         done = self._steps[kind] - WARM_UP[kind]
         self._steps[kind] += 1
         if done == 0:
@@ -78,7 +88,7 @@ class Profiler:
             self._stop(done)
 
     def end(self) -> None:
-        """There are no more steps of the kind that is traced, if one is."""
+        """End the current trace, if there is one."""
         if self._tracing is not None:
             kind = self._tracing[0]
             self._stop(self._steps[kind] - WARM_UP[kind])
@@ -94,7 +104,7 @@ class Profiler:
         took = {
             event.key: event.cpu_time_total / 1e6
             for event in tracer.key_averages()
-            if event.key in PHASES and event.device_type.name == "CPU"  # a GPU tells of them once more
+            if event.key in PHASES and event.device_type.name == "CPU"  # events of the GPU repeat these phases
         }
         if "forward" in took:
             took["forward"] -= took.get("frozen tower", 0.0)
@@ -103,14 +113,19 @@ class Profiler:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Counts time as evaluation."""
+        """Count the time within this context as evaluation."""
         started = self._now()
         with phase("evaluation"):
             yield
         self._evaluated += self._now() - started
 
     def write(self, fit: float, score: float) -> None:
-        """Ends the profile and writes its summary. fit, score: seconds that the run took."""
+        """End the current trace and write the summary.
+
+        Args:
+            fit: Seconds of `fit`.
+            score: Seconds of scoring.
+        """
         self.end()
         about = {"seconds": fit + score, "evaluation": self._evaluated + score, **self._found}
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class TextTower(nn.Module):
-    """The text side of a CLIP, in the space of its image features: tokens int64 (T, length) → vectors (T, features),
-    which are not normalised. Always in float32, apart from a training under autocast.
+    """The text tower of a CLIP, which maps texts to the space of its image features.
+
+    It computes in float32, except under autocast in a training.
     """
 
     body: Any
@@ -28,43 +29,53 @@ class TextTower(nn.Module):
         self.name, self.body, self._tokenize = name, body, tokenize
         self.digest = ""
         self.notes: tuple[str, ...] = ()
-        self._kept: tuple[Any, Tensor] | None = None
+        self._cached: tuple[Any, Tensor] | None = None
 
     @property
     def scale(self) -> Tensor:
-        """What cosines are multiplied by, exp(logit_scale): a scalar."""
+        """The factor exp(logit_scale) of cosine similarities, a scalar tensor."""
         return self.body.logit_scale.exp().reshape(())
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
-        """int64 (len(texts), length), on the tower's device."""
+        """Return tokens int64 (len(texts), length) on the device of the tower."""
         return self._tokenize(list(texts)).to(self.body.logit_scale.device)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return vectors (T, features), not normalised, of tokens int64 (T, length)."""
         with repeatable_attention(tokens.device):
             return self.body.encode_text(tokens)
 
     def class_vectors(
         self, names: Sequence[Sequence[str]] = prompt_names(), templates: Sequence[str] = PROMPT_TEMPLATES
     ) -> Tensor:
-        """Unit vectors (K, features), one per class: the mean over its names and all templates of the unit vectors of
-        the sentences. Without gradients they are computed once for as long as no weight is written.
+        """Return one unit vector per class.
+
+        It is the normalised mean over the names of the class and all templates of the unit vectors of the sentences.
+        Without gradients, the result is reused until a weight is written.
+
+        Args:
+            names: The names of each of K classes.
+            templates: Sentences with the placeholder `{}` for a name.
+
+        Returns:
+            float32 (K, features).
         """
-        asked = (tuple(map(tuple, names)), tuple(templates), self._state())
-        if not torch.is_grad_enabled() and self._kept is not None and self._kept[0] == asked:
-            return self._kept[1]
+        request = (tuple(map(tuple, names)), tuple(templates), self._state())
+        if not torch.is_grad_enabled() and self._cached is not None and self._cached[0] == request:
+            return self._cached[1]
         texts = [template.format(name) for several in names for name in several for template in templates]
         sentences = functional.normalize(self(self.tokens(texts)).float(), dim=1)
         sizes = [len(several) * len(templates) for several in names]
         vectors = functional.normalize(torch.stack([part.mean(0) for part in sentences.split(sizes)]), dim=1)
         if not torch.is_grad_enabled():
-            self._kept = asked, vectors
+            self._cached = request, vectors
         return vectors
 
     def freeze(self) -> TextTower:
-        """No gradient, and evaluation mode."""
+        """Disable gradients, switch to evaluation mode, and return the tower."""
         self.requires_grad_(False)
         return self.eval()
 
     def _state(self) -> int:
-        """Changes when a weight is written."""
+        """Return a value that changes when a weight is written."""
         return sum(tensor._version for tensor in (*self.body.parameters(), *self.body.buffers()))

@@ -1,4 +1,4 @@
-"""Files of weights: read without running code, found below wrappers and prefixes, and put into a network."""
+"""Read files of weights without executing code, and match them to a network below wrappers and prefixes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from fergen_bench.error import BenchError, reason
 
 SETS = ("", "state_dict", "model", "model_state_dict", "net", "network", "teacher", "student", "ema")
-"""Where the weights of a checkpoint are usually kept; of several that fit alike, the first is used."""
+"""Usual keys of weights in a checkpoint; of several sets that fit equally, the first is used."""
 CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
-"""Names that data parallelism and compilation put into those of weights, anywhere."""
+"""Parts that data parallelism and compilation insert into the names of weights."""
 _COMPUTED = ("num_batches_tracked", "relative_position_index", "attn_mask", "position_ids")
-"""Endings of what a network computes by itself, or does not use."""
+"""Suffixes of tensors that a network computes itself or does not use."""
 _DEEPEST = 4
 _SHOWN = 5
 
 WeightSets = Mapping[str, Mapping[str, Tensor]]
-"""Weights by name, by where they are kept in the file: "" is the top, "state_dict", "model.ema"."""
+"""Weights by name, by their key in the file, such as "state_dict" or "model.ema"; "" is the top."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,25 @@ class Fit:
     """The part of a file that fits a network best."""
 
     weights: Mapping[str, Tensor]  # under the names of the network
-    left: Mapping[str, Tensor]  # the rest of that set, without the prefix where it has one
+    left: Mapping[str, Tensor]  # the other weights of the set, without the prefix
     notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int | None:
-        """Classes of the file's classifier; None where it has none."""
+        """Number of classes of the classifier in the file; None without a classifier."""
         return len(self.left["fc.weight"]) if "fc.weight" in self.left else None
 
 
 def find_fit(sets: WeightSets, network: nn.Module) -> Fit:
-    """Return the set of weights, and the prefix of their names, under which most names and shapes fit a network."""
+    """Return the weights of a file that fit a network best.
+
+    Args:
+        sets: The sets of weights in the file.
+        network: The network.
+
+    Returns:
+        The set and prefix under which most names and shapes agree with the network.
+    """
     own = _own(network)
     wrappers = _WRAPPERS - {part for name in own for part in name.split(".")}
     candidates = []
@@ -60,15 +68,15 @@ def find_fit(sets: WeightSets, network: nn.Module) -> Fit:
         first = next(iter(sets.values()), {})
         return Fit({}, dict(first))
     best = max(score for score, *_ in candidates)
-    alike = [(place, prefix, bare) for score, place, prefix, bare in candidates if score == best]
-    place, prefix, bare = alike[0]
+    equal = [(place, prefix, bare) for score, place, prefix, bare in candidates if score == best]
+    place, prefix, bare = equal[0]
     weights = _below(bare, prefix, own)
     others = [
-        _called(other, front) for other, front, names in alike[1:] if not _equal(_below(names, front, own), weights)
+        _title(other, front) for other, front, names in equal[1:] if not _equal(_below(names, front, own), weights)
     ]
     notes: tuple[str, ...] = ()
     if others:
-        used = _called(place, prefix)
+        used = _title(place, prefix)
         notes = (
             f"its file has several sets of weights that fit alike, {_listed([used, *others])}; {used} is used: "
             f"to use another, save that set alone",
@@ -82,15 +90,19 @@ def find_fit(sets: WeightSets, network: nn.Module) -> Fit:
 
 
 def fill(network: nn.Module, fit: Fit, path: Path, name: str) -> tuple[str, ...]:
-    """Put weights into a network; return what the user should know about them.
-
-    Layers that stand beside those of the network, such as classifiers, are left out and named.
+    """Load weights into a network.
 
     Args:
-        network: to be filled; every weight of it must be there, in its shape.
-        fit: of a file to this network.
-        path: the file, for errors.
-        name: of the network, for errors.
+        network: The network. The file must contain each of its weights in the same shape.
+        fit: The weights of the file.
+        path: The file, for errors.
+        name: Name of the network, for errors.
+
+    Returns:
+        Notes for the user, such as the names of omitted layers outside the network (classifiers).
+
+    Raises:
+        BenchError: Weights are missing, unknown, or of another shape.
     """
     own = _own(network)
     inside = {key.partition(".")[0] for key in own}
@@ -103,7 +115,11 @@ def fill(network: nn.Module, fit: Fit, path: Path, name: str) -> tuple[str, ...]
         if value.shape != own[key].shape
     ]
     unknown = left if missing and not fit.weights else unknown
-    faults = (("lacks", missing), ("holds unknown", left if missing else unknown), ("holds in another shape", other))
+    faults = (
+        ("lacks", missing),
+        ("contains unknown", left if missing else unknown),
+        ("contains in another shape", other),
+    )
     if missing or unknown or other:
         parts = "; ".join(f"it {what} {_listed(keys)}" for what, keys in faults if keys)
         raise BenchError(f"{path} does not fit {name}: {parts}; name the network that it was made for")
@@ -118,7 +134,7 @@ def _own(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _prefixes(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """For every prefix: how many names and shapes fit below it, and how many names. Short prefixes come first."""
+    """Return for each prefix, short ones first, the number of equal names with equal shapes, and of equal names."""
     names: Counter[str] = Counter()
     shapes: Counter[str] = Counter()
     for name, value in weights.items():
@@ -144,10 +160,10 @@ def _preference(place: str) -> int:
     return SETS.index(place) if place in SETS else len(SETS)
 
 
-def _called(place: str, prefix: str) -> str:
-    """What a set of weights is called: model, model: encoder., the top of the file."""
-    said = [part for part in (place, f"{prefix}." if prefix else "") if part]
-    return ": ".join(said) or "the top of the file"
+def _title(place: str, prefix: str) -> str:
+    """Return the description of a set of weights: "model", "model: encoder." or "the top of the file"."""
+    parts = [part for part in (place, f"{prefix}." if prefix else "") if part]
+    return ": ".join(parts) or "the top of the file"
 
 
 def _listed(names: list[str]) -> str:
@@ -159,10 +175,13 @@ def _listed(names: list[str]) -> str:
 
 
 def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Return the sets of weights in a .safetensors file, a torch file, or a pickled dictionary of numpy arrays (.pkl).
+    """Return the sets of weights in a file.
+
+    Args:
+        path: A .safetensors file, a torch file, or a pickled dictionary of numpy arrays (.pkl).
 
     Raises:
-        BenchError: no weights are in it, or they cannot be read without running code of the file.
+        BenchError: The file contains no weights, or cannot be read without executing code.
     """
     try:
         content = _read(path)
@@ -170,10 +189,10 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
         raise BenchError(_refusal(path, error)) from None
     if not isinstance(content, Mapping):
         raise BenchError(
-            f"{path} holds a {type(content).__name__}, not weights by name; save a state_dict of the network"
+            f"{path} contains a {type(content).__name__}, not weights by name; save a state_dict of the network"
         )
     if not (sets := dict(_sets(content))):
-        raise BenchError(f"{path} holds no weights by name; save a state_dict of the network")
+        raise BenchError(f"{path} does not contain weights by name; save a state_dict of the network")
     return sets
 
 
@@ -186,7 +205,7 @@ def _read(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
-                raise ValueError("it unpacks to far more than it is, as no file of weights does")
+                raise ValueError("it unpacks to more than twice its size, unlike a file of weights")
     content = _read_arrays(path) if path.suffix == ".pkl" else None
     if content is not None:
         return content
@@ -195,7 +214,7 @@ def _read(path: Path) -> Any:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By the content too: in a download cache, a file is a link to one without an ending."""
+    """Return True for a safetensors file; the content counts too, because files in a download cache lack a suffix."""
     with path.open("rb") as file:
         return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
@@ -210,7 +229,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _sets(content: Mapping[Any, Any], place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The dictionaries of tensors in a checkpoint, wherever they are; the state of an optimiser is none."""
+    """Yield the dictionaries of tensors in a checkpoint at any depth, except the state of an optimiser."""
     if weights := {str(key): value for key, value in content.items() if isinstance(value, Tensor)}:
         yield place, weights
     for key, value in content.items() if depth < _DEEPEST else ():
@@ -219,19 +238,19 @@ def _sets(content: Mapping[Any, Any], place: str = "", depth: int = 0) -> Iterat
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    """One sentence on a file that was not read; of torch's own message, only what is wrong is taken."""
-    begin = f"{path} holds no weights that can be loaded safely"
+    """Return one sentence on a file that cannot be read, with the cause from torch's message."""
+    begin = f"{path} does not contain weights that can be loaded safely"
     found = re.search(r"(?:GLOBAL|[Gg]lobal:?|class) ([A-Za-z_][\w]*(?:\.\w+)+)", str(error))
     if found is None:
-        said = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
-        why = "it is damaged, or no file that torch wrote" if said else reason(error)
+        unpickling = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+        why = "it is damaged, or torch did not write it" if unpickling else reason(error)
         return f"{begin}: {why}"
     kind = found[1]
     whole = kind.startswith(("torch.nn.", "torchvision.models", "timm.models"))
     weights = "old.state_dict()" if whole else 'old.get("state_dict") or old.get("model") or old'
     new = path.with_name(f"{path.name.partition('.')[0]}-weights.pth")
     return (
-        f"{begin}: it has an object of a program in it ({kind}), and no code of a file is run; where you trust it, "
+        f"{begin}: it contains an object of a program ({kind}), and code of a file is not executed; if you trust it, "
         f"convert it with these two lines of Python and name the new file: old = torch.load({str(path)!r}, "
         f'"cpu", weights_only=False); '
         f"torch.save({{k: v for k, v in ({weights}).items() if torch.is_tensor(v)}}, {str(new)!r})"
@@ -239,7 +258,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _numpy_kinds() -> list[Any]:
-    """What a number or an array of numpy is pickled as, under the names that old and new versions write."""
+    """Return the types of pickled numpy numbers and arrays, under the names of old and new versions of numpy."""
     from numpy._core import multiarray
 
     kinds: list[Any] = [np.ndarray, np.dtype]
@@ -253,8 +272,9 @@ _NUMPY = _numpy_kinds()
 
 
 def _read_arrays(path: Path) -> dict[str, Tensor] | None:
-    """A pickled dictionary of numpy arrays, which is how the VGGFace2 weights are kept; None where it is a torch file.
-    Nothing but arrays is let in, so no code of the file is run.
+    """Read a pickled dictionary of numpy arrays, the format of the VGGFace2 weights; return None for a torch file.
+
+    Only arrays are unpickled, so no code of the file is executed.
     """
     with path.open("rb") as file:
         if zipfile.is_zipfile(file):
@@ -267,10 +287,10 @@ def _read_arrays(path: Path) -> dict[str, Tensor] | None:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Knows what a numpy array is pickled as, and nothing else."""
+    """Unpickle numpy arrays, and raise for every other object."""
 
     def find_class(self, module: str, name: str) -> Any:
-        from numpy._core import multiarray  # where a pickle of any numpy finds it
+        from numpy._core import multiarray  # the module that pickles of every numpy version refer to
 
         known = {
             "_reconstruct": multiarray._reconstruct,

@@ -141,12 +141,8 @@ def test_a_fault_in_a_protocol_is_named_with_line_and_key(tmp_path: Path, text: 
             r"p\.yaml: variants\.v: the method cafe has no parameter 'gat'; did you mean gate\?",
         ),
         ({}, Request(settings={"backbone": "sinth"}), r"--set: backbone: no network 'sinth'; did you mean synth\?"),
-        (
-            {},
-            Request(settings={"trunk": "timm:resnet18//no/file.pth"}),
-            r"--set: trunk: there are no weights at /no/file\.pth",
-        ),
-        ({}, Request(settings={"backbone": "open_clip:ViT-B-32"}), r"says no weights; write open_clip:ViT-B-32/TAG"),
+        ({}, Request(settings={"trunk": "timm:resnet18//no/file.pth"}), r"--set: trunk: /no/file\.pth does not exist"),
+        ({}, Request(settings={"backbone": "open_clip:ViT-B-32"}), r"lacks weights; write open_clip:ViT-B-32/TAG"),
     ],
 )
 def test_an_impossible_request_is_refused(protocol: dict[str, Any], request_: Request, message: str) -> None:
@@ -158,7 +154,7 @@ def test_a_suite_whose_own_weights_are_away_runs_with_others() -> None:
     away = Suite("s", ("a",), "timm:resnet18//no/such/file.pth", "synth-trunk", recipe="small")
     runs = plan({"seeds": [0]}, Request(settings={"backbone": "synth"}), suite=away)
     assert runs[0].parameters["backbone"] == "synth"
-    with pytest.raises(BenchError, match=r"there are no weights at /no/such/file\.pth"):
+    with pytest.raises(BenchError, match=r"/no/such/file\.pth does not exist"):
         plan({"seeds": [0]}, suite=away)
 
 

@@ -135,7 +135,7 @@ def test_a_search_without_two_ranges_is_refused(source: Source, ctx: Context) ->
 def test_a_text_classifier_needs_a_text_tower_and_uses_it(
     source: Source, ctx: Context, text_backbone: str, name: str
 ) -> None:
-    with pytest.raises(BenchError, match="synth has no text tower"):
+    with pytest.raises(BenchError, match="synth lacks a text tower"):
         fitted(name, source, ctx, classifier="text")
     changes = {"rounds": 0, "search_steps": (5, 5)} if name == "tip_adapter" else {"epochs": 1}
     method = fitted(name, source, ctx, classifier="text", backbone=text_backbone, **changes)

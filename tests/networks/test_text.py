@@ -80,9 +80,7 @@ def test_both_towers_have_digests_of_their_own(text_backbone: str) -> None:
 
 @pytest.mark.parametrize("name", ["synth", "timm:test_resnet.r160_in1k/scratch"])
 def test_a_backbone_without_a_text_tower_is_refused(name: str, ctx: Context) -> None:
-    with pytest.raises(
-        BenchError, match=f"{name} has no text tower; choose a backbone that has one, such as open_clip:"
-    ):
+    with pytest.raises(BenchError, match=f"{name} lacks a text tower; choose a backbone with one, such as open_clip:"):
         ctx.text_tower(name)
 
 

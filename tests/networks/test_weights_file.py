@@ -113,7 +113,7 @@ def test_layers_behind_the_network_are_left_out_and_named(tmp_path: Path) -> Non
 
 
 def test_layers_within_the_network_are_not_left_out(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"own\.pth does not fit small: it holds unknown layer\.2\.weight; name the"):
+    with pytest.raises(BenchError, match=r"own\.pth does not fit small: it adds layer\.2\.weight; name the"):
         filled(weights() | {"layer.2.weight": torch.zeros(4)}, tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_deeper_resnet_is_not_taken_for_a_shallow_one(tmp_path: Path) -> None:
     import timm
 
     torch.save(timm.create_model("resnet34").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(BenchError, match=r"w\.pth does not fit timm:resnet18/.*: it holds unknown layer1\.2\."):
+    with pytest.raises(BenchError, match=r"w\.pth does not fit timm:resnet18/.*: it adds layer1\.2\."):
         load_network(f"timm:resnet18/{tmp_path / 'w.pth'}", CPU)
 
 
@@ -158,7 +158,9 @@ def test_objects_of_programs_are_named_with_the_way_to_convert(
     with pytest.raises(BenchError) as caught:
         filled(content, tmp_path, zipped)
     said = str(caught.value)
-    assert "own.pth holds no weights that can be loaded safely: it has an object of a program in it" in said
+    assert (
+        "own.pth does not contain weights that can be loaded safely: it contains an object of a program in it" in said
+    )
     assert kind in said
     assert not {"\n", "\x1b"} & set(said)
     assert "In PyTorch 2.6" not in said
@@ -174,7 +176,7 @@ def test_objects_of_programs_are_named_with_the_way_to_convert(
     [
         (b"<!DOCTYPE html><title>Not found</title>", "it is a web page; download the file itself again"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a pointer of Git LFS"),
-        (b"\x80\x02nonsense", "it is damaged, or no file that torch wrote"),
+        (b"\x80\x02nonsense", "it is damaged, or torch did not write it"),
         (b"", "loaded safely: "),
     ],
 )
@@ -248,7 +250,7 @@ def test_openais_weights_need_a_model_with_quickgelu(clips: dict[str, Tensor], t
     torch.save(clips | {"input_resolution": torch.tensor(32), "context_length": torch.tensor(8)}, path)
     with pytest.raises(BenchError) as caught:
         load_network(f"open_clip:small-clip/{path}", CPU)
-    said = f"has GELU, which would give other features; write open_clip:small-clip-quickgelu/{path}"
+    said = f"has GELU, which would compute other features; write open_clip:small-clip-quickgelu/{path}"
     assert str(caught.value).endswith(said)
     torch.save(clips, tmp_path / "plain.pt")
     names = (f"open_clip:small-clip-quickgelu/{file}" for file in (path, tmp_path / "plain.pt"))

@@ -106,7 +106,7 @@ def test_an_adapting_method_sees_the_target_beside_its_source(web: Domain, film:
 def test_one_domain_and_an_adaptation_without_a_target_are_refused(web: Domain, film: Domain, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="Apart compares domains and does nothing with one, it needs two; train on"):
         fitted(Apart(), [web], tmp_path)
-    with pytest.raises(BenchError, match="Apart.adapt needs unlabelled images of a target, which this run lacks"):
+    with pytest.raises(BenchError, match=r"Apart\.adapt needs unlabelled images of a target, which this run lacks"):
         fitted(Apart(adapt=True), [web, film], tmp_path)
 
 

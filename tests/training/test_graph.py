@@ -233,8 +233,8 @@ def test_half_precision_on_a_gpu_costs_less_accuracy_than_another_seed(
 
     half = accuracies("half")
     monkeypatch.setattr(Context, "autocast", lambda ctx: contextlib.nullcontext())
-    monkeypatch.setattr(network, "_half_precision", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(network, "_keep_half", lambda body: None)
+    monkeypatch.setattr(network, "half_precision", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(network, "store_half", lambda body: None)
     full = accuracies("full")
     print(f"{name}: half precision {half.tolist()}, float32 {full.tolist()}")
     # Three standard errors of the difference of two means, and a face of the hundred.

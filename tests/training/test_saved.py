@@ -65,7 +65,7 @@ def test_other_parameters_and_damaged_files_are_refused(ctx: Context, kept: Path
 def test_a_module_of_a_plain_method_is_refused_where_it_is_kept(tmp_path: Path) -> None:
     method = Probe()
     method.layer = nn.Linear(2, 2)  # type: ignore[attr-defined]
-    with pytest.raises(BenchError, match="Probe.layer is a module"):
+    with pytest.raises(BenchError, match=r"Probe\.layer is a module"):
         save_method(method, tmp_path / "kept.safetensors")
     assert not list(tmp_path.iterdir())
 
