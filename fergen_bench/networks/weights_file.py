@@ -115,11 +115,7 @@ def fill(network: nn.Module, fit: Fit, path: Path, name: str) -> tuple[str, ...]
         if value.shape != own[key].shape
     ]
     unknown = left if missing and not fit.weights else unknown
-    faults = (
-        ("lacks", missing),
-        ("contains unknown", left if missing else unknown),
-        ("contains in another shape", other),
-    )
+    faults = (("lacks", missing), ("adds", left if missing else unknown), ("has in another shape", other))
     if missing or unknown or other:
         parts = "; ".join(f"it {what} {_listed(keys)}" for what, keys in faults if keys)
         raise BenchError(f"{path} does not fit {name}: {parts}; name the network that it was made for")

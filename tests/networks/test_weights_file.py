@@ -158,9 +158,7 @@ def test_objects_of_programs_are_named_with_the_way_to_convert(
     with pytest.raises(BenchError) as caught:
         filled(content, tmp_path, zipped)
     said = str(caught.value)
-    assert (
-        "own.pth does not contain weights that can be loaded safely: it contains an object of a program in it" in said
-    )
+    assert "own.pth does not contain weights that can be loaded safely: it contains an object of a program" in said
     assert kind in said
     assert not {"\n", "\x1b"} & set(said)
     assert "In PyTorch 2.6" not in said
