@@ -251,7 +251,7 @@ def test_weights_of_the_other_resnet50_are_refused(vggface2: tuple[Path, dict[st
         load_network(f"timm:resnet50/{path}", CPU)
     for name, found in (("fc.weight", "a classifier of 1,000 classes"), ("conv1.weight", "no classifier")):
         save_file({name: torch.zeros(1000, 8)}, tmp_path / "w.safetensors")
-        with pytest.raises(BenchError, match=f"holds {found} where .* one of 8631, .* name timm:resnet50"):
+        with pytest.raises(BenchError, match=f"contains {found} where .* one of 8631, .* use timm:resnet50"):
             load_network(f"vggface2-resnet50/{tmp_path / 'w.safetensors'}", CPU)
 
 
