@@ -15,7 +15,7 @@ from conftest import ROOT
 DRAW = """
 import hashlib, sys
 from pathlib import Path
-from fergen_bench.domain import EXPRESSIONS
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report import plots
 about = {"name": "lab", "counts": {"train": {name: 20 + place for place, name in enumerate(EXPRESSIONS)}}}
 picture = plots.save(plots.class_histogram(about), Path(sys.argv[1]), "classes")

@@ -247,7 +247,7 @@ def test_a_command_that_counts_again_while_another_looks_runs_nothing_again(lab:
     write_audit(lab, 3, "film")
     with another_looks(plan.runs[0], tmp_path):
         for wanted in (True, False) * 10:
-            again = make_plan(lab, [0], ["web"], exclude_overlaps=wanted)
+            again = make_plan(lab, [0], ["web"], include_near_duplicates=not wanted)
             assert (again.missing, len(again.recounted)) == ((), 1)
 
 
@@ -255,7 +255,7 @@ def test_a_record_that_another_command_counted_again_is_not_made_again(lab: Proj
     """It was planned as missing while the other command was at it."""
     execute(make_plan(lab, [0], ["web"]), lab, local.InProcess())
     write_audit(lab, 3, "film")
-    counted = make_plan(lab, [0], ["web"], exclude_overlaps=True)
+    counted = make_plan(lab, [0], ["web"])
     (done,) = counted.recounted
     late = replace(counted, missing=(replace(counted.runs[0], replaces=done.started),))
     (outcome,) = execute(late, lab, local.InProcess())
@@ -283,10 +283,7 @@ def test_two_commands_that_count_again_run_nothing_again(lab: Project) -> None:
         "1",
     ]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", command, *asked, "--exclude-overlaps"], stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", command, *asked], stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
