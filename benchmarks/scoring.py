@@ -23,7 +23,7 @@ from training import ROOT, SIZES, Sizes, _wait  # first: it sets what cuBLAS mus
 import torch  # isort: skip
 from generated import generated_domain
 
-from fergen_bench.execution import runner
+from fergen_bench.execution import runner, scoring
 from fergen_bench.experiment.method_file import read_method
 from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.network import Network
@@ -93,9 +93,9 @@ def measured(sizes: Sizes, folder: Path, device: torch.device, rounds: int, face
     @torch.no_grad()
     def score() -> None:
         job: Any = None  # whose method file is named where something is wrong
-        waiting = [runner.forward(method, target.split("test"), device, job) for target in targets]
+        waiting = [scoring.forward(method, target.split("test"), device, job) for target in targets]
         for target, logits in zip(targets, waiting, strict=True):
-            runner.fetched(logits, target.name, job)
+            scoring.fetched(logits, target.name, job)
 
     score()  # the targets' features are kept from here on
     found["scoring"] = [(alone(best), timed(device, score)) for _ in range(rounds)]

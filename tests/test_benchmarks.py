@@ -13,8 +13,9 @@ from conftest import ROOT
 from fergen_bench.data.source import Source
 from fergen_bench.experiment import run
 from fergen_bench.experiment.method_file import read_method
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Request, outline, read_protocol, specify
+from fergen_bench.experiment.protocol import read_protocol
 from fergen_bench.metric import METRICS
 from fergen_bench.networks.loading import load_network
 from fergen_bench.records import counting, record, store
@@ -128,7 +129,7 @@ def _specs(project: Project, seeds: int) -> list[run.Run]:
     path, suite = ROOT / "protocols" / "leave-none.yaml", project.suite("synth5-tiny")
     method = read_method(ROOT / "methods" / "linear_probe.py")
     outlines = outline(read_protocol(path), str(path), suite, [method], Request(seeds=range(seeds))).outlines
-    return [specify(outlined, suite, "leave-none", dict.fromkeys(suite.domains, "f")) for outlined in outlines]
+    return [outlined.run.with_fingerprints(dict.fromkeys(suite.domains, "f")) for outlined in outlines]
 
 
 def test_benchmark_planning_100_runs(benchmark: Any, project: Project) -> None:

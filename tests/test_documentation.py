@@ -21,8 +21,9 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.source import Source
 from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.experiment.method_file import read_method
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Protocol, Request, Shifts, outline, read_protocol
+from fergen_bench.experiment.protocol import Corruptions, Protocol, read_protocol
 from fergen_bench.experiment.settings import Settings, SuiteSettings, TrackingSettings
 from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.text import TextTower
@@ -99,7 +100,7 @@ def test_the_readme_is_a_first_page() -> None:
     ("model", "page", "heading", "read"),
     [
         (Protocol, PROTOCOLS, "One of your own", yaml.safe_load),
-        (Shifts, PROTOCOLS, "Shifts", yaml.safe_load),
+        (Corruptions, PROTOCOLS, "Shifts", yaml.safe_load),
         (Settings, CONFIGURATION, "The top of bench.toml", lambda cell: tomllib.loads(f"x = {cell}")["x"]),
         (TrackingSettings, CONFIGURATION, "`[tracking]`", lambda cell: tomllib.loads(f"x = {cell}")["x"]),
         (DomainSettings, CONFIGURATION, "`[domains.NAME]`", lambda cell: tomllib.loads(f"x = {cell}")["x"]),
@@ -238,7 +239,7 @@ def test_the_other_yaml_on_the_page_is_as_it_says(project: Project) -> None:
         (project.root / "p.yaml").write_text(f"about: x\n{line}\n")
         assert read_protocol(project.root / "p.yaml").method
     (project.root / "p.yaml").write_text(f"about: x\n{shifts}")
-    assert read_protocol(project.root / "p.yaml").shifts == Shifts(factors={"blur": None, "occlusion-eyes": None})
+    assert read_protocol(project.root / "p.yaml").shifts == Corruptions(factors={"blur": None, "occlusion-eyes": None})
     (project.root / "p.yaml").write_text("about: x\nmethod: [linear_probe, {cafe: {epochs: 3}}]\n")
     with pytest.raises(fergen_bench.BenchError, match=r"p\.yaml:2: method"):
         read_protocol(project.root / "p.yaml")

@@ -61,7 +61,15 @@ MAY_IMPORT: dict[str, set[str] | None] = {
 }
 """The rooms, in an order in which they could be built, and what each may import from fergen_bench."""
 
-WITH_TORCH = {"execution/runner.py", "networks", "synth", "training"}
+WITH_TORCH = {
+    "execution/environment.py",
+    "execution/runner.py",
+    "execution/scoring.py",
+    "execution/similarity.py",
+    "networks",
+    "synth",
+    "training",
+}
 """Rooms and modules that import torch at the top. networks/name.py, hub.py and prompts.py do not."""
 TORCH_FREE = {"networks/name.py", "networks/hub.py", "networks/prompts.py"}
 

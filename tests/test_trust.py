@@ -102,7 +102,7 @@ def test_from_not_audited_to_left_out_and_the_notebook_says_what_the_report_says
     assert unseen(lab) == pytest.approx(expected(lab, 0), abs=1e-3)
 
     again = bench(*RUN, "--suite", "pair")  # two of fifty faces are below 5 %
-    assert "audited one, two, which were never compared for near-duplicates: 2 pairs of faces were found" in again.err
+    assert "audited one, two, which were never compared for near-duplicates: 2 pairs of images were found" in again.err
     assert "1 record was counted again" in again.err
     shown = flat(bench("report", "--suite", "pair").out)
     assert "ot audited" not in shown

@@ -174,7 +174,7 @@ def audit(
     refinement = None
     if encoder is not None:
         from fergen_bench.execution.fleet import resolve_device
-        from fergen_bench.execution.runner import feature_similarity
+        from fergen_bench.execution.similarity import feature_similarity
 
         device = resolve_device(project.settings.device)
         refinement = feature_similarity(encoder, limit, project.cache, shown.preparation, device)

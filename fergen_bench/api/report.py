@@ -85,8 +85,9 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
 
 def _ablations(project: Project, suite: str) -> list[Ablation]:
     """Return the protocols with several variants of one method, with the parameters that each variant changes."""
+    from fergen_bench.experiment.outline import Request, outline
     from fergen_bench.experiment.project import shipped
-    from fergen_bench.experiment.protocol import Request, outline, read_protocol
+    from fergen_bench.experiment.protocol import read_protocol
     from fergen_bench.report.published import read_published_ablation
     from fergen_bench.report.render import Ablation
 
@@ -105,7 +106,8 @@ def _ablations(project: Project, suite: str) -> list[Ablation]:
             continue  # a protocol that does not fit the suite or the methods gets no figure
         variants = {}
         for item in planned.outlines:
-            changed = {key: value for key, value in item.parameters.items() if item.defaults[key] != value}
+            defaults = item.run.defaults
+            changed = {key: value for key, value in item.run.parameters.items() if defaults[key] != value}
             variants[item.variant] = json.dumps(changed, sort_keys=True)
         printed_in, printed = "", dict[str, float]()
         if name == f"{method}-ablation":

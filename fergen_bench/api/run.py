@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from fergen_bench.execution.plan import Plan
     from fergen_bench.execution.replay import Replay
     from fergen_bench.experiment.method_file import MethodFile
+    from fergen_bench.experiment.outline import Outline, Planned
     from fergen_bench.experiment.project import Project
-    from fergen_bench.experiment.protocol import Outline, Planned, Protocol
+    from fergen_bench.experiment.protocol import Protocol
     from fergen_bench.experiment.run import Run
     from fergen_bench.records.record import RunRecord
 
@@ -112,7 +113,8 @@ def resolve(options: RunOptions, project: Project) -> Resolved:
         BenchError: A name does not exist, or options contradict each other.
     """
     from fergen_bench.execution.fleet import Fleet, resolve_device
-    from fergen_bench.experiment.protocol import Request, outline, read_protocol
+    from fergen_bench.experiment.outline import Request, outline
+    from fergen_bench.experiment.protocol import read_protocol
 
     wanted = check_device(options.device or project.settings.device)
     path = project.protocol_path(options.protocol)
@@ -195,30 +197,30 @@ def make_plan(resolved: Resolved, shown: Display) -> Plan:
 
     options, project, prepared = resolved.options, resolved.project, resolved.prepared
     if not prepared:  # where it is prepared, the weights of runs with a record do not matter
-        check_weights(resolved, resolved.planned.outlines, shown)
+        check_weights(resolved, resolved.planned.runs, shown)
     made = plan.make_plan(
         project,
-        resolved.suite,
-        options.protocol,
         resolved.planned,
-        resolved.device,
-        rerun=options.rerun,
-        shard=(options.shard[0], options.shard[1]),
-        allow_missing_class=options.allow_missing_class,
-        progress=shown.preparation,
-        include_near_duplicates=options.include_near_duplicates,
-        audit=project.settings.audit and options.audit,
-        dry_run=options.dry_run,
-        keep_models=options.keep_models,
-        gpu_threads=resolved.fleet.threads(resolved.device),
-        profile=options.profile,
+        plan.PlanOptions(
+            device=resolved.device,
+            gpu_threads=resolved.fleet.threads(resolved.device),
+            shard=(options.shard[0], options.shard[1]),
+            rerun=options.rerun,
+            dry_run=options.dry_run,
+            allow_missing_class=options.allow_missing_class,
+            include_near_duplicates=options.include_near_duplicates,
+            audit=project.settings.audit and options.audit,
+            keep_models=options.keep_models,
+            profile=options.profile,
+        ),
+        shown.preparation,
     )
     if prepared:
         check_weights(resolved, [job.spec for job in made.missing], shown)
     return made
 
 
-def check_weights(resolved: Resolved, runs: Iterable[Outline | Run], shown: Display) -> None:
+def check_weights(resolved: Resolved, runs: Iterable[Run], shown: Display) -> None:
     """Raise before any run where published weights are neither on this machine nor within reach.
 
     Args:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fergen_bench.execution.plan import Plan
     from fergen_bench.execution.replay import Replay
     from fergen_bench.experiment.project import Project
-    from fergen_bench.experiment.protocol import Outline
     from fergen_bench.experiment.run import Run
 
 RUN_EXAMPLES = """
@@ -50,7 +49,7 @@ def run(**values: Any) -> None:
     resolved = api.resolve(options, project)
     with Bars(console) as shown:
         if options.dry_run and not resolved.prepared:
-            api.check_weights(resolved, resolved.planned.outlines, shown)
+            api.check_weights(resolved, resolved.planned.runs, shown)
             _show_outlines(resolved, shown)
             return
         plan = api.make_plan(resolved, shown)
@@ -87,7 +86,7 @@ def _show_outlines(resolved: Resolved, shown: Bars) -> None:
     """Print a plan whose domains are not prepared, so that the fingerprints of its runs are unknown."""
     for note in (*resolved.planned.notes, "the domains are not prepared, so which runs have records is unknown"):
         shown.note(note)
-    _print_runs(((outline.title, outline, "?") for outline in resolved.outlines), resolved.planned.shown)
+    _print_runs(((outline.title, outline.run, "?") for outline in resolved.outlines), resolved.planned.shown)
     console_on().print(f"{many(len(resolved.outlines), 'run')}; time left: —", highlight=False)
 
 
@@ -112,7 +111,7 @@ def _show_plan(resolved: Resolved, plan: Plan) -> None:
     console_on().print(text, highlight=False)
 
 
-def _print_runs(runs: Iterable[tuple[str, Outline | Run, str]], shown: Mapping[str, str]) -> None:
+def _print_runs(runs: Iterable[tuple[str, Run, str]], shown: Mapping[str, str]) -> None:
     """Print a table of runs.
 
     Args:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fergen_bench.data.prepared import read_about, scored_part
+from fergen_bench.data.prepared import read_about
 
 if TYPE_CHECKING:
     from fergen_bench.execution.plan import Plan
-    from fergen_bench.experiment.run import Run, Shift
+    from fergen_bench.experiment.run import Corruption, Run
     from fergen_bench.records.record import RunRecord
 
 
@@ -52,9 +52,9 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
         spec = job.spec
         known = earlier.get((spec.method, cuda[spec.key]), [])
         alike = [rates for other, rates in known if other.weights == spec.weights]
-        parts = [scored_part(abouts[name], spec.profile, spec.learns_from(name)) for name in spec.targets]
+        parts = [spec.scored_part(name, abouts[name]) for name in spec.targets]
         scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
-        units = _units(spec, abouts, scored, job.shifts)
+        units = _units(spec, abouts, scored, job.corruptions)
         wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
         told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
         if all(told.values()):
@@ -67,7 +67,9 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
 
 
-def _units(spec: Run, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Shift]) -> dict[str, float]:
+def _units(
+    spec: Run, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Corruption]
+) -> dict[str, float]:
     """What the seconds of a run go by."""
     faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
     epochs = spec.parameters.get("epochs", 1)

@@ -13,10 +13,10 @@ import numpy as np
 
 from fergen_bench.data.corruption import VERSION
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.execution.domains import PreparedDomains
 from fergen_bench.execution.fleet import GPU_THREADS
 from fergen_bench.execution.local import InProcess
-from fergen_bench.execution.plan import _Domains
-from fergen_bench.experiment.protocol import anchored_values
+from fergen_bench.experiment.outline import anchored_values
 from fergen_bench.experiment.run import Job
 from fergen_bench.files.bounded import is_path
 from fergen_bench.networks import hub
@@ -111,7 +111,7 @@ def replay(
     for name in names:
         if name not in suite.domains:
             raise BenchError(f"{path}: has the domain {name}, and the suite {suite.name} here has none of that name")
-    domains = _Domains(project, suite, names, progress)
+    domains = PreparedDomains(project, suite, names, progress)
     for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
         if domains.fingerprints[name] != state:
             raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
@@ -134,7 +134,7 @@ def replay(
             threads=1 if device == "cpu" else GPU_THREADS,
             excluded={target: sorted(faces.values()) for target, faces in left_out.items()},
             capture_steps=project.settings.record_steps,
-            shifts=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
+            corruptions=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
         )
         engine = InProcess()
         engine.start(job, listen)

@@ -1,14 +1,15 @@
-"""What identifies a run, and the circumstances under which it executes."""
+"""Identify a run, and describe the circumstances under which it executes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
+from fergen_bench.data.prepared import scored_part
 from fergen_bench.files.bounded import is_path
 
 Selection = Literal["last", "source-val"]
@@ -16,30 +17,66 @@ Selection = Literal["last", "source-val"]
 
 @dataclass(frozen=True)
 class Run:
-    """One training, on one set of sources, with one seed, and the targets it is scored on."""
+    """One training on one set of sources with one seed, and the targets that it is scored on.
+
+    A run that has just been planned has empty fingerprints; see `with_fingerprints`.
+
+    Attributes:
+        suite: Name of the suite.
+        profile: The split profile: which images of a target are scored.
+        sources: Domains to train on, sorted by name.
+        fingerprints: Fingerprint of every domain that is learned from: the sources, and the adaptation target.
+        method: Name of the method.
+        version: Version of the method.
+        parameters: All parameters of the method, with defaults, and with networks resolved.
+        weights: Digest of what each parameter that names a network or a file refers to.
+        seed: The seed.
+        selection: The checkpoint that is scored.
+        fraction: Share of each source's train split.
+        adaptation_target: The target whose unlabelled training images are learned from.
+        targets: Fingerprint of every target. Not part of the key, like all attributes that follow.
+        relations: Relation of every target to the sources: source, seen or unseen.
+        excluded: Digest of the ids of the images that are not scored, by target.
+        defaults: Default parameters of the method, for the name in tables.
+        synthetic: True for rendered faces.
+        protocol: Name of the protocol that planned the run first.
+        note: Sentence that every table shows below the method.
+    """
 
     suite: str
     profile: str
     sources: tuple[str, ...]
-    fingerprints: Mapping[str, str]  # of every domain that is learned from: the sources, the adaptation target
+    fingerprints: Mapping[str, str]
     method: str
     version: int
-    parameters: Mapping[str, Any]  # all of them, with defaults and networks resolved
-    weights: Mapping[str, str]  # digest of what is behind each parameter that names a network or a file
+    parameters: Mapping[str, Any]
+    weights: Mapping[str, str]
     seed: int
     selection: Selection
     fraction: float = 1.0
-    adaptation_target: str | None = None  # the target whose unlabelled training images are learned from
-    targets: Mapping[str, str] = field(default_factory=dict)  # name → fingerprint; not part of the key
-    relations: Mapping[str, str] = field(default_factory=dict)  # target → source, seen or unseen
-    excluded: Mapping[str, str] = field(default_factory=dict)  # target → digest of the ids that are not scored; no key
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters nobody changed, for the name in tables
+    adaptation_target: str | None = None
+    targets: Mapping[str, str] = field(default_factory=dict)
+    relations: Mapping[str, str] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     synthetic: bool = False
     protocol: str = ""
-    note: str = ""  # what every table must say below the method
+    note: str = ""
+
+    def with_fingerprints(self, fingerprints: Mapping[str, str]) -> Run:
+        """Return the run with the fingerprints of its prepared domains.
+
+        Args:
+            fingerprints: Fingerprint of every domain, by name.
+        """
+        return replace(
+            self,
+            fingerprints={name: fingerprints[name] for name in self.fingerprints},
+            targets={name: fingerprints[name] for name in self.targets},
+        )
 
     def identity(self) -> dict[str, Any]:
-        """What changes the numbers. The path of a file is circumstance; the digest of its content is what counts."""
+        """Return what changes the numbers: the digest of a file counts, its path does not."""
         parameters = {
             name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
         }
@@ -59,11 +96,21 @@ class Run:
         }
 
     def learns_from(self, target: str) -> bool:
-        """Whether training images of a target are used, with labels or without: then its test split is scored."""
+        """Return True where training images of a target are used, with labels or without."""
         return target in self.sources or target == self.adaptation_target
+
+    def scored_part(self, target: str, about: Mapping[str, Any]) -> str:
+        """Return the part of a target that is scored: test, or the part that the split profile names.
+
+        Args:
+            target: A domain.
+            about: The content of its domain.json.
+        """
+        return scored_part(about, self.profile, self.learns_from(target))
 
     @property
     def key(self) -> str:
+        """The first 12 digits of the SHA-256 of the run's identity."""
         text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -78,17 +125,21 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The method as tables name it: cafe, or cafe (gate=linear)."""
+        """The name of the method in tables: cafe, or cafe (gate=linear)."""
         changed = ", ".join(f"{name}={value}" for name, value in self.changes.items())
         return f"{self.method} ({changed})" if changed else self.method
 
     @property
     def title(self) -> str:
-        """What messages call this run."""
+        """The name of the run in messages."""
         return self.called({})
 
     def called(self, shown: Mapping[str, str]) -> str:
-        """The run in words. shown: what a protocol calls a domain, where that is not the suite's name of it."""
+        """Return the name of the run in messages.
+
+        Args:
+            shown: Name that a protocol gives to a domain, by the suite's name.
+        """
         sources = "+".join(shown.get(name, name) for name in self.sources)
         target = self.adaptation_target
         adapted = "" if target is None else f" adapted to {shown.get(target, target)}"
@@ -97,25 +148,28 @@ class Run:
 
     @property
     def slug(self) -> str:
-        """What files about this run are called that lie beside those of all others."""
+        """The stem of files about this run in folders that all runs share."""
         return f"{self.suite}-{self.method}-{'+'.join(self.sources)}-s{self.seed}-{self.key}"
 
     def path(self, runs: Path) -> Path:
+        """Return the path of the record in a folder of records."""
         return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
 
     def model_path(self, runs: Path) -> Path:
-        """Where the fitted method is kept, if it is."""
+        """Return the path of the checkpoint, beside the record."""
         return self.path(runs).with_suffix(".safetensors")
 
     def unfinished_path(self, runs: Path) -> Path:
-        """Where a training is saved before it has ended."""
+        """Return the path of the resume state of a training that has not ended."""
         return runs.parent / "unfinished" / f"{self.key}.pt"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of the object as JSON holds it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Run:
+        """Return a run from the content of `to_json`; unknown keys are ignored."""
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in content.items() if name in known}
         values["sources"] = tuple(values["sources"])
@@ -130,14 +184,20 @@ class Run:
 
 
 def _without_path(value: Any) -> Any:
+    """Return a network or a file without its path, for the key."""
     if value is None:
         return None
     return "file" if is_path(value) else value.partition("/")[0]
 
 
 def shown_value(value: Any, digest: str) -> Any:
-    """Return a network or a file as tables name it: what comes from a file with its digest, because a path differs
-    between machines.
+    """Return a network or a file as tables show it.
+
+    A file has its digest in place of its path, because a path differs between machines.
+
+    Args:
+        value: Name of a network, or path of a file.
+        digest: Digest of the weights or of the file.
     """
     if is_path(str(value)):
         return f"{PureWindowsPath(value).name}@{digest[:6]}"
@@ -146,59 +206,81 @@ def shown_value(value: Any, digest: str) -> Any:
 
 
 def percent(fraction: float) -> str:
-    """0.125 → 12.5%: two shares never have one name."""
+    """Return a share in percent with all its digits, such as 12.5%, so that no two shares have one name."""
     return f"{100 * fraction:.10g}%"
 
 
 def digest_of(ids: Iterable[str]) -> str:
-    """Names the faces of a target that are not scored; "" where all are."""
+    """Return the digest of the ids of the images that are not scored; "" where all are."""
     text = "\n".join(sorted(ids))
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
-class Shift(NamedTuple):
-    """What a fitted method is asked about a target's faces beyond what they are: see `shift.py`."""
+class Corruption(NamedTuple):
+    """A corruption applied to the test images of a target, or a factor with which they are rendered again."""
 
     target: str
-    factor: str
+    factor: str  # a key of `fergen_bench.data.corruption.FACTORS`
     level: float
-    faces: int  # evenly spread over the target
-    version: int  # of what the factor does
+    faces: int  # images, evenly spread over the target
+    version: int  # of the code that changes the images
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run's spec, and the circumstances it runs under, which are no part of its identity."""
+    """A run and the circumstances under which it executes, which are not part of its identity.
+
+    Attributes:
+        spec: The run.
+        method_file: Path of the method file.
+        class_name: Name of the method's class.
+        method_digest: SHA-256 of the method file.
+        folders: Prepared folder of every domain.
+        cache: Folder of stored features.
+        runs: Folder of the records.
+        device: Device: cpu, cuda or cuda:1.
+        threads: CPU threads.
+        excluded: Ids of the images that are not scored, by target.
+        keep_model: Save the fitted method beside the record.
+        save_every: Seconds between two savings of the resume state.
+        replaces: Start time of the record that existed when the run was planned; None where there was none.
+        rerun: Execute the run even if its record is complete.
+        corruptions: Corruptions to evaluate, in addition to the unchanged targets.
+        restore: Train nothing: load the checkpoint and compute the missing corruption scores.
+        capture_steps: Capture training steps as a CUDA graph, on a GPU, where the method allows it.
+        profile: Measure the phases of the run and trace some of its steps.
+    """
 
     spec: Run
     method_file: str
     class_name: str
     method_digest: str
-    folders: Mapping[str, str]  # prepared folder of every domain
+    folders: Mapping[str, str]
     cache: str
     runs: str
     device: str
     threads: int
-    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # target → ids of faces that are not scored
-    keep_model: bool = False  # beside the record, so that it can be asked about other faces later
-    save_every: float = 60.0  # seconds of training after which it is saved, so that a killed run can go on from there
-    replaces: str | None = None  # when the record was begun that stood in this run's place when it was planned
-    rerun: bool = False  # that record is made anew although nothing is missing in it
-
-    shifts: Sequence[Shift] = ()  # what is scored beyond the targets as they are
-    restore: bool = False  # the record has all but the shifts: the kept method is asked, nothing is trained
-    capture_steps: bool = True  # as a CUDA graph, on a GPU, where the method allows it
-    profile: bool = False  # its time is told by phases, and some of its steps are traced
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    keep_model: bool = False
+    save_every: float = 60.0
+    replaces: str | None = None
+    rerun: bool = False
+    corruptions: Sequence[Corruption] = ()
+    restore: bool = False
+    capture_steps: bool = True
+    profile: bool = False
 
     @property
     def profile_path(self) -> Path:
-        """Where its traces and their summary go, without a suffix."""
+        """Path of the profile's traces and summary, without a suffix."""
         return Path(self.runs).parent / "profiles" / self.spec.slug
 
     def to_json(self) -> dict[str, Any]:
+        """Return the job as JSON holds it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Job:
-        shifts = tuple(Shift(*entry) for entry in content["shifts"])
-        return cls(**{**content, "spec": Run.from_json(content["spec"]), "shifts": shifts})
+        """Return a job from the content of `to_json`."""
+        corruptions = tuple(Corruption(*entry) for entry in content["corruptions"])
+        return cls(**{**content, "spec": Run.from_json(content["spec"]), "corruptions": corruptions})

@@ -15,7 +15,7 @@ its trunk with random weights.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,6 +39,11 @@ class NetworkName:
     tag: str | None = None  # which published weights
     path: Path | None = None  # weights from a file
     scratch: bool = False
+
+    @property
+    def without_path(self) -> str:
+        """The name without the path of a file of weights, which differs between machines."""
+        return str(replace(self, path=None))
 
     def __str__(self) -> str:
         """Return the name, from which `parse_network` returns these parts."""

@@ -56,7 +56,7 @@ def finished_since_planned(job: Job) -> Path | None:
     found = find(job.spec, runs)
     if found is None:
         return None
-    complete = found.answers(job.spec) and not set(job.shifts) - set(found.shifts_of(job.spec))
+    complete = found.answers(job.spec) and not set(job.corruptions) - set(found.shifts_of(job.spec))
     complete = complete and (not job.keep_model or job.spec.model_path(runs).is_file())
     if found.started == job.replaces and (job.rerun or not complete):
         return None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.data.facts import DataFacts
-from fergen_bench.experiment.run import Run, Shift
+from fergen_bench.experiment.run import Corruption, Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,9 +82,9 @@ class ShiftedCell:
     excluded: str = ""
 
     @property
-    def shift(self) -> Shift:
+    def shift(self) -> Corruption:
         """The corruption that this score belongs to."""
-        return Shift(self.target, self.factor, self.level, self.faces, self.version)
+        return Corruption(self.target, self.factor, self.level, self.faces, self.version)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class RunRecord:
             for target, fingerprint in spec.targets.items()
         )
 
-    def shifts_of(self, spec: Run) -> tuple[Shift, ...]:
+    def shifts_of(self, spec: Run) -> tuple[Corruption, ...]:
         """Return the corruptions that the record has current scores for, on the targets of a run."""
         return tuple(
             cell.shift

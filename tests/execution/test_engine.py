@@ -29,8 +29,9 @@ from fergen_bench.execution import plan as planning
 from fergen_bench.execution.engine import Engine, Outcome, Worker
 from fergen_bench.execution.on_slurm import SlurmRequest
 from fergen_bench.experiment import run
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Protocol, Request, outline
+from fergen_bench.experiment.protocol import Protocol
 from fergen_bench.experiment.run import Job
 from fergen_bench.records import counting, store
 from fergen_bench.records.claim import claim, is_claimed
@@ -67,7 +68,7 @@ def make_plan(lab: Project, seeds: list[int], sources: list[str], **options: Any
     asked = Protocol(about="x", sources=sources, targets=["web", "film"], seeds=seeds)
     settings = options.pop("settings", {})
     planned = outline(asked, "p", lab.suite("synth5-tiny"), [lab.method("noted")], Request(settings=settings))
-    return planning.make_plan(lab, lab.suite("synth5-tiny"), "test", planned, "cpu", **options)
+    return planning.make_plan(lab, planned, planning.PlanOptions(**options))
 
 
 def execute(plan: planning.Plan, lab: Project, engine: Engine) -> list[Outcome]:
@@ -306,7 +307,7 @@ def test_a_run_made_meanwhile_for_other_targets_is_not_overwritten(lab: Project)
     narrow = Protocol(about="x", sources=["web"], targets=["wild"], seeds=[0])
     suite = lab.suite("synth5-tiny")
     planned = outline(narrow, "p", suite, [lab.method("noted")], Request())
-    execute(planning.make_plan(lab, suite, "test", planned, "cpu"), lab, local.InProcess())
+    execute(planning.make_plan(lab, planned, planning.PlanOptions()), lab, local.InProcess())
     (outcome,) = execute(plan, lab, local.InProcess())
     assert "another process finished this run meanwhile" in (outcome.refused or "")
 
@@ -314,8 +315,8 @@ def test_a_run_made_meanwhile_for_other_targets_is_not_overwritten(lab: Project)
 def test_a_run_made_meanwhile_without_the_shifts_is_not_taken_for_them(lab: Project) -> None:
     plan = make_plan(lab, [0], ["web"])
     execute(plan, lab, local.InProcess())
-    shifts = [run.Shift("web", "blur", 1.0, 10, VERSION)]
-    late = replace(plan, missing=tuple(replace(job, shifts=shifts) for job in plan.missing))
+    shifts = [run.Corruption("web", "blur", 1.0, 10, VERSION)]
+    late = replace(plan, missing=tuple(replace(job, corruptions=shifts) for job in plan.missing))
     (outcome,) = execute(late, lab, local.InProcess())
     assert "with other targets or other options" in (outcome.refused or "")
 
@@ -339,8 +340,8 @@ def test_a_process_that_cannot_be_begun_is_one_run_less(lab: Project, monkeypatc
 def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(lab: Project) -> None:
     execute(make_plan(lab, [0], ["web"], keep_models=True), lab, local.InProcess())
     (job,) = make_plan(lab, [0], ["web"]).runs
-    shift = run.Shift("web", "blur", 1.0, 10, VERSION)
-    job = replace(job, restore=True, shifts=[shift])
+    shift = run.Corruption("web", "blur", 1.0, 10, VERSION)
+    job = replace(job, restore=True, corruptions=[shift])
     before = store.load(job.spec.path(Path(job.runs)))
     kept = {file.name: file.read_bytes() for file in store.files_of(job.spec, Path(job.runs))}
     outcome, files = on_ray._run(job, Path(job.method_file).read_bytes(), kept, str(lab.root / "nowhere"), "token")

@@ -26,8 +26,9 @@ from fergen_bench.execution import fleet, run_plan
 from fergen_bench.execution import plan as planning
 from fergen_bench.execution.engine import Outcome, in_method
 from fergen_bench.execution.local import InProcess, Local
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project, find_project
-from fergen_bench.experiment.protocol import Protocol, Request, outline
+from fergen_bench.experiment.protocol import Protocol
 from fergen_bench.records import counting, record, store
 from fergen_bench.records.record import RunRecord
 
@@ -76,7 +77,7 @@ def make_plan(
     planned = outline(
         asked, "p.yaml", suite, [project.method(options.pop("method", "probe"))], Request(settings=changes or {})
     )
-    return planning.make_plan(project, suite, "test", planned, "cpu", **options)
+    return planning.make_plan(project, planned, planning.PlanOptions(**options))
 
 
 def execute(plan: planning.Plan, project: Project, slots: int) -> list[tuple[Outcome, RunRecord | None]]:
@@ -265,7 +266,7 @@ def test_near_duplicates_are_left_out_by_counting_again_and_a_dry_run_counts_not
     assert np.trace(cell.confusion) == right[3:].sum()
     assert make_plan(lab, protocol=WEB).recounted == ()
     everything = make_plan(lab, protocol=WEB, include_near_duplicates=True)
-    assert everything.notes[-1] == "1 record was counted again from stored predictions, on all faces of their targets"
+    assert everything.notes[-1] == "1 record was counted again from stored predictions, on all images of their targets"
     assert stored(lab, plan).cells == whole.cells
 
 
@@ -414,7 +415,7 @@ def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tm
     (folder / "domain.json").write_text(json.dumps({**about, "fingerprint": "other"}))
     moved = replace(job, folders={**job.folders, "film": str(folder)})
     ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
-    assert "film was prepared anew after the runs were planned; run again" in (outcome.refused or "")
+    assert "film was prepared again after the runs were planned; run again" in (outcome.refused or "")
 
 
 def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Path) -> None:
@@ -525,13 +526,13 @@ def test_a_missing_expression_is_refused_in_a_source_and_noted_in_a_target(proje
 
     def plan(sources: list[str], **options: Any) -> planning.Plan:
         planned = outline(Protocol(about="x", sources=sources), "p", mine, [probe], Request(seeds=[0]))
-        return planning.make_plan(lab, mine, "test", planned, "cpu", **options)
+        return planning.make_plan(lab, planned, planning.PlanOptions(**options))
 
-    with pytest.raises(BenchError, match=r"the source part has no training faces of fear; add some, or pass --allow"):
+    with pytest.raises(BenchError, match=r"the source part has no training images of fear; add some, or pass --allow"):
         plan(["part"])
     allowed = plan(["part"], allow_missing_class=True)
     said, audited = allowed.notes
-    assert said == "the target part has no faces of fear: its balanced accuracy is over the others"
+    assert said == "the target part has no images of fear: its balanced accuracy is the mean over the other expressions"
     assert audited.startswith("audited part, whole, which were never compared for near-duplicates: ")
     ((_, entry),) = execute(allowed, lab, 0)
     assert entry is not None

@@ -10,8 +10,10 @@ from conftest import Bench
 from fergen_bench.error import BenchError
 from fergen_bench.execution import fleet
 from fergen_bench.execution import plan as planning
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Outline, Protocol, Request, outline
+from fergen_bench.experiment.protocol import Protocol
+from fergen_bench.experiment.run import Run
 from fergen_bench.records.counting import load_all
 
 METHOD = '''"""Reads a number from a file."""
@@ -36,12 +38,14 @@ def write(project: Project, default: str | None = None, text: str = METHOD) -> N
     (project.root / "methods" / "own.py").write_text(text.format(default=default, optional=optional))
 
 
-def outlined(project: Project, settings: dict[str, Any] | None = None, **protocol: Any) -> Outline:
+def outlined(project: Project, settings: dict[str, Any] | None = None, **protocol: Any) -> Run:
     """The first run of a protocol that stands in protocols/mine.yaml."""
     asked = Protocol.model_validate({"about": "x", "sources": ["web"], "targets": ["web"], "seeds": [0], **protocol})
     place = str(project.root / "protocols" / "mine.yaml")
     methods = [project.method("own")]
-    return outline(asked, place, project.suite("synth5-tiny"), methods, Request(settings=settings or {})).outlines[0]
+    return (
+        outline(asked, place, project.suite("synth5-tiny"), methods, Request(settings=settings or {})).outlines[0].run
+    )
 
 
 def test_other_content_is_another_run_and_another_path_is_not(project: Project, bench: Bench) -> None:
@@ -153,7 +157,7 @@ def test_a_file_that_changes_between_plan_and_run_ends_the_run(project: Project)
     asked = Protocol.model_validate({"about": "x", "sources": ["web"], "targets": ["web"], "seeds": [0]})
     suite, methods = project.suite("synth5-tiny"), [project.method("own")]
     planned = outline(asked, "p.yaml", suite, methods, Request(settings={"numbers": str(file)}))
-    plan = planning.make_plan(project, suite, "test", planned, "cpu")
+    plan = planning.make_plan(project, planned, planning.PlanOptions())
     file.write_text("44")
     engine = fleet.Fleet(0).engine("cpu", 1, project.results)
     engine.start(plan.missing[0], lambda job, message: None)

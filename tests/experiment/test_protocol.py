@@ -9,7 +9,9 @@ from conftest import ROOT
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import read_method
-from fergen_bench.experiment.protocol import Outline, Protocol, Request, outline, read_protocol, specify
+from fergen_bench.experiment.outline import Outline, Request, outline
+from fergen_bench.experiment.protocol import Protocol, read_protocol
+from fergen_bench.experiment.run import Run
 
 SUITE = Suite("s", ("a", "b", "c"), "synth", "synth-trunk", recipe="small", synthetic=True)
 CAFE, PROBE = read_method(ROOT / "methods" / "cafe.py"), read_method(ROOT / "methods" / "linear_probe.py")
@@ -21,6 +23,13 @@ NOTHING = Request()
 
 
 def plan(
+    protocol: dict[str, Any], request: Request = NOTHING, methods: Any = (CAFE,), suite: Suite = SUITE
+) -> tuple[Run, ...]:
+    """Return the runs of a protocol."""
+    return tuple(one.run for one in outlines(protocol, request, methods, suite))
+
+
+def outlines(
     protocol: dict[str, Any], request: Request = NOTHING, methods: Any = (CAFE,), suite: Suite = SUITE
 ) -> tuple[Outline, ...]:
     return outline(Protocol.model_validate({"about": "x", **protocol}), "p.yaml", suite, methods, request).outlines
@@ -35,13 +44,15 @@ def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
 
 def test_leave_none_trains_each_domain_alone_and_scores_all() -> None:
     runs = plan({"seeds": [0, 1]})
-    assert [(run.sources, run.targets, run.seed) for run in runs[:3]] == [((s,), ("a", "b", "c"), 0) for s in "abc"]
+    assert [(run.sources, tuple(run.targets), run.seed) for run in runs[:3]] == [
+        ((s,), ("a", "b", "c"), 0) for s in "abc"
+    ]
     assert len(runs) == 6
 
 
 def test_leave_one_out_trains_on_all_but_the_target() -> None:
     runs = plan({"sources": "all-but-target", "seeds": [0]})
-    assert [(run.sources, run.targets) for run in runs] == [
+    assert [(run.sources, tuple(run.targets)) for run in runs] == [
         (("b", "c"), ("a",)),
         (("a", "c"), ("b",)),
         (("a", "b"), ("c",)),
@@ -53,7 +64,7 @@ def test_the_order_of_a_suites_domains_changes_neither_numbers_nor_record() -> N
     for domains in (("a", "b", "c"), ("c", "b", "a")):
         suite = Suite("s", domains, "synth", "synth-trunk", recipe="small", synthetic=True)
         (run,) = plan({"sources": "all-but-target", "seeds": [0]}, Request(targets=["b"]), suite=suite)
-        found.append(specify(run, suite, "x", dict.fromkeys("abc", "1")))
+        found.append(run.with_fingerprints(dict.fromkeys("abc", "1")))
     first, second = found
     assert first.sources == second.sources == ("a", "c")
     assert (first.key, first.path(Path())) == (second.key, second.path(Path()))
@@ -62,13 +73,14 @@ def test_the_order_of_a_suites_domains_changes_neither_numbers_nor_record() -> N
 def test_the_request_overrides_the_protocol() -> None:
     request = Request(seeds=[5], sources=["b"], targets=["c"], selection="source-val", settings={"drop": 0.2})
     (run,) = plan({"seeds": [0, 1]}, request)
-    assert (run.seed, run.sources, run.targets, run.selection) == (5, ("b",), ("c",), "source-val")
+    assert (run.seed, run.sources, tuple(run.targets), run.selection) == (5, ("b",), ("c",), "source-val")
     assert run.parameters["drop"] == 0.2
 
 
 def test_variants_change_parameters_and_an_empty_one_is_the_method_itself() -> None:
-    runs = plan({"variants": {"full": {}, "linear": {"gate": "linear"}}, "seeds": [0]}, Request(sources=["a"]))
-    assert [run.variant for run in runs] == ["full", "linear"]
+    found = outlines({"variants": {"full": {}, "linear": {"gate": "linear"}}, "seeds": [0]}, Request(sources=["a"]))
+    assert [one.variant for one in found] == ["full", "linear"]
+    runs = [one.run for one in found]
     assert runs[0].parameters == runs[0].defaults
     assert runs[1].parameters == {**runs[0].parameters, "gate": "linear"}
 
@@ -91,12 +103,12 @@ def test_recipes_networks_and_caps_are_resolved() -> None:
 
 def test_a_limit_is_per_method() -> None:
     runs = plan({"limit": 1}, methods=(CAFE, PROBE))
-    assert [run.method.name for run in runs] == ["cafe", "linear_probe"]
+    assert [run.method for run in runs] == ["cafe", "linear_probe"]
 
 
 def test_a_spec_takes_fingerprints_and_relations() -> None:
     (run, *_) = plan({})
-    spec = specify(run, SUITE, "leave-none", {"a": "1", "b": "2", "c": "3"})
+    spec = run.with_fingerprints({"a": "1", "b": "2", "c": "3"})
     assert spec.fingerprints == {"a": "1"}
     assert spec.targets == {"a": "1", "b": "2", "c": "3"}
     assert spec.relations == {"a": "source", "b": "unseen", "c": "unseen"}
@@ -171,7 +183,7 @@ def test_leave_one_out_needs_two_domains() -> None:
 
 def test_a_method_that_adapts_has_a_run_for_each_pair_of_source_and_target() -> None:
     runs = plan(ADAPTED, methods=(CORAL,))
-    assert [(run.sources, run.adaptation_target, run.targets) for run in runs] == [
+    assert [(run.sources, run.adaptation_target, tuple(run.targets)) for run in runs] == [
         (("a",), "b", ("a", "b")),
         (("a",), "c", ("a", "c")),
         (("b",), "a", ("a", "b")),
@@ -179,18 +191,18 @@ def test_a_method_that_adapts_has_a_run_for_each_pair_of_source_and_target() -> 
         (("c",), "a", ("a", "c")),
         (("c",), "b", ("b", "c")),
     ]
-    spec = specify(runs[0], SUITE, "adaptation", {"a": "1", "b": "2", "c": "3"})
+    spec = runs[0].with_fingerprints({"a": "1", "b": "2", "c": "3"})
     assert (spec.adaptation_target, spec.targets) == ("b", {"a": "1", "b": "2"})
     assert spec.fingerprints == {"a": "1", "b": "2"}
     assert [spec.learns_from(name) for name in "abc"] == [True, True, False]
-    assert len({specify(run, SUITE, "x", dict.fromkeys("abc", "1")).key for run in runs}) == 6
+    assert len({run.with_fingerprints(dict.fromkeys("abc", "1")).key for run in runs}) == 6
 
 
 def test_a_method_that_adapts_can_have_several_sources_and_fewer_targets() -> None:
     (run,) = plan(ADAPTED | {"sources": "all-but-target"}, Request(targets=["c"]), (CORAL,))
-    assert (run.sources, run.adaptation_target, run.targets) == (("a", "b"), "c", ("c",))
+    assert (run.sources, run.adaptation_target, tuple(run.targets)) == (("a", "b"), "c", ("c",))
     (run,) = plan(ADAPTED, Request(sources=["a"], targets=["c"]), (CORAL,))
-    assert (run.sources, run.adaptation_target, run.targets) == (("a",), "c", ("c",))
+    assert (run.sources, run.adaptation_target, tuple(run.targets)) == (("a",), "c", ("c",))
 
 
 def test_adaptation_without_another_target_is_refused() -> None:
@@ -217,7 +229,7 @@ def test_a_method_that_compares_domains_is_refused_with_one_and_told_what_to_do(
 
 def test_where_nobody_named_the_methods_those_that_cannot_take_part_are_left_out_with_a_note() -> None:
     planned = outline(Protocol(about="x", seeds=[0]), "p.yaml", SUITE, [CORAL, PROBE], Request(), skip_unfit=True)
-    assert {run.method.name for run in planned.outlines} == {"linear_probe"}
+    assert {one.method.name for one in planned.outlines} == {"linear_probe"}
     (note,) = planned.notes
     assert note.startswith("left out: coral compares domains")
 
@@ -266,10 +278,17 @@ def test_all_stands_for_every_method_and_settings_are_for_the_method_they_name(t
 def test_leave_two_out_has_a_training_for_every_two_targets() -> None:
     suite = Suite("s", tuple("abcd"), "synth", "synth-trunk", recipe="small")
     runs = plan({"sources": "all-but-two", "seeds": [0]}, suite=suite)
-    assert [run.targets for run in runs] == [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+    assert [tuple(run.targets) for run in runs] == [
+        ("a", "b"),
+        ("a", "c"),
+        ("a", "d"),
+        ("b", "c"),
+        ("b", "d"),
+        ("c", "d"),
+    ]
     assert all(sorted((*run.sources, *run.targets)) == list("abcd") for run in runs)
     (run,) = plan({"sources": "all-but-two", "seeds": [0]}, Request(targets=["d", "b"]), suite=suite)
-    assert (run.sources, run.targets) == (("a", "c"), ("d", "b"))
+    assert (run.sources, tuple(run.targets)) == (("a", "c"), ("d", "b"))
     with pytest.raises(BenchError, match=r"sources: all-but-two needs two targets or more"):
         plan({"sources": "all-but-two"}, Request(targets=["b"]))
     two = Suite("s", ("a", "b"), "synth", "synth-trunk")
@@ -286,9 +305,9 @@ def test_a_protocol_with_several_fractions_has_runs_for_each() -> None:
 
 def test_a_protocol_about_a_part_of_the_suite_knows_no_other_domain() -> None:
     runs = plan({"domains": ["c", "a"], "sources": "all-but-target", "seeds": [0]})
-    assert [(run.sources, run.targets) for run in runs] == [(("c",), ("a",)), (("a",), ("c",))]
+    assert [(run.sources, tuple(run.targets)) for run in runs] == [(("c",), ("a",)), (("a",), ("c",))]
     for request in (Request(sources=["b"]), Request(targets=["b"])):
-        with pytest.raises(BenchError, match=r"--\w+: the suite s, as far as p\.yaml is about it, has no domain 'b'"):
+        with pytest.raises(BenchError, match=r"--\w+: the suite s, as far as p\.yaml uses it, has no domain 'b'"):
             plan({"domains": ["c", "a"]}, request)
     with pytest.raises(BenchError, match=r"p\.yaml: domains: the suite s has no domain 'z'"):
         plan({"domains": ["z"]})
@@ -328,8 +347,8 @@ def test_names_for_domains_must_be_of_domains_and_differ(tmp_path: Path) -> None
     path = tmp_path / "p.yaml"
     for text, message in (
         ("  aa: A\n", r"p\.yaml:4: rename\.aa: .* no domain 'aa'"),
-        ("  a: X\n  b: X\n", r"p\.yaml:4: rename\.a: 'X' is what b is called too"),
-        ("  a: b\n", r"p\.yaml:4: rename\.a: 'b' is what b is called too"),
+        ("  a: X\n  b: X\n", r"p\.yaml:4: rename\.a: b has the name 'X', too"),
+        ("  a: b\n", r"p\.yaml:4: rename\.a: b has the name 'b', too"),
     ):
         path.write_text(f"about: x\nseeds: [0]\nrename:\n{text}")
         with pytest.raises(BenchError, match=message):

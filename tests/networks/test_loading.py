@@ -15,7 +15,7 @@ from torch.nn import functional
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import open_source
 from fergen_bench.error import BenchError
-from fergen_bench.execution.runner import feature_similarity
+from fergen_bench.execution.similarity import feature_similarity
 from fergen_bench.networks import kernels
 from fergen_bench.networks.kernels import resize
 from fergen_bench.networks.loading import IMAGENET_MEAN, VGGFACE2_IDENTITIES, content_digest, load_network

@@ -13,8 +13,9 @@ from fergen_bench import EXPRESSIONS, Context
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import read_method
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Protocol, Request, outline
+from fergen_bench.experiment.protocol import Protocol
 from fergen_bench.networks.loading import load_network, load_text_tower
 from fergen_bench.networks.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.records.counting import load_all

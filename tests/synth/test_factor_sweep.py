@@ -20,8 +20,9 @@ from fergen_bench.data.corruption import CLEAN, FACTORS, VERSION
 from fergen_bench.data.domain import Domain, Split
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import read_method
+from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.protocol import Request, outline, read_protocol
+from fergen_bench.experiment.protocol import read_protocol
 from fergen_bench.experiment.run import Job
 from fergen_bench.records import frame as frames
 from fergen_bench.records import store
@@ -81,9 +82,9 @@ def test_images_that_were_not_rendered_raise(tmp_path: Path) -> None:
     ("shifts", "message"),
     [
         ("  factors: [blur, pse]\n", r"p\.yaml:4: shifts\.factors\.pse: there is no factor 'pse'; did you mean pose\?"),
-        ("  factors: {blur: [6]}\n", r"p\.yaml:4: shifts\.factors\.blur: 6 is no level .* whole number from 1 to 5"),
-        ("  factors: {blur: [1.5]}\n", "1.5 is no level of blur"),
-        ("  factors: {pose: [0.2, 2]}\n", "2 is no level of pose; it takes a number from -1 to 1"),
+        ("  factors: {blur: [6]}\n", r"p\.yaml:4: shifts\.factors\.blur: 6 is not a level .* whole number from 1 to 5"),
+        ("  factors: {blur: [1.5]}\n", "1.5 is not a level of blur"),
+        ("  factors: {pose: [0.2, 2]}\n", "2 is not a level of pose; it takes a number from -1 to 1"),
         ("  factors: [blur]\n  face: 3\n", r"p\.yaml:5: there is no key 'shifts\.face'; did you mean faces\?"),
         ("  factors: []\n", r"p\.yaml:4: shifts\.factors: "),
     ],
@@ -107,7 +108,7 @@ def test_factors_that_no_image_can_have_raise(tmp_path: Path) -> None:
         planned(tmp_path, text, synthetic=False)
     with pytest.raises(BenchError, match=r"p\.yaml:3: shifts: the run on b\+c scores none of the targets"):
         planned(tmp_path, text + "sources: all-but-target\n")
-    assert planned(tmp_path, text + "  targets: all\nsources: all-but-target\n").shifts.levels() == {
+    assert planned(tmp_path, text + "  targets: all\nsources: all-but-target\n").corruptions.levels() == {
         CLEAN: (0.0,),
         "pose": FACTORS["pose"].levels,
     }
@@ -134,9 +135,9 @@ def test_a_checkpoint_is_scored_without_training(lab: Project) -> None:
     ((_, first),) = execute(make_plan(lab, protocol={"sources": ["web"]}, keep_models=True), lab, 0)
     plan = make_plan(lab, protocol=BLUR)
     assert [job.restore for job in plan.missing] == [True]
-    assert "in 1 of the runs; nothing is trained" in plan.notes[-1]
+    assert "1 run lacks only corruption scores, which come from 1 checkpoint; nothing is trained" in plan.notes[-1]
     job = plan.missing[0]
-    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == replace(job, shifts=tuple(job.shifts))
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == replace(job, corruptions=tuple(job.corruptions))
     ((_, entry),) = execute(plan, lab, 0)
     assert shifts_of(entry) == [("web", CLEAN, 0, 40), ("web", "blur", 1, 40), ("web", "blur", 5, 40)]
     assert first is not None
@@ -147,7 +148,7 @@ def test_a_checkpoint_is_scored_without_training(lab: Project) -> None:
     assert make_plan(lab, protocol={"sources": ["web"]}).missing == ()
     more = {**BLUR, "shifts": {"factors": {"blur": [1.0, 2.0]}, "faces": 40}}
     (job,) = make_plan(lab, protocol=more).missing
-    assert [(shift.factor, shift.level) for shift in job.shifts] == [("blur", 2.0)]
+    assert [(shift.factor, shift.level) for shift in job.corruptions] == [("blur", 2.0)]
     ((_, entry),) = execute(make_plan(lab, protocol=more), lab, 0)
     assert len(shifts_of(entry)) == 4
 
@@ -156,7 +157,7 @@ def test_without_a_checkpoint_the_plan_announces_that_the_run_is_repeated(lab: P
     execute(make_plan(lab, protocol={"sources": ["web"]}), lab, 0)
     plan = make_plan(lab, protocol=BLUR)
     assert [job.restore for job in plan.missing] == [False]
-    assert "of 1 of the runs that have records no model was kept" in plan.notes[-1]
+    assert "1 run has a record but no checkpoint to compute corruption scores" in plan.notes[-1]
     ((_, entry),) = execute(plan, lab, 0)
     assert len(shifts_of(entry)) == 3
     ((_, again),) = execute(make_plan(lab, protocol={"sources": ["web"]}, rerun=True), lab, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fergen_bench.execution.runner import commit_of
+from fergen_bench.execution.environment import commit_of
 
 
 def git(folder: Path, *asked: str) -> str:
