@@ -1,9 +1,10 @@
-"""Mirrors records to MLflow. MLflow is a mirror, not the memory: delete it, and `fergen-bench sync` fills it again from
-the records.
+"""A mirror of the records in MLflow.
 
-Only the driver writes, one process at a time: workers racing on a new SQLite file would destroy it. It does so beside
-the runs, in a thread of its own, so that a server that is slow, silent or gone holds nothing up. This is the only file
-that imports mlflow.
+The records are complete without it: if the mirror is deleted, `fergen-bench sync` fills it again.
+
+Only the driver writes to MLflow, one process at a time, because concurrent workers would corrupt a new SQLite file. It
+writes in a thread of its own, so that a slow or unreachable server never delays the runs. This is the only module that
+imports mlflow.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Picture = Callable[[RunRecord], bytes]
-"""The confusion matrices of a record as PNG."""
+"""A function that draws the confusion matrices of a record as PNG."""
 
 KEY, PLAN, CELLS = "fergen.key", "fergen.plan", "fergen.cells"
 PATIENCE = 30.0
-"""Seconds that a command waits, once its runs are done, for the mirror to come to its end."""
+"""Seconds that a command waits for the mirror after its last run."""
 RETRY = 60.0
-"""Seconds before a server that gave an error is asked again."""
+"""Seconds between an error of a server and the next attempt."""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -47,39 +48,44 @@ _QUIET = {
 
 
 class TrackingError(Exception):
-    """MLflow is absent or does not answer. Nothing is lost: the records are on the disk."""
+    """Report that MLflow is not installed or does not respond. The records on the disk are complete."""
 
 
 def resolve_uri(configured: str | None, results: Path) -> str:
-    """bench.toml, then MLFLOW_TRACKING_URI, then SQLite in the results folder."""
+    """Return the address of MLflow.
+
+    Args:
+        configured: The address in bench.toml, which takes precedence over MLFLOW_TRACKING_URI.
+        results: The results folder, which has the SQLite file that is used without either of them.
+    """
     return configured or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results / "mlflow.db")
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the address of a database file, in which %, ? and # stand for themselves.
+    """Return the address of a SQLite file whose path may contain %, ? and #.
 
-    SQLAlchemy writes it, since its versions differ in what they decode; where it does not get its own address back (2.0
-    cuts the name at a ?), SQLite decodes the name itself. The driver is named in addresses with encoded signs: without
-    it, MLflow makes the folder that the address would name undecoded.
+    SQLAlchemy creates the address, because its versions differ in the characters that they decode. If parsing the
+    address does not give the path back (version 2.0 cuts it at a ?), SQLite decodes the path itself. Addresses with
+    encoded characters name the driver: without it, MLflow creates a folder with the encoded name.
     """
     from urllib.parse import quote
 
-    place = str(path.resolve())
+    name = str(path.resolve())
     try:
         from sqlalchemy import URL, make_url
-    except ImportError:  # then mlflow is not there either, which is said where it is opened
-        return f"sqlite:///{place}"
-    address = URL.create("sqlite", database=place).render_as_string()
-    if address == f"sqlite:///{place}" and make_url(address).database == place:
+    except ImportError:  # mlflow is missing as well, which raises an error when it is opened
+        return f"sqlite:///{name}"
+    address = URL.create("sqlite", database=name).render_as_string()
+    if address == f"sqlite:///{name}" and make_url(address).database == name:
         return address
-    address = URL.create("sqlite+pysqlite", database=place).render_as_string()
-    if make_url(address).database == place:
+    address = URL.create("sqlite+pysqlite", database=name).render_as_string()
+    if make_url(address).database == name:
         return address
     return f"sqlite+pysqlite:///file:{quote(path.resolve().as_posix())}?uri=true"
 
 
 def database_of(uri: str) -> Path | None:
-    """Return the file of a SQLite address, and None for any other."""
+    """Return the file of a SQLite address, or None for any other address."""
     from urllib.parse import unquote
 
     from sqlalchemy import make_url
@@ -93,19 +99,30 @@ def database_of(uri: str) -> Path | None:
 
 
 class Mirror:
-    """An MLflow experiment that records are mirrored to: a parent run per suite and protocol, a child per record."""
+    """An MLflow experiment with a parent run per suite and protocol and a child run per record."""
 
     def __init__(
         self, uri: str, experiment: str, results: Path, picture: Picture | None = None, models: Path | None = None
     ) -> None:
-        """picture: drawn for every record. models: the folder of the records whose kept models are mirrored too."""
+        """Open the experiment, creating it if necessary.
+
+        Args:
+            uri: The address of MLflow.
+            experiment: The name of the experiment.
+            results: The results folder, for the artifacts of a SQLite database.
+            picture: Draws the picture that is logged with every record.
+            models: The folder of the records whose checkpoints are logged too; None for no checkpoints.
+
+        Raises:
+            TrackingError: MLflow is not installed, does not respond, or has deleted the experiment.
+        """
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         try:
             from mlflow import MlflowClient
-        except Exception as error:  # absent, or broken in any of its many parts
+        except Exception as error:  # not installed, or with a broken dependency
             raise TrackingError(f"mlflow cannot be loaded ({error}); the records are complete without it") from None
-        for chatty in ("alembic", "mlflow"):  # after the import, which sets its own levels
+        for chatty in ("alembic", "mlflow"):  # after the import, which sets the levels
             logging.getLogger(chatty).setLevel(logging.ERROR)
         self._picture, self._uri, self._models = picture, uri, models
         self._parents: dict[tuple[str, str], str] = {}
@@ -118,23 +135,30 @@ class Mirror:
         found = self.client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"MLflow at {self._uri}: the experiment {name} was deleted, and its name stays taken. Restore it with: "
+                f"MLflow at {self._uri}: the experiment {name} was deleted, and its name stays reserved. Restore it with: "
                 f"MLFLOW_TRACKING_URI={shlex.quote(self._uri)} mlflow experiments restore --experiment-id "
-                f'{found.experiment_id}; or mirror to another one, with experiment = "{name}-2" under [tracking] in '
+                f'{found.experiment_id}; or choose another name, with experiment = "{name}-2" under [tracking] in '
                 f"bench.toml. The records are complete without it"
             )
         if found is not None:
             return str(found.experiment_id)
         local = database_of(self._uri) is not None
-        place = (results / "mlruns").resolve().as_uri() if local else None
+        artifacts = (results / "mlruns").resolve().as_uri() if local else None
         return str(
             self.client.create_experiment(
-                name, artifact_location=place, tags={"mlflow.experimentKind": "custom_model_development"}
+                name, artifact_location=artifacts, tags={"mlflow.experimentKind": "custom_model_development"}
             )
         )
 
     def mirror(self, record: RunRecord) -> bool:
-        """Mirrors a record, unless it is there already. True if it was written."""
+        """Log a record, unless the experiment already has it.
+
+        Returns:
+            Whether the record was written.
+
+        Raises:
+            TrackingError: MLflow does not respond.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         spec = record.spec
@@ -143,8 +167,8 @@ class Mirror:
             state = _state(record)
             if self._search(f"{same} and tags.`{CELLS}` = '{state}' and attributes.status = 'FINISHED'"):
                 return False
-            # Begun by a command that did not come to its end; or its cells were counted otherwise then, or an audit has
-            # said more of its targets.
+            # The earlier MLflow run is incomplete because its command was interrupted, or its cells were counted again
+            # or marked by a later audit.
             for obsolete in self._search(same):
                 self.client.delete_run(obsolete)
             picture = self._picture(record) if self._picture is not None and record.cells else None
@@ -221,11 +245,15 @@ class Mirror:
 
 
 class Following:
-    """Mirrors records as they come, beside everything else. What fails is kept, and tried again with a later record."""
+    """Mirror records in a thread as they are finished. A record that failed is retried when a later one is added."""
 
     def __init__(self, open_mirror: Callable[[], Mirror], lock: Path, warn: Callable[[str], None]) -> None:
-        """open_mirror: called in the thread, and again after an error. lock: one process at a time. warn: is told the
-        first error, once.
+        """Prepare the thread, which starts with the first record.
+
+        Args:
+            open_mirror: Opens the mirror; called in the thread, and again after an error.
+            lock: The lock file that lets one process write at a time.
+            warn: Called with the message of the first error.
         """
         self._open, self._lock, self._warn = open_mirror, lock, warn
         self._queue: SimpleQueue[RunRecord | None] = SimpleQueue()
@@ -234,14 +262,21 @@ class Following:
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def add(self, record: RunRecord) -> None:
-        """Never waits."""
+        """Add a record to the queue without waiting."""
         if not self._added:
             self._thread.start()
         self._added += 1
         self._queue.put(record)
 
     def close(self, patience: float = PATIENCE) -> int:
-        """Waits for the records that were added, so many seconds at most. How many of them are not mirrored."""
+        """Wait for the records that were added.
+
+        Args:
+            patience: The largest number of seconds to wait.
+
+        Returns:
+            The number of records that are not mirrored.
+        """
         if self._added:
             self._queue.put(None)
             self._thread.join(patience)
@@ -249,7 +284,7 @@ class Following:
 
     @property
     def left(self) -> int:
-        """How many of the records that were added are not mirrored yet."""
+        """The number of added records that are not mirrored yet."""
         return self._added - self._written
 
     def _follow(self) -> None:
@@ -274,13 +309,13 @@ class Following:
 
 
 def _state(record: RunRecord) -> str:
-    """Changes when a record without a new training says something else: other faces left out, other relations."""
+    """Return a digest of the parts of a record that can change without a new training: excluded images and relations."""
     cells = sorted([cell.target, cell.fingerprint, cell.excluded, cell.relation] for cell in record.cells)
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
 
 
 def _metrics(record: RunRecord) -> dict[str, float]:
-    """Per target and as means over all and over unseen targets, in 0..1. What does not exist is left out."""
+    """Return metrics in 0..1 per target, and their means over all and over unseen targets, without undefined ones."""
     import numpy as np
 
     values: dict[str, float] = {}
@@ -298,8 +333,9 @@ def _metrics(record: RunRecord) -> dict[str, float]:
 
 
 def _create_database(uri: str) -> None:
-    """Create the file of a SQLite address, with MLflow's tables, whole or not at all: making them takes seconds, and
-    MLflow cannot use what it did not finish.
+    """Create the file of a SQLite address with MLflow's tables, atomically.
+
+    Creating the tables takes seconds, and MLflow cannot use an incomplete file.
     """
     from mlflow import MlflowClient
 
@@ -311,11 +347,11 @@ def _create_database(uri: str) -> None:
     with atomically(path) as draft:
         client: Any = MlflowClient(tracking_uri=sqlite_uri(draft))
         client.search_experiments(max_results=1)
-        client._tracking_client.store.engine.dispose()  # an open file cannot be moved everywhere
+        client._tracking_client.store.engine.dispose()  # an open file cannot be renamed on every system
 
 
 class _translated:
-    """MLflow's many errors as one: what it was, where, and what helps."""
+    """Convert the errors of MLflow to a TrackingError with the cause, the address and the next step."""
 
     def __init__(self, uri: str, opening: bool = False) -> None:
         self._uri, self._opening = uri, opening
@@ -326,28 +362,34 @@ class _translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (TrackingError, BenchError)):
             raise TrackingError(
-                f"MLflow at {self._uri} cannot be written to ({reason(error)}). The records are complete without it. "
+                f"MLflow at {self._uri} does not accept records ({reason(error)}). The records are complete without it. "
                 f"{self._advice(reason(error))}"
             ) from error
 
-    def _advice(self, said: str) -> str:
+    def _advice(self, message: str) -> str:
         path = database_of(self._uri)
-        if not self._opening or path is None or not path.is_file() or "locked" in said:
-            return "When the cause is mended, mirror what is missing with: fergen-bench sync"
+        if not self._opening or path is None or not path.is_file() or "locked" in message:
+            return "Once the cause is fixed, mirror the missing records with: fergen-bench sync"
         aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}"
         upgrade = f"mlflow db upgrade {shlex.quote(self._uri)}"
-        other = f"bring it up to date with: {upgrade}; or, where that fails, " if "out-of-date" in said else ""
+        other = f"upgrade it with: {upgrade}; or, if that fails, " if "out-of-date" in message else ""
         return (
-            f"An older version of MLflow made this database, or its making was interrupted: {other}rename it with: "
-            f"{aside}; then fergen-bench sync fills a new one from the records"
+            f"An older version of MLflow created this database, or its creation was interrupted: {other}rename it with: "
+            f"{aside}; then fill a new one from the records with: fergen-bench sync"
         )
 
 
 def server_command(uri: str, results: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """The command and environment of MLflow's own pages on this machine, bound to loopback."""
+    """Return the command and the environment that start MLflow's web server on the loopback address.
+
+    Args:
+        uri: The address of the database.
+        results: The results folder, for the artifacts.
+        port: The port of the server.
+    """
     import sys
 
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [
         sys.executable,
         "-m",
@@ -357,13 +399,13 @@ def server_command(uri: str, results: Path, port: int) -> tuple[list[str], dict[
         uri,
         "--default-artifact-root",
         (results / "mlruns").resolve().as_uri(),
-        *where,
+        *address,
     ]
     return command, {**_QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def experiment_id(uri: str, experiment: str) -> str | None:
-    """The id of the experiment, for a link to its table of runs; None where nothing was mirrored."""
+    """Return the id of an experiment, for a link to its table of runs, or None if it does not exist."""
     from mlflow import MlflowClient
 
     if (path := database_of(uri)) is not None and not path.is_file():

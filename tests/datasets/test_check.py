@@ -161,7 +161,7 @@ def test_a_process_that_is_killed_is_one_sentence(tmp_path: Path, monkeypatch: p
         raise BrokenProcessPool
 
     monkeypatch.setattr(ProcessPoolExecutor, "map", broken)
-    with pytest.raises(BenchError, match="a process that decoded faces was killed from outside"):
+    with pytest.raises(BenchError, match="a process that decoded faces was ended from outside"):
         check_copy("mine", dataset("folder", "test"), DomainSettings(path=tmp_path), 1, lambda done, total: None)
 
 
