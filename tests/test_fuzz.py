@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from examples import example_predictions, finished
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_store import finished, said
 
 from fergen_bench import datasets
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
@@ -103,7 +103,7 @@ def _example_images() -> None:
 
 
 def _example_predictions() -> bytes:
-    path = store.save(finished(), HOME / "more", {"a": said(9)})
+    path = store.save(finished(), HOME / "more", {"a": example_predictions(9)})
     return path.with_suffix(".npz").read_bytes()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_store import SPEC, finished, said
+from examples import SPEC, example_predictions, finished
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.facts import DataFacts
@@ -200,7 +200,7 @@ def test_text_that_is_no_record(text: str, tmp_path: Path) -> None:
 
 
 def test_every_flipped_bit_of_a_record_is_seen(tmp_path: Path) -> None:
-    path = store.save(finished(), tmp_path, {"a": said(3), "b": said(1)})
+    path = store.save(finished(), tmp_path, {"a": example_predictions(3), "b": example_predictions(1)})
     for file in (path, path.with_suffix(".npz")):
         whole = file.read_bytes()
         for place in range(0, len(whole), max(1, len(whole) // 150)):

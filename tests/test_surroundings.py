@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_store import SPEC, finished
+from examples import SPEC, finished
 
 from conftest import ROOT
 from fergen_bench.records.store import save

@@ -135,8 +135,8 @@ class Mirror:
         found = self.client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"MLflow at {self._uri}: the experiment {name} was deleted, and its name stays reserved. Restore it with: "
-                f"MLFLOW_TRACKING_URI={shlex.quote(self._uri)} mlflow experiments restore --experiment-id "
+                f"MLflow at {self._uri}: the experiment {name} was deleted, and its name stays reserved. Restore it "
+                f"with: MLFLOW_TRACKING_URI={shlex.quote(self._uri)} mlflow experiments restore --experiment-id "
                 f'{found.experiment_id}; or choose another name, with experiment = "{name}-2" under [tracking] in '
                 f"bench.toml. The records are complete without it"
             )
@@ -159,13 +159,10 @@ class Mirror:
         Raises:
             TrackingError: MLflow does not respond.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-
         spec = record.spec
         with _translated(self._uri):
             same = f"tags.`{KEY}` = '{spec.key}' and tags.`fergen.started` = '{record.started}'"
-            state = _state(record)
-            if self._search(f"{same} and tags.`{CELLS}` = '{state}' and attributes.status = 'FINISHED'"):
+            if self._search(f"{same} and tags.`{CELLS}` = '{_state(record)}' and attributes.status = 'FINISHED'"):
                 return False
             # The earlier MLflow run is incomplete because its command was interrupted, or its cells were counted again
             # or marked by a later audit.
@@ -173,50 +170,68 @@ class Mirror:
                 self.client.delete_run(obsolete)
             picture = self._picture(record) if self._picture is not None and record.cells else None
             begin = int(datetime.fromisoformat(record.started).timestamp() * 1000)
-            tags = {
-                KEY: spec.key,
-                CELLS: state,
-                "fergen.started": record.started,
-                "mlflow.parentRunId": self._parent(spec.suite, spec.protocol),
-                "suite": spec.suite,
-                "profile": spec.profile,
-                "selection": spec.selection,
-                "synthetic": str(spec.synthetic).lower(),
-                "method": spec.method,
-                "source": "+".join(spec.sources),
-            }
-            if spec.adaptation_target is not None:
-                tags["adapted_to"] = spec.adaptation_target
-            run = self.client.create_run(self.experiment, start_time=begin, run_name=spec.title, tags=tags)
-            metrics = [Metric(name, value, begin, 0) for name, value in _metrics(record).items()]
-            for entry in record.history:
-                step = int(entry["epoch"])
-                curves = {name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)}
-                metrics += [Metric(name, value, begin, step) for name, value in curves.items()]
-            parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
-            params = [Param(name, str(value)) for name, value in parameters.items()]
-            for start in range(0, len(metrics), 1000):
-                self.client.log_batch(run.info.run_id, metrics=metrics[start : start + 1000])
-            networks = [
-                RunTag(f"network.{name}", f"{network['name']} {network['digest']}")
-                for name, network in record.networks.items()
-            ]
-            self.client.log_batch(run.info.run_id, params=params, tags=networks)
-            # A domain has one role in MLflow: sources are scored as well.
-            states = {cell.target: (cell.fingerprint, "evaluation") for cell in record.cells}
-            states |= {name: (state, "training") for name, state in spec.fingerprints.items()}
-            inputs = [
-                DatasetInput(Dataset(name, state[:36], "local", name), [InputTag("mlflow.data.context", role)])
-                for name, (state, role) in states.items()
-            ]
-            self.client.log_inputs(run.info.run_id, datasets=inputs)
+            run = self.client.create_run(
+                self.experiment, start_time=begin, run_name=spec.title, tags=self._tags(record)
+            ).info.run_id
+            self._log_values(run, record, begin)
+            self._log_domains(run, record)
             if picture is not None:
-                self._log_picture(run.info.run_id, picture)
+                self._log_picture(run, picture)
             if self._models is not None and (model := spec.model_path(self._models)).is_file():
-                self.client.log_artifact(run.info.run_id, str(model), "model")
+                self.client.log_artifact(run, str(model), "model")
             end = begin + int(1000 * sum(record.seconds.values()))
-            self.client.set_terminated(run.info.run_id, "FINISHED", end_time=end)
+            self.client.set_terminated(run, "FINISHED", end_time=end)
         return True
+
+    def _tags(self, record: RunRecord) -> dict[str, str]:
+        spec = record.spec
+        tags = {
+            KEY: spec.key,
+            CELLS: _state(record),
+            "fergen.started": record.started,
+            "mlflow.parentRunId": self._parent(spec.suite, spec.protocol),
+            "suite": spec.suite,
+            "profile": spec.profile,
+            "selection": spec.selection,
+            "synthetic": str(spec.synthetic).lower(),
+            "method": spec.method,
+            "source": "+".join(spec.sources),
+        }
+        if spec.adaptation_target is not None:
+            tags["adapted_to"] = spec.adaptation_target
+        return tags
+
+    def _log_values(self, run: str, record: RunRecord, begin: int) -> None:
+        """Log metrics, the history of epochs, parameters and networks. `begin` is in milliseconds since 1970."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        spec = record.spec
+        metrics = [Metric(name, value, begin, 0) for name, value in _metrics(record).items()]
+        for entry in record.history:
+            step = int(entry["epoch"])
+            curves = {name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)}
+            metrics += [Metric(name, value, begin, step) for name, value in curves.items()]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(run, metrics=metrics[start : start + 1000])
+        parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
+        params = [Param(name, str(value)) for name, value in parameters.items()]
+        networks = [
+            RunTag(f"network.{name}", f"{network['name']} {network['digest']}")
+            for name, network in record.networks.items()
+        ]
+        self.client.log_batch(run, params=params, tags=networks)
+
+    def _log_domains(self, run: str, record: RunRecord) -> None:
+        """Log the domains. Each has one role in MLflow, so a source counts as training data although it is scored."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        states = {cell.target: (cell.fingerprint, "evaluation") for cell in record.cells}
+        states |= {name: (state, "training") for name, state in record.spec.fingerprints.items()}
+        inputs = [
+            DatasetInput(Dataset(name, state[:36], "local", name), [InputTag("mlflow.data.context", role)])
+            for name, (state, role) in states.items()
+        ]
+        self.client.log_inputs(run, datasets=inputs)
 
     def _log_picture(self, run: str, png: bytes) -> None:
         import tempfile
@@ -309,7 +324,7 @@ class Following:
 
 
 def _state(record: RunRecord) -> str:
-    """Return a digest of the parts of a record that can change without a new training: excluded images and relations."""
+    """Return a digest of what can change in a record without a new training: excluded images and relations."""
     cells = sorted([cell.target, cell.fingerprint, cell.excluded, cell.relation] for cell in record.cells)
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
 
@@ -362,7 +377,7 @@ class _translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (TrackingError, BenchError)):
             raise TrackingError(
-                f"MLflow at {self._uri} does not accept records ({reason(error)}). The records are complete without it. "
+                f"MLflow at {self._uri} cannot be written to ({reason(error)}). The records are complete without it. "
                 f"{self._advice(reason(error))}"
             ) from error
 
@@ -374,8 +389,8 @@ class _translated:
         upgrade = f"mlflow db upgrade {shlex.quote(self._uri)}"
         other = f"upgrade it with: {upgrade}; or, if that fails, " if "out-of-date" in message else ""
         return (
-            f"An older version of MLflow created this database, or its creation was interrupted: {other}rename it with: "
-            f"{aside}; then fill a new one from the records with: fergen-bench sync"
+            f"An older version of MLflow created this database, or its creation was interrupted: {other}rename it "
+            f"with: {aside}; then fill a new one from the records with: fergen-bench sync"
         )
 
 

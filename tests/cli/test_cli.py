@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_store import SPEC, finished, litter
+from examples import SPEC, finished, litter
 
 from conftest import Bench
 from fergen_bench.api import prepared

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from examples import SPEC, finished
 from PIL import Image
-from test_store import SPEC, finished
 from test_wild5 import RUN
 
 from conftest import Bench

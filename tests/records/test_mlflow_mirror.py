@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_store import SPEC, finished
+from examples import SPEC, finished
 
 from fergen_bench.cli.mirror import _summary
 from fergen_bench.records import mlflow_mirror as tracking
@@ -210,8 +210,8 @@ def test_a_half_migrated_database_is_renamed_not_tried_again(tmp_path: Path, mir
         connection.execute("update alembic_version set version_num = '451aebb31d03'")
     with pytest.raises(TrackingError) as error:
         Mirror(resolve_uri(None, tmp_path), "test", tmp_path)
-    assert f"mv {path} {path}.old; then fergen-bench sync fills a new one" in str(error.value)
-    assert f"mlflow db upgrade sqlite:///{path}; or, where that fails" in str(error.value)
+    assert f"mv {path} {path}.old; then fill a new one from the records with: fergen-bench sync" in str(error.value)
+    assert f"mlflow db upgrade sqlite:///{path}; or, if that fails" in str(error.value)
     assert "try again" not in str(error.value)
 
 

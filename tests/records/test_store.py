@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,49 +9,16 @@ from unicodedata import normalize
 
 import numpy as np
 import pytest
+from examples import SPEC, example_predictions, finished, litter
 from test_plan import WEB, execute, lab, make_plan  # noqa: F401
 
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import Project
-from fergen_bench.experiment.run import Job, Run
+from fergen_bench.experiment.run import Job
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
 from fergen_bench.records.listing import is_in_place
-from fergen_bench.records.record import Cell, Predictions, RunRecord
-
-SPEC = Run(
-    suite="s",
-    profile="official",
-    sources=("a",),
-    fingerprints={"a": "f1"},
-    method="cafe",
-    version=1,
-    parameters={"lr": 0.1, "gate": "sigmoid", "backbone": "synth//home/me/w.pt"},
-    weights={"backbone": "d1"},
-    seed=0,
-    selection="last",
-    targets={"a": "f1", "b": "f2"},
-    relations={"a": "source", "b": "unseen"},
-    defaults={"lr": 0.1, "gate": "linear", "backbone": "synth//home/me/w.pt"},
-)
-
-
-def finished(spec: Run = SPEC, **changes: Any) -> RunRecord:
-    cells = tuple(
-        Cell(name, fingerprint, spec.relations[name], np.eye(7, dtype=int).tolist())
-        for name, fingerprint in spec.targets.items()
-    )
-    values: dict[str, Any] = {
-        "cells": cells,
-        "history": ({"epoch": 1, "loss": 0.5},),
-        "selected_epoch": None,
-        "networks": {"backbone": {"name": "synth", "digest": "d1" * 8}},
-        "environment": {"torch": "2"},
-        "seconds": {"fit": 1.0, "score": 0.5},
-        "started": "2026-01-01T00:00:00+00:00",
-        "method_digest": "m" * 64,
-    }
-    return RunRecord(spec=spec, **{**values, **changes})
+from fergen_bench.records.record import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -95,12 +61,10 @@ def test_the_key_of_a_spec_is_pinned() -> None:
     assert SPEC.key == "18f769ed9350"
 
 
-def said(count: int, value: float = 0.5) -> Predictions:
-    return Predictions(np.full((count, 7), value), np.arange(count) % 7, np.arange(count) == 1)
-
-
 def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    path = store.save(finished(), tmp_path, {"a": said(3), "b": said(1)}, {"a.mask": np.ones((7, 2))})
+    path = store.save(
+        finished(), tmp_path, {"a": example_predictions(3), "b": example_predictions(1)}, {"a.mask": np.ones((7, 2))}
+    )
     assert path == tmp_path / "s" / "cafe" / f"a-s0-{SPEC.key}.json"
     assert store.load(path) == finished()
     found = store.RecordFile.open(path).predictions()
@@ -114,7 +78,7 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    path = store.save(finished(), tmp_path, {"a": said(3)})
+    path = store.save(finished(), tmp_path, {"a": example_predictions(3)})
     assert store.RecordFile.open(path).arrays() == {}
     path.with_suffix(".npz").write_bytes(b"PK no archive")
     with pytest.raises(BenchError, match=r"npz: this file is damaged .* --rerun"):
@@ -164,31 +128,6 @@ def test_one_torn_record_does_not_hide_the_others(tmp_path: Path) -> None:
     records, faults = counting.load_all(tmp_path)
     assert records == [finished()]
     assert [str(torn) in fault for fault in faults] == [True]
-
-
-def litter(path: Path) -> int:
-    """Leave what sync services, file managers and people leave of a record and of the folders that it is in. Returns
-    how many JSON files that are.
-    """
-    method, suite = path.parent, path.parent.parent
-    names = (
-        f"{path.stem} (1).json",
-        f"{path.stem} - Copy.json",
-        f"{path.stem}.sync-conflict-20260101-120000-ABCDEFG.json",
-        f"{path.stem}-DESKTOP.json",
-        f"{path.stem}_conflict-0a1b2c3d4e5f.json",
-        "a-s9-0a1b2c3d4e5f.json",
-        f"copy-{path.name}",
-    )
-    for name in names:
-        shutil.copy(path, method / name)
-    (method / f"._{path.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        ")
-    (method / "notes.json").write_text("{}")
-    (method / ".DS_Store").write_text("x")
-    for folder in (suite / f"{method.name} (1)", suite.with_name(f"{suite.name}.bak") / method.name):
-        folder.mkdir(parents=True)
-        shutil.copy(path, folder)
-    return len(names) + 4
 
 
 def test_only_records_in_their_own_place_count(tmp_path: Path) -> None:

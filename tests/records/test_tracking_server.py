@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_store import SPEC, finished
+from examples import SPEC, finished
 
 from fergen_bench.experiment.project import Project
 from fergen_bench.records import mlflow_mirror as tracking

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import SPEC, finished
 from test_plan import WEB, execute, lab, make_plan  # noqa: F401
-from test_store import SPEC, finished
 
 from conftest import Bench
 from fergen_bench.data.domain import Domain

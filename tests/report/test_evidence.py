@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from examples import SPEC
 from rich.console import Console
 from scipy import stats
-from test_store import SPEC
 
 from conftest import Bench
 from fergen_bench.error import BenchError

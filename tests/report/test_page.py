@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import SPEC, finished
 from matplotlib.figure import Figure
-from test_store import SPEC, finished
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from examples import SPEC, finished
 from rich.console import Console
-from test_store import SPEC, finished
 
 from fergen_bench.data.corruption import CLEAN, VERSION
 from fergen_bench.data.labels import EXPRESSIONS

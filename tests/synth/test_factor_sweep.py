@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from examples import SPEC, finished
 from test_plan import METHOD, execute, make_plan
 from test_protocol import SUITE
-from test_store import SPEC, finished
 
 from conftest import Bench
 from fergen_bench.data.corruption import CLEAN, FACTORS, VERSION
