@@ -1,3 +1,5 @@
+"""Tests of loading networks by family."""
+
 from __future__ import annotations
 
 import json
@@ -12,20 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench.data.domain import Domain
-from fergen_bench.data.source import open_source
 from fergen_bench.error import BenchError
-from fergen_bench.execution.similarity import feature_similarity
-from fergen_bench.networks import kernels
-from fergen_bench.networks.kernels import resize
 from fergen_bench.networks.loading import IMAGENET_MEAN, VGGFACE2_IDENTITIES, content_digest, load_network
 from fergen_bench.networks.name import parse_network, weights_digest
-from fergen_bench.networks.network import Network
 
 CPU = torch.device("cpu")
-
-
-def quiet(what: str, done: int, total: int) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -268,21 +261,6 @@ def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path: Path) -> None:
             load_network(f"vggface2-resnet50/{tmp_path / name}.pkl", CPU)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [("synth", (192, 4, 4)), ("synth-trunk", (512, 4, 4)), ("timm:test_resnet.r160_in1k/scratch", None)],
-)
-def test_a_map_has_a_shape_before_any_face_is_seen(name: str, shape: tuple[int, int, int] | None) -> None:
-    network = load_network(name, CPU)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    found = network.train().map_shape()
-    assert network.training
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert shape in (found, None)
-    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
-    assert network.feature_map(faces).shape == (2, *found)
-
-
 def test_tokens_of_transformers_stand_in_their_grid(tiny_clip: Path) -> None:
     faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     clip = load_network(f"open_clip:tiny-clip/{tiny_clip}", CPU)
@@ -304,153 +282,3 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"x": Path("/")}, tmp_path / "evil.pt")
     with pytest.raises(BenchError, match="does not contain weights that can be loaded safely"):
         load_network(f"synth-trunk/{tmp_path / 'evil.pt'}", CPU)
-
-
-class Counter:
-    """How many faces a network really looked at."""
-
-    def __init__(self, network: Network) -> None:
-        self.seen = 0
-        network.body.register_forward_hook(self)
-
-    def __call__(self, body: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        self.seen += len(inputs[0])
-
-
-def counted(cache: Path) -> tuple[Network, Counter]:
-    network = load_network("synth", CPU).freeze(cache, quiet)
-    return network, Counter(network)
-
-
-def test_features_of_unchanged_faces_are_computed_once_and_kept(tmp_path: Path, web: Domain) -> None:
-    test = web.split("test")
-    network, counter = counted(tmp_path)
-    plain = torch.cat([network(images) for images in test.batches(CPU, 64)])
-    assert counter.seen == len(test)
-    again = torch.cat([network(images) for images in test.batches(CPU, 17)])
-    assert counter.seen == len(test)
-    assert torch.equal(plain, again)
-    other, counter = counted(tmp_path)
-    part = np.array([3, 7, 50])
-    np.testing.assert_array_equal(other.cached(test.subset(part)), plain.numpy()[part])
-    whole = other.cached(test)
-    assert isinstance(whole, np.memmap)
-    whole[:] = 0.0  # one's own: neither the disk nor the next to ask sees it
-    np.testing.assert_array_equal(other.cached(test), plain.numpy())
-    assert counter.seen == 0
-    fresh = load_network("synth", CPU)
-    fresh.eval()
-    torch.testing.assert_close(fresh(test.faces()), plain, atol=1e-4, rtol=1e-4)
-
-
-def test_features_of_several_domains_stand_one_after_another(tmp_path: Path, web: Domain, film: Domain) -> None:
-    network, _ = counted(tmp_path)
-    both = open_source([web, film], 0).val
-    apart = [network.of_rows(piece.domain, piece.rows) for piece in both.pieces]
-    everything = network.cached(both)
-    np.testing.assert_array_equal(everything, np.concatenate(apart))
-    border = len(both.pieces[0].rows)
-    for asked in (slice(0, border), slice(border - 2, border + 3), slice(border, None), slice(3, 3)):
-        np.testing.assert_array_equal(network.cached(both, asked), everything[asked])
-
-
-def test_changed_faces_are_looked_at(tmp_path: Path, web: Domain) -> None:
-    network, counter = counted(tmp_path)
-    (images,) = web.split("test").batches(CPU, 100)
-    clean = network(images)
-    flipped = network(images.flip(3))
-    assert counter.seen == 200
-    assert not torch.allclose(clean, flipped)
-    images[:, :, :8] = 0  # in place: the mark of a clean batch no longer counts
-    assert not torch.allclose(network(images), clean)
-    assert counter.seen == 300
-
-
-def test_a_network_that_was_changed_has_no_kept_features(tmp_path: Path, web: Domain) -> None:
-    network, _ = counted(tmp_path)
-    (images,) = web.split("test").batches(CPU, 100)
-    before = network(images)
-    with torch.no_grad():
-        network.body.project.weight.mul_(2.0)
-    assert not torch.allclose(network(images), before)
-    network, _ = counted(tmp_path)
-    network.body = torch.nn.Sequential(network.body, torch.nn.Tanh())
-    assert network(images).abs().max() <= 1.0
-
-
-def test_damaged_weights_are_noticed_before_their_features_are_kept(tmp_path: Path, web: Domain) -> None:
-    network = load_network("synth", CPU)
-    torch.nn.init.constant_(network.body.project.bias, float("nan"))
-    with pytest.raises(BenchError, match="computes NaN or infinite features for web"):
-        network.freeze(tmp_path, quiet).cached(web.split("test"))
-    assert not list(tmp_path.rglob("*.npy"))
-
-
-def test_other_statistics_and_other_weights_have_features_of_their_own(tmp_path: Path, web: Domain) -> None:
-    for name, statistics in (
-        ("synth", "own"),
-        ("synth", "imagenet"),
-        ("synth-trunk", "own"),
-        ("synth-trunk/scratch", "own"),
-    ):
-        load_network(name, CPU, statistics).freeze(tmp_path, quiet).cached(web.split("test"))  # type: ignore[arg-type]
-    assert len(list((tmp_path / "features").glob("*/*.npy"))) == 4
-
-
-def test_a_frozen_network_stays_frozen_inside_a_method_that_trains(tmp_path: Path) -> None:
-    network = load_network("synth-trunk", CPU).freeze(tmp_path, quiet)
-    torch.nn.ModuleDict({"frozen": network}).train()
-    assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
-def test_resizing_is_what_pillow_does(web: Domain) -> None:
-    from PIL import Image
-
-    face = np.array(Image.fromarray(np.asarray(web.faces[0])).resize((100, 100)))
-    for kind, resample in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
-        pillow = np.asarray(Image.fromarray(face).resize((64, 64), resample)).astype(float)
-        ours = resize(torch.from_numpy(face).permute(2, 0, 1)[None].float() / 255, 64, kind)[0].permute(1, 2, 0) * 255
-        assert np.abs(ours.numpy() - pillow).max() <= 1.01
-
-
-def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
-    web: Domain, film: Domain, tmp_path: Path
-) -> None:
-    measured = feature_similarity("synth", 0.9, tmp_path, quiet)
-    rows = [int(domain.rows(part)[2]) for domain, part in ((web, "train"), (film, "test"), (web, "test"))]
-    pairs = np.array([[(0, rows[0]), (1, rows[1])], [(0, rows[2]), (0, rows[2])], [(1, rows[1]), (0, rows[2])]])
-    network = load_network("synth", CPU).eval()
-    with torch.no_grad():
-        faces = [
-            torch.from_numpy(np.array(d.faces[r])).permute(2, 0, 1)[None]
-            for d, r in zip((web, film, web), rows, strict=True)
-        ]
-        a, b, c = (network(face) for face in faces)
-    cosine = torch.nn.functional.cosine_similarity
-    expected = [cosine(a, b).item(), 1.0, cosine(b, c).item()]
-    np.testing.assert_allclose(measured.similarity([web, film], pairs), expected, atol=1e-4)
-    assert measured.limit == 0.9
-    assert measured.name.startswith("cosine of the features of synth ")
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_of_patches_is_a_product(bias: bool) -> None:
-    convolution = torch.nn.Conv2d(3, 5, 4, stride=4, bias=bias).to(memory_format=torch.channels_last)
-    faces = torch.rand(2, 3, 12, 8).contiguous(memory_format=torch.channels_last)
-    odd = torch.rand(2, 3, 13, 8)
-    expected = convolution(faces), convolution(odd)
-    kernels.use_products(torch.nn.Sequential(convolution))
-    assert type(convolution) is kernels.PatchConvolution
-    torch.testing.assert_close(convolution(faces), expected[0])
-    torch.testing.assert_close(convolution(odd), expected[1])
-    overlapping = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 4, stride=2), torch.nn.Conv2d(3, 5, 1))
-    kernels.use_products(overlapping)
-    assert {type(layer) for layer in overlapping} == {torch.nn.Conv2d}
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_resizing_is_a_product_of_matrices(interpolation: str) -> None:
-    faces = torch.rand(2, 3, 20, 9)
-    rows, columns = (kernels._resizing(side, 16, interpolation, torch.device("cpu")) for side in (20, 9))
-    torch.testing.assert_close((rows @ faces @ columns.T).clamp(0, 1), kernels.resize(faces, 16, interpolation))

@@ -1,4 +1,4 @@
-"""A step that is recorded once and repeated comes to what steps taken one by one come to."""
+"""Tests of captured steps: replays compute the same weights as single steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 
 class CountedReplays(steps.CapturedStep):
-    """Counts how often a recording is launched."""
+    """A captured step that counts its replays."""
 
     replays = 0
 
@@ -80,7 +80,7 @@ def trained(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", STATIC)
-def test_repeating_a_recorded_step_changes_nothing(name: str, device: str, web: Domain, tmp_path: Path) -> None:
+def test_a_captured_step_computes_the_same_weights(name: str, device: str, web: Domain, tmp_path: Path) -> None:
     plain, repeated = (trained(name, web, tmp_path, recorded, device) for recorded in (False, True))
     for key, value in plain.model.state_dict().items():
         other = repeated.model.state_dict()[key]
@@ -100,7 +100,7 @@ def test_a_long_training_is_compiled(web: Domain, tmp_path: Path, monkeypatch: p
     assert one.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.02)  # type: ignore[attr-defined]
 
 
-def test_every_setting_of_cafe_repeats(web: Domain, tmp_path: Path) -> None:
+def test_every_setting_of_cafe_is_a_static_step(web: Domain, tmp_path: Path) -> None:
     for changes in (
         {"features": "cached", "gate": "none", "groups": "even"},
         {"diversity_form": "distinct", "head": "channel"},
@@ -114,7 +114,7 @@ def test_every_setting_of_cafe_repeats(web: Domain, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{"optimizer": "sgd", "learning_rate": 1e-3}, {"schedule": "constant"}, {"selection": "source-val"}]
 )
-def test_repeating_changes_nothing_however_one_trains(
+def test_a_captured_step_agrees_for_optimizers_schedules_and_selections(
     changes: dict[str, Any], device: str, web: Domain, tmp_path: Path
 ) -> None:
     plain, repeated = (
@@ -142,7 +142,7 @@ def with_lines(lines: str, web: Domain, folder: Path, recorded: bool = True) -> 
     return method
 
 
-def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_path: Path) -> None:
+def test_an_attribute_that_changes_from_step_to_step_raises(web: Domain, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="changes its attribute seen from step to step"):
         with_lines("self.seen = getattr(self, 'seen', 0) + 1", web, tmp_path)
 
@@ -159,24 +159,24 @@ def test_a_method_that_changes_what_it_keeps_does_not_repeat(web: Domain, tmp_pa
         ("self.model[1].share = getattr(self.model[1], 'share', 1.0) / 2", "model.1.share"),
     ],
 )
-def test_what_it_keeps_is_looked_into(lines: str, named: str, web: Domain, tmp_path: Path) -> None:
+def test_changing_members_of_attributes_and_modules_raise(lines: str, named: str, web: Domain, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=rf"its attribute {re.escape(named)} from step to step"):
         with_lines(lines, web, tmp_path)
 
 
-def test_what_is_kept_once_or_written_in_place_may_repeat(web: Domain, tmp_path: Path) -> None:
+def test_attributes_set_once_or_written_in_place_are_allowed(web: Domain, tmp_path: Path) -> None:
     kept = "if not hasattr(self, 'pair'):\n    self.pair = ({'sum': 0.0}, batch.labels.clone())"
     private = "self.model._hidden = getattr(self.model, '_hidden', 0) + 1"
     with_lines(f"{kept}\nself.pair[1].add_(1)\n{private}", web, tmp_path)
 
 
-@pytest.mark.parametrize("asked", ["step", "epoch", "generator"])
-def test_a_method_that_repeats_is_told_of_what_would_be_remembered(asked: str, web: Domain, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=rf"batch\.{asked}"):
-        with_lines(f"self.seen = batch.{asked}", web, tmp_path)
+@pytest.mark.parametrize("name", ["step", "epoch", "generator"])
+def test_reading_the_index_of_a_static_step_raises(name: str, web: Domain, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=rf"batch\.{name}"):
+        with_lines(f"self.seen = batch.{name}", web, tmp_path)
 
 
-def test_a_record_says_that_steps_were_recorded_only_where_one_was(
+def test_a_record_contains_captured_steps_only_if_one_was_captured(
     web: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert with_lines("pass", web, tmp_path).steps == ""  # type: ignore[attr-defined]
@@ -185,7 +185,7 @@ def test_a_record_says_that_steps_were_recorded_only_where_one_was(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_records_nothing_where_there_are_few_full_batches(web: Domain, tmp_path: Path) -> None:
+def test_a_gpu_captures_nothing_with_few_full_batches(web: Domain, tmp_path: Path) -> None:
     file = read_method(ROOT / "methods" / "full_finetune.py")
     values = {**file.defaults("small"), "backbone": "synth-trunk", "epochs": 1}
     said = {}

@@ -17,7 +17,6 @@ from fergen_bench import Batch, BenchError, Context, GradientMethod, SampleDraws
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import open_source
 from fergen_bench.error import RunError
-from fergen_bench.training.images import SplitImages
 
 
 @dataclass
@@ -163,26 +162,6 @@ def test_a_last_batch_of_one_face_is_left_out(web: Domain, tmp_path: Path) -> No
     size = len(source.train) - 1
     method, _ = fitted(source, tmp_path, Linear(epochs=1, batch_size=size))
     assert [len(index) for _, _, index in method.seen] == [size]
-
-
-def test_faces_come_from_memory_or_from_the_disk_alike(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = torch.tensor([5, 2, 9, 2])
-    resident = SplitImages(source.train, torch.device("cpu"))
-    monkeypatch.setattr(SplitImages, "_fits", lambda self: False)
-    streamed = SplitImages(source.train, torch.device("cpu"))
-    assert streamed._resident is None
-    assert torch.equal(resident.at(rows), streamed.at(rows))
-    batches = [rows, torch.tensor([7]), torch.arange(20)]
-    for kept, read in zip(resident.batches(batches), streamed.batches(batches), strict=True):
-        assert torch.equal(kept, read)
-
-
-def test_generators_depend_on_names_not_on_the_order_of_calls(tmp_path: Path) -> None:
-    ctx = context(tmp_path)
-    first = [torch.rand(2, generator=ctx.generator(name)).tolist() for name in ("a", "b")]
-    second = [torch.rand(2, generator=ctx.generator(name)).tolist() for name in ("b", "a")]
-    assert first == second[::-1]
-    assert first[0] != first[1]
 
 
 @pytest.mark.parametrize("senseless", [{"epochs": 0}, {"learning_rate": -1.0}])
