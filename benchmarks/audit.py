@@ -1,11 +1,10 @@
-"""How long the leakage audit takes, what memory it needs, and whether it finds the near-duplicates that were planted.
+"""Measure the time and memory of the audit, and the share of planted near-duplicates that it finds.
 
     python benchmarks/audit.py [--faces 10000 50000 100000] [--processes 2] [--domain FOLDER …]
 
-Makes so many faces of 48 pixels as two prepared domains: each is a mixture of two faces of the embedded suite (or of
-the prepared domains that are named), cropped, lit from a side and with noise; only a few are mixtures of the same two,
-and count as other pairs. One in a hundred stands a second time: as it is, as a JPEG of quality 60, a sixth darker, or
-mirrored.
+It generates two prepared domains with images of 48 pixels. Each image is a mixture of two images of the embedded suite
+(or of the named prepared domains), cropped, lit from a side and with noise. A few are mixtures of the same two and
+count as other pairs. One in a hundred has a copy: unchanged, as a JPEG of quality 60, a sixth darker, or mirrored.
 """
 
 from __future__ import annotations
@@ -35,10 +34,11 @@ KINDS = ("equal", "jpeg", "darker", "mirrored")
 
 
 def main() -> None:
+    """Measure audits of several sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, nargs="+", default=[10_000, 50_000, 100_000])
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--domain", type=Path, nargs="+", help="prepared domains to make the faces of")
+    parser.add_argument("--domain", type=Path, nargs="+", help="prepared domains whose images are mixed")
     choices = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fergen-bench-audit-") as name:
         folders = choices.domain
@@ -52,19 +52,21 @@ def main() -> None:
 
 
 def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None:
-    """Prints one line: time, rate, memory, and the share of planted near-duplicates that are found, by kind."""
+    """Print one line: time, rate, memory, and the share of planted near-duplicates found, by kind."""
     originals = count * EVERY // (EVERY + 1)
     copies = count - originals
     faces = np.concatenate([*_different(seeds, originals)])
     copied = np.random.default_rng(1).permutation(originals)[:copies]
-    kinds = [KINDS[place % len(KINDS)] for place in range(copies)]
+    kinds = [KINDS[index % len(KINDS)] for index in range(copies)]
     doubles = np.stack([_copy(faces[row], kind) for row, kind in zip(copied, kinds, strict=True)])
     one, two = _domain(folder / "one", "train", faces), _domain(folder / "two", "test", doubles)
 
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # so that no memory above is counted
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn")
+    ) as fresh:  # so that the memory of this process is not counted
         audit, took, reading, memory = fresh.submit(audited, one, two, folder / f"audit-{count}", processes).result()
     found = {(row.id_a, row.id_b) for row in audit.pairs}
-    planted = {(str(row), str(place)): kind for place, (row, kind) in enumerate(zip(copied, kinds, strict=True))}
+    planted = {(str(row), str(index)): kind for index, (row, kind) in enumerate(zip(copied, kinds, strict=True))}
     hits = Counter(kind for pair, kind in planted.items() if pair in found)
     print(
         f"{count:,} faces: {took:.1f} s, {count / took:,.0f} faces/s (reading {reading:.1f} s, the rest "
@@ -79,7 +81,7 @@ def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None
 
 
 def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[Audit, float, float, int]:
-    """The audit, seconds in all, seconds for reading, peak memory in MB of this process and its workers."""
+    """Return the audit, its seconds, the seconds for reading, and the peak memory in MB with all workers."""
     began: dict[str, float] = {}
     peaks: dict[int | str, int] = {}
 
@@ -102,7 +104,7 @@ def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[Audit, 
 
 
 def _small(domain: Domain) -> np.ndarray:
-    """The faces of a domain, at 64 pixels."""
+    """Return the images of a domain at 64 pixels."""
     return np.stack(
         [
             np.asarray(Image.fromarray(np.asarray(face)).resize((64, 64), Image.Resampling.BICUBIC))
@@ -112,7 +114,7 @@ def _small(domain: Domain) -> np.ndarray:
 
 
 def _different(seeds: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """Blocks of faces."""
+    """Yield blocks of different images."""
     random = np.random.default_rng(0)
     grain = random.normal(0, 3, (1 << 20) + SIZE * SIZE * 3).astype(np.float32)
     across = np.linspace(-1, 1, SIZE, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Domains of generated faces for the other scripts: as many and as large as asked for, in a moment."""
+"""Generate domains of any size within seconds, for the other scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DRAWN = 2048
 
 
 def blobs(count: int, size: int, seed: int = 0) -> np.ndarray:
-    """Smooth coloured pictures, about as hard for JPEG as faces are: uint8 (count, size, size, 3)."""
+    """Return smooth coloured images, about as hard for JPEG as faces: uint8 (count, size, size, 3)."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     drawn = [np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)) for picture in coarse]
@@ -25,8 +25,10 @@ def blobs(count: int, size: int, seed: int = 0) -> np.ndarray:
 
 
 def generated_domain(folder: Path, name: str, size: int, train: int, test: int = 0, drawn: int = DRAWN) -> Domain:
-    """A prepared domain. Its first `drawn` faces are drawn; the others are black, and on most file systems take no
-    room: reading them costs what reading others from the page cache costs.
+    """Return a prepared domain whose first `drawn` images are generated; the others are black.
+
+    On most file systems the black images need no space. Reading them costs as much as reading others from the page
+    cache.
     """
     if (folder / name / "domain.json").is_file():
         return Domain(folder / name)
@@ -38,20 +40,20 @@ def generated_domain(folder: Path, name: str, size: int, train: int, test: int =
     faces.flush()
     del faces
     columns = {
-        "id": [f"{place:07}" for place in range(count)],
-        "expression": [EXPRESSIONS[place % len(EXPRESSIONS)] for place in range(count)],
+        "id": [f"{row:07}" for row in range(count)],
+        "expression": [EXPRESSIONS[row % len(EXPRESSIONS)] for row in range(count)],
         "split": ["train"] * train + ["test"] * test,
     }
     return Domain(finish_prepared(draft, folder / name, name, columns, {"dataset": "generated"}))
 
 
 def as_jpegs(domain: Domain, folder: Path, count: int) -> list[tuple[Path, int]]:
-    """The first faces of a domain as files, with their labels."""
+    """Write the first images of a domain as JPEG files, and return paths and labels."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for place in range(min(count, len(domain.labels))):
-        path = folder / f"{place:06}.jpg"
+    for row in range(min(count, len(domain.labels))):
+        path = folder / f"{row:06}.jpg"
         if not path.exists():
-            Image.fromarray(domain.faces[place]).save(path, quality=92)
-        files.append((path, int(domain.labels[place])))
+            Image.fromarray(domain.faces[row]).save(path, quality=92)
+        files.append((path, int(domain.labels[row])))
     return files

@@ -1,11 +1,11 @@
-"""How time and memory grow with faces, and with sources and seeds; drawn into docs/pictures/growth.png.
+"""Measure how time and memory grow with images and runs, and draw docs/pictures/growth.png.
 
     python benchmarks/growth.py [--faces 1000 10000 100000 300000] [--most-features 30000] [--runs 15 150 1500]
 
-Faces are generated, of 48 pixels. Every measurement has a process of its own, with one thread; memory is the most that
-the process holds beyond what it held when it began and that is no file (pages of memory maps are given back when
-others need them). A line is fitted through the logarithms: the exponent is 1 where growth is linear. It is fitted to
-sizes of at least a tenth of the largest, since below the fixed costs rule.
+Images are generated, of 48 pixels. Every measurement has a process of its own, with one thread. Memory is the peak
+beyond the start of the work, without memory maps, whose pages the system reclaims. A line is fitted through the
+logarithms: the exponent is 1 if growth is linear. The fit uses sizes of at least a tenth of the largest, because fixed
+costs dominate below.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Watch:
 
     @contextmanager
     def on(self) -> Iterator[None]:
+        """Measure the work of a block."""
         before, ended = _anonymous(), threading.Event()
 
         def look() -> None:
@@ -50,14 +51,14 @@ class Watch:
 
 
 def _anonymous() -> float:
-    """Megabytes of this process that are no file."""
+    """Return the memory of this process in megabytes, without memory maps."""
     found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
     assert found is not None
     return int(found[1]) / 1024
 
 
 def writing(count: int, folder: Path, watch: Watch) -> None:
-    """A prepared domain is written and hashed, and opened and checked as a run does it."""
+    """Write and hash a prepared domain, then open and check it as a run does."""
     from fergen_bench.data.domain import Domain
     from fergen_bench.data.labels import EXPRESSIONS
     from fergen_bench.data.prepared import write_prepared
@@ -78,7 +79,7 @@ def writing(count: int, folder: Path, watch: Watch) -> None:
 
 
 def opening(count: int, folder: Path, watch: Watch) -> None:
-    """A domain is opened, its labels read, and every face read once."""
+    """Open a domain, read its labels, and read every image once."""
     from fergen_bench.data.domain import Domain
 
     _settle()
@@ -91,7 +92,7 @@ def opening(count: int, folder: Path, watch: Watch) -> None:
 
 
 def features(count: int, folder: Path, watch: Watch) -> None:
-    """The packaged encoder's features of all faces, into the cache."""
+    """Compute the packaged encoder's features of all images into the cache."""
     import torch
 
     from fergen_bench.data.domain import Domain
@@ -106,7 +107,7 @@ def features(count: int, folder: Path, watch: Watch) -> None:
 
 
 def probe(count: int, folder: Path, watch: Watch) -> None:
-    """The linear probe with its sweep of strengths, from features of 512 numbers."""
+    """Fit the linear probe with its sweep of strengths, on features of 512 numbers."""
     import torch
 
     from fergen_bench.training.logistic import best_strength, solve
@@ -122,7 +123,7 @@ def probe(count: int, folder: Path, watch: Watch) -> None:
 
 
 def finding(count: int, folder: Path, watch: Watch) -> None:
-    """The records of so many runs, five sources and three seeds of each method, are read and found."""
+    """Read and find the records of runs with five sources and three seeds of each method."""
     from report import generate
 
     from fergen_bench.records import counting, store
@@ -135,7 +136,7 @@ def finding(count: int, folder: Path, watch: Watch) -> None:
 
 
 def reporting(count: int, folder: Path, watch: Watch) -> None:
-    """Those records become a leaderboard with intervals and ties."""
+    """Compute a leaderboard with intervals and ties from those records."""
     from fergen_bench.records import counting
     from fergen_bench.records import frame as frames
     from fergen_bench.report.evidence import Evidence, judged
@@ -180,6 +181,7 @@ def exponent(sizes: list[int], values: list[float]) -> float:
 
 
 def main() -> None:
+    """Measure all kinds of work and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, nargs="+", default=[1_000, 10_000, 30_000, 100_000, 300_000])
     parser.add_argument("--most-features", type=int, default=100_000, help="faces whose features are computed at most")
@@ -187,14 +189,14 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("docs/pictures/growth.png"))
     choices = parser.parse_args()
     rows: list[tuple[str, str, int, float, float, float]] = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         for by, works, sizes in (("faces", BY_FACES, choices.faces), ("runs", BY_RUNS, choices.runs)):
             for name, work in works.items():
                 for size in sizes:
                     if work is features and size > choices.most_features:
                         continue
                     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                        found = pool.submit(measure, work, size, Path(place, f"domain{size}")).result()
+                        found = pool.submit(measure, work, size, Path(temporary, f"domain{size}")).result()
                     rows.append((name, by, size, *found))
                     wall, used, megabytes = found
                     shown = f"{wall:8.2f} s, {used:8.2f} of a processor, {megabytes:7.0f} MB"

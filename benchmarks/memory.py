@@ -1,5 +1,6 @@
-"""Memory of a training and of features over a domain of any size, each in a process of its own: what is private to the
-process, apart from the pages of the memory map, which the system takes back when it needs them.
+"""Measure the private memory of training and of computing features, each in a process of its own.
+
+Pages of the memory map are not counted, because the system reclaims them.
 
     python benchmarks/memory.py                                 10,000 and 300,000 faces of 112 px (11 GB, mostly holes)
     python benchmarks/memory.py --device cuda --backbone open_clip:ViT-B-32-quickgelu/scratch --trunk timm:resnet18/scratch
@@ -20,13 +21,13 @@ from typing import Any
 
 
 def private() -> float:
-    """MB of this process that no file can give back."""
+    """Return the memory of this process in MB, without memory maps."""
     text = Path("/proc/self/status").read_text(encoding="ascii")
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon")) / 1024
 
 
 class Peak:
-    """The largest that was seen while it was open, looked at fifty times a second."""
+    """The largest memory within a block, sampled fifty times a second."""
 
     def __enter__(self) -> Peak:
         self.before = self.most = private()
@@ -46,7 +47,7 @@ class Peak:
 
 def training(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """A few steps of CAFE on a domain, all of whose positions, labels and draws are there."""
-    from training import SIZES, Lender, cafe, replace, torch  # also sets what cuBLAS must know
+    from training import SIZES, Lender, cafe, replace, torch  # also configures cuBLAS
 
     from fergen_bench.data.domain import Domain
     from fergen_bench.data.source import open_source
@@ -81,6 +82,7 @@ def features(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure each kind of work in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, nargs="+", default=[10_000, 300_000])
     parser.add_argument("--pixels", type=int, default=112)

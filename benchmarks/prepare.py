@@ -1,11 +1,11 @@
-"""How fast a dataset is prepared, beside a plain loop over PIL and one over cv2: images per second and core.
+"""Compare the preparation of a dataset with plain loops over PIL and cv2, in images per second and core.
 
     python benchmarks/prepare.py [--repeats 5]
 
-All three write (N, side, side, 3) uint8 into a file. They take turns on the same generated files, and the processors'
-time is counted, of workers too: on a busy machine trust the ratios. cv2 is no dependency of fergen-bench: pip install
-opencv-python-headless. Its resizer gives other bits, so its column says what another decoder would buy, not what could
-take our place.
+All three write (N, side, side, 3) uint8 into a file. They alternate on the same generated files. Processor time counts,
+that of workers included: on a busy machine the ratios are more reliable. cv2 is not a dependency of fergen-bench: pip
+install opencv-python-headless. Its resizer gives other pixels, so its column shows the gain of another decoder, not a
+replacement.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def main() -> None:
     )
     starts = []
     for name, side, ending, size, count in CASES:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
             paths = generate(folder, side, ending, count)
             kilobytes = statistics.mean(path.stat().st_size for path in paths) / 1000
             rates: dict[str, list[float]] = {label: [] for label in runs}

@@ -1,13 +1,13 @@
-"""Our linear probe with its sweep of strengths, beside scikit-learn's L-BFGS over the same strengths.
+"""Compare the linear probe and its sweep of strengths with scikit-learn's L-BFGS over the same strengths.
 
     python benchmarks/probe.py [--faces 12271] [--rounds 5] [--threads 2] [--device cpu]
 
 Both choose among some fifteen strengths C in float32 and then fit the chosen one closely in float64, on generated
-features of 512 numbers. scikit-learn (pip install scikit-learn) is handed the strengths that we came to, starts each
-from its last solution, and goes on to the same optimum: to a gradient as small as that of our solution. That is the
-largest entry of the gradient of the mean loss in the coordinates of the features, which scikit-learn stops by itself.
-Compared are the seconds of alternating rounds, that gradient computed in float64, and for how many of 20,000 fresh
-faces both predict the same. --device cuda moves our side onto a GPU (not tried yet); scikit-learn stays on the CPU.
+features of 512 numbers. scikit-learn (pip install scikit-learn) receives the strengths of this project's sweep, starts
+each from its last solution, and continues to a gradient as small as that of this project's solution. The gradient is
+the largest entry of the gradient of the mean loss in the coordinates of the features, scikit-learn's own criterion.
+The output compares the seconds of alternating rounds, that gradient in float64, and the share of equal predictions on
+20,000 new samples. --device cuda moves this project's side to a GPU; scikit-learn stays on the CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fergen_bench.training import logistic
 
 FEATURES, CLASSES = 512, 7
 SHARES = (1290, 281, 717, 4772, 1982, 705, 2524)
-"""Training faces of the expressions in RAF-DB."""
+"""Numbers of training images of the expressions in RAF-DB."""
 Faces = tuple[Tensor, Tensor]
 """Features (N, 512) and labels (N,)."""
 Solutions = dict[float, tuple[Tensor, Tensor]]
@@ -49,7 +49,7 @@ def generate(count: int, seed: int) -> Faces:
 
 
 def our_sweep(fit: Faces, val: Faces) -> Solutions:
-    """What `best_strength` does, with all of its solutions kept."""
+    """Do what `best_strength` does, and return all solutions."""
     problem = logistic.Problem(*fit, CLASSES)
     found: Solutions = {}
 
@@ -91,8 +91,11 @@ def largest_gradient(solution: tuple[Tensor, Tensor], faces: Faces, strength: fl
 
 
 def together(features: Tensor) -> list[tuple[int, float]]:
-    """What it would buy to solve several strengths in one go: (strengths, seconds of an evaluation for each of them, as
-    a share of an evaluation for one).
+    """Return the relative cost of evaluating several strengths at once.
+
+    Returns:
+        Pairs of the number of strengths, and the seconds of an evaluation per strength as a share of an evaluation for
+        one strength.
     """
     across, took = features.T.contiguous(), dict[int, list[float]]()
     counts = (1, 2, 4, 7)

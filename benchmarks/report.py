@@ -1,4 +1,4 @@
-"""How long a report over many records takes, and how much memory: generated records with predictions.
+"""Measure the time and memory of a report over many generated records with predictions.
 
 python benchmarks/report.py --records 2000 --faces 1000
 """
@@ -105,6 +105,7 @@ print(json.dumps({**taken, "megabytes": megabytes}))
 
 
 def main() -> None:
+    """Generate records and measure the steps of a report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=2000)
     parser.add_argument("--faces", type=int, default=1000, help="of each of five targets")

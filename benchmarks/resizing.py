@@ -1,10 +1,9 @@
-"""Faces resized by this project (floats, on the device, antialiased) beside PIL (bytes): how far the pixels are apart
-in grey levels, and what that does to features, logits and predictions.
+"""Compare resizing on the device (floats, antialiased) with PIL (bytes): pixels, features, logits and predictions.
 
     python benchmarks/resizing.py --domain results/cache/domains/synth5-v1/web
 
-The faces of a prepared domain are enlarged to the size that files have, and brought to the network's size in both ways.
-The logits are those of a linear probe, fitted to the features of the domain's faces as they are.
+The images of a prepared domain are enlarged to the size of files and resized to the network's size in both ways. The
+logits are those of a linear probe, fitted to the features of the domain's unchanged images.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Frozen features and scoring beside the bare networks: a domain's features against the encoder's forward at its best
-batch size, their second use, and all targets of a run against the trunk's forward (features of targets are kept).
+"""Compare frozen features and scoring with the bare networks.
+
+Features of a domain are compared with the encoder's forward at its best batch size; their second use is timed; and all
+targets of a run, with cached features, are compared with the trunk's forward.
 
     python benchmarks/scoring.py                                  the networks of synth5; a minute
     python benchmarks/scoring.py --sizes paper                    ViT-B/32 and ResNet-18 at 224 px, few faces
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training import ROOT, SIZES, Sizes, _wait  # first: it sets what cuBLAS must know before torch is loaded
+from training import ROOT, SIZES, Sizes, _wait  # first: it configures cuBLAS before torch is loaded
 
 import torch  # isort: skip
 from generated import generated_domain
@@ -66,8 +68,8 @@ def timed(device: torch.device, work: Callable[[], Any]) -> float:
 def measured(sizes: Sizes, folder: Path, device: torch.device, rounds: int, faces: int) -> dict[str, Any]:
     domain = generated_domain(folder, f"features-{faces}-{sizes.pixels}", sizes.pixels, faces)
     targets = [
-        generated_domain(folder, f"target-{faces}-{place}-{sizes.pixels}", sizes.pixels, 7, int(share * faces))
-        for place, share in enumerate(TARGETS)
+        generated_domain(folder, f"target-{faces}-{index}-{sizes.pixels}", sizes.pixels, 7, int(share * faces))
+        for index, share in enumerate(TARGETS)
     ]
     cache = folder / "cache"
     ctx = Context("benchmark", 0, "last", device, cache, lambda what, done, total: None)
@@ -92,19 +94,19 @@ def measured(sizes: Sizes, folder: Path, device: torch.device, rounds: int, face
 
     @torch.no_grad()
     def score() -> None:
-        job: Any = None  # whose method file is named where something is wrong
+        job: Any = None  # names the method file in errors
         waiting = [scoring.forward(method, target.split("test"), device, job) for target in targets]
         for target, logits in zip(targets, waiting, strict=True):
             scoring.fetched(logits, target.name, job)
 
-    score()  # the targets' features are kept from here on
+    score()  # fills the cache with the targets' features
     found["scoring"] = [(alone(best), timed(device, score)) for _ in range(rounds)]
     found["scored"] = scored
     return found
 
 
 def built(sizes: Sizes, ctx: Context) -> Any:
-    """CAFE as it is before its first step: what it says does not matter here, only what it costs."""
+    """Return CAFE before its first step; only its cost matters here, not its predictions."""
     file = read_method(ROOT / "methods" / "cafe.py")
     values = {**file.defaults(sizes.recipe), "backbone": sizes.backbone, "trunk": sizes.trunk}
     method: Any = load_method(file.path, file.class_name, values)
@@ -114,7 +116,7 @@ def built(sizes: Sizes, ctx: Context) -> Any:
 
 def line(what: str, faces: int, pairs: list[tuple[float, float]]) -> str:
     ratios = [bound / took for bound, took in pairs]
-    bound, took = (statistics.median(pair[place] for pair in pairs) for place in (0, 1))
+    bound, took = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
     spread = f"{statistics.median(ratios):.3f} ({min(ratios):.2f}-{max(ratios):.2f})"
     return f"  {what:12} {faces / took:10,.0f} of {faces / bound:10,.0f} images/s: {spread}"
 

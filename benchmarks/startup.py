@@ -1,11 +1,11 @@
-"""How long commands take to start: seconds more than a bare interpreter.
+"""Measure the start-up time of commands, in seconds more than a bare interpreter.
 
     python benchmarks/startup.py [--repeats 9]
 
 Run it in a project whose linear probes have records (fergen-bench run --method linear_probe --seeds 0). The commands
-take turns, bare interpreter included, so that all meet the same load; of each round the difference is taken, and of
-those the median. Wall time, and the processor's time of the command, which other work disturbs less. Each is run once
-before, so that modules are compiled.
+and the bare interpreter alternate, so that all run under the same load. The result is the median of the differences
+within each round, in wall time and in processor time, which other work disturbs less. Each command runs once before, so
+that modules are compiled.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def spent(command: list[str]) -> tuple[float, float, str]:
 
 
 def main() -> None:
+    """Measure the start-up time of each command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
@@ -65,13 +66,13 @@ def main() -> None:
         bare_took.append(spent([sys.executable, "-c", "pass"])[:2])
         for name in COMMANDS:
             took[name].append(spent([*program, *name.split()])[:2])
-    walls, used = (statistics.median(times[place] for times in bare_took) for place in (0, 1))
+    walls, used = (statistics.median(times[kind] for times in bare_took) for kind in (0, 1))
     print(f"a bare interpreter: {walls:.3f} s, {used:.3f} s of a processor; medians of {repeats}")
     print(f"\n{'more than that':34} {'wall':>18} {'processor':>18}  loads")
     for name, times in took.items():
         columns = []
-        for place in (0, 1):
-            more = [one[place] - bare[place] for one, bare in zip(times, bare_took, strict=True)]
+        for kind in (0, 1):
+            more = [one[kind] - bare[kind] for one, bare in zip(times, bare_took, strict=True)]
             columns.append(f"{statistics.median(more):.3f} ({min(more):.2f}–{max(more):.2f})")
         print(f"{name[:34]:34} {columns[0]:>18} {columns[1]:>18}  {', '.join(loaded[name]) or 'none of them'}")
     print(f"{REPORT.removesuffix(' --to'):34} {'—':>18} {'—':>18}  {', '.join(loaded[REPORT]) or 'none of them'}")

@@ -1,17 +1,19 @@
-"""CAFE's training step, three ways in turns: this project's loop; a loop written as the released code describes its
-recipe; and the same two networks and optimiser on one resident batch, which nothing can beat.
+"""Compare CAFE's training step in three alternating loops.
+
+The loops are this project's; one written after the released recipe; and the same two networks and optimiser on one
+resident batch, the bound.
 
     python benchmarks/training.py                        the networks of synth5, and the loop alone; a minute or two
     python benchmarks/training.py --sizes paper          ViT-B/32 and ResNet-18 at 224 px on the faces of a small RAF-DB
     python benchmarks/training.py --full --device cuda   RAF-DB-sized and AffectNet-sized domains
 
-On a GPU the networks alone are timed twice: as one CUDA graph with the frozen tower beside the trunk, as this
-project's loop has them, and one operation at a time. --compile compiles the networks of this loop and of the graph,
+On a GPU the networks alone are timed twice: as one CUDA graph with the frozen tower parallel to the trunk, as in this
+project's loop, and without a graph. --compile compiles the networks of this loop and of the graph,
 as trainings of 20,000 steps or more do.
 
 The loop after the recipe decodes, resizes and augments each face on its own in four worker processes, runs the trunk in
-float32 (the frozen tower in float16 on a GPU) and asks for the loss after each step. It leaves out the second, mirrored
-picture of each face that the released data set makes and nobody uses.
+float32 (the frozen tower in float16 on a GPU) and reads the loss after each step. It leaves out the second, mirrored
+copy of each image that the released dataset computes and never uses.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fergen_bench.execution import runner  # first: it sets what cuBLAS must know before torch is loaded
+from fergen_bench.execution import runner  # first: it configures cuBLAS before torch is loaded
 
 import numpy as np  # isort: skip
 import torch
@@ -55,13 +57,13 @@ ALL_BATCHES = Fitting.batches
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained on what."""
+    """The networks, the domain and the batches of a measurement."""
 
     backbone: str
     trunk: str
     recipe: str
     batch: int
-    pixels: int  # of the faces, as the domain keeps them
+    pixels: int  # side of the domain's images
     faces: int
     steps: int  # of a round
 
@@ -78,7 +80,7 @@ FULL = {
 
 
 class Tiny(nn.Module):
-    """A network that costs next to nothing, so that what is left is the loop."""
+    """A network of negligible cost, which leaves the cost of the loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class Tiny(nn.Module):
 
 
 class Lender(Context):
-    """Lends networks that cost nothing where "tiny" is asked for."""
+    """A context that returns a network of negligible cost under the name "tiny"."""
 
     def backbone(self, name: str, trainable: bool = False, statistics: Any = "own") -> Network:
         if name != "tiny":
@@ -111,7 +113,7 @@ def cafe(sizes: Sizes, epochs: int) -> GradientMethod:
 
 
 def bare(sizes: Sizes, ctx: Context, graph: bool) -> Callable[[], int]:
-    """A round of the two networks, forward, backward and optimiser, on one resident batch; it gives the faces seen."""
+    """Return a round of forward, backward and optimiser on one resident batch; it returns the number of images used."""
     encoder, trunk = ctx.backbone(sizes.backbone), ctx.backbone(sizes.trunk, trainable=True)
     method: Any = cafe(sizes, 1)
     method.model = nn.ModuleDict({"trunk": trunk, "fc": nn.Linear(encoder.features, 7)})
@@ -121,30 +123,30 @@ def bare(sizes: Sizes, ctx: Context, graph: bool) -> Callable[[], int]:
     seen = [network.prepare(images) for network in (encoder, trunk)]
     labels = torch.arange(sizes.batch, device=ctx.device) % 7
     half = torch.autocast(ctx.device.type, torch.float16, enabled=ctx.device.type == "cuda")
-    beside = torch.cuda.Stream(ctx.device) if graph else None
+    parallel = torch.cuda.Stream(ctx.device) if graph else None
 
     def frozen() -> Tensor:
         with torch.no_grad(), half:
             return encoder._program()(seen[0]).float()
 
     def step() -> None:
-        if beside is not None:
-            beside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(beside):
+        if parallel is not None:
+            parallel.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(parallel):
                 features = frozen()
         else:
             features = frozen()
         with ctx.autocast():
             mask = torch.sigmoid(trunk._program()(seen[1]).float())
-            if beside is not None:
-                torch.cuda.current_stream().wait_stream(beside)
+            if parallel is not None:
+                torch.cuda.current_stream().wait_stream(parallel)
             loss = functional.cross_entropy(method.model["fc"](features * mask).float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
     method.model.train()
-    run = recorded(step) if graph else step
+    run = captured(step) if graph else step
 
     def round_() -> int:
         for _ in range(sizes.steps):
@@ -154,7 +156,8 @@ def bare(sizes: Sizes, ctx: Context, graph: bool) -> Callable[[], int]:
     return round_
 
 
-def recorded(step: Callable[[], None]) -> Callable[[], None]:
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """Capture a step as a CUDA graph and return its replay."""
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with compiled() if steps.COMPILED_FROM == 0 else contextlib.nullcontext():
@@ -168,7 +171,7 @@ def recorded(step: Callable[[], None]) -> Callable[[], None]:
 
 
 class Files(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """Faces as files, one by one, as the recipe has them."""
+    """Images as files, one by one, as in the recipe."""
 
     def __init__(self, files: Sequence[tuple[Path, int]], size: int) -> None:
         from torchvision import transforms
@@ -188,8 +191,8 @@ class Files(torch.utils.data.Dataset):  # type: ignore[type-arg]
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        path, label = self.files[place]
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        path, label = self.files[row]
         face = np.asarray(Image.open(path).convert("RGB"))
         if np.random.rand() < 0.5:  # noqa: NPY002
             noise = np.random.normal(0.0, 30.0**0.5, face.shape)  # noqa: NPY002
@@ -198,12 +201,12 @@ class Files(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
 
 def as_released(sizes: Sizes, ctx: Context, files: Sequence[tuple[Path, int]], workers: int) -> Callable[[], int]:
-    """A round of the loop after the recipe; it gives the faces seen."""
+    """Return a round of the loop after the recipe; it returns the number of images used."""
     encoder = load_network(sizes.backbone, ctx.device).eval().requires_grad_(False)
     trunk = load_network(sizes.trunk, ctx.device)
     for module in (*encoder.modules(), *trunk.modules()):
         if isinstance(module, PatchConvolution):
-            module.__class__ = nn.Conv2d  # as others have it
+            module.__class__ = nn.Conv2d  # the class that others use
     fc = nn.Linear(encoder.features, 7).to(ctx.device)
     model = nn.ModuleList([trunk.body, fc]).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, weight_decay=1e-4)
@@ -259,13 +262,13 @@ def _one_thread(worker: int) -> None:
 
 
 def measured(sizes: Sizes, domain: Domain, device: torch.device, rounds: int, workers: int, cache: Path) -> Any:
-    """Images per second of each loop in each round, and per second of processor time (of this process)."""
+    """Return the images per second of each loop and round, by wall time and by processor time of this process."""
     others: dict[str, Callable[[], int]] = {}
     found: dict[str, list[tuple[float, float]]] = {"this loop": [], "bare": [], "as released": []}
     started = [0.0, 0.0]
 
     def report(what: str, done: int, total: int) -> None:
-        """After each epoch of this project's loop the others have their round."""
+        """Run a round of the other loops after each epoch of this project's loop."""
         if what != "epoch":
             return
         took = time.process_time() - started[1]
@@ -317,6 +320,7 @@ def table(name: str, sizes: Sizes, found: dict[str, list[tuple[float, float]]]) 
 
 
 def main() -> None:
+    """Measure the chosen sizes and print a table for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["loop", "synth5"])
