@@ -1,4 +1,4 @@
-"""Every record and every table say of which data they are, and data that differ never share a table in silence."""
+"""Every record and every table name their data, and tables with different data contain a note."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fea
 
 
 def make_ferplus(root: Path, train: int = 6, test: int = 3) -> None:
-    """Faces of every expression with nine votes for it; and one in train and one in test without a majority."""
+    """Write images of every expression with nine votes for it, and one in train and one in test without a majority."""
     root.mkdir()
     draw = np.random.default_rng(0)
     with (root / "fer2013.csv").open("w", newline="") as images, (root / "fer2013new.csv").open("w", newline="") as new:
@@ -52,7 +52,7 @@ def make_ferplus(root: Path, train: int = 6, test: int = 3) -> None:
 
 
 def make_lab(root: Path, faces: int = 4) -> None:
-    """Coloured photographs with a box each, as a csv."""
+    """Write coloured images with a box each, and their table."""
     root.mkdir()
     lines = ["image,label,split,left,top,width,height"]
     for split in ("train", "test"):
@@ -66,13 +66,13 @@ def make_lab(root: Path, faces: int = 4) -> None:
 
 @pytest.fixture(autouse=True)
 def _small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copies here hold few faces of thousands, which else are refused."""
+    """Accept copies with few images, which otherwise raise."""
     monkeypatch.setattr(check, "LEAST", 0.0)
 
 
 @pytest.fixture
 def lab(project: Project, bench: Bench) -> Bench:
-    """A suite of an incomplete FERPlus by argmax8 and of boxes with a margin in BGR, prepared."""
+    """Prepare a suite of an incomplete FERPlus by argmax8 and of boxes with a margin in BGR."""
     make_ferplus(project.root / "fer")
     make_lab(project.root / "own")
     for line in (
@@ -207,7 +207,7 @@ def test_a_rule_without_published_counts_is_not_called_complete() -> None:
 
 
 def entry(facts: DataFacts, **changes: Any) -> RunRecord:
-    """A record that was trained on a domain x in a state of its own, and scored on it."""
+    """Return a record of a run that was trained and scored on a domain x in a state of its own."""
     state = facts.label_rule
     spec = replace(SPEC, sources=("x",), fingerprints={"x": state}, targets={"x": state}, relations={"x": "source"})
     return finished(replace(spec, **changes), data={"x": facts})
