@@ -94,8 +94,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         labels: The true classes, integers (N,).
 
     Returns:
-        The temperature, limited to 0.01..100 because there is no minimum if every prediction is correct; nan for no
-        images.
+        The temperature; nan without images. It is limited to 0.01..100, since a minimum does not exist if every
+        prediction is correct.
     """
     from scipy.optimize import minimize_scalar
 

@@ -33,7 +33,7 @@ _UNPRINTABLE = re.compile(f"{_HIDDEN.pattern[:-1]}\t\n\ud800-\udfff]")
 
 
 def printable(name: str) -> str:
-    """Return a name with control characters and bytes that are not UTF-8 escaped, like \\x1b and \\xfc."""
+    r"""Return a name with control characters and bytes that are not UTF-8 escaped, like \x1b and \xfc."""
     return name if name.isprintable() else _UNPRINTABLE.sub(_escaped, name)
 
 
@@ -82,7 +82,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_text(path: Path, limit: int = MOST_TEXT) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark and with \\n as line ending.
+    r"""Return the text of a UTF-8 file, without a byte order mark and with \n as line ending.
 
     Raises:
         ValueError: The file is larger than `limit` bytes, is not UTF-8 or is not a regular file.

@@ -154,7 +154,7 @@ class Mirror:
         """Log a record, unless the experiment already has it.
 
         Returns:
-            Whether the record was written.
+            True if the record was written, False if the experiment already had it.
 
         Raises:
             TrackingError: MLflow does not respond.

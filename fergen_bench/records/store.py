@@ -88,7 +88,7 @@ class RecordFile:
     def check(self, ending: str) -> None:
         """Compare a sidecar with its checksum in the record, the first time only.
 
-        A sidecar that does not exist passes, and so does one of an early record, which has no checksums.
+        A missing sidecar passes, and so does a sidecar of an early record, which lacks checksums.
 
         Raises:
             BenchError: The checksums differ, or the sidecar cannot be read.
@@ -107,7 +107,7 @@ class RecordFile:
     def predictions(self) -> dict[str, Predictions]:
         """Return the stored predictions by target, and those of held-out source images under `HELD_OUT`.
 
-        Records of early versions have no labels; their `labels` are empty.
+        Early versions stored predictions without labels; their `labels` are empty.
 
         Raises:
             BenchError: The sidecar is missing or damaged.
@@ -241,7 +241,7 @@ def set_aside(path: Path, runs: Path) -> Path:
 
 
 def _read(path: Path) -> RunRecord:
-    """Parse and validate the JSON file of a record. Records of early versions have no checksum."""
+    """Parse and validate the JSON file of a record. Early versions wrote records without a checksum."""
     try:
         text = read_bytes(path, MOST_TEXT)
         content = parse_json(text)

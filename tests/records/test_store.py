@@ -1,3 +1,5 @@
+"""A record and its sidecars on disk."""
+
 from __future__ import annotations
 
 import json
@@ -5,20 +7,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import pytest
-from examples import SPEC, example_predictions, finished, litter
+from examples import SPEC, example_predictions, finished
 from test_plan import WEB, execute, lab, make_plan  # noqa: F401
 
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.run import Job
-from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
-from fergen_bench.records.listing import is_in_place
-from fergen_bench.records.record import RunRecord
+from fergen_bench.records import store
 
 
 @pytest.mark.parametrize(
@@ -121,75 +120,6 @@ def test_a_plan_parses_and_validates_each_record_once(lab: Project, monkeypatch:
     assert len(parsed) == len(validated) == len(plan.runs) == 1
 
 
-def test_one_torn_record_does_not_hide_the_others(tmp_path: Path) -> None:
-    store.save(finished(), tmp_path)
-    torn = store.save(finished(replace(SPEC, seed=1)), tmp_path)
-    torn.write_text("{")
-    records, faults = counting.load_all(tmp_path)
-    assert records == [finished()]
-    assert [str(torn) in fault for fault in faults] == [True]
-
-
-def test_only_records_in_their_own_place_count(tmp_path: Path) -> None:
-    path = store.save(finished(), tmp_path)
-    other = store.save(finished(replace(SPEC, seed=1)), tmp_path)
-    strays = litter(path)
-    records, faults = counting.load_all(tmp_path)
-    assert records == [finished(), finished(replace(SPEC, seed=1))]
-    assert len(faults) == 1
-    assert f"{strays} files are not records in their own places and are ignored: " in faults[0]
-    assert f" and {strays - 3} more; delete or move them" in faults[0]
-    # A file in a record's place that cannot be read is another matter.
-    other.write_text("{")
-    assert [str(other) in fault for fault in counting.load_all(tmp_path)[1]] == [True, False]
-
-
-def test_a_record_in_a_place_with_accents_counts(tmp_path: Path) -> None:
-    """Whichever way a file system writes them."""
-    for form in ("NFC", "NFD"):
-        runs = tmp_path / form / normalize(form, "Büro")
-        store.save(finished(), runs)
-        there = tmp_path / form / normalize("NFC", "Büro")
-        assert is_in_place(finished(), next(runs.glob("*/*/*.json")), there)
-    assert counting.load_all(runs) == ([finished()], [])
-
-
-def later(hours: int, **changes: Any) -> RunRecord:
-    return finished(replace(SPEC, **changes), started=f"2026-01-01T{hours:02}:00:00+00:00")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"version": 2},
-        {"parameters": {**SPEC.parameters, "lr": 0.5}, "defaults": {**SPEC.defaults, "lr": 0.5}},
-        {"weights": {"backbone": "d2"}},
-        {"fingerprints": {"a": "f9"}, "targets": {"a": "f9", "b": "f2"}},
-    ],
-)
-def test_newer_runs_of_a_row_make_older_ones_of_another_making_obsolete(change: dict[str, Any]) -> None:
-    old, new = later(1), later(2, seed=1, **change)
-    assert frames.current([old, new]) == [new]
-    assert frames.current([new, old]) == [new]
-
-
-def test_rows_of_their_own_and_seeds_live_together() -> None:
-    records = [
-        later(1),
-        later(2, seed=1),
-        later(3, parameters={**SPEC.parameters, "gate": "tanh"}),
-        later(4, suite="t"),
-    ]
-    assert frames.current(records) == records
-
-
-def test_a_cell_on_faces_that_have_changed_is_left_out() -> None:
-    old, new = later(1), later(2, seed=1, targets={"a": "f1", "b": "f9"})
-    (kept, other) = frames.current([old, new])
-    assert [cell.target for cell in kept.cells] == ["a"]
-    assert [cell.target for cell in other.cells] == ["a", "b"]
-
-
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "[]"])
 def test_a_torn_record_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
     path = tmp_path / "torn.json"
@@ -215,13 +145,6 @@ def test_labels_name_only_what_was_changed_and_no_path() -> None:
 def test_a_job_survives_its_file(tmp_path: Path) -> None:
     job = Job(SPEC, "m.py", "M", "digest", {"a": "/a"}, "/cache", "/runs", "cpu", 1)
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
-
-
-def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
-    frame = frames.cells_frame([finished()])
-    assert frame.target.tolist() == ["a", "b"]
-    assert frame.accuracy.tolist() == [100.0, 100.0]
-    assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]
 
 
 def test_other_faces_of_the_adaptation_target_are_another_run() -> None:

@@ -1,0 +1,55 @@
+"""Records as pandas tables, without obsolete ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from examples import SPEC, finished
+
+from fergen_bench.records import frame as frames
+from fergen_bench.records.record import RunRecord
+
+
+def later(hours: int, **changes: Any) -> RunRecord:
+    return finished(replace(SPEC, **changes), started=f"2026-01-01T{hours:02}:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"parameters": {**SPEC.parameters, "lr": 0.5}, "defaults": {**SPEC.defaults, "lr": 0.5}},
+        {"weights": {"backbone": "d2"}},
+        {"fingerprints": {"a": "f9"}, "targets": {"a": "f9", "b": "f2"}},
+    ],
+)
+def test_a_newer_run_with_another_identity_makes_older_runs_of_its_row_obsolete(change: dict[str, Any]) -> None:
+    old, new = later(1), later(2, seed=1, **change)
+    assert frames.current([old, new]) == [new]
+    assert frames.current([new, old]) == [new]
+
+
+def test_other_rows_and_other_seeds_stay_current() -> None:
+    records = [
+        later(1),
+        later(2, seed=1),
+        later(3, parameters={**SPEC.parameters, "gate": "tanh"}),
+        later(4, suite="t"),
+    ]
+    assert frames.current(records) == records
+
+
+def test_a_cell_on_an_outdated_fingerprint_is_left_out() -> None:
+    old, new = later(1), later(2, seed=1, targets={"a": "f1", "b": "f9"})
+    (kept, other) = frames.current([old, new])
+    assert [cell.target for cell in kept.cells] == ["a"]
+    assert [cell.target for cell in other.cells] == ["a", "b"]
+
+
+def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
+    frame = frames.cells_frame([finished()])
+    assert frame.target.tolist() == ["a", "b"]
+    assert frame.accuracy.tolist() == [100.0, 100.0]
+    assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]
