@@ -80,9 +80,11 @@ def done(what):
     started = now()
 from fergen_bench.records.counting import load_all
 from fergen_bench.records.frame import cells_frame
-from fergen_bench.report import render
 from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
-from fergen_bench.report.evidence import Evidence, judged, ranking
+from fergen_bench.report.latex import latex
+from fergen_bench.report.markdown import markdown
+from fergen_bench.report.ranking import ranking
+from fergen_bench.report.statistics import Evidence, judged
 from fergen_bench.report.tables import boards
 done("imports")
 records = load_all(Path(sys.argv[1]))[0]
@@ -96,8 +98,8 @@ done("predictions, calibration")
 done("intervals, ties")
 ranking(board, sys.argv[2])
 done("ranks")
-render._markdown([board], sys.argv[2], []), leaderboard_frame([LeaderboardView(board, sys.argv[2])])
-render._latex(board, sys.argv[2])
+view = LeaderboardView(board, sys.argv[2])
+markdown([view]), leaderboard_frame([view]), latex(view)
 done("Markdown, CSV, LaTeX")
 megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({**taken, "megabytes": megabytes}))

@@ -455,8 +455,9 @@ BAD = '=cmd|"/c calc"!A1 <script>alert(1)</script> \\input{/etc/passwd} ~^ $\\fr
 
 def test_reports_take_text_for_text(tmp_path: Path) -> None:
     """A parameter, a note, a network and a target's mark of somebody's record, in every file of a report."""
-    from fergen_bench.report import page, render
-    from fergen_bench.report.evidence import Evidence
+    from fergen_bench.report import folder, page
+    from fergen_bench.report.leaderboard import LeaderboardView
+    from fergen_bench.report.statistics import Evidence
     from fergen_bench.report.tables import boards, with_data
 
     spec = replace(SPEC, parameters={**SPEC.parameters, "gate": BAD}, note=BAD)
@@ -466,11 +467,12 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
         store.save(finished(replace(spec, seed=seed), networks=networks, data=facts), tmp_path / "runs")
     records, faults = counting.load_all(tmp_path / "runs")
     assert not faults
-    folder = tmp_path / "report"
-    ranked = list(with_data(boards(frames.cells_frame(records), "accuracy"), records))
-    files = render.write(folder, ranked, "accuracy", [], [])
+    to = tmp_path / "report"
+    ranked = with_data(boards(frames.cells_frame(records), "accuracy"), records)
+    views = [LeaderboardView(board, "accuracy") for board in ranked]
+    files = folder.write(to, views)
     reliability = Evidence(records, tmp_path / "runs").reliability
-    html = page.write(folder, ranked, records, tmp_path / "runs", "accuracy", reliability, files).read_text()
+    html = page.write(to, views, records, tmp_path / "runs", reliability, files).read_text()
     assert "<script>alert" not in html
     text = dict.fromkeys((".md", ".csv", ".tex"), "")
     for path in files:

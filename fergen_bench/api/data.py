@@ -229,14 +229,14 @@ def draw(project: Project, folder: Path, sheet: Path | None) -> list[Path]:
     """
     from fergen_bench.data.prepared import read_about
     from fergen_bench.datasets.sheet import contact_sheet, contact_sheets
-    from fergen_bench.report import plots
+    from fergen_bench.report import figures
 
     if sheet is not None:
         contact_sheet(folder, sheet)
         return [sheet]
     place, about = project.results / "data", read_about(folder)
     pictures = contact_sheets(folder, place / f"{about['name']}.png")
-    return [*pictures, plots.save(plots.class_histogram(about), place, f"{about['name']}-classes")]
+    return [*pictures, figures.save(figures.class_histogram(about), place, f"{about['name']}-classes")]
 
 
 @dataclass(frozen=True)

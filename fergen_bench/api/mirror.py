@@ -77,12 +77,12 @@ def finish(following: Following, warn: Callable[[str], None]) -> None:
 
 def _open_mirror(project: Project) -> Mirror:
     from fergen_bench.records import mlflow_mirror
-    from fergen_bench.report import plots
+    from fergen_bench.report import figures
 
     settings, results = project.settings.tracking, project.results
     uri = mlflow_mirror.resolve_uri(settings.uri, results)
     models = results / "runs" if settings.models else None
-    return mlflow_mirror.Mirror(uri, settings.experiment, results, plots.confusion_png, models)
+    return mlflow_mirror.Mirror(uri, settings.experiment, results, figures.confusion_png, models)
 
 
 def _mirror_lock(project: Project) -> Path:

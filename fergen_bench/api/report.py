@@ -16,8 +16,8 @@ from fergen_bench.error import BenchError
 if TYPE_CHECKING:
     from fergen_bench.api.results import Results
     from fergen_bench.experiment.project import Project
+    from fergen_bench.report.folder import Ablation
     from fergen_bench.report.published import Published
-    from fergen_bench.report.render import Ablation
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,14 @@ def report(
 def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Display) -> Report:
     """Write the files of a report; see `report`. Remarks about the data go to `shown`, and all remarks on the page."""
     from fergen_bench.experiment.project import shipped
-    from fergen_bench.report import page, render
+    from fergen_bench.report import folder, page
     from fergen_bench.report.published import read_published
+    from fergen_bench.report.sheets import ShownFaces
 
     project, records = results.project, results.scored
     remarks = [*results.remarks, *(Remark("warning", text) for text in prepared.lacking(project, records))]
     with shown.busy("reading predictions"):
-        boards = results.boards(metric)
+        views = results.views(metric)
     remarks += [Remark("warning", text) for text in results.evidence.faults]
     for remark in remarks[len(results.remarks) :]:
         shown.warn(remark.text)
@@ -63,16 +64,15 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
     if own.is_dir() and own.resolve() != (shipped("results") / "published").resolve():
         tables += read_published(own)
     target = project.results / "report" if to is None else to
-    with shown.busy("drawing"), render.replaced(target) as draft:
+    with shown.busy("drawing"), folder.replaced(target) as draft:
         ablations = _ablations(project, results.suite)
-        files = render.write(draft, boards, metric, tables, ablations, results.corruptions)
-        pictures = page.Faces(lambda name: prepared.domain(project, results.suite, name), faces)
+        files = folder.write(draft, views, tables, ablations, results.corruptions)
+        pictures = ShownFaces(lambda name: prepared.domain(project, results.suite, name), faces)
         page.write(
             draft,
-            boards,
+            views,
             records,
             results.folder,
-            metric,
             results.evidence.reliability,
             files,
             ablations,
@@ -88,8 +88,8 @@ def _ablations(project: Project, suite: str) -> list[Ablation]:
     from fergen_bench.experiment.outline import Request, outline
     from fergen_bench.experiment.project import shipped
     from fergen_bench.experiment.protocol import read_protocol
+    from fergen_bench.report.folder import Ablation
     from fergen_bench.report.published import read_published_ablation
-    from fergen_bench.report.render import Ablation
 
     found = []
     known = project.suites()

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from fergen_bench.experiment.project import Project
     from fergen_bench.records.record import RunRecord
     from fergen_bench.report.choosing import Validation
-    from fergen_bench.report.compare import Row
+    from fergen_bench.report.comparison import Comparison, Row
     from fergen_bench.report.data import Data
-    from fergen_bench.report.evidence import Comparison, Evidence
+    from fergen_bench.report.leaderboard import LeaderboardView
+    from fergen_bench.report.statistics import Evidence
     from fergen_bench.report.tables import Board
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -209,7 +210,7 @@ class Compared:
         return self.found.expressions
 
     def __str__(self) -> str:
-        from fergen_bench.report.compare import answer
+        from fergen_bench.report.comparison import answer
 
         return answer(self.first.name, self.second.name, self.found)
 
@@ -253,7 +254,7 @@ class Results:
     @cached_property
     def evidence(self) -> Evidence:
         """The predictions beside the records, from which intervals and tests follow."""
-        from fergen_bench.report.evidence import Evidence
+        from fergen_bench.report.statistics import Evidence
 
         return Evidence(self.scored, self.folder)
 
@@ -273,7 +274,7 @@ class Results:
 
     def boards(self, metric: str = "accuracy") -> list[Board]:
         """Return the leaderboards of the report, one per set of conditions under which methods may be ranked."""
-        from fergen_bench.report.evidence import judged
+        from fergen_bench.report.statistics import judged
         from fergen_bench.report.tables import boards, scored_cells, with_data
 
         _check_metric(metric)
@@ -281,6 +282,12 @@ class Results:
             cells = self.evidence.calibrated(scored_cells(self.scored))
             self._boards[metric] = list(with_data(judged(boards(cells, metric), self.evidence, metric), self.scored))
         return self._boards[metric]
+
+    def views(self, metric: str = "accuracy") -> list[LeaderboardView]:
+        """Return the leaderboards as readers see them: rows, formatted and raw values, notes and matrices."""
+        from fergen_bench.report.leaderboard import LeaderboardView
+
+        return [LeaderboardView(board, metric) for board in self.boards(metric)]
 
     def leaderboard(self, metric: str = "accuracy") -> pd.DataFrame:
         """Return the rows of all leaderboards, best first, as leaderboard.csv of a report has them.
@@ -293,9 +300,9 @@ class Results:
             standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`), `standing` (best, tied or
             behind), and the conditions of the leaderboard (`suite`, `selection`, `sources`, `fraction`, `adaptation`).
         """
-        from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
+        from fergen_bench.report.leaderboard import leaderboard_frame
 
-        return leaderboard_frame(LeaderboardView(board, metric) for board in self.boards(metric))
+        return leaderboard_frame(self.views(metric))
 
     def matrix(self, method: str, metric: str = "accuracy") -> pd.DataFrame:
         """Return the source × target matrix of a method: means over seeds, in per cent.
@@ -334,7 +341,7 @@ class Results:
             BenchError: A row or a domain does not exist, the rows share no unseen target, or they were run on different
                 data of a domain.
         """
-        from fergen_bench.report import compare, evidence, tables
+        from fergen_bench.report import comparison, statistics, tables
 
         _check_metric(metric)
         cells = self.cells
@@ -348,11 +355,11 @@ class Results:
         if cells.empty:
             raise BenchError(f"{near(self.folder)}: no such records of {self.suite}. Make some with: fergen-bench run")
         boards = list(tables.with_data(tables.boards(cells, metric), self.scored))
-        one, other = compare.find_rows(boards, first, second, self.left_out)
-        compare.require_same_data(one, other, self.scored)
+        one, other = comparison.find_rows(boards, first, second, self.left_out)
+        comparison.require_same_data(one, other, self.scored)
         keys = {*one.cells.key, *other.cells.key}
-        seen = evidence.Evidence([record for record in self.scored if record.spec.key in keys], self.folder)
-        return Compared(one, other, evidence.compare(one.cells, other.cells, seen, metric), tuple(seen.faults))
+        seen = statistics.Evidence([record for record in self.scored if record.spec.key in keys], self.folder)
+        return Compared(one, other, comparison.compare(one.cells, other.cells, seen, metric), tuple(seen.faults))
 
     def validation(self) -> list[Validation]:
         """Return comparisons of parameters by accuracy on images held out of the sources; see `fergen-bench choose`.
@@ -388,16 +395,16 @@ class Results:
 
     def plot_matrix(self, method: str, metric: str = "accuracy") -> Figure:
         """Return the matrix of a method as a matplotlib figure, which a notebook shows."""
-        from fergen_bench.report import plots
+        from fergen_bench.report import figures
 
         board, name, cells = self._row(method, metric)
-        return _shown(plots.heatmap(board, name, cells, metric))
+        return figures.heatmap(board, name, cells, metric)
 
     def plot_unseen(self, metric: str = "accuracy") -> Figure:
         """Return the means over unseen targets of the first leaderboard as a matplotlib figure."""
-        from fergen_bench.report import plots
+        from fergen_bench.report import figures
 
-        return _shown(plots.unseen_bars(self.boards(metric)[0], metric))
+        return figures.unseen_bars(self.boards(metric)[0], metric)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write `cells` to a CSV file: one row per run and target. `leaderboard().to_csv` writes the leaderboard."""
@@ -429,13 +436,12 @@ class Results:
         """Return the leaderboards as HTML tables, rounded as the report rounds them."""
         import pandas as pd
 
-        from fergen_bench.report import render
-        from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView
+        from fergen_bench.report.leaderboard import COLUMNS
 
         if not any(record.cells for record in self.records):
             return escape(repr(self))
         parts = []
-        for board in self.boards():
+        for view in self.views():
             rows = [
                 {
                     "method": row.name,
@@ -443,27 +449,14 @@ class Results:
                     "95 % of unseen": row.means["unseen"].interval,
                     "standing": row.standing,
                 }
-                for row in LeaderboardView(board, "accuracy").rows
+                for row in view.rows
             ]
             table = pd.DataFrame(rows).to_html(index=False, border=0)
-            notes = "<br>".join(escape(note) for note in render.board_notes(board))
-            parts.append(f"<h4>{escape(board.title)}, accuracy (%)</h4>{table}<p><small>{notes}</small></p>")
+            notes = "<br>".join(escape(note) for note in view.notes)
+            parts.append(f"<h4>{escape(view.title)}, accuracy (%)</h4>{table}<p><small>{notes}</small></p>")
         return "\n".join(parts)
 
 
 def _check_metric(metric: str) -> None:
     if metric not in METRICS:
         raise BenchError(f"metric: {metric!r} is not a metric of tables{did_you_mean(metric, METRICS)}")
-
-
-def _shown(figure: Figure) -> Figure:
-    """Return a figure that notebooks show as a picture, whatever backend they have chosen."""
-    from io import BytesIO
-
-    def png() -> bytes:
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
-        return buffer.getvalue()
-
-    figure._repr_png_ = png  # type: ignore[attr-defined]
-    return figure

@@ -62,13 +62,13 @@ def report(
     """Show leaderboards and matrices of one suite, and write them with figures to files and one page, index.html."""
     from fergen_bench.api.display import Bars
     from fergen_bench.api.report import write
-    from fergen_bench.report import render
+    from fergen_bench.report import terminal
 
     console = console_on()
     results = _results(records, suite, methods, selection, include_near_duplicates)
     written = write(results, to, metric, faces, Bars(console_on(stderr=True)))
     # The tables come after the files: their reader may be head, which closes the pipe before their end.
-    render.show(console, results.boards(metric), metric, written.published, results.corruptions)
+    terminal.show(console, results.views(metric), written.published, results.corruptions)
     what = ", ".join([results.suite, *(f"only {name}" for name in methods[:1]), *methods[1:]])
     console.print(
         f"\nReport of {what}: {near(written.page)}, and beside it leaderboard.md, .csv, .tex, data.csv and pictures"
@@ -113,7 +113,7 @@ def compare(
 
     FIRST and SECOND: rows as `fergen-bench report` prints them, such as cafe, or "cafe (gate=linear)".
     """
-    from fergen_bench.report.compare import show_comparison
+    from fergen_bench.report.terminal import show_comparison
 
     results = _results(records, suite, selection=selection, include=include_near_duplicates)
     compared = results.compare(first, second, metric, sources=sources, targets=targets)

@@ -6,6 +6,7 @@ a notebook has set with rcParams are left alone and not heeded.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import AbstractContextManager, suppress
@@ -33,9 +34,9 @@ if "matplotlib" not in sys.modules:
     _import_matplotlib()
 
 import seaborn as sns  # noqa: E402
+from matplotlib import figure as figures  # noqa: E402
 from matplotlib import style  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
@@ -52,6 +53,16 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, and readers can search it
     "svg.hashsalt": "fergen-bench",
 }
+
+
+class Figure(figures.Figure):
+    """A matplotlib figure that a notebook shows as a picture, whatever backend it uses or none."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with styled():
+            self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        return buffer.getvalue()
 
 
 def styled(**changes: Any) -> AbstractContextManager[None]:

@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from fergen_bench.records.record import RunRecord
-from fergen_bench.report.evidence import Evidence, judged
+from fergen_bench.report import data
+from fergen_bench.report.notes import board_cautions, board_facts, has_intervals, missing_notes
 from fergen_bench.report.rounding import tenth
+from fergen_bench.report.statistics import Evidence, judged
 from fergen_bench.report.tables import CONDITIONS, NAMES, Board, Matrix, boards, matrix, number, scored_cells, with_data
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
@@ -61,6 +63,7 @@ class Line:
     Attributes:
         name: The method, with the mark of its pre-training where one method has several.
         method: The method with its changed parameters.
+        pretraining: The networks that it starts from, in words.
         mark: The letter of its pre-training.
         side_mark: The letter where it stands beside the name; "" where the name contains it or all rows share it.
         means: By the keys of COLUMNS.
@@ -79,6 +82,7 @@ class Line:
 
     name: str
     method: str
+    pretraining: str
     mark: str
     side_mark: str
     means: Mapping[str, Mean]
@@ -113,7 +117,7 @@ class LeaderboardView:
     @cached_property
     def has_intervals(self) -> bool:
         """Whether some row has an interval: a column of dashes alone informs nobody."""
-        return bool(self.board.table.unseen_low.notna().any())
+        return has_intervals(self.board)
 
     @property
     def has_several_marks(self) -> bool:
@@ -131,6 +135,7 @@ class LeaderboardView:
             yield Line(
                 name=name,
                 method=row.method,
+                pretraining=row.pretraining,
                 mark=mark,
                 side_mark=mark if self.has_several_marks and name == row.method else "",
                 means={column: _mean(row, column) for column in COLUMNS},
@@ -146,6 +151,30 @@ class LeaderboardView:
                 ece=getattr(row, "unseen_ece", np.nan),
                 ece_tempered=getattr(row, "unseen_ece_tempered", np.nan),
             )
+
+    def facts(self, mean: str = "the unseen mean") -> list[str]:
+        """Return how to read the leaderboard, pre-training first. mean: the means that have intervals."""
+        return board_facts(self.board, mean)
+
+    @cached_property
+    def cautions(self) -> list[str]:
+        """What may mislead a reader."""
+        return board_cautions(self.board)
+
+    @property
+    def notes(self) -> list[str]:
+        """Facts and cautions."""
+        return [*self.facts(), *self.cautions]
+
+    @property
+    def missing(self) -> list[str]:
+        """Sentences on trainings and cells that other rows have and a row has not."""
+        return missing_notes(self.board)
+
+    @property
+    def data_table(self) -> list[list[str]]:
+        """Head and lines of the table of the domains; empty where nothing is recorded."""
+        return [list(data.HEAD), *data.rows(self.board.data)] if self.board.data else []
 
     @cached_property
     def matrices(self) -> tuple[tuple[str, Matrix], ...]:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import read_text
-from fergen_bench.report.tables import Board, matrix
+from fergen_bench.report.rounding import tenth
+from fergen_bench.report.tables import Board, matrix, number
 
 COLUMNS = ["method", "source", "target", "accuracy"]
 
@@ -119,3 +120,32 @@ def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFra
         difference = matrix(own, "accuracy").mean.reindex(**order) - printed
         if difference.notna().any(axis=None):
             yield str(name), printed, difference
+
+
+PUBLISHED = "own: on the source itself; all: on all targets; other: on the other targets; then that for each source"
+MISPRINTS = "Printed means over all targets that are not the means of the numbers beside them"
+
+
+def misprints(published: Published) -> list[list[str]]:
+    """Head and lines of a table of the printed means that disagree with their numbers; nothing where none does."""
+    frame = reprinted(published)
+    lines = [
+        [row.method, row.source, f"{row.printed:.2f}", f"{row.recomputed:.2f}", f"{row.difference:+.2f}"]
+        for row in frame.itertuples()
+    ]
+    return [["method", "source", "printed", "recomputed", "difference"], *lines] if lines else []
+
+
+def differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """Titles and rows of tables of published cells, each with what was measured here less the published number."""
+    for board in real if metric == "accuracy" else ():
+        for name, printed, difference in beside(published, board):
+            rows = [["", *printed.columns]]
+            for source in printed.index:
+                pairs = zip(printed.loc[source], difference.loc[source], strict=True)
+                line = [
+                    number(value) + (f" {tenth(other, signed=True)}" if pd.notna(other) else "")
+                    for value, other in pairs
+                ]
+                rows.append([source, *line])
+            yield f"{name} as published, and measured here minus published ({board.title})", rows

@@ -7,30 +7,31 @@ over cells exists only where all of the cells do.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from fergen_bench.data.corruption import CLEAN, VERSION
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, SAME
 from fergen_bench.experiment.run import percent
 from fergen_bench.metric import METRICS
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
-from fergen_bench.wording import many
+
+Item = TypeVar("Item")
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 """Metrics as readers know them."""
+
 CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation"]
+
 ROW = ["method", "pretraining"]
+
 CELL = ["source", "target", "adapted_to"]
 """What tells the cells of a row and seed apart. A method that adapts is scored on its source once for each target it
 adapted to; a matrix shows the mean of these.
@@ -38,6 +39,7 @@ adapted to; a matrix shows the mean of these.
 
 COLLAPSED = 0.95
 """The share of a cell's faces that are called one expression above which the classifier says nothing any more."""
+
 ONE_CLASS = "one class"
 """The mark of such a cell."""
 
@@ -221,36 +223,6 @@ def _beside(unseen: pd.DataFrame) -> dict[str, float]:
     return {f"unseen_{name}": float(value) for name, value in found.items()}
 
 
-def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
-    """Shifted cells by the conditions under which they may be compared: boards without a ranking. What an older version
-    of the factors came to is left out.
-    """
-    if not shifted.empty:
-        shifted = shifted[shifted.factor_version == VERSION]
-        for conditions, group in shifted.groupby(CONDITIONS, sort=False):
-            yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=pd.DataFrame(), cells=group)
-
-
-def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame:
-    """A row for each method, relation and level of a factor, and for the faces as they are: mean and sd (nan below two)
-    over seeds, and the number of seeds. Of a seed only that counts which has every cell that any method has.
-
-    The faces as they are come from those runs alone that the factor was moved in, and are the same faces: where a run
-    was asked twice about few faces and many, the many count.
-    """
-    faces = ["key", "target", "asked"]
-    moved = shifted[shifted.factor == factor]
-    moved = moved[moved.asked == moved.groupby(["key", "target", "level"]).asked.transform("max")]
-    clean = shifted[shifted.factor == CLEAN].merge(moved[faces].drop_duplicates(), on=faces)
-    frame = pd.concat([clean, moved])
-    by = [*ROW, "relation", "factor", "level"]
-    wanted = moved.drop_duplicates([*CELL, "relation"]).groupby("relation").size()
-    seeds = frame.groupby([*by, "seed"], sort=False)[metric].agg(["mean", "size"]).reset_index()
-    seeds = seeds[seeds["size"] == seeds.relation.map(wanted)]
-    means = seeds.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="size").reset_index()
-    return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
-
-
 class Place(NamedTuple):
     """A number of a matrix: mean and spread over seeds, and what is said beside it, such as "seen (declared)"."""
 
@@ -303,69 +275,6 @@ def _marks(cells: pd.DataFrame) -> pd.Series:
     return marks.apply(lambda pair: ", ".join(filter(None, pair)), axis=1)
 
 
-SHORT = {
-    NOT_AUDITED: ("?", "?: not audited"),
-    re.escape(DECLARED): ("seen*", "seen*: the suite declares that source and target share images"),
-    re.escape(SAME): ("seen", f"{SAME}: source and target are one domain under two names"),
-    r"seen, ([\d,]*\d) near-duplicates?": (r"seen\n\1", "seen, with a number: so many of its faces are in the source"),
-    r"([\d,]*\d) left out": (r"(-\1)", "(-n): n faces left out"),
-    r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
-    "other faces left out": ("!", "!: other faces are left out than the audit names"),
-}
-"""Marks as they fit between numbers, and what each means."""
-
-
-def short_mark(mark: str) -> str:
-    """A mark as it fits between numbers."""
-    for pattern, (short, _) in SHORT.items():
-        mark = re.sub(pattern, short, mark)
-    return mark.replace(", ", "\n")
-
-
-def mark_notes(marks: Iterable[str]) -> list[str]:
-    """What the short forms of some marks mean."""
-    there = set(marks)
-    return [note for pattern, (_, note) in SHORT.items() if any(re.search(pattern, mark) for mark in there)]
-
-
-def standing_notes(suite: str, cells: pd.DataFrame) -> list[str]:
-    """What must be said of how targets stand to their sources, the least certain first."""
-    audit, notes = f"fergen-bench data audit --suite {suite}", []
-    unseen = cells[cells.relation == "unseen"].drop_duplicates(CELL)
-    if (without := int((~unseen.audited).sum())) > 0:
-        notes.append(
-            f"Not audited: {without} of {many(len(unseen), 'unseen cell')} stand between domains that nobody compared, "
-            f"so faces of these targets may be among the source's; compare them with: {audit}"
-        )
-    if stale := sorted({name for names in cells.stale for name in names.split(", ") if name}):
-        notes.append(
-            f"Stale audit: faces or labels of {', '.join(stale)} changed since they were compared; compare them again "
-            f"with: {audit}"
-        )
-    lacking = cells[cells.uncounted > 0]
-    for method, part in lacking.groupby("base_method", sort=False):
-        notes.append(
-            f"Not counted again: {many(len(part), 'cell')} of {method} cannot be scored as the audit asks, since the "
-            f"predictions beside the records are missing; make them with: fergen-bench run --suite {suite} --method "
-            f"{method} --rerun"
-        )
-    if (cells.left_out > 0).any():
-        notes.append(
-            "Left out, in all rows alike: faces with a near-duplicate among the training faces of the source (exact or "
-            "nearly so); to count them: --include-near-duplicates"
-        )
-    if (cells.relation == "seen").any():
-        shares = cells.seen_share.dropna()
-        share = (
-            f"{percent(float(shares.iloc[0]))} or more of its faces have" if len(shares) else "many of its faces have"
-        )
-        notes.append(
-            f"Seen, and left out of the unseen mean: a target of which {share} a near-duplicate in the source, or that "
-            f"is declared to share images with it"
-        )
-    return notes
-
-
 def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
     """Both in the order of the records' targets, which is that of the suite."""
     columns = list(dict.fromkeys(targets))
@@ -395,3 +304,17 @@ def letters(count: int) -> list[str]:
 def number(value: float, spread: float = float("nan")) -> str:
     """61.4, 61.4 ± 0.3, or — where there is nothing."""
     return tenth(value) if pd.isna(spread) else f"{tenth(value)} ± {tenth(spread)}"
+
+
+def by_share(items: Iterable[Item], board_of: Callable[[Item], Board]) -> list[list[Item]]:
+    """Group items whose leaderboards differ only in the share of the data.
+
+    Args:
+        items: Such as views, in the order of their leaderboards: the largest share first.
+        board_of: Returns the leaderboard of an item.
+    """
+    sets: dict[tuple[Any, ...], list[Item]] = {}
+    for item in items:
+        same = tuple(getattr(board_of(item), name) for name in CONDITIONS if name != "fraction")
+        sets.setdefault(same, []).append(item)
+    return list(sets.values())

@@ -80,14 +80,14 @@ def test_a_notebook_shows_tables_and_figures(results: fb.Results) -> None:
 
 
 def test_report_is_a_function_although_a_room_has_its_name(results: fb.Results, tmp_path: Path) -> None:
-    from fergen_bench.report import render
+    from fergen_bench.report import terminal
 
     page = fb.report(results, to=tmp_path / "written")
     assert page == tmp_path / "written" / "index.html"
     assert page.is_file()
     assert (tmp_path / "written" / "leaderboard.csv").is_file()
     assert callable(fb.report)
-    assert sys.modules["fergen_bench.report"].render is render
+    assert sys.modules["fergen_bench.report"].terminal is terminal
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from fergen_bench.experiment.project import Project
 from fergen_bench.records import frame as frames
 from fergen_bench.records import store
 from fergen_bench.records.record import RunRecord
-from fergen_bench.report import compare as comparing
+from fergen_bench.report import comparison as comparing
 from fergen_bench.report import data, tables
 
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")

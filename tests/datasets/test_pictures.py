@@ -13,7 +13,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.datasets.sheet import COLUMNS, LABEL, SIDE, contact_sheet, contact_sheets
 from fergen_bench.error import BenchError
-from fergen_bench.report.plots import class_histogram
+from fergen_bench.report.figures import class_histogram
 
 
 @pytest.fixture

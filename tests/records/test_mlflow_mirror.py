@@ -14,13 +14,13 @@ from fergen_bench.cli.mirror import _summary
 from fergen_bench.records import mlflow_mirror as tracking
 from fergen_bench.records.mlflow_mirror import Mirror, TrackingError, resolve_uri
 from fergen_bench.records.record import RunRecord
-from fergen_bench.report import plots
+from fergen_bench.report import figures
 
 
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mirror, Path]:
     results = tmp_path_factory.mktemp("results")
-    mirror = Mirror(resolve_uri(None, results), "test", results, plots.confusion_png)
+    mirror = Mirror(resolve_uri(None, results), "test", results, figures.confusion_png)
     assert mirror.mirror(finished())
     return mirror, results
 
@@ -188,7 +188,7 @@ def test_an_address_names_its_file_whatever_the_folder_is_called(tmp_path: Path,
 def test_a_mirror_stays_in_its_project(tmp_path: Path, name: str) -> None:
     results = tmp_path / name / "results"
     results.mkdir(parents=True)
-    assert Mirror(resolve_uri(None, results), "test", results, plots.confusion_png).mirror(finished())
+    assert Mirror(resolve_uri(None, results), "test", results, figures.confusion_png).mirror(finished())
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
     assert sorted(entry.name for entry in results.iterdir()) == ["mlflow.db", "mlruns"]
     assert list(results.glob("mlruns/*/artifacts/confusion.png"))

@@ -1,4 +1,4 @@
-"""The report as one page: what stands in it, what must not, and how it behaves in a browser."""
+"""The page of a report."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from examples import SPEC, finished
 from matplotlib.figure import Figure
+from sample_records import views
+from examples import SPEC, finished
 
 from fergen_bench.data.domain import Domain
-from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.project import shipped
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import Cell, Predictions, RunRecord
 from fergen_bench.records.store import save
-from fergen_bench.report import details, page, plots, published, render, tables
-from fergen_bench.report.details import Inspected
-from fergen_bench.report.evidence import Evidence, compare, judged
+from fergen_bench.report import details, figures, folder, page, published, tables
+from fergen_bench.report.comparison import compare
 from fergen_bench.report.rounding import tenth
+from fergen_bench.report.sheets import ShownFaces
+from fergen_bench.report.statistics import Evidence, judged
 
 TARGETS = ("web", "grey48", "film")
+
+
 HOSTILE = "<script>alert('$x$')</script>"
 
 
@@ -88,7 +91,7 @@ def several(runs: Path, methods: dict[str, float], seeds: tuple[int, ...] = (0, 
 def written(folder: Path, runs: Path, records: list[RunRecord], **changes: Any) -> str:
     evidence = Evidence(records, runs)
     ranked = list(judged(tables.boards(evidence.calibrated(cells_frame(records)), "accuracy"), evidence, "accuracy"))
-    path = page.write(folder, ranked, records, runs, "accuracy", evidence.reliability, **changes)
+    path = page.write(folder, views(ranked), records, runs, evidence.reliability, **changes)
     return path.read_text(encoding="utf-8")
 
 
@@ -100,7 +103,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / f"{name}.svg").write_text(f'<svg width="9pt" height="9pt"><text>{name}</text></svg>')
         return folder / f"{name}.png"
 
-    monkeypatch.setattr(plots, "save", save)
+    monkeypatch.setattr(figures, "save", save)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +118,9 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         for record in records
     ]
     ranked = list(tables.boards(cells_frame(records), "accuracy"))
-    figure = plots.save(plots.unseen_bars(ranked[0], "accuracy"), root, f"{ranked[0].slug}-unseen")
+    figure = figures.save(figures.unseen_bars(ranked[0], "accuracy"), root, f"{ranked[0].slug}-unseen")
     complaint = "runs/x.json: this record cannot be read"
-    faces = page.Faces(domains.get)
+    faces = ShownFaces(domains.get)
     written(root, root / "runs", records, drawn=[figure], complaints=[complaint], faces=faces)
     return root / "index.html"
 
@@ -197,35 +200,6 @@ def test_the_same_records_give_the_same_page(tmp_path: Path) -> None:
     assert first == second
 
 
-def one(arrays: dict[str, Any] | None = None, **changes: Any) -> Inspected:
-    values = {"mean": np.ones((7, 4)), "sd": np.ones((7, 4)), "count": np.ones(7), "varying": np.arange(2)}
-    values |= {"top": np.array([[0, 1], [2, 3]]), **(arrays or {})}
-    names = {"name": "mask", "key": "k", "source": "web", "seed": 0, "target": "web", "relation": "source"}
-    return Inspected(**{**names, **changes}, **values)
-
-
-def test_faces_of_real_people_are_named_and_not_shown(web: Domain, tmp_path: Path) -> None:
-    record = made(tmp_path, "cafe", 1.0, "web", 0)
-    cell = replace(record.cells[0], fingerprint=web.fingerprint)
-    record = replace(record, cells=(cell, *record.cells[1:]))
-    entry = one()
-    channels, note = page.Faces(lambda name: web).strips(entry, record)
-    assert note == ""
-    assert channels[0]["picture"].startswith("data:image/jpeg;base64,")
-    split = web.exam("official", True)
-    assert channels[1]["ids"] == split.ids[[2, 3]].tolist()
-    real = Domain(web.folder, "web")
-    real.about = {**web.about, "synthetic": False}
-    channels, note = page.Faces(lambda name: real).strips(entry, record)
-    assert "report --faces" in note
-    assert [bool(channel["picture"]) for channel in channels] == [False, False]
-    assert channels[0]["ids"]
-    channels, note = page.Faces(lambda name: real, show_real=True).strips(entry, record)
-    assert channels[0]["picture"]
-    assert "not shown" in page.Faces(lambda name: web, left=10).strips(entry, record)[1]
-    assert "are not here" in page.Faces().strips(entry, record)[1]
-
-
 def test_published_tables_stand_below_a_domain_of_theirs_alone(tmp_path: Path, sketched: None) -> None:
     printed = published.read_published(shipped("results") / "published")
     for domain, synthetic, there in (("rafdb", False, True), ("own", False, False), ("rafdb", True, False)):
@@ -233,20 +207,6 @@ def test_published_tables_stand_below_a_domain_of_theirs_alone(tmp_path: Path, s
         text = written(tmp_path, tmp_path / "runs", [finished(spec)], published=printed)
         assert ("Published, not measured here" in text) is there
         assert ("61.67" in text) is there  # the misprints
-
-
-def test_the_published_ablation_stands_in_a_panel_of_its_own(tmp_path: Path) -> None:
-    source, means = published.read_published_ablation(shipped("results") / "published", "cafe")
-    assert "secondary source" in source
-    assert list(means) == ["no mask", "mask only", "no diversity", "full"]
-    assert means["no mask"] == pytest.approx((58.05 + 43.25 + 42.76 + 42.61) / 4)
-    records = several(tmp_path, {"cafe": 2.0}, seeds=(0,))
-    (board,) = tables.boards(cells_frame(records), "accuracy")
-    figure = plots.ablation(board, "parts", {"full": board.cells}, "accuracy", means, source)
-    measured, beside = figure.axes
-    assert "published, not measured here" in beside.get_title()
-    assert not measured.get_shared_x_axes().joined(measured, beside)
-    assert published.read_published_ablation(tmp_path, "cafe") == ("", {})
 
 
 def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sketched: None) -> None:
@@ -258,36 +218,14 @@ def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sk
     ]
     text = written(tmp_path, runs, records)
     assert "How much data it takes" in text
-    figure = plots.data_scale(list(tables.boards(cells_frame(records), "accuracy")), "accuracy")
+    figure = figures.data_scale(list(tables.boards(cells_frame(records), "accuracy")), "accuracy")
     assert list(figure.axes[0].lines[0].get_xdata()) == [25, 50, 100]
-
-
-def test_every_face_counts_once_in_a_reliability_curve() -> None:
-    record = finished()  # a is its source, b unseen
-    bins = np.zeros((15, 3))
-    bins[3], bins[14] = (10, 2.2, 4), (30, 29.4, 27)
-    counted = {(record.spec.key, "b"): (bins, None), ("another", "b"): (bins, None)}
-    curves = details.reliability_curves({"row": [record, record]}, counted)
-    assert curves.relation.tolist() == ["unseen", "unseen"]
-    assert curves.faces.tolist() == [20, 60]
-    assert curves.confidence.tolist() == pytest.approx([0.22, 0.98])
-    assert curves.accuracy.tolist() == pytest.approx([0.4, 0.9])
-
-
-def test_recall_is_a_mean_over_the_cells_that_have_the_expression() -> None:
-    first, second = np.zeros((7, 7), int), np.zeros((7, 7), int)
-    first[0, 0], first[1, 0] = 4, 2
-    second[0, 0], second[0, 1] = 1, 1
-    cells = tuple(Cell(name, "f", "unseen", matrix.tolist()) for name, matrix in (("b", first), ("c", second)))
-    table = details.recall_table({"row": [finished(cells=cells)]})
-    assert table.loc["row", list(EXPRESSIONS[:2])].tolist() == [75.0, 0.0]
-    assert table.loc["row", "anger"] != table.loc["row", "anger"]
 
 
 def test_ranks_open_on_request_and_say_that_they_are_a_weak_test(tmp_path: Path) -> None:
     records = several(tmp_path / "runs", {"cafe": 2.0, "linear_probe": 1.9, "scn": 1.8}, seeds=(0,))
     ranked = list(tables.boards(cells_frame(records), "accuracy"))
-    files = render.write(tmp_path, ranked, "accuracy", [], [])
+    files = folder.write(tmp_path, views(ranked))
     text = written(tmp_path, tmp_path / "runs", records, drawn=files)
     heads = {title: bool(opened) for opened, title in re.findall(r'"figure"( open)?>\s*<summary>(.*?)</summary>', text)}
     assert heads["Unseen targets"]
@@ -314,23 +252,6 @@ def test_rows_that_lack_cells_do_not_stand_unmarked_beside_whole_ones(tmp_path: 
     assert '<td data-value="0">1 (3/9 cells)</td>' in text
 
 
-def test_likeness_of_masks_by_hand() -> None:
-    vectors = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    cosine, correlation = details.similarity(vectors, vectors.mean(0))
-    assert cosine[0].tolist() == pytest.approx([1, 1, 0])
-    assert correlation[0].tolist() == pytest.approx([1, 1, -1])
-
-
-def test_every_face_counts_once_in_the_mean_of_an_expression() -> None:
-    absent = np.vstack([np.full((1, 4), np.nan), np.ones((6, 4))])
-    entries = [
-        one({"mean": np.full((7, 4), 3.0), "count": np.full(7, 3)}),
-        one({"mean": absent, "count": np.array([0, 1, 1, 1, 1, 1, 1])}, target="film", relation="unseen"),
-    ]
-    assert details.class_means(entries)[:2, 0].tolist() == [3.0, 2.5]
-    assert {name: value[0] for name, value in details.domain_means(entries, "target").items()} == {"web": 3, "film": 1}
-
-
 def test_records_without_predictions_or_arrays_have_no_such_figures(tmp_path: Path, sketched: None) -> None:
     records = several(tmp_path / "runs", {"cafe": 2.0}, seeds=(0,))
     for path in (tmp_path / "runs").rglob("*.npz"):
@@ -351,9 +272,6 @@ def test_twenty_methods_make_a_page_that_can_be_sent(tmp_path: Path, cache: Path
     ]
     assert len(records) == 300
     assert len(written(tmp_path, tmp_path / "runs", records).encode()) < 10_000_000
-
-
-# --------------------------------------------------------------------------------------------------------- in a browser
 
 
 @pytest.fixture(scope="module")
@@ -481,3 +399,10 @@ def test_on_paper_everything_is_open(opened: Any) -> None:
     assert opened.locator(".confusion").count() == 6
     opened.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert opened.locator("main details:not([open])").count() > 0
+
+
+def test_numbers_of_a_heat_map_stay_dark_where_text_turns_light(tmp_path: Path) -> None:
+    svg = '<svg width="9pt" height="9pt"><text style="fill: %s">1</text></svg>'
+    for colour, there in (("#000000", False), ("#595959", False), ("#262626", True), ("#808080", True)):
+        (tmp_path / "x.svg").write_text(svg % colour)
+        assert (colour in page._inline(tmp_path / "x.svg", "x")) is there

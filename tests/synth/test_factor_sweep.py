@@ -28,7 +28,7 @@ from fergen_bench.records import frame as frames
 from fergen_bench.records import store
 from fergen_bench.records.frame import shifted_frame
 from fergen_bench.records.record import RunRecord, ShiftedCell
-from fergen_bench.report import plots, tables
+from fergen_bench.report import figures, tables
 from fergen_bench.synth.factor_sweep import images_at
 
 CORRUPTIONS = [name for name, factor in FACTORS.items() if not factor.rendered]
@@ -236,7 +236,7 @@ def test_curves_are_drawn_for_severities_and_for_values(factor: str) -> None:
         )
         for entry in entries()
     ]
-    figure = plots.shift_curves(shifted_frame(changed), factor, "accuracy", "s")
+    figure = figures.shift_curves(shifted_frame(changed), factor, "accuracy", "s")
     (axes,) = figure.axes
     assert axes.get_xlabel() == FACTORS[factor].about
     assert len(axes.lines[0].get_xdata()) == len(FACTORS[factor].levels) + (factor == "blur")

@@ -27,10 +27,14 @@ from fergen_bench.records.store import RecordFile
 from fergen_bench.report.tables import CELL, MEANS, Board, complete
 
 DRAWS = 2000
+
 LEVEL = 0.95
+
 ALPHA = 1.0 - LEVEL
+
 _BLOCK = 2**22
 """Numbers that are held at a time in an array of resampling counts, or of sums over them."""
+
 _LEFT_OUT = 255
 """Stands for the prediction of a face that is not scored."""
 
@@ -294,7 +298,14 @@ def holm(p: pd.Series) -> pd.Series:
     return corrected
 
 
-# ---------------------------------------------------------------------------------------------------------- leaderboard
+def mcnemar(first_only: int, second_only: int) -> float:
+    """The exact p of McNemar's test that faces which one row alone gets right are as many for either. With several runs
+    a face counts for the row that is right in more of them, so that every face counts once. It speaks of these
+    trainings, not of others with other seeds.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar as test
+
+    return min(1.0, float(test([[0, first_only], [second_only, 0]], exact=True).pvalue))
 
 
 def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -388,189 +399,3 @@ def _too_small(luck: np.ndarray, freedom: float) -> np.ndarray:
     from scipy.stats import chi2
 
     return np.sqrt(freedom / chi2.ppf(luck, freedom)) if np.isfinite(freedom) else np.ones_like(luck)
-
-
-def shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The cells that two rows share, by source, target and seed, in one order. Of a training that lacks a target for
-    some seed, that seed is left out.
-    """
-    if (
-        first.adaptation.any() != second.adaptation.any()
-    ):  # then a cell on an unseen target is the same question to both
-        first, second = (row[row.relation == "unseen"].assign(adapted_to="") for row in (first, second))
-    on = [*CELL, "seed"]
-    both = first[on].merge(second[on], on=on)
-    training = both.groupby(["source", "adapted_to"])
-    whole = both.groupby(["source", "adapted_to", "seed"]).target.transform("size") == training.target.transform(
-        "nunique"
-    )
-    both = both[whole]
-    return both.merge(first, on=on, how="left"), both.merge(second, on=on, how="left")
-
-
-# ----------------------------------------------------------------------------------------------------------- comparison
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Second minus first on what both have, in points. In the frames, p_holm is p corrected for the rows of the frame.
-
-    cells: source, target, relation, audited, difference, low, high, p, p_holm. targets: target, faces, difference, low,
-    high, first_only, second_only (faces), p, p_holm of McNemar's test. expressions: expression, first, second,
-    difference, low, high, p, p_holm, over unseen targets.
-    """
-
-    metric: str
-    unseen: Difference
-    cells: pd.DataFrame
-    targets: pd.DataFrame
-    expressions: pd.DataFrame
-    seeds: int  # that have every source and target
-    spread: float  # of the mean over unseen targets, between these seeds; nan below two
-    covered: bool  # whether there are predictions of all of it
-    unbalanced: tuple[str, ...] = ()  # one sentence for each thing that only some seeds, or one of the rows, have
-
-
-def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metric: str) -> Comparison:
-    """Two rows of a report, by their cells. Raises BenchError where they share no cell of an unseen target."""
-    rows = first, second
-    first, second = shared(first, second)
-    unseen = (first.relation == "unseen").to_numpy()
-    if not unseen.any():
-        raise BenchError(
-            "the two share no source, seed and unseen target, so nothing can be compared; run both with the same "
-            "--sources, --targets and --seeds"
-        )
-    one, other = first[unseen], second[unseen]
-    cells = [
-        {"source": source, "target": target, "relation": group.relation.iloc[0], "audited": group.audited.all()}
-        | _line(evidence.difference(group, second.loc[group.index], metric))
-        for (source, target), group in first.groupby(["source", "target"], sort=False)
-    ]
-    targets = []
-    for target, group in one.groupby("target", sort=False):
-        found = evidence.discordant(group, other.loc[group.index])
-        line = _line(evidence.difference(group, other.loc[group.index], metric))
-        counts = (np.nan, np.nan) if found is None else found
-        faces = {"target": target, "faces": int(group.faces.max()), "first_only": counts[0], "second_only": counts[1]}
-        p = np.nan if found is None or np.isnan(line["difference"]) else mcnemar(*found)
-        targets.append(faces | line | {"p": p})
-    expressions = []
-    for name in EXPRESSIONS:
-        recall = f"recall_{name}"
-        there = one[recall].notna() & other[recall].notna()
-        mean = {"expression": name, "first": one[recall][there].mean(), "second": other[recall][there].mean()}
-        difference = evidence.difference(one[there], other[there], recall) if there.any() else Difference(np.nan)
-        expressions.append(mean | _line(difference))
-    frames = [pd.DataFrame(rows) for rows in (cells, targets, expressions)]
-    by_cell, by_target, by_expression = (frame.assign(p_holm=holm(frame.p)) for frame in frames)
-    overall = evidence.difference(one, other, metric)
-    covered = evidence.covers(first) and evidence.covers(second)
-    whole = one[_of_whole_seeds(one)]
-    per_seed = (other[metric] - one[metric])[whole.index].groupby(whole.seed).mean()
-    seeds = len(per_seed), float(per_seed.std(ddof=1))
-    unbalanced = (*_unbalanced(one), *_of_one_alone(*rows, first))
-    return Comparison(metric, overall, by_cell, by_target, by_expression, *seeds, covered, unbalanced)
-
-
-def _of_whole_seeds(cells: pd.DataFrame) -> pd.Series:
-    """Which cells are of a seed that has every source and target of the others."""
-    return cells.groupby("seed").key.transform("size") == len(cells.drop_duplicates(CELL))
-
-
-def _unbalanced(cells: pd.DataFrame) -> list[str]:
-    """Sentences on seeds that have some of the sources and targets only."""
-    found = []
-    sources = list(dict.fromkeys(cells.source))
-    for seed, part in cells[~_of_whole_seeds(cells)].groupby("seed"):
-        own = [name for name in sources if name in set(part.source)]
-        of = f" of {len(sources)}" if len(own) < len(sources) else ""
-        found.append(
-            f"seed {seed} has {len(own)}{of} source{'s' * (len(sources) > 1)} ({', '.join(own)}), "
-            f"{len(part)} of {len(cells.drop_duplicates(CELL))} unseen cells"
-        )
-    return found
-
-
-def _of_one_alone(first: pd.DataFrame, second: pd.DataFrame, both: pd.DataFrame) -> list[str]:
-    """Sentences on what one of two rows has and the comparison does not."""
-    found = []
-    for which, row in (("first", first), ("second", second)):
-        runs = row.drop_duplicates("key").merge(both[["source", "seed"]].drop_duplicates(), "left", indicator=True)
-        alone = runs[runs["_merge"] == "left_only"]
-        if len(alone):
-            names = "; ".join(
-                f"{source}, seed {', '.join(map(str, sorted(set(part.seed))))}"
-                for source, part in alone.groupby("source", sort=False)
-            )
-            found.append(f"left out, since the {which} row alone has it: {names}")
-    return found
-
-
-def _line(difference: Difference) -> dict[str, float]:
-    return {"difference": difference.value, "low": difference.low, "high": difference.high, "p": difference.p}
-
-
-def mcnemar(first_only: int, second_only: int) -> float:
-    """The exact p of McNemar's test that faces which one row alone gets right are as many for either. With several runs
-    a face counts for the row that is right in more of them, so that every face counts once. It speaks of these
-    trainings, not of others with other seeds.
-    """
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
-    return min(1.0, float(test([[0, first_only], [second_only, 0]], exact=True).pvalue))
-
-
-# -------------------------------------------------------------------------------------------------------------- ranking
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Methods by their mean rank over blocks (1 is best), after Demšar (JMLR 2006). A block is one source, unseen
-    target and seed. Blocks share trainings and faces, so p is smaller than for as many independent ones.
-    """
-
-    ranks: pd.Series  # mean rank by the row's name, best first
-    blocks: int
-    p: float  # of Friedman's test that no method differs from any other
-    distance: float  # the critical difference of two mean ranks at 5 % (Nemenyi)
-    pairs: pd.DataFrame  # p of each pair (Nemenyi), in the order of ranks
-
-    @property
-    def groups(self) -> list[tuple[str, ...]]:
-        """The largest groups of methods that cannot be told apart, best first; without those of one method."""
-        names = list(self.ranks.index)
-        found: list[tuple[str, ...]] = []
-        for start in range(len(names)):
-            alike = [name for name in names[start:] if self.pairs.loc[names[start], name] > ALPHA]
-            if len(alike) > 1 and not (found and alike[-1] == found[-1][-1]):
-                found.append(tuple(alike))
-        return found
-
-
-def ranking(board: Board, metric: str) -> Ranking | None:
-    """The rows of a leaderboard over the blocks that all have; None for fewer than three rows or two blocks. Rows
-    without a mean over unseen targets are left out. Needs no predictions.
-    """
-    from scikit_posthocs import posthoc_nemenyi_friedman
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
-
-    whole = board.table.unseen.notna().to_numpy()
-    columns = {
-        name: cells[cells.relation == "unseen"].set_index([*CELL, "seed"])[metric]
-        for (name, cells), kept in zip(board.rows(), whole, strict=True)
-        if kept
-    }
-    if len(columns) < 3:
-        return None
-    scores = pd.DataFrame(columns).dropna()
-    if len(scores) < 2:
-        return None
-    count, blocks = len(columns), len(scores)
-    ranks = pd.Series(rankdata(-scores, axis=1).mean(0), scores.columns).sort_values(kind="stable")
-    alike = bool((scores.nunique(axis=1) == 1).all())  # Friedman's statistic does not exist then
-    p = 1.0 if alike else float(friedmanchisquare(*(scores[name] for name in scores)).pvalue)
-    distance = studentized_range.isf(ALPHA, count, np.inf) / np.sqrt(2) * np.sqrt(count * (count + 1) / (6 * blocks))
-    nemenyi = posthoc_nemenyi_friedman(scores.to_numpy())
-    nemenyi.index = nemenyi.columns = scores.columns
-    return Ranking(ranks, blocks, p, float(distance), nemenyi.loc[ranks.index, ranks.index])

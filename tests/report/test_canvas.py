@@ -16,9 +16,13 @@ DRAW = """
 import hashlib, sys
 from pathlib import Path
 from fergen_bench.data.labels import EXPRESSIONS
+<<<<<<< HEAD:tests/test_canvas.py
 from fergen_bench.report import plots
+=======
+from fergen_bench.report import figures
+>>>>>>> 3cc2cdf (Build each leaderboard's view once; print it by five thin writers):tests/report/test_canvas.py
 about = {"name": "lab", "counts": {"train": {name: 20 + place for place, name in enumerate(EXPRESSIONS)}}}
-picture = plots.save(plots.class_histogram(about), Path(sys.argv[1]), "classes")
+picture = figures.save(figures.class_histogram(about), Path(sys.argv[1]), "classes")
 for ending in (".png", ".svg", ".pdf"):
     print(hashlib.sha256(picture.with_suffix(ending).read_bytes()).hexdigest())
 """
@@ -65,19 +69,19 @@ def test_the_folder_of_matplotlib_may_be_unwritable(tmp_path: Path, as_usual: li
 
 def test_the_settings_of_this_process_are_neither_used_nor_changed(tmp_path: Path) -> None:
     from fergen_bench.data.labels import EXPRESSIONS
-    from fergen_bench.report import plots
+    from fergen_bench.report import figures
 
     about = {"name": "lab", "counts": {"train": dict.fromkeys(EXPRESSIONS, 20)}}
-    usual = plots.save(plots.class_histogram(about), tmp_path, "a").read_bytes()
+    usual = figures.save(figures.class_histogram(about), tmp_path, "a").read_bytes()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
         backend = matplotlib.rcParams["backend"]
-        assert plots.save(plots.class_histogram(about), tmp_path, "b").read_bytes() == usual
+        assert figures.save(figures.class_histogram(about), tmp_path, "b").read_bytes() == usual
         assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["axes.facecolor"]) == (30, "red")
         assert matplotlib.rcParams["backend"] == backend
 
 
 def test_a_report_chooses_no_backend() -> None:
-    code = "import fergen_bench.report.plots, matplotlib; print(matplotlib.rcParams['backend'])"
+    code = "import fergen_bench.report.figures, matplotlib; print(matplotlib.rcParams['backend'])"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "svg"},

@@ -1,0 +1,92 @@
+"""Figures of the values that methods select from the features of each image."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.report.canvas import Figure, blank, sns, styled
+from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
+from fergen_bench.report.figures.layout import SHORT_EXPRESSIONS, WIDTH, in_suite_order, titled
+from fergen_bench.report.tables import Board
+
+
+def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
+    """Values over the channels, by expression: the mean of each channel over the faces of an expression."""
+    means = pd.DataFrame(class_means(entries).T, columns=list(EXPRESSIONS)).melt(var_name="expression")
+    with styled():
+        figure = blank(WIDTH, 2.6, "constrained")
+        axes = figure.subplots()
+        colour = sns.color_palette("colorblind")[0]
+        look = {"color": colour, "inner": "quartile", "cut": 0, "linewidth": 0.8, "density_norm": "width"}
+        sns.violinplot(means.dropna(), x="expression", y="value", order=list(EXPRESSIONS), ax=axes, **look)
+        axes.set(xlabel="", ylabel=f"{entries[0].name} of a channel")
+        axes.set_title(titled(board, f"{method}: {entries[0].name} by expression"))
+        sns.despine(figure)
+    return figure
+
+
+def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
+    """Expression x channel for each source: by how much a channel's mean over the faces of an expression differs from
+    its mean over the expressions. Channels stand in the order of the features.
+    """
+    sources = in_suite_order(board, (entry.source for entry in entries))
+    shown = {source: class_means([entry for entry in entries if entry.source == source]) for source in sources}
+    shown = {source: values - np.nanmean(values, axis=0) for source, values in shown.items()}
+    reach = float(np.nanmax([np.nanquantile(np.abs(values), 0.995) for values in shown.values()])) or 1.0
+    with styled():
+        figure = blank(WIDTH, 0.95 * len(sources) + 0.9, "constrained")
+        panels = figure.subplots(len(sources), 1, squeeze=False, sharex=True)
+        for axes, (source, values) in zip(panels[:, 0], shown.items(), strict=True):
+            look = {"cmap": "vlag", "vmin": -reach, "vmax": reach, "aspect": "auto", "interpolation": "nearest"}
+            picture = axes.imshow(values, **look)
+            axes.set_yticks(range(len(EXPRESSIONS)), SHORT_EXPRESSIONS, fontsize=6)
+            axes.set_ylabel(textwrap.shorten(source, 24, placeholder="…"))
+        panels[-1, 0].set_xlabel("channel")
+        figure.colorbar(picture, ax=panels[:, 0], label="difference from the channel's mean", pad=0.01)
+        figure.suptitle(titled(board, f"{method}: {entries[0].name} by expression and channel, trained on"), fontsize=9)
+    return figure
+
+
+def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
+    """How alike mean values over the channels are: between expressions, between the domains that are scored, and
+    between trainings on different domains. In the upper triangle the cosine; in the lower one the correlation after
+    each channel's mean over the n vectors was taken away, which leaves -1 / (n - 1) where they have nothing in common.
+    """
+    classes = class_means(entries)
+    groups = {
+        "expressions": dict(zip(SHORT_EXPRESSIONS, classes, strict=True)),
+        "scored on": domain_means(entries, "target"),
+        "trained on": domain_means(entries, "source"),
+    }
+    groups = {title: vectors for title, vectors in groups.items() if len(vectors) > 1}
+    with styled():
+        ratios = {"width_ratios": [len(vectors) + 1 for vectors in groups.values()]}
+        figure = blank(WIDTH, 2.9, "constrained")
+        panels = figure.subplots(1, len(groups), squeeze=False, gridspec_kw=ratios)
+        for axes, (title, vectors) in zip(panels[0], groups.items(), strict=True):
+            stacked = np.array(list(vectors.values()))
+            cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
+            above = np.triu(np.ones_like(cosine, dtype=bool))
+            names = [textwrap.shorten(name, 12, placeholder="…") for name in vectors]
+            look = {"cmap": "vlag", "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
+            labels = {"xticklabels": names, "yticklabels": names}
+            small = {"fontsize": 6}
+            sns.heatmap(correlation, mask=above, annot=True, fmt=".2f", annot_kws=small, ax=axes, **look, **labels)
+            for row, column in zip(*np.triu_indices(len(names), 1), strict=True):
+                text = f"{cosine[row, column]:.3f}"
+                axes.annotate(text, (column + 0.5, row + 0.5), ha="center", va="center", fontsize=5)
+            axes.tick_params(labelsize=7, length=0)
+            axes.tick_params(axis="x", rotation=90)
+            axes.tick_params(axis="y", rotation=0)
+            axes.set_title(title, fontsize=8)
+        said = (
+            "above the diagonal: cosine; below: correlation without the channels' means (nothing in common: -1/(n-1))"
+        )
+        title = titled(board, f"{method}: likeness of the {entries[0].name}")
+        figure.suptitle(f"{title}\n{said}", fontsize=8)
+    return figure

@@ -1,0 +1,154 @@
+"""Figures of what training takes: epochs, seconds, and shares of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
+from fergen_bench.report.figures.layout import (
+    LINE,
+    WIDTH,
+    Colours,
+    colours,
+    in_suite_order,
+    most_lines,
+    panel_grid,
+    source_legend,
+    titled,
+    wrapped,
+)
+from fergen_bench.report.tables import CELL, NAMES, ROW, Board, complete
+
+
+def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") -> Figure:
+    """Loss, or val_accuracy (on faces held out of the source), by epoch: a panel per method, a colour per source, mean
+    and range over seeds. histories: see `details.histories`.
+    """
+    name = {"loss": "loss", "val_accuracy": "accuracy on held-out faces of the source (%)"}[value]
+    frame = histories.dropna(subset=[value])
+    sources = in_suite_order(board, frame.source)
+    with styled():
+        figure, panels = panel_grid(list(dict.fromkeys(frame.row)), "epoch", sharey=value != "loss")
+        for row, axes in panels.items():
+            own = frame[frame.row == row]
+            look = {"palette": "colorblind", "hue_order": sources, "legend": False, "lw": 1}
+            spread = {"errorbar": lambda seeds: (seeds.min(), seeds.max()), "err_kws": {"alpha": 0.2, "lw": 0}}
+            marker = "o" if own.epoch.nunique() == 1 else None
+            said = axes.get_xlabel()
+            sns.lineplot(own, x="epoch", y=value, hue="source", ax=axes, marker=marker, **look, **spread)
+            axes.set_xlabel(said)
+            axes.set_ylabel("")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        figure.supylabel(name, fontsize=8)
+        source_legend(figure, sources)
+        figure.suptitle(titled(board, "Training"), fontsize=9)
+    return figure
+
+
+def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) -> Figure:
+    """What accuracy on unseen targets costs: seconds to fit one run, and images a second while training, in a row of
+    panels for each device, since those of different devices say nothing of methods. histories: see `details.histories`.
+    The numbers stand beside the points in the order of the leaderboard.
+    """
+    palette = colours([board]) if palette is None else palette
+    table = board.table.dropna(subset=["unseen"])
+    fits = board.cells.drop_duplicates("key").groupby([*ROW, "device"], sort=False).fit_seconds.mean()
+    names = board.names()
+    shown = {names[row.method, row.pretraining]: row for row in table.itertuples()}
+    histories = histories[histories.row.isin(list(shown))]
+    speeds = histories.groupby(["row", "device"]).images_per_second.mean()
+    devices = sorted(set(board.cells.device))
+    listed = [wrapped(f"{place}  {name}", 52) for place, name in enumerate(shown, 1)]
+    across = 2 if len(listed) > 6 else 1
+    with styled():
+        height = 2.3 * len(devices) + 0.6 + LINE * most_lines(listed) * -(-len(listed) // across)
+        figure = blank(WIDTH, height, "constrained")
+        said = ["seconds to fit one run", "images a second in training"][: 2 if speeds.notna().any() else 1]
+        panels = figure.subplots(len(devices), len(said), sharey=True, squeeze=False)
+        own = [palette[row.method, row.pretraining] for row in shown.values()]
+        lines = [Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in own]
+        for device, pair in zip(devices, panels, strict=True):
+            for place, (name, row) in enumerate(shown.items(), 1):
+                values = fits.get((row.method, row.pretraining, device)), speeds.get((name, device))
+                for axes, value in zip(pair, values, strict=False):
+                    if value is not None and value > 0:
+                        axes.plot([value], [row.unseen], "o", color=own[place - 1], ms=5)
+                        axes.annotate(str(place), (value, row.unseen), (4, 3), textcoords="offset points", fontsize=7)
+            for axes, label in zip(pair, said, strict=True):
+                if axes.lines:
+                    _logarithmic(axes)
+                else:
+                    axes.set_xticks([])
+                axes.set_xlabel(label)
+            pair[0].set_ylabel("unseen (%)")
+            pair[0].set_title(device, loc="left", fontsize=8)
+        figure.legend(lines, listed, loc="outside lower left", ncol=across, frameon=False, fontsize=7)
+        figure.suptitle(titled(board, "Accuracy and cost"), fontsize=9)
+        sns.despine(figure)
+    return figure
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic axis with as many numbers as have room."""
+    axes.set_xscale("log")
+    axes.margins(0.15)
+    low, high = axes.get_xlim()
+    said = "23468" if high / low < 6 else "25" if high / low < 30 else "3" if high / low < 1000 else ""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1 else f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,g}" if f"{value:e}"[0] in said else "")
+    axes.tick_params(axis="x", which="both", labelsize=8, length=3, pad=4)
+
+
+def scaled(boards: Sequence[Board]) -> pd.DataFrame:
+    """The cells of leaderboards that differ in the share of the data, as far as a curve can be drawn of them: of seeds
+    that have every cell, of methods with two shares or more.
+    """
+    frame = pd.concat([board.cells for board in boards])
+    asked = len(frame.drop_duplicates(CELL))
+    frame = pd.concat([complete(part, asked) for _, part in frame.groupby([*ROW, "fraction"], sort=False)])
+    return frame[frame.groupby(ROW).fraction.transform("nunique") > 1]
+
+
+def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = None) -> Figure:
+    """Accuracy on unseen targets and in-domain by the share of the source's training faces, for leaderboards that
+    differ in nothing else: a line per method and pre-training, mean and standard deviation over the seeds that have
+    every cell. Methods need two shares or more; see `scaled`.
+    """
+    palette = colours(boards) if palette is None else palette
+    frame = scaled(boards)
+    whole = max(boards, key=lambda board: board.fraction)
+    known = dict.fromkeys(pair for board in boards for pair in zip(*(board.table[c] for c in ROW), strict=True))
+    there = set(zip(*(frame[c] for c in ROW), strict=True))
+    rows = [row for row in known if row in there]
+    several = len({method for method, _ in rows}) < len(rows)
+    shown = [wrapped(f"{method} [{pretraining}]" if several else method, 52) for method, pretraining in rows]
+    across = 2 if len(rows) > 4 else 1
+    with styled():
+        relations = {"unseen": "unseen", "source": "in-domain"}
+        relations = {name: title for name, title in relations.items() if name in set(frame.relation)}
+        figure = blank(WIDTH, 2.8 + LINE * most_lines(shown) * -(-len(rows) // across), "constrained")
+        ((*panels,),) = figure.subplots(1, len(relations), sharey=True, squeeze=False)
+        looks = [{"color": palette[row], "marker": "osD^vP*X"[place % 8]} for place, row in enumerate(rows)]
+        for axes, (relation, title) in zip(panels, relations.items(), strict=True):
+            cells = frame[frame.relation == relation]
+            seeds = cells.groupby([*ROW, "fraction", "seed"])[metric].mean()
+            for row, look in zip(rows, looks, strict=True):
+                means = seeds[row].groupby("fraction").agg(["mean", "std"])
+                percent, low, high = 100 * means.index, means["mean"] - means["std"], means["mean"] + means["std"]
+                axes.plot(percent, means["mean"], markersize=4, lw=1.2, **look)
+                axes.fill_between(percent, low, high, color=look["color"], alpha=0.2, lw=0)
+            axes.axhline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
+            axes.set(title=title, xlabel="share of the training faces (%)", xlim=(0, 103))
+            axes.set_xticks(sorted({100 * fraction for fraction in frame.fraction}))
+        panels[0].set_ylabel(f"{NAMES[metric]} (%)")
+        lines = [Line2D([], [], markersize=4, lw=1.2, **look) for look in looks]
+        lines.append(Line2D([], [], color="grey", lw=0.8, ls=":"))
+        figure.legend(lines, [*shown, "chance"], loc="outside lower left", ncol=across, frameon=False, fontsize=7)
+        title = whole.title if whole.fraction == 1 else whole.title.rpartition(", ")[0]
+        figure.suptitle(f"How much data it takes\n{title}", fontsize=9)
+        sns.despine(figure)
+    return figure

@@ -1,0 +1,138 @@
+"""The folder of a report: its files, and how they replace those of the report before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from fergen_bench.report import data, figures
+from fergen_bench.report.latex import latex
+from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
+from fergen_bench.report.markdown import markdown
+from fergen_bench.report.published import Published
+from fergen_bench.report.ranking import ranking
+from fergen_bench.report.shifts import factors, shift_boards
+from fergen_bench.report.tables import Board
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A protocol with variants: the changes that each of its variants makes, as records keep them."""
+
+    protocol: str
+    suite: str
+    about: str
+    method: str
+    variants: Mapping[str, str]
+    published: Mapping[str, float] = field(default_factory=dict)  # accuracies that a paper printed for variants
+    printed_in: str = ""
+
+
+WRITTEN = ".written"
+"""In the folder of a report: the names of its files, one a line."""
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a report to. In the end its files take their places in `folder`, and what the report
+    before it wrote there, and it did not, goes: pictures of other methods and suites must not lie beside its page.
+    Files that no report wrote stay. After an error all is as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
+        yield Path(draft)
+        names = sorted(path.name for path in Path(draft).iterdir())
+        before = (folder / WRITTEN).read_text("utf-8", "replace").splitlines() if (folder / WRITTEN).is_file() else []
+        (folder / WRITTEN).write_text("\n".join(dict.fromkeys((*before, *names))), encoding="utf-8")
+        for name in names:
+            os.replace(Path(draft, name), folder / name)
+        for name in set(before) - set(names):
+            if name and Path(name).name == name:
+                (folder / name).unlink(missing_ok=True)
+        (folder / WRITTEN).write_text("\n".join(names), encoding="utf-8")
+
+
+def write(
+    folder: Path,
+    views: Sequence[LeaderboardView],
+    published: Iterable[Published] = (),
+    ablations: Iterable[Ablation] = (),
+    shifted: pd.DataFrame | None = None,
+) -> list[Path]:
+    """Write the files of a report apart from its page: leaderboard.md, .csv and .tex, data.csv and the figures.
+
+    Args:
+        folder: Created where it does not exist.
+        views: At least one, all with the same metric.
+        published: Tables from papers.
+        ablations: Protocols with variants, each drawn where there are records of its variants.
+        shifted: Scores on changed test images, see `records.frame.shifted_frame`.
+
+    Returns:
+        The tables, and of each figure its PNG.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
+    palette = figures.colours([view.board for view in views], shifted)
+    files = _write_tables(folder, views, published, shifts)
+    known = list(ablations)
+    for view in views:
+        files += _draw(folder, view, known, palette)
+    for board in shifts:
+        for factor in factors(board):
+            figure = figures.shift_curves(board.cells, factor, views[0].metric, board.title, palette)
+            files.append(figures.save(figure, folder, f"{board.slug}-shift-{factor}"))
+    return files
+
+
+def _write_tables(
+    folder: Path, views: Sequence[LeaderboardView], published: Iterable[Published], shifts: Sequence[Board]
+) -> list[Path]:
+    files = [folder / name for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "data.csv")]
+    files[0].write_text(markdown(views, published, shifts), encoding="utf-8")
+    leaderboard = leaderboard_frame(views).map(_no_formula)
+    leaderboard.to_csv(files[1], index=False, float_format="%.4f", encoding="utf-8")
+    files[2].write_text("\n".join(["% \\usepackage{booktabs,array}", *map(latex, views)]), encoding="utf-8")
+    domains = data.frame((view.board.suite, view.board.profile, view.board.data) for view in views)
+    domains.map(_no_formula).to_csv(files[3], index=False)
+    return files
+
+
+def _draw(
+    folder: Path, view: LeaderboardView, ablations: Iterable[Ablation], palette: figures.Colours
+) -> Iterator[Path]:
+    """Save the figures of one leaderboard that need no stored predictions."""
+    board, metric = view.board, view.metric
+    for name, cells in board.rows():
+        yield figures.save(figures.heatmap(board, name, cells, metric), folder, f"{board.slug}-{file_name(name)}")
+    if (ranks := ranking(board, metric)) is not None:
+        yield figures.save(figures.critical_difference(board, ranks), folder, f"{board.slug}-ranks")
+    if board.table.unseen.notna().any():
+        yield figures.save(figures.unseen_bars(board, metric, palette), folder, f"{board.slug}-unseen")
+    for ablation in (ablation for ablation in ablations if ablation.suite == board.suite):
+        rows = board.cells[board.cells.base_method == ablation.method]
+        variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
+        variants = {name: group for name, group in variants.items() if len(group)}
+        if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
+            printed = ablation.published, ablation.printed_in
+            figure = figures.ablation(board, ablation.about, variants, metric, *printed)
+            yield figures.save(figure, folder, f"{board.slug}-{ablation.protocol}")
+
+
+def file_name(name: str) -> str:
+    """full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
+    kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name.replace(" (", "-"))
+    kept = kept.strip("_")
+    return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
+
+
+def _no_formula(cell: object) -> object:
+    """A text that a spreadsheet does not compute."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell

@@ -1,0 +1,87 @@
+"""Leaderboards as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fergen_bench.data.corruption import FACTORS
+from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView
+from fergen_bench.report.notes import GAP
+from fergen_bench.report.published import PUBLISHED, Published, concerned, differences, summary
+from fergen_bench.report.shifts import factors, shift_note, shift_rows
+from fergen_bench.report.tables import Board, Matrix, number
+
+
+def markdown(
+    views: Sequence[LeaderboardView], published: Iterable[Published] = (), shifts: Sequence[Board] = ()
+) -> str:
+    """Return leaderboard.md.
+
+    Args:
+        views: At least one, all with the same metric.
+        published: Tables from papers.
+        shifts: Scores on changed test images, see `shifts.shift_boards`.
+    """
+    metric = views[0].metric
+    parts = [f"# Leaderboard: {views[0].metric_name} (%)"]
+    for view in views:
+        parts += _sections(view)
+    for board in shifts:
+        parts += [f"## Under controlled shift: {board.title}", shift_note(board)]
+        for factor in factors(board):
+            parts += [f"### {factor}: {FACTORS[factor].about}", _table(shift_rows(board, factor, metric))]
+    for table in published:
+        if near := concerned(table, [view.board for view in views]):
+            frame = summary(table)
+            rows = [
+                list(frame),
+                *([row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)),
+            ]
+            parts += ["## Published, not measured here", table.about, _table(rows), PUBLISHED, *table.notes]
+            for title, grid in differences(table, near, metric):
+                parts += [f"### {title}", _table(grid)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections(view: LeaderboardView) -> list[str]:
+    """Return the leaderboard, its notes, its data and its matrices."""
+    intervals = ["95 % of unseen", "against the best"] if view.has_intervals else []
+    rows = [["method", *COLUMNS.values(), *intervals, "seeds", "cells", "unseen cells", "pre-training"]]
+    for row in view.rows:
+        numbers = [row.means[column].text for column in COLUMNS]
+        if view.has_intervals:
+            numbers += [row.means["unseen"].interval, row.standing or "—"]
+        counts = [row.seeds_text, f"{row.cells}/{row.asked}", row.unseen_cells_text]
+        rows.append([row.name, *numbers, *counts, row.mark])
+    notes = [f"- pre-training {mark}: {kind}" for kind, mark in view.board.marks.items()]
+    notes += [f"- {note}" for note in (*view.notes[1:], GAP.capitalize())]
+    parts = [f"## {_plain(view.title)}", _table(rows), "\n".join(map(_plain, notes))]
+    if view.data_table:
+        parts += ["### Data", _table(view.data_table)]
+    for name, found in view.matrices:
+        parts += [f"### {_plain(name)}: trained on row, scored on column", _matrix(found)]
+    return parts
+
+
+def _matrix(found: Matrix) -> str:
+    rows = [["", *found.mean.columns, "unseen", "gap"]]
+    for source, places, unseen, gap in found.lines():
+        line = []
+        for place in places:
+            text = number(place.value, place.sd)
+            bold = f"**{text}**" if place.relation == "source" else text
+            line.append(f"{bold}, {place.mark}" if place.mark else bold)
+        rows.append([source, *line, number(unseen), number(gap)])
+    rows.append(["gap", *map(number, found.target_gaps), "", ""])
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = ([_plain(cell) for cell in row] for row in rows)
+    line = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *body])
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes for a cell and for no markup of HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,216 @@
+"""Sentences below a leaderboard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, SAME
+from fergen_bench.experiment.run import percent
+from fergen_bench.report import data
+from fergen_bench.report.tables import CELL, COLLAPSED, ONE_CLASS, Board, unevenly_scored
+from fergen_bench.wording import many
+
+SHORT = {
+    NOT_AUDITED: ("?", "?: not audited"),
+    re.escape(DECLARED): ("seen*", "seen*: the suite declares that source and target share images"),
+    re.escape(SAME): ("seen", f"{SAME}: source and target are one domain under two names"),
+    r"seen, ([\d,]*\d) near-duplicates?": (r"seen\n\1", "seen, with a number: so many of its faces are in the source"),
+    r"([\d,]*\d) left out": (r"(-\1)", "(-n): n faces left out"),
+    r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
+    "other faces left out": ("!", "!: other faces are left out than the audit names"),
+}
+"""Marks as they fit between numbers, and what each means."""
+
+
+def short_mark(mark: str) -> str:
+    """A mark as it fits between numbers."""
+    for pattern, (short, _) in SHORT.items():
+        mark = re.sub(pattern, short, mark)
+    return mark.replace(", ", "\n")
+
+
+def mark_notes(marks: Iterable[str]) -> list[str]:
+    """What the short forms of some marks mean."""
+    there = set(marks)
+    return [note for pattern, (_, note) in SHORT.items() if any(re.search(pattern, mark) for mark in there)]
+
+
+def standing_notes(suite: str, cells: pd.DataFrame) -> list[str]:
+    """What must be said of how targets stand to their sources, the least certain first."""
+    audit, notes = f"fergen-bench data audit --suite {suite}", []
+    unseen = cells[cells.relation == "unseen"].drop_duplicates(CELL)
+    if (without := int((~unseen.audited).sum())) > 0:
+        notes.append(
+            f"Not audited: {without} of {many(len(unseen), 'unseen cell')} stand between domains that nobody compared, "
+            f"so faces of these targets may be among the source's; compare them with: {audit}"
+        )
+    if stale := sorted({name for names in cells.stale for name in names.split(", ") if name}):
+        notes.append(
+            f"Stale audit: faces or labels of {', '.join(stale)} changed since they were compared; compare them again "
+            f"with: {audit}"
+        )
+    lacking = cells[cells.uncounted > 0]
+    for method, part in lacking.groupby("base_method", sort=False):
+        notes.append(
+            f"Not counted again: {many(len(part), 'cell')} of {method} cannot be scored as the audit asks, since the "
+            f"predictions beside the records are missing; make them with: fergen-bench run --suite {suite} --method "
+            f"{method} --rerun"
+        )
+    if (cells.left_out > 0).any():
+        notes.append(
+            "Left out, in all rows alike: faces with a near-duplicate among the training faces of the source (exact or "
+            "nearly so); to count them: --include-near-duplicates"
+        )
+    if (cells.relation == "seen").any():
+        shares = cells.seen_share.dropna()
+        share = (
+            f"{percent(float(shares.iloc[0]))} or more of its faces have" if len(shares) else "many of its faces have"
+        )
+        notes.append(
+            f"Seen, and left out of the unseen mean: a target of which {share} a near-duplicate in the source, or that "
+            f"is declared to share images with it"
+        )
+    return notes
+
+
+RENDERED = {"synth", "synth-trunk"}
+"""The packaged networks, which saw rendered faces alone. Without weights (…/scratch) they saw nothing."""
+
+GAP = "gap: in-domain minus unseen, by row of one training, by column of one target"
+
+MOST_NAMED = 6
+"""Cells that a note names at most."""
+
+
+def has_intervals(board: Board) -> bool:
+    """Whether there is an interval to show: without predictions a column of dashes says nothing."""
+    return bool(board.table.unseen_low.notna().any())
+
+
+def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
+    """How to read a leaderboard, pre-training first. mean: of which there are intervals."""
+    if len(board.marks) == 1:
+        notes = [f"Pre-training of all: {next(iter(board.marks))}"]
+    else:
+        kinds = "; ".join(f"{mark}: {kind}" for kind, mark in board.marks.items())
+        notes = [f"Pre-training differs between rows: {kinds}"]
+    # A target has several counts where a profile scores other faces of it for its own source, or near-duplicates are
+    # left out.
+    several = board.cells.groupby("target", sort=False).faces.unique()
+    shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
+    notes.append("Faces scored: " + ", ".join(shown))
+    if has_intervals(board):
+        over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
+        notes.append(f"95 %: interval of {mean}, by bootstrap over {over}")
+    how = "at 5 % (paired, all pairs of rows considered at once)"
+    if (board.table.standing == "tied").any():
+        notes.append(f"Tied: not to be told from the best on unseen targets {how}")
+    elif (board.table.standing == "behind").any():
+        notes.append(f"No row is tied with the best on unseen targets {how}")
+    return notes
+
+
+def board_cautions(board: Board) -> list[str]:
+    """What may mislead a reader of a leaderboard."""
+    notes = data.cautions(board.data)
+    counts = board.cells.groupby("target", sort=False).faces.min()
+    small = [target for target, count in counts.items() if count < 500]
+    if small:
+        notes.append(f"Few faces in {', '.join(small)}: differences of a few points there mean little")
+    untrained = [target for target in counts.index if target not in set(board.cells.source)]
+    if board.sources == 1 and untrained:
+        notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
+    if board.adaptation:
+        notes.append("Each run also learned from the training images of its target, without their labels")
+    notes += _collapsed(board)
+    words = [part.split() for kind in board.marks for part in kind.split(", ")]
+    rendered = sorted({name for name, *digest in words if name in RENDERED and digest})
+    if rendered and not board.synthetic:
+        notes.append(
+            f"Pre-training on rendered faces alone ({', '.join(rendered)}), and these are photographs: an encoder that "
+            f"saw photographs may change every number here; name one with --backbone"
+        )
+    notes += _unsure(board)
+    if board.cells.device.nunique() > 1:
+        found = "; ".join(sorted(set(board.cells.device)))
+        notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
+    if board.table.seeds.max() < 2:
+        notes.append("One seed: no spread can be told")
+    notes += unseen_mean_note(board)
+    notes += standing_notes(board.suite, board.cells)
+    if mixed := unevenly_scored(board.cells):
+        notes.append(
+            f"Not to be compared: near-duplicates are left out of {', '.join(mixed)} in some runs and scored in "
+            f"others; give the command that made those once more, with --rerun"
+        )
+    for method, said in board.cells[board.cells.note != ""].groupby("base_method").note.first().items():
+        notes.append(f"{method}: {said}")
+    for row in board.table[board.table.texts > 1].itertuples():
+        notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
+    return notes
+
+
+def unseen_mean_note(board: Board) -> list[str]:
+    """On how many cells the unseen mean stands, where seen ones are missing in it."""
+    of_seed = board.cells.drop_duplicates(CELL)
+    between, unseen = (of_seed.relation != "source").sum(), (of_seed.relation == "unseen").sum()
+    if unseen == between:
+        return []
+    if not unseen:
+        return [f"No unseen mean: all {between} cells between domains are seen"]
+    return [f"The unseen mean stands on {unseen} of the {between} cells between domains; the others are seen"]
+
+
+def _collapsed(board: Board) -> list[str]:
+    """Cells in which nearly every face was called the same."""
+    found = list[str]()
+    for name, cells in board.rows() if "collapsed" in board.cells else ():
+        for (source, said), part in cells[cells.collapsed != ""].groupby(["source", "collapsed"], sort=False):
+            targets = ", ".join(dict.fromkeys(part.target))
+            seeds = ", ".join(map(str, sorted(set(part.seed))))
+            found.append(f"{name} trained on {source} with seed {seeds} calls {targets} {said}")
+    if not found:
+        return []
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return [
+        f"Marked {ONE_CLASS}: over {100 * COLLAPSED:.0f} % of the faces are called one expression, so the number says "
+        f"only how frequent that is: {'; '.join(found[:MOST_NAMED])}{more}"
+    ]
+
+
+def _unsure(board: Board) -> list[str]:
+    """Rows with means and without intervals: nobody may take them for tied, or for behind."""
+    names, table = board.names(), board.table[board.table.unseen.notna()]
+    lacking = table.unseen_low.isna()
+    if not lacking.any():
+        return []
+    again = "to have them, give the command that made these records once more, with --rerun"
+    if lacking.all():
+        return [f"No intervals, and no word on which rows are tied: predictions are not beside all records; {again}"]
+    rows = ", ".join(names[row.method, row.pretraining] for row in table[lacking].itertuples())
+    which = "no row is compared with the best" if lacking.iloc[0] else "they are not compared with the best"
+    return [f"Predictions are not beside all records of {rows}: no intervals there, and {which}; {again}"]
+
+
+MISSING_SHOWN = 12
+
+
+def missing_notes(board: Board) -> list[str]:
+    """For each row the trainings that other rows have and it has not, and cells that a training lacks."""
+    asked = board.cells.drop_duplicates(CELL)[CELL]
+    found = []
+    for name, cells in board.rows():
+        seeds = pd.DataFrame({"seed": sorted(cells.seed.unique())})
+        wanted = asked.merge(seeds, how="cross").merge(cells[[*CELL, "seed"]], how="left", indicator=True)
+        wanted["absent"] = wanted["_merge"] == "left_only"
+        shown = []
+        for (source, seed), part in wanted[wanted.absent].groupby(["source", "seed"], sort=False):
+            whole = wanted[(wanted.source == source) & (wanted.seed == seed)].absent.all()
+            shown.append(f"{source}, seed {seed}" + ("" if whole else f" (scored on {', '.join(part.target)})"))
+        if shown:
+            more = f"; and {len(shown) - MISSING_SHOWN} more" if len(shown) > MISSING_SHOWN else ""
+            found.append(f"{name}: no record of a training on {'; '.join(shown[:MISSING_SHOWN])}{more}")
+    return found

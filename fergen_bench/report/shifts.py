@@ -1,0 +1,64 @@
+"""Scores on changed test images: corrupted ones, and faces rendered again with one factor moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from fergen_bench.data.corruption import CLEAN, FACTORS, VERSION
+from fergen_bench.report.tables import CELL, CONDITIONS, ROW, Board, number
+
+
+def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
+    """Shifted cells by the conditions under which they may be compared: boards without a ranking. What an older version
+    of the factors came to is left out.
+    """
+    if not shifted.empty:
+        shifted = shifted[shifted.factor_version == VERSION]
+        for conditions, group in shifted.groupby(CONDITIONS, sort=False):
+            yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=pd.DataFrame(), cells=group)
+
+
+def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame:
+    """A row for each method, relation and level of a factor, and for the faces as they are: mean and sd (nan below two)
+    over seeds, and the number of seeds. Of a seed only that counts which has every cell that any method has.
+
+    The faces as they are come from those runs alone that the factor was moved in, and are the same faces: where a run
+    was asked twice about few faces and many, the many count.
+    """
+    faces = ["key", "target", "asked"]
+    moved = shifted[shifted.factor == factor]
+    moved = moved[moved.asked == moved.groupby(["key", "target", "level"]).asked.transform("max")]
+    clean = shifted[shifted.factor == CLEAN].merge(moved[faces].drop_duplicates(), on=faces)
+    frame = pd.concat([clean, moved])
+    by = [*ROW, "relation", "factor", "level"]
+    wanted = moved.drop_duplicates([*CELL, "relation"]).groupby("relation").size()
+    seeds = frame.groupby([*by, "seed"], sort=False)[metric].agg(["mean", "size"]).reset_index()
+    seeds = seeds[seeds["size"] == seeds.relation.map(wanted)]
+    means = seeds.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="size").reset_index()
+    return means.sort_values([*ROW, "relation", "level"], kind="stable", ignore_index=True)
+
+
+def factors(board: Board) -> list[str]:
+    there = set(board.cells.factor)
+    return [name for name in FACTORS if name in there]
+
+
+def shift_note(board: Board) -> str:
+    counts = board.cells.groupby("target", sort=False).faces.max()
+    faces = ", ".join(f"{target} {count:,}" for target, count in counts.items())
+    return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
+
+
+def shift_rows(board: Board, factor: str, metric: str, spread: bool = True) -> list[list[str]]:
+    """A line for each method and relation, a column for each level."""
+    frame = shift_means(board.cells, factor, metric)
+    levels = sorted(set(frame.level[frame.factor == factor]))
+    rows = [["method", "pre-training", "targets", "clean", *(f"{level:g}" for level in levels), "seeds"]]
+    for (method, pretraining, relation), group in frame.groupby([*ROW, "relation"], sort=False):
+        at = {(row.factor, row.level): number(row.mean, row.sd if spread else np.nan) for row in group.itertuples()}
+        numbers = [at.get(place, "—") for place in [(CLEAN, 0.0), *((factor, level) for level in levels)]]
+        rows.append([method, pretraining, relation, *numbers, str(group.seeds.max())])
+    return rows

@@ -1,0 +1,292 @@
+"""Leaderboards and comparisons on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fergen_bench.datasets.standing import NOT_AUDITED
+from fergen_bench.experiment.run import percent
+from fergen_bench.report import data
+from fergen_bench.report.comparison import Comparison, Row, answer, caveats, p_text, range_text
+from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView, Mean
+from fergen_bench.report.notes import GAP, mark_notes, short_mark, standing_notes
+from fergen_bench.report.published import PUBLISHED, Published, concerned, differences, summary
+from fergen_bench.report.rounding import tenth
+from fergen_bench.report.shifts import factors, shift_boards, shift_note, shift_rows
+from fergen_bench.report.statistics import ALPHA, DRAWS
+from fergen_bench.report.tables import NAMES, Board, Matrix, by_share, number, ordered
+from fergen_bench.wording import many
+
+
+def show(
+    console: Console,
+    views: Sequence[LeaderboardView],
+    published: Iterable[Published] = (),
+    shifted: pd.DataFrame | None = None,
+) -> None:
+    """Print leaderboards and the matrix of each row; below them the published tables about any of their domains.
+
+    Leaderboards that differ only in the share of the data are printed as one table.
+
+    Args:
+        console: The terminal.
+        views: At least one, all with the same metric.
+        published: Tables from papers, printed in grey.
+        shifted: Scores on changed test images, see `records.frame.shifted_frame`.
+    """
+    metric = views[0].metric
+    for group in by_share(views, lambda view: view.board):
+        several = len(group) > 1
+        for view in group:
+            if several and view.board.fraction < 1:
+                continue
+            console.print(_fitting(console, partial(_leaderboard, view)))
+            if view.board.data:
+                console.print(data.block(view.board.data, view.board.synthetic))
+            for name, found in view.matrices:
+                console.print(_fitting(console, partial(_matrix, view, name, found)))
+        if several:
+            console.print(_shares(group))
+    for board in shift_boards(pd.DataFrame() if shifted is None else shifted):
+        console.print(_shift(board, metric))
+    boards = [view.board for view in views]
+    for table in published:
+        if near := concerned(table, boards):
+            console.print(_published(table, near, metric))
+
+
+def _fitting(console: Console, draw: Callable[[bool], tuple[Table, list[str]]]) -> RenderableType:
+    """Draw a table with each number on one line where the terminal has room, else with numbers on several lines."""
+    table, notes = draw(False)
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+        table, notes = draw(True)
+    return _noted([table], notes)
+
+
+def _noted(tables: Iterable[Table], notes: Iterable[str]) -> RenderableType:
+    return Padding(Group(*tables, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
+
+
+def _leaderboard(view: LeaderboardView, stacked: bool) -> tuple[Table, list[str]]:
+    between = "\n" if stacked else " "
+    table = Table(title=f"Leaderboard, {view.metric_name} (%)", title_justify="left")
+    # The minimum width of the names leaves 80 characters for the whole table.
+    longest = max(len(part) for row in view.rows for part in ("seeds", *row.seeds_text.split()))
+    room = (19 if view.has_intervals else 23) - (longest - len("seeds"))
+    table.add_column("method", overflow="fold", min_width=room if stacked else None)
+    for name in COLUMNS.values():
+        width = len(max(name.split(), key=len)) if stacked else None
+        table.add_column(name.replace(" ", between), justify="right", min_width=width)
+    if view.has_intervals:
+        table.add_column("95\u00a0% of unseen".replace(" ", between), justify="right")
+    table.add_column("seeds", justify="right")
+    for row in view.rows:
+        numbers = [_mean(row.means[column], stacked) for column in COLUMNS]
+        if row.not_audited:
+            for index, column in enumerate(COLUMNS):
+                if column in {"unseen", "worst"}:
+                    numbers[index] += Text(" ?", style="dim")
+        if view.has_intervals:
+            tied = Text(f"{between}tied" if row.standing == "tied" else "", style="bold")
+            ends = row.means["unseen"].interval
+            numbers.append(Text(ends.replace("–", "\n–") if stacked else ends) + tied)
+        mark = Text(f" {row.side_mark}" if row.side_mark else "", style="dim")
+        table.add_row(Text(row.name) + mark, *numbers, row.seeds_text.replace(" ", between))
+    return table, [view.title, *view.notes]
+
+
+def _shares(views: Sequence[LeaderboardView]) -> RenderableType:
+    """Draw the mean over unseen targets by method and share of the data."""
+    first = min(views, key=lambda view: view.board.fraction)
+    rows = list(dict.fromkeys(pair for view in views for pair in view.board.names()))
+    several = len({method for method, _ in rows}) < len(rows)
+    table = Table(title=f"Unseen targets by share of the data, {first.metric_name} (%)", title_justify="left")
+    table.add_column("method", overflow="fold")
+    for view in views:
+        table.add_column(percent(view.board.fraction), justify="right")
+    known = [{(row.method, row.pretraining): row.means["unseen"] for row in view.rows} for view in views]
+    for pair in rows:
+        numbers = (_mean(means[pair], True) if pair in means else Text("—") for means in known)
+        table.add_row(f"{pair[0]} [{pair[1]}]" if several else pair[0], *numbers)
+    notes = [first.title.rpartition(", ")[0], "The leaderboard of each share, and its notes, are on the page"]
+    return _noted([table], notes)
+
+
+def _shift(board: Board, metric: str) -> RenderableType:
+    """What factors do: a table for those with the same levels."""
+    grids: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
+    for factor in factors(board):
+        head, *lines = shift_rows(board, factor, metric, spread=False)
+        grids.setdefault(tuple(head), []).extend((factor, line) for line in lines)
+    parts: list[Table] = []
+    for names, rows in grids.items():
+        kept = [place for place, name in enumerate(names) if name not in {"pre-training", "seeds"}]
+        title = f"Under controlled shift, {NAMES[metric]} (%)"
+        table = Table(title=None if parts else title, title_justify="left")
+        table.add_column("factor")
+        for place in kept:
+            justify: Any = "left" if names[place] in {"method", "targets"} else "right"
+            table.add_column(names[place], justify=justify, overflow="fold")
+        previous = ""
+        for factor, line in rows:
+            table.add_row("" if factor == previous else factor, *(line[place] for place in kept))
+            previous = factor
+        parts.append(table)
+    return _noted(parts, [board.title, shift_note(board)])
+
+
+def _mean(mean: Mean, stacked: bool) -> Text:
+    return _spread(mean.value, mean.sd, stacked)
+
+
+def _spread(value: float, spread: float, stacked: bool, style: str = "") -> Text:
+    """A number, with its spread beside it where it has one; or on a line below, where columns are narrow."""
+    text = Text(number(value), style=style)
+    return (
+        text
+        if pd.isna(spread)
+        else text + Text(f"\n±{tenth(spread)}" if stacked else f" ± {tenth(spread)}", style="dim")
+    )
+
+
+def _matrix(view: LeaderboardView, name: str, found: Matrix, stacked: bool) -> tuple[Table, list[str]]:
+    kind = "synthetic faces, " if view.board.synthetic else ""
+    title = f"{name}: trained on row, scored on column ({kind}{view.metric_name}, %)"
+    table = Table(title=title, title_justify="left", show_lines=stacked and found.spread.notna().any(axis=None))
+    table.add_column("", no_wrap=True)
+    for target in found.mean.columns:
+        table.add_column(target, justify="right")
+    table.add_column("unseen", justify="right", style="bold", no_wrap=True)
+    table.add_column("gap", justify="right", style="dim", no_wrap=True)
+    styles = {"source": "cyan", "seen": "dim"}
+    for source, places, unseen, gap in found.lines():
+        row = []
+        for place in places:
+            text = _spread(place.value, place.sd, stacked, styles.get(place.relation, ""))
+            short = short_mark(place.mark)  # narrow enough for 80 columns; what it means stands below
+            row.append(text + Text(f"{' ' if len(short) == 1 else chr(10)}{short}", style="dim") if short else text)
+        table.add_row(source, *row, number(unseen), number(gap))
+    table.add_section()
+    table.add_row("gap", *map(number, found.target_gaps), "", "", style="dim")
+    return table, [GAP, *mark_notes(found.marks.to_numpy().ravel())]
+
+
+def _published(published: Published, real: list[Board], metric: str) -> RenderableType:
+    frame = summary(published)
+    table = Table(
+        title=f"Published, not measured here: {published.about}",
+        title_justify="left",
+        style="dim",
+        title_style="dim italic",
+    )
+    for column in frame.columns:
+        table.add_column(column, justify="left" if column == "method" else "right", style="grey50")
+    for row in frame.itertuples(index=False):
+        table.add_row(row[0], *(number(value) for value in row[1:]))
+    notes = [PUBLISHED, *published.notes]
+    parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
+    for title, rows in differences(published, real, metric):
+        grid = Table(style="dim")
+        for name in rows[0]:
+            grid.add_column(name, justify="right" if name else "left", style="grey50")
+        for line in rows[1:]:
+            grid.add_row(*(cell.replace(" ", "\n") for cell in line))
+        parts += [Text(f"\n{title}", style="dim italic"), grid]
+    return Padding(Group(*parts), (1, 0, 0, 0))
+
+
+def show_comparison(console: Console, first: Row, second: Row, found: Comparison) -> None:
+    """The answer in its first line, then where, on which faces and expressions, and how it was found."""
+    console.print(Text(f"{second.name} against {first.name}"), style="bold")
+    console.print(Text(second.board.title), style="dim")
+    for caveat in (*caveats(first, second), *found.unbalanced):
+        console.print(Text(f"warning: {caveat}"), style="yellow")
+    console.print(Text(f"\n{answer(first.name, second.name, found)}"), style="bold")
+    console.print(Text(_how(found)), style="dim")
+    console.print(_where(found))
+    for note in standing_notes(first.board.suite, pd.concat([first.cells, second.cells])):
+        console.print(Text(note), style="dim")
+    console.print(_by_target(found))
+    console.print(_by_expression(found))
+    if second.board.data:
+        console.print(data.block(second.board.data, second.board.synthetic))
+    console.print(
+        Text(
+            f"Points are those of the second minus the first. *: p < {ALPHA:.2g} after Holm, within its table. "
+            f"Faces: right in more of the runs of one than of the other (McNemar, exact), for these trainings"
+        ),
+        style="dim",
+    )
+
+
+def _how(found: Comparison) -> str:
+    unseen = found.cells[found.cells.relation == "unseen"]
+    seeds = many(found.seeds, "whole seed" if found.unbalanced else "seed")
+    what = f"Mean over {many(len(unseen), 'cell')} that both have, {seeds}"
+    if not found.covered:
+        return (
+            f"{what}, ± over seeds. Not all of their predictions are beside these records, so there are no intervals "
+            f"and tests; to have them, give the command that made these records once more, with --rerun"
+        )
+    alone = "faces, and over seeds where a training has several" if found.unbalanced else "faces alone"
+    over = "seeds and faces" if found.seeds > 1 else f"{alone}: other seeds may say something else"
+    notes = [f"{what}; paired bootstrap, {DRAWS:,} draws over {over}"]
+    small = found.targets[found.targets.faces < 500]
+    if len(small):
+        notes.append(f"Few faces in {', '.join(small.target)}: differences of a few points there mean little")
+    return "\n".join(notes)
+
+
+def _points(value: float, p_holm: float) -> str:
+    """+1.2, with a star where it is sure."""
+    return "—" if pd.isna(value) else f"{tenth(value, signed=True)}{'*' if p_holm < ALPHA else ' '}"
+
+
+def _where(found: Comparison) -> Table:
+    table = Table(title="\nWhere: trained on row, scored on column (points)", title_justify="left")
+    table.add_column("")
+    sources, targets = ordered(found.cells.source, found.cells.target)
+    for target in targets:
+        table.add_column(target, justify="right")
+    for source in sources:
+        by_target = found.cells[found.cells.source == source].set_index("target")
+        line = []
+        for target in targets:
+            if target not in by_target.index:
+                line.append(Text("—"))
+                continue
+            cell = by_target.loc[target]
+            style = {"source": "cyan", "seen": "dim"}.get(cell.relation, "")
+            said = cell.relation if cell.relation == "seen" else "" if cell.audited else short_mark(NOT_AUDITED)
+            line.append(Text(" ".join(filter(None, (_points(cell.difference, cell.p_holm), said))), style))
+        table.add_row(source, *line)
+    return table
+
+
+def _by_target(found: Comparison) -> Table:
+    table = Table(title="\nBy unseen target", title_justify="left")
+    for column in ("target", "points", "95 %", "faces", "only first", "only second", "p after Holm"):
+        table.add_column(column, justify="left" if column == "target" else "right")
+    for row in found.targets.itertuples():
+        faces = [f"{count:,.0f}" if pd.notna(count) else "—" for count in (row.faces, row.first_only, row.second_only)]
+        p = p_text(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
+        table.add_row(row.target, tenth(row.difference, signed=True), range_text(row.low, row.high), *faces, p)
+    return table
+
+
+def _by_expression(found: Comparison) -> Table:
+    table = Table(title="\nBy expression: recall on unseen targets (%)", title_justify="left")
+    for column in ("expression", "first", "second", "points", "95 %"):
+        table.add_column(column, justify="left" if column == "expression" else "right")
+    for row in found.expressions.itertuples():
+        points = _points(row.difference, row.p_holm)
+        table.add_row(row.expression, number(row.first), number(row.second), points, range_text(row.low, row.high))
+    return table

@@ -1,0 +1,106 @@
+"""Settings compared by source validation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sample_records import PLAIN
+from test_store import finished
+
+from fergen_bench.records.record import RunRecord
+from fergen_bench.report import choosing
+
+LINEAR, SIGMOID = "cafe (gate=linear)", "cafe (gate=sigmoid)"
+
+
+def validated(source: str, seed: int, share: float, gate: str = "sigmoid", **changes: Any) -> RunRecord:
+    """A record that scored no target, and validated with `share` after a better first epoch."""
+    changes = {"selection": "source-val", "fraction": 0.5, "parameters": {"gate": gate}, **changes}
+    spec = replace(PLAIN, sources=(source,), fingerprints={source: "f"}, seed=seed, targets={}, relations={}, **changes)
+    return finished(spec, history=({"val_accuracy": share + 0.1}, {"val_accuracy": share}))
+
+
+def test_settings_are_compared_on_the_sources_and_seeds_that_all_have() -> None:
+    leaderboard = [validated(source, seed, 0.9) for source in ("a", "b") for seed in (0, 1)]
+    sigmoid = [validated("a", 100, 0.5), validated("b", 100, 0.6)]
+    linear = [validated("a", 100, 0.6, "linear"), validated("b", 100, 0.7, "linear")]
+    (found,) = choosing.validation([*leaderboard, *sigmoid, *linear])
+    assert [label for _, label in found.table.index] == [LINEAR, SIGMOID]
+    assert found.table["last"].tolist() == pytest.approx([65, 55])
+    assert found.table["best"].tolist() == pytest.approx([75, 65])
+    assert found.table["a"].tolist() == pytest.approx([60, 50])
+    assert found.table.runs.tolist() == [2, 2]
+    assert found.notes == ["cafe: 4 runs are left out, as not every row was trained on a, b with seed 0, 1"]
+
+
+def test_no_setting_is_called_best_that_is_within_the_noise_of_the_next() -> None:
+    rates = {0.001: 0.5, 0.002: 0.7, 0.004: 0.72}
+    records = [
+        validated("a", 0, share, parameters={"rate": rate, "epochs": 1}, defaults={"rate": 0.002, "epochs": 9})
+        for rate, share in rates.items()
+    ]
+
+    def answer(faces: int | None, *, several: int = 3) -> str:
+        (found,) = choosing.validation(records[-several:], lambda spec: faces)
+        (said,) = found.answers
+        return said
+
+    (found,) = choosing.validation(records, lambda spec: 1000)
+    assert [label for _, label in found.table.index][1] == "cafe (rate=0.002, epochs=1)"  # the default rate is said too
+    assert found.table.faces.tolist() == [1000, 1000, 1000]
+    assert found.table.error.tolist() == pytest.approx(
+        [100 * np.sqrt(share * (1 - share) / 1000) for share in (0.72, 0.7, 0.5)], rel=0.01
+    )
+    said = answer(1000)
+    assert "highest: rate=0.004, not to be told from 0.002 (differences of up to 4.0 points may be chance" in said
+    assert said.endswith("no reason to leave the default, rate=0.002")
+    assert answer(100_000) == "cafe, best: rate=0.004; use it with: --set rate=0.004 --set epochs=1"
+    few = answer(15)
+    assert "not to be told from 0.002 or 0.001" in few
+    assert "Only 15 held-out faces, of which one is 6.7 points" in few
+    assert "how many faces were held out is not known here" in answer(None)
+    assert "best" not in answer(None, several=2)
+
+
+def test_shares_of_the_data_and_profiles_are_not_averaged_in_source_validation() -> None:
+    full = [validated("a", 100, 0.9, fraction=1.0), validated("a", 100, 0.8, "linear", fraction=1.0)]
+    half = [validated("a", 100, 0.5), validated("a", 100, 0.6, "linear")]
+    other = [validated("a", 100, 0.3, profile="cafe")]
+    found = list(choosing.validation([*half, *full, *other]))
+    title = "accuracy on held-out faces of the source (%), last epoch"
+    assert [part.title for part in found] == [
+        title, f"{title}, 50% of the data", f"{title}, profile cafe, 50% of the data"
+    ]  # fmt: skip
+    assert [part.table["last"].tolist() for part in found] == [pytest.approx(v) for v in ([90, 80], [60, 50], [30])]
+    assert [part.notes for part in found] == [[], [], []]
+
+
+def test_a_setting_with_other_seeds_is_left_out_by_name_and_the_rest_compared() -> None:
+    compared = [validated("a", 100, 0.5), validated("a", 100, 0.6, "linear")]
+    (found,) = choosing.validation([*compared, validated("a", 0, 0.9, "other")])
+    assert [label for _, label in found.table.index] == [LINEAR, SIGMOID]
+    assert found.notes == [
+        "cafe (gate=other) is left out: it was not trained on a with seed 100, as the rows above were"
+    ]
+
+
+def test_settings_without_a_common_training_have_no_best() -> None:
+    (found,) = choosing.validation([validated("a", 0, 0.5), validated("a", 100, 0.9, "linear")])
+    assert found.table.empty
+    assert found.notes == [
+        "cafe: its 2 settings were not trained on the same sources and seeds, so none is compared; run all of them "
+        "with the same --sources and --seeds"
+    ]
+
+
+def test_methods_with_other_seeds_stand_apart_in_source_validation() -> None:
+    own = [validated("a", 0, 0.5), validated("a", 0, 0.4, "linear")]
+    (found,) = choosing.validation([*own, validated("a", 0, 0.9, method="other")])
+    assert [label for _, label in found.table.index] == [SIGMOID, LINEAR, "other"]
+    assert found.notes == []
+    (found,) = choosing.validation([*own, validated("a", 1, 0.9, method="other")])
+    assert len(found.table) == 3
+    assert found.notes == ["Methods differ in sources and seeds: only rows of one method may be compared"]

@@ -1,0 +1,119 @@
+"""Two rows of a report compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sample_predictions import gathered, keep, matrix, predictions
+
+from conftest import Bench
+from fergen_bench.error import BenchError
+from fergen_bench.experiment.project import Project
+from fergen_bench.records.record import RunRecord
+from fergen_bench.records.store import save
+from fergen_bench.report import comparison, tables, terminal
+
+
+def test_a_target_of_which_no_face_was_scored_is_no_test(tmp_path: Path) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+
+    def run(name: str, right: int) -> RunRecord:
+        said = predictions(labels, faces < right)
+        unscored = replace(said, left_out=np.ones(300, bool))
+        return keep(tmp_path, {"a": said, "b": said, "c": unscored}, method=name)
+
+    found, cells = gathered([run("poor", 200), run("good", 210)], tmp_path)
+    one, other = cells[cells.method == "poor"], cells[cells.method == "good"]
+    result = comparison.compare(one, other, found, "accuracy")
+    for frame in (result.cells, result.targets):
+        by_target = frame.set_index("target")
+        assert by_target.loc["c", ["difference", "low", "high", "p", "p_holm"]].isna().all()
+        assert by_target.p_holm["b"] == pytest.approx(by_target.p["b"] * by_target.p.notna().sum())
+    assert np.isnan([result.unseen.value, result.unseen.low, result.unseen.high, result.unseen.p]).all()
+    console = Console(width=120, record=True, file=StringIO())
+    rows = [
+        comparison.Row(board, name, part) for board in tables.boards(cells, "accuracy") for name, part in board.rows()
+    ]
+    terminal.show_comparison(console, rows[1], rows[0], result)
+    text = console.export_text()
+    assert "have no mean to compare: no face of some unseen target was scored" in text
+    assert "nan" not in text
+
+
+def test_a_comparison_says_where_and_on_which_expressions(tmp_path: Path) -> None:
+    found, cells = gathered([*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "poor", 0.55)], tmp_path)
+    one, other = (cells[cells.method == method] for method in ("poor", "good"))
+    result = comparison.compare(one, other, found, "accuracy")
+    unseen = [frame[frame.relation == "unseen"].accuracy.mean() for frame in (one, other)]
+    assert result.unseen.value == pytest.approx(unseen[1] - unseen[0])
+    assert result.unseen.low < result.unseen.value < result.unseen.high
+    assert result.unseen.p < 0.001
+    assert (len(result.cells), len(result.targets), len(result.expressions), result.seeds) == (9, 3, 7, 2)
+    assert (result.targets.second_only > result.targets.first_only).all()
+    assert "good is better than poor on unseen targets: +1" in comparison.answer("poor", "good", result)
+    assert "poor is worse" in comparison.answer("good", "poor", comparison.compare(other, one, found, "accuracy"))
+    same = comparison.compare(one, one, found, "accuracy")
+    assert "The data cannot tell" in comparison.answer("poor", "poor again", same)
+
+
+def test_rows_that_share_nothing_cannot_be_compared(tmp_path: Path) -> None:
+    found, cells = gathered([*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "poor", 0.55)], tmp_path)
+    with pytest.raises(BenchError, match="share no source, seed and unseen target"):
+        comparison.compare(cells[cells.source == "a"], cells[cells.source == "b"], found, "accuracy")
+
+
+@pytest.fixture
+def runs(project: Project) -> Path:
+    return project.results / "runs"
+
+
+def test_compare_on_the_command_line(bench: Bench, runs: Path) -> None:
+    real = {"suite": "s", "synthetic": False}
+    matrix(runs, "good", 0.7, **real)
+    matrix(runs, "poor", 0.55, **real)
+    result = bench("compare", "poor", "good", "--suite", "s")
+    assert result.code == 0, result.err
+    for needed in (
+        "good is better than poor on unseen targets: +",
+        "points of accuracy (95 %: +",
+        "p < 0.001",
+        "Mean over 6 cells that both have, 2 seeds",
+        "Few faces in",
+        "surprise",
+    ):
+        assert needed in result.out, needed
+    result = bench("compare", "poor", "goood", "--suite", "s")
+    assert result.code == 2
+    assert "did you mean good?" in result.err
+    assert "no record of s has 'q'" in bench("compare", "poor", "good", "--suite", "s", "--sources", "q").err
+    assert "are one row" in bench("compare", "poor", "poor", "--suite", "s").err
+    assert "Mean over 2 cells" in bench("compare", "poor", "good", "--suite", "s", "--sources", "a").out
+
+
+def test_compare_warns_of_what_else_differs_and_does_without_predictions(bench: Bench, runs: Path) -> None:
+    matrix(runs, "good", 0.7, kept=False, suite="s")
+    for entry in matrix(runs, "poor", 0.55, kept=False, suite="s", selection="source-val"):
+        save(replace(entry, networks={}), runs)
+    result = bench("compare", "poor", "good", "--suite", "s")
+    assert result.code == 0, result.err
+    assert "warning: selection differs: source-val and last" in result.out
+    assert "warning: pre-training differs: none and synth d1d1d1" in result.out
+    assert "how sure that is, cannot be said" in result.out
+    assert "once more, with --rerun" in result.out
+
+
+def test_a_comparison_warns_where_near_duplicates_were_left_out_of_one_row_alone(tmp_path: Path) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+    records = [
+        keep(tmp_path, {"b": predictions(labels, faces < 200, faces < 5)}),
+        keep(tmp_path, {"b": predictions(labels, faces < 150)}, method="other"),
+    ]
+    _, cells = gathered(records, tmp_path)
+    rows = comparison.find_rows(list(tables.boards(cells, "accuracy")), "cafe", "other")
+    assert ["not the same faces of b" in caveat for caveat in comparison.caveats(*rows)] == [True]
+    assert comparison.caveats(rows[0], rows[0]) == []

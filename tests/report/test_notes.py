@@ -1,0 +1,88 @@
+"""Sentences below a leaderboard: each stands where its cause is, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sample_predictions import gathered, matrix
+from sample_records import MATRIX, board, collapsing, confusion, entry, ranked, shown, views
+
+from fergen_bench.report import folder, notes, statistics, tables
+from fergen_bench.report.leaderboard import LeaderboardView
+
+
+def test_runs_that_left_near_duplicates_out_do_not_stand_beside_others_in_silence() -> None:
+    plain = [entry("a", {"a": 90, "b": 60, "c": 50}, seed=seed) for seed in (0, 1)]
+    fewer = replace(plain[1].cells[1], confusion=confusion(57, 40), excluded="0123456789ab")
+    mixed = replace(plain[1], cells=(plain[1].cells[0], fewer, plain[1].cells[2]))
+    said = "Not to be compared: near-duplicates are left out of b in some runs and scored in others"
+    assert not any(said in note for note in LeaderboardView(board(plain), "accuracy").notes)
+    assert any(said in note for note in LeaderboardView(board([plain[0], mixed]), "accuracy").notes)
+
+
+def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table(tmp_path: Path) -> None:
+    noted = [entry("a", {"a": 90, "b": 60}, note="the classifier alone")]
+    assert "cafe: the classifier alone" in LeaderboardView(board(noted), "accuracy").notes
+    folder.write(tmp_path, views(ranked(noted)))
+    assert "cafe: the classifier alone" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_path: Path) -> None:
+    seen = entry("c", {"a": 50, "b": 40, "c": 60}, seen="a")
+    marked = replace(seen, cells=(replace(seen.cells[0], mark="seen (declared)"), *seen.cells[1:]))
+    records = [collapsing(MATRIX[0], "b"), MATRIX[1], collapsing(marked, "a")]
+    cells = tables.scored_cells(records)
+    (only,) = tables.boards(cells, "accuracy")
+    marks = tables.matrix(only.cells, "accuracy").marks
+    assert marks.loc["a"].tolist() == ["", "one class", ""]
+    assert marks.loc["c", "a"] == "seen (declared), one class"
+    (note,) = (note for note in notes.board_cautions(only) if "one class" in note)
+    assert "over 95 % of the faces are called one expression" in note
+    assert note.endswith(
+        "cafe trained on a with seed 0 calls b happiness; cafe trained on c with seed 0 calls a happiness"
+    )
+    folder.write(tmp_path, views([only]))
+    assert "| a | **90.0** | 14.3, one class | 50.0 |" in (tmp_path / "leaderboard.md").read_text()
+    (plain,) = tables.boards(tables.scored_cells([entry("a", {"a": 90, "b": 100})]), "accuracy")
+    assert (plain.cells.collapsed == "").all()  # its faces are all surprised, and it says so
+
+
+def test_different_pre_training_is_said() -> None:
+    other = [replace(item, networks={"backbone": {"name": "clip", "digest": "e" * 16}}) for item in MATRIX]
+    assert "Pre-training differs between rows" in shown(MATRIX + other)
+
+
+def test_the_packaged_encoder_on_photographs_is_said() -> None:
+    said = "Pre-training on rendered faces alone (synth)"
+    assert any(said in note for note in notes.board_cautions(board(MATRIX)))
+    rendered = [replace(item, spec=replace(item.spec, synthetic=True)) for item in MATRIX]
+    scratch = {"backbone": {"name": "synth-trunk/scratch", "digest": "scratch"}}
+    for records in (rendered, [replace(item, networks=scratch) for item in MATRIX]):
+        assert not any("rendered faces" in note for note in notes.board_cautions(board(records)))
+
+
+def test_two_texts_under_one_version_are_said() -> None:
+    changed = replace(MATRIX[0], spec=replace(MATRIX[0].spec, seed=1), method_digest="x")
+    assert "made by 2 different texts of the method file" in shown([*MATRIX, changed], width=200).replace("\n", " ")
+
+
+def test_rows_without_predictions_are_named_and_not_taken_for_tied(tmp_path: Path) -> None:
+    def cautions(*kept: bool) -> str:
+        runs = tmp_path / str(kept)
+        skills = {"good": 0.7, "fair": 0.69, "poor": 0.55}
+        records = [
+            record
+            for (name, skill), has in zip(skills.items(), kept, strict=True)
+            for record in matrix(runs, name, skill, kept=has)
+        ]
+        found, cells = gathered(records, runs)
+        (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+        lacking = [name for name, has in zip(skills, kept, strict=True) if not has]
+        assert (board.table.set_index("method").standing[lacking] == "").all()
+        return " ".join(notes.board_cautions(board))
+
+    assert "redictions" not in cautions(True, True, True)
+    assert "records of fair: no intervals there, and they are not compared with the best" in cautions(True, False, True)
+    assert "records of good: no intervals there, and no row is compared with the best" in cautions(False, True, True)
+    assert "No intervals, and no word on which rows are tied" in cautions(False, False, False)

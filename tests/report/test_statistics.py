@@ -1,0 +1,275 @@
+"""Intervals and tests from stored predictions: numbers that are known beforehand come out."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from sample_predictions import gathered, keep, matrix, predictions
+from sample_records import views
+from scipy import stats
+
+from fergen_bench.records.record import HELD_OUT, Predictions
+from fergen_bench.report import folder, statistics, tables, terminal
+from fergen_bench.report.leaderboard import LeaderboardView
+
+
+def test_the_interval_of_one_cell_is_that_of_its_share(tmp_path: Path) -> None:
+    labels = np.arange(400) % 7
+    record = keep(tmp_path, {"b": predictions(labels, np.arange(400) < 280)})
+    found, cells = gathered([record], tmp_path)
+    wilson = stats.binomtest(280, 400).proportion_ci(method="wilson")
+    assert found.interval(cells, "accuracy") == pytest.approx([100 * end for end in wilson], abs=0.6)
+    again, _ = gathered([record], tmp_path)
+    assert again.interval(cells, "accuracy") == found.interval(cells, "accuracy")
+    low, high = found.interval(cells, "macro_f1")
+    assert low < cells.macro_f1[0] < high
+    low, high = found.interval(cells, "recall_surprise")
+    assert low < cells.recall_surprise[0] < high
+
+
+def test_metrics_under_resampling_are_those_of_the_resampled_faces() -> None:
+    random = np.random.default_rng(0)
+    labels, said = random.integers(0, 6, 40), random.integers(0, 7, (2, 40)).astype(np.uint8)
+    said[1, :5] = statistics._LEFT_OUT
+    weights = np.bincount(random.integers(0, 40, 40), minlength=40)[None].astype(np.float32)
+    for row in range(2):
+        scored = np.repeat(np.arange(40), weights[0].astype(int))
+        scored = scored[said[row, scored] != statistics._LEFT_OUT]
+        confusion = np.zeros((7, 7), int)
+        np.add.at(confusion, (labels[scored], said[row, scored]), 1)
+        for name, function in evidence_metrics().items():
+            value = statistics._weighted(weights, said, labels, name)[0, row]
+            assert value == pytest.approx(function(confusion), nan_ok=True), name
+
+
+def evidence_metrics() -> dict[str, Any]:
+    from fergen_bench.metric import METRICS, recalls
+
+    return METRICS | {"recall_fear": lambda confusion: recalls(confusion)[1]}
+
+
+def test_seeds_that_differ_widen_an_interval_and_faces_are_the_same_for_all(tmp_path: Path) -> None:
+    labels, faces = np.arange(1000) % 7, np.arange(1000)
+    steady = [keep(tmp_path, {"b": predictions(labels, faces < 700)}, seed=seed) for seed in (0, 1, 2)]
+    moody = [
+        keep(tmp_path, {"b": predictions(labels, faces < share)}, seed=seed, method="moody")
+        for seed, share in enumerate((600, 700, 800))
+    ]
+    found, cells = gathered([*steady, *moody], tmp_path)
+    widths = [np.diff(found.interval(group, "accuracy"))[0] for _, group in cells.groupby("method", sort=False)]
+    assert widths[0] == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.7 * 0.3 / 1000), rel=0.1)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_paired_difference_is_surer_than_its_two_means(tmp_path: Path) -> None:
+    labels, faces = np.arange(1000) % 7, np.arange(1000)
+    first = keep(tmp_path, {"b": predictions(labels, faces < 700)})
+    second = keep(tmp_path, {"b": predictions(labels, faces < 720)}, method="other")
+    found, cells = gathered([first, second], tmp_path)
+    one, other = (cells[cells.method == method] for method in ("cafe", "other"))
+    difference = found.difference(one, other, "accuracy")
+    error = 100 * np.sqrt(0.02 * 0.98 / 1000)  # 20 faces more, and none the other way
+    assert difference.value == pytest.approx(2)
+    assert (difference.high - difference.low) / 2 / 1.96 == pytest.approx(error, rel=0.1)
+    assert difference.p == pytest.approx(2 * stats.norm.sf(2 / error), abs=1e-4)
+    assert found.discordant(one, other) == (0, 20)
+    same = found.difference(one, one, "accuracy")
+    assert (same.value, same.p) == (0, 1)
+
+
+class Scored(statistics.Evidence):
+    """Rows of trainings whose scores are given and not noisy in faces, on two targets each: (rows, sources, seeds)."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        super().__init__([], Path())
+        cells = [
+            {"source": f"s{source}", "seed": seed, "target": target, "key": f"{row}-{source}-{seed}", "accuracy": score}
+            for (row, source, seed), score in np.ndenumerate(scores)
+            for target in "ab"
+        ]
+        self.cells = pd.DataFrame(cells).assign(adapted_to="", relation="unseen")
+        for target, group in self.cells.groupby("target"):
+            faces = statistics._Faces(str(target), np.zeros(1))
+            self._places |= {(key, str(target)): (faces, row) for row, key in enumerate(group.key)}
+            drawn = np.repeat(group.accuracy.to_numpy()[:, None], statistics.DRAWS, 1)
+            self._scores[id(faces), "accuracy"] = drawn.astype(np.float32)
+
+    def row(self, number: int) -> pd.DataFrame:
+        return self.cells[self.cells.key.str.startswith(f"{number}-")]
+
+
+@pytest.mark.parametrize(("sources", "seeds"), [(1, 2), (1, 3), (4, 3), (5, 5)])
+def test_seeds_are_found_to_vary_as_much_as_they_do(sources: int, seeds: int) -> None:
+    scores = np.random.default_rng(0).normal(70, 2, (sources, seeds))
+    found = Scored(scores[None])
+    drawn = found.resampled(found.cells, "accuracy").mean(1)
+    assert drawn.mean() == pytest.approx(scores.mean(), abs=0.2)
+    assert drawn.var() == pytest.approx((scores.var(1, ddof=1) / seeds).sum() / sources**2, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sources", "seeds"), [(1, 3), (5, 2), (5, 3)])
+def test_equally_good_rows_are_rarely_said_to_differ(sources: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs is luck. With seeds resampled as they are and a normal distribution it is 13 to 28 per cent."""
+    monkeypatch.setattr(statistics, "DRAWS", 200)
+    random, trials, p = np.random.default_rng(1), 200, []
+    for _ in range(trials):
+        found = Scored(random.normal(0, 1, (2, sources, seeds)))
+        p.append(found.difference(found.row(0), found.row(1), "accuracy").p)
+    wrong = np.array(p) < 0.05
+    assert np.isfinite(p).all()
+    assert 0 < wrong.sum() <= trials * 0.05 + 2 * np.sqrt(trials * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_equally_good_rows_are_rarely_said_to_be_behind_however_many_they_are(count: int) -> None:
+    random, wrong, trials = np.random.default_rng(2), 0, 200
+    for _ in range(trials):
+        values = np.sort(random.normal(0, 1, count))[::-1]
+        rows = {place: (random.normal(0, 1, 500), {}) for place in range(count)}
+        wrong += any(p < 0.05 for p in statistics._against_best(values, rows).values())
+    assert wrong <= trials * 0.05 + 3 * np.sqrt(trials * 0.05 * 0.95)
+    far = np.array([9.0, *values[1:]])
+    assert max(statistics._against_best(far, rows).values()) < 0.05
+
+
+def test_freedom_lies_between_that_of_one_training_and_that_of_all() -> None:
+    def freedom(*spreads: float, faces: float = 0.0) -> float:
+        parts = {("s", str(at)): ((0, 1, 2), spread * np.array([-1.0, 0.0, 1.0])) for at, spread in enumerate(spreads)}
+        seeds = sum(3 * spread**2 for spread in spreads)
+        return statistics._freedom(
+            statistics._seeds(parts), np.sqrt(seeds + faces) * np.array([-1.0, 1.0]) / np.sqrt(2)
+        )
+
+    assert freedom(1.0) == pytest.approx(2)
+    assert freedom(1.0, 0.0, 0.0) == pytest.approx(2)
+    assert freedom(1.0, 1.0, 1.0, 1.0, 1.0) == pytest.approx(18)
+    assert freedom(1.0, faces=100.0) > 1000
+    assert freedom(0.0) == np.inf
+
+
+def test_mcnemar_and_holm() -> None:
+    assert statistics.mcnemar(5, 15) == pytest.approx(stats.binomtest(5, 20).pvalue)
+    assert statistics.mcnemar(0, 0) == 1
+    assert statistics.mcnemar(4, 4) == 1
+    corrected = statistics.holm(pd.Series([0.01, np.nan, 0.04, 0.03]))
+    assert corrected.tolist() == pytest.approx([0.03, np.nan, 0.06, 0.06], nan_ok=True)
+    assert statistics.holm(pd.Series([np.nan])).isna().all()
+
+
+def test_faces_that_either_run_leaves_out_are_no_disagreement(tmp_path: Path) -> None:
+    labels, everyone = np.arange(10) % 7, np.ones(10, bool)
+    out = np.arange(10) < 4
+    first = keep(tmp_path, {"b": predictions(labels, ~everyone, out)})
+    second = keep(tmp_path, {"b": predictions(labels, everyone)}, method="other")
+    found, cells = gathered([first, second], tmp_path)
+    assert found.discordant(cells[:1], cells[1:]) == (0, 6)
+    assert np.isnan(found.interval(cells[:1], "accuracy")).all()  # none of six is no proof that the next one is wrong
+    assert np.isnan(found.difference(cells[:1], cells[1:], "accuracy").p)
+
+
+def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path) -> None:
+    records = [
+        *matrix(tmp_path, "good", 0.7),
+        *matrix(tmp_path, "fair", 0.699),
+        *matrix(tmp_path, "poor", 0.55),
+        *matrix(tmp_path, "unknown", 0.6, kept=False),
+    ]
+    found, cells = gathered(records, tmp_path)
+    (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    table = board.table.set_index("method")
+    assert table.standing[["poor", "unknown"]].tolist() == ["behind", ""]
+    assert sorted(table.standing[["good", "fair"]]) == ["best", "tied"]
+    for mean in tables.MEANS:
+        known = table.drop(index="unknown")
+        assert (known[f"{mean}_low"] < known[mean]).all()
+        assert (known[mean] < known[f"{mean}_high"]).all()
+    assert np.isnan(table.loc["unknown", "unseen_low"])
+    folder.write(tmp_path / "report", views([board]))
+    text, latex = ((tmp_path / "report" / f"leaderboard.{kind}").read_text() for kind in ("md", "tex"))
+    assert "| tied |" in text
+    assert "| — | — |" in text
+    assert "(tied)" in latex
+    frame = pd.read_csv(tmp_path / "report" / "leaderboard.csv")
+    assert {"unseen_ece", "unseen_ece_tempered", "unseen_macro_f1", "unseen_recall_fear", "standing"} <= set(frame)
+    console = Console(width=80, record=True, file=StringIO())
+    terminal.show(console, views([board]), [])
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "tied" in text
+
+
+def test_a_row_with_fewer_seeds_is_compared_on_those_it_has(tmp_path: Path) -> None:
+    records = [*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "poor", 0.5, seeds=1)]
+    found, cells = gathered(records, tmp_path)
+    (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    assert board.table.standing.tolist() == ["best", "behind"]
+
+
+def test_without_an_unseen_target_no_row_is_best_or_behind(tmp_path: Path) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+    records = [
+        keep(tmp_path, {"a": predictions(labels, faces < right)}, method=name, seed=seed)
+        for name, right in (("good", 250), ("poor", 150))
+        for seed in (0, 1)
+    ]
+    found, cells = gathered(records, tmp_path)
+    (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    assert board.table.in_domain_low.notna().all()
+    assert board.table.standing.tolist() == ["", ""]
+    assert not any("best" in note for note in LeaderboardView(board, "accuracy").notes)
+
+
+def test_without_predictions_nothing_is_said(tmp_path: Path) -> None:
+    records = [*matrix(tmp_path, "good", 0.7, kept=False), *matrix(tmp_path, "poor", 0.55, kept=False)]
+    found, cells = gathered(records, tmp_path)
+    (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    assert (board.table.standing == "").all()
+    folder.write(tmp_path / "report", views([board]))
+    assert "95 %" not in (tmp_path / "report" / "leaderboard.md").read_text()
+    assert np.isnan(board.table.unseen_ece).all()
+
+
+def test_an_early_record_without_labels_says_nothing(tmp_path: Path) -> None:
+    record = keep(tmp_path, {"b": predictions(np.arange(7), np.ones(7, bool))})
+    path = record.spec.path(tmp_path)
+    np.savez(path.with_suffix(".npz"), b=np.eye(7, dtype=np.float16))
+    early = {name: value for name, value in json.loads(path.read_text()).items() if name not in {"files", "checksum"}}
+    path.write_text(json.dumps(early))
+    found, cells = gathered([record], tmp_path)
+    assert not found.covers(cells)
+    assert found.faults == []
+
+
+def test_predictions_that_cannot_be_read_are_a_fault_and_no_end(tmp_path: Path) -> None:
+    records = matrix(tmp_path, "good", 0.7)
+    records[0].spec.path(tmp_path).with_suffix(".npz").write_bytes(b"broken")
+    found, cells = gathered(records, tmp_path)
+    assert len(found.faults) == 1
+    assert not found.covers(cells)
+    assert found.covers(cells[cells.key != records[0].spec.key])
+
+
+def test_a_temperature_comes_from_held_out_faces_of_the_source(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 7, 2000)
+    logits = random.normal(size=(2000, 7))
+    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (share.cumsum(1) < random.random((2000, 1))).sum(1).clip(0, 6)
+    sure = Predictions(4 * logits, labels, np.zeros(2000, bool))
+    held = Predictions(4 * logits[:500], labels[:500], np.zeros(500, bool))
+    records = [keep(tmp_path, {"b": sure, HELD_OUT: held}), keep(tmp_path, {"b": sure}, seed=1)]
+    _, cells = gathered(records, tmp_path)
+    assert cells.ece[0] == cells.ece[1]
+    assert cells.ece[0] > 30
+    assert cells.ece_tempered[0] < 6
+    assert np.isnan(cells.ece_tempered[1])
+    (board,) = tables.boards(cells, "accuracy")
+    assert np.isnan(board.table.unseen_ece_tempered[0])  # a mean over fewer cells is no mean

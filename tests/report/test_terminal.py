@@ -1,0 +1,80 @@
+"""Leaderboards on a terminal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from sample_predictions import gathered, matrix
+from sample_records import MATRIX, confusion, ranked, shown, views
+
+from fergen_bench.data.corruption import CLEAN, VERSION
+from fergen_bench.records.frame import shifted_frame
+from fergen_bench.records.record import ShiftedCell
+from fergen_bench.report import statistics, tables, terminal
+
+
+def test_the_terminal_shows_what_a_reader_must_know() -> None:
+    records = [replace(item, spec=replace(item.spec, synthetic=True)) for item in MATRIX]
+    text = shown(records)
+    assert max(map(len, text.splitlines())) <= 80
+    for needed in (
+        "synthetic faces",
+        "selection last",
+        "Pre-training of all: synth d1d1d1",
+        "One seed",
+        "Faces scored: a 100",
+        "51.7",
+        "gap",
+    ):
+        assert needed in text, needed
+
+
+def test_a_wide_terminal_has_a_line_for_each_row_and_a_narrow_one_has_several() -> None:
+    again = [replace(item, spec=replace(item.spec, seed=1)) for item in MATRIX]
+    lines = shown([*MATRIX, *again], width=120).splitlines()
+    assert [line for line in lines if "cafe" in line and "76.7 ± 0.0" in line]
+    assert [line for line in lines if "│ a " in line and "90.0 ± 0.0" in line]
+    narrow = shown([*MATRIX, *again], width=60).splitlines()
+    assert not [line for line in narrow if "±" in line and "cafe" in line]
+    assert [line for line in narrow if line.startswith("│        ") and "±0.0" in line]
+
+
+def test_a_terminal_shows_one_table_of_the_shares_of_the_data() -> None:
+    half = [replace(item, spec=replace(item.spec, fraction=0.5)) for item in MATRIX]
+    text = shown([*MATRIX, *half, *(replace(i, spec=replace(i.spec, method="other")) for i in half)])
+    assert text.count("Leaderboard") == 1
+    assert text.count("trained on row") == 1
+    assert re.search(r"method +┃ 100% ┃ +50%", text)
+    assert re.search(r"cafe +│ 51.7 │ 51.7", text)
+    assert re.search(r"other +│ +— │ 51.7", text)
+
+
+def test_a_terminal_shows_what_shifts_do() -> None:
+    blur, light = (
+        ShiftedCell("a", "f", "source", factor, level, 100, VERSION, confusion(right, 100 - right))
+        for factor, level, right in (("blur", 2.0, 70), ("darkness", 2.0, 80))
+    )
+    clean = replace(blur, factor=CLEAN, level=0.0, confusion=confusion(90, 10))
+    shifted = shifted_frame([replace(MATRIX[0], shifted=(clean, blur, light))])
+    console = Console(file=StringIO(), width=80)
+    terminal.show(console, views(ranked(MATRIX)), [], shifted)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"factor +┃ method ┃ targets ┃ clean ┃ +2 ┃", text)
+    assert re.search(r"blur +│ cafe +│ source +│ +90.0 │ 70.0 │", text)
+    assert re.search(r"darkness +│ cafe +│ source +│ +90.0 │ 80.0 │", text)
+
+
+def test_a_row_that_lacks_cells_has_room_in_80_columns(tmp_path: Path) -> None:
+    records = [*matrix(tmp_path, "quite_a_long_name", 0.7), *matrix(tmp_path, "partial", 0.6)[:5]]
+    found, cells = gathered(records, tmp_path)
+    (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    console = Console(width=80, record=True, file=StringIO())
+    terminal.show(console, views([board]), [])
+    lines = console.export_text().splitlines()
+    assert any("cells)" in line for line in lines)
+    (top,) = (line for line in lines if line.startswith("┏") and "unseen" in lines[lines.index(line) + 3])
+    assert top.endswith("┓")
