@@ -166,7 +166,8 @@ def test_help_and_lists_load_nothing_heavy(arguments: str, forbidden: str, tmp_p
 
 
 def test_reports_never_load_torch(tmp_path: Path) -> None:
-    code = "import sys; import fergen_bench.report.folder, fergen_bench.report.page, fergen_bench.report.terminal; print('torch' in sys.modules)"
+    modules = ", ".join(f"fergen_bench.report.{name}" for name in ("folder", "page", "terminal"))
+    code = f"import sys; import {modules}; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert answer.stdout.strip() == "False", answer.stderr
 
