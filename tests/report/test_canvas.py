@@ -16,11 +16,7 @@ DRAW = """
 import hashlib, sys
 from pathlib import Path
 from fergen_bench.data.labels import EXPRESSIONS
-<<<<<<< HEAD:tests/test_canvas.py
-from fergen_bench.report import plots
-=======
 from fergen_bench.report import figures
->>>>>>> 3cc2cdf (Build each leaderboard's view once; print it by five thin writers):tests/report/test_canvas.py
 about = {"name": "lab", "counts": {"train": {name: 20 + place for place, name in enumerate(EXPRESSIONS)}}}
 picture = figures.save(figures.class_histogram(about), Path(sys.argv[1]), "classes")
 for ending in (".png", ".svg", ".pdf"):
@@ -78,6 +74,15 @@ def test_the_settings_of_this_process_are_neither_used_nor_changed(tmp_path: Pat
         assert figures.save(figures.class_histogram(about), tmp_path, "b").read_bytes() == usual
         assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["axes.facecolor"]) == (30, "red")
         assert matplotlib.rcParams["backend"] == backend
+
+
+def test_a_notebook_shows_a_figure() -> None:
+    from fergen_bench.data.labels import EXPRESSIONS
+    from fergen_bench.report import figures
+
+    figure = figures.class_histogram({"name": "lab", "counts": {"train": dict.fromkeys(EXPRESSIONS, 20)}})
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_report_chooses_no_backend() -> None:
