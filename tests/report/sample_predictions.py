@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from test_store import SPEC
+from examples import SPEC
 
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import HELD_OUT, Predictions, RunRecord, scored_cell

@@ -8,8 +8,8 @@ from io import StringIO
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from examples import SPEC, finished
+from rich.console import Console
 
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import Cell, RunRecord

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import finished
 from sample_records import PLAIN
-from test_store import finished
 
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import choosing

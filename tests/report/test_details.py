@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_store import finished
+from examples import finished
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.records.record import Cell

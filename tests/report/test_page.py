@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import SPEC, finished
 from matplotlib.figure import Figure
 from sample_records import views
-from examples import SPEC, finished
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.experiment.project import shipped
