@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from running import lab, noted_lab  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
 
 from fergen_bench import cli

@@ -1,1 +1,1 @@
-"""Where runs happen: the plan, the engines that execute it, and the worker that makes one run."""
+"""Plan runs and execute them: plan, engines, worker and runner."""

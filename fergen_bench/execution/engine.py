@@ -1,6 +1,7 @@
-"""Many runs at a time: in slots on this machine (local), on Ray (on_ray) or on Slurm (on_slurm). Every engine launches
-the worker command, once per run, so that there is one way to run and a crash takes one run with it. Torch-free: a
-driver stays small and quick.
+"""Execute many runs at a time: on this machine (local), on Ray (on_ray) or on Slurm (on_slurm).
+
+Every engine but one starts the worker command once per run, so that a crash ends one run only. The module does not
+import torch: the driver stays small and quick.
 """
 
 from __future__ import annotations
@@ -24,45 +25,67 @@ from fergen_bench.experiment.run import Job
 from fergen_bench.records.claim import finished_since_planned, is_claimed
 
 POLL = 2.0
-"""Seconds between two looks at a run that another process is making."""
+"""Seconds between two checks of a run that another process executes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: with a record, refused for bad input, or failed."""
+    """The end of a run: a record, a refusal for bad input, or a failure.
+
+    Attributes:
+        job: The run.
+        record: Path of the record, or None.
+        refused: Sentence about the bad input.
+        everywhere: True where other runs with the same method and parameters would be refused, too.
+        stops: True where no run can succeed before the disk or the memory has room again.
+        failure: Sentence about the failure.
+        killed: True where the process was killed from outside; the same run may succeed elsewhere, or later.
+        elsewhere: True where another process executes this run.
+        log: Standard error of the worker.
+    """
 
     job: Job
     record: Path | None
     refused: str | None = None
-    everywhere: bool = False  # other runs with the same method and parameters would be refused too
-    stops: bool = False  # no run can be made before somebody makes room
-    failure: str | None = None  # one sentence
-    killed: bool = False  # from outside: the same run may well succeed elsewhere, or later
-    elsewhere: bool = False  # another process is making this very run
-    log: str = ""  # what the worker wrote to standard error
+    everywhere: bool = False
+    stops: bool = False
+    failure: str | None = None
+    killed: bool = False
+    elsewhere: bool = False
+    log: str = ""
 
 
 Listen = Callable[[Job, dict[str, Any]], None]
-"""listen(job, message): what a worker says while it works. Called from several threads."""
+"""listen(job, message) receives the messages of a worker while it works. Several threads call it."""
 
 
 class Engine(Protocol):
-    """Where runs are made."""
+    """Executes runs."""
 
     @property
     def slots(self) -> int:
-        """Runs it takes at a time."""
+        """The number of runs that it accepts at a time."""
 
     def start(self, job: Job, listen: Listen) -> None:
-        """Begins a run, or queues it. listen: hears of it as far as the engine can tell."""
+        """Start a run, or queue it.
+
+        Args:
+            job: The run.
+            listen: Receives the progress of the run, from engines that transmit it.
+        """
 
     def ended(self, timeout: float | None) -> list[Outcome]:
-        """Runs that have ended since it was asked last; waits for one, `timeout` seconds at most. Empty at once where
-        nothing runs.
+        """Return the runs that ended since the last call, after waiting for one.
+
+        Args:
+            timeout: Seconds to wait at most; None waits until one ends.
+
+        Returns:
+            The ended runs; an empty list, at once, where nothing runs.
         """
 
     def stop(self) -> None:
-        """Ends what still runs, and lets everything go."""
+        """End all runs and release all resources."""
 
 
 def run_all(
@@ -72,9 +95,17 @@ def run_all(
     listen: Listen,
     finished: Callable[[Outcome], None],
 ) -> None:
-    """Runs every job that is still wanted when its turn comes. What another process is making now is left to it.
+    """Execute every job that is still wanted when its turn comes.
 
-    A failing run does not stop the others. Leaving early (Ctrl-C) ends all workers.
+    A failing run does not stop the others. A run that another process executes now is left to that process. Leaving
+    early (Ctrl-C) ends all workers.
+
+    Args:
+        jobs: The runs.
+        engine: Executes them.
+        wanted: Returns False for a job that should not start any more.
+        listen: Receives the messages of the workers.
+        finished: Receives every run that ended.
     """
     queue, running = deque(jobs), 0
     try:
@@ -110,19 +141,24 @@ def run_all(
 
 
 class Worker:
-    """One run in a process of its own."""
+    """A process that executes one run."""
 
     def __init__(self, job: Job, environment: Mapping[str, str] | None = None) -> None:
-        """Launches it. environment: what differs from this process's."""
+        """Start the process.
+
+        Args:
+            job: The run.
+            environment: Environment variables that differ from those of this process.
+        """
         self._job = job
-        # What still dies there when it is removed need not be waited for.
+        # A process that is still ending there must not make the removal fail.
         self._folder = tempfile.TemporaryDirectory(prefix="fergen-bench-", ignore_cleanup_errors=True)
         spec, self._log = Path(self._folder.name, "job.json"), Path(self._folder.name, "log.txt")
         spec.write_text(json.dumps(job.to_json()), encoding="utf-8")
         threads = str(job.threads)
         with self._log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
-                # -P: the folder one stands in is no place to import from; a random.py there would break every worker.
+                # -P: nothing is imported from the working directory, where a random.py would break every worker.
                 [sys.executable, "-P", "-m", "fergen_bench.execution.worker", str(spec)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -130,18 +166,22 @@ class Worker:
                 encoding="utf-8",
                 env={
                     **os.environ,
-                    "PYTHONIOENCODING": "utf-8",  # of its messages and its log, whatever the locale
+                    "PYTHONIOENCODING": "utf-8",  # for messages and log, whatever the locale
                     "OMP_NUM_THREADS": threads,
                     "MKL_NUM_THREADS": threads,
                     **(environment or {}),
                 },
-                # Of its own: Ctrl-C reaches the driver alone, which then ends the workers in good order; so does
-                # Slurm's warning before it takes the machine away.
+                # A session of its own: Ctrl-C, and Slurm's warning before it takes the machine away, reach the driver
+                # alone, which then ends the workers in order.
                 start_new_session=True,
             )
 
     def outcome(self, listen: Listen) -> Outcome:
-        """Waits for the end. Leaving early ends the process."""
+        """Wait for the end of the run. Leaving early ends the process.
+
+        Args:
+            listen: Receives the messages of the worker.
+        """
         process, last = self._process, dict[str, Any]()
         assert process.stdout is not None
         assert process.stdin is not None
@@ -171,12 +211,21 @@ class Worker:
         )
 
     def kill(self) -> None:
+        """End the process at once."""
         self._process.kill()
 
 
 def in_method(job: Job, log: str) -> str:
-    """Return the last line of the method's file that the last traceback names, for the end of a sentence; empty where
-    it names none. Tracebacks before the last are of errors that the method caught.
+    """Return the line of the method file where a run failed, for the end of a sentence.
+
+    Only the last traceback counts: those before it belong to errors that the method caught.
+
+    Args:
+        job: The run.
+        log: Standard error of its worker.
+
+    Returns:
+        Path and line in parentheses; "" where the last traceback does not pass through the method file.
     """
     last = log.rpartition("Traceback (most recent call last)")[2]
     lines = re.findall(rf'File "{re.escape(job.method_file)}", line (\d+)', last)
@@ -184,7 +233,7 @@ def in_method(job: Job, log: str) -> str:
 
 
 def _reason(code: int, log: str) -> str:
-    """One sentence on why a worker died."""
+    """Return a sentence about why a worker ended."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"the process was killed ({name})" + (

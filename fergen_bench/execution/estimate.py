@@ -19,20 +19,32 @@ if TYPE_CHECKING:
 
 
 BEGINNING = 2.0
-"""Seconds that a run takes before it begins: its process loads torch."""
+"""Seconds that the process of a run needs to load torch."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long the runs of a plan will take, as earlier ones tell."""
+    """The expected duration of the missing runs of a plan.
 
-    seconds: float | None  # with so many slots; None where nothing is known of any run
-    unknown: tuple[str, ...]  # methods of which no earlier run tells: their runs are not counted in
+    Attributes:
+        seconds: Expected seconds, with the runs distributed over the slots; None where no run has a precedent.
+        unknown: Methods without a comparable record; their runs are not included.
+    """
+
+    seconds: float | None
+    unknown: tuple[str, ...]
 
 
 def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
-    """Earlier runs of the same method on the same suite and kind of device, scaled: fitting by training faces and
-    epochs, scoring by faces. Only those with the same networks count, and each run begins with loading torch.
+    """Estimate the duration of the missing runs from records.
+
+    Comparable records have the same method, suite, networks and kind of device. The time of fitting is scaled by
+    training images and epochs, that of scoring by images; every run starts with loading torch.
+
+    Args:
+        plan: The plan.
+        records: Records of earlier runs.
+        slots: Runs at a time.
     """
     cuda = {job.spec.key: job.device.startswith("cuda") for job in plan.runs}
     folders = {name: folder for job in plan.runs for name, folder in job.folders.items()}
@@ -40,11 +52,11 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     earlier: dict[tuple[str, bool], list[tuple[Run, dict[str, float]]]] = {}
     for entry in records:
         spec = entry.spec
-        # A run that told where its time went took longer than it would have.
+        # Profiling makes a run slower.
         if spec.suite == plan.suite.name and set(spec.sources) <= set(abouts) and not entry.environment.get("profiled"):
             units = _units(spec, abouts, [cell.count for cell in entry.cells], [cell.shift for cell in entry.shifted])
             rates = {name: entry.seconds[name] / unit for name, unit in units.items() if unit and name in entry.seconds}
-            # Only a run on a GPU says how much of its memory was used.
+            # Only records of runs on a GPU contain memory_mb.
             earlier.setdefault((spec.method, "memory_mb" in entry.environment), []).append((spec, rates))
     took: list[float] = []
     unknown: dict[str, None] = {}
@@ -56,13 +68,13 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
         scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
         units = _units(spec, abouts, scored, job.corruptions)
         wanted = {name: unit for name, unit in units.items() if unit and (name == "shift" or not job.restore)}
-        told = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
-        if all(told.values()):
-            took.append(BEGINNING + sum(float(np.median(told[name])) * unit for name, unit in wanted.items()))
+        rates_of = {name: [rates[name] for rates in alike if name in rates] for name in wanted}
+        if all(rates_of.values()):
+            took.append(BEGINNING + sum(float(np.median(rates_of[name])) * unit for name, unit in wanted.items()))
         else:
             unknown[spec.method] = None
     ends = [0.0] * max(1, slots)
-    for seconds in took:  # each run begins in the slot that is free first
+    for seconds in took:  # each run starts in the slot that is free first
         heapq.heapreplace(ends, ends[0] + seconds)
     return Estimate(max(ends) if took or not plan.missing else None, tuple(unknown))
 
@@ -70,7 +82,7 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
 def _units(
     spec: Run, abouts: Mapping[str, Any], scored: Sequence[int], shifts: Sequence[Corruption]
 ) -> dict[str, float]:
-    """What the seconds of a run go by."""
+    """Return the amount of work that the seconds of each step are proportional to."""
     faces = sum(sum(abouts[name]["counts"].get("train", {}).values()) for name in spec.sources)
     epochs = spec.parameters.get("epochs", 1)
     return {"fit": spec.fraction * faces * epochs, "score": sum(scored), "shift": sum(shift.faces for shift in shifts)}

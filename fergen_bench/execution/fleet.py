@@ -19,27 +19,46 @@ if TYPE_CHECKING:
 
 
 GPU_THREADS = 4
-"""CPU threads of a run on a GPU. A run on the CPU has one: its sums then do not depend on the machine's load or core
-count.
+"""CPU threads of a run on a GPU. A run on the CPU has one, so that its sums depend neither on the load nor on the
+number of cores.
 """
 
 
 def resolve_device(wanted: str, gpus: float | None = None) -> str:
-    """`auto` → cuda where there is a GPU, else cpu. gpus: that a run gets of another machine; None on this one."""
+    """Return the device that a name means: auto is cuda where a GPU exists, and cpu elsewhere.
+
+    Args:
+        wanted: auto, cpu, cuda or cuda:1.
+        gpus: GPUs of a run on another machine; None on this one.
+
+    Raises:
+        BenchError: A GPU is wanted, and this machine has none.
+    """
     there = visible_gpus() if gpus is None else gpus
     if wanted.startswith("cuda") and gpus is None and not there:
-        raise BenchError(f"--device {wanted}: no GPU can be used here; leave it out, or see what nvidia-smi says")
+        raise BenchError(
+            f"--device {wanted}: this machine has no usable GPU; leave the option out, or check nvidia-smi"
+        )
     return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Where the runs of a matrix are made, as the command line asks for it."""
+    """The machines and processes that execute the runs of a plan.
 
-    jobs: int | None = None  # --jobs: runs at a time on this machine; 0: in this process
-    usual_jobs: int | None = None  # bench.toml's; on this machine only
+    Attributes:
+        jobs: Runs at a time on this machine, from --jobs; 0 executes them in this process.
+        usual_jobs: The same from bench.toml, for this machine only.
+        gpus_per_run: GPUs of a run, or the share of one.
+        ray: Address of a Ray cluster, or local.
+        cpus_per_run: CPUs of a run on Ray.
+        slurm: Keys and values of --slurm.
+    """
+
+    jobs: int | None = None
+    usual_jobs: int | None = None
     gpus_per_run: float | None = None
-    ray: str | None = None  # an address, or local
+    ray: str | None = None
     cpus_per_run: float | None = None
     slurm: Mapping[str, str] | None = None
 
@@ -50,9 +69,9 @@ class Fleet:
         if (self.ray is not None or self.slurm is not None) and self.jobs is not None:
             raise BenchError(f"--jobs is for this machine alone, and {elsewhere} has its own limits; leave one out")
         if self.cpus_per_run is not None and self.ray is None:
-            raise BenchError("--cpus-per-run is for --ray; a Slurm job says cpus=… in --slurm")
+            raise BenchError("--cpus-per-run is for --ray; write cpus=… in --slurm for a Slurm job")
         if self.gpus_per_run is not None and self.slurm is not None:
-            raise BenchError("--gpus-per-run is not for --slurm, which gives out whole GPUs; say gpus=1 in --slurm")
+            raise BenchError("--gpus-per-run is not for --slurm, which assigns whole GPUs; write gpus=1 in --slurm")
         if (self.gpus_per_run or 0) > 1:
             raise BenchError(
                 f"--gpus-per-run {self.gpus_per_run:g}: a run uses one GPU or a share of one; give 1, or less, such as "
@@ -65,13 +84,13 @@ class Fleet:
 
     @property
     def gpus(self) -> float | None:
-        """GPUs of a run where it is not this machine that counts."""
+        """GPUs of a run on other machines; None on this machine."""
         if self._request is not None:
             return self._request.gpus
         return None if self.ray is None else self.gpus_per_run or 0
 
     def threads(self, device: str) -> int:
-        """CPU threads of each process of a run on GPUs: its share of the cores."""
+        """Return the CPU threads of a run on a GPU: its share of the cores."""
         if self._request is not None:
             return self._request.cpus
         if self.ray is not None:
@@ -79,13 +98,13 @@ class Fleet:
         return max(1, min(GPU_THREADS, available_cores() // (self._slots(device) or 1)))
 
     def together(self, device: str, runs: int) -> int:
-        """How many runs are made at a time; 1 where only a cluster knows."""
+        """Return the number of runs at a time; 1 where only a cluster can determine it."""
         if self._request is not None:
             return max(1, min(self._request.array, runs))
         return 1 if self.ray is not None else max(1, min(self._slots(device), runs))
 
     def describe(self, device: str, runs: int) -> str:
-        """For the first line."""
+        """Return the machines and the number of runs at a time in words, for the first line of the output."""
         if self._request is not None:
             here = "on this machine, as if on Slurm" if self._request.cluster == "local" else "on Slurm"
             return f"{here}, {min(self._request.array, runs)} at a time"
@@ -98,26 +117,32 @@ class Fleet:
         )
 
     def engine(self, device: str, runs: int, results: Path) -> Engine:
-        """What makes them. runs: how many there are."""
+        """Return the engine.
+
+        Args:
+            device: Device of the runs.
+            runs: Number of runs.
+            results: The results folder.
+        """
         if self._request is not None:
             return OnSlurm(self._request, results, available_cores())
         if self.ray is not None:
             cpus = self.cpus_per_run or (GPU_THREADS if device.startswith("cuda") else 1)
             return OnRay(self.ray, self.gpus_per_run or 0, cpus, results)
         slots = self._slots(device)
-        # A GPU that was named is the only one, and keeps its number.
+        # A GPU given by its number is the only one, and keeps that number.
         gpus = visible_gpus() if device == "cuda" else []
         return Local(min(slots, runs), gpus) if slots else InProcess()
 
     def _slots(self, device: str) -> int:
-        """Runs at a time on this machine: those asked for, else one per core, or as many as the GPUs take."""
+        """Return the runs at a time on this machine: as given, else one per core, or as many as fit on the GPUs."""
         jobs = self.usual_jobs if self.jobs is None else self.jobs
         if self.gpus_per_run is None:
             usual = available_cores() if device == "cpu" else len(visible_gpus()) if device == "cuda" else 1
             return (usual or 1) if jobs is None else jobs
         if device != "cuda":
             raise BenchError(
-                f"--gpus-per-run deals out the GPUs of this machine, and the device is {device}; leave it out"
+                f"--gpus-per-run distributes the GPUs of this machine, and the device is {device}; leave it out"
             )
         gpus = len(visible_gpus())
         capacity = gpus * int(1 / self.gpus_per_run + 1e-6)

@@ -1,4 +1,4 @@
-"""Runs in slots on this machine."""
+"""Execute runs on this machine: in this process, or in slots with a worker process each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from fergen_bench.error import BenchError, NoRoom, circumstance
 from fergen_bench.execution.engine import Listen, Outcome, Worker, in_method
-from fergen_bench.execution.worker import make, refusal_of
+from fergen_bench.execution.worker import execute, refusal_of
 from fergen_bench.experiment.run import Job
 
 
 def gpu_count() -> int:
-    """CUDA devices the driver library sees (respecting CUDA_VISIBLE_DEVICES), without loading torch."""
+    """Return the number of CUDA devices, without loading torch; CUDA_VISIBLE_DEVICES counts."""
     import ctypes
     from importlib.metadata import PackageNotFoundError, version
 
@@ -30,8 +30,10 @@ def gpu_count() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """The names by which CUDA_VISIBLE_DEVICES can give each GPU of this machine to a process: numbers, or what the
-    variable says already (on shared machines often UUIDs, or parts of a GPU).
+    """Return the names of the GPUs for CUDA_VISIBLE_DEVICES.
+
+    The names are numbers, or those that the variable contains already: on shared machines these are often UUIDs, or
+    parts of a GPU.
     """
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     count = gpu_count()
@@ -39,10 +41,15 @@ def visible_gpus() -> list[str]:
 
 
 class Local:
-    """Slots on this machine, each with a worker process."""
+    """Execute runs in slots on this machine, each with a worker process."""
 
     def __init__(self, slots: int, gpus: Sequence[str] = ()) -> None:
-        """gpus: dealt out to the slots in turn; without them the workers see what this process sees."""
+        """Open the slots.
+
+        Args:
+            slots: Runs at a time.
+            gpus: Names of GPUs, assigned to the slots in turn. Without them, workers see the GPUs of this process.
+        """
         self.slots = slots
         self._free = list(range(slots))
         self._gpus = tuple(gpus)
@@ -53,15 +60,17 @@ class Local:
         self._pending: dict[Future[Outcome], int] = {}
 
     def start(self, job: Job, listen: Listen) -> None:
+        """Start a run in a free slot."""
         slot = min(self._free)
         self._free.remove(slot)
         self._pending[self._pool.submit(self._run, job, self.environment(slot), listen)] = slot
 
     def environment(self, slot: int) -> dict[str, str]:
-        """What a slot's workers see that others do not."""
+        """Return the environment variables of a slot's workers that differ from those of this process."""
         return {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if self._gpus else {}
 
     def ended(self, timeout: float | None) -> list[Outcome]:
+        """Return the runs that ended; see `Engine.ended`."""
         done, _ = wait(self._pending, timeout, return_when=FIRST_COMPLETED) if self._pending else (set(), set())
         for future in done:
             self._free.append(self._pending.pop(future))
@@ -73,8 +82,8 @@ class Local:
                 return Outcome(job, None, failure="stopped before it began")
             try:
                 worker = Worker(job, environment)
-            except OSError as error:  # no room for its files, or no process to be had: other runs may yet end well
-                known = circumstance(error) or BenchError(f"no process could be begun for it: {error}")
+            except OSError as error:  # no room for its files, or no further process: other runs may succeed
+                known = circumstance(error) or BenchError(f"the process of this run could not be started: {error}")
                 return Outcome(job, None, refused=str(known), stops=isinstance(known, NoRoom))
             self._alive.add(worker)
         try:
@@ -84,6 +93,7 @@ class Local:
                 self._alive.discard(worker)
 
     def stop(self) -> None:
+        """End all workers."""
         with self._lock:
             self._stopping = True
             for worker in self._alive:
@@ -92,7 +102,7 @@ class Local:
 
 
 class InProcess:
-    """Runs in this process, one at a time: for debuggers and profilers."""
+    """Execute runs in this process, one at a time, for debuggers and profilers."""
 
     slots = 1
 
@@ -100,18 +110,20 @@ class InProcess:
         self._ended: list[Outcome] = []
 
     def start(self, job: Job, listen: Listen) -> None:
+        """Execute a run."""
         self._ended.append(self._run(job, listen))
 
     def ended(self, timeout: float | None) -> list[Outcome]:
+        """Return the runs that ended since the last call."""
         ended, self._ended = self._ended, []
         return ended
 
     def stop(self) -> None:
-        pass
+        """Do nothing: no run is in progress between two calls."""
 
     def _run(self, job: Job, listen: Listen) -> Outcome:
         try:
-            path = make(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
+            path = execute(job, lambda what, done, total: listen(job, {"what": what, "done": done, "total": total}))
         except Exception as error:
             log, refusal = traceback.format_exc(), refusal_of(error)
             if refusal is not None:

@@ -1,8 +1,8 @@
-"""Runs on a Ray cluster, or on a Ray of this machine alone. A task does nothing but launch the worker command on its
-node, so Ray's own processes stay small.
+"""Execute runs on a Ray cluster, or on a Ray instance of this machine alone.
 
-Every node has this package installed, and the prepared domains and weights at the same paths. Where it sees the results
-folder too, records are written there; elsewhere their files come home through the driver.
+A task only starts the worker command on its node, so Ray's own processes stay small. Every node needs this package, and
+the prepared domains and weights at the same paths. A node that shares the results folder writes its records there; from
+other nodes the driver receives the files.
 """
 
 from __future__ import annotations
@@ -22,21 +22,30 @@ from fergen_bench.experiment.run import Job
 from fergen_bench.records.store import files_of, receive
 
 RETRIES = 3
-"""Times a run is begun again after its worker or its node died."""
+"""Times that a run is started again after its worker or its node died."""
 
 
 class WorkerDied(Exception):
-    """A worker was killed from outside; raised so that Ray begins the run again."""
+    """A worker was killed from outside. Ray starts a task again that raises this."""
 
 
 class OnRay:
-    """Runs as Ray tasks."""
+    """Execute runs as Ray tasks."""
 
     def __init__(self, address: str, gpus_per_run: float, cpus_per_run: float, results: Path) -> None:
-        """address: of a cluster's head, auto for the one this machine is part of, or local for a new one that ends
-        with the command. results: where the driver keeps results.
+        """Connect to a cluster.
+
+        Args:
+            address: Address of the head of a cluster; auto for the cluster of this machine; local for a new Ray
+                instance that ends with the command.
+            gpus_per_run: GPUs of a run, or the share of one.
+            cpus_per_run: CPUs of a run.
+            results: The results folder of the driver.
+
+        Raises:
+            BenchError: Ray is not installed, the cluster does not answer, or a run fits on none of its nodes.
         """
-        # No reports to Ray's makers; and tasks without GPUs see what their node sees.
+        # Ray sends no usage reports, and tasks without GPUs see the GPUs of their node.
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}.items():
             os.environ.setdefault(name, value)
         try:
@@ -48,11 +57,11 @@ class OnRay:
         self._marker, self._token = results / f".driver-{secrets.token_hex(4)}", secrets.token_hex(16)
         host, _, port = address.rpartition("://")[2].rpartition(":")
         try:
-            if host and port.isdigit():  # Ray itself would knock for minutes
+            if host and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (OSError, OverflowError, RuntimeError, ValueError) as error:
-            raise BenchError(f"--ray {address}: there is no such cluster ({reason(error)}); see: ray status") from None
+            raise BenchError(f"--ray {address}: no cluster answers ({reason(error)}); see: ray status") from None
         self._needs = {"CPU": cpus_per_run, "GPU": gpus_per_run}
         if not self._capacity():
             there = ray.cluster_resources()
@@ -68,7 +77,7 @@ class OnRay:
         )
 
     def _capacity(self) -> int:
-        """Runs that the nodes take together."""
+        """Return the number of runs that fit on all nodes together."""
         return sum(
             min(int(node["Resources"].get(name, 0) / need + 1e-6) for name, need in self._needs.items() if need)
             for node in self._ray.nodes()
@@ -77,17 +86,19 @@ class OnRay:
 
     @property
     def slots(self) -> int:
-        # Twice what fits now: the next runs wait on the cluster, and nodes that join find work.
+        """Twice the number of runs that fit now: the next runs wait on the cluster, and nodes that join find work."""
         return max(1, 2 * self._capacity())
 
     def start(self, job: Job, listen: Listen) -> None:
+        """Submit a run."""
         text = Path(job.method_file).read_bytes()
-        # A model that is asked about shifts goes along with its record, for nodes that do not see the results folder.
+        # The task carries the record and the checkpoint to restore, for nodes that do not share the results folder.
         kept = files_of(job.spec, Path(job.runs)) if job.restore else ()
         files = {file.name: file.read_bytes() for file in kept}
         self._running[self._task.remote(job, text, files, str(self._marker), self._token)] = job
 
     def ended(self, timeout: float | None) -> list[Outcome]:
+        """Return the runs that ended; see `Engine.ended`."""
         if not self._running:
             return []
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
@@ -98,13 +109,14 @@ class OnRay:
             outcome, files = self._ray.get(reference)
         except WorkerDied as error:
             return Outcome(job, None, failure=f"{error.args[0]}, {RETRIES + 1} times", killed=True)
-        except Exception as error:  # Ray's own, or what a node without this package makes of the task
-            # Of a traceback the end, of Ray's own messages the beginning.
-            said = reason(error, "last" if isinstance(error, self._ray.exceptions.RayTaskError) else "first")
-            return Outcome(job, None, failure=f"Ray gave the run up: {said}", log=str(error))
+        except Exception as error:  # an error of Ray, or of a node without this package
+            # A traceback explains itself at its end, a message of Ray at its beginning.
+            why = reason(error, "last" if isinstance(error, self._ray.exceptions.RayTaskError) else "first")
+            return Outcome(job, None, failure=f"Ray gave up on the run: {why}", log=str(error))
         return replace(outcome, job=job, record=receive(job, files)) if files else replace(outcome, job=job)
 
     def stop(self) -> None:
+        """Cancel all runs and disconnect."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._marker.unlink(missing_ok=True)
@@ -112,10 +124,17 @@ class OnRay:
 
 
 def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: str) -> tuple[Outcome, dict[str, bytes]]:
-    """On a node: makes a run. The files of its record, where the driver's results folder is not seen from here.
+    """Execute a run on a node.
 
-    method: the text of the method's file, which may be the driver's alone. kept: files of the record that there is,
-    where its model is to be restored. marker: a file the driver wrote beside its results, and what is in it.
+    Args:
+        job: The run.
+        method: Text of the method file, which the node may lack.
+        kept: Files of the existing record, by name, where its checkpoint is to be restored.
+        marker: Path of a file that the driver wrote into its results folder.
+        token: Content of that file.
+
+    Returns:
+        The outcome, and the files of the record by name; no files where the node shares the results folder.
     """
     path = Path(marker)
     shared = path.is_file() and path.read_text(encoding="utf-8") == token

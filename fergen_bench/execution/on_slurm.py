@@ -1,5 +1,7 @@
-"""Runs as a Slurm job array, through submitit, which writes the script, asks Slurm how jobs are, and puts those back
-into the queue that were taken off their machine or ran out of time. The results folder is shared with the machines.
+"""Execute runs as a Slurm job array, through submitit.
+
+The library submitit writes the script, polls the state of the jobs, and requeues jobs that lost their machine or ran
+out of time. The machines share the results folder.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from fergen_bench.execution.engine import Listen, Outcome, Worker
 from fergen_bench.experiment.run import Job
 
 LARGEST_ARRAY = 1000
-"""Slurm's own limit on an array, MaxArraySize, is 1001 unless a site raises it."""
+"""The largest array: Slurm's own limit, MaxArraySize, is 1001 unless a site raises it."""
 LOOK = 1.0
-"""Seconds between two looks for results on the disk; Slurm itself is asked once a minute."""
+"""Seconds between two checks for results on the disk; submitit polls Slurm once a minute."""
 
 
 @dataclass(frozen=True)
 class SlurmRequest:
-    """What `--slurm KEY=VALUE,…` may ask for."""
+    """The keys of `--slurm KEY=VALUE,…`."""
 
     partition: str | None = None
     account: str | None = None
@@ -36,19 +38,24 @@ class SlurmRequest:
     gres: str | None = None
     wckey: str | None = None
     mem: str = "16G"
-    gpus: int = 0  # of a run
+    gpus: int = 0  # per run
     cpus: int = 4
     time: int = 240  # minutes a run may take before it is put back into the queue
-    array: int = 256  # runs at a time, at most
-    cluster: str = "slurm"  # local: try it without Slurm, in processes on this machine
+    array: int = 256  # the maximum number of runs at a time
+    cluster: str = "slurm"  # local: without Slurm, in processes on this machine, for a trial
 
     @classmethod
-    def read(cls, asked: Mapping[str, str]) -> SlurmRequest:
+    def read(cls, given: Mapping[str, str]) -> SlurmRequest:
+        """Read the keys and values of the option.
+
+        Raises:
+            BenchError: A key does not exist, or its value does not fit.
+        """
         known = {field.name: field.type for field in fields(cls)}
         values: dict[str, Any] = {}
-        for key, text in asked.items():
+        for key, text in given.items():
             if key not in known:
-                raise BenchError(f"--slurm: no key {key!r}{did_you_mean(key, known)} There are {', '.join(known)}")
+                raise BenchError(f"--slurm: no key {key!r}{did_you_mean(key, known)} The keys are {', '.join(known)}")
             if key == "time":
                 values[key] = _minutes(text)
             elif known[key] == "int":
@@ -66,7 +73,7 @@ class SlurmRequest:
 
 
 def _minutes(text: str) -> int:
-    """Slurm's ways to write a time: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S. Rounded up to minutes."""
+    """Return a time in minutes, rounded up, from minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S, as Slurm reads them."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if found is None:
         raise BenchError(f"--slurm: time={text}: write hours:minutes:seconds, as in 4:00:00, or minutes")
@@ -82,11 +89,18 @@ def _minutes(text: str) -> int:
 
 
 class OnSlurm:
-    """Runs as the jobs of an array."""
+    """Execute runs as the jobs of an array."""
 
     def __init__(self, request: SlurmRequest, results: Path, cores: int) -> None:
-        """results: where records are kept; what Slurm and submitit write goes to its subfolder slurm. cores: of this
-        machine, for a trial without Slurm.
+        """Prepare the submission.
+
+        Args:
+            request: Resources of each run.
+            results: The results folder; files of Slurm and submitit go into its subfolder slurm.
+            cores: Cores of this machine, for a trial without Slurm.
+
+        Raises:
+            BenchError: The library submitit, or Slurm, is not installed.
         """
         try:
             import submitit
@@ -96,10 +110,10 @@ class OnSlurm:
             ) from None
         if request.cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
             raise BenchError(
-                "--slurm: sbatch and srun are not found, so this is no machine to submit jobs from; go to one, or try "
-                "it here with: --slurm cluster=local"
+                "--slurm: sbatch and srun are not installed here; submit from a machine that has them, or try it here "
+                "with: --slurm cluster=local"
             )
-        # submitit answers a local trial at once, and has no throttle for it.
+        # A local trial has no queue: submitit starts every job at once.
         self.slots = cores if request.cluster == "local" else sys.maxsize
         self._executor: Any = submitit.AutoExecutor(results / "slurm", cluster=request.cluster, slurm_max_num_timeout=3)
         asked = {
@@ -120,9 +134,11 @@ class OnSlurm:
         self._running: list[tuple[Any, Job]] = []
 
     def start(self, job: Job, listen: Listen) -> None:
+        """Add a run to the next array."""
         self._gathered.append(job)
 
     def ended(self, timeout: float | None) -> list[Outcome]:
+        """Submit the next array, and return the runs that ended; see `Engine.ended`."""
         self._submit()
         until = None if timeout is None else time.monotonic() + timeout
         while self._running:
@@ -134,32 +150,33 @@ class OnSlurm:
         return []
 
     def _submit(self) -> None:
-        """Hands what was gathered to Slurm: one array, or several where it is larger than Slurm takes."""
+        """Submit the collected runs: as one array, or as several where one would exceed LARGEST_ARRAY."""
         while self._gathered:
             jobs, self._gathered = self._gathered[:LARGEST_ARRAY], self._gathered[LARGEST_ARRAY:]
             try:
                 with self._executor.batch():
                     handles = [self._executor.submit(_Launch(job)) for job in jobs]
-            except RuntimeError as error:  # of which submitit's are kinds
-                raise BenchError(f"--slurm: Slurm took no jobs: {reason(error, 'last')}") from None
+            except RuntimeError as error:  # the base class of submitit's errors
+                raise BenchError(f"--slurm: Slurm accepted no jobs: {reason(error, 'last')}") from None
             self._running += zip(handles, jobs, strict=True)
 
     def _outcome(self, handle: Any, job: Job) -> Outcome:
         try:
             outcome: Outcome = handle.result()
-        except Exception as error:  # submitit's own, and whatever reading a result may raise
+        except Exception as error:  # an error of submitit, or of reading a result
             failure = f"Slurm job {handle.job_id} left no result: {reason(error)}"
             return Outcome(job, None, failure=failure, log=f"{error}\n\n{handle.stderr() or ''}")
         return outcome
 
     def stop(self) -> None:
+        """Cancel all jobs."""
         for handle, _ in self._running:
             with suppress(Exception):  # it has ended meanwhile
                 handle.cancel(check=False)
 
 
 class _Launch:
-    """What a job of the array does: launch the worker command on its machine."""
+    """A job of the array: start the worker command on its machine."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -168,7 +185,7 @@ class _Launch:
         return Worker(self._job).outcome(lambda job, message: None)
 
     def checkpoint(self) -> Any:
-        """The same again: a run goes on from where its training was saved last."""
+        """Return the same job, for the queue: the run continues from its resume state."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -36,14 +36,23 @@ ScoredCells = tuple[Cell | ShiftedCell, Cell | ShiftedCell]
 
 @dataclass(frozen=True)
 class Replay:
-    """A record, and what its run came to when it was made again."""
+    """A record, and the record of the same run executed again.
+
+    Attributes:
+        record: The original record.
+        again: The new record.
+    """
 
     record: RunRecord
     again: RunRecord
 
     def differences(self) -> list[tuple[str, int, ScoredCells, int]]:
-        """Of each target, and of each of its shifts: its name, its faces, the cells of the record and of the new run,
-        and the faces that are in another place of the confusion matrix; at least so many were judged otherwise.
+        """Compare the cells of both records.
+
+        Returns:
+            For each target, and each of its corruptions: its name, its number of images, the cells of both records, and
+            the number of images in another cell of the confusion matrix, which is a lower bound on the number of
+            predictions that differ.
         """
         shifted = {cell.shift: cell for cell in self.again.shifted}
         pairs: list[tuple[str, ScoredCells]] = []
@@ -61,7 +70,7 @@ class Replay:
         return found
 
     def epochs(self) -> int:
-        """Epochs whose losses and scores on held-out faces are not those of the record."""
+        """Return the number of epochs whose losses or held-out scores differ."""
         timeless = [
             [{name: value for name, value in epoch.items() if name != "images_per_second"} for epoch in entry.history]
             for entry in (self.record, self.again)
@@ -72,18 +81,28 @@ class Replay:
 def replay(
     project: Project, path: Path, device: str, changes: Mapping[str, Any], progress: Progress, listen: Listen
 ) -> Replay:
-    """Makes a record's run again, with a record of its own in a temporary folder. Refused where the method's version,
-    the weights or the faces are not those of the record. A method file of another text is run: whether it comes to the
-    same numbers is what one wants to know after a change.
+    """Execute the run of a record again, with a new record in a temporary folder.
 
-    changes: where weights are on this machine, by parameter. Code comes from this project alone, by the method's name.
+    A method file with another text is accepted: after an edit, the replay shows whether the numbers stay. The code
+    comes from this project only, by the name of the method.
+
+    Args:
+        project: The project.
+        path: The record.
+        device: Device of the new run.
+        changes: Paths of weights on this machine, by parameter.
+        progress: Receives the progress of preparing domains.
+        listen: Receives the progress of the run.
+
+    Raises:
+        BenchError: The method's version, the weights or the images differ from those of the record, or the run fails.
     """
     done = store.load(path)
     spec, method = done.spec, project.method(done.spec.method)
     if method.version != spec.version:
         raise BenchError(
             f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
-            f"{method.version}; take the file of its commit, {done.method_commit or 'which is not known'}"
+            f"{method.version}; take the file of its commit, {done.method_commit or 'which is unknown'}"
         )
     for name in changes:
         if name not in spec.weights:
@@ -104,7 +123,7 @@ def replay(
     if not done.cells and not done.history:
         raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
     if here.key != spec.key:
-        raise BenchError(f"{path}: {method.path} reads its parameters as others than it says; it cannot be made again")
+        raise BenchError(f"{path}: {method.path} reads its parameters differently, so the run cannot be repeated")
     hub.require((f"--set {name}=", parameters[name]) for name in digests if not is_path(parameters[name]))
     suite = project.suite(spec.suite)
     names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
@@ -114,12 +133,12 @@ def replay(
     domains = PreparedDomains(project, suite, names, progress)
     for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
         if domains.fingerprints[name] != state:
-            raise BenchError(f"{path}: was made on other faces of {name} than those in {domains.folders[name]}")
+            raise BenchError(f"{path}: was made on other images of {name} than those in {domains.folders[name]}")
     again, left_out = domains.excluding(here, not spec.excluded)
     if again.excluded != spec.excluded:
         raise BenchError(
-            f"{path}: leaves other faces out than the audit of {suite.name} here does; give the command that made it "
-            f"once more, which counts it again, and replay that record"
+            f"{path}: excludes other images than the audit of {suite.name} here; repeat the command that made "
+            f"it, which counts it again, and replay that record"
         )
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         job = Job(
@@ -140,5 +159,5 @@ def replay(
         engine.start(job, listen)
         (outcome,) = engine.ended(None)
         if outcome.record is None:
-            raise BenchError(f"{path}: its run cannot be made again: {outcome.refused or outcome.failure}")
+            raise BenchError(f"{path}: its run cannot be repeated: {outcome.refused or outcome.failure}")
         return Replay(done, store.load(outcome.record))

@@ -22,29 +22,37 @@ if TYPE_CHECKING:
 def execute(
     plan: Plan, project: Project, engine: Engine, listen: Listen, finished: Callable[[Outcome, RunRecord | None], None]
 ) -> None:
-    """Runs what is missing, wherever the engine makes runs.
+    """Execute the missing runs of a plan.
 
-    A run that fails leaves its trace in results/failed and does not stop the others. After bad input that other runs
-    would meet as well (a method file that cannot be loaded, weights that cannot be fetched) those are given up, and so
-    they are when a second run fails at the same line of the method's file; after a full disk all are. A run that
-    succeeded, was refused or was killed from outside does not count as the first: its log may name such a line too.
+    A run that fails leaves its log in results/failed and does not stop the others. Runs of the same method and
+    parameters are skipped after bad input that they share, such as a method file that cannot be loaded or weights that
+    cannot be downloaded; they are skipped, too, after a second failure at the same line of the method file. A full disk
+    stops all runs. A run that succeeded, was refused or was killed from outside does not count as the first failure:
+    its log may name such a line, too.
+
+    Args:
+        plan: The plan.
+        project: The project, whose results folder receives the logs.
+        engine: Executes the runs.
+        listen: Receives the messages of the workers.
+        finished: Receives every outcome, with its record if there is one.
     """
     given_up: set[str] = set()
-    failed: set[tuple[str, str]] = set()  # what failed runs were made of, and the line of the method's file
+    failed: set[tuple[str, str]] = set()  # method and parameters of failed runs, and the line of the method file
     full = False
 
     def conclude(outcome: Outcome) -> None:
         nonlocal full
         full |= outcome.stops
-        made_of = _ingredients(outcome.job)
+        kind = _kind(outcome.job)
         where = in_method(outcome.job, outcome.log) if outcome.failure and not outcome.killed else ""
-        if outcome.everywhere or (where and (made_of, where) in failed):
-            given_up.add(made_of)
-        failed.add((made_of, where))
+        if outcome.everywhere or (where and (kind, where) in failed):
+            given_up.add(kind)
+        failed.add((kind, where))
         trace = failure_path(project, outcome.job.spec)
         if outcome.record is None:
             why = outcome.refused or outcome.failure
-            with suppress(OSError):  # where the disk is full, the sentence on the screen has to do
+            with suppress(OSError):  # on a full disk, the message on the console has to suffice
                 trace.parent.mkdir(parents=True, exist_ok=True)
                 trace.write_text(f"{outcome.job.spec.title}\n{why}\n\n{outcome.log}", encoding="utf-8")
             finished(outcome, None)
@@ -53,15 +61,16 @@ def execute(
             finished(outcome, store.load(outcome.record))
 
     def wanted(job: Job) -> bool:
-        return not full and _ingredients(job) not in given_up
+        return not full and _kind(job) not in given_up
 
     run_all(plan.missing, engine, wanted, listen, conclude)
 
 
-def _ingredients(job: Job) -> str:
-    """What runs share that differ in sources and seed alone."""
+def _kind(job: Job) -> str:
+    """Return what runs share that differ in sources and seed only: method file and parameters."""
     return json.dumps([job.method_file, dict(job.spec.parameters)], sort_keys=True, default=str)
 
 
 def failure_path(project: Project, spec: Run) -> Path:
+    """Return the path of the log of a failed run."""
     return project.results / "failed" / f"{spec.slug}.txt"

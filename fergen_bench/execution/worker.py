@@ -1,11 +1,11 @@
 """Execute one run in its own process: `python -m fergen_bench.execution.worker JOB.json`, which every engine launches.
 
-It speaks JSON lines on its standard output: {"what": …, "done": …, "total": …} while it works, and at the end
-{"record": path}, {"refused": sentence, "everywhere": …, "stops": …}, or {"elsewhere": true} where another process is
-making this run. Whatever a method prints goes to standard error. Exit status: 0 done, 2 refused (bad input, or no
-room), 1 failed, 4 elsewhere.
+The worker writes JSON lines to its standard output: {"what": …, "done": …, "total": …} while it works, and at the end
+{"record": path}, {"refused": sentence, "everywhere": …, "stops": …}, or {"elsewhere": true} where another process
+executes this run. The output of a method goes to standard error. Exit status: 0 done, 2 refused (bad input, or no room
+left), 1 failed, 4 elsewhere.
 
-Standard input is a lifeline: when it closes, the process that wanted the run is gone, and so is the reason to go on.
+Standard input shows that the driver is alive: the worker ends when it closes.
 """
 
 from __future__ import annotations
@@ -26,38 +26,43 @@ from fergen_bench.records.claim import claim, finished_since_planned
 
 
 def main() -> int:
+    """Execute the run whose job file is the only argument, and return the exit status."""
     (path,) = sys.argv[1:]
-    speech = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if stat.S_ISFIFO(os.fstat(0).st_mode):  # a pipe from a driver, not a terminal or /dev/null
-        threading.Thread(target=_follow_lifeline, daemon=True).start()
+        threading.Thread(target=_end_with_driver, daemon=True).start()
 
-    def say(**message: Any) -> None:
-        speech.write(json.dumps(message) + "\n")
-        speech.flush()
+    def send(**message: Any) -> None:
+        messages.write(json.dumps(message) + "\n")
+        messages.flush()
 
-    def report(what: str, done: int, total: int) -> None:
-        say(what=what, done=done, total=total)
+    def progress(what: str, done: int, total: int, /) -> None:
+        send(what=what, done=done, total=total)
 
     try:
         job = Job.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        report("started", 0, 1)
-        record = make(job, report)
+        progress("started", 0, 1)
+        record = execute(job, progress)
     except Exception as error:
         traceback.print_exc()
         if (refusal := refusal_of(error)) is not None:
-            say(**refusal)
+            send(**refusal)
             return 2
         return 1
     if record is None:
-        say(elsewhere=True)
+        send(elsewhere=True)
         return 4
-    say(record=str(record))
+    send(record=str(record))
     return 0
 
 
 def refusal_of(error: Exception) -> dict[str, Any] | None:
-    """What is said of a run that was refused, or that the machine had no room for; None where it failed."""
+    """Return the message about a run that was refused, or None for a failure.
+
+    Args:
+        error: The exception that ended the run: bad input, or a machine without room.
+    """
     known = error if isinstance(error, BenchError) else circumstance(error)
     if known is None:
         return None
@@ -65,26 +70,34 @@ def refusal_of(error: Exception) -> dict[str, Any] | None:
     return {"refused": str(known), "everywhere": everywhere, "stops": isinstance(known, NoRoom)}
 
 
-def make(job: Job, report: Progress) -> Path | None:
-    """Makes a run, unless it was made since it was planned; its record, or None where another process is at it."""
-    with claim(job.spec, Path(job.runs)) as mine:
-        if not mine:
+def execute(job: Job, progress: Progress) -> Path | None:
+    """Execute a run, unless another process has finished it since it was planned.
+
+    Args:
+        job: The run.
+        progress: Receives the progress of the run.
+
+    Returns:
+        The path of the record, or None where another process executes the run now.
+    """
+    with claim(job.spec, Path(job.runs)) as claimed:
+        if not claimed:
             return None
         if (made := finished_since_planned(job)) is not None:
             return made
         from fergen_bench.execution.runner import run_one  # loads torch
 
-        return run_one(job, report)
+        return run_one(job, progress)
 
 
-def _follow_lifeline() -> None:
+def _end_with_driver() -> None:
     sys.stdin.buffer.read()
     os._exit(3)
 
 
 if __name__ == "__main__":
     code = main()
-    # Without the interpreter's farewell: unloading torch takes longer than many runs.
+    # Skip the shutdown of the interpreter: unloading torch takes longer than many runs.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import SPEC, example_predictions, finished
-from test_plan import WEB, execute, lab, make_plan  # noqa: F401
+from running import WEB, execute, make_plan
 
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import Project
@@ -109,7 +109,7 @@ def test_find_and_whether_all_targets_are_scored_as_they_are_now(tmp_path: Path)
     assert store.find(SPEC, tmp_path) is None  # it will be written again
 
 
-def test_a_plan_parses_and_validates_each_record_once(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_plan_parses_and_validates_each_record_once(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(make_plan(lab, protocol=WEB), lab, 0)
     parsed, validated = [], []
     parse, fault = store.parse_json, store._fault

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import SPEC, finished
-from test_plan import WEB, execute, lab, make_plan  # noqa: F401
+from running import WEB, execute, make_plan
 
 from conftest import Bench
 from fergen_bench.data.domain import Domain
@@ -162,7 +162,7 @@ def test_the_command(bench: Bench, results: Path) -> None:
     assert bench("verify", str(results / "empty")).code == 2
 
 
-def test_a_damaged_record_is_set_aside_and_its_run_made_again(lab: Project) -> None:  # noqa: F811
+def test_a_damaged_record_is_set_aside_and_its_run_made_again(lab: Project) -> None:
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
     runs = lab.results / "runs"
@@ -185,7 +185,7 @@ def test_a_damaged_record_is_set_aside_and_its_run_made_again(lab: Project) -> N
     assert len(list(aside.parent.glob("*.json"))) == 2  # nothing that was set aside is lost
 
 
-def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:  # noqa: F811
+def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
     path = plan.runs[0].spec.path(lab.results / "runs")
@@ -212,7 +212,7 @@ def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:  # noqa: F81
     assert "at least 1 of" in result.out
 
 
-def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Bench) -> None:  # noqa: F811
+def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Bench) -> None:
     execute(make_plan(lab, {"epochs": 2}, WEB | {"targets": "none", "selection": "source-val"}, method="sd"), lab, 0)
     (path,) = (lab.results / "runs").glob("*/*/*.json")
     result = bench("run", "--replay", str(path))
@@ -227,7 +227,7 @@ def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Be
     assert (result.code, "--seeds: has no effect with --replay" in result.err) == (2, True)
 
 
-def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:  # noqa: F811
+def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:
     execute(make_plan(lab, protocol=WEB | {"shifts": {"factors": {"blur": [3.0]}, "faces": 20}}), lab, 0)
     (path,) = (lab.results / "runs").glob("*/*/*.json")
     result = bench("run", "--replay", str(path))
@@ -241,7 +241,7 @@ def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:  # 
     assert bench("run", "--replay", str(path)).code == 1
 
 
-def test_a_replay_with_something_else_is_refused(lab: Project) -> None:  # noqa: F811
+def test_a_replay_with_something_else_is_refused(lab: Project) -> None:
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
     path = plan.runs[0].spec.path(lab.results / "runs")

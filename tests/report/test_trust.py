@@ -89,7 +89,7 @@ def flat(text: str) -> str:
 def test_from_not_audited_to_left_out_and_the_notebook_says_what_the_report_says(lab: Project, bench: Bench) -> None:
     first = bench(*RUN, "--suite", "pair", "--no-audit")
     assert first.code == 0, first.err
-    assert "not audited: nobody compared one, two for near-duplicates" in first.err
+    assert "not audited: one, two were never compared for near-duplicates" in first.err
     assert first.err.count("(not audited)") == 2
     shown = flat(bench("report", "--suite", "pair").out)
     assert "Not audited: 2 of 2 unseen cells" in shown

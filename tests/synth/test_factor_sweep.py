@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from examples import SPEC, finished
-from test_plan import METHOD, execute, make_plan
+from running import METHOD, execute, make_plan
 from test_protocol import SUITE
 
 from conftest import Bench
@@ -249,7 +249,7 @@ def test_the_command_line_from_runs_to_factor_tables(bench: Bench, lab: Project)
     command = ("run", "--protocol", "blurred", "--method", "probe", "--no-track", "-j", "0")
     answer = bench(*command, "--dry-run")
     assert "50% of The Web" in answer.out
-    assert "1 run, 0 done before, 1 to do; time left: — (no earlier run tells)" in answer.out
+    assert "1 run, 0 done before, 1 to do; time left: — (no earlier run to go by)" in answer.out
     done = bench(*command)
     assert done.code == 0
     assert "probe on 50% of The Web, seed 0: in-domain" in done.err

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from running import WEB, execute, make_plan
 from safetensors.torch import load_file
-from test_plan import WEB, execute, lab, make_plan  # noqa: F401
 from torch import Tensor, nn
 
 from fergen_bench.error import BenchError
@@ -70,7 +70,7 @@ def test_a_module_of_a_plain_method_is_refused_where_it_is_kept(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_is_kept_where_it_is_asked_for_and_its_run_is_made_for_it(lab: Any) -> None:  # noqa: F811
+def test_a_model_is_kept_where_it_is_asked_for_and_its_run_is_made_for_it(lab: Any) -> None:
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
     path = plan.runs[0].spec.model_path(lab.results / "runs")
@@ -82,7 +82,7 @@ def test_a_model_is_kept_where_it_is_asked_for_and_its_run_is_made_for_it(lab: A
     assert not make_plan(lab, protocol=WEB, keep_models=True).missing
 
 
-def test_a_run_made_again_leaves_nothing_of_the_one_before(lab: Any) -> None:  # noqa: F811
+def test_a_run_made_again_leaves_nothing_of_the_one_before(lab: Any) -> None:
     execute(make_plan(lab, protocol=WEB, keep_models=True), lab, 0)
     method = lab.root / "methods" / "probe.py"
     path = make_plan(lab, protocol=WEB).runs[0].spec.path(lab.results / "runs")
