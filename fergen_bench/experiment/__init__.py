@@ -1,1 +1,1 @@
-"""What a user asks for, without torch: the project, its settings, protocols and method files."""
+"""Read the project, its settings, protocols and method files, without torch."""

@@ -1,8 +1,8 @@
-"""What a method file says about itself, read without running it.
+"""Read the declarations of a method file without running it.
 
-Planning a matrix and listing what there is must not load torch, and must not run a stranger's code before its run. So
-the parameters of a method are read from the syntax tree: the annotated fields of its dataclass, with literal defaults.
-The worker, which does run the file, refuses it where the class disagrees with what was read.
+Plans and lists must not load torch, and must not run foreign code before its run. Therefore the parameters of a method
+come from the syntax tree: the annotated fields of its dataclass, with literal defaults. The worker runs the file and
+raises where the class differs from these declarations.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _BASES: Mapping[str, str] = {
 """Base classes of methods → the module of each. A method inherits their fields, recipes and class variables."""
 
 NEEDS: Mapping[str, str] = {"images": "images", "features": "frozen features", "text": "a backbone with a text tower"}
-"""What a method may declare to need, in the class variable `needs`, and what that means. images is assumed."""
+"""The names that the class variable `needs` of a method may contain, with their meaning; images is the default."""
 
 _PAPER = re.compile(r'^Source: (?P<authors>[^"]+?),? "(?P<title>[^"]+)" \((?P<venue>[^),]+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method is from: the line of its file's docstring that begins Source: AUTHORS, "TITLE" (VENUE YEAR."""
+    """The paper of a method, from the line of its file's docstring that begins Source: AUTHORS, "TITLE" (VENUE YEAR."""
 
     authors: str
     title: str
@@ -70,7 +70,7 @@ class Paper:
 
     @property
     def short(self) -> str:
-        """Venue and year; of a preprint, arXiv 2110.04544, the year it was posted: arXiv 2021."""
+        """Venue and year; for a preprint such as arXiv 2110.04544 the year it was posted: arXiv 2021."""
         return re.sub(r"^arXiv (\d\d)\d\d\..*", r"arXiv 20\1", self.venue)
 
 
@@ -86,20 +86,28 @@ class Parameter:
     name: str
     annotation: str
     default: Any
-    about: str  # the comment behind it
+    about: str  # the comment that follows it on its line
 
     @property
     def network(self) -> str | None:
-        """Backbone or Trunk where the parameter names a network."""
+        """Backbone or Trunk for a parameter that names a network, else None."""
         return next((kind for kind in ("Backbone", "Trunk") if kind in self.annotation.split(" | ")), None)
 
     @property
     def is_file(self) -> bool:
-        """Whether the parameter names a file whose content counts."""
+        """True for a parameter that names a file whose content is part of the key."""
         return "File" in self.annotation.split(" | ")
 
     def convert(self, value: Any, place: str) -> Any:
-        """The value as the field's type, or a BenchError that names the field."""
+        """Convert a value to the field's type.
+
+        Args:
+            value: The value.
+            place: The place that set it, for the error.
+
+        Raises:
+            BenchError: The type does not fit.
+        """
         from pydantic import ValidationError
 
         if isinstance(value, list):
@@ -115,7 +123,7 @@ class Parameter:
 
 @cache
 def _adapter(annotation: str) -> TypeAdapter[Any]:
-    """What checks values of a type, made once: thirty methods have three hundred parameters of a few types."""
+    """Return the validator of a type, built once: thirty methods have three hundred parameters of a few types."""
     from pydantic import ConfigDict, TypeAdapter
 
     return TypeAdapter(_resolve(ast.parse(annotation, mode="eval").body), config=ConfigDict(allow_inf_nan=False))
@@ -123,7 +131,7 @@ def _adapter(annotation: str) -> TypeAdapter[Any]:
 
 @dataclass(frozen=True)
 class MethodFile:
-    """A plugin as it stands on disk."""
+    """The declarations of a method file."""
 
     name: str
     path: Path
@@ -139,7 +147,7 @@ class MethodFile:
 
     @property
     def requirements(self) -> str:
-        """What it learns from, and what else a run must give it: images; two sources."""
+        """The inputs that the method needs, such as: images; two sources."""
         needs = [NEEDS[need] for need in self.needs] or [NEEDS["images"]]
         if self.least_domains > 1:
             adapts = any(parameter.name == "adapt" for parameter in self.parameters)
@@ -148,34 +156,42 @@ class MethodFile:
 
     @property
     def trains(self) -> bool:
-        """Whether it has the training loop of GradientMethod, whose parameters it then has."""
+        """True for a method with the parameters of GradientMethod, which provides the training loop."""
         return {"epochs", "batch_size", "learning_rate", "schedule"} <= {
             parameter.name for parameter in self.parameters
         }
 
     def adapts(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether it learns from unlabelled images of the target as well: the parameter `adapt` says so."""
+        """Return True where the parameter `adapt` makes the method learn from unlabelled images of the target, too."""
         return parameters.get("adapt") is True
 
     def lack(self, parameters: Mapping[str, Any], sources: int) -> str | None:
-        """Why it has nothing to do with so few sources, or None."""
+        """Return a sentence where the method cannot use so few sources, else None."""
         return lack_of_domains(self.name, self.least_domains, sources, parameters)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file's text: recorded, so that one version made by two texts is seen."""
+        """SHA-256 of the file's text, stored in records so that two texts under one version are noticed."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def defaults(self, recipe: str) -> dict[str, Any]:
-        """The parameters before anyone changes them: the class's defaults, then the recipe of the suite where the
-        method has one.
+        """Return the default parameters: those of the class, changed by the recipe of the suite if the method has it.
+
+        Args:
+            recipe: Name of the recipe.
         """
         values = {parameter.name: parameter.default for parameter in self.parameters}
         return values | self.checked(self.recipes.get(recipe, {}), f"{self.path.name}: recipes[{recipe!r}]")
 
     def checked(self, changes: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """Changes with their values converted; unknown names and wrong types are refused. place: where they were asked
-        for.
+        """Return parameters with their values converted.
+
+        Args:
+            changes: Values by name.
+            place: The place that set them, for errors.
+
+        Raises:
+            BenchError: A parameter does not exist, or a value has the wrong type.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in changes:
@@ -187,13 +203,19 @@ class MethodFile:
 
 
 def lack_of_domains(name: str, least: int, sources: int, parameters: Mapping[str, Any]) -> str | None:
-    """Why a method that needs `least` domains has nothing to do, and what to do about it; or None.
+    """Return a sentence where a method needs more domains than a run has, with ways to provide them; else None.
 
-    Its domains are the sources, or as many pseudo-domains as the parameter `pseudo_domains` says instead, and the
-    unlabelled images of the target where the parameter `adapt` says so.
+    The domains of a run are its sources, or the number of pseudo-domains in the parameter `pseudo_domains`, and the
+    unlabelled images of the target where the parameter `adapt` is true.
+
+    Args:
+        name: Name of the method.
+        least: Domains that the method needs.
+        sources: Sources of the run.
+        parameters: Parameters of the method.
     """
-    told_apart = (parameters.get("pseudo_domains") or sources) + (parameters.get("adapt") is True)
-    if told_apart >= least:
+    domains = (parameters.get("pseudo_domains") or sources) + (parameters.get("adapt") is True)
+    if domains >= least:
         return None
     ways = ["train on several sources (--protocol leave-one-out)"]
     if "adapt" in parameters:
@@ -202,13 +224,21 @@ def lack_of_domains(name: str, least: int, sources: int, parameters: Mapping[str
         ways.append("divide the source into pseudo-domains (--set pseudo_domains=3)")
     number = {1: "one", 2: "two"}
     return (
-        f"{name} compares domains and does nothing with {number.get(told_apart, told_apart)}, it needs "
+        f"{name} compares domains and does nothing with {number.get(domains, domains)}, it needs "
         f"{number.get(least, least)}; {', or '.join(ways)}"
     )
 
 
 def read_method(path: Path, name: str | None = None) -> MethodFile:
-    """The method in a file, under its own name or the file's. Errors name file and line."""
+    """Read a method file.
+
+    Args:
+        path: The file.
+        name: Name of the method; without it, the stem of the file.
+
+    Raises:
+        BenchError: The file does not declare one method; the error names file and line.
+    """
     text = _text(path)
     try:
         tree = ast.parse(text, filename=str(path))
@@ -218,15 +248,17 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     if len(classes) != 1:
         found = "no class" if not classes else f"{len(classes)} classes"
         raise BenchError(
-            f"{path}: a method file holds one class derived from {', '.join(list(_BASES)[:-1])} or {list(_BASES)[-1]}; "
-            f"this one has {found}"
+            f"{path}: a method file contains one class derived from {', '.join(list(_BASES)[:-1])} or "
+            f"{list(_BASES)[-1]}; this one has {found}"
         )
     (node,) = classes
     declared = _declared(node, text, path)
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
     for need in declared.needs:
         if need not in NEEDS:
-            raise BenchError(f"{path}: needs of {node.name}: there is no need {need!r}{did_you_mean(str(need), NEEDS)}")
+            raise BenchError(
+                f"{path}: needs of {node.name}: the name {need!r} is unknown{did_you_mean(str(need), NEEDS)}"
+            )
     return MethodFile(
         name=name or path.stem,
         path=path,
@@ -253,7 +285,7 @@ def _text(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Declared:
-    """The fields and class variables of a class, inherited ones included."""
+    """The fields and class variables of a class, with inherited ones."""
 
     parameters: Mapping[str, Parameter]
     recipes: Mapping[str, Mapping[str, Any]]
@@ -283,7 +315,7 @@ def merged_recipes(
     """Return the recipes of a class that names `own` and declares the fields `declared`.
 
     A recipe that the class names adds to the inherited recipe of that name. Of a recipe that it does not name, the
-    values of fields that it declares are dropped, so that a default in a class is never overruled from afar.
+    values of fields that it declares are dropped, so that a base class never overrides a default of the class.
     """
     return {
         name: {**inherited.get(name, {}), **own[name]}
@@ -336,7 +368,7 @@ def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Param
 
 
 def _comment_behind(statement: ast.stmt, lines: list[str]) -> str:
-    """Return the text of the comment behind a statement on its last line; "" where there is none."""
+    """Return the text of the comment that follows a statement on its last line, or ""."""
     last = lines[(statement.end_lineno or statement.lineno) - 1]
     behind = last.encode()[statement.end_col_offset or 0 :].decode().lstrip()  # syntax trees count bytes
     return behind.removeprefix("#").strip() if behind.startswith("#") else ""
@@ -363,7 +395,7 @@ class _Unsupported(Exception):
 
 
 def _resolve(node: ast.expr) -> Any:
-    """An annotation's syntax → the type, from a short list of names and nothing else."""
+    """Return the type of an annotation; only a short list of names is accepted."""
     match node:
         case ast.Name(id=name) if name in _TYPES:
             return _TYPES[name]
@@ -385,5 +417,5 @@ def _resolve(node: ast.expr) -> Any:
 
 
 def valid_name(name: str) -> bool:
-    """Method, domain and suite names become file names and Python modules, and stand in commands."""
+    """Return True for a name that can be a file name, a Python module and a word in a command."""
     return name.replace("-", "_").isidentifier() and not keyword.iskeyword(name)

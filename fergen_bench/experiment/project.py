@@ -1,7 +1,7 @@
-"""Where you stand: bench.toml → settings; the name of a method, protocol, suite or domain → the thing itself.
+"""Find the project: its settings in bench.toml, and its methods, protocols, suites and domains by name.
 
-A project is the folder of the nearest bench.toml upwards, or the folder you are in. Its own methods/ and protocols/
-come before the shipped ones; methods come from installed packages too (entry points of the group
+A project is the folder of the nearest bench.toml upwards, or the working directory. Its own methods/ and protocols/
+precede the shipped ones. Installed packages can provide methods, too (entry points of the group
 `fergen_bench.methods`).
 """
 
@@ -35,13 +35,17 @@ ENTRY_POINTS = "fergen_bench.methods"
 
 
 def shipped(kind: Literal["methods", "protocols", "results"]) -> Path:
-    """The folder that came with the package: inside it when installed from a wheel, beside it in a checkout."""
+    """Return a folder shipped with the package: inside it in a wheel, beside it in a checkout."""
     inside = Path(__file__).parents[1] / "shipped" / kind
     return inside if inside.is_dir() else Path(__file__).parents[2] / kind
 
 
 def find_project(start: Path | None = None) -> Project:
-    """The project you stand in."""
+    """Return the project of a folder.
+
+    Args:
+        start: A folder; without it, the working directory.
+    """
     here = (start or Path.cwd()).resolve()
     root = next((folder for folder in (here, *here.parents) if (folder / "bench.toml").is_file()), None)
     return Project(root or here, configured=root is not None)
@@ -49,16 +53,28 @@ def find_project(start: Path | None = None) -> Project:
 
 @dataclass(frozen=True)
 class Project:
+    """A folder with settings, methods, protocols and results.
+
+    Attributes:
+        root: The folder.
+        configured: True where it contains a bench.toml.
+    """
+
     root: Path
     configured: bool
 
     @cached_property
     def _toml(self) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
-        """bench.toml as it is written, not yet checked, and the line of every table and key."""
+        """The unchecked content of bench.toml, and the line of every table and key."""
         return tomlfile.read(self.root / "bench.toml") if self.configured else ({}, {})
 
     @cached_property
     def settings(self) -> Settings:
+        """The checked content of bench.toml.
+
+        Raises:
+            BenchError: A key or a value is wrong; the error names its line.
+        """
         from pydantic import ValidationError
 
         from fergen_bench.experiment.settings import Settings, known_keys
@@ -84,7 +100,7 @@ class Project:
         return settings
 
     def names(self) -> dict[str, list[str]]:
-        """What there is of each kind, by name alone: no file but bench.toml is read, and that is not checked."""
+        """Return the names of methods, protocols, suites and domains, reading no file but bench.toml, unchecked."""
         own = {
             kind: table if isinstance(table := self._toml[0].get(kind), dict) else {} for kind in ("suites", "domains")
         }
@@ -97,56 +113,69 @@ class Project:
 
     @property
     def results(self) -> Path:
+        """The folder of records, reports and the MLflow database."""
         return self.root / self.settings.results.expanduser()
 
     @property
     def cache(self) -> Path:
+        """The folder of prepared domains and stored features."""
         return self.root / self.settings.cache.expanduser()
 
     @property
     def data(self) -> Path:
-        """Where `fergen-bench data prepare` puts domains, and where those without a table are looked for."""
+        """The folder of `fergen-bench data prepare`, which contains the domains without a table."""
         return self.root / "data"
 
     def prepared_here(self) -> list[str]:
-        """The domains that `fergen-bench data prepare` put where they need no table."""
+        """Return the domains in the folder of `fergen-bench data prepare`, which need no table."""
         return sorted(folder.name for folder in self.data.glob("[!.]*/") if is_prepared(folder))
 
     def scored(self, domain: str, profile: str, learned_from: bool = False) -> str:
-        """Return the part of a domain that a profile scores. learned_from: whether runs learn from its images."""
-        # A prepared copy has this table of its dataset in its domain.json, and need not be here.
+        """Return the part of a domain that is scored.
+
+        Args:
+            domain: Name of the domain.
+            profile: The split profile.
+            learned_from: True where runs learn from its images.
+        """
+        # A prepared copy has this table of its dataset in its domain.json, but may be missing on this machine.
         about = {"scored": datasets.dataset(self.dataset_of(domain), domain).scored}
         return scored_part(about, profile, learned_from)
 
     def audit_folder(self, suite: Suite) -> Path:
-        """Where the audit of a suite's domains is written, to be read."""
+        """Return the folder of the audit report of a suite."""
         return self.results / "audit" / suite.name
 
     @property
     def comparisons(self) -> Path:
-        """Where it is stored which faces of two domains are near-duplicates."""
+        """The folder of stored comparisons, which list the near-duplicates of two domains."""
         return self.results / "comparisons"
 
     @property
     def sketches(self) -> Path:
-        """Where a comparison keeps what it read of the faces of a domain."""
+        """The folder of sketches, which comparisons compute from the images of a domain."""
         return self.cache / "sketches"
 
     # ---------------------------------------------------------------------------------------------------------- methods
 
     @cached_property
     def _installed(self) -> dict[str, Path]:
-        """Once for a command: every installed package is asked."""
+        """The methods of installed packages, collected once: the search reads the metadata of every package."""
         return dict(_installed_methods())
 
     def methods(self) -> dict[str, Path]:
-        """Every method file by name; a name in the project hides a shipped one, which hides an installed one."""
+        """Return every method file by name: the project's own precede shipped ones, which precede installed ones."""
         found = dict(self._installed)
         for folder in (shipped("methods"), self.root / "methods"):
             found |= {path.stem: path for path in sorted(folder.glob("[!._]*.py"))}
         return found
 
     def method(self, name: str) -> MethodFile:
+        """Read the file of a method.
+
+        Raises:
+            BenchError: The method does not exist, or its file is wrong.
+        """
         known = self.methods()
         if name not in known:
             raise BenchError(
@@ -155,16 +184,24 @@ class Project:
                 f"See: fergen-bench list"
             )
         if not is_file_name(name):
-            raise BenchError(f"{known[name]}: {name!r} cannot be the name of a method: records are called after it")
+            raise BenchError(
+                f"{known[name]}: {name!r} cannot be the name of a method, because file names of records contain it"
+            )
         return read_method(known[name], name)
 
     # -------------------------------------------------------------------------------------------------------- protocols
 
     def protocols(self) -> dict[str, Path]:
+        """Return every protocol file by name; the project's own precede shipped ones."""
         folders = (shipped("protocols"), self.root / "protocols")
         return {path.stem: path for folder in folders for path in _protocol_files(folder)}
 
     def protocol_path(self, name: str) -> Path:
+        """Return the file of a protocol.
+
+        Raises:
+            BenchError: The protocol does not exist, or two files have its name.
+        """
         known = self.protocols()
         if name not in known:
             raise BenchError(
@@ -175,13 +212,13 @@ class Project:
         path = known[name]
         twice = [other for other in _protocol_files(path.parent) if other.stem == name and other != path]
         if twice:
-            raise BenchError(f"{path}: {twice[0].name} stands beside it, under the same name; remove one of them")
+            raise BenchError(f"{path}: {twice[0].name} has the same name; remove one of them")
         return path
 
-    # ------------------------------------------------------------------------------------------------------- suites and
-    # domains
+    # ----------------------------------------------------------------------------------------------- suites and domains
 
     def suites(self) -> dict[str, Suite]:
+        """Return every suite by name: embedded, shipped, and those of bench.toml."""
         own = {
             name: Suite(
                 name,
@@ -203,9 +240,7 @@ class Project:
         return {**synth.SUITES, **datasets.SUITES, **own}
 
     def dataset_of(self, domain: str) -> str:
-        """The dataset a domain is a copy of: what its table says, else the one of its name, else what it was prepared
-        from, else a plain folder.
-        """
+        """Return the dataset of a domain: from table, name or prepared copy, in this order, or folder."""
         table = self.settings.domains.get(domain)
         if table is not None and table.dataset is not None:
             return table.dataset
@@ -215,11 +250,11 @@ class Project:
         try:
             made_of = read_about(place).get("dataset") if is_prepared(place) else None
         except BenchError:
-            made_of = None  # said in full when the domain is used
+            made_of = None  # using the domain raises the full error
         return made_of if made_of in datasets.NAMES else "folder"
 
     def domain_settings(self, domain: str) -> DomainSettings:
-        """The table of a domain, its paths no longer relative to bench.toml."""
+        """Return the table of a domain with absolute paths."""
         table = self.settings.domains[domain]
         paths = {"path": self._anchored(table.path)}
         if table.images is not None:
@@ -230,6 +265,11 @@ class Project:
         return self.root / path.expanduser()
 
     def suite(self, name: str) -> Suite:
+        """Return a suite by name.
+
+        Raises:
+            BenchError: The suite, one of its domains or its profile does not exist.
+        """
         known = self.suites()
         if name not in known:
             raise BenchError(f"no suite {name!r}{did_you_mean(name, known)} See: fergen-bench list")
@@ -245,19 +285,26 @@ class Project:
         return known[name]
 
     def _check_profile(self, suite: Suite) -> None:
-        """Refuses a profile that none of the datasets knows: it would score what official does under another name."""
+        """Raise for a profile of none of the datasets: it would score the images of official under another name."""
         kinds = (datasets.dataset(self.dataset_of(domain), domain) for domain in suite.domains)
         profiles = {"official", *(profile for kind in kinds for profile in kind.scored)}
         if suite.profile not in profiles:
             raise BenchError(
-                f"{self.root / 'bench.toml'}: suites.{suite.name}.profile: none of its datasets knows {suite.profile!r}"
+                f"{self.root / 'bench.toml'}: suites.{suite.name}.profile: none of its datasets has a profile "
+                f"{suite.profile!r}"
                 f"{did_you_mean(suite.profile, profiles)}"
             )
 
     def prepared(self, suite: Suite, domains: Iterable[str], progress: Progress | None = None) -> dict[str, Path]:
-        """The prepared folders of some domains of a suite.
+        """Return the prepared folders of some domains, after preparing the missing ones in the cache.
 
-        What is not prepared yet is prepared first: once, in the cache.
+        Args:
+            suite: The suite.
+            domains: Names of domains.
+            progress: Receives the progress of preparation.
+
+        Raises:
+            BenchError: A domain is not configured or cannot be read.
         """
         from filelock import FileLock
 
@@ -267,16 +314,17 @@ class Project:
             place = self.cache / "domains"
             place.mkdir(parents=True, exist_ok=True)
             with FileLock(place / ".lock"):
-                # Another process may have been here first.
+                # Another process may have prepared them meanwhile.
                 missing = {domain: folder for domain, folder in missing.items() if not is_prepared(folder)}
                 self._prepare(suite, missing, progress or silent)
         return folders
 
     def is_prepared(self, suite: Suite, domains: Iterable[str]) -> bool:
+        """Return True where all of some domains are prepared."""
         return all(is_prepared(self._folder(suite, domain)) for domain in domains)
 
     def _folder(self, suite: Suite, domain: str) -> Path:
-        """Where the prepared form of a domain is, or will be."""
+        """Return the folder of a prepared domain, which may not exist yet."""
         if suite.synthetic:
             return self.cache / "domains" / f"{suite.name}-v{synth.VERSION}" / domain
         settings = self.settings.domains.get(domain)
@@ -298,14 +346,14 @@ class Project:
         return self.cache / "domains" / f"{domain}-{_listing_digest(kind, self.domain_settings(domain))}"
 
     def _refuse_idle(self, domain: str, folder: Path) -> None:
-        """Refuses keys that say how a dataset is read where what the table names was prepared in another way."""
+        """Raise for reading options of a domain that was prepared with other ones."""
         table, about = self.settings.domains[domain], read_about(folder)
         made = {**type(table)(path=folder).model_dump(), **about, "size": about["size"][0]}
         for key in sorted(table.model_fields_set - {"path", "dataset"}):
             if getattr(table, key) != made[key]:
                 raise BenchError(
                     f"{self.root / 'bench.toml'}: domains.{domain}.{key} would do nothing: {folder} is prepared "
-                    f"already, and not in this way; remove the key, or let path name the dataset as you got it"
+                    f"already, with another value; remove the key, or set path to the original dataset"
                 )
 
     def _prepare(self, suite: Suite, missing: Mapping[str, Path], progress: Progress) -> None:
@@ -339,11 +387,12 @@ def _other_ending(folder: Path, name: str, ending: str) -> str:
 
 
 def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _installed_methods() -> Iterator[tuple[str, Path]]:
-    """Methods of installed packages. Nothing is imported; a package that has gone is as if it offered none."""
+    """Yield name and file of every method of installed packages, without imports; missing files are skipped."""
     from importlib.metadata import entry_points
     from importlib.util import find_spec
 
@@ -358,8 +407,11 @@ def _installed_methods() -> Iterator[tuple[str, Path]]:
 
 
 def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
-    """Changes when a file is added, removed or written again, or when the way of reading changes. settings: with paths
-    from the root of the disk.
+    """Return a digest that changes when a file is added, removed or rewritten, or when a reading option changes.
+
+    Args:
+        kind: The dataset.
+        settings: The table of the domain, with absolute paths.
     """
     said = settings.model_dump_json(exclude={"path", "images"})
     digest = hashlib.sha256(f"{datasets.VERSION} {kind.name} {said}\n".encode())
@@ -374,7 +426,7 @@ def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
 
 
 def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | Path, Path]]:
-    """(file, where its name begins) of what a copy consists of."""
+    """Yield every file of a copy, with the folder that its name is relative to."""
     from fergen_bench.datasets.kinds import is_leftover
     from fergen_bench.datasets.reader import read
 
@@ -382,12 +434,12 @@ def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | P
     if path.is_file() or images is not None:
         if path.is_file():
             yield path, path.parent
-        if kind.name != "fer2013":  # whose table holds the images; elsewhere it says which files are meant
+        if kind.name != "fer2013":  # its table contains the images; other tables list files
             _, listing = read(kind, settings)
             yield from ((face.file, images or path.parent) for face in listing.faces if face.file is not None)
     if path.is_file():
         return
-    seen: set[str] = set()  # a link to a folder above it would lead round and round
+    seen: set[str] = set()  # a link to a parent folder would never end
     for folder, folders, names in os.walk(path, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
             folders.clear()

@@ -1,4 +1,4 @@
-"""The keys of bench.toml: this lab's circumstances."""
+"""Define the keys of bench.toml, which describe the circumstances of a lab."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Device = Annotated[str, AfterValidator(_device)]
 
 
 class SuiteSettings(Table):
-    """[suites.NAME]: which domains are compared, and with what networks by default."""
+    """[suites.NAME]: the domains of a suite, and its default networks."""
 
     domains: Annotated[list[str], Field(min_length=1)]
     """names of domains, in the order of the tables"""
@@ -51,12 +51,12 @@ class SuiteSettings(Table):
     def _overlaps_of_domains(self) -> Self:
         for name in (name for pair in self.overlaps for name in pair):
             if name not in self.domains:
-                raise ValueError(f"overlaps names {name}, which is none of its domains")
+                raise ValueError(f"overlaps names {name}, which is not one of its domains")
         return self
 
 
 class TrackingSettings(Table):
-    """[tracking]: where results are mirrored."""
+    """[tracking]: the MLflow server that mirrors results."""
 
     uri: str | None = None
     """an MLflow tracking address; by default sqlite in the results folder, or MLFLOW_TRACKING_URI"""
@@ -92,7 +92,7 @@ class Settings(Table):
 
 
 def known_keys() -> dict[str, Iterable[str]]:
-    """The keys of every table, for "did you mean"."""
+    """Return the keys of every table, for suggestions after a misspelt key."""
     tables: dict[str, type[Table]] = {
         "": Settings,
         "tracking": TrackingSettings,

@@ -136,7 +136,7 @@ def test_right_values_are_converted(tmp_path: Path, value: object, expected: obj
     ("text", "message"),
     [
         ("def broken(:\n", r"mine\.py:1: this method file is not valid Python"),
-        ("x = 1\n", r"mine\.py: a method file holds one class .* this one has no class"),
+        ("x = 1\n", r"mine\.py: a method file contains one class .* this one has no class"),
         (BODY + BODY.replace("Mine", "Other"), r"this one has 2 classes"),
         (BODY.replace("int = 2", "int"), r"mine\.py:\d+: the parameter 'count' has no default"),
         (BODY.replace("int = 2", "int = len('ab')"), r"mine\.py:\d+: the default of 'count' is not a literal"),
@@ -145,7 +145,7 @@ def test_right_values_are_converted(tmp_path: Path, value: object, expected: obj
             BODY.replace("int = 2", "Counter = 2"),
             r"mine\.py:\d+: count has the type 'Counter', which parameters cannot",
         ),
-        (BODY.replace("= 3", "= 3; needs = ('txt',)"), r"there is no need 'txt'; did you mean text\?"),
+        (BODY.replace("= 3", "= 3; needs = ('txt',)"), r"the name 'txt' is unknown; did you mean text\?"),
         (BODY.replace("= 3", "= 3; needs = 'text'"), r"mine\.py:\d+: needs must be a tuple, not 'text'"),
         (BODY.replace("= 3", "= 'three'"), r"mine\.py:\d+: version must be a int, not 'three'"),
         (BODY.replace('"small": {"rate"', '"small": {"rte"'), r"recipes\['small'\]: .* did you mean rate\?"),

@@ -284,7 +284,7 @@ def test_two_files_of_one_protocol_are_refused(tmp_path: Path) -> None:
     (tmp_path / "protocols").mkdir()
     for ending in ("yaml", "yml"):
         (tmp_path / "protocols" / f"gates.{ending}").write_text("about: gates\n", encoding="utf-8")
-    with pytest.raises(BenchError, match=r"gates\.yml: gates\.yaml stands beside it, under the same name; remove one"):
+    with pytest.raises(BenchError, match=r"gates\.yml: gates\.yaml has the same name; remove one"):
         Project(tmp_path, configured=False).protocol_path("gates")
 
 
