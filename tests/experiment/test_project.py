@@ -67,7 +67,7 @@ def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> No
         ('[domains."no name"]\npath = "x"\n', r"'no name' cannot be a name"),
         (
             '[suites.s]\ndomains = ["a"]\noverlaps = [["a", "c"]]\n',
-            r"suites\.s: overlaps names c, which is none of its",
+            r"suites\.s: overlaps names c, which is not one of its",
         ),
         ('[suites.s]\ndomains = ["a"]\nrecipe = "smal"\n', r"bench\.toml:3: suites\.s\.recipe: .*did you mean small\?"),
         ('[domains.a]\npath = "x"\nsubject = "("\n', r"bench\.toml:3: domains\.a\.subject: this is no regular expr"),
@@ -154,7 +154,7 @@ def test_an_installed_package_that_has_gone_stops_nothing(tmp_path: Path, monkey
 def test_a_profile_that_no_dataset_knows_is_refused(tmp_path: Path) -> None:
     text = '[domains.a]\npath = "x"\ndataset = "sfew"\n[suites.mine]\ndomains = ["a"]\nprofile = "%s"\n'
     assert write(tmp_path, text % "cafe").suite("mine").profile == "cafe"
-    with pytest.raises(BenchError, match=r"bench.toml: suites.mine.profile: .* knows 'caffe'; did you mean cafe\?"):
+    with pytest.raises(BenchError, match=r"bench.toml: suites.mine.profile: .* has a profile 'caffe'; did you mean cafe\?"):
         write(tmp_path, text % "caffe").suite("mine")
 
 
