@@ -192,13 +192,13 @@ def test_a_run_comes_out_again(lab: Project, bench: Bench) -> None:
     before = sorted(lab.results.rglob("*"))
     result = bench("run", "--replay", str(path))
     assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
-    assert "another one here" not in result.out
+    assert "here differs from that" not in result.out
     assert sorted(lab.results.rglob("*")) == before
     method = lab.root / "methods" / "probe.py"
     method.write_text(method.read_text() + "\n")
     result = bench("run", "--replay", str(path))
     assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
-    assert "the text of probe.py is another one here" in " ".join(result.out.split())
+    assert "probe.py here differs from that at the record" in " ".join(result.out.split())
 
     def other(content: dict[str, Any]) -> None:
         row = content["cells"][0]["confusion"][0]
