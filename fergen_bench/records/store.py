@@ -301,7 +301,8 @@ def _fault(record: RunRecord, key: Any) -> str | None:
         return f"it has facts about {min(unknown)[:60]!r}, which is not one of its domains"
     if len({cell.target for cell in record.cells}) < len(record.cells):
         return "a target has two scores"
-    if fault := next(filter(None, (_cell_fault(cell, spec) for cell in (*record.cells, *record.shifted))), None):
+    scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)
+    if fault := next(filter(None, (_cell_fault(cell, spec) for cell in scored)), None):
         return fault
     if key != spec.key:
         return f"its key is {str(key)[:20]!r}, and its content has the key {spec.key}"
