@@ -1,6 +1,6 @@
-"""What source validation says of the settings of methods, without a look at any target: which is best, or may be.
+"""Compare the settings of methods by source validation, without any target.
 
-Accuracies on held-out faces are shares of few faces. Two settings are told apart where their means differ by more than
+Accuracies on held-out faces are shares of few faces. Two settings differ significantly where their means differ by more than
 the noise of such shares: 1.96 standard errors of the difference, each run's share counting as that of independent
 faces. Settings are scored on the same faces, so the difference is surer than that; what is called best is so all the
 more.
@@ -44,7 +44,7 @@ class Validation:
 
 
 def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: None) -> Iterator[Validation]:
-    """What source validation says of the settings of each method, for each profile and share of the data."""
+    """Yield the comparison of the settings of each method, for each profile and share of the data."""
     rows: list[dict[str, object]] = []
     for record in records:
         scores = [100.0 * entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
@@ -97,7 +97,7 @@ def _values(spec: Run, names: Sequence[str]) -> list[str]:
 
 
 def _answer(method: str, table: pd.DataFrame, specs: dict[str, Run], compared: Sequence[str]) -> str:
-    """What to choose of a method's settings, best first, and how sure that is."""
+    """Return a sentence that recommends one of a method's settings, with its uncertainty."""
     varying = [name for name in compared if len({_values(spec, [name])[0] for spec in specs.values()}) > 1]
     said = {label: ", ".join(_values(spec, varying)) for label, spec in specs.items()}
     top, default = table.index[0], next((n for n, spec in specs.items() if not {*spec.changes} & {*varying}), None)

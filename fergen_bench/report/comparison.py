@@ -76,7 +76,7 @@ def require_same_data(first: Row, second: Row, records: Sequence[RunRecord]) -> 
 
 
 def caveats(first: Row, second: Row) -> list[str]:
-    """What else differs between the two, and so may be the reason."""
+    """Return other differences between the two rows, which may explain the result."""
     found = [
         f"{name} differs: {getattr(first.board, name)} and {getattr(second.board, name)}"
         for name in CONDITIONS
@@ -93,7 +93,7 @@ def caveats(first: Row, second: Row) -> list[str]:
 
 
 def answer(first: str, second: str, found: Comparison) -> str:
-    """One sentence: better, worse, or not to be told."""
+    """Return the result in one sentence: better, worse, or not significantly different."""
     unseen, metric = found.unseen, NAMES[found.metric]
     if pd.isna(unseen.value):
         return f"{second} and {first} have no mean to compare: no face of some unseen target was scored."
@@ -191,7 +191,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
 
 
 def _of_whole_seeds(cells: pd.DataFrame) -> pd.Series:
-    """Which cells are of a seed that has every source and target of the others."""
+    """Mark the cells of seeds that have every source and target of the others."""
     return cells.groupby("seed").key.transform("size") == len(cells.drop_duplicates(CELL))
 
 

@@ -148,7 +148,7 @@ def block(data: Data, synthetic: bool) -> RenderableType:
 
 
 def _says_more(name: str, lines: Sequence[Sequence[str]], place: int) -> bool:
-    """Whether a column says something: it has a value, and the dataset another one than the domain's name."""
+    """Return True for a column with a value; the dataset must also differ from the domain's name."""
     if name == "dataset":
         return any(line[place] not in {line[0], "—"} for line in lines)
     return any(line[place] != "—" for line in lines)
@@ -167,7 +167,7 @@ def lines(data: Data, synthetic: bool) -> list[str]:
 
 
 def remarks(data: Data) -> list[str]:
-    """What a caption has to say of the data: all that is not as most readers would take it to be."""
+    """Return the properties of the data that most readers do not expect, for a caption."""
     found = []
     for name, one in data.items():
         facts = one.facts
@@ -181,7 +181,7 @@ def remarks(data: Data) -> list[str]:
 
 
 def cautions(data: Data) -> list[str]:
-    """What in the data may mislead a reader."""
+    """Return sentences on data that may mislead a reader."""
     found = []
     rules: dict[str, dict[str, list[str]]] = {}
     for name, one in data.items():
@@ -289,7 +289,7 @@ def _newest(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], tuple[st
 
 
 def _how(name: str, record: RunRecord, newest: RunRecord) -> str:
-    """How the data of a domain differ between two records."""
+    """Describe how the data of a domain differ between two records."""
     return differing(record.data.get(name), newest.data.get(name), "in the newest record")
 
 

@@ -1,4 +1,4 @@
-"""What lies behind a leaderboard, as data frames: training curves, recall by expression, reliability, and the masks
+"""Data frames behind a leaderboard: training curves, recall by expression, reliability, and the masks
 that methods kept.
 
 Functions take the records of each row by the row's name, in the order of the leaderboard.

@@ -71,7 +71,7 @@ class Line:
         seeds: The number of complete seeds.
         seeds_text: That number, with the number of cells where some are missing.
         cells: Cells with a score.
-        asked: Cells of all seeds, were they complete.
+        asked: The number of cells if every seed were complete.
         unseen_cells: Cells in the unseen mean.
         unseen_cells_text: That number, and how many of them are not audited.
         not_audited: Whether some cell of the unseen mean is not audited.
@@ -116,7 +116,7 @@ class LeaderboardView:
 
     @cached_property
     def has_intervals(self) -> bool:
-        """Whether some row has an interval: a column of dashes alone informs nobody."""
+        """True where some row has an interval; otherwise writers omit the column."""
         return has_intervals(self.board)
 
     @property
@@ -158,7 +158,7 @@ class LeaderboardView:
 
     @cached_property
     def cautions(self) -> list[str]:
-        """What may mislead a reader."""
+        """Sentences on what may mislead a reader."""
         return board_cautions(self.board)
 
     @property

@@ -33,13 +33,13 @@ def short_mark(mark: str) -> str:
 
 
 def mark_notes(marks: Iterable[str]) -> list[str]:
-    """What the short forms of some marks mean."""
+    """Explain the short forms of some marks."""
     there = set(marks)
     return [note for pattern, (_, note) in SHORT.items() if any(re.search(pattern, mark) for mark in there)]
 
 
 def standing_notes(suite: str, cells: pd.DataFrame) -> list[str]:
-    """What must be said of how targets stand to their sources, the least certain first."""
+    """Return notes on the relation of targets to their sources, the least certain first."""
     audit, notes = f"fergen-bench data audit --suite {suite}", []
     unseen = cells[cells.relation == "unseen"].drop_duplicates(CELL)
     if (without := int((~unseen.audited).sum())) > 0:
@@ -86,12 +86,12 @@ MOST_NAMED = 6
 
 
 def has_intervals(board: Board) -> bool:
-    """Whether there is an interval to show: without predictions a column of dashes says nothing."""
+    """Return True where some row has an interval."""
     return bool(board.table.unseen_low.notna().any())
 
 
 def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
-    """How to read a leaderboard, pre-training first. mean: of which there are intervals."""
+    """Return how to read a leaderboard, pre-training first. mean: the means that have intervals."""
     if len(board.marks) == 1:
         notes = [f"Pre-training of all: {next(iter(board.marks))}"]
     else:
@@ -114,7 +114,7 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
 
 
 def board_cautions(board: Board) -> list[str]:
-    """What may mislead a reader of a leaderboard."""
+    """Return sentences on what may mislead a reader of a leaderboard."""
     notes = data.cautions(board.data)
     counts = board.cells.groupby("target", sort=False).faces.min()
     small = [target for target, count in counts.items() if count < 500]
@@ -182,7 +182,7 @@ def _collapsed(board: Board) -> list[str]:
 
 
 def _unsure(board: Board) -> list[str]:
-    """Rows with means and without intervals: nobody may take them for tied, or for behind."""
+    """Name the rows with means and without intervals, which are neither tied nor behind."""
     names, table = board.names(), board.table[board.table.unseen.notna()]
     lacking = table.unseen_low.isna()
     if not lacking.any():

@@ -60,7 +60,7 @@ def write(
     """Writes index.html, and the figures that it adds to those that were drawn before.
 
     all_boards: of the records. runs: the folder of the records, for what lies beside them. reliability: of the cells
-    whose predictions were kept. drawn: the figures of `render.write`. complaints: what was said while the records were
+    whose predictions were kept. drawn: the figures of `folder.write`. complaints: what was said while the records were
     read.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,12 +165,12 @@ def _section(
 
 
 def _share(value: float) -> float:
-    """How strongly a cell is coloured, 0 (chance) to 1."""
+    """Return the strength of a cell's colour, 0 (chance) to 1."""
     return 0.0 if pd.isna(value) else round(float(np.clip((value - CHANCE) / (100 - CHANCE), 0, 1)), 3)
 
 
 def _data(view: LeaderboardView, by_key: Mapping[str, RunRecord]) -> dict[str, Any]:
-    """What the script draws from: for each row and cell the number of each run, its record and its confusions."""
+    """Return the data of the script: for each row and cell the number of each run, its record and its confusions."""
     board, rows = view.board, []
     for (name, cells), (_, found) in zip(board.rows(), view.matrices, strict=True):
         parts: dict[str, dict[str, Any]] = {}
@@ -190,7 +190,7 @@ def _data(view: LeaderboardView, by_key: Mapping[str, RunRecord]) -> dict[str, A
         rows.append(
             {
                 "name": name,
-                # Where weights lie on somebody's machine is nobody else's business.
+                # The path of weights on the author's machine is private.
                 "parameters": {
                     parameter: str(shown_value(value, spec.weights[parameter]) if parameter in spec.weights else value)
                     for parameter, value in spec.parameters.items()
@@ -208,7 +208,7 @@ def _plain(value: float) -> float | None:
 
 
 def _provenance(records: Sequence[RunRecord], by_key: Mapping[str, RunRecord], runs: Path) -> dict[str, Any]:
-    """What made each record. Environments are many times the same and are kept once."""
+    """Return the provenance of each record. Equal environments are stored once."""
     environments: dict[str, int] = {}
     found = {}
     for key, record in by_key.items():

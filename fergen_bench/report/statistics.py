@@ -1,4 +1,4 @@
-"""How sure a report may be of its numbers: what the predictions beside the records say.
+"""Intervals and significance tests from the predictions stored beside the records.
 
 Intervals and comparisons of means resample on two levels: the seeds of each training, then the faces of each target
 (Efron and Tibshirani 1993, chapter 8). One draw takes the same faces for every run that was scored on them, so that the
@@ -113,7 +113,7 @@ class Evidence:
         return cells.assign(ece=[pair[0] for pair in found], ece_tempered=[pair[1] for pair in found])
 
     def covers(self, cells: pd.DataFrame) -> bool:
-        """Whether every one of these cells has predictions."""
+        """Return True where every one of these cells has predictions."""
         return len(cells) > 0 and all(place in self._places for place in zip(cells.key, cells.target, strict=True))
 
     def resampled(self, cells: pd.DataFrame, metric: str) -> np.ndarray:
@@ -333,7 +333,7 @@ def means(cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndar
 
 
 def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> Iterator[Board]:
-    """Leaderboards whose rows say how sure they are.
+    """Yield leaderboards with intervals and standings.
 
     For each mean, as `unseen_low` and `unseen_high`: its interval of 95 %. `standing`: best; tied, where the mean over
     unseen targets cannot be told from that of the best row at 5 %, all pairs of rows considered at once; else behind;

@@ -1,4 +1,4 @@
-"""Leaderboards and matrices from records, as data frames; how they look on a terminal and on paper is in `render.py`.
+"""Leaderboards and matrices from records, as data frames; `leaderboard.py` formats them.
 
 A leaderboard ranks only what was measured under the same conditions: one suite, profile, class set, selection, number
 of sources and fraction of data, and with unlabelled images of the target or without. Numbers are in per cent. A mean
@@ -71,7 +71,7 @@ class Board:
         return f"{self.suite} ({kind}): {trained}, selection {self.selection}, profile {self.profile}{share}"
 
     def names(self) -> dict[tuple[str, str], str]:
-        """What each row is called: the method, with the mark of its pre-training where one method has several."""
+        """Return the name of each row: the method, with the mark of its pre-training where one method has several."""
         pairs = list(zip(self.table.method, self.table.pretraining, strict=True))
         several = {method for method, _ in pairs if sum(other == method for other, _ in pairs) > 1}
         return {
@@ -185,7 +185,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "pretraining": name[1],
         **means.mean().to_dict(),
         **{f"{column}_sd": value for column, value in spread.items()},
-        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # evidence.judged fills these in
+        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # statistics.judged fills these in
         "standing": "",
         "seeds": whole.seed.nunique(),
         "cells": len(rows),
@@ -248,7 +248,7 @@ class Matrix:
     target_gaps: pd.Series  # accuracy on a target of the training on it minus the mean of trainings elsewhere
 
     def lines(self) -> Iterator[tuple[str, list[Place], float, float]]:
-        """Of each source its name, its places, its mean over unseen targets and its gap."""
+        """Yield the name of each source, its numbers, its mean over unseen targets and its gap."""
         frames = (frame.to_numpy() for frame in (self.mean, self.spread, self.relation, self.marks))
         for source, *parts, unseen, gap in zip(self.mean.index, *frames, self.unseen, self.source_gaps, strict=True):
             yield source, [Place(*place) for place in zip(self.mean.columns, *parts, strict=True)], unseen, gap
@@ -267,7 +267,7 @@ def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
 
 
 def _marks(cells: pd.DataFrame) -> pd.Series:
-    """What is said beside the number of each source and target."""
+    """Return the mark beside the number of each source and target."""
     if "collapsed" not in cells:
         return cells.groupby(["source", "target"]).mark.first()
     said = cells.assign(collapsed=cells.collapsed.ne("").map({True: ONE_CLASS, False: ""}))

@@ -121,7 +121,7 @@ def _shares(views: Sequence[LeaderboardView]) -> RenderableType:
 
 
 def _shift(board: Board, metric: str) -> RenderableType:
-    """What factors do: a table for those with the same levels."""
+    """Draw scores by factor level, one table for factors with the same levels."""
     grids: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
     for factor in factors(board):
         head, *lines = shift_rows(board, factor, metric, spread=False)
