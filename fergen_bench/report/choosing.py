@@ -1,9 +1,9 @@
 """Compare the settings of methods by source validation, without any target.
 
-Accuracies on held-out faces are shares of few faces. Two settings differ significantly where their means differ by more than
-the noise of such shares: 1.96 standard errors of the difference, each run's share counting as that of independent
-faces. Settings are scored on the same faces, so the difference is surer than that; what is called best is so all the
-more.
+Accuracies on held-out faces are shares of few faces. Two settings differ significantly where their means differ by
+more than the noise of such shares: 1.96 standard errors of the difference, each run's share counting as that of
+independent faces. Settings are scored on the same faces, so the difference is surer than that; what is called best is
+so all the more.
 """
 
 from __future__ import annotations
