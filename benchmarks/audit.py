@@ -25,7 +25,8 @@ from PIL import Image
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import write_prepared
-from fergen_bench.datasets.audit import Audit, Comparisons, audit_domains
+from fergen_bench.datasets.audit import Audit, audit_domains
+from fergen_bench.datasets.comparisons import Comparisons
 from fergen_bench.experiment.project import Project
 from fergen_bench.synth import DOMAINS
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fergen_bench.data.domain import Domain
-from fergen_bench.datasets.audit import Comparison, Comparisons, How, Pair, Side, State
+from fergen_bench.datasets.comparisons import Comparison, Comparisons, Rule, Pair, Side, State
 from fergen_bench.execution import fleet, run_plan
 from fergen_bench.execution import plan as planning
 from fergen_bench.execution.engine import Engine, Outcome
@@ -95,7 +95,7 @@ def write_audit(project: Project, near: int, *targets: str, part: str = "train")
         if states[name].fingerprint > states["web"].fingerprint:
             sides, pairs = [(states["web"], states[name])], [(other, one) for one, other in pairs]
         found = tuple(Pair(*pair, "near", 2, 0.99) for pair in pairs)
-        store.add(Comparison(*sides[0], How("x", 0.96, 6), (), found))
+        store.add(Comparison(*sides[0], Rule("x", 0.96, 6), (), found))
 
 
 def faces_scored(project: Project, plan: planning.Plan) -> list[int]:

@@ -22,7 +22,7 @@ from examples import SPEC, example_predictions, finished
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.facts import DataFacts
 from fergen_bench.data.prepared import write_prepared
-from fergen_bench.datasets.audit import Comparisons
+from fergen_bench.datasets.comparisons import Comparisons
 from fergen_bench.datasets.pixels import Unreadable, face_pixels
 from fergen_bench.datasets.reader import Face
 from fergen_bench.error import BenchError

@@ -155,7 +155,8 @@ def audit(
         shown: Shows the progress.
     """
     from fergen_bench.data.domain import Domain
-    from fergen_bench.datasets.audit import Comparisons, audit_domains
+    from fergen_bench.datasets.audit import audit_domains
+    from fergen_bench.datasets.comparisons import Comparisons
     from fergen_bench.experiment.project import available_cores
     from fergen_bench.networks import hub
     from fergen_bench.networks.name import resolve_network

@@ -331,7 +331,7 @@ def mirror_recounted(resolved: Resolved, plan: Plan, shown: Display) -> Finished
 
 def counting(project: Project, include_near_duplicates: bool) -> Callable[[RunRecord], RunRecord]:
     """Return a function that counts a record as a report does: with the near-duplicates and overlaps known now."""
-    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.datasets.comparisons import Comparisons
     from fergen_bench.records.counting import counted
 
     comparisons, runs = Comparisons(project.comparisons), project.results / "runs"

@@ -235,12 +235,12 @@ def _show_audit(found: Audit) -> None:
         for column in ("exact pairs", "near pairs", "faces of the first", "faces of the second"):
             table.add_column(column, justify="right")
         for row in rows:
-            numbers = (row.exact, row.near, row.faces_a, row.faces_b)
+            numbers = (row.exact, row.near, row.images_a, row.images_b)
             table.add_row(str(row.a), str(row.b), *(f"{number:,}" for number in numbers))
         console.print(table)
     domains = f"{many(found.compared, 'pair')} of domains compared, each domain with itself among them"
     before = f"; {found.known:,} were compared before" if found.known else ""
-    console.print(f"{domains}{before}. Decided by: {'; '.join(rule.refined_by for rule in found.hows)}", style="dim")
+    console.print(f"{domains}{before}. Decided by: {'; '.join(rule.refined_by for rule in found.rules)}", style="dim")
     for note in found.notes:
         console.print(f"note: {note}", style="dim")
 
@@ -280,7 +280,7 @@ def _describe(folder: Path) -> None:
 
     from fergen_bench.data.labels import EXPRESSIONS
     from fergen_bench.data.prepared import read_about
-    from fergen_bench.datasets.check import cautions_of
+    from fergen_bench.datasets.verdict import cautions_of
     from fergen_bench.datasets.statistics import described, oddities, stored
 
     about, console = read_about(folder), console_on()
@@ -305,7 +305,7 @@ def _describe(folder: Path) -> None:
     if found := about.get("labels_disagree"):
         lines = "".join(f"\n  {line}" for line in found["lines"][:SHOWN])
         more = f"\n  and {found['total'] - SHOWN:,} more" if found["total"] > SHOWN else ""
-        what = f"warning: {found['total']:,} labels disagree:{lines}{more}"
+        what = f"warning: {many(found['total'], 'label', 'disagree')}:{lines}{more}"
         console.print(what, style="yellow", markup=False, soft_wrap=True)
     for finding in cautions_of(about):
         if finding.level == "warning":

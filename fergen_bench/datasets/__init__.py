@@ -1,6 +1,4 @@
-"""Readers: the layouts in which people have datasets → the prepared form. Here is their catalogue; the readers
-themselves are loaded when they are asked for.
-"""
+"""Read datasets in the layouts in which people have them. This module is the catalogue; readers are imported on use."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ WILD5 = ("rafdb", "ferplus", "affectnet", "sfew", "mma")
 """The five datasets of the literature's cross-dataset tables, in the order of the CAFE paper."""
 
 GENERIC = {"folder": "folders, one per expression", "csv": "a table of images", "list": "lines of image and label"}
-"""Readers for whatever is not known by name."""
+"""Readers for datasets that are not known by name."""
 
 _HOME = {
     "rafdb": "rafdb.DATASET",
@@ -40,10 +38,11 @@ _HOME = {
 }
 NAMES = tuple(_HOME)
 NAMED = tuple(name for name in NAMES if name not in GENERIC)
-"""Datasets that people know by name."""
+"""Datasets that are known by name."""
 
 VERSION = 1
-"""Raised when a reader makes other faces or labels of the same files: what was prepared before is prepared again."""
+"""Version of the readers. Raise it when a reader returns other faces or labels for the same files; domains are then
+prepared again."""
 
 KNOWN_OVERLAPS = frozenset(
     frozenset(pair)
@@ -56,20 +55,33 @@ KNOWN_OVERLAPS = frozenset(
         ("mma-expw", "expw"),
     )
 )
-"""Datasets that share images, by what is known of how they were made; an audit of one's own copies says more."""
+"""Pairs of datasets that share images, according to their published construction. An audit of one's own copies is more
+precise."""
 
 
 def dataset(name: str, place: str) -> Dataset:
-    """A dataset by name. place: where it was named, for the error."""
+    """Return a dataset by name.
+
+    Args:
+        name: The name.
+        place: Where the name was given, for the error.
+
+    Raises:
+        BenchError: The name is unknown.
+    """
     if name not in _HOME:
-        raise BenchError(f"{place}: no dataset {name!r} is known{did_you_mean(name, NAMES)}")
+        raise BenchError(f"{place}: {name!r} is not a known dataset{did_you_mean(name, NAMES)}")
     module, _, attribute = _HOME[name].partition(".")
     found: Dataset = getattr(import_module(f"fergen_bench.datasets.{module}"), attribute)
     return found
 
 
 def overlaps(kinds: dict[str, str]) -> Iterable[frozenset[str]]:
-    """Pairs of domains that are known to share images, such as two copies of one dataset. kinds: domain → dataset."""
+    """Yield pairs of domains that are known to share images, such as two copies of one dataset.
+
+    Args:
+        kinds: Domain → dataset.
+    """
     for one, other in combinations(kinds, 2):
         if kinds[one] == kinds[other] not in GENERIC or frozenset((kinds[one], kinds[other])) in KNOWN_OVERLAPS:
             yield frozenset((one, other))

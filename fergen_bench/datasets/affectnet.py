@@ -1,7 +1,7 @@
-"""AffectNet, manually annotated (Mollahosseini, Hasani, Mahoor, IEEE TAC 10(1), 2019), as seven classes.
+"""Read AffectNet, manually annotated (Mollahosseini, Hasani, Mahoor, IEEE TAC 10(1), 2019), as seven classes.
 
-Its owner published a training and a validation set and no test set. Everybody scores the validation set, and so it is
-the test split here.
+Its owner published a training and a validation set but no test set. The literature scores the validation set, and so it
+is the test split here.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import (
-    Gathering,
-    Labelling,
-    beside,
+from fergen_bench.datasets.class_folders import (
     class_folders,
-    expression_of,
     has_classes,
     has_split_classes,
-    lists_in,
-    read_lists,
+    report_others,
     split_folders,
-    with_splits,
 )
-from fergen_bench.datasets.files import Files, at, entries, first_file, images, inside, table, whole_number
+from fergen_bench.datasets.files import Files, at, entries, first_file, images, inside
+from fergen_bench.datasets.gathering import Gathering, Labelling, expression_of
+from fergen_bench.datasets.list_files import lists_in, read_lists
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Box, Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split
+from fergen_bench.datasets.text_files import table, whole_number
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
@@ -46,8 +44,8 @@ NATIVE: Mapping[str, str] = {
     "7": LEFT_OUT,
 }
 NOT_ONE_OF_SEVEN: Mapping[str, str] = {"7": CONTEMPT, "8": "none", "9": "uncertain", "10": "non-face"}
-"""Native labels without a place among the seven → what their owner calls them."""
-TEST_IS_VALIDATION = "the owner's validation set, which everybody scores: AffectNet has no public test set"
+"""Native label that is not one of the seven → its name by the owner."""
+TEST_IS_VALIDATION = "the owner's validation set, which the literature scores: AffectNet lacks a public test set"
 
 
 def _labels(settings: DomainSettings) -> Mapping[str, str]:
@@ -71,23 +69,25 @@ def _pictures(base: Path) -> Path | None:
 
 
 def _rows(base: Path, name: str) -> Path | None:
-    """training.csv or validation.csv, also under the other name it goes by."""
+    """Return the path of training.csv or validation.csv, also under its other name Manually_…."""
     places = (f"{LISTS}/", "", f"{NESTED}/{LISTS}/", f"{NESTED}/")
     return first_file(base, *(place + file for place in places for file in (f"{name}.csv", f"Manually_{name}.csv")))
 
 
 def _read_original(base: Path, settings: DomainSettings) -> Listing:
-    """Whole photographs with the face's box in a csv of nine columns, which may lack its first line."""
+    """Read whole photographs and the face boxes in a csv of nine columns, which may lack its first line."""
     pictures = _pictures(base)
     if pictures is None:
-        raise BenchError(f"{base}: the lists of AffectNet are here, but not their images; expected {PICTURES}/")
+        raise BenchError(f"{base}: this folder has the lists of AffectNet, but not their images; expected {PICTURES}/")
     listing = Listing(about={"test": TEST_IS_VALIDATION})
     gathering = Gathering(listing, pictures, _labels(settings), NOT_ONE_OF_SEVEN)
-    # Validation first: a face that both lists name is scored, not trained on.
+    # Read validation first: a face in both lists is a test face and not a training face.
     for split, name in (("test", "validation"), ("train", "training")):
         path = _rows(base, name)
         if path is None:
-            raise BenchError(f"{base}: there is no {name}.csv, neither in {LISTS}/ nor beside it; AffectNet needs both")
+            raise BenchError(
+                f"{base}: {name}.csv is missing, both in {LISTS}/ and next to it. AffectNet needs both lists"
+            )
         for place, row in table(path, NEEDED, HEADER):
             wanted = inside(pictures, row["subDirectory_filePath"], place)
             if _number(row["expression"]) is None:
@@ -103,7 +103,10 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _box(row: Mapping[str, str]) -> Box | None:
-    """Left, top, width, height: columns face_x to face_x + face_width, rows face_y to face_y + face_height."""
+    """Return left, top, width and height.
+
+    The box covers the columns face_x to face_x + face_width and the rows face_y to face_y + face_height.
+    """
     left, top, width, height = (_number(row[name]) for name in ("face_x", "face_y", "face_width", "face_height"))
     if left is None or top is None or width is None or height is None:
         return None
@@ -111,7 +114,7 @@ def _box(row: Mapping[str, str]) -> Box | None:
 
 
 def _number(text: str) -> float | None:
-    """A finite number, or None for NULL and anything else."""
+    """Return a finite number, or None for NULL and anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -122,7 +125,7 @@ def _number(text: str) -> float | None:
 # --------------------------------------------------------------------------------------------------------- 2021 release
 
 LARGEST_ANNOTATION = 4096
-"""Bytes; a file of one value has some 130."""
+"""Largest size of an annotation in bytes; a file of one value has about 130."""
 
 
 def _is_2021(path: Path) -> bool:
@@ -132,7 +135,7 @@ def _is_2021(path: Path) -> bool:
 
 
 def _read_2021(base: Path, settings: DomainSettings) -> Listing:
-    """Crops of 224×224 with one npy file of one value per image."""
+    """Read crops of 224×224 pixels, with one npy file of one value per image."""
     listing = Listing(about={"test": TEST_IS_VALIDATION})
     labelling = Labelling(listing, _labels(settings))
     for part, split in (("train_set", "train"), ("val_set", "test")):
@@ -140,7 +143,7 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
         for needed in (pictures, annotations):
             if not needed.is_dir():
                 raise BenchError(
-                    f"{needed}: this folder is missing; AffectNet of 2021 has images and annotations in train_set and "
+                    f"{needed}: this folder is missing. AffectNet of 2021 has images and annotations in train_set and "
                     f"in val_set"
                 )
         ending = "_exp.npy"
@@ -148,7 +151,7 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
         for image in images(pictures, base, listing.passed_over):
             annotation = annotated.pop(image.stem, None)
             if annotation is None:
-                what = f"is not there, so {image.name} has no label and is left out"
+                what = f"is missing, so {image.name} lacks a label and is left out"
                 listing.faults.append(Fault("missing", str(annotations / f"{image.stem}{ending}"), what))
                 continue
             try:
@@ -162,15 +165,22 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
             else:
                 listing.faces.append(Face(image.relative_to(base).as_posix(), split, expression, native, image))
         for stem in annotated:
-            listing.faults.append(Fault("missing", str(pictures / f"{stem}.jpg"), "is not there, but is annotated"))
+            listing.faults.append(Fault("missing", str(pictures / f"{stem}.jpg"), "is missing, but is annotated"))
         labelling.close()
         listing.require_faces(annotations, split)
     return listing
 
 
 def annotation_label(path: str) -> int:
-    """The label in an npy file of one value, which may be text, bytes, an integer or a float, with or without a
-    dimension.
+    """Return the label in an npy file of one value.
+
+    The value may be text, bytes, an integer or a float, with or without a dimension.
+
+    Args:
+        path: The file.
+
+    Raises:
+        BenchError: The file cannot be read or has another content.
     """
     try:
         with open(path, "rb") as file:
@@ -179,14 +189,15 @@ def annotation_label(path: str) -> int:
         raise BenchError(f"{path}: cannot be read: {error.strerror}") from None
     text = _value(content)
     if text is None:
-        raise BenchError(f"{path}: is no npy file with one value in it; unpack this file of AffectNet again")
+        raise BenchError(f"{path}: this is not an npy file with one value. Unpack this file of AffectNet again")
     return whole_number(text, 0, 7, path, "the expression")
 
 
 @lru_cache(maxsize=256)
 def _value(content: bytes) -> str | None:
-    """The one value of an npy file as text, or None where it is none. A release has one content per label, so that
-    hundreds of thousands of files cost as many look-ups.
+    """Return the one value of an npy file as text, or None where the file has another content.
+
+    A release has one content per label, so hundreds of thousands of files cost as many look-ups.
     """
     from io import BytesIO
 
@@ -205,11 +216,11 @@ def _value(content: bytes) -> str | None:
 # -------------------------------------------------------------------------------------------------------- class folders
 
 TOPS = (".", "full_res", "seven_emotions")
-"""Folders that may stand between a copy and its train and val; links in them may lead to the images beside them."""
+"""Folders that may lie between a copy and its train and val; links in them may lead to the images next to them."""
 
 
 def _top(path: Path, native: bool) -> Path | None:
-    """The folder that holds train and val (or the like) with class folders in them."""
+    """Return the folder that contains train and val, or other splits, with class folders in them."""
     names = (NATIVE,) if native else ()
     tops = (at(path, top) for top in TOPS)
     return next((top for top in tops if has_split_classes(top, path, *names)), None)
@@ -229,28 +240,30 @@ def _read_train_test(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _read_parts(base: Path, settings: DomainSettings, native: bool, scored: str = "val") -> Listing:
-    """Class folders below train and another part. native: named by the dataset's own numbers."""
+    """Read class folders below train and another part; `native` means that folders are named by AffectNet's numbers."""
     top = _top(base, native)
     assert top is not None
     parts = split_folders(top, base)
     for needed in ("train", scored):
         if needed not in parts:
             raise BenchError(
-                f"{top}: has class folders in {', '.join(part.name for part in parts.values())}, but not in {needed}; "
-                f"AffectNet is read with train and val, and val is scored, because its owner published no test set"
+                f"{top}: {needed} with class folders is missing; found "
+                f"{', '.join(part.name for part in parts.values())}. "
+                f"AffectNet needs train and val, and val is scored, because its owner did not publish a test set"
             )
     listing = Listing(about={"test": TEST_IS_VALIDATION})
-    beside(top, base, parts.values(), listing)
+    report_others(top, base, parts.values(), listing)
     splits = {"train": "train", scored: "test"}
     if "val" in parts and "test" in parts:
         splits = {split: split for split in parts}
-        listing.about["test"] = "this copy's own: AffectNet has no public test set"
-        listing.notes.append(f"{parts['test']} is this copy's own test part: AffectNet has no public test set.")
+        listing.about["test"] = "this copy's own: AffectNet lacks a public test set"
+        listing.notes.append(f"{parts['test']} is this copy's own test part: AffectNet lacks a public test set.")
     labels = label_map(NATIVE if native else {}, settings)
     for part, split in splits.items():
         if native and not (parts[part] / "0").is_dir():
             raise BenchError(
-                f"{parts[part]}: there is no class folder 0, which is neutral; folders 1 to 7 would be RAF-DB's, not "
+                f"{parts[part]}: there is no class folder 0, which is neutral. Folders 1 to 7 would be RAF-DB's, "
+                f"not "
                 f"AffectNet's"
             )
         listing.faces += class_folders(parts[part], base, split, labels, listing)
@@ -263,26 +276,27 @@ def _read_parts(base: Path, settings: DomainSettings, native: bool, scored: str 
 
 
 def _read_kaggle_96(base: Path, settings: DomainSettings) -> Listing:
-    """29,042 faces of 96×96 whose labels a network made, under the name of AffectNet. Whoever points at it by mistake
-    would report a score that nobody can compare, so that it is read only where its name is given.
+    """Read 29,042 faces of 96×96 pixels with labels by a network, under the name of AffectNet.
+
+    A user who names this pack by mistake would report a score that cannot be compared, so it is read only by its name.
     """
-    listing = Listing(about={"labels": "made by a network, not AffectNet's"})
+    listing = Listing(about={"labels": "by a network, not AffectNet's"})
     listing.faces += class_folders(base, base, "train", label_map({}, settings), listing)
     expressions = {face.id: face.expression for face in listing.faces}
     files, disagreeing = Files(base), 0
     for place, row in table(at(base, "labels.csv"), ("pth", "label")):
-        path = inside(base, row["pth"], place)
+        path = files.image(inside(base, row["pth"], place))
         expression = expression_of(row["label"], settings.labels, place)
-        folder = expressions.get(path.relative_to(base).as_posix(), LEFT_OUT)
-        if not files.has(path):
+        folder = LEFT_OUT if path is None else expressions.get(path.relative_to(base).as_posix(), LEFT_OUT)
+        if path is None:
             listing.faults.append(Fault("missing", place, f"{row['pth']} is not in {base}"))
         elif folder != expression:
             disagreeing += 1
-            what = f"says {row['label']} of {row['pth']}; the folder is kept"
+            what = f"labels {row['pth']} {row['label']}; the label of its folder counts"
             listing.faults.append(Fault("label", place, what))
-    listing.notes.append("A network made these labels: they are not AffectNet's, and scores on them are not either.")
-    listing.notes.append(f"The folder gives the label; labels.csv says something else of {many(disagreeing, 'face')}.")
-    listing.faces = with_splits(listing.faces, settings)
+    listing.notes.append("A network predicted these labels: they are not AffectNet's, and neither are scores on them.")
+    listing.notes.append(f"The folder gives the label; labels.csv differs for {many(disagreeing, 'face')}.")
+    draw_test_split(listing, settings)
     return listing
 
 
@@ -290,18 +304,20 @@ def _read_kaggle_96(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _read_list(base: Path, settings: DomainSettings) -> Listing:
-    """Lines of a path and a native label, as CAFE's evaluation reads. Its one list has test faces only."""
+    """Read lines of a path and a native label, as CAFE's evaluation does; its only list has test faces."""
     listing = read_lists(base, settings, NATIVE, reasons=NOT_ONE_OF_SEVEN)
     if listing.about["splits"] != "as given":
-        raise BenchError(f"{base}: nothing says which faces are scored; name the list, or its folders, val or test")
+        raise BenchError(f"{base}: the split to score is unknown. Name the list, or its folders, val or test")
     splits = {face.split for face in listing.faces}
     if "test" not in splits:
         listing.faces = [replace(face, split="test") if face.split == "val" else face for face in listing.faces]
     if splits == {"train"}:
-        raise BenchError(f"{base}: has a list of training faces only; AffectNet needs one whose name holds val or test")
+        raise BenchError(
+            f"{base}: this folder has a list of training faces only. Add one whose name contains val or test"
+        )
     if "train" not in splits:
-        listing.notes.append("There is no list of training faces: this domain can be a target, not a source.")
-    listing.about["test"] = "as the lists say"
+        listing.notes.append("A list of training faces is missing: this domain can be a target, not a source.")
+    listing.about["test"] = "as in the lists"
     return listing
 
 
@@ -342,7 +358,7 @@ DATASET = Dataset(
         ),
         Layout(
             "aff-kaggle-96",
-            "{anger,contempt,…,surprise}/*, labels.csv: labels that a network made, no split of the owner's",
+            "{anger,contempt,…,surprise}/*, labels.csv: labels by a network, not the owner's split",
             lambda path: first_file(path, "labels.csv") is not None and has_classes(path, path),
             _read_kaggle_96,
             official=False,

@@ -1,21 +1,66 @@
-"""The boxes of faces: in pixels or in shares of the picture, with sizes or with corners; decided by looking at all."""
+"""Read face boxes from text files, and settle the unit and the form of the boxes of a listing.
+
+Boxes come in pixels or as fractions of the image, with sizes or with corners. All boxes of a listing decide together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fergen_bench.datasets.reader import Box, Face, Listing
+from fergen_bench.datasets.files import image_size
+from fergen_bench.datasets.reader import Box, Face, Fault, Listing
+from fergen_bench.datasets.text_files import text_of
 from fergen_bench.error import BenchError
 
 SAMPLE = 50
-"""So many pictures are opened to see whether boxes lie in them."""
+"""Number of images that are opened to see if boxes lie in them."""
 MOST = 0.8
-"""The share of them in which corners, but no sizes, fit, from which on the boxes are corners."""
+"""Share of the sample in which the numbers fit as corners but not as sizes, from which on boxes count as corners."""
+
+
+def with_box(face: Face, path: Path, listing: Listing) -> Iterator[Face]:
+    """Yield a face with the box in a file; a file without a box yields no face and is a fault."""
+    try:
+        yield replace(face, box=box_of(path))
+    except BenchError as error:
+        listing.faults.append(Fault("unreadable", str(path), str(error)))
+
+
+def box_of(path: Path) -> Box:
+    """Return the box in a file of `left top right bottom` in pixels.
+
+    The score of a detector may follow, as in the readers of CD-FER-Benchmark.
+
+    Returns:
+        Left, top, width and height.
+
+    Raises:
+        BenchError: The file has another content, or the box is empty.
+    """
+    try:
+        left, top, right, bottom, *score = (float(word) for word in text_of(path).split())
+        if len(score) <= 1 and max(map(abs, (left, top, right, bottom))) < 1e6 and left < right and top < bottom:
+            return left, top, right - left, bottom - top
+    except ValueError:
+        pass
+    raise BenchError(
+        f"{path}: this file does not contain a face box; expected four numbers, left top right bottom, of a box that "
+        f"is "
+        f"not empty"
+    )
 
 
 def settle_boxes(listing: Listing) -> None:
-    """Turns boxes in shares of the picture into pixels, where all are; refuses some of each, and corners for sizes."""
+    """Convert boxes in fractions of the image into pixels, where all boxes are such.
+
+    Args:
+        listing: A listing, which is updated.
+
+    Raises:
+        BenchError: Only some boxes are fractions, or the boxes are corners under the names of sizes.
+    """
     boxed = [face for face in listing.faces if face.box is not None and face.file is not None]
     if not boxed:
         return
@@ -27,14 +72,14 @@ def settle_boxes(listing: Listing) -> None:
         one, other = shares[0], next(face for face in boxed if not _is_share(face.box))
         raise BenchError(
             f"{_place(listing, one)}: the box ({_spelled(one.box)}) is in shares of the picture, 0 to 1, and that of "
-            f"{_place(listing, other)} ({_spelled(other.box)}) in pixels; write all boxes in one unit"
+            f"{_place(listing, other)} ({_spelled(other.box)}) is in pixels. Write all boxes in one unit"
         )
     else:
         _refuse_corners(listing, boxed)
 
 
 def _is_share(box: Box | None) -> bool:
-    """Whether a box of left, top, width, height lies in a picture whose sides are 1."""
+    """Return True where a box of left, top, width and height lies in an image with sides of 1."""
     if box is None:
         return False
     left, top, width, height = box
@@ -44,22 +89,23 @@ def _is_share(box: Box | None) -> bool:
 
 
 def _in_pixels(face: Face) -> Face:
-    if face.box is None or face.file is None or (size := _size(face.file)) is None:
-        return face  # a file that cannot be read is named when it is decoded
+    if face.box is None or face.file is None or (size := image_size(face.file)) is None:
+        return face  # the error about a file that cannot be read comes when it is decoded
     left, top, width, height = face.box
     return replace(face, box=(left * size[0], top * size[1], width * size[0], height * size[1]))
 
 
 def _refuse_corners(listing: Listing, boxed: list[Face]) -> None:
-    """Refuses boxes whose width and height are the right and lower edge: as sizes they leave the picture."""
+    """Refuse boxes whose width and height are the right and lower edge: as sizes they leave the image."""
     if not all(face.box and face.box[2] > face.box[0] and face.box[3] > face.box[1] for face in boxed):
         return
-    sizes = [(face, size) for face in boxed[:: len(boxed) // SAMPLE + 1] if face.file and (size := _size(face.file))]
+    some = boxed[:: len(boxed) // SAMPLE + 1]
+    sizes = [(face, size) for face in some if face.file and (size := image_size(face.file))]
     beyond = [face for face, (width, height) in sizes if face.box and _fits_as_corners(face.box, width, height)]
     if beyond and len(beyond) >= MOST * len(sizes):
         raise BenchError(
             f"{_place(listing, beyond[0])}: the box ({_spelled(beyond[0].box)}) of left, top, width, height leaves its "
-            f"image, as {len(beyond)} of {len(sizes)} do that were looked at; as left, top, right, bottom they lie in "
+            f"image, as do {len(beyond)} of {len(sizes)} boxes in a sample; as left, top, right, bottom they lie in "
             f"it. In a csv, name these columns right and bottom; elsewhere, write width and height"
         )
 
@@ -67,18 +113,6 @@ def _refuse_corners(listing: Listing, boxed: list[Face]) -> None:
 def _fits_as_corners(box: Box, width: int, height: int) -> bool:
     left, top, across, down = box
     return across <= width + 1 and down <= height + 1 and (left + across > width + 1 or top + down > height + 1)
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height of an image that is turned upright, by its header; None where it cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-        return None
 
 
 def _place(listing: Listing, face: Face) -> str:

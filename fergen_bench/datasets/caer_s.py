@@ -1,11 +1,11 @@
-"""CAER-S: Lee, Kim, Kim, Park, Sohn, ICCV 2019. About 70,000 stills of television programmes, whole scenes."""
+"""Read CAER-S (Lee, Kim, Kim, Park, Sohn, ICCV 2019): about 70,000 stills of television programmes, whole scenes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import has_split_classes, split_class_folders
+from fergen_bench.datasets.class_folders import has_split_classes, split_class_folders
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Layout, Listing
 
@@ -24,7 +24,7 @@ LABELS = {
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
-    listing = Listing(notes=["CAER-S holds whole scenes: faces are not cropped."])
+    listing = Listing(notes=["CAER-S has whole scenes: faces are not cropped."])
     listing.faces = list(split_class_folders(base, label_map(LABELS, settings), listing))
     return listing
 

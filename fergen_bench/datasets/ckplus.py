@@ -1,4 +1,4 @@
-"""CK+ (Lucey et al., CVPR Workshops 2010): sequences from a neutral face to an expression's peak, without a split."""
+"""Read CK+ (Lucey et al., CVPR Workshops 2010): sequences from a neutral face to the peak of an expression, unsplit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import class_folders, expression_of, has_classes, with_splits
-from fergen_bench.datasets.files import at, entries, folders, images, text_of, whole_number
+from fergen_bench.datasets.class_folders import class_folders, has_classes
+from fergen_bench.datasets.files import at, entries, folders, images
+from fergen_bench.datasets.gathering import expression_of
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split
+from fergen_bench.datasets.text_files import text_of, whole_number
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
@@ -41,12 +44,14 @@ def _frames(base: Path) -> Path | None:
 
 
 def _read_official(base: Path, settings: DomainSettings) -> Listing:
-    """The last frame of every labelled sequence, as its expression; and of every subject, the first frame of its first
-    labelled sequence, as neutral. One neutral face a subject: its sequences begin with the same face.
+    """Read the last frame of every labelled sequence, and a neutral face of every subject.
+
+    The neutral face is the first frame of the subject's first labelled sequence. A subject has one neutral face,
+    because its sequences begin with the same face.
     """
     pictures, emotions = _frames(base), _below(base, LABELS, f"Emotion_labels/{LABELS}")
     if pictures is None or emotions is None:
-        raise BenchError(f"{base}: expected {FRAMES}/ and {LABELS}/ (the labels) here; unpack both archives of CK+")
+        raise BenchError(f"{base}: expected {FRAMES}/ and {LABELS}/ (the labels) here. Unpack both archives of CK+")
     listing, with_neutral = Listing(), set[str]()
     for subject, sequence in _sequences(pictures, base):
         try:
@@ -76,7 +81,7 @@ def _read_official(base: Path, settings: DomainSettings) -> Listing:
         if not frames_of.is_dir() and entries(sequence, base, "_emotion.txt"):
             listing.faults.append(Fault("missing", str(frames_of), "is labelled, but missing"))
     listing.require_faces(emotions)
-    listing.faces = with_splits(listing.faces, settings)
+    draw_test_split(listing, settings)
     return listing
 
 
@@ -85,35 +90,43 @@ def _face(frame: Path, base: Path, expression: str, native: str, subject: str) -
 
 
 def _sequences(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    """(subject, folder of a sequence) of S005/001 and the like."""
+    """Yield (subject, folder of a sequence) of S005/001 and the like."""
     for subject in folders(folder, root):
         for sequence in folders(subject, root):
             yield subject.name, sequence
 
 
 def _label(folder: Path, root: Path) -> tuple[str, str] | None:
-    """(native label, file) of a sequence, from its file of one number such as 3.0000000e+00; None without one."""
+    """Return (native label, file) of a sequence, or None without a label.
+
+    The label is in a file of one number such as 3.0000000e+00.
+    """
     found = entries(folder, root, "_emotion.txt")
     if not found:
         return None
     if len(found) > 1:
-        raise BenchError(f"{folder}: holds {len(found)} labels of one sequence; expected one file *_emotion.txt")
+        raise BenchError(
+            f"{folder}: this folder has {len(found)} labels of one sequence; expected one file *_emotion.txt"
+        )
     path = found[0].path
     return str(whole_number(text_of(Path(path)).strip(), 0, 7, path, "the expression")), path
 
 
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
-    """The pack from Kaggle: crops of 48×48 in class folders, without neutral faces, by subject where names begin so."""
-    listing, unknown = Listing(notes=["This pack has no neutral faces of its owner's choice."]), 0
+    """Read the pack from Kaggle: crops of 48×48 in class folders, without neutral faces.
+
+    File names begin with the subject.
+    """
+    listing, unknown = Listing(notes=["This pack lacks neutral faces chosen by its owner."]), 0
     for face in class_folders(base, base, "train", label_map({}, settings), listing):
         match = SUBJECT.match(face.id.rpartition("/")[2])
         unknown += match is None
         listing.faces.append(replace(face, subject=match[1].upper() if match else None))
     if unknown:
         listing.notes.append(
-            f"{many(unknown, 'name', 'do')} not begin with a subject (S005_): one person may be in two splits."
+            f"{many(unknown, 'name', 'do')} not begin with a subject (S005_): one subject may be in two splits."
         )
-    listing.faces = with_splits(listing.faces, settings)
+    draw_test_split(listing, settings)
     return listing
 
 

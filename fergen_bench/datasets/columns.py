@@ -1,7 +1,7 @@
-"""Lists of `path label` with more columns than these two: which of them holds the label.
+"""Find the column of the label in lists of `path label` with more than two columns.
 
-A further number may count boxes, name a person or a fold. Every line of every list is looked at: the label's column has
-only known labels, and more than one of them. Where two columns fit, the user says which is meant.
+A further number may count boxes, or identify a person or a fold. Every line of every list is read: the column of the
+label has only known labels, and more than one of them. Where two columns fit, the user chooses.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fergen_bench.data.labels import ALIASES
-from fergen_bench.datasets.files import lines_of
 from fergen_bench.datasets.kinds import IMAGES
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, Labels, is_number, plain
+from fergen_bench.datasets.text_files import lines_of
 from fergen_bench.error import BenchError, NeedsKey
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.settings import DomainSettings
 
 NEARLY = 0.9
-"""A column in which this share of the lines has a known label may be the label's, with some wrong lines."""
+"""Share of lines with a known label from which a column may be the label's, with some wrong lines."""
 FEW = 3
-"""Expressions: a column with at most so many is not the label's beside one that has all seven."""
+"""A column with at most so many expressions is not the label's where another column has all seven."""
 _NAMED = re.compile(rf"(\S.*?(?:{'|'.join(map(re.escape, sorted(IMAGES)))}))\s+(\S.*)", re.IGNORECASE)
 
 
@@ -38,23 +38,36 @@ class Line(NamedTuple):
 
 
 def labelled_lines(lists: Sequence[Path], labels: Labels, settings: DomainSettings) -> tuple[list[Line], str | None]:
-    """The lines of lists, with the label of each; and a note on its column where there are several."""
+    """Return the lines of lists with their labels, and a note on the label's column where there are several.
+
+    Args:
+        lists: The lists.
+        labels: Native label → expression.
+        settings: The choices of the user.
+
+    Raises:
+        BenchError: Lines differ in their number of columns, the label's column is unknown, or the settings name another
+            column.
+    """
+    if other := next((role for role in settings.columns if role != "label"), None):
+        fault = f"{lists[0]}: columns has no effect for {other}: of a list, only the column of the label can be named."
+        raise NeedsKey(fault, f"Remove {other} from columns = …", f"Remove {other} from --columns")
     rows = [(path, place, *_split(place, line, labels)) for path in lists for place, line in _lines(path)]
     width = len(rows[0][3])
     for _, place, _, cells in rows:
         if len(cells) != width:
             raise BenchError(f"{place}: has {len(cells) + 1} columns where the first line has {width + 1}")
-    position = 0
+    index = 0
     if width > 1 or "label" in settings.columns:
         columns = [[row[3][column] for row in rows] for column in range(width)]
-        position = _label_column(lists[0], columns, labels, settings)
-    lines = [Line(path, place, name, cells[position]) for path, place, name, cells in rows]
-    note = f"The label is column {position + 2} of {width + 1} in the list." if width > 1 else None
+        index = _label_column(lists[0], columns, labels, settings)
+    lines = [Line(path, place, name, cells[index]) for path, place, name, cells in rows]
+    note = f"The label is column {index + 2} of {width + 1} in the list." if width > 1 else None
     return lines, note
 
 
 def first_name(path: Path) -> tuple[str, str]:
-    """(file:line, name) of the first line of a list."""
+    """Return (file:line, name) of the first line of a list."""
     place, line = next(_lines(path))
     return place, _split(place, line, {})[0]
 
@@ -65,11 +78,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         empty = False
         yield place, line.strip()
     if empty:
-        raise BenchError(f"{path}: is empty; expected lines such as `train_00001.jpg 5`")
+        raise BenchError(f"{path}: this file is empty; expected lines such as `train_00001.jpg 5`")
 
 
 def _split(place: str, line: str, labels: Labels) -> tuple[str, list[str]]:
-    """The name in a line, which may hold blanks or lack its ending, and the cells behind it."""
+    """Return the name in a line, which may have blanks or lack its ending, and the cells after it."""
     if match := _NAMED.fullmatch(line):
         return match[1], match[2].split()
     words = line.split()
@@ -85,7 +98,7 @@ def _split(place: str, line: str, labels: Labels) -> tuple[str, list[str]]:
 
 
 def _meaning(cell: str, labels: Labels) -> str | None:
-    """What a cell means as a label; None where it is none."""
+    """Return the meaning of a cell as a label, or None where it is not a label."""
     for key in (cell, cell.casefold(), plain(cell)):
         if key in labels:
             return labels[key]
@@ -93,31 +106,33 @@ def _meaning(cell: str, labels: Labels) -> str | None:
 
 
 def _label_column(path: Path, columns: Sequence[list[str]], labels: Labels, settings: DomainSettings) -> int:
-    """The position of the label's column among those behind the name."""
+    """Return the index of the label's column among those after the name."""
     numbers = [str(number) for number in range(2, len(columns) + 2)]
     if (chosen := settings.columns.get("label")) is not None:
         if chosen not in numbers:
             raise BenchError(f"{path}: the label cannot be column {chosen!r}; it is one of {', '.join(numbers)}")
         return numbers.index(chosen)
     seen = [_seen(column, labels) for column in columns]
-    varied = [place for place, (_, known, _) in enumerate(seen) if len(known) > 1]
-    likely = [place for place in varied if seen[place][0] >= NEARLY]
-    most = max((len(seen[place][2]) for place in likely), default=0)
+    varied = [index for index, (_, known, _) in enumerate(seen) if len(known) > 1]
+    likely = [index for index in varied if seen[index][0] >= NEARLY]
+    most = max((len(seen[index][2]) for index in likely), default=0)
     if most == len(set(ALIASES.values())):
-        likely = [place for place in likely if len(seen[place][2]) > FEW]
+        likely = [index for index in likely if len(seen[index][2]) > FEW]
     if len(likely) == 1:
         return likely[0]
-    held = " and ".join(numbers[place] for place in likely)
+    candidates = " and ".join(numbers[index] for index in likely)
     fault = (
-        f"{path}: columns {held} may both hold the label" if likely else f"{path}: no column holds known labels alone"
+        f"{path}: columns {candidates} may both be the label"
+        if likely
+        else f"{path}: no column consists of known labels"
     )
     begin = "; ".join(f"{number}: {', '.join(cells[:3])}, …" for number, cells in zip(numbers, columns, strict=True))
-    fault += f" (column 1 is the path, and they begin {begin}); say which does with"
+    fault += f" (column 1 is the path, and they begin {begin}). Name the column of the label with"
     raise NeedsKey(fault, 'columns = { label = "…" }, its number', "--columns label=…, its number")
 
 
 def _seen(column: Sequence[str], labels: Labels) -> tuple[float, set[str], set[str]]:
-    """The share of the cells that are known labels, the different ones, and the expressions that they mean."""
+    """Return the share of cells that are known labels, these labels, and the expressions that they mean."""
     counts = Counter(column)
     meanings = {cell: meant for cell in counts if (meant := _meaning(cell, labels)) is not None}
     share = sum(counts[cell] for cell in meanings) / len(column)

@@ -1,4 +1,4 @@
-"""ExpW (Zhang, Luo, Loy, Tang, IJCV 2018): photographs from the web with several faces each, without a split."""
+"""Read ExpW (Zhang, Luo, Loy, Tang, IJCV 2018): photographs from the web with several faces each, without a split."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import Gathering, with_splits
-from fergen_bench.datasets.files import at, first_file, inside, list_file, whole_number
+from fergen_bench.datasets.files import at, first_file, inside
+from fergen_bench.datasets.gathering import Gathering
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split
+from fergen_bench.datasets.text_files import list_file, whole_number
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -25,17 +27,18 @@ NATIVE: Mapping[str, str] = {
     "6": "neutral",
 }
 FARTHEST = 100_000
-"""Pixels; beyond that a coordinate is no place in an image."""
+"""Largest coordinate in pixels; a larger number is not a position in an image."""
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
-    """label.lst: image, number of the face in it, top, left, right, bottom, confidence, label, with blanks between.
+    """Read label.lst, whose columns are separated by blanks.
 
-    The faces of one photograph count as one subject, so that no photograph is in two splits.
+    The columns are image, number of the face in it, top, left, right, bottom, confidence and label. The faces of one
+    photograph count as one subject, so that no photograph is in two splits.
     """
     pictures, path = at(base, "image/origin"), at(base, "label/label.lst")
     if not pictures.is_dir():
-        raise BenchError(f"{pictures}: this folder is missing; ExpW keeps the images of label/label.lst in it")
+        raise BenchError(f"{pictures}: this folder is missing. ExpW has the images of label/label.lst in it")
     listing = Listing()
     gathering = Gathering(listing, pictures, label_map(NATIVE, settings))
     for place, name, (number, *edges, confidence, label) in list_file(path, columns=8):
@@ -53,12 +56,12 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
         )
     gathering.close(pictures)
     listing.require_faces(path)
-    listing.faces = with_splits(listing.faces, settings)
+    draw_test_split(listing, settings)
     return listing
 
 
 def _box(edges: list[str], place: str) -> Box | None:
-    """Top, left, right, bottom, in this order of the file → a box; None where nothing is in it."""
+    """Return the box of top, left, right, bottom, in this order of the file, or None where the box is empty."""
     names = ("top", "left", "right", "bottom")
     top, left, right, bottom = (
         whole_number(edge, -FARTHEST, FARTHEST, place, f"the {name} of the box")

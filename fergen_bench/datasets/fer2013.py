@@ -1,4 +1,4 @@
-"""FER2013: 35,887 faces of 48 × 48 grey pixels in one csv, or in class folders with the part in the file's name."""
+"""Read FER2013: 35,887 faces of 48 × 48 grey pixels in one csv, or in class folders with the part in the file name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import Labelling, has_split_classes, split_class_folders, split_folders
-from fergen_bench.datasets.files import first_file, table
+from fergen_bench.datasets.class_folders import has_split_classes, split_class_folders, split_folders
+from fergen_bench.datasets.files import first_file
+from fergen_bench.datasets.gathering import Labelling
 from fergen_bench.datasets.numbering import LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.text_files import table
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
@@ -21,25 +23,33 @@ if TYPE_CHECKING:
 
 SIDE = 48
 LEVELS = {str(level): level for level in range(256)}
-"""Grey levels as text: looking one up takes two thirds of the time of int(), for 83 million of them."""
+"""Text → grey level. A look-up takes two thirds of the time of int(), for 83 million levels."""
 NATIVE = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "sadness", "5": "surprise", "6": "neutral"}
 PARTS: Mapping[str, str] = {"training": "train", "publictest": "val", "privatetest": "test"}
-"""The owner's parts (in lower case) → splits."""
+"""The owner's part, in lower case → split."""
 TABLES = ("fer2013.csv", "icml_face_data.csv")
 PART_IN_NAME = re.compile(r"^(Training|PublicTest|PrivateTest)_\d+", re.IGNORECASE)
 A_TEST_PART = 3_589
-"""Faces of PublicTest, and of PrivateTest; more in one folder are of both."""
+"""Number of faces of PublicTest, and of PrivateTest; a folder with more contains both."""
 
 
 def split_of(usage: str, place: str) -> str:
-    """The split of a part as the csv files name it."""
+    """Return the split of a part in the column Usage; `place` is the file and line."""
     if (part := usage.strip().casefold()) in PARTS:
         return PARTS[part]
     raise BenchError(f"{place}: Usage is {usage[:40]!r}; expected Training, PublicTest or PrivateTest")
 
 
 def pixels_of(text: str, place: str) -> bytes:
-    """2,304 numbers from 0 to 255 with blanks between them → a square of grey levels, row by row."""
+    """Return a square of grey levels, row by row.
+
+    Args:
+        text: 2,304 numbers from 0 to 255, separated by blanks.
+        place: The file and line, for the error.
+
+    Raises:
+        BenchError: The text is something else.
+    """
     try:
         pixels = bytes(map(LEVELS.__getitem__, text.split()))
     except KeyError:
@@ -53,8 +63,9 @@ def pixels_of(text: str, place: str) -> bytes:
 
 
 def image_table(path: Path) -> Path | None:
-    """The csv of pixels in a folder, or the one that is named itself: fer2013.csv, or else icml_face_data.csv, which
-    holds the same columns.
+    """Return the csv of pixels in a folder, or the one that the path names, or None.
+
+    The csv is fer2013.csv, or else icml_face_data.csv, which has the same columns.
     """
     if path.is_file():
         return path if path.name.casefold() in TABLES else None
@@ -62,13 +73,18 @@ def image_table(path: Path) -> Path | None:
 
 
 def image_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str], str, bytes]]:
-    """(file:line, row, split, pixels) of the csv of pixels, one row at a time. needed: more columns than these two."""
+    """Yield (file:line, row, split, pixels) of the csv of pixels, one row at a time.
+
+    Args:
+        path: The csv.
+        needed: Columns that it must have besides pixels and Usage.
+    """
     for place, row in table(path, ("pixels", "Usage", *needed)):
         yield place, row, split_of(row["Usage"], place), pixels_of(row["pixels"], place)
 
 
 def _read_csv(base: Path, settings: DomainSettings) -> Listing:
-    """A face's id is its row, because FER2013 has no names."""
+    """Read the csv; the id of a face is its row, because FER2013 does not have names."""
     path = image_table(base)
     assert path is not None
     listing = Listing()
@@ -86,7 +102,10 @@ def _read_csv(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
-    """The part in a file's name counts where there is one, because packs with only train and test merge two parts."""
+    """Read class folders.
+
+    The part in a file name counts where there is one, because packs with only train and test merge two parts.
+    """
     listing = Listing()
     moved: Counter[tuple[str, str]] = Counter()
     unnamed = 0
@@ -106,20 +125,20 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
     for (folder, own), count in sorted(moved.items()):
         if count:
             faces = many(count, f"face of the folder {folder}", "are")
-            listing.notes.append(f"{faces} taken as {own}, as the names say.")
+            listing.notes.append(f"{faces} taken as {own}, by their file names.")
     if unnamed:
         tested = sum(face.split == "test" for face in listing.faces)
-        holds = "holds" if tested > A_TEST_PART else "may hold"
-        merged = f", and {undivided.name} {holds} both of its test parts" if undivided else ""
+        contains = "contains" if tested > A_TEST_PART else "may contain"
+        merged = f", and {undivided.name} {contains} both of its test parts" if undivided else ""
         listing.notes.append(
             f"{many(unnamed, 'name', 'do', of=len(listing.faces))} not begin with FER2013's part (Training_, "
-            f"PublicTest_, PrivateTest_), so the folder says the split{merged}."
+            f"PublicTest_, PrivateTest_), so the folder decides the split{merged}."
         )
     return listing
 
 
 def _undivided_test(base: Path) -> Path | None:
-    """The folder test of a copy that has no other part for tests, as packs with both of the owner's have it."""
+    """Return the folder test where it is the only test folder, since it then contains both of the owner's parts."""
     parts = split_folders(base, base)
     test = parts.get("test")
     return test if test is not None and "val" not in parts and test.name.casefold() not in PARTS else None

@@ -1,7 +1,6 @@
-"""FERPlus: ten votes for each face of FER2013, and the rules that make a label of them.
+"""Read FERPlus: the images of FER2013 with ten votes each.
 
-The official code's rules (microsoft/FERPlus) are told apart by name, because published numbers differ by which was
-used. Votes are joined to images by the image's name, never by a row number: the two differ for nearly every face.
+Votes are joined to images by the name of the image, never by a row number: the two differ for nearly every face.
 """
 
 from __future__ import annotations
@@ -11,276 +10,131 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.datasets.faces import (
-    Gathering,
-    has_split_classes,
-    lists_in,
-    read_lists,
-    split_class_folders,
-    split_folders,
-)
-from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table, split_of
-from fergen_bench.datasets.files import at, first_file, images, inside, list_file, nearest, table, whole_number
+from fergen_bench.datasets.class_folders import has_split_classes, split_class_folders
+from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table
+from fergen_bench.datasets.files import Files, first_file, images, inside, nearest
+from fergen_bench.datasets.gathering import Gathering
+from fergen_bench.datasets.list_files import lists_in, read_lists
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.text_files import list_file, whole_number
+from fergen_bench.datasets.votes import (
+    COLUMNS,
+    EMOTIONS,
+    INNER,
+    PARTS,
+    VOTES_FILE,
+    Ballot,
+    ballots,
+    label_of,
+    part_folders,
+    vote_columns,
+    vote_files,
+    voted_expression,
+)
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.settings import DomainSettings, LabelRule
 
-COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-"""What is voted for, in the files' order. NF: not a face."""
-EMOTIONS = 8
-"""The first columns are emotions."""
-NO_MAJORITY = ""
-"""The label of votes that a rule finds too scattered."""
-Votes = tuple[int, ...]
-"""Ten numbers, in the order of COLUMNS."""
-
-VOTES_FILE = "fer2013new.csv"
-PARTS = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
-"""The official folders → splits."""
 OFFICIAL_NAME = re.compile(r"^fer(\d{7})$")
 FIRST_VALID, FIRST_TEST = 28638, 32220
-"""The first number in an official file name that is of the validation part, and of the test part."""
+"""The first number in an official file name that belongs to the validation part, and to the test part."""
 CANONICAL = {str(number): name for number, name in enumerate(EXPRESSIONS)}
 """The ids of the list files that CAFE reads."""
 
 
-# ---------------------------------------------------------------------------------------------------------------- rules
+# ------------------------------------------------------------------------------------------------ csv files, row by row
 
 
-def label_of(votes: Sequence[int], rule: LabelRule) -> str:
-    """One of COLUMNS, or NO_MAJORITY. Of equal votes the first column wins. The faces whose label is unknown or NF
-    have no place in the dataset.
-
-    majority, probability and multi-target are those of the official code, which first strikes out every single vote,
-    and which labels validation and test by majority whatever the rule for train; here one rule labels all three parts.
-    argmax8 and argmax10 are the plain maximum over the emotions, and over all ten columns.
-    """
-    if rule == "argmax8":
-        return COLUMNS[_largest(votes[:EMOTIONS])] if any(votes[:EMOTIONS]) else "NF"
-    if rule == "argmax10":
-        return COLUMNS[_largest(votes)]
-    votes = [number if number > 1 else 0 for number in votes]
-    kept = {"majority": _majority, "probability": _probable, "multi-target": _targets}[rule](votes)
-    return COLUMNS[_largest(kept)] if any(kept) else NO_MAJORITY
-
-
-def _largest(votes: Sequence[int]) -> int:
-    return max(range(len(votes)), key=votes.__getitem__)
-
-
-def _majority(votes: Sequence[int]) -> Sequence[int]:
-    """All votes, if one column has more than half of them; else none."""
-    return votes if 2 * max(votes) > sum(votes) else ()
-
-
-def _probable(votes: Sequence[int]) -> Sequence[int]:
-    """The largest columns, those of one size together, until they hold three quarters of the votes or are three; none,
-    if they hold no more than half of the votes, or are four. Once unknown or NF comes up the search ends, and its votes
-    are kept only if no emotion came before it.
-    """
-    left, kept, total = list(votes), [0] * len(votes), sum(votes)
-    reached = taken = 0
-    while 4 * reached < 3 * total and taken < 3:
-        most = max(left)
-        for place in [place for place, number in enumerate(left) if number == most]:
-            reached, left[place] = reached + most, 0
-            is_emotion = place < EMOTIONS
-            if is_emotion or not any(kept):
-                kept[place], taken = most, taken + 1
-            if not is_emotion:
-                reached = total
-                break
-    return kept if 2 * sum(kept) > total and taken <= 3 else ()
-
-
-def _targets(votes: Sequence[int]) -> Sequence[int]:
-    """The columns that hold 30 % of the votes each; none, if they hold no more than half together."""
-    kept = [number if 10 * number >= 3 * sum(votes) else 0 for number in votes]
-    return kept if 2 * sum(kept) > sum(votes) else ()
-
-
-# ---------------------------------------------------------------------------------------------------------------- votes
-
-
-class Ballot(NamedTuple):
-    """A row of one of the two official files of votes."""
-
-    place: str  # file:line
-    name: str  # of the image; empty where it is not a face
-    split: str
-    votes: Votes
-
-
-def ballots(path: Path) -> Iterator[Ballot]:
-    """The rows of fer2013new.csv, in its order, which is that of fer2013.csv."""
-    for place, row in table(path, ("Usage", "Image name", *COLUMNS)):
-        yield Ballot(place, row["Image name"], split_of(row["Usage"], place), _votes(row, place))
-
-
-def part_ballots(path: Path, split: str) -> Iterator[Ballot]:
-    """The rows of one part's label.csv, which has no header: name, box, ten votes."""
-    for place, row in table(path, ("file name", "box", *COLUMNS), header=("file name", "box", *COLUMNS)):
-        yield Ballot(place, row["file name"], split, _votes(row, place))
-
-
-def _votes(row: Mapping[str, str], place: str) -> Votes:
-    return tuple(whole_number(row[column], 0, 10, place, f"the votes for {column}") for column in COLUMNS)
-
-
-class Sources(NamedTuple):
-    """The files of votes in a copy."""
-
-    fer2013new: Path | None
-    label_csv: Mapping[str, Path]  # split → label.csv
-
-    def choose(self, settings: DomainSettings, base: Path, listing: Listing) -> str:
-        """The file of votes that counts, recorded in the listing."""
-        there = [name for name, file in (("fer2013new", self.fer2013new), ("label.csv", self.label_csv)) if file]
-        if not there:
-            raise BenchError(
-                f"{base}: there are no votes; put {VOTES_FILE} of github.com/microsoft/FERPlus there, without which "
-                f"these images have no FERPlus labels"
-            )
-        source = settings.label_source or there[0]
-        if source not in there:
-            raise BenchError(
-                f"{base}: label_source is {source!r}, which is not there; put it there or take label_source = "
-                f'"{there[0]}"'
-            )
-        if settings.label_source is None and source != "fer2013new":
-            listing.notes.append(
-                f"The votes are those of label.csv, because {VOTES_FILE} is not there; the two differ for 1,602 images."
-            )
-        listing.about |= {"label_rule": settings.label_rule, "label_source": source}
-        return source
-
-    def ballots(self, source: str) -> Iterator[Ballot]:
-        if source == "fer2013new" and self.fer2013new is not None:
-            yield from ballots(self.fer2013new)
-        elif source == "label.csv":
-            for split, path in self.label_csv.items():
-                yield from part_ballots(path, split)
-
-
-INNER = ("*/*",)
-"""Votes, images and their csv may each lie in a folder or two of its own."""
-
-
-def sources(base: Path) -> Sources:
-    """The files of votes in a folder, or in folders in it."""
-    holder = nearest(base, lambda folder: first_file(folder, VOTES_FILE) is not None, INNER)
-    parts = {**split_folders(base, base), **_parts(base)}
-    found = {split: path for split, part in parts.items() if (path := first_file(part, "label.csv")) is not None}
-    return Sources(None if holder is None else at(holder, VOTES_FILE), found)
-
-
-def _parts(base: Path) -> dict[str, Path]:
-    """split → FER2013Train, FER2013Valid or FER2013Test, in the folder or in a folder in it."""
-    holder = nearest(base, lambda folder: any(at(folder, part).is_dir() for part in PARTS), INNER)
-    places = {} if holder is None else {split: at(holder, part) for part, split in PARTS.items()}
-    return {split: place for split, place in places.items() if place.is_dir()}
-
-
-def _pixels(base: Path) -> Path | None:
-    """The csv of pixels in a folder, or in a folder in it."""
-    holder = nearest(base, lambda folder: image_table(folder) is not None, INNER)
-    return None if holder is None else image_table(holder)
-
-
-def _label(ballot: Ballot, settings: DomainSettings, listing: Listing) -> str | None:
-    """The expression that the votes mean. None, and counted as dropped, where they mean none of the seven."""
-    label = label_of(ballot.votes, settings.label_rule)
-    if not ballot.name:
-        listing.dropped["no image name"] += 1
-    elif label == NO_MAJORITY:
-        listing.dropped["no majority"] += 1
-    elif label in {"unknown", "NF"}:
-        listing.dropped["unknown or not a face"] += 1
-    elif label == CONTEMPT:
-        listing.dropped[CONTEMPT] += 1
-    else:
-        return label
-    return None
-
-
-def _columns(votes: Votes) -> dict[str, str]:
-    """The votes as columns of labels.csv, the seven expressions first, in their order."""
-    order = (*EXPRESSIONS, *COLUMNS[EMOTIONS - 1 :])
-    return {f"votes_{column}": str(votes[COLUMNS.index(column)]) for column in order}
-
-
-# -------------------------------------------------------------------------------------------------------------- layouts
+def _pixel_table(base: Path) -> Path | None:
+    """Return the csv of pixels in a folder, or in a folder in it."""
+    folder = nearest(base, lambda folder: image_table(folder) is not None, INNER)
+    return None if folder is None else image_table(folder)
 
 
 def _read_csv(base: Path, settings: DomainSettings) -> Listing:
-    """Images and names are joined row by row, as the owner made them, and held to agree in the part of each row. The
-    votes are then found by name. Both rows of a name that occurs twice are kept, with the row in the second one's id.
+    """Read images from the csv of FER2013, and their names and votes from the csv of FERPlus.
+
+    A name that occurs twice yields two faces; the id of the second one has its row.
     """
-    pixels_file, found = _pixels(base), sources(base)
-    if pixels_file is None or found.fer2013new is None:
+    pixels, files = _pixel_table(base), vote_files(base)
+    if pixels is None or files.fer2013new is None:
         raise BenchError(
-            f"{base}: holds the images of FER2013 without {VOTES_FILE}, which names them; put that file of "
-            f"github.com/microsoft/FERPlus beside them"
+            f"{base}: this folder has the images of FER2013 without {VOTES_FILE}, which has their names. Put that file "
+            f"of github.com/microsoft/FERPlus next to them"
         )
     listing = Listing()
-    source = found.choose(settings, base, listing)
-    by_name = {ballot.name: ballot for ballot in found.ballots(source)} if source == "label.csv" else None
+    source = files.choose(settings, base, listing)
+    by_name = {ballot.name: ballot for ballot in files.ballots(source)} if source == "label.csv" else None
     named: set[str] = set()
     seen: set[str] = set()
-    number = -1
-    for number, (image, ballot) in enumerate(zip_longest(image_rows(pixels_file), ballots(found.fer2013new))):
-        if image is None or ballot is None:
-            longer, shorter = (pixels_file, found.fer2013new) if ballot is None else (found.fer2013new, pixels_file)
-            raise BenchError(
-                f"{longer} has more rows than the {number:,} of {shorter}; the two are joined row by row, so both must "
-                f"be as published, with 35,887 rows"
-            )
-        place, _, split, pixels = image
-        if split != ballot.split:
-            raise BenchError(
-                f"{place}: this row is of the {split} part, but of the {ballot.split} part at {ballot.place}; the two "
-                f"files are joined row by row, so both must be in the published order"
-            )
+    for number, (place, split, image, ballot) in enumerate(_joined(pixels, files.fer2013new)):
         if by_name is not None and ballot.name:  # label.csv has one row for a name, and means the first image
             if ballot.name in named or ballot.name not in by_name:
                 listing.dropped["named like an earlier row" if ballot.name in named else "not in label.csv"] += 1
                 continue
             named.add(ballot.name)
             ballot = by_name[ballot.name]
-        expression = _label(ballot, settings, listing)
+        expression = voted_expression(ballot, settings, listing)
         if expression is None:
             continue
         face_id = ballot.name
         if face_id in seen:
             face_id = f"{ballot.name}#row{number}"
-            listing.faults.append(Fault("duplicate", place, f"{ballot.name} names an earlier row, too; both are kept"))
+            listing.faults.append(Fault("duplicate", place, f"{ballot.name} also names an earlier row; both are used"))
         seen.add(face_id)
-        listing.faces.append(Face(face_id, split, expression, expression, pixels=pixels, extra=_columns(ballot.votes)))
-    listing.require_faces(pixels_file)
+        columns = vote_columns(ballot.votes)
+        listing.faces.append(Face(face_id, split, expression, expression, pixels=image, extra=columns))
+    listing.require_faces(pixels)
     listing.expected = EXPECTED.get((source, settings.label_rule), {})
     return listing
 
 
+def _joined(pixels: Path, votes: Path) -> Iterator[tuple[str, str, bytes, Ballot]]:
+    """Yield (file:line, split, pixels, ballot) of two csv files that the owner wrote row by row in the same order.
+
+    Raises:
+        BenchError: The files have different numbers of rows, or disagree in the part of a row.
+    """
+    for number, (image, ballot) in enumerate(zip_longest(image_rows(pixels), ballots(votes))):
+        if image is None or ballot is None:
+            longer, shorter = (pixels, votes) if ballot is None else (votes, pixels)
+            raise BenchError(
+                f"{longer} has more rows than the {number:,} of {shorter}, but the two are joined row by row. Use both "
+                f"as published, with 35,887 rows"
+            )
+        place, _, split, content = image
+        if split != ballot.split:
+            raise BenchError(
+                f"{place}: this row is of the {split} part, but {ballot.place} is of the {ballot.split} part, and the "
+                f"two files are joined row by row. Use both in the published order"
+            )
+        yield place, split, content, ballot
+
+
+# ---------------------------------------------------------------------------------------------------------- image files
+
+
 def _has_images(path: Path) -> bool:
-    """Only where images are in the folders: the official repository has them with nothing but label.csv inside."""
-    return path.is_dir() and any(images(part, path) for part in _parts(path).values())
+    """Return True where images lie in the folders: in the official repository these contain label.csv only."""
+    return path.is_dir() and any(images(part, path) for part in part_folders(path).values())
 
 
 def _read_images(base: Path, settings: DomainSettings) -> Listing:
-    """The official generator wrote one file per name, so of two rows of one name the later one's image is there, and
-    its votes count.
+    """Read the folders that the official generator writes.
+
+    The generator wrote one file per name, so of two rows with one name the file has the image of the later row, whose
+    votes count.
     """
-    listing, parts, found = Listing(), _parts(base), sources(base)
-    source = found.choose(settings, base, listing)
+    listing, parts, files = Listing(), part_folders(base), vote_files(base)
+    source = files.choose(settings, base, listing)
     last: dict[str, Ballot] = {}
-    for ballot in found.ballots(source):
+    for ballot in files.ballots(source):
         if not ballot.name:
             listing.dropped["no image name"] += 1
         elif ballot.split in parts:
@@ -288,21 +142,24 @@ def _read_images(base: Path, settings: DomainSettings) -> Listing:
             last[ballot.name] = ballot
     if source == "label.csv" and "fer0033120.png" in last:
         listing.notes.append(
-            f"fer0033120.png shows no face, because the official generator overwrites it, though label.csv has "
-            f"emotions for it; only {VOTES_FILE} knows."
+            f"fer0033120.png does not show a face, because the official generator overwrites it, though label.csv has "
+            f"votes for emotions; only {VOTES_FILE} marks it."
         )
     for split in sorted({ballot.split for ballot in last.values()} ^ set(PARTS.values())):
-        listing.notes.append(f"There is no {split} part: no folder, or no votes, for its images.")
+        listing.notes.append(f"The {split} part is missing: either its folder or its votes.")
     there = {image for part in parts.values() for image in images(part, base, listing.passed_over)}
-    named = {inside(parts[ballot.split], ballot.name, ballot.place): ballot for ballot in last.values()}
+    on_disk, named = Files(base), dict[Path, Ballot]()
+    for ballot in last.values():
+        wanted = inside(parts[ballot.split], ballot.name, ballot.place)
+        named[on_disk.image(wanted) or wanted] = ballot
     for image, ballot in named.items():
-        expression = _label(ballot, settings, listing)
+        expression = voted_expression(ballot, settings, listing)
         if expression is None:
             continue
         if image not in there:
             listing.faults.append(Fault("missing", ballot.place, f"{ballot.name} is not in {image.parent}"))
             continue
-        columns = _columns(ballot.votes)
+        columns = vote_columns(ballot.votes)
         listing.faces.append(Face(ballot.name, ballot.split, expression, expression, file=image, extra=columns))
     for image in sorted(there - named.keys()):
         listing.faults.append(Fault("extra", image.relative_to(base).as_posix(), f"no votes name {image}."))
@@ -313,27 +170,31 @@ def _read_images(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _read_folders(base: Path, settings: DomainSettings) -> Listing:
-    """Labels come from the folders, as the pack's maker gave them: the plain maximum over the emotions of label.csv, by
-    its test part. Where a file of votes lies beside them, labels that it contradicts are faults.
+    """Read class folders, whose labels are those of the pack's maker.
+
+    By the test part of the pack these are the plain maximum over the emotions of label.csv. Labels that differ from a
+    file of votes in the copy are faults.
     """
-    listing = Listing(about={"label_rule": "as the folders say"})
+    listing = Listing(about={"label_rule": "as the folders are named"})
     for face in split_class_folders(base, label_map({}, settings), listing):
         if PART_IN_NAME.match(face.id.rpartition("/")[2]):
             raise BenchError(
                 f"{face.file}: this is FER2013, with labels of its own; its files cannot be joined to FERPlus's votes "
-                f"by name. Prepare it as fer2013, or take fer2013.csv with {VOTES_FILE}"
+                f"by name. Prepare it as fer2013, or use fer2013.csv with {VOTES_FILE}"
             )
         listing.faces.append(face)
     listing.require_faces(base)
-    by_name = _named_apart(listing)
-    _compare(listing, by_name, base, "argmax8", settings)
+    by_name = _by_official_name(listing)
+    _compare_with_votes(listing, by_name, base, "argmax8", settings)
     listing.expected = EXPECTED["label.csv", "argmax8"]
     return listing
 
 
-def _named_apart(listing: Listing) -> dict[str, list[Face]]:
-    """Official name → faces; says how many names are not the owner's, and which faces lie in another part than their
-    name is of.
+def _by_official_name(listing: Listing) -> dict[str, list[Face]]:
+    """Return official name → faces.
+
+    The listing gets a note of the number of names that are not official, and a fault for each face that lies in
+    another part than that of its name.
     """
     by_name: dict[str, list[Face]] = {}
     for face in listing.faces:
@@ -361,15 +222,15 @@ def _split_of_number(number: int) -> str:
     return "train" if number < FIRST_VALID else "val" if number < FIRST_TEST else "test"
 
 
-def _compare(
+def _compare_with_votes(
     listing: Listing, faces: Mapping[str, Sequence[Face]], base: Path, rule: LabelRule, settings: DomainSettings
 ) -> None:
-    """Faults for the faces whose label is not what the votes in this copy, if there are any, mean by a rule."""
-    found = sources(base)
-    if found.fer2013new is None and not found.label_csv:
+    """Add a fault for each face whose label differs from that of the votes in this copy by a rule."""
+    files = vote_files(base)
+    if files.fer2013new is None and not files.label_csv:
         return
-    source = settings.label_source or ("label.csv" if found.label_csv else "fer2013new")
-    for ballot in found.ballots(source):
+    source = settings.label_source or ("label.csv" if files.label_csv else "fer2013new")
+    for ballot in files.ballots(source):
         meant = label_of(ballot.votes, rule)
         for face in faces.get(Path(ballot.name).stem, ()):
             if face.expression != meant:
@@ -377,19 +238,22 @@ def _compare(
                 listing.faults.append(Fault("label", face.id, what))
 
 
+# ---------------------------------------------------------------------------------------------------------------- lists
+
+
 def _read_list(base: Path, settings: DomainSettings) -> Listing:
-    """Lines of `path id`. The ids are CAFE's, surprise 0 to neutral 6, unless labels say otherwise."""
+    """Read lists of `path id`, with the ids of CAFE, surprise 0 to neutral 6, unless the user maps labels."""
     unknown = next((path for path in lists_in(base) if path.name.startswith("ferplus_")), None)
     if unknown is not None and not settings.labels and settings.numbering is None:
         raise BenchError(
-            f"{unknown}: what the numbers in this list mean was never published; set numbering to a known order, such "
-            f"as ferplus-0-based, or labels to what each means (options of data prepare, keys of bench.toml)"
+            f"{unknown}: the meaning of the numbers in this list was never published. Set numbering to a known order, "
+            f"such as ferplus-0-based, or labels to what each means (options of data prepare, keys of bench.toml)"
         )
     listing = read_lists(base, settings, {} if settings.labels else CANONICAL)
-    listing.about["label_rule"] = "as the lists say"
+    listing.about["label_rule"] = "as in the lists"
     if not settings.labels and settings.numbering is None:
         listing.notes.append("The ids of the lists are read as CAFE's: surprise 0, fear 1, … neutral 6.")
-    _compare(listing, _named_apart(listing), base, settings.label_rule, settings)
+    _compare_with_votes(listing, _by_official_name(listing), base, settings.label_rule, settings)
     return listing
 
 
@@ -399,11 +263,12 @@ def _ran_lists(base: Path) -> list[Path]:
 
 
 def _read_ran(base: Path, settings: DomainSettings) -> Listing:
-    """Lines of `class/name crops`: the class folder is a column of the votes, and the number behind counts a face's
-    crops; it is no label. The list called val holds faces of the test part, so the split is that of the number in the
-    name.
+    """Read the lists of RAN, with lines of `class/name crops`.
+
+    The class folder is a column of the votes. The number at the end counts the crops of a face and is not a label. The
+    list called val has faces of the test part, so the split is that of the number in the name.
     """
-    listing = Listing(about={"label_rule": "as the folders say"}, expected={})
+    listing = Listing(about={"label_rule": "as the folders are named"}, expected={})
     root = settings.images or base
     labels = {str(number): name if name != CONTEMPT else LEFT_OUT for number, name in enumerate(COLUMNS[:EMOTIONS])}
     gathering = Gathering(listing, root, label_map(labels, settings), {"7": CONTEMPT})
@@ -413,11 +278,11 @@ def _read_ran(base: Path, settings: DomainSettings) -> Listing:
             image = inside(root, listed, place, movable=True)
             number = OFFICIAL_NAME.match(image.stem)
             if number is None:
-                raise BenchError(f"{place}: {image.name[:40]!r} is no name of FERPlus; expected one like fer0000001")
+                raise BenchError(f"{place}: {image.name[:40]!r} is not a name of FERPlus; expected one like fer0000001")
             gathering.add(place, image, image.parent.name, _split_of_number(int(number[1])))
     gathering.close()
     listing.require_faces(base)
-    _compare(listing, _named_apart(listing), base, settings.label_rule, settings)
+    _compare_with_votes(listing, _by_official_name(listing), base, settings.label_rule, settings)
     return listing
 
 
@@ -425,7 +290,7 @@ def _read_ran(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _counts(*rows: tuple[int, ...]) -> dict[str, dict[str, int]]:
-    """Faces of train, val and test per expression, each in the order of EXPRESSIONS."""
+    """Return the counts of train, val and test, each given in the order of EXPRESSIONS."""
     return {
         split: dict(zip(EXPRESSIONS, row, strict=True))
         for split, row in zip(("train", "val", "test"), rows, strict=True)
@@ -460,12 +325,14 @@ EXPECTED: Mapping[tuple[str, str], Mapping[str, Mapping[str, int]]] = {
         (450, 98, 21, 929, 449, 322, 1274),
     ),
 }
-"""(source of the votes, rule) → split → expression → rows. fer2013new counts a name that occurs twice twice."""
+"""(source of the votes, rule) → split → expression → rows. With fer2013new a name that occurs twice counts twice."""
 
 
 def _less_overwritten(counts: Mapping[str, Mapping[str, int]], source: str) -> dict[str, dict[str, int]]:
-    """What is left of the rows as files: fer0006953, fer0011785 and fer0008403 occur twice in fer2013new.csv, and
-    fer0033120 holds the image of its second row, which is not a face.
+    """Return the counts of files that remain of the rows.
+
+    In fer2013new.csv, fer0006953, fer0011785 and fer0008403 occur twice; fer0033120 has the image of its second row,
+    which is not a face.
     """
     less = {split: dict(classes) for split, classes in counts.items()}
     if source == "fer2013new" and less:
@@ -481,7 +348,7 @@ DATASET = Dataset(
         Layout(
             "ferplus-csv",
             f"fer2013.csv or icml_face_data.csv, and {VOTES_FILE} beside it",
-            lambda path: _pixels(path) is not None,
+            lambda path: _pixel_table(path) is not None,
             _read_csv,
             parts=("fer2013.csv", VOTES_FILE),
             uses=("label_rule", "label_source"),
@@ -517,7 +384,8 @@ DATASET = Dataset(
         ),
     ),
     request=(
-        "Images: Kaggle's FER2013 competition. Votes: fer2013new.csv of github.com/microsoft/FERPlus, to be put beside."
+        "Images: Kaggle's FER2013 competition. Votes: fer2013new.csv of github.com/microsoft/FERPlus, to be put next "
+        "to them."
     ),
     expected=EXPECTED["fer2013new", "majority"],
 )

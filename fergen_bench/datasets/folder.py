@@ -1,4 +1,4 @@
-"""The generic reader: a folder with one folder per expression, with or without train, val and test above them."""
+"""Read any dataset of class folders, with or without train, val and test above them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.datasets.faces import (
-    SPLITS,
-    class_folders,
-    generated_splits,
-    has_classes,
-    split_class_folders,
-    subject_of,
-    with_splits,
-)
+from fergen_bench.datasets.class_folders import SPLITS, class_folders, has_classes, split_class_folders
 from fergen_bench.datasets.files import folders
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split, subject_of
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -32,26 +25,27 @@ def _splits(folder: Path) -> list[Path]:
 
 
 def _only_wraps(folder: Path) -> bool:
-    """Whether a folder holds one folder alone, as archives unpack, and the classes or splits are in that."""
+    """Return True where the only subfolder contains the classes or splits, as archives unpack."""
     inner = folders(folder, folder)
     return len(inner) == 1 and bool(has_classes(inner[0], folder) or _splits(inner[0]) or _only_wraps(inner[0]))
 
 
 def _read_given(base: Path, settings: DomainSettings) -> Listing:
-    """Here a folder beside train, val and test that is none of them is refused: it may be a class."""
+    """Read class folders in split folders; another folder there is refused, since it may be a class."""
     parts = _splits(base)
     if other := next((folder for folder in folders(base, base) if folder not in parts), None):
         raise BenchError(
-            f"{other}: stands beside {parts[0].name}, but is no split; expected only train, val and test there"
+            f"{other}: this folder lies next to {parts[0].name}, but is not a split; expected only train, val and test "
+            f"there"
         )
     listing = Listing(about={"splits": "as given"})
     return _filled(listing, split_class_folders(base, label_map({}, settings), listing), base, settings)
 
 
 def _read_unsplit(base: Path, settings: DomainSettings) -> Listing:
-    listing = Listing(about={"splits": generated_splits(settings)})
+    listing = Listing()
     found = class_folders(base, base, "train", label_map({}, settings), listing)
-    listing.faces = with_splits(_filled(listing, found, base, settings).faces, settings)
+    draw_test_split(_filled(listing, found, base, settings), settings)
     return listing
 
 
@@ -61,8 +55,8 @@ def _filled(listing: Listing, found: Iterable[Face], base: Path, settings: Domai
         listing.faces.append(face if subject is None else replace(face, subject=subject))
     if not listing.faces:
         raise BenchError(
-            f"{base}: there are no class folders; expected {', '.join(EXPRESSIONS)} (or usual names for them), alone "
-            f"or under train and test"
+            f"{base}: class folders are missing; expected {', '.join(EXPRESSIONS)} (or usual names for them), alone or "
+            f"under train and test"
         )
     return listing
 

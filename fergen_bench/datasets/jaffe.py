@@ -1,4 +1,4 @@
-"""JAFFE (Lyons, Akamatsu, Kamachi, Gyoba, FG 1998): 213 posed faces of ten women, without a split."""
+"""Read JAFFE (Lyons, Akamatsu, Kamachi, Gyoba, FG 1998): 213 posed faces of ten women, without a split."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import expression_of, with_splits
 from fergen_bench.datasets.files import entries, images
-from fergen_bench.datasets.numbering import LEFT_OUT
-from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.gathering import add_named_face
+from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.settings import DomainSettings
@@ -25,7 +25,7 @@ NATIVE: Mapping[str, str] = {
     "SU": "surprise",
 }
 NAME = re.compile(r"(?P<subject>[A-Z]{2})\.(?P<native>AN|DI|FE|HA|NE|SA|SU)\d\.\d+\.\w+", re.IGNORECASE)
-"""KA.AN1.39.tiff: who, which expression and the how manieth of it, number"""
+"""The parts of KA.AN1.39.tiff are the subject, the expression and the repetition index, and a number."""
 
 
 def _fits(path: Path) -> bool:
@@ -33,22 +33,17 @@ def _fits(path: Path) -> bool:
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
-    """The name of a file says everything."""
+    """Read images, whose names contain subject and label."""
     listing = Listing()
     for image in images(base, base, listing.passed_over):
         match = NAME.fullmatch(image.name)
         if match is None:
-            what = "has no name such as KA.AN1.39.tiff, and is left out"
+            what = "is not named like KA.AN1.39.tiff, and is left out"
             listing.faults.append(Fault("extra", str(image), what))
             continue
         native, subject = match["native"].upper(), match["subject"].upper()
-        expression = expression_of(native, {**NATIVE, **settings.labels}, str(image))
-        if expression == LEFT_OUT:
-            listing.dropped[native] += 1
-            continue
-        name = image.relative_to(base).as_posix()
-        listing.faces.append(Face(name, "train", expression, native, image, subject=subject))
-    listing.faces = with_splits(listing.faces, settings)
+        add_named_face(listing, image, base, {**NATIVE, **settings.labels}, native, subject)
+    draw_test_split(listing, settings)
     return listing
 
 

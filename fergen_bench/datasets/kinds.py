@@ -1,6 +1,7 @@
 """Decide what a file in a dataset folder is: an image, a leftover of a tool, a packed archive, data, or unknown.
 
-Every reader asks here, so that one folder holds the same images for all of them, and nothing is passed over uncounted.
+Every reader uses this module, so a folder has the same images for all readers, and every file that is not read is
+counted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fergen_bench.wording import many
 Kind = Literal["image", "leftover", "archive", "data", "unknown"]
 
 RAW = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"})
-"""Endings of cameras' raw files. Decoders show a small preview of them, or nothing."""
+"""Endings of cameras' raw files. Decoders return a small preview of them, or nothing."""
 IMAGES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".jpg_large"),
@@ -28,7 +29,7 @@ IMAGES = frozenset(
         *RAW,
     }
 )
-"""Endings of images, also of those that may not be decoded here: such a file is unreadable, not absent."""
+"""Endings of images, also of those that cannot be decoded here: such a file is unreadable, not absent."""
 _DATA = frozenset(
     {
         *(".txt", ".csv", ".tsv", ".lst", ".list", ".md", ".rst", ".log"),
@@ -37,7 +38,7 @@ _DATA = frozenset(
         *(".py", ".ipynb", ".m"),
     }
 )
-"""Endings of lists and annotations, which stand beside images by the hundred thousand and are not opened here."""
+"""Endings of lists and annotations, which lie next to images by the hundred thousand and are not opened here."""
 _ARCHIVE = re.compile(r".*\.(zip|7z|rar|tar|tgz|tbz2?|txz|gz|bz2|xz|zst)(\.\d{2,3})?|.*\.[zr]\d\d", re.IGNORECASE)
 
 _TOOLS = frozenset(
@@ -51,10 +52,10 @@ _TOOLS = frozenset(
         "__pycache__",
     }
 )
-"""Names of files and folders (in lower case) that tools leave."""
+"""Names of files and folders, in lower case, that tools leave."""
 _TOOL_ENDINGS = (".xmp", ".aae", ".thm", ".pp3", ".dop", ".lrdata", ".lrcat", ".lrcat-data", ".lrprev", ".!sync", "~")
 _CONFLICT = re.compile(r"\.sync-conflict-\d|[( _-]conflicted copy|_conflict-\d{8}", re.IGNORECASE)
-"""Copies that a synchronising service keeps beside a file: Syncthing, Dropbox, Nextcloud."""
+"""Copies of a file by a synchronising service: Syncthing, Dropbox, Nextcloud."""
 
 _PNM = re.compile(rb"P[1-6][\s#]")
 _BMP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", re.DOTALL)
@@ -66,7 +67,7 @@ _BRANDS = {
 
 
 def is_leftover(name: str) -> bool:
-    """Return whether a tool or a system leaves files or folders of this name; hidden ones count."""
+    """Return True for the name of a file or folder that a tool or a system leaves, including hidden ones."""
     low = name.casefold()
     return (
         low.startswith((".", "~$")) or low in _TOOLS or low.endswith(_TOOL_ENDINGS) or _CONFLICT.search(low) is not None
@@ -74,15 +75,17 @@ def is_leftover(name: str) -> bool:
 
 
 def has_image_ending(name: str) -> bool:
+    """Return True for a name with the ending of an image."""
     return os.path.splitext(name)[1].lower() in IMAGES
 
 
 def is_archive(name: str) -> bool:
+    """Return True for the name of a packed archive."""
     return _ARCHIVE.fullmatch(name) is not None
 
 
 def kind_of(path: str | Path) -> Kind:
-    """Return the kind of a file by its name; by its content where the ending is unknown or missing."""
+    """Return the kind of a file by its name, or by its content where the ending is unknown or missing."""
     name = os.path.basename(path)
     if is_leftover(name):
         return "leftover"
@@ -96,7 +99,7 @@ def kind_of(path: str | Path) -> Kind:
 
 
 def holds_image(path: str | Path) -> bool:
-    """Return whether the first bytes of a plain file are those of an image."""
+    """Return True where the first bytes of a plain file are those of an image."""
     start = beginning(path)
     return (
         start.startswith(_STARTS)
@@ -108,7 +111,7 @@ def holds_image(path: str | Path) -> bool:
 
 
 def beginning(path: str | Path) -> bytes:
-    """Return the first bytes of a plain file; none where it cannot be read."""
+    """Return the first bytes of a plain file, or none where it cannot be read."""
     try:
         if os.path.isfile(path):
             with open(path, "rb") as file:
@@ -119,21 +122,22 @@ def beginning(path: str | Path) -> bytes:
 
 
 def brand(start: bytes) -> Literal["AVIF", "HEIC"] | None:
-    """Return which of the two formats that share a container a file has, by its first bytes."""
+    """Return the format of a file in the container that AVIF and HEIC share, from its first bytes, or None."""
     return _BRANDS.get(start[8:12]) if start[4:8] == b"ftyp" else None  # type: ignore[return-value]
 
 
 @dataclass
 class PassedOver:
-    """What stands in the folders of a dataset and is not read: kind → its paths, each once."""
+    """The files of a dataset that are not read: kind → paths, each once."""
 
     paths: dict[Kind, dict[str, None]] = field(default_factory=dict)
 
     def add(self, path: str | Path, kind: Kind) -> None:
+        """Record a file."""
         self.paths.setdefault(kind, {})[os.fspath(path)] = None
 
     def sentences(self, but: Kind | None = None) -> list[str]:
-        """Return one sentence for each kind, with the first path of it. but: a kind to leave out."""
+        """Return one sentence for each kind except one, with the first path of it."""
         return [
             f"Passed over: {many(len(paths), noun)}, such as {printable(next(iter(paths)))}{advice}."
             for kind, (noun, advice) in _PASSED_OVER.items()
@@ -142,8 +146,8 @@ class PassedOver:
 
 
 _PASSED_OVER: dict[Kind, tuple[str, str]] = {
-    "archive": ("packed archive", "; unpack it, in case faces are in it"),
+    "archive": ("packed archive", "; unpack it if it has faces"),
     "leftover": ("leftover file of tools", ""),
     "unknown": ("file of an unknown kind", ""),
 }
-"""kind → a noun, and what to do"""
+"""Kind → a noun, and a remedy."""

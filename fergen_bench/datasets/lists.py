@@ -1,28 +1,28 @@
-"""The generic reader of lists: text files of lines `path label`, one for each split or one for all."""
+"""Read any dataset of lists: text files with lines `path label`, one for each split or one for all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import generated_splits, lists_in, read_lists, with_splits
+from fergen_bench.datasets.list_files import lists_in, read_lists
 from fergen_bench.datasets.reader import Dataset, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.settings import DomainSettings
 
 
 def _any(line: str) -> bool:
-    """A file that is named as a list is one, so that its faults are found."""
+    """Accept any file that is named as a list, so that its errors are reported."""
     return True
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
-    """Where every face is for training, as in a list train.txt alone, a share of them becomes the test split."""
+    """Read lists; where every face is a training face, as in a list train.txt alone, draw a test split."""
     listing = read_lists(base, settings, {}, fits=_any)
     if {face.split for face in listing.faces} == {"train"}:
-        listing.faces = with_splits(listing.faces, settings)
-        listing.about["splits"] = generated_splits(settings)
+        draw_test_split(listing, settings)
     return listing
 
 

@@ -1,7 +1,7 @@
-"""MMA (MMAFEDB, Kaggle): 127,680 faces of 48×48 pixels, and its clean part, `mma-expw`.
+"""Read MMA (MMAFEDB, Kaggle), 127,680 faces of 48×48 pixels, and its part from ExpW, `mma-expw`.
 
-By arithmetic, MMA is FER2013 (its files have three channels) and ExpW (one channel) put together: the three-channel
-counts are those of FER2013's splits, and the rest is 91,793, the size of ExpW. Whoever trains on FERPlus has seen the
+By arithmetic, MMA is FER2013 (whose files have three channels) and ExpW (one channel) put together: the three-channel
+counts are those of FER2013's splits, and the rest is 91,793, the size of ExpW. A model trained on FERPlus has seen the
 first part.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import has_split_classes, list_layout, split_class_folders
+from fergen_bench.datasets.class_folders import has_split_classes, split_class_folders
+from fergen_bench.datasets.list_files import list_layout
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
 from fergen_bench.wording import many
@@ -31,10 +32,10 @@ LABELS = {
     "surprise": "surprise",
 }
 NUMBERS = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "neutral", "5": "sadness", "6": "surprise"}
-"""Labels in lists: the order of the class folders' names."""
+"""Labels in lists: the alphabetical order of the class folders."""
 ROOTS = ("mma-facial-expression/MMAFEDB", "archive/MMAFEDB")
 EXPW_NAME = re.compile(r"\d+Exp[0-6].+")
-"""17Exp1angry_actor_195.jpg: a number, the label in ExpW, the name of the image in ExpW."""
+"""The parts of 17Exp1angry_actor_195.jpg are a number, the label in ExpW, and the name of the image in ExpW."""
 REQUEST = "Download mahmoudima/mma-facial-expression from Kaggle and keep to the terms of its page."
 
 
@@ -55,42 +56,42 @@ LISTS = list_layout(NUMBERS, roots=ROOTS)
 
 
 def _expw_part(layout: Layout) -> Layout:
-    """The layout without the faces of FER2013."""
+    """Return a layout without the faces of FER2013."""
 
     def read(base: Path, settings: DomainSettings) -> Listing:
         listing = layout.read(base, settings)
-        told: Counter[str] = Counter()
-        listing.faces = [face for face in listing.faces if _is_expw(face, told, listing)]
+        decided: Counter[str] = Counter()
+        listing.faces = [face for face in listing.faces if _is_expw(face, decided, listing)]
         listing.about["part"] = "expw"
-        listing.about["told apart by"] = dict(told)
+        listing.about["told apart by"] = dict(decided)
         listing.notes.append(
-            f"The FER2013 part is left out: {many(told['name'], 'face', 'are')} known to be ExpW's by name, "
-            f"{many(told['channels'], 'face', 'were')} told apart by the channels of the file (three are FER2013's)."
+            f"The FER2013 part is left out: {many(decided['name'], 'face', 'are')} ExpW's by name, "
+            f"{many(decided['channels'], 'face', 'were')} assigned by the channels of the file (three are FER2013's)."
         )
         return listing
 
     return replace(layout, read=read)
 
 
-def _is_expw(face: Face, told: Counter[str], listing: Listing) -> bool:
-    """Whether a face is of ExpW: by its name where that is ExpW's, else by the file's channels, counted in `told`."""
+def _is_expw(face: Face, decided: Counter[str], listing: Listing) -> bool:
+    """Return True for a face of ExpW, by its name, or else by the channels of its file; count which one decided."""
     assert face.file is not None
     if EXPW_NAME.fullmatch(face.file.stem):
-        told["name"] += 1
+        decided["name"] += 1
         return True
     channels = _channels(face.file)
     if channels is None:
-        what = f"{face.file} cannot be read, so nothing says whether it is of FER2013 or of ExpW; it is left out."
+        what = f"{face.file} cannot be read, so it may be of FER2013 or of ExpW; it is left out."
         listing.faults.append(Fault("unreadable", face.id, what))
         return False
-    told["channels"] += 1
+    decided["channels"] += 1
     if channels > 1:
         listing.dropped["FER2013 part"] += 1
     return channels == 1
 
 
 def _channels(path: Path) -> int | None:
-    """Channels of an image, by its header, or None where it has none that can be read."""
+    """Return the number of channels of an image from its header, or None where it cannot be read."""
     from PIL import Image
 
     try:

@@ -1,8 +1,8 @@
-"""Labels that are numbers: what a numbering means, and when the one that is assumed is not the one that is there.
+"""Interpret labels that are numbers, and refuse numbers that do not fit the assumed numbering.
 
-Every dataset numbers the expressions in an order of its own, from 0 or from 1, and packs number them anew. A numbering
-is never guessed: it is the dataset's own or the one that the user names. What is found is held against it, by the
-numbers that occur and by their counts per class, and refused with the likely numbering where they differ.
+Every dataset numbers the expressions in an order of its own, from 0 or from 1, and packs renumber them. A numbering is
+never guessed: it is the dataset's own or the one that the user names. The numbers that occur, and their counts per
+class, are compared with it; where they differ, the error names the likely numbering.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
     "alphabetical": ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
     "alphabetical-8": ("anger", CONTEMPT, "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
 }
-"""Orders in which expressions are numbered; the alphabetical ones are those of class folders read by a program."""
+"""Name → order in which expressions are numbered. The alphabetical orders are those of class folders."""
 BASES = {"0-based": 0, "1-based": 1}
 ENOUGH = 200
-"""Faces below which counts per class prove nothing."""
+"""Number of faces below which counts per class prove nothing."""
 
 OTHER = "another order"
 Labels = Mapping[str, str]
@@ -39,15 +39,23 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 class LabelMap(dict[str, str]):
-    """native label → expression. own: what the dataset's own numbers mean, whatever the user's map says."""
+    """Native label → expression.
+
+    Attributes:
+        own: The meaning of the dataset's own numbers, without the user's map.
+    """
 
     own: Mapping[str, str]
 
 
 class UnknownNumbers(BenchError):
-    """Labels that are numbers, of which one means nothing in the numbering that is assumed.
+    """Labels are numbers, and one of them has no meaning in the assumed numbering.
 
-    place: where that one stands. found: split → native label → faces. own: what the dataset's numbers mean.
+    Attributes:
+        native: That number.
+        place: Its file and line.
+        found: Split → native label → faces.
+        own: The meaning of the dataset's own numbers.
     """
 
     def __init__(
@@ -61,31 +69,43 @@ class UnknownNumbers(BenchError):
     ) -> None:
         self.native, self.place, self.found, self.own = native, place, found, own
         natives = _numbers(found) | {native}
-        fault = f"{place}: {native!r} is no expression here; "
+        fault = f"{place}: {native!r} is not a known expression; "
         if own:
             fault += f"the labels of {title} are {_spelled(own)} ({_meanings(own)}), those here {_spelled(natives)}"
         else:
-            fault += f"the labels here are numbers ({_spelled(natives)}), whose order is not known"
+            fault += f"the labels here are numbers ({_spelled(natives)}), whose order is unknown"
         super().__init__(fault + _next_step(natives, own, _by_counts(found, own, own, expected or {})))
 
     def of(self, title: str, expected: Counts) -> UnknownNumbers:
-        """The same, said with what is known of the dataset."""
+        """Return the error with what is known of the dataset."""
         return UnknownNumbers(self.native, self.place, self.found, self.own, title, expected)
 
 
 def plain(native: str) -> str:
-    """A label without blanks around it; a whole number without leading zeros and decimals: 3 for 03 and 3.0."""
+    """Return a label without surrounding blanks, and a whole number without leading zeros and decimals.
+
+    For example, 03 and 3.0 become 3.
+    """
     text = native.strip()
     whole = text.removesuffix(".0")
     return str(int(whole)) if whole.isascii() and whole.isdecimal() else text
 
 
 def is_number(native: str) -> bool:
+    """Return True for a label of decimal digits."""
     return native.isascii() and native.isdecimal()
 
 
 def label_map(official: Labels, settings: DomainSettings) -> LabelMap:
-    """A dataset's own labels, numbered as the settings say, and the user's map before them."""
+    """Return native label → expression: the dataset's labels, renumbered by the settings, under the user's map.
+
+    Args:
+        official: The dataset's own labels.
+        settings: The choices of the user.
+
+    Raises:
+        BenchError: The numbering is unknown.
+    """
     labels = dict(official)
     if settings.numbering is not None:
         labels = {native: meant for native, meant in labels.items() if not is_number(native)}
@@ -96,47 +116,63 @@ def label_map(official: Labels, settings: DomainSettings) -> LabelMap:
 
 
 def own_numbers(used: Labels) -> Labels:
-    """What the numbers of a dataset mean, apart from the user's map."""
+    """Return the meaning of the dataset's own numbers, without the user's map."""
     return used.own if isinstance(used, LabelMap) else {}
 
 
 def _named(name: str, official: Labels) -> dict[str, str]:
-    """The numbering of a name: an order and where it begins, such as affectnet-0-based; 1-based alone: the own."""
+    """Return the numbering of a name: an order and a base, such as affectnet-0-based.
+
+    A base alone, such as 1-based, means the dataset's order.
+    """
     known = {f"{order}-{base}": (names, first) for order, names in ORDERS.items() for base, first in BASES.items()}
     if own := _order_of(official):
         known |= {base: (own, first) for base, first in BASES.items()}
     if name not in known:
         raise BenchError(
-            f"numbering: {name!r} names no numbering{did_you_mean(name, known)}; known: {', '.join(known)}"
+            f"numbering: {name!r} is not a known numbering{did_you_mean(name, known)}; known: {', '.join(known)}"
         )
     names, first = known[name]
     return _numbered(names, first)
 
 
 def _numbered(names: Iterable[str], first: int) -> dict[str, str]:
-    """first, first + 1, … → names; contempt is left out."""
-    return {str(place): name if name in EXPRESSIONS else LEFT_OUT for place, name in enumerate(names, start=first)}
+    """Return number → name from `first` on, with contempt left out."""
+    return {str(number): name if name in EXPRESSIONS else LEFT_OUT for number, name in enumerate(names, start=first)}
 
 
 def _order_of(official: Labels) -> tuple[str, ...]:
-    """What the numbers of a map mean, in their order."""
+    """Return the meanings of the numbers of a map, in the order of the numbers."""
     return tuple(official[native] for native in sorted(filter(is_number, official), key=int))
 
 
 def check_numbers(
     place: str, title: str, found: Counts, used: Labels, expected: Counts, settings: DomainSettings
 ) -> None:
-    """Refuses labels that are numbers where the user says what some of them mean, but not all; where they count from
-    another base than the dataset's own; and where their counts per class are the dataset's in another order.
+    """Refuse numeric labels that do not fit the numbering by which they are read.
+
+    Args:
+        place: The folder, for the error.
+        title: Name of the dataset.
+        found: Split → native label → faces.
+        used: Native label → expression, as it was used.
+        expected: Counts of the dataset.
+        settings: The choices of the user.
+
+    Raises:
+        BenchError: The user maps some numbers but not all, the numbers have another base than the dataset's own, or
+            their counts per class are the dataset's in another order.
     """
     natives, own = _numbers(found), own_numbers(used)
-    said = set(filter(is_number, settings.labels))
-    if not natives or natives <= said:
+    mapped = set(filter(is_number, settings.labels))
+    if not natives or natives <= mapped:
         return
     likely = _by_counts(found, own, used, expected)
     fault = f"{place}: the labels here are numbers ({_spelled(natives)})"
-    if said and settings.numbering is None:
-        fault += f", and the map says what {_listed(said)} means; the other numbers would keep their meaning"
+    if mapped and settings.numbering is None:
+        fault += (
+            f", and the map gives the meaning of {_listed(mapped)} only; the other numbers would retain their meaning"
+        )
         fault += f" in {title} ({_meanings(own)})" * bool(own)
     elif likely is not None or (
         settings.numbering is None and own and len(natives) >= len(EXPRESSIONS) and _least(natives) != _least(own)
@@ -148,11 +184,11 @@ def check_numbers(
 
 
 def _next_step(natives: set[str], own: Labels, likely: str | None) -> str:
-    """How the user says what numbers mean. No advice maps some of them and leaves the others as they are."""
+    """Return the advice to the user. It never maps some numbers and leaves the others."""
     keys = " (options of data prepare, keys of bench.toml)"
-    every = f"set labels to what every one of them means: {','.join(f'{number}=…' for number in _sorted(natives))}"
+    every = f"set labels to the meaning of every one of them: {','.join(f'{number}=…' for number in _sorted(natives))}"
     if likely == OTHER:
-        return f". The counts of every class are those of the dataset in another order; {every}{keys}"
+        return f". The counts of every class are those of the dataset in another order: {every}{keys}"
     if likely is not None:
         return f". By the counts of every class they are numbered {likely}; set numbering to {likely}{keys}"
     if not own:
@@ -165,13 +201,16 @@ def _next_step(natives: set[str], own: Labels, likely: str | None) -> str:
 
 
 def _by_counts(found: Counts, own: Labels, used: Labels, expected: Counts) -> str | None:
-    """The name of the one numbering by which the counts per class are a dataset's, where by what labels are taken to
-    mean they are far from them; OTHER where none with a name is it. None without evidence.
+    """Return the name of the only numbering under which the counts per class are the dataset's.
+
+    Returns:
+        None where the counts fit the used labels already, or prove nothing; OTHER where they fit an order without a
+        name.
     """
     pairs, faces = _comparable(found, expected), sum(sum(counts.values()) for counts in found.values())
     if not pairs or not own or faces < ENOUGH:
         return None
-    alike = 0.02 + 0.6 / faces**0.5  # what chance moves, in a share of the copy that is drawn at random
+    alike = 0.02 + 0.6 / faces**0.5  # the effect of chance in a random part of the copy
     if _distance(pairs, used) < 3 * alike:
         return None
     order, natives = _order_of(own), _sorted(_numbers(found))
@@ -180,7 +219,7 @@ def _by_counts(found: Counts, own: Labels, used: Labels, expected: Counts) -> st
     distances: dict[tuple[str, ...], tuple[float, str]] = {}
     for name, labels in named.items():
         if any(meant != LEFT_OUT and native not in natives for native, meant in labels.items()):
-            continue  # an expression of which there is no face
+            continue  # an expression without faces
         meant = tuple(labels.get(native, "?") for native in natives)
         distances.setdefault(meant, (_distance(pairs, labels), name))
     (best, name), (second, _) = sorted([*distances.values(), (1.0, ""), (1.0, "")])[:2]
@@ -190,7 +229,7 @@ def _by_counts(found: Counts, own: Labels, used: Labels, expected: Counts) -> st
 
 
 def _comparable(found: Counts, expected: Counts) -> list[tuple[Mapping[str, int], Mapping[str, int]]]:
-    """(counts by number, counts by expression) of the splits that both have, or of all faces where splits differ."""
+    """Return (counts by number, counts by expression) of the common splits, or of all faces where splits differ."""
     known = {split: counts for split, counts in expected.items() if "all" not in counts}
     if not known or not found:
         return []
@@ -204,7 +243,7 @@ def _summed(counts: Counts) -> Counter[str]:
 
 
 def _distance(pairs: Iterable[tuple[Mapping[str, int], Mapping[str, int]]], labels: Labels) -> float:
-    """The share of faces that a numbering puts into other classes than are expected; 1 where a number means nothing."""
+    """Return the share of faces in other classes than expected under a numbering; 1 where a number lacks a meaning."""
     far, faces = 0.0, 0
     for found, expected in pairs:
         shares: Counter[str] = Counter()
@@ -220,7 +259,7 @@ def _distance(pairs: Iterable[tuple[Mapping[str, int], Mapping[str, int]]], labe
 
 
 def _distance_of_shapes(pairs: Iterable[tuple[Mapping[str, int], Mapping[str, int]]]) -> float:
-    """The same of the order of classes that fits best, whatever the numbers mean."""
+    """Return the distance under the order of classes that fits best, whatever the numbers mean."""
     largest: list[tuple[Mapping[str, int], Mapping[str, int]]] = []
     for found, expected in pairs:
         here = sorted(found.values(), reverse=True)[: len(EXPRESSIONS)]
@@ -231,7 +270,7 @@ def _distance_of_shapes(pairs: Iterable[tuple[Mapping[str, int], Mapping[str, in
 
 
 def _numbers(found: Counts) -> set[str]:
-    """The labels that are numbers."""
+    """Return the labels that are numbers."""
     return {native for counts in found.values() for native in counts if is_number(native)}
 
 
@@ -240,7 +279,7 @@ def _sorted(numbers: Iterable[str]) -> list[str]:
 
 
 def _spelled(numbers: Iterable[str]) -> str:
-    """0 to 6, or each of them where some between are not there."""
+    """Return numbers as 0 to 6, or each of them where some in between are missing."""
     order = _sorted(numbers)
     whole = int(order[-1]) - int(order[0]) == len(order) - 1
     return f"{order[0]} to {order[-1]}" if whole and len(order) > 2 else _listed(order)

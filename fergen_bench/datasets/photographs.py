@@ -1,5 +1,6 @@
-"""Signs that images are whole photographs and not cropped faces: their sizes and, where the extra `faces` is installed,
-a detector that looks at some of them.
+"""Recognise datasets of whole photographs instead of cropped faces.
+
+The signs are the sizes of the images and, where the extra `faces` is installed, a detector that looks at some of them.
 """
 
 from __future__ import annotations
@@ -21,40 +22,40 @@ ALIGNED: Mapping[str, tuple[int, int]] = {
     "mma": (48, 48),
     "sfew": (143, 181),
 }
-"""Width and height of the cropped faces that owners of datasets distribute."""
+"""Dataset → width and height of the cropped faces that its owner distributes."""
 
 LARGE = 500
-"""The shorter side in pixels from which an image that is no square is taken for a photograph."""
+"""Shorter side in pixels from which an image that is not square counts as a photograph."""
 LANDSCAPE = 240
-"""The same for images that are wider than they are high, as faces never are."""
+"""Shorter side in pixels from which an image that is wider than high counts as a photograph; faces are not wider."""
 ASPECT = 1.25
-"""From which ratio of its sides an image is no square."""
+"""Ratio of the sides from which an image is not square."""
 ENOUGH = 0.3
-"""The share of images that look like photographs from which a dataset is one of photographs."""
+"""Share of images that look like photographs from which a dataset consists of photographs."""
 SAMPLE = 40
-"""How many images the detector looks at."""
+"""Number of images that the detector looks at."""
 DETECTABLE = 160
-"""The median shorter side in pixels from which the detector is used: of crops of 100 pixels it finds few."""
+"""Median shorter side in pixels from which the detector is used: in crops of 100 pixels it finds few faces."""
 SMALL = 0.2
-"""The share of a picture that the largest face covers in a cropped face at least."""
+"""Smallest share of a picture that the largest face covers in a cropped face."""
 FEWEST = 5
-"""Images with a face that the detector must find before it decides."""
+"""Smallest number of images with a detected face for the detector to decide."""
 
 
 def sizes(width: np.ndarray, height: np.ndarray, dataset: str) -> dict[str, int]:
-    """Return what the sizes of image files without boxes say, for domain.json.
+    """Return a summary of the sizes of image files without boxes, for domain.json.
 
     Args:
-        width: in pixels, of each file.
-        height: in pixels, of each file.
-        dataset: name of the dataset.
+        width: In pixels, of each file.
+        height: In pixels, of each file.
+        dataset: Name of the dataset.
     """
     shorter, aspect = np.minimum(width, height), width / height
     photographs = (shorter >= LARGE) & (np.maximum(aspect, 1 / aspect) >= ASPECT)
     photographs |= (shorter >= LANDSCAPE) & (aspect >= ASPECT)
     low, high = np.percentile(aspect, [10, 90])
     if np.median(shorter) >= LARGE and high >= 1.1 * low:
-        photographs |= shorter >= LARGE  # no crops: those share one shape
+        photographs |= shorter >= LARGE  # crops would share one shape
     if (known := ALIGNED.get(dataset)) is not None:
         other = np.abs(np.log(aspect * known[1] / known[0])) > np.log(1.1)
         photographs |= other & (shorter > 1.5 * min(known))
@@ -67,13 +68,14 @@ def sizes(width: np.ndarray, height: np.ndarray, dataset: str) -> dict[str, int]
 
 
 def detected(faces: Sequence[Face], shorter: np.ndarray) -> dict[str, int] | None:
-    """Return in how many images of a sample a detector finds a face, and in how many of them it is small.
-
-    None where the images are too small for the detector, or the extra `faces` is not installed.
+    """Return the number of images of a sample in which a detector finds a face, and in which that face is small.
 
     Args:
-        faces: image files without boxes.
-        shorter: the shorter side of each in pixels.
+        faces: Image files without boxes.
+        shorter: The shorter side of each in pixels.
+
+    Returns:
+        The counts, or None where the images are too small for the detector or the extra `faces` is not installed.
     """
     if np.median(shorter) < DETECTABLE or not has_detector():
         return None
@@ -83,12 +85,12 @@ def detected(faces: Sequence[Face], shorter: np.ndarray) -> dict[str, int] | Non
 
 
 def has_detector() -> bool:
-    """Return whether the extra `faces` is installed; nothing is imported."""
+    """Return True where the extra `faces` is installed, without importing it."""
     return find_spec("cv2") is not None
 
 
 def largest_face(face: Face) -> float | None:
-    """Return the share of an image that its largest face covers, as a detector sees it; None where it finds none."""
+    """Return the share of an image that its largest face covers, or None where the detector finds none."""
     try:
         image = open_face(face)[0].convert("L")
     except Unreadable:
@@ -106,11 +108,11 @@ def _cascade() -> Any:
 
 
 def warning(found: Mapping[str, int], seen: Mapping[str, int] | None) -> str | None:
-    """Return the sentence about a dataset that holds photographs. Where the detector finds faces, they decide.
+    """Return a sentence about a dataset of photographs, or None. Where the detector finds faces, it decides.
 
     Args:
-        found: what `sizes` returned.
-        seen: what `detected` returned.
+        found: The result of `sizes`.
+        seen: The result of `detected`.
     """
     detector = seen is not None and seen["found"] >= max(FEWEST, 0.25 * seen["looked_at"])
     if seen is not None and detector:

@@ -1,5 +1,7 @@
-"""One face of a listing → pixels. PIL's decoders and its bicubic filter are the reference: other resizers give other
-bits (OpenCV's differ in a quarter of all values), so the resizer's name stands in domain.json.
+"""Decode a face of a listing into pixels.
+
+PIL's decoders and its bicubic filter are the reference. Other resizers give other bits (OpenCV's differ in a quarter of
+all values), so domain.json names the resizer.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from fergen_bench.wording import many
 
 RESIZER = "PIL bicubic"
 LARGEST_NATIVE = 224
-"""Faces keep their size up to this side, and are resized to it where they have none in common."""
+"""Faces keep their size up to this side in pixels, and are resized to it where they have different sizes."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
-"""What is decoded, by content, whatever a file's name ends in. PIL knows more, some with the help of other programs."""
+"""Formats that are decoded, by content, whatever the ending. PIL knows more, some of which need other programs."""
 
 MOST_PIXELS = 89_478_485
-"""Where PIL begins to warn of files that are small and unpack to something huge."""
+"""Largest number of pixels of an image; from here on PIL warns of small files that unpack to something huge."""
 
 
 Depth = Literal["8-bit", "16-bit", "float"]
@@ -36,7 +38,7 @@ WHITES: dict[Depth, tuple[int, ...]] = {
     "16-bit": (255, 1023, 4095, 16383, 65535),
     "float": (1, 255, 1023, 4095, 16383, 65535),
 }
-"""The levels that may mean white: cameras and converters write 8, 10, 12 or 14 bits of value into files of 16."""
+"""Levels that may mean white: cameras and converters write 8, 10, 12 or 14 bits of value into files of 16."""
 OVERSHOOT = 0.1
 """Share of its range by which a floating-point image may leave it, as filtered images do. It is clipped."""
 
@@ -59,11 +61,11 @@ class Source(NamedTuple):
 
 
 class Unreadable(Exception):
-    """Says why a face cannot be shown; the file is named by whoever knows it."""
+    """A face cannot be decoded. The message lacks the file, which the caller adds."""
 
 
 def face_pixels(face: Face, size: int, margin: float = 0.0, emulate_bgr: bool = False) -> np.ndarray:
-    """Return the pixels of a face alone, see decode_face."""
+    """Return only the pixels of a face; see decode_face."""
     return decode_face(face, size, margin, emulate_bgr)[0]
 
 
@@ -73,15 +75,18 @@ def decode_face(
     """Return the pixels of a face and the facts about its file.
 
     Args:
-        face: a face of a listing.
-        size: side of the result. A face that is no square is squashed, as the reference code does.
-        margin: for faces with a box, the share of its side that is added on each side.
-        emulate_bgr: return BGR instead of RGB, where published code is emulated.
-        white: the level that means white in images of more than eight bits; by default the smallest that is plausible
-            for this image alone. Only all images of a dataset together can tell, see statistics.white_levels.
+        face: A face of a listing.
+        size: Side of the result in pixels. A face that is not square is squashed, as in the reference code.
+        margin: For faces with a box, the share of its side that is added on each side.
+        emulate_bgr: Return BGR instead of RGB, where published code is emulated.
+        white: The level that means white in images of more than eight bits; by default the smallest that is plausible
+            for this image alone. Only all images of a dataset together decide correctly; see statistics.white_levels.
 
     Returns:
         uint8 (size, size, 3), RGB, and the source.
+
+    Raises:
+        Unreadable: The image cannot be decoded.
     """
     image, source = open_face(face, white)
     if face.box is not None:
@@ -93,8 +98,10 @@ def decode_face(
 
 
 def own_side(face: Face) -> int | None:
-    """The side of a square face that may keep its size, from the file's header; LARGEST_NATIVE for all others, and None
-    for what cannot be read.
+    """Return the side in pixels of a square face that may keep its size, from the header of its file.
+
+    Returns:
+        LARGEST_NATIVE for all other faces, and None where the file cannot be read.
     """
     if face.box is not None:
         return LARGEST_NATIVE
@@ -108,7 +115,15 @@ def own_side(face: Face) -> int | None:
 
 
 def open_face(face: Face, white: float | None = None) -> tuple[Image.Image, Source]:
-    """Return the whole image of a face, upright, in RGB, and the facts about its file."""
+    """Return the whole image of a face, upright, in RGB, and the facts about its file.
+
+    Args:
+        face: A face of a listing.
+        white: The level that means white in images of more than eight bits, as in `decode_face`.
+
+    Raises:
+        Unreadable: The image cannot be decoded.
+    """
     if face.pixels is not None:
         side = _side(face.pixels)
         return Image.frombytes("L", (side, side), face.pixels).convert("RGB"), Source(side, side)
@@ -130,13 +145,13 @@ def _file(face: Face) -> Path:
 def _side(pixels: bytes) -> int:
     side = math.isqrt(len(pixels))
     if not side or side * side != len(pixels):
-        raise Unreadable(f"{many(len(pixels), 'grey level')}, which make no square")
+        raise Unreadable(f"{many(len(pixels), 'grey level')}, which do not form a square")
     return side
 
 
 @contextmanager
 def _decoder(path: Path) -> Iterator[Image.Image]:
-    """An image whose header is read. Whatever a decoder raises on nonsense, now or in the block, is Unreadable."""
+    """Open an image, with its header read. Any exception of a decoder, now or in the block, becomes Unreadable."""
     try:
         if path.suffix.lower() in RAW:
             raise Unreadable("a camera's raw file; convert it to JPEG or PNG")
@@ -149,21 +164,21 @@ def _decoder(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise Unreadable(_unidentified(path)) from None
     except Image.DecompressionBombError:
-        raise Unreadable(f"more than {MOST_PIXELS:,} pixels, which no photograph of a face has") from None
+        raise Unreadable(f"more than {MOST_PIXELS:,} pixels, too many for a photograph of a face") from None
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
     except Exception as error:
-        raise Unreadable(f"no valid image: {type(error).__name__}: {error}") from None
+        raise Unreadable(f"not a valid image: {type(error).__name__}: {error}") from None
 
 
 def _pictures(image: Image.Image) -> int:
-    """How many frames or pages a file has. Those of an MPO are previews of one photograph."""
+    """Return the number of frames or pages of a file. Those of an MPO are previews of one photograph."""
     return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this installation of Pillow has."""
+    """Return the formats among FORMATS that this installation of Pillow has."""
     with suppress(ImportError):
         import pillow_heif  # type: ignore[import-not-found, unused-ignore]
 
@@ -173,16 +188,16 @@ def _formats() -> tuple[str, ...]:
 
 
 def _unidentified(path: Path) -> str:
-    """Why a file is no image to Pillow, and what helps."""
+    """Return the reason why Pillow does not recognise a file, and the remedy."""
     start = beginning(path)
     if (missing := brand(start)) is not None:
         package = "pillow-heif" if missing == "HEIC" else "Pillow 11.3 or newer"
         return f"{missing}, which this installation of Pillow cannot decode; install {package}, or convert it"
-    return "no image of a known kind" if start else "an empty file"
+    return "not an image of a known kind" if start else "an empty file"
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Return how PIL unpacks an image that is not loaded yet, such as RGB;16B; empty where it does not say."""
+    """Return the mode from which PIL unpacks an image that is not loaded yet, such as RGB;16B, or an empty text."""
     tiles = getattr(image, "tile", ())
     args = tiles[0].args if tiles else ""
     mode = args[0] if isinstance(args, tuple) and args else args
@@ -211,8 +226,10 @@ def _eight_bit(image: Image.Image, raw_mode: str, path: Path, white: float | Non
 
 
 def _eight_bit_colour(image: Image.Image, raw_mode: str, path: Path, white: float | None) -> tuple[Image.Image, Source]:
-    """The same in colour. PIL keeps the upper byte of each level, which is right where levels fill 16 bits; else the
-    lower bytes are read, too.
+    """Scale colour levels of 16 bits.
+
+    PIL keeps the upper byte of each level, which is right where levels fill 16 bits; otherwise the lower bytes are read
+    too.
     """
     upper = np.asarray(image)[..., :3]
     source = Source(*image.size, "16-bit", float(upper.min()) * 256, float(upper.max()) * 256 + 255)
@@ -247,8 +264,10 @@ def _scaled(levels: np.ndarray, source: Source, white: float | None) -> np.ndarr
 
 
 def _edges(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """left, top, right, bottom in pixels. The box's edges are each rounded to the nearest pixel edge, halves up, after
-    the margin is added, and clipped to the image: whole numbers give rows top to top + height - 1.
+    """Return left, top, right, bottom in pixels of a box with its margin.
+
+    The margin is added first. Then each edge is rounded to the nearest pixel edge, halves up, and clipped to the image:
+    whole numbers give rows top to top + height - 1.
     """
     left, top, across, down = box
     edges = (left - margin * across, top - margin * down, left + across + margin * across, top + down + margin * down)

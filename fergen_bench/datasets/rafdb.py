@@ -1,4 +1,7 @@
-"""RAF-DB, basic expressions: Li, Deng, Du, CVPR 2017. 15,339 aligned faces of 100×100 pixels; no validation split."""
+"""Read RAF-DB, basic expressions (Li, Deng, Du, CVPR 2017).
+
+RAF-DB has 15,339 aligned faces of 100×100 pixels and lacks a validation split.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from fergen_bench.datasets.boxes import with_box
+from fergen_bench.datasets.class_folders import CLASSES, SPLITS, has_split_classes, split_class_folders
 from fergen_bench.datasets.columns import labelled_lines
-from fergen_bench.datasets.faces import (
-    CLASSES,
-    SPLITS,
-    Gathering,
-    expression_of,
-    has_split_classes,
-    lists_in,
-    split_class_folders,
-    with_box,
-    with_splits,
-)
-from fergen_bench.datasets.files import Files, at, entries, first_file, first_line, folders, images, table
+from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images
+from fergen_bench.datasets.gathering import Gathering, expression_of
+from fergen_bench.datasets.list_files import lists_in
 from fergen_bench.datasets.numbering import LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Face, Fault, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split
+from fergen_bench.datasets.text_files import first_line, table
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -49,7 +47,10 @@ SUFFIX = re.compile(r".*_([0-7])", re.IGNORECASE)
 
 
 def _lists(base: Path, *names: str, columns: int = 2) -> list[Path]:
-    """The owner's lists, in EmoLabel or beside it, whose first line has three columns or any other number of them."""
+    """Return the owner's lists, in EmoLabel or next to it.
+
+    Lists with three columns in their first line are another layout than lists with any other number of columns.
+    """
     found = (first_file(base, f"EmoLabel/{name}", name) for name in names or (LIST,))
     return [path for path in found if path is not None and _fits_columns(path, columns)]
 
@@ -70,8 +71,14 @@ def _read_rows(
     image_of: Callable[[str], Path],
     settings: DomainSettings,
 ) -> None:
-    """Gathers the faces of lines `train_00001.jpg 5`. image_of: the owner's name without `_aligned` → where its image
-    should be.
+    """Add the faces of lines `train_00001.jpg 5`.
+
+    Args:
+        lists: The lists.
+        listing: The listing.
+        gathering: Receives the faces.
+        image_of: Returns the path of an image, given the owner's name without `_aligned`.
+        settings: The choices of the user.
     """
     lines, column = labelled_lines(lists, listing.labels, settings)
     if column is not None:
@@ -79,7 +86,7 @@ def _read_rows(
     for _, place, name, native in lines:
         stem = PurePosixPath(name.replace("\\", "/")).stem
         if (match := NAME.fullmatch(stem)) is None:
-            raise BenchError(f"{place}: {name!r} is no name of RAF-DB; expected such as train_00001 or test_0001")
+            raise BenchError(f"{place}: {name!r} is not a name of RAF-DB; expected one like train_00001 or test_0001")
         gathering.add(place, image_of(stem.removesuffix("_aligned")), native, match[1].lower())
 
 
@@ -91,7 +98,7 @@ def _fits_lists(base: Path, names: tuple[str, ...] = (), columns: int = 2) -> bo
 
 
 def _read_lists(base: Path, settings: DomainSettings, names: tuple[str, ...] = (), columns: int = 2) -> Listing:
-    """Faces of lists in Image/aligned. A file that is missing, or that no list names, is a fault."""
+    """Read lists of images in Image/aligned. A file that is missing or not listed is a fault."""
     listing, folder = Listing(), at(base, ALIGNED)
     gathering = Gathering(listing, base, label_map(LABELS, settings))
     lists = _lists(base, *names, columns=columns)
@@ -101,8 +108,9 @@ def _read_lists(base: Path, settings: DomainSettings, names: tuple[str, ...] = (
 
 
 def _read_original(base: Path, settings: DomainSettings) -> Listing:
-    """Whole photographs, or faces where the pack holds boxes, Annotation/boundingbox/train_00001.txt. These are not the
-    owner's: people made them with a detector (CD-FER-Benchmark#22).
+    """Read whole photographs, or faces where the pack has boxes, Annotation/boundingbox/train_00001.txt.
+
+    The boxes are not the owner's: users of the dataset made them with a detector (CD-FER-Benchmark#22).
     """
     listing, files = Listing(), Files(base)
     folder, boxes = at(base, ORIGINAL), at(base, "Annotation/boundingbox")
@@ -110,9 +118,7 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
     _read_rows(_lists(base), listing, gathering, lambda stem: folder / f"{stem}.jpg", settings)
     gathering.close(folder)
     if not any(NAME.fullmatch(Path(entry.name).stem) for entry in entries(boxes, base, ".txt")):
-        listing.notes.append(
-            "Image/original holds whole photographs and there are no face boxes: faces are not cropped."
-        )
+        listing.notes.append("Image/original has whole photographs, and face boxes are missing: faces are not cropped.")
         return listing
     box_file = {face.id: boxes / f"{PurePosixPath(face.id).stem}.txt" for face in listing.faces}
     boxed = [face for face in listing.faces if files.has(box_file[face.id])]
@@ -126,25 +132,26 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _by_name(base: Path) -> dict[str, Path]:
-    """Every image below a base with a name of the owner's, by that name; one in two places is refused."""
+    """Return name → image for images below a base with a name of the owner's; an image in two folders is refused."""
     found: dict[str, Path] = {}
     for image in images(base, base):
-        if NAME.fullmatch(image.stem) and (other := found.setdefault(image.name, image)) != image:
-            raise BenchError(f"{image}: stands in {other.parent} too; name a folder that holds each face once")
+        name = _lower_ending(image.name)
+        if NAME.fullmatch(image.stem) and (other := found.setdefault(name, image)) != image:
+            raise BenchError(f"{image}: this face is in {other.parent} too. Name a folder that has each face once")
     return found
 
 
 def _numbering(natives: set[str], settings: DomainSettings, place: Path, listing: Listing) -> Mapping[str, str]:
-    """What the numbers mean: 0..6 where there is a 0 and no 7, 1..7 where there is a 7 and no 0."""
+    """Return the meaning of numbers: 0..6 where there is a 0 and no 7, 1..7 where there is a 7 and no 0."""
     if natives <= set(settings.labels) or settings.numbering is not None:
         return label_map(LABELS, settings)
     zero, seven = "0" in natives, "7" in natives
     if zero == seven:
         have = "both 0 and 7 are" if zero else "neither 0 nor 7 is"
         raise BenchError(
-            f"{place}: {have} among the labels, so they may count from 0 or from 1; set numbering to 0-based or to "
-            f"1-based, or labels to what every one of {', '.join(sorted(natives))} means (options of data prepare, "
-            f"keys of bench.toml)"
+            f"{place}: {have} among the labels, so they may count from 0 or from 1. Set numbering to 0-based or to "
+            f"1-based, or labels to the meaning of every one of {', '.join(sorted(natives))} (options of data "
+            f"prepare, keys of bench.toml)"
         )
     listing.about["labels"] = "0..6" if zero else "1..7"
     return label_map(FROM_ZERO if zero else LABELS, settings)
@@ -161,13 +168,16 @@ def _path_lists(base: Path) -> list[Path]:
 
 
 def _anywhere(root: Path) -> Callable[[str], Path]:
-    """The owner's name → its aligned image, wherever that is below root."""
+    """Return a function from the owner's name to its aligned image, in any folder below root."""
     found = _by_name(root)
     return lambda stem: found.get(f"{stem}_aligned.jpg", root / f"{stem}_aligned.jpg")
 
 
 def _read_path_list(base: Path, settings: DomainSettings) -> Listing:
-    """Lists such as `/home/…/train_00001_aligned.jpg 4`: the folders are of another machine, the file name counts."""
+    """Read lists such as `/home/…/train_00001_aligned.jpg 4`.
+
+    The folders are another machine's; only the file name counts.
+    """
     lists = _path_lists(base)
     root = settings.images or (base.parent if base.is_file() else base)
     listing = Listing(about={"lists": [path.name for path in lists]})
@@ -188,9 +198,9 @@ def _is_flat(base: Path) -> bool:
 
 
 def _read_flat(base: Path, settings: DomainSettings) -> Listing:
-    """The owner's names in flat folders train and valid, with the owner's list: it says label and split."""
+    """Read images in flat folders train and valid, with labels and splits from the owner's list."""
     listing = Listing(
-        notes=["Such copies are often aligned anew, which moves published accuracies by up to ten points."]
+        notes=["Such copies are often aligned again, which changes published accuracies by up to ten points."]
     )
     gathering = Gathering(listing, base, label_map(LABELS, settings))
     _read_rows(_lists(base), listing, gathering, _anywhere(base), settings)
@@ -207,21 +217,23 @@ def _owner_split(name: str) -> str | None:
 
 
 def _in_class_folders(base: Path, settings: DomainSettings, listing: Listing) -> list[Face]:
-    """Faces of {split}/{class}/. RAF-DB has a test split and no other, so val is test where there is no test."""
+    """Return faces of {split}/{class}/. RAF-DB has only a test split, so val is test where test is missing."""
     names = {folder.name.casefold() for folder in folders(base, base)}
     splits = SPLITS
     if not any(SPLITS.get(name) == "test" for name in names):
         splits = {name: "test" if split == "val" else split for name, split in SPLITS.items()}
-        listing.notes.append("There is no folder test; RAF-DB has no validation split, so val is its test split.")
+        listing.notes.append(
+            "A folder test is missing; RAF-DB does not have a validation split, so val is its test split."
+        )
     faces = list(split_class_folders(base, label_map(LABELS, settings), listing, splits))
     for face in faces:
         if (owner := _owner_split(face.id)) not in (None, face.split):
-            what = f"{face.file} is of the owner's {owner} split, but stands in {face.split}."
+            what = f"{face.file} is of the owner's {owner} split, but lies in {face.split}."
             listing.faults.append(Fault("extra", face.id, what))
     if faces and not any(_owner_split(face.id) for face in faces):
-        listing.notes.append("The file names do not say whether these splits are the owner's.")
+        listing.notes.append("The file names do not show if these splits are the owner's.")
     if any(face.split == "val" for face in faces):
-        listing.notes.append("RAF-DB has no validation split; the one here is not the owner's.")
+        listing.notes.append("RAF-DB does not have a validation split; the one here is not the owner's.")
     return faces
 
 
@@ -232,32 +244,41 @@ def _read_folders(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _read_kaggle(base: Path, settings: DomainSettings) -> Listing:
-    """DATASET/{train,test}/{1..7}/, and beside it train_labels.csv and test_labels.csv, which may disagree."""
+    """Read DATASET/{train,test}/{1..7}/ with train_labels.csv and test_labels.csv.
+
+    The labels of the csv files may differ from those of the folders.
+    """
     listing = _read_folders(at(base, "DATASET"), settings)
     labels = label_map(LABELS, settings)
     for split in ("train", "test"):
         path = first_file(base, f"{split}_labels.csv")
         if path is None:
-            listing.notes.append(f"{split}_labels.csv is not there; the labels are those of the folders.")
+            listing.notes.append(f"{split}_labels.csv is missing; the labels are those of the folders.")
             continue
-        faces = {face.id.rpartition("/")[2]: face for face in listing.faces if face.split == split}
+        faces = {_lower_ending(face.id.rpartition("/")[2]): face for face in listing.faces if face.split == split}
         named: set[str] = set()
         for place, row in table(path, ["label"]):
             name = PurePosixPath(row.get("image") or next((row[key] for key in row if key != "label"), "")).name
             expression = expression_of(row["label"], labels, place)
-            named.add(name)
-            if (face := faces.get(name)) is None:
+            named.add(_lower_ending(name))
+            if (face := faces.get(_lower_ending(name))) is None:
                 if expression != LEFT_OUT:
                     listing.faults.append(Fault("missing", place, f"{name} is listed, but is not in DATASET/{split}."))
             elif face.expression != expression:
                 what = f"{name} is {expression} here and {face.expression} by its folder. The folder counts."
                 listing.faults.append(Fault("label", place, what))
         listing.faults += [
-            Fault("extra", face.id, f"{face.file} is there, but {path.name} does not name it.")
+            Fault("extra", face.id, f"{face.file} exists, but {path.name} does not name it.")
             for name, face in faces.items()
             if name not in named
         ]
     return listing
+
+
+def _lower_ending(name: str) -> str:
+    """Return a file name with its ending in lower case."""
+    path = PurePosixPath(name)
+    return path.stem + path.suffix.lower()
 
 
 def _is_split(base: Path) -> bool:
@@ -273,13 +294,13 @@ def _has_suffixes(base: Path) -> bool:
 
 
 def _read_suffix(base: Path, settings: DomainSettings) -> Listing:
-    """img001_4.jpg: the label stands in the name, and nothing says the split."""
+    """Read images such as img001_4.jpg, whose names contain the label."""
     found = [(Path(entry.path), SUFFIX.fullmatch(Path(entry.name).stem)) for entry in entries(base, base, ".jpg")]
     return _without_splits([(str(path), path, match[1]) for path, match in found if match], base, base, settings)
 
 
 def _read_labels_file(base: Path, settings: DomainSettings) -> Listing:
-    """images/ and labels.txt with lines `name label`."""
+    """Read images/ and labels.txt with lines `name label`."""
     path, folder = at(base, "labels.txt"), at(base, "images")
     rows = [
         (place, folder / PurePosixPath(name.replace("\\", "/")).name, native)
@@ -289,15 +310,15 @@ def _read_labels_file(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _without_splits(rows: list[tuple[str, Path, str]], folder: Path, source: Path, settings: DomainSettings) -> Listing:
-    """Faces of (place, image, native label). The split is the owner's where all names say it, else a share is taken."""
+    """Return a listing of (place, image, native label) rows. A split is drawn unless all names contain the owner's."""
     listing = Listing()
     gathering = Gathering(listing, folder, _numbering({row[2] for row in rows}, settings, source, listing))
     for place, image, native in rows:
         gathering.add(place, image, native, _owner_split(image.name) or "")
     gathering.close(folder)
     if not all(face.split for face in listing.faces):
-        listing.faces = with_splits(listing.faces, settings)
-        listing.notes.append(f"Nothing says the splits; {settings.test_share:g} of each expression is the test split.")
+        draw_test_split(listing, settings)
+        listing.notes.append(f"The splits are unknown; {settings.test_share:g} of each expression is the test split.")
     return listing
 
 

@@ -1,8 +1,7 @@
-"""What a reader is: a dataset knows the layouts in which people have it; a layout finds itself below a path and lists
-faces.
+"""Define the contract of a reader: a dataset has layouts, and a layout recognises a folder and lists its faces.
 
-A reader never opens an image. It says which faces there are, what they are labelled, and what is wrong with the folder;
-`prepare.py` decodes. This is the contract; `files.py` and `faces.py` hold what readers are made of.
+A reader does not decode images. It lists the faces with their labels and reports what is wrong with the folder;
+`prepare.py` decodes. Readers are built from `files.py`, `class_folders.py`, `gathering.py` and `list_files.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from fergen_bench.datasets.settings import DomainSettings
 
 Box = tuple[float, float, float, float]
-"""left, top, width, height, in pixels of the image file"""
+"""Left, top, width and height in pixels of the image file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Face:
     file: Path | None = None  # the image; or, where images stand in a table:
     pixels: bytes | None = None  # a square of grey levels, row by row
     box: Box | None = None  # the face in the image, where the image is not the face
-    subject: str | None = None  # who is shown, where the dataset says
+    subject: str | None = None  # the person in the image, where known
     extra: Mapping[str, str] | None = None  # more columns of labels.csv, such as votes
 
     def __post_init__(self) -> None:
@@ -49,14 +48,14 @@ class Face:
                 object.__setattr__(self, key, printable(text))
 
 
-FaultKind = Literal["missing", "extra", "label", "relabelled", "duplicate", "twin", "unreadable"]
+FaultKind = Literal["missing", "extra", "label", "relabelled", "duplicate", "split-overlap", "unreadable"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something about a copy that is not as it should be, and does not keep the rest from being read."""
+    """A defect of a copy that does not prevent the rest from being read."""
 
-    kind: FaultKind  # a listed file that is missing; a file nobody lists; an image in two splits; …
+    kind: FaultKind  # such as a listed file that is missing, a file that is not listed, an image in two splits
     where: str  # file, or file:line
     what: str  # one sentence
 
@@ -70,46 +69,57 @@ class Fault:
 
 @dataclass
 class Listing:
-    """What a layout holds."""
+    """The faces of a copy, and everything else that a reader finds."""
 
     faces: list[Face] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)  # why faces were left out → how many
+    dropped: Counter[str] = field(default_factory=Counter)  # reason → number of faces that were left out
     faults: list[Fault] = field(default_factory=list)
-    passed_over: PassedOver = field(default_factory=PassedOver)  # what stands beside the faces and is not read
-    natives: dict[str, Counter[str]] = field(default_factory=dict)  # split → native label → faces, also those left out
+    passed_over: PassedOver = field(default_factory=PassedOver)  # files that are not read
+    natives: dict[str, Counter[str]] = field(
+        default_factory=dict
+    )  # split → native label → faces, including those left out
     places: dict[str, str] = field(default_factory=dict)  # id of a face with a box → file:line that gives it
-    labels: Mapping[str, str] = field(default_factory=dict)  # what the native labels were taken to mean
-    notes: list[str] = field(default_factory=list)  # what the reader should know, one sentence each
-    about: dict[str, object] = field(default_factory=dict)  # choices that made the labels: more keys of domain.json
-    expected: Mapping[str, Mapping[str, int]] | None = None  # counts under these choices, where not the dataset's own
+    labels: Mapping[str, str] = field(default_factory=dict)  # native label → expression
+    notes: list[str] = field(default_factory=list)  # one sentence each, for the user
+    about: dict[str, object] = field(default_factory=dict)  # more content of domain.json
+    expected: Mapping[str, Mapping[str, int]] | None = None  # counts, where they are not the dataset's
+    split_drawn: bool = False  # the test split was drawn, so test_share and split_seed have an effect
 
     def require_faces(self, place: Path | str, split: str | None = None) -> None:
-        """Refuses a listing without faces, or without any of a split. place: what was read."""
+        """Refuse a listing without faces, or without faces of a split.
+
+        Args:
+            place: The file or folder that was read, for the error.
+            split: train, val or test; None means any.
+
+        Raises:
+            NeedsKey: There are no such faces.
+        """
         if any(split in (None, face.split) for face in self.faces):
             return
         reasons = [f"{count:,} left out: {reason}" for reason, count in self.dropped.items()]
-        advice = ("see to labels = { … }", "see to --labels") if reasons else ("see that it is whole",) * 2
+        advice = ("Check labels = { … }", "Check --labels") if reasons else ("Check that it is complete",) * 2
         if missing := [fault for fault in self.faults if fault.kind == "missing"]:
             reasons.append(f"{len(missing):,} missing, such as {missing[0].where}: {missing[0].what}")
-            where = "see that the images are there, or say where they are with"
+            where = "Check that the images are there, or name their folder with"
             advice = (f"{where} images = …", f"{where} --images")
-        raise NeedsKey(f"{place}: none of its faces can be used ({'; '.join(reasons) or 'it has none'});", *advice)
+        raise NeedsKey(f"{place}: none of its faces can be used ({'; '.join(reasons) or 'it has none'}).", *advice)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a dataset lies on disks."""
+    """One form in which a dataset lies on disks."""
 
     name: str
-    shape: str  # the files that make it, for messages and docs: "Image/aligned/*.jpg, EmoLabel/list_patition_label.txt"
-    fits: Callable[[Path], bool]  # whether a path is the layout's base
-    read: Callable[[Path, DomainSettings], Listing]  # base, settings → faces
-    official: bool = True  # whether its splits are the owner's
-    asked_only: bool = False  # never found by itself: what it reads is seldom what is meant, such as whole photographs
+    shape: str  # its files, for messages and docs: "Image/aligned/*.jpg, EmoLabel/list_patition_label.txt"
+    fits: Callable[[Path], bool]  # returns True where the layout begins in a folder
+    read: Callable[[Path, DomainSettings], Listing]  # folder, settings → listing
+    official: bool = True  # its splits are the owner's
+    asked_only: bool = False  # only read where its name is given, since it is seldom meant, such as whole photographs
     roots: tuple[str, ...] = ()  # folders in which it is unpacked, such as RAF/basic
-    crop: str = ""  # how faces lie in its images, where neither boxes nor names show it: whole photographs
-    parts: tuple[str, ...] = ()  # the files and folders without which it is nothing, to name one that is missing
-    uses: tuple[str, ...] = ()  # of OPTIONAL, the settings that it reads
+    crop: str = ""  # how faces are cropped, where neither boxes nor names show it
+    parts: tuple[str, ...] = ()  # files and folders that it requires, to name a missing one
+    uses: tuple[str, ...] = ()  # the settings among OPTIONAL that it reads
 
 
 OPTIONAL = ("images", "columns", "label_rule", "label_source", "subject")
@@ -118,8 +128,10 @@ OPTIONAL = ("images", "columns", "label_rule", "label_source", "subject")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as its owner defines it. Counts: split → expression → faces; the split is `all` where the owner gave
-    none, and so is the expression where only the number of all faces is known.
+    """A dataset as its owner defines it.
+
+    Counts are split → expression → faces. The split is `all` where the owner published none, and the expression is
+    `all` where only a total is known.
     """
 
     name: str
@@ -127,16 +139,26 @@ class Dataset:
     layouts: tuple[Layout, ...]
     request: str = ""  # how to get it, one sentence
     expected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    scored: Mapping[str, str] = field(default_factory=dict)  # profile → the part that is scored, where it is not test
+    scored: Mapping[str, str] = field(
+        default_factory=dict
+    )  # split profile → the split that is scored, where it is not test
 
     def layout(self, path: Path, wanted: str | None = None) -> tuple[Layout, Path]:
-        """The layout below a path, and its base: in the path itself or a layout's roots in it, or else in the only
-        folder that is there, as archives unpack. None, or two at once, are refused; where the first holds all that the
-        others hold, it is the one.
+        """Return the layout of a copy and the folder in which it begins.
+
+        The layout begins in the path itself, in one of its roots, or in the only folder there, as archives unpack.
+        Where several layouts fit, the first one is returned if it has all faces of the others.
+
+        Args:
+            path: The folder or file that the user named.
+            wanted: Name of a layout, or None to recognise it.
+
+        Raises:
+            BenchError: No layout fits, several fit, or the path cannot be read.
         """
         known = {layout.name: layout for layout in self.layouts}
         if wanted is not None and wanted not in known:
-            raise BenchError(f"{self.name} has no layout {wanted!r}{did_you_mean(wanted, known)}")
+            raise BenchError(f"{path}: {self.name} does not have a layout {wanted!r}{did_you_mean(wanted, known)}")
         asked = self.layouts if wanted is None else (known[wanted],)
         try:
             tried = [layout for layout in asked if wanted is not None or not layout.asked_only]
@@ -152,20 +174,28 @@ class Dataset:
                 for layout in asked
             )
             raise BenchError(
-                f"{path} holds no layout of {self.title} that is known here. It holds {glimpse}{_unpack(path)}; "
-                f"expected one of{shapes}"
+                f"{path}: this is not a known layout of {self.title}. {glimpse}{_unpack(path)}; expected one of{shapes}"
             )
         if len(found) > 1 and not _first_holds_all(found, path):
             names = " and ".join(layout.name for layout, _ in found)
             raise BenchError(
-                f"{path} holds {len(found)} layouts of {self.title} at once, {names}; say which with --layout, or "
-                f"layout = … in bench.toml"
+                f"{path}: {len(found)} layouts of {self.title} fit, {names}. Choose one with --layout, or layout = … "
+                f"in "
+                f"bench.toml"
             )
         return found[0]
 
 
 def read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
-    """The faces of a copy of a dataset. A copy without faces, or with two of one name, is refused."""
+    """Return the layout and the faces of a copy of a dataset.
+
+    Args:
+        kind: The dataset.
+        settings: The location and the choices of the user.
+
+    Raises:
+        BenchError: The copy cannot be read, has no faces or has two faces with one id, or a setting has no effect.
+    """
     with following_links(settings.follow_links):
         return _read(kind, settings)
 
@@ -188,30 +218,47 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
         for archive in packed(base):
             listing.passed_over.add(archive, "archive")
     listing.require_faces(f"{base} ({kind.title}, layout {layout.name})")
+    _refuse_without_effect(listing, settings)
     twice = [name for name, count in Counter(face.id for face in listing.faces).items() if count > 1]
     if twice:
         raise BenchError(
-            f"{base}: {many(len(twice), 'name', 'stand')} for several faces, such as {twice[0]}; names must differ"
+            f"{base}: {many(len(twice), 'name', 'belong')} to several faces, such as {twice[0]}. Give them different "
+            f"names"
         )
     if shared := _in_both(listing.faces):
         listing.notes.append(
-            f"{many(len(shared), 'subject', 'are')} in the test split and in what is learned from, such as "
-            f"{shared[0]}: scores on them say less about people never seen."
+            f"{many(len(shared), 'subject', 'are')} in the test split and in another split, such as "
+            f"{shared[0]}: scores on them mean less for people never seen."
         )
     return layout, listing
 
 
 def _refuse_unread(kind: Dataset, layout: Layout, settings: DomainSettings) -> None:
-    """Refuses a setting that the layout does not read, so that nobody takes it for heeded."""
+    """Refuse a setting that the layout does not read, since it would have no effect."""
     for key in OPTIONAL:
         default = type(settings).model_fields[key].get_default(call_default_factory=True)
         if key not in layout.uses and getattr(settings, key) != default:
-            fault = f"{settings.path}: {kind.title} in the layout {layout.name} has no use for {key};"
-            raise NeedsKey(fault, f"leave out {key} = …", f"leave out --{key.replace('_', '-')}")
+            raise _unused(settings, key, f"{kind.title} in the layout {layout.name} does not use it")
+
+
+def _refuse_without_effect(listing: Listing, settings: DomainSettings) -> None:
+    """Refuse a setting that has no effect on the faces that were found."""
+    defaults = type(settings).model_fields
+    if settings.margin and not any(face.box is not None for face in listing.faces):
+        raise _unused(settings, "margin", "it widens boxes, and none of these faces has a box")
+    for key in ("test_share", "split_seed"):
+        if not listing.split_drawn and getattr(settings, key) != defaults[key].get_default():
+            raise _unused(settings, key, "it draws a test split, and these faces have a split already")
+
+
+def _unused(settings: DomainSettings, key: str, why: str) -> NeedsKey:
+    """Return the error for a setting without effect."""
+    fault = f"{settings.path}: {key} has no effect: {why}."
+    return NeedsKey(fault, f"Remove {key} = …", f"Remove --{key.replace('_', '-')}")
 
 
 def _nearly(kind: Dataset, layouts: Iterable[Layout], path: Path) -> str | None:
-    """A sentence about the layout of which most is there; None where nothing of any is."""
+    """Return a sentence about the layout that is most nearly complete, or None where no part of any exists."""
     if path.is_file():
         return None
     near: list[tuple[int, Layout, Path, list[str]]] = []
@@ -231,7 +278,7 @@ def _nearly(kind: Dataset, layouts: Iterable[Layout], path: Path) -> str | None:
     lacks, them = ("is", "it") if len(missing) == 1 else ("are", "them")
     return (
         f"{base}: {' and '.join(missing)} {lacks} missing, without which it is not {kind.title} in the layout "
-        f"{layout.name}; put {them} there{instead}{_unpack(base)}"
+        f"{layout.name}. Put {them} there{instead}{_unpack(base)}"
     )
 
 
@@ -240,12 +287,12 @@ def _present(layout: Layout, base: Path) -> list[str]:
 
 
 def _unpack(path: Path) -> str:
-    """The end of a sentence about what is not there, where it may still be packed."""
+    """Return the end of a sentence about missing files that may still be packed."""
     return f". Unpack {', '.join(map(str, found[:3]))} first" if (found := packed(path)) else ""
 
 
 def _in_both(faces: Iterable[Face]) -> list[str]:
-    """The subjects that are tested and learned from."""
+    """Return the subjects of which faces are in the test split and in another split."""
     of: dict[bool, set[str]] = {True: set(), False: set()}
     for face in faces:
         if face.subject is not None:
@@ -254,7 +301,7 @@ def _in_both(faces: Iterable[Face]) -> list[str]:
 
 
 def _unpacked(path: Path) -> Iterator[Path]:
-    """The path, the folder that is the only one in it, and the folder that is the only one in that."""
+    """Yield the path, its only subfolder, and the only subfolder of that."""
     place = path
     for _ in range(3):
         yield place
@@ -265,14 +312,15 @@ def _unpacked(path: Path) -> Iterator[Path]:
 
 
 def _fitting(layouts: Iterable[Layout], path: Path) -> list[tuple[Layout, Path]]:
-    """The layouts that a path holds, with their bases."""
+    """Return the layouts that a path has, with their folders."""
     bases = ((layout, nearest(path, layout.fits, layout.roots)) for layout in layouts)
     return [(layout, base) for layout, base in bases if base is not None]
 
 
 def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
-    """Whether the first of several layouts is official, and every face of the others is in it, with the same expression
-    in the same split: the same file, or a copy of its name.
+    """Return True where the first of several layouts is official and has every face of the others.
+
+    A face counts if it is the same file or a copy of the same name, with the same expression in the same split.
     """
     from fergen_bench.datasets.settings import DomainSettings
 
@@ -281,7 +329,7 @@ def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
     try:
         first, *others = (layout.read(base, DomainSettings(path=path)).faces for layout, base in found)
     except BenchError:
-        return False  # said in full when the layout is asked for by name
+        return False  # the full error comes when the user names the layout
     known: dict[Path | str, set[tuple[str, str]]] = {}
     for face in first:
         for key in (face.file or face.id, face.file.name if face.file else face.id):
@@ -295,10 +343,10 @@ def _first_holds_all(found: Sequence[tuple[Layout, Path]], path: Path) -> bool:
 
 
 def _glimpse(path: Path) -> str:
-    """The first names in a folder, for messages."""
+    """Return the beginning of a sentence about the content of a folder."""
     if path.is_file():
-        return f"one file{' that is packed' if is_archive(path.name) else ''}"
+        return f"It is one file{' that is packed' if is_archive(path.name) else ''}"
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(path))
     if not names:
-        return "nothing"
-    return ", ".join(names[:6]) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
+        return "The folder is empty"
+    return "The folder has " + ", ".join(names[:6]) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")

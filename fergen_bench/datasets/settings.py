@@ -1,4 +1,4 @@
-"""The keys of a table [domains.NAME] of bench.toml: how a dataset is read."""
+"""Define the keys of a table [domains.NAME] of bench.toml: how a dataset is read."""
 
 from __future__ import annotations
 
@@ -16,56 +16,57 @@ LabelRule = Literal["majority", "probability", "multi-target", "argmax8", "argma
 
 
 class Table(BaseModel):
-    """A table of bench.toml: unknown keys and values of another type are refused."""
+    """A table of bench.toml, which refuses unknown keys and values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DomainSettings(Table):
-    """[domains.NAME]: a dataset as it lies on the disk, or a folder that is prepared already."""
+    """The table [domains.NAME]: a dataset on the disk, or a folder that is prepared already."""
 
     path: Folder
-    """where it is; relative to bench.toml"""
+    """the folder or file; relative to bench.toml"""
     dataset: str | None = None
-    """what it is: rafdb, ferplus, …, or folder, csv or list; by default the dataset of the table's name, else folder"""
+    """the dataset: rafdb, ferplus, …, or folder, csv or list; by default the dataset of the table's name, else
+    folder"""
     layout: str | None = None
-    """which of the dataset's layouts it has; found by itself where only one fits"""
+    """the name of a layout of the dataset; recognised where only one fits"""
     labels: dict[str, str] = {}
-    """native labels that are no usual alias → one of the seven expressions, or "" to leave them out"""
+    """native labels that are not usual names → one of the seven expressions, or "" to leave them out"""
     numbering: str | None = None
-    """what labels mean that are numbers: 0-based or 1-based, for the dataset's own order; or a known order such as
+    """the meaning of labels that are numbers: 0-based or 1-based, for the dataset's own order; or a known order such as
     affectnet-0-based; by default the dataset's own numbers
     """
     columns: dict[str, str] = {}
-    """for csv: which column holds the image, label, split, subject, left, top, width, height, right or bottom; for
-    lists of more than two columns: the number of the label's, where the path is column 1
+    """for csv: the column of the image, label, split, subject, left, top, width, height, right or bottom; for lists of
+    more than two columns: the number of the label's, where the path is column 1
     """
     images: Folder | None = None
-    """for csv and list: where the paths in the file begin; relative to bench.toml; by default the folder of the file.
-    Absolute paths must lie in it; "/" allows all
+    """for csv and list: the folder to which paths in the file are relative; relative to bench.toml; by default the
+    folder of the file. Absolute paths must lie in it; "/" allows all
     """
     follow_links: bool = False
-    """reads through links that lead out of path or images, instead of refusing them"""
+    """follows links that lead out of path or images, instead of refusing them"""
     label_rule: LabelRule = "majority"
-    """for ferplus: how ten votes become a label"""
+    """for ferplus: the rule that turns ten votes into a label"""
     label_source: Literal["fer2013new", "label.csv"] | None = None
-    """for ferplus: which of the two official files of votes; by default fer2013new where it is there"""
+    """for ferplus: which of the two official files of votes counts; by default fer2013new where it exists"""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """where a box marks the face: how much of its side is added on each side"""
+    """where a box marks the face: the share of its side that is added on each side"""
     emulate_bgr: bool = False
     """reverses the colour channels, as published code did for some targets"""
     white: Annotated[float, Field(gt=0, le=65535)] | None = None
     """the level that means white in images of more than 8 bits, such as 4095; by default decided over all of them"""
     allow_missing: bool = False
-    """leaves out listed files that are missing or cannot be read, instead of refusing"""
+    """leaves out listed files that are missing or cannot be read, instead of refusing them"""
     size: Annotated[int, Field(ge=16, le=1024)] | None = None
-    """side in pixels that faces are resized to; by default they keep their size where all share one of at most 224,
+    """side in pixels to which faces are resized; by default they keep their size where all share one of at most 224,
     else 224
     """
     subject: str | None = None
-    """regular expression with one group that finds the subject in a file's name, for splits that share no person"""
+    """regular expression with one group that finds the subject in a file name, for splits with disjoint subjects"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """share of each expression that becomes the test split where there are no folders train and test"""
+    """share of each expression that becomes the test split, where the dataset does not have splits"""
     split_seed: int = 0
     """seed of that split"""
 
@@ -76,7 +77,7 @@ class DomainSettings(Table):
             if subject is not None and re.compile(subject).groups != 1:
                 raise ValueError("the pattern needs exactly one (group)")
         except re.error as error:
-            raise ValueError(f"this is no regular expression: {error}") from None
+            raise ValueError(f"this is not a regular expression: {error}") from None
         return subject
 
     @field_validator("labels")

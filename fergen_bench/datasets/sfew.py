@@ -1,7 +1,7 @@
-"""SFEW 2.0: Dhall, Ramana Murthy, Goecke, Joshi, Gedeon, ICMI 2015. Stills of films; the aligned faces are 143×181 PNG.
+"""Read SFEW 2.0 (Dhall, Ramana Murthy, Goecke, Joshi, Gedeon, ICMI 2015): stills of films.
 
-The labels of its Test part are withheld, so Val is the test split. Train has 891 aligned faces of 958 frames, Val 431
-of 436: the owner's detector missed the rest.
+Aligned faces are PNG files of 143×181 pixels. The labels of the Test part are withheld, so Val is the test split. Train
+has 891 aligned faces of 958 frames, Val 431 of 436: the owner's detector missed the rest.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import (
-    SPLITS,
-    Gathering,
-    class_folders,
-    has_classes,
-    list_layout,
-    split_named,
-    with_box,
-)
-from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images, inside, table
+from fergen_bench.datasets.boxes import with_box
+from fergen_bench.datasets.class_folders import SPLITS, class_folders, has_classes
+from fergen_bench.datasets.files import Files, at, entries, first_file, folders, image_size, images, inside
+from fergen_bench.datasets.gathering import Gathering
+from fergen_bench.datasets.list_files import list_layout, split_named
 from fergen_bench.datasets.numbering import LEFT_OUT, label_map
 from fergen_bench.datasets.reader import Dataset, Fault, Layout, Listing
+from fergen_bench.datasets.text_files import table
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
@@ -39,7 +35,7 @@ LABELS = {
     "Surprise": "surprise",
 }
 NUMBERS = {"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "neutral", "5": "sadness", "6": "surprise"}
-"""Labels in lists: the order of the class folders' names."""
+"""Labels in lists: the alphabetical order of the class folders."""
 PARTS = {"train": "train", "val": "test"}
 """Val is the test split."""
 ROOTS = ("SFEW", "datasetsfew")
@@ -51,21 +47,21 @@ FLAT = {"train": "Train_Aligned_Faces", "test": "Val_Aligned_Faces"}
 PLAIN = {"train": "Train", "test": "Val"}
 BOXED = {"train": "Train/imgs", "test": "Val/imgs"}
 NOT_CLASSES = {"Train_Aligned_Faces": LEFT_OUT, "Val_Aligned_Faces": LEFT_OUT, "Val_Aligned_Faces_new": LEFT_OUT}
-"""Folders of aligned faces that stand beside those of whole frames."""
+"""Folders of aligned faces that lie next to those of whole frames."""
 
 
 def _fits(places: Mapping[str, str], base: Path) -> bool:
-    """Whether there are class folders in one of the places."""
+    """Return True where one of the folders of the splits has class folders."""
     return any(has_classes(at(base, place), base) for place in places.values())
 
 
 def _read(places: Mapping[str, str], base: Path, settings: DomainSettings) -> Listing:
-    """Faces of the class folders in the places of the splits."""
+    """Read the class folders of the splits."""
     listing = Listing()
     for split, place in places.items():
         folder = at(base, place)
         if not folder.is_dir():
-            listing.notes.append(f"{folder} is not there, so there are no faces of the {split} split.")
+            listing.notes.append(f"{folder} is missing, so the {split} split is empty.")
             continue
         listing.faces += class_folders(folder, base, split, label_map(LABELS, settings), listing)
     _without_test(base, listing)
@@ -73,43 +69,35 @@ def _read(places: Mapping[str, str], base: Path, settings: DomainSettings) -> Li
 
 
 def _without_test(base: Path, listing: Listing) -> None:
-    """Counts the faces of Test, whose labels are withheld, as dropped."""
+    """Count the faces of Test, whose labels are withheld, as dropped."""
     found = [image for part in ("Test", "Test_Aligned_Faces") for image in images(at(base, part), base)]
     if found:
         listing.dropped["Test, without labels"] += len(found)
         listing.notes.append(
-            f"{many(len(found), 'image in Test', 'are')} left out: labels there are withheld. Val is scored."
+            f"{many(len(found), 'image in Test', 'are')} left out: its labels are withheld. Val is scored."
         )
 
 
 def _read_plain(base: Path, settings: DomainSettings) -> Listing:
-    """{Train,Val}/{class}/ of aligned faces. Frames of a film, which lie in the same folders, are wider than high."""
+    """Read aligned faces in {Train,Val}/{class}/.
+
+    Frames of a film, which may lie in folders of the same names, are wider than high and are refused.
+    """
     listing = _read(PLAIN, base, settings)
     for split in PLAIN:
         face = next((face for face in listing.faces if face.split == split), None)
-        size = _size(face.file) if face and face.file else None
+        size = image_size(face.file) if face and face.file else None
         if size is not None and size[0] > size[1]:
             raise BenchError(
-                f"{face.file if face else base}: is {size[0]}×{size[1]} pixels, so these seem to be whole frames, not "
-                f"aligned faces; get Train_Aligned_Faces and Val_Aligned_Faces, or take them whole with --layout "
-                f"sfew-frames"
+                f"{face.file if face else base}: this image has {size[0]}×{size[1]} pixels, so these seem to be whole "
+                f"frames, not aligned faces. Get Train_Aligned_Faces and Val_Aligned_Faces, or take them whole with "
+                f"--layout sfew-frames"
             )
     return listing
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height of an image, by its header."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-
-
 def _read_frames(base: Path, settings: DomainSettings) -> Listing:
-    """{Train,Val}/{class}/ or {Train,Val}/imgs/{class}/, whole."""
+    """Read whole frames in {Train,Val}/{class}/ or {Train,Val}/imgs/{class}/."""
     labels = {**NOT_CLASSES, **settings.labels}
     listing = _read(PLAIN if _fits(PLAIN, base) else BOXED, base, settings.model_copy(update={"labels": labels}))
     listing.notes.append("These are whole frames of films: faces are not cropped.")
@@ -121,13 +109,13 @@ def _has_boxes(base: Path) -> bool:
 
 
 def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
-    """Frames with a text file each that holds a face box: left, top, right, bottom. Frames without are dropped."""
+    """Read frames with a text file each of a face box: left, top, right, bottom. Frames without a box are dropped."""
     listing, files = Listing(about={"boxes": "Annotations/Bboxs (of a detector, not the owner's)"}), Files(base)
     for split, place in BOXED.items():
         folder, used = at(base, place), set()
         boxes = at(folder.parent, "Annotations/Bboxs")
         if not folder.is_dir():
-            listing.notes.append(f"{folder} is not there, so there are no faces of the {split} split.")
+            listing.notes.append(f"{folder} is missing, so the {split} split is empty.")
             continue
         labels = label_map(LABELS, settings)
         for face in class_folders(folder, base, split, labels, listing):
@@ -139,7 +127,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
                 listing.dropped["no face box"] += 1
         for box in (Path(entry.path) for part in folders(boxes, base) for entry in entries(part, base, ".txt")):
             if box not in used:
-                listing.faults.append(Fault("missing", str(box), f"{box} is there, but the frame it is of is not."))
+                listing.faults.append(Fault("missing", str(box), f"{box} exists, but its frame is missing."))
     if listing.dropped["no face box"]:
         listing.notes.append(f"Left out: {many(listing.dropped['no face box'], 'frame')} without a face box.")
     listing.notes.append("Faces are cut out with the boxes in Annotations/Bboxs, which are not the owner's.")
@@ -148,7 +136,7 @@ def _read_boxed(base: Path, settings: DomainSettings) -> Listing:
 
 
 def _read_table(base: Path, settings: DomainSettings) -> Listing:
-    """One csv with the name of the expression and of the split, one flat folder. The csv's numbers are not used."""
+    """Read one csv with the names of expression and split, and one flat folder. The numbers in the csv are ignored."""
     listing, folder = Listing(), at(base, TABLE_IMAGES)
     gathering = Gathering(listing, base, label_map(LABELS, settings))
     for place, row in table(at(base, TABLE), ["image_name", "emotion", "original_split"]):

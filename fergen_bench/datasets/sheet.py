@@ -1,4 +1,4 @@
-"""Contact sheets: a row of faces per expression, to look at what a label means in a domain."""
+"""Draw contact sheets: a row of faces per expression, which show what a label means in a domain."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def contact_sheet(folder: Path, path: Path, part: str = "test", seed: int = 0) -> None:
-    """Writes a PNG or JPEG with ten faces of every expression of a prepared domain's split, and how many there are.
+    """Write an image with ten faces of every expression of a split, and the number of faces.
 
     The faces are drawn from the whole split by the seed: the first ones of a folder often come from one person or one
     batch, and would hide what is wrong with the others.
+
+    Args:
+        folder: A prepared domain.
+        path: The PNG or JPEG to write.
+        part: The split.
+        seed: Seed of the draw.
+
+    Raises:
+        BenchError: The ending is another one, or the domain lacks the split.
     """
     if path.suffix.lower() not in PICTURES:
-        raise BenchError(f"{path}: a contact sheet ends in {' or '.join(PICTURES)}")
+        raise BenchError(f"{path}: a contact sheet is an image. Choose a name that ends in {' or '.join(PICTURES)}")
     domain = Domain(folder)
     rows = domain.rows(part)
     if not len(rows):
         there = ", ".join(domain.about["counts"])
-        raise BenchError(f"{folder}: {domain.name} has no {part} split to show; it has {there}")
+        raise BenchError(f"{folder}: {domain.name} does not have a {part} split; it has {there}")
     sheet = Image.new("RGB", (LABEL + COLUMNS * SIDE, SIDE // 3 + len(EXPRESSIONS) * SIDE), "white")
     pen = ImageDraw.Draw(sheet)
     # PIL's own font has no multiplication sign.
@@ -51,7 +60,7 @@ def contact_sheet(folder: Path, path: Path, part: str = "test", seed: int = 0) -
 
 
 def contact_sheets(folder: Path, path: Path, seed: int = 0) -> list[Path]:
-    """A sheet for each split of a domain, as NAME-train.png, NAME-test.png, …"""
+    """Write a sheet for each split of a domain, as NAME-train.png, NAME-test.png, …, and return the paths."""
     written = []
     for part in Domain(folder).about["counts"]:
         written.append(path.with_stem(f"{path.stem}-{part}"))

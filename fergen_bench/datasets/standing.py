@@ -1,8 +1,7 @@
-"""How a target stands to the sources of a run: the one rule by which it is called source, seen or unseen, and by which
-faces are not scored.
+"""Decide how a target stands to the sources of a run: source, seen or unseen, and which of its images are not scored.
 
-Unseen is a claim. It rests on a comparison of the very faces, or on a suite whose domains are distinct by construction;
-where nobody compared, the standing contains that.
+Unseen is a claim. It rests on a comparison of the images themselves, or on a suite whose domains are distinct by
+construction; without either, the standing is marked as not audited.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from fergen_bench.data.suite import Suite
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.datasets.audit import Comparison, Comparisons
+    from fergen_bench.datasets.comparisons import Comparison, Comparisons
 
 LEARNED = ("train", "val")
-"""Splits of a source that a method may have learned from."""
+"""Splits of a source from which a method may have learned."""
 NOT_AUDITED = "not audited"
 DECLARED = "seen (declared)"
 SAME = "seen (the same faces)"
@@ -30,23 +29,27 @@ class Standing:
     """How one target stands to the sources of a run."""
 
     relation: Literal["source", "seen", "unseen"]
-    mark: str = ""  # what tables show beside the number
+    mark: str = ""  # shown in tables next to the number
     compared: bool = True  # False where the relation is unseen and no audit supports it
-    stale: tuple[str, ...] = ()  # domains that were compared in another state only
+    stale: tuple[str, ...] = ()  # domains that were compared only in other states
     left_out: Mapping[int, str] = field(default_factory=dict)
-    """Scored faces with a near-duplicate in the sources' training faces, which do not count: place in the scored split
-    → id. Empty for a seen target, which is scored whole.
+    """Row in the scored split → id, of the images with a near-duplicate in the sources' training images, which do not
+    count. Empty for a seen target, which is scored whole.
     """
-    share: float = 0.0  # of the scored faces, from which near-duplicates in the sources make a target seen
+    share: float = 0.0  # of the scored images; from this share of near-duplicates on, a target is seen
 
 
 class Standings:
-    """The standings in one suite.
-
-    share: the share of a target's scored faces with a near-duplicate in the sources from which it counts as seen.
-    """
+    """The standings in one suite."""
 
     def __init__(self, suite: Suite, comparisons: Comparisons, share: float) -> None:
+        """Prepare to decide standings.
+
+        Args:
+            suite: The suite.
+            comparisons: Stored comparisons.
+            share: Share of a target's scored images with a near-duplicate in the sources from which it counts as seen.
+        """
         self._suite, self._comparisons, self._share = suite, comparisons, share
         self._known: dict[object, Standing] = {}
 
@@ -54,15 +57,15 @@ class Standings:
         """Return the standing of a target.
 
         Args:
-            sources: The fingerprints of the sources, by name.
-            target: The target's name.
-            state: The target's fingerprint.
+            sources: Name → fingerprint of the sources.
+            target: Name of the target.
+            state: Fingerprint of the target.
             part: The split of the target that is scored.
         """
-        asked = (tuple(sources.items()), target, state, part)
-        if asked not in self._known:
-            self._known[asked] = replace(self._standing(sources, target, state, part), share=self._share)
-        return self._known[asked]
+        key = (tuple(sources.items()), target, state, part)
+        if key not in self._known:
+            self._known[key] = replace(self._standing(sources, target, state, part), share=self._share)
+        return self._known[key]
 
     def _standing(self, sources: Mapping[str, str], target: str, state: str, part: str) -> Standing:
         declared = self._suite.relation(tuple(sources), target)
@@ -87,22 +90,22 @@ class Standings:
 
 
 def left_out(count: int) -> str:
-    """Return the mark of a cell in which so many faces are not scored."""
+    """Return the mark of a cell in which so many images are not scored."""
     return f"{count:,} left out" if count else ""
 
 
 def _source(near: Mapping[int, str], scored: int) -> Standing:
-    """The standing of a source's own faces. Where all have near-duplicates, all are scored."""
+    """Return the standing of a source's own images. Where all have near-duplicates, all are scored."""
     if near and len(near) == scored:
         return Standing("source", "all near-duplicates")
     return Standing("source", left_out(len(near)), left_out=near)
 
 
 def _near(comparisons: list[Comparison], state: str, part: str, parts: tuple[str, ...]) -> dict[int, str]:
-    return {place: name for comparison in comparisons for place, name in comparison.near(state, part, parts).items()}
+    return {row: name for comparison in comparisons for row, name in comparison.near(state, part, parts).items()}
 
 
 def _count(comparisons: list[Comparison], state: str, part: str) -> int:
-    """Faces of the scored split."""
+    """Return the number of images of the scored split."""
     known = (side for comparison in comparisons for side in (comparison.a, comparison.b) if side.fingerprint == state)
-    return next((side.faces.get(part, 0) for side in known), 0)
+    return next((side.images.get(part, 0) for side in known), 0)

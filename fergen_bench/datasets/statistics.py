@@ -1,8 +1,8 @@
-"""What the pixels of a domain look like, gathered while they are decoded, and which of it is odd.
+"""Gather statistics of the pixels of a domain while they are decoded, and report what is odd.
 
 Faces whose labels and counts are right can still be unusable: pictures of one colour, 12 bits of value in files of 16,
-an inverted scan, whole photographs. `look` costs a few microseconds a face; `summary` goes into domain.json, and
-`oddities` turns a summary into sentences, whoever asks.
+an inverted scan, whole photographs. `look` costs a few microseconds per face; `summary` goes into domain.json, and
+`oddities` turns a summary into sentences.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from fergen_bench.error import BenchError
 from fergen_bench.wording import many
 
 VERSION = 2
-"""Rises when what is gathered changes, so that unfinished preparations start anew."""
+"""Version of the statistics. Raise it when they change, so that unfinished preparations start again."""
 GRID = 24
-"""About how many rows and columns of pixels means and deviations are taken over; extremes are taken over all."""
+"""Approximate number of rows and columns of pixels of which means and deviations are taken; extremes use all pixels."""
 CHUNK = 32
-"""Faces that are looked at together, few enough for a processor's cache."""
+"""Number of faces processed together, few enough for a processor's cache."""
 NAMED = 3
-"""How many files a sentence names."""
+"""Number of files that a sentence names."""
 
 FLAT = 3.0
-"""An image whose levels deviate less than this from their mean shows nothing."""
+"""Standard deviation of levels below which an image shows nothing."""
 BLACK = 12.0
-"""An image with a lower mean level is almost black."""
+"""Mean level below which an image is almost black."""
 DARK, BRIGHT, FAINT = 40.0, 220.0, 128
-"""The mean level of all images between which nothing is odd, and the level that the brightest pixel should reach."""
+"""Mean levels of all images between which nothing is odd, and the level that the brightest pixel should reach."""
 UNLIKE = 45.0
-"""How far the mean level of one expression may be from that of the others."""
+"""Largest difference between the mean level of one expression and that of the others."""
 FEWEST = 20
-"""Images that a statement about a dataset's colours or lights needs."""
+"""Number of images that a statement about a dataset's colours or lights needs."""
 
 
 COLUMNS = (
@@ -56,7 +56,7 @@ COLUMNS = (
     "highest",
     "pictures",
 )
-"""Numbers about one face, in the order in which tables of them are stored; all NaN where it cannot be read."""
+"""Statistics of one face, in the order in which tables of them are stored; all NaN where it cannot be read."""
 _LOOKED = COLUMNS.index("width")
 _DEPTHS: tuple[Depth, ...] = tuple(WHITES)
 
@@ -71,22 +71,22 @@ def look(pixels: np.ndarray, sources: Sequence[Source | None], bgr: bool = False
 
     Args:
         pixels: uint8 (N, side, side, 3).
-        sources: facts about their files; None where a face could not be read.
-        bgr: the channels are reversed.
+        sources: Facts about their files; None where a face could not be read.
+        bgr: The channels are reversed.
     """
     table = unread(len(pixels))
     for start in range(0, len(pixels), CHUNK):
         table[start : start + CHUNK, :_LOOKED] = _look(pixels[start : start + CHUNK], bgr)
-    for place, source in enumerate(sources):
+    for row, source in enumerate(sources):
         if source is None:
-            table[place] = np.nan
+            table[row] = np.nan
         else:
-            table[place, _LOOKED:] = (*source[:2], _DEPTHS.index(source.depth), *source[3:])
+            table[row, _LOOKED:] = (*source[:2], _DEPTHS.index(source.depth), *source[3:])
     return table.round(4)
 
 
 def source_of(row: np.ndarray) -> Source:
-    """Return the facts about the file of one row of a table."""
+    """Return the facts about a file, given its row of a table."""
     width, height, depth, lowest, highest, pictures = row[_LOOKED:].tolist()
     return Source(int(width), int(height), _DEPTHS[int(depth)], lowest, highest, int(pictures))
 
@@ -101,8 +101,8 @@ def _look(pixels: np.ndarray, bgr: bool) -> np.ndarray:
     deviation = np.sqrt(np.einsum("ncp,ncp->n", apart, apart) / apart[0].size)
     grey = (grid[:, :1] == grid[:, 1:]).all((1, 2, 3))
     one_colour = deviation == 0
-    for place in np.flatnonzero(one_colour):  # the grid may have missed what is there
-        one_colour[place] = (pixels[place] == pixels[place, 0, 0]).all()
+    for row in np.flatnonzero(one_colour):  # the grid may have missed other pixels
+        one_colour[row] = (pixels[row] == pixels[row, 0, 0]).all()
     inner, level = slice(rows // 4, rows - rows // 4), grid.mean(1)
     red = (grid[:, 0, inner, inner] - grid[:, 2, inner, inner]).mean((1, 2)) * (-1 if bgr else 1)
     eyes, cheeks = (
@@ -117,28 +117,31 @@ def _look(pixels: np.ndarray, bgr: bool) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------- white level
 
 
-def white_levels(faces: Sequence[Face], table: np.ndarray, asked: float | None, place: str) -> dict[Depth, float]:
-    """Return the level that means white in 16-bit and in floating-point images, for each of the two that there is.
+def white_levels(faces: Sequence[Face], table: np.ndarray, given: float | None, place: str) -> dict[Depth, float]:
+    """Return the level that means white in 16-bit and in floating-point images, as far as each exists.
 
-    One file cannot tell: a dark picture of 16 bits and a bright one of 12 bits hold the same levels. All files of a
+    One file cannot decide: a dark picture of 16 bits and a bright one of 12 bits have the same levels. All files of a
     dataset together can, because a whole dataset in which not one pixel is brighter than a sixteenth of the range does
     not occur. So white is the smallest of 255, 1023, 4095, 16383 and 65535 (or 1, where levels are floats) that no file
     exceeds. Two kinds of files in one dataset would make one kind almost black: such a mixture is refused, unless the
     user gives the level.
 
     Args:
-        faces: of the dataset.
-        table: of all of them.
-        asked: the level that the user gives, which is then taken without a look.
-        place: name of the dataset, for messages.
+        faces: The faces of the dataset.
+        table: Their statistics.
+        given: The level that the user gives, which is not checked, or None.
+        place: Name of the dataset, for messages.
+
+    Raises:
+        BenchError: The files have different ranges.
     """
     found: dict[Depth, float] = {}
     for depth, files in _deep(faces, table).items():
-        if asked is not None:
-            found[depth] = asked
+        if given is not None:
+            found[depth] = given
             continue
         white = max(source.white for _, source in files)
-        # Images of one colour tell nothing about the range.
+        # Images of one colour do not show the range.
         low = [(n, s) for n, s in files if s.white * 16 <= white and s.brightest > s.darkest]
         if low:
             raise BenchError(
@@ -162,7 +165,7 @@ def rescaled(table: np.ndarray, whites: Mapping[Depth, float]) -> np.ndarray:
 
 
 def white_notes(
-    faces: Sequence[Face], table: np.ndarray, whites: Mapping[Depth, float], asked: float | None
+    faces: Sequence[Face], table: np.ndarray, whites: Mapping[Depth, float], given: float | None
 ) -> list[str]:
     """Return a sentence for each kind of deep images, apart from those that use all of their 16 bits."""
     notes = []
@@ -172,7 +175,7 @@ def white_notes(
             continue
         kind = "16-bit" if depth == "16-bit" else "floating-point"
         bits = f" ({int(white).bit_length()} bits)" if depth == "16-bit" and white in WHITES[depth] else ""
-        why = "which --white gives" if asked is not None else "because no level of any of them is higher"
+        why = "which --white gives" if given is not None else "because no level of any of them is higher"
         brightest = max(source.brightest for _, source in files)
         notes.append(
             f"{many(len(files), kind + ' image', 'are')} read with {white:g} as white"
@@ -184,9 +187,9 @@ def white_notes(
 def _deep(faces: Sequence[Face], table: np.ndarray) -> dict[Depth, list[tuple[str, Source]]]:
     """Return names and facts of the files of more than eight bits, by depth."""
     deep: dict[Depth, list[tuple[str, Source]]] = {}
-    for place in np.flatnonzero(table[:, COLUMNS.index("depth")] > 0).tolist():
-        source = source_of(table[place])
-        deep.setdefault(source.depth, []).append((faces[place].id, source))
+    for row in np.flatnonzero(table[:, COLUMNS.index("depth")] > 0).tolist():
+        source = source_of(table[row])
+        deep.setdefault(source.depth, []).append((faces[row].id, source))
     return deep
 
 
@@ -194,12 +197,12 @@ def _deep(faces: Sequence[Face], table: np.ndarray) -> dict[Depth, list[tuple[st
 
 
 def summary(faces: Sequence[Face], table: np.ndarray, dataset: str) -> dict[str, Any]:
-    """Return the statistics of a domain, as domain.json keeps them.
+    """Return the statistics of a domain, as domain.json stores them.
 
     Args:
-        faces: of the domain, of which at least one could be read.
-        table: of all of them.
-        dataset: name of the dataset.
+        faces: The faces of the domain, of which at least one could be read.
+        table: Their statistics.
+        dataset: Name of the dataset.
     """
     kept = np.flatnonzero(~np.isnan(table[:, 0]))
     faces, table = [faces[row] for row in kept.tolist()], table[kept]
@@ -212,8 +215,8 @@ def summary(faces: Sequence[Face], table: np.ndarray, dataset: str) -> dict[str,
         ("black", (column["mean"] < BLACK) & ~flat),
         ("several", column["pictures"] > 1),
     ):
-        places = np.flatnonzero(rows).tolist()
-        found[key] = {"count": len(places), "such_as": [faces[place].id for place in places[:NAMED]]}
+        odd = np.flatnonzero(rows).tolist()
+        found[key] = {"count": len(odd), "such_as": [faces[row].id for row in odd[:NAMED]]}
     of = np.array([face.expression for face in faces])
     found["per_expression"] = {
         name: {"images": int((of == name).sum()), **_levels(table[of == name])}
@@ -256,7 +259,7 @@ def _levels(table: np.ndarray) -> dict[str, float]:
 
 
 def oddities(pixels: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for all that is odd in the statistics of a domain. pixels: a summary."""
+    """Return a sentence for everything odd in a summary."""
     total, mean, brightest = pixels["images"], pixels["mean"], pixels["brightest"]
     found = []
     levels = f"the mean level of all images is {mean:g} and the brightest {brightest} of 255"
@@ -267,7 +270,7 @@ def oddities(pixels: Mapping[str, Any]) -> list[str]:
             f"with more bits, --white gives the brightest level)"
         )
     elif mean > BRIGHT:
-        found.append(f"{levels}, which is very bright for faces: see that the images are not washed out or inverted")
+        found.append(f"{levels}, which is very bright for faces: check that the images are not washed out or inverted")
     for key, one, more in (
         ("constant", "has one colour", "have one colour each"),
         ("nearly_constant", "is nearly of one colour", "are nearly of one colour each"),
@@ -276,10 +279,10 @@ def oddities(pixels: Mapping[str, Any]) -> list[str]:
         count, names = pixels[key]["count"], pixels[key]["such_as"]
         if count and (key == "constant" or not dark):
             what = f"{many(count, 'image')} of {total:,} {one if count == 1 else more}"
-            found.append(f"{what}, such as {', '.join(names)}: look at them, then mend or remove them")
+            found.append(f"{what}, such as {', '.join(names)}: look at them, then repair or remove them")
     if (several := pixels.get("several", {"count": 0}))["count"]:
         found.append(
-            f"{many(several['count'], 'file', 'hold')} several pictures, such as {', '.join(several['such_as'])} "
+            f"{many(several['count'], 'file', 'contain')} several pictures, such as {', '.join(several['such_as'])} "
             f"(frames of an animation, or pages): only the first picture of each is read"
         )
     found += _inverted(pixels)
@@ -290,7 +293,7 @@ def oddities(pixels: Mapping[str, Any]) -> list[str]:
 
 
 def stored(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the statistics in a domain.json; None where it has none, or none that can be understood."""
+    """Return the statistics in a domain.json, or None where they are missing or damaged."""
     try:
         pixels = about["pixels"]
         oddities(pixels)
@@ -301,7 +304,10 @@ def stored(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _inverted(pixels: Mapping[str, Any]) -> list[str]:
-    """Faces are redder than they are blue, and their eyes are darker than their cheeks, whatever the colour of skin."""
+    """Return a sentence about inverted images.
+
+    Faces are redder than they are blue, and their eyes are darker than their cheeks, whatever the colour of skin.
+    """
     blue, lights = pixels["bluish"], pixels["cheeks_minus_eyes"]
     lit_wrongly = lights["images"] >= FEWEST and lights["mean"] < -max(8.0, 5 * lights["error"])
     if blue["images"] >= FEWEST and blue["share"] > 0.8:
@@ -320,15 +326,16 @@ def _inverted(pixels: Mapping[str, Any]) -> list[str]:
 
 
 def _unlike(per_expression: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """An expression whose images are darker or brighter than all others could be told by that alone."""
+    """Return a sentence for each expression that a method could recognise by brightness alone."""
     enough = {name: of["mean"] for name, of in per_expression.items() if of["images"] >= 5}
     found = []
     for name, mean in enough.items() if len(enough) > 2 else ():
         others = float(np.median([other for key, other in enough.items() if key != name]))
         if abs(mean - others) > UNLIKE:
             found.append(
-                f"the mean level of {name} is {mean:g}, that of the other expressions {others:g}: a method could tell "
-                f"{name} by brightness alone; see that its images were made like the others"
+                f"the mean level of {name} is {mean:g}, that of the other expressions {others:g}: a method could "
+                f"recognise "
+                f"{name} by brightness alone; check that its images were processed like the others"
             )
     return found
 

@@ -1,4 +1,4 @@
-"""The generic reader of csv files: a row for each face, with columns for the image, its label and more."""
+"""Read any dataset with a csv file: a row for each face, with columns for the image, its label and more."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.datasets.faces import SPLITS, Gathering, generated_splits, subject_of, with_splits
+from fergen_bench.datasets.class_folders import SPLITS
 from fergen_bench.datasets.fer2013 import PARTS
-from fergen_bench.datasets.files import entries, inside, table
+from fergen_bench.datasets.files import entries, image_root, inside
+from fergen_bench.datasets.gathering import Gathering
 from fergen_bench.datasets.numbering import label_map
 from fergen_bench.datasets.reader import Box, Dataset, Layout, Listing
+from fergen_bench.datasets.splits import draw_test_split, subject_of
+from fergen_bench.datasets.text_files import table
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,25 +28,25 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "subject": ("subject", "subject_id", "person"),
     **{side: (side,) for side in dict.fromkeys((*BOX, *CORNERS))},
 }
-"""What a column is for → usual names of it, in lower case."""
+"""Role of a column → its usual names, in lower case."""
 SPLIT_VALUES: Mapping[str, str] = {**SPLITS, **PARTS}
 
 
 def _tables(path: Path) -> list[Path]:
-    """The csv files in a folder, or the one that is named itself."""
+    """Return the csv files in a folder, or the one that the path names."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".csv" else []
     return [Path(e.path) for e in entries(path, path) if e.is_file() and e.name.lower().endswith(".csv")]
 
 
 def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
-    """What columns are for → their names in the file: those chosen in the settings, and usual ones."""
+    """Return role → column name, from the settings and from the usual names."""
     for role in chosen:
         if role not in USUAL:
-            raise BenchError(f"columns: {role!r} is nothing that a column is for{did_you_mean(role, USUAL)}")
+            raise BenchError(f"columns: {role!r} is not a role of a column{did_you_mean(role, USUAL)}")
     first = next(table(path, ()), None)
     if first is None:
-        raise BenchError(f"{path}: has a first line and no rows; expected a row for each face")
+        raise BenchError(f"{path}: the first line is the only one; expected a row for each face")
     _, row = first
     there = {name.casefold(): name for name in row}
     found: dict[str, str] = {}
@@ -54,10 +57,10 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
             found[role] = name
         elif role in chosen or role in {"image", "label"}:
             if len(row) == 1:
-                next(table(path, (role,)))  # refuses another delimiter
+                next(table(path, (role,)))  # raises where the delimiter is another one
             raise NeedsKey(
                 f"{path}: no column is named {chosen.get(role, ' or '.join(usual[:3]))}; found "
-                f"{', '.join(row)[:80]!r}. Say which holds the {role} with",
+                f"{', '.join(row)[:80]!r}. Name the column of the {role} with",
                 f'columns = {{ {role} = "…" }}',
                 f"--columns {role}=…",
             )
@@ -66,22 +69,24 @@ def _columns(path: Path, chosen: Mapping[str, str]) -> dict[str, str]:
         missing = ", ".join(
             side for side in (CORNERS if {"right", "bottom"} & set(chosen) else BOX) if side not in found
         )
-        raise BenchError(f"{path}: a box needs four columns; {half[0]} is there without {missing}")
+        raise BenchError(f"{path}: a box needs four columns, and {half[0]} lacks {missing}. Name all four")
     found = {role: name for role, name in found.items() if role in sides or role not in {*BOX, *CORNERS}}
     return found
 
 
 def _read(base: Path, settings: DomainSettings) -> Listing:
-    """An image that has several boxes is several faces."""
+    """Read the rows of a csv; an image with several boxes yields several faces."""
     path, *others = _tables(base)
     if others:
-        raise BenchError(f"{base}: holds {len(others) + 1} csv files, such as {path.name}; name the one that is meant")
+        raise BenchError(
+            f"{base}: this folder has {len(others) + 1} csv files, such as {path.name}. Name the one that is meant"
+        )
     columns = _columns(path, settings.columns)
-    root = settings.images or path.parent
-    if not root.is_dir():
-        fault = f"{root}: there is no such folder; say where the paths of {path.name} begin with"
-        raise NeedsKey(fault, "images = …", "--images")
-    listing = Listing(about={"splits": "as given" if "split" in columns else generated_splits(settings)})
+    if "subject" in columns and settings.subject is not None:
+        fault = f"{path}: subject has no effect: the column {columns['subject']} gives the subjects."
+        raise NeedsKey(fault, "Remove subject = …", "Remove --subject")
+    root = image_root(settings, path.parent, path.name)
+    listing = Listing(about={"splits": "as given"})
     gathering = Gathering(listing, root, label_map({}, settings))
     boxes_of: dict[Path, dict[Box | None, int | None]] = {}
     for place, row in table(path, list(columns.values())):
@@ -96,16 +101,16 @@ def _read(base: Path, settings: DomainSettings) -> Listing:
     gathering.close()
     listing.require_faces(path)
     if "split" not in columns:
-        listing.faces = with_splits(listing.faces, settings)
+        draw_test_split(listing, settings)
     elif not {"train", "test"} & {face.split for face in listing.faces}:
-        raise BenchError(f"{path}: the column {columns['split']} says val for every face; expected train or test, too")
+        raise BenchError(f"{path}: the column {columns['split']} has val in every row; expected train or test too")
     return listing
 
 
 def _split(text: str, place: str) -> str:
     if (value := text.casefold()) in SPLIT_VALUES:
         return SPLIT_VALUES[value]
-    raise BenchError(f"{place}: {text[:40]!r} is no split; expected train, val or test")
+    raise BenchError(f"{place}: {text[:40]!r} is not a split; expected train, val or test")
 
 
 def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
@@ -123,7 +128,7 @@ def _box(row: Mapping[str, str], columns: Mapping[str, str], place: str) -> Box:
         return left, top, across, down
     if across <= left or down <= top:
         raise BenchError(
-            f"{place}: the box ends at {across:g}, {down:g} before it begins at {left:g}, {top:g}; write it as left, "
+            f"{place}: the box ends at {across:g}, {down:g} before it begins at {left:g}, {top:g}. Write it as left, "
             f"top, right, bottom"
         )
     return left, top, across - left, down - top

@@ -13,8 +13,8 @@ from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS, absent_from
 from fergen_bench.data.prepared import read_about
 from fergen_bench.datasets import NAMED
-from fergen_bench.datasets import audit as auditing
-from fergen_bench.datasets.audit import Comparisons
+from fergen_bench.datasets import comparisons as auditing
+from fergen_bench.datasets.comparisons import Comparisons
 from fergen_bench.datasets.standing import Standings
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import available_cores

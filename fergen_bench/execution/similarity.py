@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fergen_bench.data.domain import Domain
-from fergen_bench.datasets.audit import Refinement
+from fergen_bench.datasets.near_duplicates import Refinement
 from fergen_bench.networks.loading import load_network
 from fergen_bench.progress import Progress
 

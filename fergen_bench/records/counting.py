@@ -17,7 +17,7 @@ from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
-    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.datasets.comparisons import Comparisons
     from fergen_bench.datasets.standing import Standing, Standings
     from fergen_bench.experiment.project import Project
 
@@ -68,7 +68,7 @@ def counted(
     Returns:
         The records, and a sentence for each comparison that cannot be read.
     """
-    from fergen_bench.datasets.audit import Comparisons
+    from fergen_bench.datasets.comparisons import Comparisons
     from fergen_bench.datasets.standing import Standings
 
     suites = project.suites()

@@ -332,7 +332,7 @@ def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
     assert Path("sheet.png").stat().st_size > 10_000
     result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.gif")
     assert result.code == 2
-    assert "sheet.gif: a contact sheet ends in .png or .jpg" in result.err
+    assert "sheet.gif: a contact sheet is an image. Choose a name that ends in .png or .jpg" in result.err
 
 
 def test_a_report_says_which_expressions_a_source_could_not_teach(

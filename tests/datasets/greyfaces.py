@@ -1,5 +1,6 @@
-"""Images for fixtures that say what they are: flat grey faces whose level is their expression and a number, so that a
-mixed-up label, and a box beside the face, show.
+"""Draw flat grey faces whose level encodes their expression and a number.
+
+A wrong label, or a box next to the face, then shows in the pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fergen_bench.datasets.settings import DomainSettings
 
 STEP = 32
 OTHER = 250
-"""The level of what must not be read."""
+"""The level of pixels that must not be read."""
 Box = tuple[int, int, int, int]
 """left, top, width, height"""
 
@@ -43,7 +44,7 @@ def draw(
 
 
 def pixels(face: Face) -> np.ndarray:
-    """What a face shows, in grey levels: its image, or what its box cuts out of it."""
+    """Return the grey levels of a face: its image, or the crop of its box."""
     assert face.file is not None
     with Image.open(face.file) as image:
         if face.box is None:
@@ -53,7 +54,7 @@ def pixels(face: Face) -> np.ndarray:
 
 
 def shows_what_it_says(face: Face) -> bool:
-    """Whether every pixel of a face has one level, and that of its expression."""
+    """Return True where every pixel of a face has the level of its expression."""
     shown = pixels(face)
     low = level(face.expression)
     return shown.size > 0 and int(np.ptp(shown)) <= 2 and bool((shown >= low - 2).all() and (shown <= low + 26).all())

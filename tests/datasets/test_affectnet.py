@@ -103,7 +103,7 @@ def test_the_original_release_gives_the_faces_in_their_boxes(tmp_path: Path) -> 
 
 
 def test_a_box_read_in_the_wrong_order_would_show(tmp_path: Path) -> None:
-    """Public code cuts (face_y, face_x, width, height) as left, top, right, bottom; these fixtures tell it apart."""
+    """Public code cuts (face_y, face_x, width, height) as left, top, right, bottom; these fixtures detect it."""
     original(tmp_path)
     for face in read(DATASET, tmp_path)[1].faces:
         assert face.box is not None
@@ -192,7 +192,7 @@ def test_missing_extra_and_doubled_images_are_named(tmp_path: Path) -> None:
     assert f"as 6 here and as 1 at {training}:3, which counts" in kinds["label"].what
 
 
-def test_an_image_with_another_ending_than_the_list_says_is_found(tmp_path: Path) -> None:
+def test_an_image_with_another_ending_than_in_the_list_is_found(tmp_path: Path) -> None:
     original(tmp_path)
     pictures = tmp_path / "Manually_Annotated_Images"
     for number, ending in ((3, "png"), (4, "JPG"), (5, "bmp")):
@@ -202,7 +202,7 @@ def test_an_image_with_another_ending_than_the_list_says_is_found(tmp_path: Path
     _, listing = read(DATASET, tmp_path)
     assert counts(listing)["train"] == TWO_OF_EACH
     assert not listing.faults
-    assert any("3 images have another ending" in note for note in listing.notes)
+    assert any("2 images have another ending" in note for note in listing.notes)
 
 
 def test_a_name_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
@@ -225,21 +225,24 @@ def replace(path: Path, old: str, new: str) -> None:
         (lambda t, v: replace(t, ",1,-0.5", ",1.5,-0.5"), r"training\.csv:3: expression is '1\.5'; expected a whole"),
         (
             lambda t, v: replace(t, "face_width", "width"),
-            r"training\.csv:1: the first line must name .*face_width is not am",
+            r"training\.csv:1: the first line must name .*face_width is mis",
         ),
         (lambda t, v: t.write_text(t.read_text().replace(";", " ").replace(",", ";")), r"csv:1: columns are divided b"),
         (lambda t, v: replace(t, "2/", "../2/"), r"training\.csv:3: '\.\./2/.*' leads out of"),
         (lambda t, v: replace(t, "2/", "/2/"), r"training\.csv:3: '/2/.*' is an absolute path that does not lie in"),
-        (lambda t, v: v.write_text(""), r"validation\.csv: is empty; expected a csv with the columns subDirectory"),
+        (
+            lambda t, v: v.write_text(""),
+            r"validation\.csv: this file is empty; expected a csv with the columns subDirectory",
+        ),
         (
             lambda t, v: v.write_text(v.read_text().splitlines()[0]),
             r"validation\.csv: none of its faces can be used .*has none",
         ),
-        (lambda t, v: v.unlink(), r"there is no validation\.csv, neither in Manually_Annotated_file_lists/ nor"),
-        (lambda t, v: t.write_bytes(b"\xff\xfe\x00"), r"training\.csv: is text in UTF-16"),
+        (lambda t, v: v.unlink(), r"validation\.csv is missing, both in Manually_Annotated_file_lists/ and"),
+        (lambda t, v: t.write_bytes(b"\xff\xfe\x00"), r"training\.csv: this is text in UTF-16"),
         (
             lambda t, v: (t.parents[1] / "Manually_Annotated_Images").rename(t.parents[1] / "x"),
-            r"are here, but not thei",
+            r"has the lists of AffectNet, but not thei",
         ),
         (
             lambda t, v: [f.unlink() for f in t.parents[1].rglob("*.jpg")],
@@ -292,7 +295,7 @@ def release_2021(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("nesting", [".", "AffectNet"])
-def test_the_release_of_2021_is_read_whatever_its_annotations_hold(tmp_path: Path, nesting: str) -> None:
+def test_the_release_of_2021_is_read_with_any_annotations(tmp_path: Path, nesting: str) -> None:
     release_2021(tmp_path / nesting)
     layout, listing = read(DATASET, tmp_path)
     assert layout == "aff-2021"
@@ -319,13 +322,13 @@ def test_images_and_annotations_without_each_other_are_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"", r"1_exp\.npy: is no npy file with one value"),
-        (b"3", r"1_exp\.npy: is no npy file with one value"),
-        (np.zeros(2), r"1_exp\.npy: is no npy file with one value"),
+        (b"", r"1_exp\.npy: this is not an npy file with one value"),
+        (b"3", r"1_exp\.npy: this is not an npy file with one value"),
+        (np.zeros(2), r"1_exp\.npy: this is not an npy file with one value"),
         (np.array(9), r"1_exp\.npy: the expression is '9'; expected a whole number from 0 to 7"),
         (np.array("joy"), r"1_exp\.npy: the expression is 'joy'; expected a whole number"),
-        (np.array(None, dtype=object), r"1_exp\.npy: is no npy file with one value"),  # a pickle is not opened
-        (np.zeros(10_000), r"1_exp\.npy: is no npy file with one value"),
+        (np.array(None, dtype=object), r"1_exp\.npy: this is not an npy file with one value"),  # a pickle is not opened
+        (np.zeros(10_000), r"1_exp\.npy: this is not an npy file with one value"),
     ],
 )
 def test_an_annotation_that_is_no_label_is_refused(tmp_path: Path, value: object, message: str) -> None:
@@ -342,7 +345,7 @@ def test_an_annotation_that_is_no_label_is_refused(tmp_path: Path, value: object
 def test_half_of_the_release_of_2021_is_refused(tmp_path: Path) -> None:
     release_2021(tmp_path)
     (tmp_path / "val_set").rename(tmp_path / "away")
-    refused(tmp_path, r"val_set/images: this folder is missing; AffectNet of 2021 has images and annotations")
+    refused(tmp_path, r"val_set/images: this folder is missing. AffectNet of 2021 has images and annotations")
 
 
 def npy(label: object = "3") -> bytes:
@@ -479,22 +482,18 @@ def test_a_pack_with_train_and_test_is_not_called_official(tmp_path: Path, top: 
 @pytest.mark.parametrize(
     ("parts", "spoil", "message"),
     [
-        ({"train": 1}, None, r"has class folders in train, but not in val; AffectNet is read with train and val"),
-        ({"val": 1}, None, r"has class folders in val, but not in train"),
-        ({"train": 1, "test": 1}, None, r"has class folders in .*, but not in val"),
-        ({"train": 1, "val": 1, "valid": 1}, None, r"valid: val stands beside it, and both mean val"),
+        ({"train": 1}, None, r"val with class folders is missing; found train. AffectNet needs train and val"),
+        ({"val": 1}, None, r"train with class folders is missing; found val"),
+        ({"train": 1, "test": 1}, None, r"val with class folders is missing; found .*"),
+        ({"train": 1, "val": 1, "valid": 1}, None, r"valid: val in the same folder also means val"),
         (
             {"train": 1, "val": 1},
             "train/8/a.jpg",
-            r"train/8: '8' is no expression here; the labels of this layout are 0 to 7 .*every one",
+            r"train/8: '8' is not a known expression; the labels of this layout are 0 to 7 .*every",
         ),
-        ({"train": 1, "val": 1}, "train/joy/a.jpg", r"train/joy: 'joy' is no expression here"),
-        ({"train": 1, "val": 1}, "val/afraid/", r"val/afraid: this class folder holds no images; remove it"),
-        (
-            {"train": 1, "val": 1},
-            "val/anger/a.jpg",
-            r"holds 2 layouts of AffectNet-7.* at once, aff-folders-native and",
-        ),
+        ({"train": 1, "val": 1}, "train/joy/a.jpg", r"train/joy: 'joy' is not a known expression"),
+        ({"train": 1, "val": 1}, "val/afraid/", r"val/afraid: this class folder does not contain images. Remove it"),
+        ({"train": 1, "val": 1}, "val/anger/a.jpg", r"2 layouts of AffectNet-7.* fit, aff-folders-native and"),
     ],
 )
 def test_bad_folders_are_refused(tmp_path: Path, parts: dict[str, int], spoil: str | None, message: str) -> None:
@@ -513,7 +512,7 @@ def test_folders_one_to_seven_are_not_taken_for_affectnet(tmp_path: Path) -> Non
     for part in ("train", "val"):
         (tmp_path / part / "0" / "00.jpg").unlink()
         (tmp_path / part / "0").rmdir()
-    refused(tmp_path, r"there is no class folder 0, which is neutral; folders 1 to 7 would be RAF-DB's")
+    refused(tmp_path, r"there is no class folder 0, which is neutral. Folders 1 to 7 would be RAF-DB's")
 
 
 def test_a_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
@@ -537,14 +536,14 @@ def kaggle_96(root: Path) -> Path:
 
 def test_a_pack_that_a_network_labelled_is_read_only_by_its_name(tmp_path: Path) -> None:
     kaggle_96(tmp_path)
-    refused(tmp_path, r"(?s)holds no layout .*aff-kaggle-96: .* labels that a network made.*only with --layout")
+    refused(tmp_path, r"(?s)not a known layout .*aff-kaggle-96: .* labels by a network.*only with --layout")
     layout, listing = read(DATASET, tmp_path, "aff-kaggle-96")
     assert layout == "aff-kaggle-96"
     assert counts(listing)["train"] == dict.fromkeys(EXPRESSIONS, 4)
     assert counts(listing)["test"] == ONE_OF_EACH
     assert listing.dropped == {"contempt": 5}
     assert [fault.kind for fault in listing.faults] == ["label", "missing"]
-    assert "says fear of anger/image0000000.png" in listing.faults[0].what
+    assert "labels anger/image0000000.png fear" in listing.faults[0].what
     assert any("not AffectNet's" in note for note in listing.notes)
     assert "not AffectNet's" in str(listing.about["labels"])
 
@@ -587,7 +586,7 @@ def test_the_list_of_test_faces_alone_makes_a_target(tmp_path: Path) -> None:
         assert any("can be a target, not a source" in note for note in listing.notes)
 
 
-def test_a_list_beside_other_images_reads_them_where_the_settings_say(tmp_path: Path) -> None:
+def test_a_list_reads_images_from_the_folder_of_the_settings(tmp_path: Path) -> None:
     path = listed(tmp_path / "images", "test", ".", 1)
     (tmp_path / "lists").mkdir()
     path.rename(tmp_path / "lists" / path.name)
@@ -600,9 +599,9 @@ def test_a_list_beside_other_images_reads_them_where_the_settings_say(tmp_path: 
     [
         (
             ("test_3.jpg 3", "test_3.jpg 8"),
-            r"test7\.txt:4: '8' is no expression here; the labels of this layout are 0 to 7 .*every one",
+            r"test7\.txt:4: '8' is not a known expression; the labels of this layout are 0 to 7 .*every",
         ),
-        (("test_3.jpg 3", "test_3.jpg joy"), r"test7\.txt:4: 'joy' is no expression here"),
+        (("test_3.jpg 3", "test_3.jpg joy"), r"test7\.txt:4: 'joy' is not a known expression"),
         (("0/test_3", "../test_3"), r"test7\.txt:4: '\.\./test_3\.jpg' leads out of"),
         (("test_0.jpg 0", "test_0.jpg,0"), r"test7\.txt:1: expected 2 columns with blanks between them"),
     ],
@@ -621,7 +620,7 @@ def test_a_listed_image_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_nothing_known_names_what_was_expected(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg", "fear")
-    refused(tmp_path, r"holds no layout of AffectNet-7 .* It holds a\.jpg; expected one of\n  aff-original: ")
+    refused(tmp_path, r"not a known layout of AffectNet-7.* The folder has a\.jpg; expected one of\n  aff-original: ")
 
 
 # ---------------------------------------------------------------------------------------------------- arbitrary content

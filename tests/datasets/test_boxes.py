@@ -1,4 +1,4 @@
-"""Boxes in pixels or shares, with sizes or corners: decided over all rows, and said or refused."""
+"""Boxes in pixels or shares, with sizes or corners: decided over all rows, and noted or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_pixels_stay_as_they_are(tmp_path: Path) -> None:
     assert not found.notes
 
 
-def test_shares_of_the_picture_become_pixels_and_that_is_said(tmp_path: Path) -> None:
+def test_shares_of_the_picture_become_pixels_with_a_note(tmp_path: Path) -> None:
     found = listing(tmp_path, [(a / 200, b / 100, c / 200, d / 100) for a, b, c, d in PIXELS])
     assert [pytest.approx(face.box) for face in found.faces] == PIXELS
     assert any("shares of the picture" in note for note in found.notes)

@@ -31,7 +31,7 @@ def sequence(images: Path, labels: Path, subject: str, number: int, native: int 
 
 
 def ckplus(images: Path, labels: Path, subjects: int = 10) -> None:
-    """Subjects with a sequence of each expression, and one that nobody labelled (the first)."""
+    """Subjects with a sequence of each expression, and one without a label (the first)."""
     for subject in range(subjects):
         sequence(images, labels, f"S{subject:03}", 1, None, frames=11)
         for native in range(1, 8):
@@ -101,8 +101,8 @@ def label(root: Path) -> Path:
             lambda r: label(r).write_text(""),
             r"_emotion\.txt: the expression is ''; expected a whole number from 0 to 7",
         ),
-        (lambda r: label(r).write_bytes(b"\xff"), r"_emotion\.txt: is no text file"),
-        (lambda r: (label(r).parent / "b_emotion.txt").touch(), r"S001/002: holds 2 labels of one sequence"),
+        (lambda r: label(r).write_bytes(b"\xff"), r"_emotion\.txt: this is not a text file"),
+        (lambda r: (label(r).parent / "b_emotion.txt").touch(), r"S001/002: this folder has 2 labels of one sequence"),
         (
             lambda r: (r / "Emotion").rename(r / "labels"),
             r"expected cohn-kanade-images/ and Emotion/ \(the labels\) her",
@@ -147,7 +147,7 @@ def test_the_pack_of_crops(tmp_path: Path, nesting: str) -> None:
     assert len(listing.notes) == 1
 
 
-def test_crops_whose_names_do_not_say_who_are_said(tmp_path: Path) -> None:
+def test_crops_without_a_subject_in_their_names_are_noted(tmp_path: Path) -> None:
     crops(tmp_path)
     (tmp_path / "fear/S000_001_00000000.png").rename(tmp_path / "fear/a.png")
     _, listing = read(DATASET, tmp_path)
@@ -156,7 +156,10 @@ def test_crops_whose_names_do_not_say_who_are_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("joy", r"joy: 'joy' is no expression here"), ("neutral", r"neutral: this class folder holds no images")],
+    [
+        ("joy", r"joy: 'joy' is not a known expression"),
+        ("neutral", r"neutral: this class folder does not contain images"),
+    ],
 )
 def test_bad_class_folders_are_refused(tmp_path: Path, folder: str, message: str) -> None:
     (crops(tmp_path) / folder).mkdir()

@@ -1,4 +1,4 @@
-"""Lists with more columns than a path and a label: which one holds the label."""
+"""The column of the label in lists with more columns than a path and a label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import affectnet, lists, mma, rafdb, sfew
 from fergen_bench.datasets.reader import Dataset, Listing, read
 from fergen_bench.datasets.settings import DomainSettings
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, NeedsKey
 
 NUMBERS = {str(number): name for number, name in enumerate(EXPRESSIONS)}
 DATASETS = {"list": lists.DATASET, "sfew": sfew.DATASET, "mma": mma.DATASET, "affectnet": affectnet.DATASET}
@@ -39,7 +39,7 @@ def taken(kind: Dataset, path: Path, **options: Any) -> Listing:
 @pytest.mark.parametrize(
     ("line", "column"), [("{path} {label} 1", 2), ("{path} 1 {label}", 3), ("{path}\t{label}\t{n}\t1", 2)]
 )
-def test_the_column_of_known_labels_is_taken_and_said(tmp_path: Path, name: str, line: str, column: int) -> None:
+def test_the_column_of_known_labels_is_used_and_noted(tmp_path: Path, name: str, line: str, column: int) -> None:
     given = {"labels": NUMBERS} if name == "list" else {}
     listing = taken(DATASETS[name], listed(tmp_path, line), **given)
     expected = {OWN[name][str(label)]: 6 for label in range(7)}
@@ -48,11 +48,11 @@ def test_the_column_of_known_labels_is_taken_and_said(tmp_path: Path, name: str,
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_where_two_columns_fit_the_user_says_which(tmp_path: Path, name: str) -> None:
+def test_where_two_columns_fit_the_user_chooses(tmp_path: Path, name: str) -> None:
     path = listed(tmp_path, "{path} {label} {label}")
     path.write_text("\n".join(f"img/a {n}.png {n // 6} {n % 7}" for n in range(42)))
     given = {"labels": NUMBERS} if name == "list" else {}
-    with pytest.raises(BenchError, match=r"test\.txt: columns 2 and 3 may both hold the label .* columns = \{ label"):
+    with pytest.raises(BenchError, match=r"test\.txt: columns 2 and 3 may both be the label .* columns = \{ label"):
         taken(DATASETS[name], path, **given)
     for column, label in (("2", 0), ("3", 5)):
         listing = taken(DATASETS[name], path, columns={"label": column}, **given)
@@ -65,7 +65,7 @@ def test_a_column_with_one_unknown_label_is_still_the_labels(tmp_path: Path) -> 
     """The others have known labels only, and are none."""
     path = listed(tmp_path, "{path} {label} 1")
     path.write_text(path.read_text() + "\nimg/a 0.png 7 1")
-    with pytest.raises(BenchError, match=r"test\.txt:43: '7' is no expression here"):
+    with pytest.raises(BenchError, match=r"test\.txt:43: '7' is not a known expression"):
         taken(sfew.DATASET, path)
 
 
@@ -90,3 +90,9 @@ def test_the_list_of_raf_db_with_more_columns(tmp_path: Path, line: str) -> None
     (tmp_path / "EmoLabel").mkdir()
     (tmp_path / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(rows))
     assert Counter(face.expression for face in taken(rafdb.DATASET, tmp_path).faces) == dict.fromkeys(EXPRESSIONS, 6)
+
+
+def test_a_role_that_lists_do_not_have_is_refused(tmp_path: Path) -> None:
+    path = listed(tmp_path, "{path} {label}")
+    with pytest.raises(NeedsKey, match=r"test\.txt: columns has no effect for image: .* Remove image from columns"):
+        taken(lists.DATASET, path, labels=NUMBERS, columns={"image": "1"})

@@ -129,14 +129,14 @@ def empty(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "joy").mkdir(), r"faces/joy: 'joy' is no expression here; expected surprise, fear"),
-        (lambda f: empty(f / "HA"), r"faces/HA: this class folder holds no images"),
+        (lambda f: (f / "joy").mkdir(), r"faces/joy: 'joy' is not a known expression; expected surprise, fear"),
+        (lambda f: empty(f / "HA"), r"faces/HA: this class folder does not contain images"),
         (
             lambda f: (f / "HA" / "p0_0.png").write_bytes(b"text"),
-            r"1 file is missing or cannot be read(.|\n)*faces/HA/p0_0\.png: no image of a known",
+            r"1 file is missing or cannot be read(.|\n)*faces/HA/p0_0\.png: not an image of a known",
         ),
         (lambda f: cut_short(f / "HA" / "p0_0.png"), r"p0_0\.png: image file is truncated"),
-        (lambda f: (f / "train").mkdir(), r"faces/Afraid: stands beside train, but is no split"),
+        (lambda f: (f / "train").mkdir(), r"faces/Afraid: this folder lies next to train, but is not a split"),
     ],
 )
 def test_what_cannot_be_read_is_named(folder: Path, tmp_path: Path, spoil: object, message: str) -> None:
@@ -146,14 +146,14 @@ def test_what_cannot_be_read_is_named(folder: Path, tmp_path: Path, spoil: objec
     assert not (tmp_path / "prepared").exists()
 
 
-def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+def test_the_error_of_an_empty_folder_lists_what_was_expected(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BenchError, match="there are no class folders; expected surprise, fear"):
+    with pytest.raises(BenchError, match="class folders are missing; expected surprise, fear"):
         prepared(tmp_path / "empty", tmp_path)
 
 
-def test_a_subject_that_is_not_in_a_name_is_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"the pattern subject = 'x\(\\\\d\)' finds no subject"):
+def test_a_name_without_a_subject_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"the pattern subject = 'x\(\\\\d\)' does not find a subject"):
         prepared(folder, tmp_path, subject=r"x(\d)")
 
 
@@ -196,7 +196,7 @@ def test_prepare_describe_and_run_from_the_command_line(folder: Path, project: P
         ("--name a --labels joy", r"--labels: 'joy' is no pair; write name=value"),
         ("--name a --labels joy=happiness,joy=", r"--labels: 'joy=' is named twice"),
         ("--name web", r"--name: 'web' is a domain that comes with the package"),
-        ("--name a --to .", r"holds something else; name an empty place with --to"),
+        ("--name a --to .", r"has other content. Choose an empty place with --to"),
     ],
 )
 def test_prepare_refuses(folder: Path, bench: Bench, arguments: str, message: str) -> None:
@@ -209,7 +209,7 @@ def test_an_unknown_label_is_advised_in_the_options_of_the_command(folder: Path,
     (folder / "HA").rename(folder / "joy")
     result = bench("data", "prepare", "folder", str(folder), "--name", "a")
     assert result.code == 2
-    assert "Say what it is with --labels joy=happiness, or --labels joy= to leave it out" in result.err
+    assert "Map it with --labels joy=happiness, or --labels joy= to leave it out" in result.err
     assert "labels = {" not in result.err
     result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--labels", "joy=happiness")
     assert result.code == 0, result.err
@@ -218,14 +218,14 @@ def test_an_unknown_label_is_advised_in_the_options_of_the_command(folder: Path,
 def test_a_pattern_that_finds_one_person_is_refused(folder: Path, project: Project, bench: Bench) -> None:
     result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--subject", "^(p)")
     assert result.code == 2
-    assert "the test split would have no faces: the pattern subject = '^(p)' finds 1 subject in 70 faces" in result.err
+    assert "the test split would be empty: the pattern subject = '^(p)' finds 1 subject in 70 faces" in result.err
     assert not (project.root / "data" / "a").exists()
     result = bench("data", "prepare", "folder", str(folder), "--name", "a", "--subject", r"^(p\d)_")
     assert result.code == 0, result.err
     assert "subjects: 5" in result.out
 
 
-def test_prepare_says_how_a_domain_is_used(folder: Path, project: Project, bench: Bench) -> None:
+def test_prepare_prints_the_use_of_a_domain(folder: Path, project: Project, bench: Bench) -> None:
     def prepare(name: str, *options: str) -> str:
         result = bench("data", "prepare", "folder", str(folder), "--name", name, *options)
         assert result.code == 0, result.err

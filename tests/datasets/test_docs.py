@@ -1,4 +1,4 @@
-"""The page on the datasets says what the readers know."""
+"""The page on the datasets documents every reader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs" / "datasets.md").read_text()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in GENERIC])
-def test_every_dataset_and_layout_stands_on_the_page(name: str) -> None:
+def test_every_dataset_and_layout_is_documented(name: str) -> None:
     kind = dataset(name, "test")
     assert f"`{name}`" in PAGE
     for layout in kind.layouts:
@@ -20,7 +20,7 @@ def test_every_dataset_and_layout_stands_on_the_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WILD5)
-def test_the_expected_counts_stand_on_the_page_and_in_the_readme(name: str) -> None:
+def test_the_expected_counts_are_documented(name: str) -> None:
     readme = (ROOT / "README.md").read_text()
     for counts in dataset(name, "test").expected.values():
         total = f"{sum(counts.values()):,}"

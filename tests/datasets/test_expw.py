@@ -85,7 +85,7 @@ def test_missing_extra_doubled_and_empty_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("22.9362 0", "22.9362 7", r"label\.lst:1: '7' is no expression here; the labels of this layout are 0 to 6 "),
+        ("22.9362 0", "22.9362 7", r"label\.lst:1: '7' is not a known expression; the labels of this layout are 0"),
         ("24 8 24", "x 8 24", r"label\.lst:1: the top of the box is 'x'"),
         ("anger_actor 0", "../anger_actor 0", r"label\.lst:1: '\.\./anger_actor 0\.jpg' leads out of"),
         (" 0 24 8 24 64 22.9362 0", ",0,24,8,24,64,22.9362,0", r"label\.lst:1: expected 8 columns with blanks between"),
@@ -100,10 +100,12 @@ def test_a_bad_line_is_refused(tmp_path: Path, old: str, new: str, message: str)
 def test_lists_without_images_are_refused(tmp_path: Path) -> None:
     expw(tmp_path)
     (tmp_path / "image/origin").rename(tmp_path / "image/other")
-    with pytest.raises(BenchError, match=r"image/origin: this folder is missing; ExpW keeps the images of"):
+    with pytest.raises(BenchError, match=r"image/origin: this folder is missing. ExpW has the images of"):
         read(DATASET, tmp_path)
     (tmp_path / "image/origin").mkdir()
-    with pytest.raises(BenchError, match=r"label\.lst: none of its faces can be used .*see that the images are there"):
+    with pytest.raises(
+        BenchError, match=r"label\.lst: none of its faces can be used .*Check that the images are there"
+    ):
         read(DATASET, tmp_path)
 
 

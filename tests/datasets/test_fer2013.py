@@ -1,4 +1,4 @@
-"""FER2013: the csv, its twin with blanks in the header, and class folders with and without the part in the name."""
+"""FER2013: the csv, the same csv with blanks in the header, and class folders with and without the part in the name."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ def test_a_merged_test_folder_is_split_by_the_name(tmp_path: Path) -> None:
         ("train/happy/Training_10118481.jpg", "train", "happiness"),
         ("train/sad/Training_3908.jpg", "train", "sadness"),
     ]
-    assert listing.notes == ["1 face of the folder test is taken as val, as the names say."]
+    assert listing.notes == ["1 face of the folder test is taken as val, by their file names."]
 
 
-def test_without_the_part_in_the_name_the_folder_says_it(tmp_path: Path) -> None:
+def test_without_the_part_in_the_name_the_folder_decides(tmp_path: Path) -> None:
     touch(tmp_path / "archive" / "train" / "happy" / "im0.png")
     touch(tmp_path / "archive" / "test" / "surprise" / "im0.png")
     listing = read(tmp_path)
     assert [(face.split, face.expression) for face in listing.faces] == [("test", "surprise"), ("train", "happiness")]
     assert "2 of 2 names do not begin with FER2013's part" in listing.notes[0]
-    assert "test may hold both of its test parts" in listing.notes[0]
+    assert "test may contain both of its test parts" in listing.notes[0]
     touch(tmp_path / "archive" / "validation" / "fear" / "im0.png")
     listing = read(tmp_path)
     assert listing.faces[-1].split == "val"
@@ -106,12 +106,12 @@ def test_folders_named_as_the_parts_of_the_csv(tmp_path: Path, names: tuple[str,
     assert {face.id: face.split for face in listing.faces} == {
         f"{name}/happy/0.png": split for name, split in zip(names, ("train", "val", "test"), strict=True)
     }
-    assert "so the folder says the split." in listing.notes[0]
+    assert "so the folder decides the split." in listing.notes[0]
     assert not listing.faults
     (tmp_path / names[1] / "happy" / "0.png").unlink()
     (tmp_path / names[1] / "happy").rmdir()
     (tmp_path / names[1]).rmdir()
-    assert "so the folder says the split." in read(tmp_path).notes[0]  # PrivateTest alone holds one part
+    assert "so the folder decides the split." in read(tmp_path).notes[0]  # PrivateTest alone holds one part
 
 
 def test_one_name_in_two_class_folders_is_a_fault(tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_one_name_in_two_class_folders_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("emotion,pixels,Usage", "emotion,pixels", "the first line must name the columns, and Usage is not among them"),
+        ("emotion,pixels,Usage", "emotion,pixels", "the first line must name the columns, and Usage is missing there"),
         ("emotion,pixels,Usage\n", "", r"csv:1: the first line must name the columns"),
         ("emotion,pixels,Usage", "emotion;pixels;Usage", "csv:1: columns are divided by ';' here; expected commas"),
-        ("emotion,pixels,Usage", "emotion,pixels,Usage,usage", "two columns are named Usage; rename one"),
-        ("\n3,", "\n7,", r"fer2013.csv:5: '7' is no expression here; the labels of this layout are 0 to 6 .*every one"),
+        ("emotion,pixels,Usage", "emotion,pixels,Usage,usage", "two columns are named Usage. Rename one"),
+        ("\n3,", "\n7,", r"fer2013.csv:5: '7' is not a known expression; the labels of this layout are 0 to 6 .*every"),
         ("PublicTest", "Validation", r"fer2013.csv:9: Usage is 'Validation'; expected Training, PublicTest or Priv"),
         ("\n0,0 0", "\n0,0 -1", r"fer2013.csv:2: pixels must be 2,304 whole numbers from 0 to 255"),
         ("\n0,0 0", "\n0,0 0 0", r"fer2013.csv:2: pixels must be 2,304 .* found 2,305 that begin"),
@@ -148,20 +148,20 @@ def test_a_bad_csv_is_refused(tmp_path: Path, old: str, new: str, message: str) 
 
 
 def test_other_bad_copies_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="holds no layout of FER2013"):
+    with pytest.raises(BenchError, match="not a known layout of FER2013"):
         read(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     pixels_csv(tmp_path / "a" / "fer2013.csv")
     pixels_csv(tmp_path / "b" / "fer2013.csv")
-    with pytest.raises(BenchError, match=r"holds two copies, .*/a and .*/b; name the one that is meant"):
+    with pytest.raises(BenchError, match=r"has two copies, .*/a and .*/b. Name the one that is meant"):
         read(tmp_path)
     (tmp_path / "a" / "fer2013.csv").write_text("emotion,pixels,Usage\n")
     with pytest.raises(BenchError, match=r"fer2013\.csv: none of its faces can be used"):
         read(tmp_path / "a")
     touch(tmp_path / "c" / "train" / "happy" / "Training_1.jpg")
     (tmp_path / "c" / "train" / "bored").mkdir()
-    with pytest.raises(BenchError, match="train/bored: 'bored' is no expression here"):
+    with pytest.raises(BenchError, match="train/bored: 'bored' is not a known expression"):
         read(tmp_path / "c")
 
 

@@ -48,7 +48,7 @@ def test_names_give_expression_and_subject(tmp_path: Path, nesting: str) -> None
     assert not listing.faults
 
 
-def test_names_that_say_nothing_are_named(tmp_path: Path) -> None:
+def test_names_without_a_label_are_reported(tmp_path: Path) -> None:
     draw(jaffe(tmp_path) / "KA.XX1.9.tiff", "fear")
     (fault,) = read(DATASET, tmp_path)[1].faults
     assert (fault.kind, fault.where) == ("extra", str(tmp_path / "KA.XX1.9.tiff"))
@@ -62,5 +62,5 @@ def test_an_expression_may_be_left_out(tmp_path: Path) -> None:
 
 def test_another_folder_is_not_taken_for_it(tmp_path: Path) -> None:
     draw(tmp_path / "KA.tiff", "fear")
-    with pytest.raises(BenchError, match=r"holds no layout of JAFFE .* It holds KA\.tiff; expected one of"):
+    with pytest.raises(BenchError, match=r"not a known layout of JAFFE.* The folder has KA\.tiff; expected one of"):
         read(DATASET, tmp_path)

@@ -59,7 +59,7 @@ def test_the_two_files_that_the_owner_misnamed_are_read(tmp_path: Path) -> None:
     assert found["AM31/am31h.jpg"] == ("surprise", "M31", {"session": "A", "angle": "HR"})
     assert not listing.faults
     assert listing.notes[0] == ("Files that the owner misnamed are read: AF31V.JPG as AF31SAHL, am31h.jpg as AM31SUHR.")
-    draw(tmp_path / "AF31" / "AF31SAHL.JPG", "sadness")  # somebody kept both
+    draw(tmp_path / "AF31" / "AF31SAHL.JPG", "sadness")  # both versions exist
     (fault,) = read(DATASET, tmp_path)[1].faults
     assert (fault.kind, Path(fault.where).name) == ("duplicate", "AF31V.JPG")
 
@@ -72,5 +72,5 @@ def test_malformed_names_are_named(tmp_path: Path) -> None:
 
 def test_another_folder_is_not_taken_for_it(tmp_path: Path) -> None:
     draw(tmp_path / "AF01.JPG", "fear")
-    with pytest.raises(BenchError, match=r"holds no layout of KDEF .* It holds AF01\.JPG; expected one of"):
+    with pytest.raises(BenchError, match=r"not a known layout of KDEF.* The folder has AF01\.JPG; expected one of"):
         read(DATASET, tmp_path)

@@ -1,4 +1,4 @@
-"""Images, leftovers of tools, packed archives, data and unknown files, told apart once for every reader."""
+"""Images, leftovers of tools, packed archives, data and unknown files, distinguished once for every reader."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from greyfaces import draw, read
         *((name, "unknown") for name in ("a.mp4", "a", "a.001", "a.html")),
     ],
 )
-def test_a_name_says_the_kind(tmp_path: Path, name: str, kind: str) -> None:
+def test_the_name_decides_the_kind(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).write_bytes(b"something")
     assert kind_of(tmp_path / name) == kind
 
@@ -60,13 +60,13 @@ def test_folders_of_tools_are_leftovers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["anger", "trash", "train", "S005", "0", "thumbs", "recycle"])
-def test_folders_of_people_are_none(name: str) -> None:
+def test_folders_of_people_are_not_class_folders(name: str) -> None:
     assert not is_leftover(name)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF"])
 @pytest.mark.parametrize("name", ["face", "film.happy.001", "face.png-large"])
-def test_without_a_known_ending_the_content_says_the_kind(tmp_path: Path, form: str, name: str) -> None:
+def test_without_a_known_ending_the_content_decides_the_kind(tmp_path: Path, form: str, name: str) -> None:
     Image.init()
     if form not in Image.SAVE:
         pytest.skip(f"this Pillow cannot write {form}")
@@ -74,7 +74,7 @@ def test_without_a_known_ending_the_content_says_the_kind(tmp_path: Path, form: 
     assert kind_of(tmp_path / name) == "image"
 
 
-def test_what_begins_like_an_image_and_is_none_is_unknown(tmp_path: Path) -> None:
+def test_a_file_that_only_begins_like_an_image_is_unknown(tmp_path: Path) -> None:
     for name, content in (("a", b"BMW is a car. It has four wheels, of course."), ("b", b"P6"), ("c", b"RIFF....AVI ")):
         (tmp_path / name).write_bytes(content)
         assert kind_of(tmp_path / name) == "unknown"
@@ -91,7 +91,7 @@ def test_what_is_passed_over_is_counted_and_the_first_is_named(tmp_path: Path) -
     for _ in range(2):  # a folder that is read twice is counted once
         assert images(tmp_path, tmp_path, passed_over) == [tmp_path / "a.png"]
     assert passed_over.sentences() == [
-        f"Passed over: 1 packed archive, such as {tmp_path / 'more.zip'}; unpack it, in case faces are in it.",
+        f"Passed over: 1 packed archive, such as {tmp_path / 'more.zip'}; unpack it if it has faces.",
         f"Passed over: 3 leftover files of tools, such as {tmp_path / '.DS_Store'}.",
         f"Passed over: 1 file of an unknown kind, such as {tmp_path / 'film.mp4'}.",
     ]
@@ -137,7 +137,7 @@ def test_names_are_found_in_any_case_and_composition(tmp_path: Path) -> None:
         entries(tmp_path, tmp_path)
 
 
-def test_what_is_passed_over_stands_in_the_notes_of_a_prepared_domain(tmp_path: Path) -> None:
+def test_files_that_are_not_read_are_noted_in_a_prepared_domain(tmp_path: Path) -> None:
     copy, folder = tmp_path / "lab", tmp_path / "data" / "lab"
     for name in EXPRESSIONS:
         for number in range(5):
@@ -147,8 +147,8 @@ def test_what_is_passed_over_stands_in_the_notes_of_a_prepared_domain(tmp_path: 
     settings = DomainSettings(path=copy)
     prepare_dataset("lab", FOLDER, settings, folder, 1, lambda *_: None)
     notes = [
-        f"1 file is listed nowhere, such as: {copy / 'loose.png'} is in no class folder.",
-        f"Passed over: 1 packed archive, such as {copy / 'more.zip'}; unpack it, in case faces are in it.",
+        f"1 file is not listed, such as: {copy / 'loose.png'} is outside of the class folders.",
+        f"Passed over: 1 packed archive, such as {copy / 'more.zip'}; unpack it if it has faces.",
     ]
     about = read_about(folder)
     assert about["notes"] == notes
@@ -192,7 +192,7 @@ def test_names_that_are_not_utf8_or_hide_characters_are_read_and_written_readabl
     (copy / "anger" / "0.png").rename(copy / "anger" / os.fsdecode(b"gr\xfc\xdf.png"))
     (copy / "anger" / "1.png").rename(copy / "anger" / "new\nline\x1b[31m.png")
     (copy / os.fsdecode(b"\xff.zip")).touch()
-    with pytest.raises(NeedsKey, match=r"ang\\xfct' is no expression here") as caught:
+    with pytest.raises(NeedsKey, match=r"ang\\xfct' is not a known expression") as caught:
         prepare_dataset("lab", FOLDER, DomainSettings(path=copy), folder, 1, lambda *_: None)
     assert "labels = { 'ang\\xfct' = \"…\" }" in str(caught.value)  # as TOML takes it
     assert "--labels 'ang\\xfct=…'" in caught.value.on_command_line  # and a shell
@@ -204,7 +204,7 @@ def test_names_that_are_not_utf8_or_hide_characters_are_read_and_written_readabl
         assert len(named) == 35
         assert named["anger/gr\\xfc\\xdf.png"] == named["anger/new\\x0aline\\x1b[31m.png"] == EXPRESSIONS.index("anger")
         assert named["ang\\xfct/0.png"] == EXPRESSIONS.index("fear")
-        assert read_about(folder)["notes"][0].endswith("l\\xe4b/\\xff.zip; unpack it, in case faces are in it.")
+        assert read_about(folder)["notes"][0].endswith("l\\xe4b/\\xff.zip; unpack it if it has faces.")
         assert not check_copy("lab", FOLDER, settings, 1, lambda *_: None).failed
 
 
@@ -234,7 +234,7 @@ def test_what_is_missing_from_a_layout_is_named_alone(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as caught:
         RAFDB.layout(tmp_path)
     assert str(caught.value) == (
-        f"{base}: Image/aligned is missing, without which it is not RAF-DB in the layout raf-official; put it there"
+        f"{base}: Image/aligned is missing, without which it is not RAF-DB in the layout raf-official. Put it there"
     )
     draw(base / "Image" / "original" / "train_00001.jpg", "sadness")
     (base / "Image" / "aligned.zip").touch()
@@ -249,32 +249,29 @@ def test_what_is_still_packed_is_named(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "basic.zip").touch()
     for path, shown in (
-        (tmp_path, "It holds pack/"),
-        (tmp_path / "pack" / "basic.zip", "It holds one file that is packed"),
+        (tmp_path, "The folder has pack/"),
+        (tmp_path / "pack" / "basic.zip", "It is one file that is packed"),
     ):
         with pytest.raises(BenchError, match=rf"{shown}\. Unpack .*/basic\.zip first; expected one of"):
             RAFDB.layout(path)
     for name in EXPRESSIONS:
         (tmp_path / "lab" / name).mkdir(parents=True)
     (tmp_path / "lab" / "anger" / "anger.tar.gz").touch()
-    with pytest.raises(BenchError, match=r"anger: this class folder holds no images; unpack .*anger\.tar\.gz"):
+    with pytest.raises(BenchError, match=r"anger: this class folder does not contain images. Unpack .*anger\.tar\.gz"):
         read(FOLDER, tmp_path / "lab")
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("images", Path("/x")), ("columns", {"image": "a"}), ("label_rule", "argmax8"), ("subject", "(a)")],
-)
+@pytest.mark.parametrize(("key", "value"), [("images", Path("/x")), ("label_rule", "argmax8"), ("subject", "(a)")])
 def test_a_setting_that_the_layout_does_not_read_is_refused(tmp_path: Path, key: str, value: object) -> None:
     base = raf(tmp_path)
     draw(base / "Image" / "aligned" / "train_00001_aligned.jpg", "sadness")
     draw(base / "Image" / "aligned" / "test_0001_aligned.jpg", "sadness")
     assert len(reader.read(RAFDB, DomainSettings(path=tmp_path))[1].faces) == 2
     with pytest.raises(
-        NeedsKey, match=f"RAF-DB in the layout raf-official has no use for {key}; leave out {key} = …"
+        NeedsKey, match=f"{key} has no effect: RAF-DB in the layout raf-official does not use it. Remove {key} = …"
     ) as caught:
         reader.read(RAFDB, DomainSettings(path=tmp_path, **{key: value}))  # type: ignore[arg-type]
-    assert caught.value.on_command_line.endswith(f"leave out --{key.replace('_', '-')}")
+    assert caught.value.on_command_line.endswith(f"Remove --{key.replace('_', '-')}")
 
 
 def test_sfew_is_read_whatever_the_case_of_its_folders(tmp_path: Path) -> None:
@@ -302,7 +299,7 @@ def test_every_annotation_that_cannot_be_read_is_named_and_may_be_left_out(tmp_p
     folder = tmp_path / "data" / "mine"
     with pytest.raises(BenchError, match="mine: 3 files are missing or cannot be read") as caught:
         prepare_dataset("mine", AFFECTNET, DomainSettings(path=tmp_path), folder, 1, lambda *_: None)
-    assert all(f"{native}_exp.npy: is no npy file" in str(caught.value) for native in (0, 3, 6))
+    assert all(f"{native}_exp.npy: this is not an npy file" in str(caught.value) for native in (0, 3, 6))
     settings = DomainSettings(path=tmp_path, allow_missing=True)
     prepare_dataset("mine", AFFECTNET, settings, folder, 1, lambda *_: None)
     about = read_about(folder)
@@ -321,7 +318,7 @@ def test_formats_that_pillow_has_are_decoded(tmp_path: Path, form: str) -> None:
     assert np.abs(shown.astype(int) - (200, 100, 50)).max() < 8
 
 
-def test_what_helps_with_a_format_that_pillow_lacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remedy_for_a_format_that_pillow_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "_formats", lambda: ("JPEG",))
     for name, kind, advice in (
         ("a.heic", b"ftypheic", "HEIC, which .* cannot decode; install pillow-heif, or convert it"),
@@ -350,4 +347,4 @@ def test_files_with_several_pictures_are_counted_and_the_first_picture_is_read(t
     said = [
         finding.what for finding in check_copy("lab", FOLDER, DomainSettings(path=copy), 1, lambda *_: None).findings
     ]
-    assert any(what.startswith("4 files hold several pictures, such as fear/a.gif, fear/b.png") for what in said)
+    assert any(what.startswith("4 files contain several pictures, such as fear/a.gif, fear/b.png") for what in said)

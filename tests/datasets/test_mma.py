@@ -1,4 +1,4 @@
-"""MMA, its clean part, and CAER-S, their pixels carrying the labels."""
+"""MMA and its part from ExpW, with labels in the pixels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from fergen_bench.datasets import caer_s
 from fergen_bench.datasets.mma import DATASET, EXPW_PART, LABELS
 from fergen_bench.error import BenchError
 from greyfaces import counts, draw, each, faults, read
@@ -37,7 +36,7 @@ def test_the_pack_is_found_below_its_usual_folders(tmp_path: Path, root: str) ->
 
 
 @pytest.mark.parametrize(("named", "told"), [(True, {"name": 21, "channels": 42}), (False, {"channels": 63})])
-def test_the_clean_part_is_told_apart_by_name_or_by_channels(tmp_path: Path, named: bool, told: dict[str, int]) -> None:
+def test_the_clean_part_is_recognised_by_name_or_by_channels(tmp_path: Path, named: bool, told: dict[str, int]) -> None:
     pack(tmp_path, named)
     found, listing = read(EXPW_PART, tmp_path)
     assert (found, counts(listing)) == ("mma-official", {"train": each(1), "val": each(1), "test": each(1)})
@@ -78,14 +77,16 @@ def test_the_folders_win_over_a_list_of_their_own_faces(tmp_path: Path) -> None:
     assert read(DATASET, tmp_path)[0] == "mma-official"
     path = tmp_path / "mma_label.txt"
     path.write_text(path.read_text().replace("test/sad/0.jpg 5", "test/sad/0.jpg 4"))
-    with pytest.raises(BenchError, match="at once, mma-official and list-file"):
+    with pytest.raises(BenchError, match="fit, mma-official and list-file"):
         read(DATASET, tmp_path)
 
 
-def test_a_folder_beside_the_splits_is_said_to_be_left_out(tmp_path: Path) -> None:
+def test_a_folder_next_to_the_splits_is_reported(tmp_path: Path) -> None:
     pack(tmp_path)
     draw(tmp_path / "more" / "x.jpg", "fear")
-    assert read(DATASET, tmp_path)[1].faults[0].what.startswith(f"{tmp_path / 'more'} is no part")
+    assert (
+        read(DATASET, tmp_path)[1].faults[0].what.startswith(f"{tmp_path / 'more'} is not a split with class folders")
+    )
 
 
 def test_the_counts_of_the_parts_add_up() -> None:
@@ -95,14 +96,3 @@ def test_the_counts_of_the_parts_add_up() -> None:
         "test": 17_356,
     }
     assert sum(sum(per.values()) for per in EXPW_PART.expected.values()) == 91_793
-
-
-@pytest.mark.parametrize("root", ["", "CAER-S"])
-def test_caer_s_is_whole_scenes(tmp_path: Path, root: str) -> None:
-    for split in ("train", "test"):
-        for native, expression in caer_s.LABELS.items():
-            for number in range(2):
-                draw(tmp_path / root / split / native / f"{number:04d}.png", expression, number)
-    found, listing = read(caer_s.DATASET, tmp_path)
-    assert (found, counts(listing)) == ("caers-official", {"train": each(2), "test": each(2)})
-    assert listing.notes == ["CAER-S holds whole scenes: faces are not cropped."]

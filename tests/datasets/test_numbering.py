@@ -49,7 +49,7 @@ def test_named_numberings() -> None:
     assert label_map({}, settings(numbering="alphabetical-1-based"))["5"] == "neutral"
     assert label_map({}, settings(numbering="affectnet-0-based", labels={"7": "neutral"}))["7"] == "neutral"
     assert label_map({}, settings(numbering="affectnet-0-based"))["7"] == ""
-    with pytest.raises(BenchError, match="numbering: '0-based' names no numbering"):
+    with pytest.raises(BenchError, match="numbering: '0-based' is not a known numbering"):
         label_map({}, settings(numbering="0-based"))
 
 
@@ -67,20 +67,20 @@ def test_another_order_is_recognised_by_its_counts_and_named(share: float) -> No
     check(found, rafdb.LABELS, numbering="alphabetical-1-based")
     said = {str(place): name for place, name in enumerate(ALPHABETICAL, start=1)}
     check(found, rafdb.LABELS, labels=said)
-    with pytest.raises(BenchError, match="numbered alphabetical-1-based"):  # following another advice helps nobody
+    with pytest.raises(BenchError, match="numbered alphabetical-1-based"):  # other advice does not help
         check(found, rafdb.LABELS, numbering="1-based")
 
 
 def test_an_order_without_a_name_is_refused_too() -> None:
     own = ("neutral", "happiness", "fear", "anger", "sadness", "surprise", "disgust")
-    with pytest.raises(BenchError, match="those of the dataset in another order; set labels to what every one"):
+    with pytest.raises(BenchError, match="those of the dataset in another order: set labels to the meaning"):
         check(numbered(own, 1), rafdb.LABELS)
 
 
 @pytest.mark.parametrize("labels", [{"0": ""}, {"0": "neutral"}, {"1": "surprise", "2": "fear"}])
 def test_half_of_a_map_is_refused(labels: dict[str, str]) -> None:
     for first in (0, 1):
-        with pytest.raises(BenchError, match=r"the other numbers would keep their meaning in RAF-DB"):
+        with pytest.raises(BenchError, match=r"the other numbers would retain their meaning in RAF-DB"):
             check(numbered(EXPRESSIONS, first, 0.001), rafdb.LABELS, labels=labels)
     check({"train": Counter({"happy": 3})}, rafdb.LABELS, labels=labels)
 
@@ -100,7 +100,7 @@ def test_seven_numbers_from_another_base_are_refused_though_all_are_known() -> N
         (
             0,
             None,
-            "If their order is the same, counted from 0, set numbering to 0-based; if not, set labels to what every",
+            "If their order is the same, counted from 0, set numbering to 0-based; if not, set labels to the meaning",
         ),
     ],
 )
@@ -121,10 +121,10 @@ def test_a_list_from_zero_is_refused_with_all_that_is_known(
         read(rafdb.DATASET, DomainSettings(path=tmp_path))
     said = str(caught.value)
     assert said.startswith(
-        f"{tmp_path}/EmoLabel/list_patition_label.txt:1: '0' is no expression here; the labels of RAF-"
+        f"{tmp_path}/EmoLabel/list_patition_label.txt:1: '0' is not a known expression; the labels of RAF-"
     )
     assert "those here 0 to 6" in said
     assert advice in said
     for labels in ({"0": ""}, {"0": "neutral"}):
-        with pytest.raises(BenchError, match=r"none of its faces can be used|the other numbers would keep"):
+        with pytest.raises(BenchError, match=r"none of its faces can be used|the other numbers would retain"):
             read(rafdb.DATASET, DomainSettings(path=tmp_path, labels=labels))

@@ -51,7 +51,7 @@ def test_resizing_is_pils_bicubic_and_squashes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(face_pixels(stored(tmp_path / "a.png", wide), 16), expected)
 
 
-def test_bgr_is_emulated_when_asked(tmp_path: Path) -> None:
+def test_bgr_is_emulated_on_request(tmp_path: Path) -> None:
     face = stored(tmp_path / "a.png", Image.fromarray(COLOURS))
     np.testing.assert_array_equal(face_pixels(face, SIZE, emulate_bgr=True), COLOURS[..., ::-1])
     np.testing.assert_array_equal(face_pixels(face, SIZE), COLOURS)
@@ -62,7 +62,7 @@ def test_a_table_of_grey_levels_becomes_a_square() -> None:
     np.testing.assert_array_equal(face_pixels(face, SIZE), np.repeat(RAMP[..., None], 3, -1))
     assert own_side(face) == SIZE
     for levels in (b"", b"12345"):
-        with pytest.raises(Unreadable, match="which make no square"):
+        with pytest.raises(Unreadable, match="which do not form a square"):
             face_pixels(Face("a", "train", "fear", "1", pixels=levels), SIZE)
 
 
@@ -243,7 +243,7 @@ def test_floating_point_levels_are_scaled_from_the_range_they_have(tmp_path: Pat
     assert shown[0, :2, 0].tolist() == [255, 0]
 
 
-def test_levels_that_no_range_holds_are_unreadable(tmp_path: Path) -> None:
+def test_levels_outside_of_every_range_are_unreadable(tmp_path: Path) -> None:
     for place, levels in enumerate((RAMP.astype(np.int32) * 1000, RAMP * np.float32("nan"), RAMP * np.float32(1e6))):
         with pytest.raises(Unreadable, match="outside of 0 to 65,535"):
             face_pixels(stored(tmp_path / f"{place}.tif", Image.fromarray(levels)), SIZE)
@@ -283,7 +283,7 @@ COLOUR = Image.fromarray(COLOURS)
     ("content", "why"),
     [
         (lambda: b"", "an empty file"),
-        (lambda: b"<html>no such image</html>", "no image of a known kind"),
+        (lambda: b"<html>no such image</html>", "not an image of a known kind"),
         (lambda: encoded(COLOUR, "PNG")[:20], "Truncated File Read"),
         (lambda: encoded(COLOUR, "JPEG")[:-40], "truncated"),
         (lambda: encoded(COLOUR, "PNG")[:-40], "truncated"),
@@ -291,8 +291,8 @@ COLOUR = Image.fromarray(COLOURS)
         (lambda: encoded(COLOUR, "TIFF")[:400], "."),
         (lambda: encoded(COLOUR, "WEBP")[:-40], "."),
         (lambda: spoilt(encoded(COLOUR, "PNG")), "."),
-        (lambda: encoded(COLOUR, "EPS"), "no image of a known kind"),  # would start another program
-        (lambda: encoded(COLOUR, "PDF"), "no image of a known kind"),
+        (lambda: encoded(COLOUR, "EPS"), "not an image of a known kind"),  # would start another program
+        (lambda: encoded(COLOUR, "PDF"), "not an image of a known kind"),
     ],
 )
 def test_what_is_no_whole_image_is_unreadable(tmp_path: Path, content: Callable[[], bytes], why: str) -> None:

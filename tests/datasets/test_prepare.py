@@ -1,17 +1,11 @@
-"""From a listing to a prepared domain: whole, resumable, and the same whoever is in the way."""
+"""From a listing to a prepared domain: complete, resumable and deterministic."""
 
 from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
-import resource
-import shutil
-import signal
-import subprocess
-import sys
-from collections import Counter, namedtuple
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +19,7 @@ from PIL import Image
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import is_prepared, write_prepared
+from fergen_bench.datasets import draft
 from fergen_bench.datasets import prepare as module
 from fergen_bench.datasets.prepare import prepare
 from fergen_bench.datasets.reader import Face, Fault, Listing
@@ -44,7 +39,7 @@ def one_thread(processes: int) -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture(autouse=True)
 def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks; and a thread where it does not matter that workers are processes, which take half a second."""
-    monkeypatch.setattr(module, "BLOCK_BYTES", STEP * SIDE * SIDE * 3)
+    monkeypatch.setattr(draft, "BLOCK_BYTES", STEP * SIDE * SIDE * 3)
     monkeypatch.setattr(module, "worker_pool", one_thread)
 
 
@@ -54,7 +49,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def level(number: int) -> int:
-    """The grey of a face says its number, and so its expression."""
+    """The grey level of a face encodes its number, and so its expression."""
     return 20 + 5 * number
 
 
@@ -85,7 +80,7 @@ def run(
 
 
 def hidden(folder: Path) -> set[str]:
-    """What is left of the work. Lock files stay, as removing one would race."""
+    """Return the files that the work left. Lock files stay, as removing one would race."""
     return {path.name for path in folder.iterdir() if path.name.startswith(".") and path.suffix != ".lock"}
 
 
@@ -173,13 +168,13 @@ def test_all_unreadable_files_are_found_and_refused(listing: Listing, tmp_path: 
         run(listing, tmp_path / "out")
     message = str(error.value)
     assert message.startswith(
-        "grey: 4 files are missing or cannot be read; mend them, or leave them out with --allow-m"
+        "grey: 4 files are missing or cannot be read. Repair them, or leave them out with --allow-m"
     )
     named = [line.strip().removeprefix(f"{tmp_path}/files/") for line in message.splitlines()[1:]]
     assert named == [
         "list.txt:7: there is no lost.png",
         "001.png: an empty file",
-        "002.png: no image of a known kind",
+        "002.png: not an image of a known kind",
         "039.png: an empty file",
     ]
     assert not (tmp_path / "out").exists()
@@ -213,17 +208,6 @@ def test_unreadable_files_are_left_out_when_that_is_allowed(listing: Listing, tm
     assert Domain(tmp_path / "out").fingerprint == domain.fingerprint
 
 
-def test_a_mended_file_costs_one_block(listing: Listing, tmp_path: Path) -> None:
-    spoil(listing, 6)
-    with pytest.raises(BenchError, match="1 file is missing or cannot be read"):
-        run(listing, tmp_path / "out")
-    Image.new("L", (SIDE, SIDE), level(6)).save(tmp_path / "files" / "006.png")
-    seen: list[int] = []
-    domain = run(listing, tmp_path / "out", lambda done, total: seen.append(done))
-    assert seen == [COUNT - STEP, COUNT]
-    assert [int(face[0, 0, 0]) for face in domain.faces] == [level(number) for number in range(COUNT)]
-
-
 def test_nothing_left_is_refused(listing: Listing, tmp_path: Path) -> None:
     spoil(listing, *range(COUNT))
     with pytest.raises(BenchError, match="grey: not one of the 40 faces can be read"):
@@ -232,108 +216,13 @@ def test_nothing_left_is_refused(listing: Listing, tmp_path: Path) -> None:
         run(Listing(dropped=Counter(contempt=3)), tmp_path / "out")
 
 
-# -------------------------------------------------------------------------------- killed, full, and raced
-
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}]
-from fergen_bench.datasets import prepare as module
-from test_prepare import STEP, SIDE, listing_of, run
-module.BLOCK_BYTES = STEP * SIDE * SIDE * 3
-def seen(done, total):
-    print(done, flush=True)
-    if done >= {kill_at}:
-        os.kill(os.getpid(), signal.SIGKILL)
-print(run(listing_of(Path({files!r})), Path({out!r}), seen).fingerprint)
-"""
-
-
-def start(tmp_path: Path, kill_at: int = 1000) -> subprocess.Popen[str]:
-    tests, files, out = str(Path(__file__).parent), str(tmp_path / "files"), str(tmp_path / "out")
-    script = SCRIPT.format(tests=tests, files=files, out=out, kill_at=kill_at)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def blacken(path: Path) -> None:
-    """Other pixels in a file whose size and time stay the same: whoever decodes it again is found out."""
-    before = path.stat()
-    content = path.read_bytes()
-    path.write_bytes(b"\0" * len(content))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def test_killed_in_the_middle_it_continues_from_the_finished_blocks(listing: Listing, tmp_path: Path) -> None:
-    expected = run(listing, tmp_path / "undisturbed").fingerprint
-    process = start(tmp_path, kill_at=5 * STEP)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    assert int(out.split()[-1]) == 5 * STEP
-    assert not (tmp_path / "out").exists()
-    with (tmp_path / ".out.journal").open("a") as journal:
-        journal.write('{"digest": "cut sho')
-    for face in listing.faces[: 5 * STEP]:
-        assert face.file is not None
-        blacken(face.file)
-    seen: list[int] = []
-    assert run(listing, tmp_path / "out", lambda done, total: seen.append(done)).fingerprint == expected
-    assert seen[0] == 5 * STEP
-    assert hidden(tmp_path) == set()
-
-
-def test_a_draft_of_other_files_or_settings_is_not_used(listing: Listing, tmp_path: Path) -> None:
-    spoil(listing, 39)
-    with pytest.raises(BenchError):
-        run(listing, tmp_path / "out")
-    assert listing.faces[0].file is not None
-    Image.new("L", (SIDE, SIDE), 255).save(listing.faces[0].file)
-    seen: list[int] = []
-    domain = run(listing, tmp_path / "out", lambda done, total: seen.append(done), size=20, allow_missing=True)
-    assert seen[0] == 0
-    assert domain.faces.shape == (COUNT - 1, 20, 20, 3)
-    assert domain.faces[0, 0, 0, 0] == 255
-
-
-def test_a_draft_without_its_journal_begins_anew(listing: Listing, tmp_path: Path) -> None:
-    (tmp_path / ".out.draft").mkdir()
-    (tmp_path / ".out.draft" / "faces.npy").write_bytes(b"half")
-    assert run(listing, tmp_path / "out").faces[1, 0, 0, 0] == level(1)
-
-
-def test_two_at_once_do_the_work_once(listing: Listing, tmp_path: Path) -> None:
-    outs = [process.communicate(timeout=60)[0].split() for process in [start(tmp_path), start(tmp_path)]]
-    assert outs[0][-1] == outs[1][-1] == Domain(tmp_path / "out").fingerprint
-    assert sorted(out[0] for out in outs) == ["0", str(COUNT)]
-
-
-def test_the_same_again_does_nothing_and_a_change_replaces(listing: Listing, tmp_path: Path) -> None:
+def test_the_same_inputs_change_nothing_and_other_inputs_replace(listing: Listing, tmp_path: Path) -> None:
     first = run(listing, tmp_path / "out")
     written = (tmp_path / "out" / "faces.npy").stat().st_ino
     assert run(listing, tmp_path / "out").fingerprint == first.fingerprint
     assert (tmp_path / "out" / "faces.npy").stat().st_ino == written
     listing.faces[0] = replace(listing.faces[0], expression="anger")
     assert run(listing, tmp_path / "out").fingerprint != first.fingerprint
-
-
-@pytest.mark.usefixtures("processes")
-def test_a_full_disk_is_one_sentence_and_work_goes_on_after_it(listing: Listing, tmp_path: Path) -> None:
-    before = run(listing, tmp_path / "out", emulate_bgr=True)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6 * STEP * SIDE * SIDE * 3, hard))  # inherited by the workers
-    try:
-        with pytest.raises(BenchError) as error:
-            run(listing, tmp_path / "out")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    message = str(error.value)
-    assert message.startswith(f"{tmp_path}/.out.draft/faces.npy: the disk or your quota is full (File too large)")
-    assert f"preparing {tmp_path}/out needs " in message
-    assert "\n" not in message
-    assert Domain(tmp_path / "out").about["inputs"] == before.about["inputs"]
-    seen: list[int] = []
-    run(listing, tmp_path / "out", lambda done, total: seen.append(done))
-    assert seen[0] == 5 * STEP
 
 
 def test_a_full_disk_at_the_labels_leaves_the_old_state(
@@ -354,31 +243,10 @@ def test_a_full_disk_at_the_labels_leaves_the_old_state(
     assert seen == [COUNT]
 
 
-def test_too_little_space_is_seen_beforehand(listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(
-        BenchError, match=r"40 faces of 16 × 16 pixels needs \d\d,\d{3} bytes more and the disk has 1,000"
-    ):
-        run(listing, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.usefixtures("processes")
-def test_a_worker_that_is_killed_is_said(listing: Listing, tmp_path: Path) -> None:
-    def seen(done: int, total: int) -> None:
-        for process in multiprocessing.active_children():
-            process.kill()
-
-    with pytest.raises(BenchError, match=r"out: a process that decoded faces for it was ended .* it goes on where it"):
-        run(listing, tmp_path / "out", seen)
-    assert run(listing, tmp_path / "out").faces[1, 0, 0, 0] == level(1)
-
-
-def test_a_folder_that_holds_something_else_is_left_alone(listing: Listing, tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_not_overwritten(listing: Listing, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(BenchError, match="holds something else"):
+    with pytest.raises(BenchError, match="has other content"):
         run(listing, tmp_path / "out")
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 

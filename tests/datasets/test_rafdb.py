@@ -126,7 +126,7 @@ def test_the_kaggle_pack_is_found_below_its_folder(tmp_path: Path) -> None:
 def test_two_packs_below_one_path_are_refused(tmp_path: Path) -> None:
     official(tmp_path / "basic")
     official(tmp_path / "raf-basic")
-    with pytest.raises(BenchError, match=r"holds two copies, .* and .*; name the one that is meant"):
+    with pytest.raises(BenchError, match=r"has two copies, .* and .*. Name the one that is meant"):
         read(DATASET, tmp_path)
 
 
@@ -151,13 +151,13 @@ def test_without_a_test_folder_the_validation_folder_is_the_test_split(
     assert "val is its test split" in listing.notes[0]
 
 
-def test_somebodys_own_validation_split_is_said(tmp_path: Path) -> None:
+def test_a_validation_split_of_another_maker_is_noted(tmp_path: Path) -> None:
     class_folders(tmp_path)
     draw(tmp_path / "val" / "1" / "train_99999_aligned.jpg", "surprise")
     _, listing = read(DATASET, tmp_path)
     assert counts(listing) == {**ALL, "val": {"surprise": 1}}
     assert [kind for kind, _ in faults(listing)] == ["extra"]
-    assert any("no validation split" in note for note in listing.notes)
+    assert any("does not have a validation split" in note for note in listing.notes)
 
 
 def test_a_test_face_in_the_train_folder_is_a_fault(tmp_path: Path) -> None:
@@ -166,13 +166,13 @@ def test_a_test_face_in_the_train_folder_is_a_fault(tmp_path: Path) -> None:
     _, listing = read(DATASET, tmp_path)
     ((kind, what),) = faults(listing)
     assert kind == "extra"
-    assert "is of the owner's test split, but stands in train" in what
+    assert "is of the owner's test split, but lies in train" in what
 
 
-def test_names_that_say_no_split_are_noted(tmp_path: Path) -> None:
+def test_names_without_a_split_are_noted(tmp_path: Path) -> None:
     draw(tmp_path / "train" / "fear" / "a.jpg", "fear")
     draw(tmp_path / "test" / "fear" / "b.jpg", "fear")
-    assert "do not say whether these splits are the owner's" in read(DATASET, tmp_path)[1].notes[0]
+    assert "do not show if these splits are the owner's" in read(DATASET, tmp_path)[1].notes[0]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -187,7 +187,7 @@ def test_the_paths_of_a_list_are_another_machines(tmp_path: Path, end: str) -> N
     assert listing.faces[0].id == "aligned/train_00001_aligned.jpg"
 
 
-def test_a_list_that_counts_from_one_is_told_apart_by_its_labels(tmp_path: Path) -> None:
+def test_a_list_that_counts_from_one_is_recognised_by_its_labels(tmp_path: Path) -> None:
     path_list(tmp_path, first=1)
     _, listing = read(DATASET, tmp_path)
     assert counts(listing) == ALL
@@ -200,7 +200,7 @@ def test_labels_that_may_count_from_zero_or_one_are_not_guessed(tmp_path: Path) 
         rows = [row for row in path.read_text().splitlines() if row[-1] != "0"]
         lines(path, rows)
     with pytest.raises(
-        BenchError, match=r"neither 0 nor 7 is among the labels.*set numbering to 0-based or to 1-based"
+        BenchError, match=r"neither 0 nor 7 is among the labels.*Set numbering to 0-based or to 1-based"
     ):
         read(DATASET, tmp_path)
     said = {str(number): name for number, name in enumerate(EXPRESSIONS)}
@@ -221,7 +221,7 @@ def test_a_listed_file_that_is_nowhere_is_missing(tmp_path: Path) -> None:
 def test_a_face_in_two_places_is_refused_where_only_its_name_counts(tmp_path: Path) -> None:
     path_list(tmp_path)
     draw(tmp_path / "again" / "train_00003_aligned.jpg", "disgust")
-    with pytest.raises(BenchError, match=r"train_00003_aligned.jpg: stands in .* too"):
+    with pytest.raises(BenchError, match=r"train_00003_aligned.jpg: this face is in .* too"):
         read(DATASET, tmp_path)
 
 
@@ -253,7 +253,7 @@ def test_what_the_list_and_the_folder_do_not_share_is_a_fault(tmp_path: Path) ->
     }
 
 
-def test_aligned_faces_win_over_photographs_which_are_read_only_when_asked_for(tmp_path: Path) -> None:
+def test_aligned_faces_precede_photographs_which_need_the_layout_option(tmp_path: Path) -> None:
     official(tmp_path)
     for number, (stem, expression, _) in enumerate(owner()):
         draw(tmp_path / "Image" / "original" / f"{stem}.jpg", expression, number, (40, 30))
@@ -265,7 +265,7 @@ def test_aligned_faces_win_over_photographs_which_are_read_only_when_asked_for(t
     assert all(face.id.startswith("Image/original/") and face.box is None for face in listing.faces)
     assert "faces are not cropped" in listing.notes[0]
     shutil.rmtree(tmp_path / "Image" / "aligned")
-    with pytest.raises(BenchError, match=r"Image/aligned is missing, .*; put it there, or read .*raf-original"):
+    with pytest.raises(BenchError, match=r"Image/aligned is missing, .*. Put it there, or read .*raf-original"):
         read(DATASET, tmp_path)
 
 
@@ -289,7 +289,7 @@ def test_noise_files_beside_the_list_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["raf-split-lists", "raf-kaggle", "raf-imagefolder", "raf-pathlist-0based"])
-def test_the_owners_layout_wins_over_one_whose_faces_it_holds(tmp_path: Path, name: str) -> None:
+def test_the_owners_layout_precedes_one_whose_faces_it_has(tmp_path: Path, name: str) -> None:
     LAYOUTS[name](tmp_path)
     official(tmp_path)
     found, listing = read(DATASET, tmp_path)
@@ -318,7 +318,7 @@ def test_two_layouts_that_differ_are_refused(tmp_path: Path, name: str, spoil: C
     LAYOUTS[name](tmp_path)
     official(tmp_path)
     spoil(tmp_path)
-    with pytest.raises(BenchError, match=f"holds 2 layouts of RAF-DB at once, raf-official and {name}; say which"):
+    with pytest.raises(BenchError, match=f"2 layouts of RAF-DB fit, raf-official and {name}. Choose one"):
         read(DATASET, tmp_path)
 
 
@@ -337,7 +337,7 @@ def test_the_kaggle_tables_are_compared_with_the_folders(tmp_path: Path) -> None
         "missing": f"{path}:4",
         "extra": "train/3/train_00003_aligned.jpg",
     }
-    assert "test_labels.csv is not there" in listing.notes[0]
+    assert "test_labels.csv is missing" in listing.notes[0]
 
 
 @pytest.mark.parametrize("header", ["image,label", "Image , Label", "label,image", "file,label"])
@@ -356,7 +356,7 @@ def test_labels_in_file_names(tmp_path: Path) -> None:
     found, listing = read(DATASET, tmp_path)
     assert (found, counts(listing)) == ("raf-suffix", {"train": each(4), "test": each(1)})
     assert listing.about["labels"] == "0..6"
-    assert "Nothing says the splits" in listing.notes[0]
+    assert "The splits are unknown" in listing.notes[0]
 
 
 def test_a_labels_file_beside_images(tmp_path: Path) -> None:
@@ -376,10 +376,10 @@ def test_a_labels_file_beside_images(tmp_path: Path) -> None:
     [
         (
             "train_00001.jpg 0",
-            r"list_patition_label\.txt:22: '0' is no expression here; the labels of this layout are 1 to 7 .*every one",
+            r"list_patition_label\.txt:22: '0' is not a known expression; the labels of this layout are 1 to 7 .*every",
         ),
-        ("train_00001.jpg 8", r":22: '8' is no expression here"),
-        ("img_1.jpg 3", r":22: 'img_1\.jpg' is no name of RAF-DB; expected such as train_00001 or test_0001"),
+        ("train_00001.jpg 8", r":22: '8' is not a known expression"),
+        ("img_1.jpg 3", r":22: 'img_1\.jpg' is not a name of RAF-DB; expected one like train_00001 or test_0001"),
         ("train_00001.jpg", r":22: expected 2 columns"),
     ],
 )

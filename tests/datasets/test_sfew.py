@@ -120,18 +120,18 @@ def test_each_layout_is_found_and_gives_the_same_faces(tmp_path: Path, case: str
     assert read(DATASET, tmp_path, layout=expected)[1].faces == listing.faces
 
 
-def test_the_test_part_without_labels_is_left_out_and_said(tmp_path: Path) -> None:
+def test_the_test_part_without_labels_is_left_out_and_noted(tmp_path: Path) -> None:
     official(tmp_path)
     _, listing = read(DATASET, tmp_path)
     assert listing.dropped == {"Test, without labels": 3}
-    assert listing.notes == ["3 images in Test are left out: labels there are withheld. Val is scored."]
+    assert listing.notes == ["3 images in Test are left out: its labels are withheld. Val is scored."]
 
 
-def test_a_part_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_part_is_noted(tmp_path: Path) -> None:
     class_folders(tmp_path / "Train" / "Train_Aligned_Faces", tmp_path / "elsewhere")
     found, listing = read(DATASET, tmp_path)
     assert (found, counts(listing)) == ("sfew-official", {"train": each(2)})
-    assert "Val/Val_Aligned_Faces is not there" in listing.notes[0]
+    assert "Val/Val_Aligned_Faces is missing" in listing.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_two_layouts_at_once(
     if names is None:  # the first holds all that the second holds
         assert counts(read(DATASET, tmp_path)[1]) == ALL
     else:
-        with pytest.raises(BenchError, match=f"holds 2 layouts of SFEW 2.0 at once, {names}; say which with --layout"):
+        with pytest.raises(BenchError, match=f"2 layouts of SFEW 2.0 fit, {names}. Choose one with --layout"):
             read(DATASET, tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_a_second_layout_with_another_face_is_refused(tmp_path: Path) -> None:
     official(tmp_path)
     flat_root(tmp_path)
     draw(tmp_path / "Val_Aligned_Faces" / "Sad" / name(99), "sadness")
-    with pytest.raises(BenchError, match="at once, sfew-official and sfew-flat-root"):
+    with pytest.raises(BenchError, match="fit, sfew-official and sfew-flat-root"):
         read(DATASET, tmp_path)
 
 
@@ -184,13 +184,15 @@ def test_frames_without_a_box_are_counted_and_boxes_without_a_frame_are_faults(t
 @pytest.mark.parametrize(
     "text", ["", "1 2 3", "1 2 3 4 5 6", "a b c d", "9 9 9 20", "9 9 20 8", "nan 1 2 3", "1 1 2 inf", "1 1 2 1e30"]
 )
-def test_a_box_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_box_is_named(tmp_path: Path, text: str) -> None:
     boxed(tmp_path)
     path = (tmp_path / "Train" / "Annotations" / "Bboxs" / "Angry" / name(0)).with_suffix(".txt")
     path.write_text(text)
     (fault,) = read(DATASET, tmp_path)[1].faults
     assert fault.kind == "unreadable"
-    assert fault.what.startswith(f"{path}: is no face box; expected four numbers, left top right bottom")
+    assert fault.what.startswith(
+        f"{path}: this file does not contain a face box; expected four numbers, left top right bottom"
+    )
 
 
 def test_a_detectors_score_behind_the_box_is_allowed(tmp_path: Path) -> None:
@@ -200,28 +202,30 @@ def test_a_detectors_score_behind_the_box_is_allowed(tmp_path: Path) -> None:
     assert counts(read(DATASET, tmp_path)[1]) == ALL
 
 
-def test_frames_without_boxes_are_read_only_when_asked_for(tmp_path: Path) -> None:
+def test_frames_without_boxes_need_the_layout_option(tmp_path: Path) -> None:
     class_folders(tmp_path / "Train", tmp_path / "Val", (72, 57))
-    with pytest.raises(BenchError, match=r"is 72×57 pixels, so these seem to be whole frames.*--layout sfew-frames"):
+    with pytest.raises(
+        BenchError, match=r"this image has 72×57 pixels, so these seem to be whole frames.*--layout sfew-frames"
+    ):
         read(DATASET, tmp_path)
     _, listing = read(DATASET, tmp_path, layout="sfew-frames")
     assert counts(listing) == ALL
     assert listing.notes == ["These are whole frames of films: faces are not cropped."]
 
 
-def test_frames_beside_aligned_faces_or_in_imgs_are_read_when_asked_for(tmp_path: Path) -> None:
+def test_frames_next_to_aligned_faces_or_in_imgs_need_the_layout_option(tmp_path: Path) -> None:
     official(tmp_path)
     class_folders(tmp_path / "Train", tmp_path / "Val", (72, 57))
     _, listing = read(DATASET, tmp_path, layout="sfew-frames")
     assert counts(listing) == ALL
     assert listing.dropped["train_aligned_faces"] == 14
     class_folders(tmp_path / "x" / "Train" / "imgs", tmp_path / "x" / "Val" / "imgs", (72, 57))
-    with pytest.raises(BenchError, match="holds no layout of SFEW"):
+    with pytest.raises(BenchError, match="not a known layout of SFEW"):
         read(DATASET, tmp_path / "x")
     assert counts(read(DATASET, tmp_path / "x", layout="sfew-frames")[1]) == ALL
 
 
-def test_the_csv_is_held_against_the_images(tmp_path: Path) -> None:
+def test_the_csv_is_compared_with_the_images(tmp_path: Path) -> None:
     table(tmp_path)
     path = tmp_path / "sfew_2.0_labels.csv"
     rows = path.read_text().splitlines()
@@ -243,9 +247,9 @@ def test_the_csv_is_held_against_the_images(tmp_path: Path) -> None:
     ("spoil", "message"),
     [
         (("Train_Aligned_Faces", "Somewhere"), r"labels\.csv:2: original_split is 'Somewhere'; expected Train_Aligned"),
-        (("Angry", "Cross"), r"labels\.csv:2: 'Cross' is no expression here"),
+        (("Angry", "Cross"), r"labels\.csv:2: 'Cross' is not a known expression"),
         (("AboutABoy_000000000", "../x"), r"labels\.csv:2: .* leads out of"),
-        (("original_split", "part"), r"labels\.csv:1: the first line must name the columns, and original_split is not"),
+        (("original_split", "part"), r"labels\.csv:1: the first line must name the columns, and original_split is mis"),
         ((",", ";"), r"labels\.csv:1: columns are divided by ';' here; expected commas"),
     ],
 )
@@ -262,13 +266,13 @@ def test_a_list_may_be_named_itself(tmp_path: Path) -> None:
     assert counts(read(DATASET, tmp_path / "sfew_train.txt")[1]) == {"train": each(2)}
 
 
-def test_a_list_that_says_no_split_takes_a_share(tmp_path: Path) -> None:
+def test_a_list_without_splits_gets_a_test_split(tmp_path: Path) -> None:
     lists(tmp_path)
     (tmp_path / "sfew_val.txt").unlink()
     (tmp_path / "sfew_train.txt").rename(tmp_path / "SFEW2_label.txt")
     _, listing = read(DATASET, tmp_path, test_share=0.5)
     assert counts(listing) == {"train": each(1), "test": each(1)}
-    assert listing.notes == ["The list says no splits; 0.5 of each expression is the test split."]
+    assert listing.notes == ["The list lacks splits; 0.5 of each expression is the test split."]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +280,7 @@ def test_a_list_that_says_no_split_takes_a_share(tmp_path: Path) -> None:
     [
         (
             f"faces/{name(1)} 7",
-            r"sfew_train\.txt:15: '7' is no expression here; the labels of this layout are 0 to 6 .*every one",
+            r"sfew_train\.txt:15: '7' is not a known expression; the labels of this layout are 0 to 6 .*every",
         ),
         (f"../faces/{name(1)} 1", r"sfew_train\.txt:15: .* leads out of"),
         (f"/faces/{name(1)} 1", r"sfew_train\.txt:15: .* is an absolute path that does not lie in"),
@@ -295,12 +299,12 @@ def test_an_unknown_and_an_empty_class_folder_are_refused(tmp_path: Path) -> Non
     official(tmp_path)
     folder = tmp_path / "Train" / "Train_Aligned_Faces"
     (folder / "Joy").mkdir()
-    with pytest.raises(BenchError, match=r"Joy: 'Joy' is no expression here"):
+    with pytest.raises(BenchError, match=r"Joy: 'Joy' is not a known expression"):
         read(DATASET, tmp_path)
     (folder / "Joy").rmdir()
     for image in (folder / "Sad").iterdir():
         image.unlink()
-    with pytest.raises(BenchError, match=r"Sad: this class folder holds no images"):
+    with pytest.raises(BenchError, match=r"Sad: this class folder does not contain images"):
         read(DATASET, tmp_path)
 
 

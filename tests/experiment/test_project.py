@@ -70,7 +70,7 @@ def test_without_bench_toml_the_project_is_where_you_stand(tmp_path: Path) -> No
             r"suites\.s: overlaps names c, which is not one of its",
         ),
         ('[suites.s]\ndomains = ["a"]\nrecipe = "smal"\n', r"bench\.toml:3: suites\.s\.recipe: .*did you mean small\?"),
-        ('[domains.a]\npath = "x"\nsubject = "("\n', r"bench\.toml:3: domains\.a\.subject: this is no regular expr"),
+        ('[domains.a]\npath = "x"\nsubject = "("\n', r"bench\.toml:3: domains\.a\.subject: this is not a regular expr"),
         ('[tracking]\nurl = "x"\n', r"bench\.toml:2: there is no key 'tracking\.url'; did you mean uri\?"),
         (
             'suite = "synth5"\n[domains.a]\npth = "x"\n',

@@ -19,7 +19,7 @@ from conftest import Bench
 from fergen_bench import datasets
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.datasets import check
+from fergen_bench.datasets import verdict
 from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.records import counting, listing
 from fergen_bench.synth import DOMAINS
@@ -129,7 +129,7 @@ def configured(project: Project, copies: Path) -> Project:
 @pytest.fixture(autouse=True)
 def _small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The copies here hold 63 faces of thousands, which else are refused."""
-    monkeypatch.setattr(check, "LEAST", 0.0)
+    monkeypatch.setattr(verdict, "LEAST", 0.0)
 
 
 RUN = ("run", "--method", "linear_probe", "--backbone", "synth", "--seeds", "0", "--jobs", "0", "--no-track")
@@ -215,14 +215,14 @@ def test_another_dataset_does_not_take_its_place(project: Project, bench: Bench,
 def test_what_is_no_part_of_a_dataset_does_not_take_its_name(
     project: Project, bench: Bench, copies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "LEAST", 0.5)
+    monkeypatch.setattr(verdict, "LEAST", 0.5)
     wrong = (
         "this is not SFEW 2.0: train has 42 faces where 891 are expected, and no split has half of its faces and some"
     )
     refused = bench("data", "prepare", "sfew", str(copies / "sfew"))
     assert refused.code == 2
     assert f"{copies / 'sfew'}: {wrong} of every expression" in refused.err
-    assert refused.err.endswith("or call this something else, such as --name my-sfew\n")
+    assert refused.err.endswith("or choose another name for the domain, such as --name my-sfew\n")
     assert not (project.root / "data" / "sfew").exists()
     shutil.copytree(copies / "sfew", project.root / "wrong", copy_function=shutil.copyfile)  # never prepared before
     toml = project.root / "bench.toml"
@@ -251,7 +251,7 @@ def test_an_incomplete_copy_is_prepared_and_can_be_used_in_wild5_with_a_warning(
     assert "its owner's copy has 56 of surprise, 46 of fear, 23 of disgust" in said
     assert "complete this one, or trust no score of these expressions" in said
     assert "the train split, which is scored, has fewer than 20 faces of surprise (6)" in said  # by the profile cafe
-    assert said.count("has no more") == 0  # its owner's classes of train are not known
+    assert said.count("does not have more") == 0  # its owner's classes of train are not known
 
 
 def test_a_suite_that_is_suggested_has_few_domains_of_different_datasets(

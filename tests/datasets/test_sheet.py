@@ -57,7 +57,7 @@ def test_a_sheet_for_each_split(folder: Path, tmp_path: Path) -> None:
     assert (levels[EXPRESSIONS.index("disgust")] == 255).all()
     assert (levels[0, :3] == 27).all()
     assert (levels[:, 3:] == 255).all()
-    with pytest.raises(BenchError, match=r"grey has no val split to show; it has train, test"):
+    with pytest.raises(BenchError, match=r"grey does not have a val split; it has train, test"):
         contact_sheet(folder, tmp_path / "a.png", "val")
 
 
@@ -67,7 +67,7 @@ def counts(top: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("top", "scale"), [(900, "linear"), (90_000, "log")])
-def test_a_histogram_says_every_count(top: int, scale: str) -> None:
+def test_a_histogram_shows_every_count(top: int, scale: str) -> None:
     figure = class_histogram(counts(top))
     (axes,) = figure.axes
     assert axes.get_yscale() == scale
@@ -81,7 +81,7 @@ def test_a_histogram_says_every_count(top: int, scale: str) -> None:
     plt.close(figure)
 
 
-def test_a_histogram_says_that_faces_are_synthetic() -> None:
+def test_a_histogram_marks_synthetic_faces() -> None:
     figure = class_histogram({**counts(900), "synthetic": True})
     assert "synthetic faces" in figure.axes[0].get_title()
     plt.close(figure)

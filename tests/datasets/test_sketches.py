@@ -1,0 +1,109 @@
+"""Sketches that are stored, and domains that cannot be sketched."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.data.prepared import write_prepared
+from fergen_bench.datasets.audit import Audit, audit_domains
+from fergen_bench.datasets.comparisons import Comparisons
+from fergen_bench.datasets.near_duplicates import Refinement
+from fergen_bench.error import BenchError
+
+Prepared = Callable[..., Domain]
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    assert 0 <= done <= total
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Prepared:
+    """prepared("web", train=[...], test=[...]): a domain of these faces; their ids are train-0, train-1, …"""
+
+    def make(name: str, **splits: list[np.ndarray]) -> Domain:
+        faces = [face for members in splits.values() for face in members]
+        ids = [f"{split}-{number}" for split, members in splits.items() for number in range(len(members))]
+        columns = {
+            "id": ids,
+            "expression": [EXPRESSIONS[number % 7] for number in range(len(ids))],
+            "split": [split for split, members in splits.items() for _ in members],
+        }
+        return Domain(write_prepared(tmp_path / "domains" / name, name, [np.stack(faces)], columns, {}))
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Comparisons:
+    return Comparisons(tmp_path / "comparisons")
+
+
+@pytest.fixture
+def made(tmp_path: Path, store: Comparisons) -> Callable[..., Audit]:
+    def make(*domains: Domain, **choices: Refinement) -> Audit:
+        return audit_domains(
+            "mine", domains, tmp_path / "audit" / "mine", store, tmp_path / "kept", 1, quiet, **choices
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def drawn(web: Domain) -> list[np.ndarray]:
+    """Forty different faces."""
+    return [np.array(web.faces[row]) for row in web.rows("train")[:40]]
+
+
+def compressed(face: np.ndarray, quality: int = 40) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(face).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+# ------------------------------------------------------------------------------------------------------- what is stored
+
+
+@pytest.fixture
+def audit(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]) -> Audit:
+    """rafdb: a test face stands in train. mma: three faces of its train, and two of its test, are of rafdb's train;
+    one of its test is in its own val.
+    """
+    return made(
+        prepared("rafdb", train=drawn[:10], test=[drawn[0], *drawn[10:13]]),
+        prepared(
+            "mma",
+            train=[*drawn[1:4], *drawn[20:23]],
+            val=drawn[23:25],
+            test=[drawn[4], compressed(drawn[5]), drawn[23], drawn[30]],
+        ),
+    )
+
+
+def test_damaged_sketches_are_computed_again(
+    prepared: Prepared, store: Comparisons, drawn: list[np.ndarray], tmp_path: Path
+) -> None:
+    domain, kept = prepared("a", train=drawn[:4], test=[drawn[0]]), tmp_path / "kept"
+    first = audit_domains("mine", [domain], tmp_path / "one", store, kept, 1, quiet)
+    for path in kept.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    again = audit_domains("mine", [domain], tmp_path / "two", Comparisons(tmp_path / "fresh"), kept, 1, quiet)
+    assert again.pairs == first.pairs != ()
+
+
+def test_faces_and_labels_that_do_not_match_are_refused(
+    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+) -> None:
+    domain = prepared("short", train=drawn[:3])
+    labels = domain.folder / "labels.csv"
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(BenchError, match=r"labels\.csv: these are not the labels .* 2 rows.*; prepare it again"):
+        made(Domain(domain.folder))
