@@ -280,8 +280,8 @@ def _describe(folder: Path) -> None:
 
     from fergen_bench.data.labels import EXPRESSIONS
     from fergen_bench.data.prepared import read_about
-    from fergen_bench.datasets.verdict import cautions_of
     from fergen_bench.datasets.statistics import described, oddities, stored
+    from fergen_bench.datasets.verdict import cautions_of
 
     about, console = read_about(folder), console_on()
     hidden = {"counts", "name", "inputs", "expected", "whole", "labels_disagree", "pixels"}
