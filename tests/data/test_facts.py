@@ -19,7 +19,7 @@ from test_wild5 import RUN
 from conftest import Bench
 from fergen_bench.data.facts import DataFacts, facts_of
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.datasets import check
+from fergen_bench.datasets import verdict
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import Project
 from fergen_bench.records import frame as frames
@@ -67,7 +67,7 @@ def make_lab(root: Path, faces: int = 4) -> None:
 @pytest.fixture(autouse=True)
 def _small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accept copies with few images, which otherwise raise."""
-    monkeypatch.setattr(check, "LEAST", 0.0)
+    monkeypatch.setattr(verdict, "LEAST", 0.0)
 
 
 @pytest.fixture

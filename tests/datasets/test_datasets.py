@@ -193,8 +193,8 @@ def test_prepare_describe_and_run_from_the_command_line(folder: Path, project: P
     [
         ("--name web1!", r"--name: 'web1!' cannot be a name"),
         ("--name a --labels joy=glee", r"--labels: joy is mapped to 'glee', which is not one of"),
-        ("--name a --labels joy", r"--labels: 'joy' is no pair; write name=value"),
-        ("--name a --labels joy=happiness,joy=", r"--labels: 'joy=' is named twice"),
+        ("--name a --labels joy", r"--labels: 'joy' is not a pair; write name=value"),
+        ("--name a --labels joy=happiness,joy=", r"--labels: 'joy=' occurs twice"),
         ("--name web", r"--name: 'web' is a domain that comes with the package"),
         ("--name a --to .", r"has other content. Choose an empty place with --to"),
     ],

@@ -217,7 +217,8 @@ def test_what_is_no_part_of_a_dataset_does_not_take_its_name(
 ) -> None:
     monkeypatch.setattr(verdict, "LEAST", 0.5)
     wrong = (
-        "this is not SFEW 2.0: train has 42 faces where 891 are expected, and no split has half of its faces and some"
+        "this is not SFEW 2.0: train has 42 faces where 891 are expected; test has 21 faces where 431 are expected, "
+        "and no split has half of its faces and some"
     )
     refused = bench("data", "prepare", "sfew", str(copies / "sfew"))
     assert refused.code == 2
@@ -243,7 +244,7 @@ def test_an_incomplete_copy_is_prepared_and_can_be_used_in_wild5_with_a_warning(
     result = bench("data", "prepare", "sfew", str(copies / "sfew"))
     assert result.code == 0, result.err
     assert "warning: prepared, but this is not SFEW 2.0 as its owner distributes it" in result.err
-    assert "every run and report says so. Expected counts: docs/datasets.md" in result.err
+    assert "every run and report repeats this. Expected counts: docs/datasets.md" in result.err
     assert result.err.endswith("\nsfew can be used now, in wild5 and wild5-cafe.\n")
     assert "[suites" not in result.err
     said = " ".join(result.out.split())
