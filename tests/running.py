@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fergen_bench.data.domain import Domain
-from fergen_bench.datasets.comparisons import Comparison, Comparisons, Rule, Pair, Side, State
+from fergen_bench.datasets.comparisons import Comparison, Comparisons, Pair, Rule, Side, State
 from fergen_bench.execution import fleet, run_plan
 from fergen_bench.execution import plan as planning
 from fergen_bench.execution.engine import Engine, Outcome
