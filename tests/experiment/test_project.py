@@ -154,7 +154,8 @@ def test_an_installed_package_that_has_gone_stops_nothing(tmp_path: Path, monkey
 def test_a_profile_that_no_dataset_knows_is_refused(tmp_path: Path) -> None:
     text = '[domains.a]\npath = "x"\ndataset = "sfew"\n[suites.mine]\ndomains = ["a"]\nprofile = "%s"\n'
     assert write(tmp_path, text % "cafe").suite("mine").profile == "cafe"
-    with pytest.raises(BenchError, match=r"suites.mine.profile: .* has a profile 'caffe'; did you mean cafe\?"):
+    message = r"bench.toml: suites.mine.profile: .* has a profile 'caffe'; did you mean cafe\?"
+    with pytest.raises(BenchError, match=message):
         write(tmp_path, text % "caffe").suite("mine")
 
 

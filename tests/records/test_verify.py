@@ -262,5 +262,5 @@ def test_a_replay_with_something_else_is_refused(lab: Project) -> None:
         replayed()
     method.write_text(text)
     rewritten(path, lambda content: content["spec"]["targets"].update(web="0" * 16))
-    with pytest.raises(BenchError, match="on other faces of web than those in"):
+    with pytest.raises(BenchError, match="on other images of web than those in"):
         replayed()
