@@ -76,6 +76,11 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     python = installed.parent / "python"
     published = call(python, tmp_path, "-c", code)
     assert "cafe_table1.csv" in published.stdout
+    code = (
+        "from importlib.resources import files; import fergen_bench as fb; assert (files(fb) / 'py.typed').is_file(); "
+        "print(*fb.load_results('results').leaderboard().method)"
+    )
+    assert set(call(python, tmp_path, "-c", code).stdout.split()) == {"mine", "linear_probe"}
 
 
 def test_the_wheel_is_what_is_used(installed: Path, tmp_path: Path) -> None:

@@ -271,8 +271,9 @@ def next_steps(project: Project, name: str, folder: Path) -> NextSteps:
 
 
 def _suite_lines(project: Project, name: str) -> list[str]:
-    """Return a table of bench.toml for a suite of a domain and a few others, at most one per dataset, with datasets of
-    the literature first.
+    """Return a table of bench.toml for a suite of a domain and a few others.
+
+    The suite has at most one domain per dataset, and datasets of the literature come first.
     """
     from fergen_bench import datasets
 

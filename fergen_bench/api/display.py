@@ -102,9 +102,11 @@ class Bars(Display):
         self._bars.stop()
 
     def say(self, text: str, style: str = "") -> None:
+        """Print a line above the bars."""
         self.console.print(text, style=style)
 
     def preparation(self, what: str, done: int, total: int) -> None:
+        """Show a bar, or one line in a log."""
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total, images=True)
             if not self._live:
@@ -116,13 +118,16 @@ class Bars(Display):
         return partial(self.preparation, f"preparing {name}")
 
     def busy(self, what: str) -> AbstractContextManager[Any]:
+        """Return a context that shows a spinner on a terminal."""
         return busy(self.console, what)
 
     def begin(self, runs: int) -> None:
+        """Add the bar of all runs."""
         self._all = self._bars.add_task(many(runs, "run"), total=runs)
         self._runs, self._began = runs, time.monotonic()
 
     def listen(self, spec: Run, message: dict[str, Any]) -> None:
+        """Move the bar of a run."""
         if "what" not in message:
             return
         key, what, title = spec.key, message["what"], spec.called(self.shown)
@@ -135,6 +140,7 @@ class Bars(Display):
             self._bars.update(self._all, completed=sum(self._shares.values()))
 
     def end(self, spec: Run, result: str | None) -> None:
+        """Remove the bar of a run, and print its scores."""
         if spec.key in self._tasks:
             self._bars.remove_task(self._tasks.pop(spec.key))
         self._shares[spec.key] = 1.0

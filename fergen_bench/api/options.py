@@ -1,6 +1,6 @@
-"""The options of a run, each declared once: as a flag of `fergen-bench run`, a keyword of `fergen_bench.run` and a row
-of the documentation.
+"""The options of a run, each declared once.
 
+A declaration is a flag of `fergen-bench run`, a keyword of `fergen_bench.run` and a row of the documentation.
 `python -m fergen_bench.api.options` prints the table of docs/python.md.
 """
 

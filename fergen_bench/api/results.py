@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fergen_bench.api.compared import Compared
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.wording import near
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fergen_bench.experiment.project import Project
     from fergen_bench.records.record import RunRecord
     from fergen_bench.report.choosing import Validation
-    from fergen_bench.report.comparison import Comparison, Row
     from fergen_bench.report.data import Data
     from fergen_bench.report.leaderboard import LeaderboardView
     from fergen_bench.report.statistics import Evidence
@@ -91,6 +91,19 @@ def records_folder(path: str | os.PathLike[str], project: Project) -> Path:
     return folder / "runs" if (folder / "runs").is_dir() else folder
 
 
+class _Remarks:
+    """A list of remarks that passes each on as it comes."""
+
+    def __init__(self, listener: Remarks) -> None:
+        self.all: list[Remark] = []
+        self._listener = listener
+
+    def add(self, level: Literal["note", "warning"], texts: Iterable[str]) -> None:
+        for text in texts:
+            self.all.append(Remark(level, text))
+            self._listener(self.all[-1])
+
+
 def load(
     project: Project,
     folder: Path,
@@ -118,20 +131,15 @@ def load(
     from fergen_bench.records import frame as frames
     from fergen_bench.report import data
 
-    remarks: list[Remark] = []
-
-    def say(level: Literal["note", "warning"], text: str) -> None:
-        remarks.append(Remark(level, text))
-        remark(remarks[-1])
+    remarks = _Remarks(remark)
 
     everything, faults = listing.read_all(folder)
-    for fault in faults:
-        say("warning", fault)
+    remarks.add("warning", faults)
     meant, others = _suite(project, everything, suite)
     known = {record.spec.method for record in everything if record.spec.suite == meant}
     for name in methods:
         if known and name not in known:
-            raise BenchError(f"--method: {meant} has no records of {name!r}{did_you_mean(name, known)}")
+            raise BenchError(f"--method: no records of {name!r} on {meant}{did_you_mean(name, known)}")
     if others:
         remark(Remark("note", f"there are also records of {', '.join(others)}; see them with --suite"))
     records = [
@@ -139,19 +147,17 @@ def load(
         for record in everything
         if record.spec.suite == meant
         and (not methods or record.spec.method in methods)
-        and (selection is None or record.spec.selection == selection)
+        and selection in {None, record.spec.selection}
         and (keys is None or record.spec.key in keys)
     ]
     records = with_data(project, records)
     current = frames.current(records)
     left_out = data.superseded(records, current)
-    for why in left_out:
-        say("note", why)
+    remarks.add("note", left_out)
     counted, unreadable = counting.counted(current, project, folder, include_near_duplicates)
-    for fault in unreadable:
-        say("warning", fault)
+    remarks.add("warning", unreadable)
     reasons = {name: why for why, left in reversed(left_out.items()) for one in left for name in _names(one)}
-    return Results(meant, tuple(counted), folder, project, tuple(remarks), reasons)
+    return Results(meant, tuple(counted), folder, project, tuple(remarks.all), reasons)
 
 
 def _suite(project: Project, records: Sequence[RunRecord], suite: str | None) -> tuple[str, list[str]]:
@@ -170,60 +176,13 @@ def _names(record: RunRecord) -> tuple[str, str]:
     return record.spec.method, record.spec.label
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The comparison of two rows of a leaderboard: second minus first, in points, on the cells that both have."""
-
-    first: Row
-    second: Row
-    found: Comparison
-    faults: tuple[str, ...] = ()  # of files with predictions that cannot be read
-
-    @property
-    def difference(self) -> float:
-        """The difference of the means over unseen targets, in points."""
-        return self.found.unseen.value
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the difference, by paired bootstrap; NaN where predictions are missing."""
-        return self.found.unseen.low, self.found.unseen.high
-
-    @property
-    def p(self) -> float:
-        """The p-value of the difference; NaN where predictions are missing."""
-        return self.found.unseen.p
-
-    @property
-    def cells(self) -> pd.DataFrame:
-        """The difference of every cell, with interval, p and p after Holm: one row per source and target."""
-        return self.found.cells
-
-    @property
-    def targets(self) -> pd.DataFrame:
-        """The difference of every unseen target, with McNemar's test over its images."""
-        return self.found.targets
-
-    @property
-    def expressions(self) -> pd.DataFrame:
-        """The recall of every expression on unseen targets, and its difference."""
-        return self.found.expressions
-
-    def __str__(self) -> str:
-        from fergen_bench.report.comparison import answer
-
-        return answer(self.first.name, self.second.name, self.found)
-
-    __repr__ = __str__
-
-
 @dataclass(frozen=True, repr=False)
 class Results:
     """The records of one suite as a report counts them. Made by `run` and `load_results`."""
 
     suite: str
     records: tuple[RunRecord, ...]
-    folder: Path  # of the records and the predictions beside them
+    folder: Path  # of the records and their predictions
     project: Project
     remarks: tuple[Remark, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)  # name of a row → why records of it are left out
@@ -253,7 +212,7 @@ class Results:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The predictions beside the records, from which intervals and tests follow."""
+        """The stored predictions, from which intervals and tests follow."""
         from fergen_bench.report.statistics import Evidence
 
         return Evidence(self.scored, self.folder)

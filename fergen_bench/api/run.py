@@ -79,7 +79,7 @@ def open_project(project: Project | str | Path | None) -> Project:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The values that options come to before any domain is prepared."""
+    """The values that options resolve to before any domain is prepared."""
 
     options: RunOptions
     project: Project
@@ -91,12 +91,12 @@ class Resolved:
 
     @property
     def prepared(self) -> bool:
-        """Whether all domains of the runs are prepared."""
+        """True where all domains of the runs are prepared."""
         return self.project.is_prepared(self.suite, self.planned.domains)
 
     @property
     def elsewhere(self) -> bool:
-        """Whether other machines execute the runs."""
+        """True where other machines execute the runs."""
         return self.options.ray is not None or self.options.slurm is not None
 
     @property
@@ -187,7 +187,7 @@ def _refuse_without_backbone(methods: Iterable[MethodFile]) -> None:
 
 
 def make_plan(resolved: Resolved, shown: Display) -> Plan:
-    """Prepare the domains, and find the runs that have no record.
+    """Prepare the domains, and find the runs without a record.
 
     Raises:
         BenchError: Weights of a missing run are neither on this machine nor within reach, or a domain cannot be
@@ -309,7 +309,7 @@ def execute(resolved: Resolved, plan: Plan, shown: Display) -> Finished:
 
 
 def _in_process(engine: Engine) -> bool:
-    """Return whether runs draw from the global generators of this process, which a thread beside them could disturb."""
+    """Return True where runs use the global random generators of this process, which another thread could disturb."""
     from fergen_bench.execution.local import InProcess
 
     return isinstance(engine, InProcess)

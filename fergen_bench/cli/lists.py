@@ -61,7 +61,7 @@ def _list_names(names: Mapping[str, Iterable[str]], kinds: Iterable[str]) -> Non
 
     width = shutil.get_terminal_size().columns
     for kind in kinds:
-        # Two spaces between names are no place to break a line, and neither are the hyphens in them.
+        # Break lines between names only, not at their hyphens.
         text = textwrap.fill(
             "  ".join(names[kind]),
             width,

@@ -22,16 +22,19 @@ class Group(click.Group):
     """A group of commands that suggests one for a misspelt name."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Parse arguments, with errors of closed pipes translated."""
         with _closed_pipes():
             return super().make_context(*arguments, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, with errors of closed pipes translated."""
         with _closed_pipes():
             return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of a name, or raise a UsageError with the nearest name."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], self.commands)}", ctx)
         return super().resolve_command(ctx, args)
@@ -52,6 +55,7 @@ class Words(click.ParamType):  # type: ignore[type-arg]
     name = "a,b,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text of an option."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -61,6 +65,7 @@ class Integers(Words):
     name = "0,1,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text of an option."""
         try:
             numbers = [int(part) for part in super().convert(value, param, ctx)]
         except ValueError:
@@ -76,6 +81,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
     name = "key=value"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text of an option."""
         if not isinstance(value, str):
             return value
         key, equals, text = value.partition("=")
@@ -90,6 +96,7 @@ class Pairs(click.ParamType):  # type: ignore[type-arg]
     name = "key=value,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text of an option."""
         if not isinstance(value, str):
             return value
         return pairs("" if param is None else param.opts[0], [part for part in value.split(",") if part.strip()])
@@ -101,6 +108,7 @@ class Shard(click.ParamType):  # type: ignore[type-arg]
     name = "i/n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text of an option."""
         if isinstance(value, tuple):
             return value
         part, _, whole = value.partition("/")
@@ -200,10 +208,10 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
 
 
 def refuse_beside(option: str, allowed: set[str]) -> None:
-    """Raise BenchError for options on the command line that have no effect beside another."""
+    """Raise BenchError where an option is given that another makes ineffective."""
     context = click.get_current_context()
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         given = source is click.core.ParameterSource.COMMANDLINE
         if given and parameter.name not in {option, *allowed}:
-            raise BenchError(f"{parameter.opts[0]}: has no effect with --{option}. Leave it out.")
+            raise BenchError(f"{parameter.opts[0]}: is ineffective with --{option}. Leave it out.")

@@ -69,7 +69,7 @@ def run(**values: Any) -> None:
 
 
 def _announce(resolved: Resolved, plan: Plan, shown: Bars) -> None:
-    """Print everything that the options came to, and the notes on the plan."""
+    """Print the resolved options and the notes on the plan."""
     kind = ", synthetic faces" if plan.suite.synthetic else ""
     left = len(plan.missing)
     where = f", {resolved.fleet.describe(resolved.device, left)}" if left else ""
@@ -155,7 +155,7 @@ def _sum_up(project: Project, plan: Plan, finished: Finished) -> int:
 
 
 def _show_replay(played: Replay) -> int:
-    """Print a record beside its repetition, and return the exit status: 0 where all numbers are equal, else 1."""
+    """Print a record with its repetition, and return the exit status: 0 where all numbers are equal, else 1."""
     import numpy as np
     from rich.table import Table
 

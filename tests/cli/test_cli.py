@@ -1,4 +1,4 @@
-"""What a person types and meets."""
+"""The commands, run as a user types them."""
 
 from __future__ import annotations
 
@@ -386,7 +386,7 @@ def test_records_that_are_not_there_are_named_and_those_that_are_too(project: Pr
     for command in ("report", "choose"):
         refused = bench(command, "--suite", "one", "-m", "caffe")
         assert refused.code == 2
-        assert "one has no records of 'caffe'; did you mean cafe?" in refused.err
+        assert "no records of 'caffe' on one; did you mean cafe?" in refused.err
 
 
 def right(share: int) -> list[list[int]]:

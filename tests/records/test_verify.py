@@ -219,12 +219,12 @@ def test_a_run_without_targets_is_compared_by_its_epochs(lab: Project, bench: Be
     assert (result.code, "Equal: 2 of 2 epochs" in result.out) == (0, True), result.err
     rewritten(path, lambda content: content["history"][1].update(loss=9.0))
     result = bench("run", "--replay", str(path))
-    assert (result.code, "1 of 2 epochs came to other losses" in result.out) == (1, True), result.err
+    assert (result.code, "1 of 2 epochs has other losses" in result.out) == (1, True), result.err
     rewritten(path, lambda content: content.update(history=[]))
     result = bench("run", "--replay", str(path))
     assert (result.code, "neither scores nor epochs" in result.err) == (2, True)
     result = bench("run", "--replay", str(path), "--seeds", "1")
-    assert (result.code, "--seeds: has no effect with --replay" in result.err) == (2, True)
+    assert (result.code, "--seeds: is ineffective with --replay" in result.err) == (2, True)
 
 
 def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:
