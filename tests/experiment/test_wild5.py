@@ -244,7 +244,7 @@ def test_an_incomplete_copy_is_prepared_and_can_be_used_in_wild5_with_a_warning(
     result = bench("data", "prepare", "sfew", str(copies / "sfew"))
     assert result.code == 0, result.err
     assert "warning: prepared, but this is not SFEW 2.0 as its owner distributes it" in result.err
-    assert "every run and report repeats this. Expected counts: docs/datasets.md" in result.err
+    assert "Every run and report repeats this. Expected counts: docs/datasets.md" in result.err
     assert result.err.endswith("\nsfew can be used now, in wild5 and wild5-cafe.\n")
     assert "[suites" not in result.err
     said = " ".join(result.out.split())
