@@ -26,7 +26,9 @@ from fergen_bench.records.record import Cell, ShiftedCell
 
 if TYPE_CHECKING:
     from fergen_bench.execution.engine import Listen
+    from fergen_bench.experiment.method_file import MethodFile
     from fergen_bench.experiment.project import Project
+    from fergen_bench.experiment.run import Run
     from fergen_bench.progress import Progress
     from fergen_bench.records.record import RunRecord
 
@@ -98,7 +100,41 @@ def replay(
         BenchError: The method's version, the weights or the images differ from those of the record, or the run fails.
     """
     done = store.load(path)
-    spec, method = done.spec, project.method(done.spec.method)
+    method = project.method(done.spec.method)
+    here = _identified(done, method, path, changes)
+    domains = _same_domains(project, done, path, progress)
+    again, left_out = domains.excluding(here, not done.spec.excluded)
+    if again.excluded != done.spec.excluded:
+        raise BenchError(
+            f"{path}: excludes other images than the audit of {done.spec.suite} here; repeat the command that made "
+            f"it, which counts it again, and replay that record"
+        )
+    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
+        job = Job(
+            spec=replace(again, relations=done.spec.relations),
+            method_file=str(method.path),
+            class_name=method.class_name,
+            method_digest=method.digest,
+            folders={name: str(domains.folders[name]) for name in _domain_names(done)},
+            cache=str(project.cache),
+            runs=str(Path(folder, "runs")),
+            device=device,
+            threads=1 if device == "cpu" else GPU_THREADS,
+            excluded={target: sorted(faces.values()) for target, faces in left_out.items()},
+            capture_steps=project.settings.record_steps,
+            corruptions=[shift for shift in done.shifts_of(done.spec) if shift.version == VERSION],
+        )
+        engine = InProcess()
+        engine.start(job, listen)
+        (outcome,) = engine.ended(None)
+        if outcome.record is None:
+            raise BenchError(f"{path}: its run cannot be repeated: {outcome.refused or outcome.failure}")
+        return Replay(done, store.load(outcome.record))
+
+
+def _identified(done: RunRecord, method: MethodFile, path: Path, changes: Mapping[str, Any]) -> Run:
+    """Return the run of a record with the weights of this machine; refuse another version or other weights."""
+    spec = done.spec
     if method.version != spec.version:
         raise BenchError(
             f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
@@ -125,8 +161,17 @@ def replay(
     if here.key != spec.key:
         raise BenchError(f"{path}: {method.path} reads its parameters differently, so the run cannot be repeated")
     hub.require((f"--set {name}=", parameters[name]) for name in digests if not is_path(parameters[name]))
-    suite = project.suite(spec.suite)
-    names = tuple(dict.fromkeys((*spec.fingerprints, *spec.targets)))
+    return here
+
+
+def _domain_names(done: RunRecord) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*done.spec.fingerprints, *done.spec.targets)))
+
+
+def _same_domains(project: Project, done: RunRecord, path: Path, progress: Progress) -> PreparedDomains:
+    """Return the domains of a record; refuse those with other images than the record's."""
+    spec, suite = done.spec, project.suite(done.spec.suite)
+    names = _domain_names(done)
     for name in names:
         if name not in suite.domains:
             raise BenchError(f"{path}: has the domain {name}, and the suite {suite.name} here has none of that name")
@@ -134,30 +179,4 @@ def replay(
     for name, state in (*spec.targets.items(), *spec.fingerprints.items()):
         if domains.fingerprints[name] != state:
             raise BenchError(f"{path}: was made on other images of {name} than those in {domains.folders[name]}")
-    again, left_out = domains.excluding(here, not spec.excluded)
-    if again.excluded != spec.excluded:
-        raise BenchError(
-            f"{path}: excludes other images than the audit of {suite.name} here; repeat the command that made "
-            f"it, which counts it again, and replay that record"
-        )
-    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
-        job = Job(
-            spec=replace(again, relations=spec.relations),
-            method_file=str(method.path),
-            class_name=method.class_name,
-            method_digest=method.digest,
-            folders={name: str(domains.folders[name]) for name in names},
-            cache=str(project.cache),
-            runs=str(Path(folder, "runs")),
-            device=device,
-            threads=1 if device == "cpu" else GPU_THREADS,
-            excluded={target: sorted(faces.values()) for target, faces in left_out.items()},
-            capture_steps=project.settings.record_steps,
-            corruptions=[shift for shift in done.shifts_of(spec) if shift.version == VERSION],
-        )
-        engine = InProcess()
-        engine.start(job, listen)
-        (outcome,) = engine.ended(None)
-        if outcome.record is None:
-            raise BenchError(f"{path}: its run cannot be repeated: {outcome.refused or outcome.failure}")
-        return Replay(done, store.load(outcome.record))
+    return domains

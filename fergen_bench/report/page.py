@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from fergen_bench.data.labels import EXPRESSIONS
@@ -57,11 +57,22 @@ def write(
     complaints: Sequence[str] = (),
     faces: ShownFaces | None = None,
 ) -> Path:
-    """Writes index.html, and the figures that it adds to those that were drawn before.
+    """Write index.html and the figures that only the page has.
 
-    all_boards: of the records. runs: the folder of the records, for what lies beside them. reliability: of the cells
-    whose predictions were kept. drawn: the figures of `folder.write`. complaints: what was said while the records were
-    read.
+    Args:
+        folder: The report's folder.
+        views: The leaderboards.
+        records: The records of the leaderboards.
+        runs: The folder of the records, for the arrays of methods.
+        reliability: Reliability tables of the cells with predictions.
+        drawn: The figures that `folder.write` has drawn.
+        ablations: The ablations of the suite.
+        published: Published tables.
+        complaints: Warnings of reading the records.
+        faces: The images that the page may show.
+
+    Returns:
+        The path of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
     faces = ShownFaces() if faces is None else faces
@@ -73,16 +84,8 @@ def write(
         for index, view in enumerate(views)
     ]
     script = _text("page.js")
-    environment = Environment(
-        loader=PackageLoader("fergen_bench.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "share": _share}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = environment.get_template("page.html").render(
+    html = _template("page.html").render(
         title=f"fergen-bench: {', '.join(dict.fromkeys(board.suite for board in boards))}",
         metric=views[0].metric_name,
         policy=f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
@@ -115,6 +118,18 @@ def write(
     path = folder / "index.html"
     path.write_text(html, encoding="utf-8")
     return path
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=PackageLoader("fergen_bench.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "share": _share}
+    return environment.get_template(name)
 
 
 def _text(name: str) -> str:
