@@ -1,7 +1,7 @@
-"""Figures that look alike everywhere: matplotlib's defaults and one style, whatever the user or a notebook has set.
+"""Draw figures that look the same everywhere, with matplotlib's defaults and the style of reports.
 
-A figure has an Agg canvas of its own, so that no backend is chosen for the process; `matplotlibrc`, MPLBACKEND and what
-a notebook has set with rcParams are left alone and not heeded.
+Each figure has its own Agg canvas, so the process needs no backend. Settings from `matplotlibrc`, MPLBACKEND and a
+notebook's rcParams neither change nor affect these figures.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from fergen_bench.error import BenchError
 
 
 def _import_matplotlib() -> None:
-    """Import matplotlib even where MPLBACKEND names a backend that is not installed, as notebooks hand it on."""
+    """Import matplotlib even where MPLBACKEND names a backend that is not installed, as in processes of a notebook."""
     named = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
-    except UnicodeDecodeError:  # of matplotlibrc, which matplotlib has named on standard error
+    except UnicodeDecodeError:  # matplotlibrc, whose path matplotlib prints to standard error
         raise BenchError("matplotlib cannot be loaded: its file matplotlibrc is not UTF-8; save it anew") from None
     finally:
         if named is not None:
             os.environ["MPLBACKEND"] = named
     if named is not None and "matplotlib.pyplot" not in sys.modules:
         with suppress(ValueError):
-            matplotlib.rcParams["backend"] = named  # for whoever uses pyplot in this process
+            matplotlib.rcParams["backend"] = named  # for other uses of pyplot in this process
 
 
 if "matplotlib" not in sys.modules:
@@ -49,7 +49,7 @@ _STYLE = {
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
     "font.size": 8,
-    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.parse_math": False,  # a name may contain a dollar sign
     "svg.fonttype": "none",  # text stays text: small, and readers can search it
     "svg.hashsalt": "fergen-bench",
 }
@@ -66,12 +66,22 @@ class Figure(figures.Figure):
 
 
 def styled(**changes: Any) -> AbstractContextManager[None]:
-    """Return a context in which figures are drawn in the style of reports. changes: of settings, . written as _."""
+    """Return a context in which figures have the style of reports.
+
+    Args:
+        **changes: Other matplotlib settings; the first _ of a name stands for a dot, as in `svg_hashsalt`.
+    """
     return style.context(["default", _STYLE, {name.replace("_", ".", 1): value for name, value in changes.items()}])
 
 
 def blank(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Return an empty figure. Its size is in inches."""
+    """Return an empty figure.
+
+    Args:
+        width: Inches.
+        height: Inches.
+        layout: The layout engine of matplotlib, or None.
+    """
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure

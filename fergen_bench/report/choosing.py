@@ -1,9 +1,9 @@
 """Compare the settings of methods by source validation, without any target.
 
-Accuracies on held-out faces are shares of few faces. Two settings differ significantly where their means differ by
-more than the noise of such shares: 1.96 standard errors of the difference, each run's share counting as that of
-independent faces. Settings are scored on the same faces, so the difference is surer than that; what is called best is
-so all the more.
+Accuracies on held-out faces are shares of few faces. Two settings differ significantly where their means differ by more
+than the noise of such shares: 1.96 standard errors of the difference, where the share of each run counts as that of
+independent faces. The settings are in fact scored on the same faces, so the true error of the difference is smaller and
+the test is conservative.
 """
 
 from __future__ import annotations
@@ -24,23 +24,29 @@ from fergen_bench.report.tables import number
 from fergen_bench.wording import many
 
 FEW = 100
-"""Held-out faces below which a choice is little more than luck."""
+"""Below this number of held-out faces, the choice of a setting is nearly random."""
 HeldOut = Callable[[Run], int | None]
-"""How many faces a run held out of its source; None where nobody knows."""
+"""Returns the number of faces that a run held out of its source; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The settings of one profile and share of the data. table: a row for each method and setting, best first within
-    its method: the accuracy on held-out faces in per cent, of each source at the last epoch, and at the last epoch and
-    the best one as means over sources and seeds, with `error` (of `last`), `faces` (held out, in all runs together) and
-    `runs`. All settings of a method are means over the same trainings: see `_alike`.
+    """The settings of one split profile and one share of the data.
+
+    Attributes:
+        title: The heading of the table.
+        table: A row for each method and setting, best first within its method. It contains the accuracy on held-out
+            faces (%) of each source at the last epoch. `last` and `best` are the means over sources and seeds at the
+            last and at the best epoch, and `error` is the standard error of `last`. `faces` are held out in all runs
+            together. All settings of a method are means over the same trainings, see `_alike`.
+        notes: Sentences printed below the table.
+        answers: A sentence for each method with several settings.
     """
 
     title: str
     table: pd.DataFrame
-    notes: list[str]  # what must be said below it
-    answers: list[str]  # a sentence for each method with several settings
+    notes: list[str]
+    answers: list[str]
 
 
 def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: None) -> Iterator[Validation]:
@@ -57,7 +63,8 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
     if not rows:
         return
     frame = pd.DataFrame(rows).sort_values("fraction", ascending=False, kind="stable")
-    share = (frame["last"] / 100 * frame.faces + 1) / (frame.faces + 2)  # of few faces all may be right by luck
+    # The share is smoothed, since a few faces may all be right by chance.
+    share = (frame["last"] / 100 * frame.faces + 1) / (frame.faces + 2)
     frame["variance"] = 100**2 * share * (1 - share) / frame.faces
     for (profile, fraction), runs in frame.groupby(["profile", "fraction"], sort=False):
         tables, notes, answers, over = [], list[str](), list[str](), set()
@@ -87,7 +94,7 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
 
 
 def _label(spec: Run, compared: Sequence[str]) -> str:
-    """A setting by all that differs between settings, also where it is the default."""
+    """Return the name of a setting with each parameter that differs between settings, including default values."""
     values = _values(spec, compared)
     return f"{spec.method} ({', '.join(values)})" if values else spec.method
 
@@ -123,7 +130,13 @@ def _answer(method: str, table: pd.DataFrame, specs: dict[str, Run], compared: S
 
 
 def shown(suite: str, found: Validation, order: Sequence[str]) -> RenderableType:
-    """A table of settings with what is said below it. order: of the suite's domains."""
+    """Return a table of settings with its notes and answers below it.
+
+    Args:
+        suite: The name of the suite.
+        found: The compared settings.
+        order: The domains of the suite, in its order.
+    """
     title, frame = f"{suite}: {found.title}", found.table
     if frame.empty:
         return Group(*map(Text, (title, *found.notes, "")))
@@ -140,7 +153,7 @@ def shown(suite: str, found: Validation, order: Sequence[str]) -> RenderableType
         names = {"last": "mean", "best": "best epoch", "faces": "held-out faces"}
         table.add_column(names.get(column, column), justify="right")
     for (_, name), row in frame.iterrows():
-        # The parameters on lines of their own, so that the numbers have room in 80 columns.
+        # The parameters are on lines of their own, so that the numbers fit into 80 columns.
         label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
         numbers = (_number(column, row) for column in columns)
         table.add_row(Text(label), *numbers)
@@ -158,8 +171,10 @@ _TRAINING = ["source", "adapted_to", "seed"]
 
 
 def _alike(method: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Of the runs of a method's settings those with the sources and seeds that all settings have, or, where there are
-    none, the most of them; no run where that leaves fewer than two of several settings. And what is left out, and why.
+    """Return the runs of a method's settings that were trained on the same sources and seeds, and notes on the others.
+
+    The sources and seeds are those that all settings share or, where none is shared by all, those that the most
+    settings share. The frame is empty if fewer than two of several settings remain.
     """
     counts = runs.groupby(_TRAINING).method.transform("size")
     common = runs[counts == counts.max()]
@@ -185,7 +200,7 @@ def _alike(method: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _trainings(runs: pd.DataFrame) -> str:
-    """film, web with seed 0, 1; film with seed 2."""
+    """Return the sources and seeds of runs, such as "film, web with seed 0, 1; film with seed 2"."""
     names = runs.groupby("seed").source.agg(lambda sources: ", ".join(sorted(set(sources))))
     groups = names.groupby(names, sort=False).groups.items()
     return "; ".join(f"{sources} with seed {', '.join(map(str, seeds))}" for sources, seeds in groups)

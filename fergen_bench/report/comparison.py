@@ -1,5 +1,6 @@
-"""Two rows of a report against each other on a terminal: is the second better on unseen domains, by how much, where, on
-which expressions, and how sure is that?
+"""Compare two rows of a report: which one is better on unseen domains, where, by how much, and how certain that is.
+
+The comparison covers the mean over unseen targets, each cell, each target and each expression.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fergen_bench.report.tables import CELL, CONDITIONS, NAMES, Board, unevenly_
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a leaderboard, and where it stands."""
+    """A row of a leaderboard, with its leaderboard."""
 
     board: Board
     name: str
@@ -30,15 +31,25 @@ class Row:
 
     @property
     def pretraining(self) -> str:
+        """Return the pre-training of the row, in words."""
         return str(self.cells.pretraining.iloc[0])
 
 
 def find_rows(
     boards: Sequence[Board], first: str, second: str, left_out: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Row, Row]:
-    """Two rows by their names as tables print them, on the first leaderboard that has both, else on two that differ.
-    BenchError where there is no such row, or nothing says which is meant. left_out: why records of a row, by its name,
-    are in no table.
+    """Return two rows by their names as tables print them.
+
+    Both come from the first leaderboard that contains both, or else from two leaderboards.
+
+    Args:
+        boards: The leaderboards, in their order.
+        first: The name of the first row.
+        second: The name of the second row.
+        left_out: By the name of a row, the reason why its records are not in any table.
+
+    Raises:
+        BenchError: A row does not exist, or its name is ambiguous.
     """
     found: list[list[Row]] = []
     for asked in (first, second):
@@ -66,7 +77,11 @@ def find_rows(
 
 
 def require_same_data(first: Row, second: Row, records: Sequence[RunRecord]) -> None:
-    """Refuses two rows of which one was trained or scored on other data of some domain, such as other labels."""
+    """Raise an error if the two rows were trained or scored on different data of a domain, such as other labels.
+
+    Raises:
+        BenchError: The data of a domain differ.
+    """
     one, other = ([r for r in records if r.spec.key in set(row.cells.key)] for row in (first, second))
     if found := data.unlike(one, other, {**first.board.data, **second.board.data}):
         raise BenchError(
@@ -112,11 +127,20 @@ def answer(first: str, second: str, found: Comparison) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Second minus first on what both have, in points. In the frames, p_holm is p corrected for the rows of the frame.
+    """Second minus first on the cells that both rows have, in points.
 
-    cells: source, target, relation, audited, difference, low, high, p, p_holm. targets: target, faces, difference, low,
-    high, first_only, second_only (faces), p, p_holm of McNemar's test. expressions: expression, first, second,
-    difference, low, high, p, p_holm, over unseen targets.
+    In the frames, p_holm is p corrected for the rows of the frame.
+
+    Attributes:
+        metric: The name of the metric.
+        unseen: The difference of the means over unseen targets.
+        cells: source, target, relation, audited, difference, low, high, p, p_holm.
+        targets: target, faces, difference, low, high, first_only, second_only (faces), p, p_holm of McNemar's test.
+        expressions: expression, first, second, difference, low, high, p, p_holm, over unseen targets.
+        seeds: The number of seeds with every source and target.
+        spread: The standard deviation over these seeds of the difference on unseen targets; nan below two.
+        covered: Whether predictions are stored for all cells.
+        unbalanced: A sentence for each part that only some seeds, or only one of the rows, have.
     """
 
     metric: str
@@ -124,19 +148,18 @@ class Comparison:
     cells: pd.DataFrame
     targets: pd.DataFrame
     expressions: pd.DataFrame
-    seeds: int  # that have every source and target
-    spread: float  # of the mean over unseen targets, between these seeds; nan below two
-    covered: bool  # whether there are predictions of all of it
-    unbalanced: tuple[str, ...] = ()  # one sentence for each thing that only some seeds, or one of the rows, have
+    seeds: int
+    spread: float
+    covered: bool
+    unbalanced: tuple[str, ...] = ()
 
 
 def shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The cells that two rows share, by source, target and seed, in one order. Of a training that lacks a target for
-    some seed, that seed is left out.
+    """Return the cells that two rows share, by source, target and seed, in one order.
+
+    If a training lacks a target for some seed, that seed is left out.
     """
-    if (
-        first.adaptation.any() != second.adaptation.any()
-    ):  # then a cell on an unseen target is the same question to both
+    if first.adaptation.any() != second.adaptation.any():  # then only cells on unseen targets are comparable
         first, second = (row[row.relation == "unseen"].assign(adapted_to="") for row in (first, second))
     on = [*CELL, "seed"]
     both = first[on].merge(second[on], on=on)
@@ -149,7 +172,11 @@ def shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metric: str) -> Comparison:
-    """Two rows of a report, by their cells. Raises BenchError where they share no cell of an unseen target."""
+    """Compare two rows of a report by their cells.
+
+    Raises:
+        BenchError: The rows share no cell of an unseen target.
+    """
     rows = first, second
     first, second = shared(first, second)
     unseen = (first.relation == "unseen").to_numpy()
@@ -196,7 +223,7 @@ def _of_whole_seeds(cells: pd.DataFrame) -> pd.Series:
 
 
 def _unbalanced(cells: pd.DataFrame) -> list[str]:
-    """Sentences on seeds that have some of the sources and targets only."""
+    """Return sentences on seeds that have only some of the sources and targets."""
     found = []
     sources = list(dict.fromkeys(cells.source))
     for seed, part in cells[~_of_whole_seeds(cells)].groupby("seed"):
@@ -210,7 +237,7 @@ def _unbalanced(cells: pd.DataFrame) -> list[str]:
 
 
 def _of_one_alone(first: pd.DataFrame, second: pd.DataFrame, both: pd.DataFrame) -> list[str]:
-    """Sentences on what one of two rows has and the comparison does not."""
+    """Return sentences on the runs that only one of two rows has, which the comparison leaves out."""
     found = []
     for which, row in (("first", first), ("second", second)):
         runs = row.drop_duplicates("key").merge(both[["source", "seed"]].drop_duplicates(), "left", indicator=True)
@@ -229,8 +256,10 @@ def _line(difference: Difference) -> dict[str, float]:
 
 
 def p_text(value: float) -> str:
+    """Return p as text with three decimals, such as "p = 0.012", or "p < 0.001"."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def range_text(low: float, high: float) -> str:
+    """Return an interval as text, such as "-0.4 to +1.2", or — for nan."""
     return "—" if pd.isna(low) else f"{tenth(low, signed=True)} to {tenth(high, signed=True)}"

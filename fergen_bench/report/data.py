@@ -1,7 +1,7 @@
-"""The data behind a table: a line for each domain, and the records that stand in no table since they are of other data.
+"""Describe the data behind a table: a line for each domain, and the records left out since they use other data.
 
-Records of one suite that stand in one table share the state of each domain, see `record.current`. What is shown of a
-domain is what the newest of them says.
+All records of one suite in one table share the state of each domain, see `record.current`. A domain is described by its
+facts in the newest of these records.
 """
 
 from __future__ import annotations
@@ -26,14 +26,21 @@ NOT_RECORDED = "not recorded"
 
 @dataclass(frozen=True)
 class Described:
-    """A domain of a table. facts: None in records of early versions."""
+    """A domain of a table.
+
+    Attributes:
+        fingerprint: The state of its images and labels.
+        facts: None in records of early versions.
+        scored: The number of scored faces: one number, or two where a split profile differs between sources.
+    """
 
     fingerprint: str
     facts: DataFacts | None
-    scored: tuple[int, ...]  # faces of the parts that runs were scored on: one number, or two where a profile differs
+    scored: tuple[int, ...]
 
     @property
     def train(self) -> int | None:
+        """Return the number of training faces; None without facts."""
         return None if self.facts is None else self.facts.counts.get("train", 0)
 
 
@@ -42,7 +49,7 @@ Data = Mapping[str, Described]
 
 
 def described(records: Iterable[RunRecord]) -> dict[str, Described]:
-    """Return the domains of records that stand in one table."""
+    """Return the domains of records that are in one table."""
     found: dict[str, Described] = {}
     for record in sorted(records, key=lambda entry: entry.started, reverse=True):
         for name, fingerprint in {**record.spec.targets, **record.spec.fingerprints}.items():
@@ -59,11 +66,12 @@ def described(records: Iterable[RunRecord]) -> dict[str, Described]:
 def filled(
     records: Iterable[RunRecord], at_hand: Callable[[str, str, RunRecord], tuple[str, DataFacts] | None]
 ) -> list[RunRecord]:
-    """Return records of which those without facts, made by early versions, have the facts of the same faces here.
+    """Return the records; those of early versions, without facts, get the facts of the same faces on this machine.
 
     Args:
-        records: As they were loaded.
-        at_hand: The suite and name of a domain, and the record → the fingerprint and the facts of the prepared one.
+        records: The records as loaded.
+        at_hand: Maps the suite, the name of a domain and the record to the fingerprint and facts of the prepared
+            domain.
     """
     found = []
     for record in records:
@@ -86,7 +94,7 @@ _LABELS = HEAD.index("labels")
 
 
 def rows(data: Data) -> list[list[str]]:
-    """A line for each domain, in the order of HEAD."""
+    """Return a line for each domain, with columns in the order of HEAD."""
     found = []
     for name, one in data.items():
         facts = one.facts
@@ -107,7 +115,7 @@ def _scored(one: Described) -> str:
 
 
 def synthetic_line(data: Data) -> str:
-    """One sentence about rendered domains, which differ in nothing but their numbers."""
+    """Return one sentence about rendered domains, which differ only in their numbers of faces."""
     known = [one for one in data.values() if one.facts is not None]
     if not known:
         return f"Data: {NOT_RECORDED}"
@@ -128,16 +136,16 @@ def _range(numbers: set[int]) -> str:
 
 
 def block(data: Data, synthetic: bool) -> RenderableType:
-    """The domains of a table on a terminal, one line each in 80 columns where their names are not long."""
+    """Return the domains of a table for a terminal, one line each in 80 columns unless their names are long."""
     if synthetic:
         return Text(synthetic_line(data), style="dim")
     if all(one.facts is None for one in data.values()):
         return Text(f"Data: {NOT_RECORDED} by these records; with --rerun new ones have it", style="dim")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, style="dim", header_style="dim")
-    # In as few words as tell rules apart: the rest is in the files and on the page.
+    # A few words are enough to distinguish label rules; the files and the page have the rest.
     short = {name: one.facts.short_labels for name, one in data.items() if one.facts is not None}
     lines = [[*row[:_LABELS], short.get(row[0]) or "—", *row[_LABELS + 1 :]] for row in rows(data)]
-    # The name of the dataset stands in that of its layout, and in that of most domains.
+    # The name of a layout contains that of the dataset, as do the names of most domains.
     kept = [place for place, name in enumerate(HEAD) if name == "domain" or _says_more(name, lines, place)]
     for place in kept:
         justify: Literal["left", "right"] = "right" if HEAD[place] in {"train", "scored"} else "left"
@@ -155,7 +163,7 @@ def _says_more(name: str, lines: Sequence[Sequence[str]], place: int) -> bool:
 
 
 def lines(data: Data, synthetic: bool) -> list[str]:
-    """The block as sentences, one a domain."""
+    """Return the block as sentences, one per domain."""
     if not data or synthetic:
         return [synthetic_line(data)] if data else []
     head = [name if name in {"train", "scored"} else "" for name in HEAD]
@@ -208,7 +216,11 @@ def cautions(data: Data) -> list[str]:
 
 
 def frame(tables: Iterable[tuple[str, str, Data]]) -> pd.DataFrame:
-    """All domains for data.csv. tables: suite, profile and domains of each table."""
+    """Return all domains as a frame, for data.csv.
+
+    Args:
+        tables: The suite, split profile and domains of each table.
+    """
     lines: dict[tuple[str, str, str], dict[str, object]] = {}
     for suite, profile, data in tables:
         for name, one in data.items():
@@ -245,11 +257,11 @@ def frame(tables: Iterable[tuple[str, str, Data]]) -> pd.DataFrame:
 
 
 def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Return the records of which something is in no table, by a sentence that says what and why.
+    """Return the records that are left out of all tables, in whole or in part, by a sentence with the reason.
 
     Args:
-        records: Those of a suite, as they were loaded.
-        kept: The current ones of them, see `record.current`.
+        records: The records of a suite, as loaded.
+        kept: Those of them that are current, see `record.current`.
     """
     newest = _newest(records)
     current = {record.spec.key for record in kept}
@@ -280,7 +292,7 @@ _AGAIN = "to have this on the present data, give the command that made it once m
 
 
 def _newest(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], tuple[str, RunRecord]]:
-    """The state of each domain that the newest record knows, by suite, profile and name, and that record."""
+    """Return the state of each domain in its newest record, by suite, profile and name, with that record."""
     found: dict[tuple[str, str, str], tuple[str, RunRecord]] = {}
     for record in sorted(records, key=lambda entry: entry.started, reverse=True):
         for name, fingerprint in {**record.spec.targets, **record.spec.fingerprints}.items():
@@ -294,7 +306,13 @@ def _how(name: str, record: RunRecord, newest: RunRecord) -> str:
 
 
 def differing(one: DataFacts | None, other: DataFacts | None, where: str) -> str:
-    """The weightiest differences between two states of a domain, in words. where: the second of them is."""
+    """Return the most important differences between two states of a domain, in words.
+
+    Args:
+        one: The facts of the first state, or None.
+        other: The facts of the second state, or None.
+        where: The place of the second state, such as "in the newest record".
+    """
     found = [] if one is None or other is None else list(one.differences(other))[:2]
     if not found:
         return "other faces or labels"
@@ -303,7 +321,7 @@ def differing(one: DataFacts | None, other: DataFacts | None, where: str) -> str
 
 
 def unlike(first: Iterable[RunRecord], second: Iterable[RunRecord], names: Iterable[str]) -> str | None:
-    """Return a sentence about a domain of which two rows have different states; None where there is none."""
+    """Return a sentence about a domain that differs between two rows; None if no domain differs."""
     one, other = described(first), described(second)
     for name in names:
         if name in one and name in other and one[name].fingerprint != other[name].fingerprint:

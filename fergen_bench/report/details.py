@@ -1,5 +1,4 @@
-"""Data frames behind a leaderboard: training curves, recall by expression, reliability, and the masks
-that methods kept.
+"""Build the frames behind a leaderboard: training curves, recall by expression, reliability and the values of masks.
 
 Functions take the records of each row by the row's name, in the order of the leaderboard.
 """
@@ -25,16 +24,23 @@ Rows = Mapping[str, Sequence[RunRecord]]
 
 
 def rows_of(board: Board, records: Mapping[str, RunRecord], whole: bool = False) -> dict[str, list[RunRecord]]:
-    """The records of each row of a leaderboard. records: by key. whole: only those of seeds that have every cell, and
-    no row without any: means over other cells cannot stand beside theirs.
+    """Return the records of each row of a leaderboard.
+
+    Args:
+        board: The leaderboard.
+        records: Records by key.
+        whole: Return only the records of seeds that have every cell, and omit rows without such a seed, since their
+            means would cover other cells.
     """
     rows = ((name, complete(cells, board.asked) if whole else cells) for name, cells in board.rows())
     return {name: [records[key] for key in cells.key.unique()] for name, cells in rows if len(cells)}
 
 
 def histories(rows: Rows) -> pd.DataFrame:
-    """One line per epoch: row, source, seed, device, epoch, loss, val_accuracy (%), images_per_second; nan where a
-    method does not say. Methods without epochs have no lines.
+    """Return one line per epoch of each run.
+
+    Columns: row, source, seed, device, epoch, loss, val_accuracy (%) and images_per_second. A value that a method does
+    not report is nan, and a method without epochs contributes nothing.
     """
     columns = ["row", "source", "seed", "device", "epoch", "loss", "val_accuracy", "images_per_second"]
     lines = [
@@ -55,8 +61,9 @@ def histories(rows: Rows) -> pd.DataFrame:
 
 
 def recall_table(rows: Rows, relation: str = "unseen") -> pd.DataFrame:
-    """Share of each expression that is found (%), row x expression: mean over the cells of a relation and over seeds;
-    a cell without faces of an expression says nothing about it.
+    """Return the recall of each expression (%), row x expression: the mean over the cells of a relation and over seeds.
+
+    A cell without faces of an expression does not count for that expression.
     """
     found = {}
     for name, records in rows.items():
@@ -66,13 +73,14 @@ def recall_table(rows: Rows, relation: str = "unseen") -> pd.DataFrame:
 
 
 Reliability = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray | None]]
-"""By key of the run and target: the table of `metric.reliability`, and that after temperature scaling."""
+"""By key of the run and target: the table of `metric.reliability`, before and after temperature scaling."""
 
 
 def reliability_curves(rows: Rows, counted: Reliability) -> pd.DataFrame:
-    """How often a method is right when it is so sure: row, relation (source or unseen), confidence (mean of the largest
-    probability, 0..1), accuracy (0..1), faces. Empty bins are left out; every face of every cell and seed of a row
-    counts once.
+    """Return the accuracy of each row in bins of its confidence.
+
+    Columns: row, relation (source or unseen), confidence (mean of the largest probability, 0..1), accuracy (0..1) and
+    faces. Empty bins are left out; every face of every cell and seed of a row counts once.
     """
     lines = []
     for name, records in rows.items():
@@ -90,23 +98,40 @@ def reliability_curves(rows: Rows, counted: Reliability) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Inspected:
-    """What the faces of one target came to in a method's `inspect`, for one run."""
+    """Statistics of one value from a method's `inspect`, over the faces of one target in one run.
 
-    name: str  # as the method calls it: mask
-    key: str  # of the run
+    Attributes:
+        name: The method's name for the value, such as mask.
+        key: The key of the run.
+        source: The training sources, joined by +.
+        seed: The seed of the run.
+        target: The name of the target.
+        relation: source, seen or unseen.
+        mean: Float (7, C), nan for an expression without faces.
+        sd: Float (7, C).
+        count: Int (7,).
+        varying: Int (V,), the channels that vary most between faces, largest variation first.
+        top: Int (V, 8), the indices in the target's scored split of the faces with the largest values.
+    """
+
+    name: str
+    key: str
     source: str
     seed: int
     target: str
     relation: str
-    mean: np.ndarray  # float (7, C), nan for an expression without faces
-    sd: np.ndarray  # float (7, C)
-    count: np.ndarray  # int (7,)
-    varying: np.ndarray  # int (V,): the columns that vary most between faces, most first
-    top: np.ndarray  # int (V, 8): places in the target's scored split of the faces with the largest values
+    mean: np.ndarray
+    sd: np.ndarray
+    count: np.ndarray
+    varying: np.ndarray
+    top: np.ndarray
 
 
 def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspected]]:
-    """What runs kept of `inspect`, by its name. Runs that kept nothing, or what cannot be read, are passed over."""
+    """Return the stored `inspect` statistics of runs, by the name of the value.
+
+    Runs without any and unreadable files are skipped.
+    """
     found: dict[str, list[Inspected]] = {}
     for record in records:
         try:
@@ -133,7 +158,7 @@ def _inspected(record: RunRecord, arrays: Mapping[str, np.ndarray]) -> Iterator[
 
 
 def class_means(entries: Sequence[Inspected]) -> np.ndarray:
-    """Mean value of each expression over runs and targets, every face counting once: (7, C); nan where none has it."""
+    """Return the mean of each expression over runs and targets, every face weighted equally: (7, C), nan if empty."""
     weights = np.array([entry.count for entry in entries], float)[:, :, None]
     values = np.array([np.nan_to_num(entry.mean) for entry in entries])
     with np.errstate(invalid="ignore"):
@@ -141,7 +166,7 @@ def class_means(entries: Sequence[Inspected]) -> np.ndarray:
 
 
 def domain_means(entries: Sequence[Inspected], by: str) -> dict[str, np.ndarray]:
-    """Mean value over the seven expressions, each counting the same, by "target" or "source": (C,) each."""
+    """Return the mean over the seven expressions, weighted equally, by "target" or "source": (C,) each."""
     names = dict.fromkeys(getattr(entry, by) for entry in entries)
     return {
         name: np.nanmean(class_means([entry for entry in entries if getattr(entry, by) == name]), axis=0)
@@ -150,8 +175,10 @@ def domain_means(entries: Sequence[Inspected], by: str) -> dict[str, np.ndarray]
 
 
 def similarity(vectors: np.ndarray, channel_means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of vectors (K, C), and the correlations of what is left of them when each channel's mean (C,) is taken
-    away: masks that lie in [1/2, 1) all look alike to the cosine. Both (K, K); nan where a vector is.
+    """Return the cosines of vectors (K, C), and their correlations after the mean of each channel (C,) is subtracted.
+
+    Values in [1/2, 1), as in masks, have cosines near 1 whatever their pattern; the correlations show the pattern. Both
+    results are (K, K), with nan where a vector contains nan.
     """
 
     def cosines(rows: np.ndarray) -> np.ndarray:

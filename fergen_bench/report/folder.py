@@ -1,4 +1,4 @@
-"""The folder of a report: its files, and how they replace those of the report before."""
+"""Write the files of a report into its folder, replacing those of the report before."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from fergen_bench.report.tables import Board
 
 @dataclass(frozen=True)
 class Ablation:
-    """A protocol with variants: the changes that each of its variants makes, as records keep them."""
+    """A protocol with variants, each with the changes that it makes, as records store them."""
 
     protocol: str
     suite: str
     about: str
     method: str
     variants: Mapping[str, str]
-    published: Mapping[str, float] = field(default_factory=dict)  # accuracies that a paper printed for variants
+    published: Mapping[str, float] = field(default_factory=dict)  # accuracies (%) that a paper printed for variants
     printed_in: str = ""
 
 
 WRITTEN = ".written"
-"""In the folder of a report: the names of its files, one a line."""
+"""A file in the folder of a report with the names of the report's files, one per line."""
 
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """An empty folder to write a report to. In the end its files take their places in `folder`, and what the report
-    before it wrote there, and it did not, goes: pictures of other methods and suites must not lie beside its page.
-    Files that no report wrote stay. After an error all is as it was.
+    """Yield an empty folder to write a report to, and move its files into `folder` at the end.
+
+    Files of the report before are removed unless the new report wrote them too: figures of other methods and suites
+    must not remain in the folder of its page. Files that no report wrote stay. After an error the folder is unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
@@ -127,12 +128,12 @@ def _draw(
 
 
 def file_name(name: str) -> str:
-    """full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
+    """Return a file name: full_finetune (backbone=scratch) → full_finetune-backbone_scratch, at most 80 characters."""
     kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in name.replace(" (", "-"))
     kept = kept.strip("_")
     return kept if len(kept) <= 80 else f"{kept[:70]}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}"
 
 
 def _no_formula(cell: object) -> object:
-    """A text that a spreadsheet does not compute."""
+    """Return a cell whose text a spreadsheet does not compute."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell

@@ -1,4 +1,4 @@
-"""Leaderboards as LaTeX tables."""
+"""Write leaderboards as LaTeX tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fergen_bench.report.notes import standing_notes, unseen_mean_note
 def latex(view: LeaderboardView) -> str:
     """Return a table across two columns of a paper, at 8 pt. It needs the packages booktabs and array."""
     frame = _frame(view)
-    # A name that fills a line is broken over several, or it pushes the numbers off the paper.
+    # A long name is broken over several lines, so that the numbers stay on the paper.
     wide = max(len(row.name) for row in view.rows) > 24
     layout = (r">{\raggedright\arraybackslash}p{0.3\textwidth}" if wide else "l") + "r" * (len(frame.columns) - 1)
     text = frame.style.hide(axis="index").to_latex(
@@ -49,7 +49,7 @@ def _frame(view: LeaderboardView) -> pd.DataFrame:
 
 
 def _caption(view: LeaderboardView) -> str:
-    """Return what a reader needs beside the table; the other notes are comments below it."""
+    """Return the notes that a reader needs in the caption; the other notes are comments below the table."""
     board = view.board
     said = [f"{view.title}; {view.metric_name} (%)", view.facts()[0]]
     said += ["± over seeds"] if any(not pd.isna(row.means["unseen"].sd) for row in view.rows) else []
@@ -61,7 +61,7 @@ def _caption(view: LeaderboardView) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text as LaTeX sets it with any encoding of fonts; an empty line would end a caption."""
+    """Return text that LaTeX sets with any font encoding, on one line, since an empty line would end a caption."""
     return "".join(_IN_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 

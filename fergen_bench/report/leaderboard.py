@@ -1,4 +1,4 @@
-"""The view of a leaderboard: everything that a reader sees of it, built once. Every writer prints this view.
+"""Build the view of a leaderboard: all that a reader sees of it. Every writer prints this view.
 
 The terminal, leaderboard.md, .csv and .tex, the page and `Results.leaderboard()` differ in layout alone.
 """
@@ -22,7 +22,7 @@ from fergen_bench.report.statistics import Evidence, judged
 from fergen_bench.report.tables import CONDITIONS, NAMES, Board, Matrix, boards, matrix, number, scored_cells, with_data
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
-"""The means of a leaderboard, and the head of the column of each."""
+"""The means of a leaderboard, and the heading of the column of each."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,17 @@ class Mean:
 
     @property
     def text(self) -> str:
-        """61.4 ± 0.3, or 61.4 for one seed, or —."""
+        """Return the mean as text: 61.4 ± 0.3, or 61.4 for one seed, or — for nan."""
         return number(self.value, self.sd)
 
     @property
     def has_interval(self) -> bool:
+        """Return True if both ends of the interval are numbers."""
         return not (pd.isna(self.low) or pd.isna(self.high))
 
     @property
     def interval(self) -> str:
-        """79.8–81.2, or — where there is none."""
+        """Return the interval as text: 79.8–81.2, or — without an interval."""
         return f"{tenth(self.low)}–{tenth(self.high)}" if self.has_interval else "—"
 
 
@@ -65,13 +66,13 @@ class Line:
         method: The method with its changed parameters.
         pretraining: The networks that it starts from, in words.
         mark: The letter of its pre-training.
-        side_mark: The letter where it stands beside the name; "" where the name contains it or all rows share it.
+        side_mark: The letter where it follows the name; "" where the name contains it or all rows share it.
         means: By the keys of COLUMNS.
         standing: best, tied, behind or "".
         seeds: The number of complete seeds.
         seeds_text: That number, with the number of cells where some are missing.
         cells: Cells with a score.
-        asked: The number of cells if every seed were complete.
+        asked: The number of cells that the row has once every seed is complete.
         unseen_cells: Cells in the unseen mean.
         unseen_cells_text: That number, and how many of them are not audited.
         not_audited: Whether some cell of the unseen mean is not audited.
@@ -108,24 +109,27 @@ class LeaderboardView:
 
     @property
     def title(self) -> str:
+        """Return the suite and the conditions of the leaderboard, in one line."""
         return self.board.title
 
     @property
     def metric_name(self) -> str:
+        """Return the name of the metric as readers know it."""
         return NAMES[self.metric]
 
     @cached_property
     def has_intervals(self) -> bool:
-        """True where some row has an interval; otherwise writers omit the column."""
+        """Return True where some row has an interval; otherwise writers omit the column."""
         return has_intervals(self.board)
 
     @property
     def has_several_marks(self) -> bool:
+        """Return True if the rows differ in pre-training."""
         return len(self.board.marks) > 1
 
     @cached_property
     def rows(self) -> tuple[Line, ...]:
-        """The rows, best first."""
+        """Return the rows, best first."""
         return tuple(self._lines())
 
     def _lines(self) -> Iterator[Line]:
@@ -158,27 +162,27 @@ class LeaderboardView:
 
     @cached_property
     def cautions(self) -> list[str]:
-        """Sentences on what may mislead a reader."""
+        """Return sentences on what may mislead a reader."""
         return board_cautions(self.board)
 
     @property
     def notes(self) -> list[str]:
-        """Facts and cautions."""
+        """Return facts and cautions."""
         return [*self.facts(), *self.cautions]
 
     @property
     def missing(self) -> list[str]:
-        """Sentences on trainings and cells that other rows have and a row has not."""
+        """Return sentences on trainings and cells that other rows have and a row lacks."""
         return missing_notes(self.board)
 
     @property
     def data_table(self) -> list[list[str]]:
-        """Head and lines of the table of the domains; empty where nothing is recorded."""
+        """Return head and lines of the table of the domains; empty where nothing is recorded."""
         return [list(data.HEAD), *data.rows(self.board.data)] if self.board.data else []
 
     @cached_property
     def matrices(self) -> tuple[tuple[str, Matrix], ...]:
-        """The name and the matrix of each row, best first."""
+        """Return the name and the matrix of each row, best first."""
         return tuple((name, matrix(cells, self.metric)) for name, cells in self.board.rows())
 
 

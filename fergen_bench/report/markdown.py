@@ -1,4 +1,4 @@
-"""Leaderboards as Markdown."""
+"""Write leaderboards as Markdown."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes for a cell and for no markup of HTML."""
+    """Return text that is one Markdown cell and contains no HTML markup."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""Sentences below a leaderboard."""
+"""Write the sentences below a leaderboard."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SHORT = {
     r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
     "other faces left out": ("!", "!: other faces are left out than the audit names"),
 }
-"""Marks as they fit between numbers, and what each means."""
+"""By pattern of a mark: its short form, which fits between numbers, and its explanation."""
 
 
 def short_mark(mark: str) -> str:
-    """A mark as it fits between numbers."""
+    """Return a mark short enough to fit between numbers."""
     for pattern, (short, _) in SHORT.items():
         mark = re.sub(pattern, short, mark)
     return mark.replace(", ", "\n")
@@ -77,12 +77,12 @@ def standing_notes(suite: str, cells: pd.DataFrame) -> list[str]:
 
 
 RENDERED = {"synth", "synth-trunk"}
-"""The packaged networks, which saw rendered faces alone. Without weights (…/scratch) they saw nothing."""
+"""The packaged networks, pre-trained on rendered faces alone; without weights (…/scratch) they are not pre-trained."""
 
 GAP = "gap: in-domain minus unseen, by row of one training, by column of one target"
 
 MOST_NAMED = 6
-"""Cells that a note names at most."""
+"""The largest number of cells that a note lists."""
 
 
 def has_intervals(board: Board) -> bool:
@@ -97,8 +97,8 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
     else:
         kinds = "; ".join(f"{mark}: {kind}" for kind, mark in board.marks.items())
         notes = [f"Pre-training differs between rows: {kinds}"]
-    # A target has several counts where a profile scores other faces of it for its own source, or near-duplicates are
-    # left out.
+    # A target has several counts if the split profile scores other faces for its own source, or if near-duplicates
+    # are left out.
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
@@ -154,7 +154,7 @@ def board_cautions(board: Board) -> list[str]:
 
 
 def unseen_mean_note(board: Board) -> list[str]:
-    """On how many cells the unseen mean stands, where seen ones are missing in it."""
+    """Return a sentence on the number of cells in the unseen mean, if seen cells are left out of it."""
     of_seed = board.cells.drop_duplicates(CELL)
     between, unseen = (of_seed.relation != "source").sum(), (of_seed.relation == "unseen").sum()
     if unseen == between:
@@ -165,7 +165,7 @@ def unseen_mean_note(board: Board) -> list[str]:
 
 
 def _collapsed(board: Board) -> list[str]:
-    """Cells in which nearly every face was called the same."""
+    """Return a sentence on the cells in which nearly all faces were predicted as one expression."""
     found = list[str]()
     for name, cells in board.rows() if "collapsed" in board.cells else ():
         for (source, said), part in cells[cells.collapsed != ""].groupby(["source", "collapsed"], sort=False):
@@ -199,7 +199,7 @@ MISSING_SHOWN = 12
 
 
 def missing_notes(board: Board) -> list[str]:
-    """For each row the trainings that other rows have and it has not, and cells that a training lacks."""
+    """Return, for each row, the trainings that other rows have and it lacks, and cells that a training lacks."""
     asked = board.cells.drop_duplicates(CELL)[CELL]
     found = []
     for name, cells in board.rows():

@@ -1,8 +1,8 @@
-"""The report as one HTML file that needs nothing else: no network, no file beside it.
+"""Write the report as one HTML file that needs no network and no other file.
 
-Tables are written as they are read; what opens on request (provenance, confusion matrices, the difference of two
-methods) is drawn by page.js from data in the page. Jinja escapes all text, the script adds text and never markup, and a
-policy in the page's head forbids every request and every script but this one.
+Tables are part of the HTML. The script page.js draws provenance, confusion matrices and the difference of two methods
+on request, from data in the page. Jinja escapes all text, the script adds text and never markup, and a policy in the
+page's head forbids every request and every script but this one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fergen_bench.wording import many
 
 CHANCE = 100 / len(EXPRESSIONS)
 ERRORS = {"ece": "ECE", "ece_tempered": "ECE, tempered"}
-"""Columns of a leaderboard that stand there where predictions were kept: calibration on unseen targets."""
+"""Columns of a leaderboard with stored predictions: calibration on unseen targets."""
 
 
 EXPLAINED = {
@@ -42,7 +42,7 @@ EXPLAINED = {
     "ECE, tempered": "after its logits were divided by a temperature fitted to held-out faces of the source",
     "fit, s": "mean seconds of one training, without scoring",
 }
-"""Columns of the page that do not explain themselves."""
+"""Explanations of columns of the page."""
 
 
 def write(
@@ -137,7 +137,7 @@ def _text(name: str) -> str:
 
 
 def _json(content: Any) -> Markup:
-    """JSON that can stand in a script element: no text in it can end the element."""
+    """Return JSON for a script element, in which no text can end the element."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
@@ -248,13 +248,11 @@ def _provenance(records: Sequence[RunRecord], by_key: Mapping[str, RunRecord], r
 # -------------------------------------------------------------------------------------------------------------- figures
 
 Shown = list[tuple[str, str]]
-"""Title and name of figures that lie in the folder of the report."""
+"""The title and the name, without suffix, of figures in the folder of the report."""
 
 
 def _drawn(board: Board, drawn: Sequence[str], ablations: Iterable[Ablation]) -> Shown:
-    """Of the figures that were drawn before, those that belong to a leaderboard: all but the matrices, which are tables
-    here.
-    """
+    """Return the figures in the folder that belong to a leaderboard, but no matrix: the page has tables of those."""
     titles = {f"{board.slug}-unseen": "Unseen targets", f"{board.slug}-ranks": "Mean ranks and critical difference"}
     named = {f"{board.slug}-{ablation.protocol}": f"Ablation: {ablation.about}" for ablation in ablations}
     return [(title, stem) for stem, title in {**titles, **named}.items() if stem in drawn]
@@ -269,7 +267,17 @@ def _draw(
     folder: Path,
     palette: figures.Colours,
 ) -> Shown:
-    """Draws what only the page has. whole: the rows' records of seeds that have every cell, of which recalls are."""
+    """Draw the figures that only the page has.
+
+    Args:
+        board: The leaderboard.
+        rows: The records of each row.
+        whole: The records of each row of the seeds that have every cell, as for `recalls`.
+        recalls: See `details.recall_table`.
+        reliability: Reliability tables of the cells with predictions.
+        folder: The report's folder.
+        palette: The colours of the methods.
+    """
     found = []
     histories, bins = details.histories(rows), details.reliability_curves(whole, reliability)
 
@@ -302,7 +310,7 @@ def _scales(views: Sequence[LeaderboardView], folder: Path, palette: figures.Col
 
 
 def _shifts(all_boards: Sequence[Board], drawn: Sequence[str]) -> Shown:
-    """The curves of shifts, whatever the other conditions that stand in their names."""
+    """Return the curves of factors, for every value of the other conditions in their names."""
     suites = tuple({board.suite for board in all_boards})
     return [
         (f"Shift: {stem.partition('-shift-')[2]}", stem)
@@ -312,7 +320,10 @@ def _shifts(all_boards: Sequence[Board], drawn: Sequence[str]) -> Shown:
 
 
 def _figures(folder: Path, shown: Shown) -> list[dict[str, Any]]:
-    """What the page shows of each figure. A test that is weaker than the leaderboard's opens on request alone."""
+    """Return the data of each figure on the page.
+
+    The test by ranks is collapsed at first, since it is weaker than the leaderboard's test.
+    """
     return [
         {"title": title, "name": name, "svg": _inline(folder / f"{name}.svg", title), "closed": name.endswith("-ranks")}
         for title, name in shown
@@ -320,15 +331,15 @@ def _figures(folder: Path, shown: Shown) -> list[dict[str, Any]]:
 
 
 def _inline(path: Path, title: str) -> Markup:
-    """A figure as it can stand in a page: black takes the colour of the page's text, and nothing names an address."""
+    """Return an SVG to insert in a page: black becomes the page's text colour, and no namespace addresses remain."""
     svg = path.read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # parts of other figures have the same names
-    # Dark greys too; not #262626, in which numbers stand on the light cells of a heat map.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids would repeat those of other figures
+    # Dark greys change too, but not #262626, the colour of numbers on the light cells of a heat map.
     svg = re.sub(r"#(?!262626)([0-6][0-9a-f])\1\1\b", "currentColor", svg)
-    # Letters of 8 pt are for paper; a screen wants them a quarter larger.
+    # Letters have 8 pt for paper; on a screen they are a quarter larger.
     svg = re.sub(
         r'<svg width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f'<svg style="width:{1.25 * float(m[1]):.0f}pt"', svg
     )

@@ -1,4 +1,4 @@
-"""Numbers from papers, which stand apart: never ranked with measured ones."""
+"""Read and compare numbers from papers, which are never ranked with measured ones."""
 
 from __future__ import annotations
 
@@ -19,18 +19,30 @@ COLUMNS = ["method", "source", "target", "accuracy"]
 
 @dataclass(frozen=True)
 class Published:
-    """A published table and what its first lines say about it."""
+    """A published table with its source and notes.
+
+    Attributes:
+        name: The name of its file, without the suffix.
+        about: The source, from the first line of comment.
+        notes: The other lines of comment.
+        cells: method, source, target, accuracy (%).
+        printed: method, source, accuracy (%): means over all targets as they are printed.
+    """
 
     name: str
     about: str
     notes: tuple[str, ...]
     cells: pd.DataFrame
-    printed: pd.DataFrame  # method, source, accuracy: means over all targets as they are printed
+    printed: pd.DataFrame
 
 
 def read_published(folder: Path) -> list[Published]:
-    """Every table of the form method,source,target,accuracy in a folder. Lines that begin with # say where it comes
-    from. A row with the target `mean` is a mean over all targets as it is printed.
+    """Return every table of the form method,source,target,accuracy in a folder.
+
+    Lines that begin with # name the source. A row with the target `mean` is a mean over all targets as it is printed.
+
+    Raises:
+        BenchError: A table cannot be read, or its source is missing.
     """
     tables = []
     for path in sorted(folder.glob("[!.]*.csv")):
@@ -58,8 +70,12 @@ def _read(path: Path) -> tuple[list[str], pd.DataFrame]:
 
 
 def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, float]]:
-    """What METHOD_ablation.csv of the form variant,target,accuracy says: its source, and the mean over targets of each
-    variant (%), by our names of the variants. Nothing where there is no such file.
+    """Return the source of METHOD_ablation.csv and the mean over targets (%) of each variant, by this project's names.
+
+    The file has the form variant,target,accuracy. The result is empty if the file does not exist.
+
+    Raises:
+        BenchError: The file cannot be read, or its source is missing.
     """
     path = folder / f"{method}_ablation.csv"
     if not path.is_file():
@@ -72,11 +88,11 @@ def read_published_ablation(folder: Path, method: str) -> tuple[str, dict[str, f
 
 
 _VARIANTS = {"none": "no mask", "mask": "mask only", "mask+separation": "no diversity"}
-"""The paper's rows, by what protocols/cafe-ablation.yaml calls them."""
+"""The names of the paper's rows, mapped to those of protocols/cafe-ablation.yaml."""
 
 
 def summary(published: Published) -> pd.DataFrame:
-    """Means over targets, one row per method: on the source itself, on all, on others; and on others by source."""
+    """Return means over targets, one row per method: on the source, on all, on others; and on others by source."""
     cells = published.cells
     rows = []
     for method, group in cells.groupby("method", sort=False):
@@ -92,8 +108,10 @@ def summary(published: Published) -> pd.DataFrame:
 
 
 def reprinted(published: Published) -> pd.DataFrame:
-    """The printed means over all targets beside those of the numbers that they are printed with: method, source,
-    printed, recomputed, difference; only those that disagree by more than two decimals can hide.
+    """Return the printed means over all targets that differ from the means of the printed cells.
+
+    Only differences larger than rounding to two decimals explains are returned. Columns: method, source, printed,
+    recomputed, difference.
     """
     means = published.cells.groupby(["method", "source"]).accuracy.mean().rename("recomputed").reset_index()
     frame = published.printed.rename(columns={"accuracy": "printed"}).merge(means, on=["method", "source"], how="left")
@@ -102,19 +120,21 @@ def reprinted(published: Published) -> pd.DataFrame:
 
 
 def concerned(published: Published, boards: Iterable[Board]) -> list[Board]:
-    """The leaderboards of real faces that share a domain with a published table."""
+    """Return the leaderboards of real faces that share a domain with a published table."""
     domains = {*published.cells.source, *published.cells.target}
     return [board for board in boards if not board.synthetic and domains & set(board.cells.target)]
 
 
 def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Of every published method that a leaderboard has under the same name, with its parameters as they are: source x
-    target as published, and measured minus published; nan for cells that were not measured.
+    """Yield the numbers of each published method that a leaderboard has under the same name with default parameters.
+
+    Each item is the name, the source x target table as published, and measured minus published; nan for cells that were
+    not measured.
     """
     for name, group in published.cells.groupby("method", sort=False):
         own = board.cells[board.cells.method == str(name).casefold()]
         if own.pretraining.nunique() != 1:
-            continue  # none, or several that are not to be mixed
+            continue  # none, or several kinds of pre-training, whose means are not comparable
         order = {"index": group.source.unique(), "columns": group.target.unique()}
         printed = group.pivot(index="source", columns="target", values="accuracy").reindex(**order)
         difference = matrix(own, "accuracy").mean.reindex(**order) - printed
@@ -127,7 +147,7 @@ MISPRINTS = "Printed means over all targets that are not the means of the number
 
 
 def misprints(published: Published) -> list[list[str]]:
-    """Head and lines of a table of the printed means that disagree with their numbers; nothing where none does."""
+    """Return head and lines of a table of the printed means that disagree with their numbers; empty if none does."""
     frame = reprinted(published)
     lines = [
         [row.method, row.source, f"{row.printed:.2f}", f"{row.recomputed:.2f}", f"{row.difference:+.2f}"]
@@ -137,7 +157,7 @@ def misprints(published: Published) -> list[list[str]]:
 
 
 def differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:
-    """Titles and rows of tables of published cells, each with what was measured here less the published number."""
+    """Yield titles and rows of tables of published cells, each with the measured minus the published number."""
     for board in real if metric == "accuracy" else ():
         for name, printed, difference in beside(published, board):
             rows = [["", *printed.columns]]

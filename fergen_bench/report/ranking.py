@@ -1,4 +1,4 @@
-"""Methods ranked by their mean rank over the unseen cells."""
+"""Rank methods by their mean rank over the unseen cells."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from fergen_bench.report.tables import CELL, Board
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods by their mean rank over blocks (1 is best), after Demšar (JMLR 2006). A block is one source, unseen
-    target and seed. Blocks share trainings and faces, so p is smaller than for as many independent ones.
+    """Methods by their mean rank over blocks (1 is best), after Demšar (JMLR 2006).
+
+    A block is one source, unseen target and seed. Blocks share trainings and faces, so p is smaller than for as many
+    independent ones.
     """
 
     ranks: pd.Series  # mean rank by the row's name, best first
@@ -25,7 +27,7 @@ class Ranking:
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
-        """The largest groups of methods that cannot be told apart, best first; without those of one method."""
+        """Return the largest groups of two or more methods without a significant difference, best first."""
         names = list(self.ranks.index)
         found: list[tuple[str, ...]] = []
         for start in range(len(names)):
@@ -36,8 +38,9 @@ class Ranking:
 
 
 def ranking(board: Board, metric: str) -> Ranking | None:
-    """The rows of a leaderboard over the blocks that all have; None for fewer than three rows or two blocks. Rows
-    without a mean over unseen targets are left out. Needs no predictions.
+    """Rank the rows of a leaderboard over the blocks that all rows have; None for fewer than three rows or two blocks.
+
+    Rows without a mean over unseen targets are left out. Predictions are not needed.
     """
     from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
@@ -55,7 +58,7 @@ def ranking(board: Board, metric: str) -> Ranking | None:
         return None
     count, blocks = len(columns), len(scores)
     ranks = pd.Series(rankdata(-scores, axis=1).mean(0), scores.columns).sort_values(kind="stable")
-    alike = bool((scores.nunique(axis=1) == 1).all())  # Friedman's statistic does not exist then
+    alike = bool((scores.nunique(axis=1) == 1).all())  # then Friedman's statistic is undefined
     p = 1.0 if alike else float(friedmanchisquare(*(scores[name] for name in scores)).pvalue)
     distance = studentized_range.isf(ALPHA, count, np.inf) / np.sqrt(2) * np.sqrt(count * (count + 1) / (6 * blocks))
     nemenyi = posthoc_nemenyi_friedman(scores.to_numpy())

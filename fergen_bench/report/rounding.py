@@ -1,15 +1,15 @@
-"""The one rounding of numbers that are shown: in a log, on a terminal, in files, in figures and on the page."""
+"""Round the numbers that are shown in a log, on a terminal, in files, in figures and on the page."""
 
 from __future__ import annotations
 
 import math
 
 SLACK = 1e-5
-"""Of a tenth. A mean that is halfway between two tenths comes to a little less or more, by the order of its sum."""
+"""In tenths. A mean halfway between two tenths is a little less or more, depending on the order of its summands."""
 
 
 def tenth(value: float, signed: bool = False) -> str:
-    """61.4, or +61.4 where signed; — where there is nothing. Halves go away from zero; page.js does the same."""
+    """Return 61.4, or +61.4 where signed; — for nan. Halves round away from zero; page.js does the same."""
     if math.isnan(value):
         return "—"
     size = math.floor(abs(value) * 10 + 0.5 + SLACK) / 10

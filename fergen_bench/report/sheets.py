@@ -1,4 +1,4 @@
-"""Sheets of the channels that vary most between images, and the faces that a page may show beside them."""
+"""Build sheets of the channels that vary most between images, with the faces that a page may show."""
 
 from __future__ import annotations
 
@@ -20,22 +20,29 @@ from fergen_bench.report.folder import file_name
 from fergen_bench.report.tables import Board
 
 PICTURES = 3_000_000
-"""Bytes of faces that one page holds at most; a page can be sent by mail. Beyond, the faces are named."""
+"""The maximum of bytes of faces in a page, so that it can be sent by mail. Further faces are named, not shown."""
 
 
 @dataclass
 class ShownFaces:
-    """The faces of the targets, and which of them a page may show. Licences of most real datasets forbid to pass faces
-    on, and a page is made to be passed on.
+    """The faces of the targets, and which of them a page may show.
+
+    Licences of most real datasets forbid passing faces on, and a page is made to be passed on.
+
+    Attributes:
+        domain: Returns a prepared domain of the suite by its name, or None if it is not prepared.
+        show_real: Whether faces of real people may be shown.
+        left: Bytes of faces that the page still has room for.
     """
 
-    domain: Callable[[str], Domain | None] = lambda name: None  # a prepared domain of the suite, where there is one
+    domain: Callable[[str], Domain | None] = lambda name: None
     show_real: bool = False
     left: int = field(default=PICTURES)
 
     def strips(self, entry: Inspected, record: RunRecord) -> tuple[list[dict[str, Any]], str]:
-        """For each channel its number and its faces: as a picture or by name; and a sentence where there is neither, or
-        why there are no pictures.
+        """Return each channel with its faces, as a picture or by name, and a note.
+
+        The note is a sentence with the reason why faces or pictures are missing; "" if none is.
         """
         domain, cell = self.domain(entry.target), record.cell(entry.target)
         channels = [{"channel": int(channel), "picture": "", "ids": []} for channel in entry.varying]
@@ -59,7 +66,7 @@ class ShownFaces:
 
 
 def _strip(faces: np.ndarray, size: int = 56) -> str:
-    """Faces uint8 (n, h, w, 3) side by side, as a data address."""
+    """Return faces uint8 (n, h, w, 3) side by side, as a data URL."""
     from PIL import Image
 
     strip = Image.new("RGB", (size * len(faces), size))
@@ -73,7 +80,7 @@ def _strip(faces: np.ndarray, size: int = 56) -> str:
 def mask_sheets(
     board: Board, rows: details.Rows, by_key: Mapping[str, RunRecord], runs: Path, folder: Path, faces: ShownFaces
 ) -> list[dict[str, Any]]:
-    """A part for each row and inspected value: figures over all of its runs, and the channels that vary most in one."""
+    """Return a part for each row and inspected value: figures over all of its runs, and sheets from one run."""
     known = list(dict.fromkeys(board.cells.target))
 
     def order(record: RunRecord) -> tuple[int, ...]:
@@ -104,16 +111,14 @@ def mask_sheets(
 
 
 def _examples(entries: Sequence[Inspected]) -> list[Inspected]:
-    """One run, on its own source and on the first unseen target."""
+    """Return the statistics of one run, on its own source and on the first unseen target."""
     first = [entry for entry in entries if entry.key == entries[0].key]
     kinds = (next((entry for entry in first if entry.relation == kind), None) for kind in ("source", "unseen"))
     return [entry for entry in kinds if entry is not None]
 
 
 def _sheet(entry: Inspected, record: RunRecord, faces: ShownFaces) -> dict[str, Any]:
-    """The channels that vary most between faces: their mean for each expression, and the faces where they are
-    largest.
-    """
+    """Return the channels that vary most: their mean for each expression, and the faces where they are largest."""
     channels, note = faces.strips(entry, record)
     means = entry.mean[:, entry.varying].T
     low, high = np.nanmin(means), np.nanmax(means)

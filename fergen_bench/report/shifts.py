@@ -1,4 +1,4 @@
-"""Scores on changed test images: corrupted ones, and faces rendered again with one factor moved."""
+"""Tabulate scores on changed test images: corrupted ones, and faces rendered again with one factor changed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fergen_bench.report.tables import CELL, CONDITIONS, ROW, Board, number
 
 
 def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
-    """Shifted cells by the conditions under which they may be compared: boards without a ranking. What an older version
-    of the factors came to is left out.
+    """Yield the cells on changed images by the conditions under which they are comparable, as boards without a ranking.
+
+    Cells of an older version of the factors are left out.
     """
     if not shifted.empty:
         shifted = shifted[shifted.factor_version == VERSION]
@@ -22,11 +23,11 @@ def shift_boards(shifted: pd.DataFrame) -> Iterator[Board]:
 
 
 def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame:
-    """A row for each method, relation and level of a factor, and for the faces as they are: mean and sd (nan below two)
-    over seeds, and the number of seeds. Of a seed only that counts which has every cell that any method has.
+    """Return mean and sd over seeds for each method, relation and level of a factor, and for the unchanged faces.
 
-    The faces as they are come from those runs alone that the factor was moved in, and are the same faces: where a run
-    was asked twice about few faces and many, the many count.
+    The number of seeds is a column too; sd is nan below two. A seed counts only if it has every cell that any method
+    has. The scores of unchanged faces come from the runs with scores of the factor, on the same faces. If a run has
+    scores on fewer and on more faces, those on more faces count.
     """
     faces = ["key", "target", "asked"]
     moved = shifted[shifted.factor == factor]
@@ -42,18 +43,20 @@ def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame
 
 
 def factors(board: Board) -> list[str]:
+    """Return the factors that a board has scores of, in the order of FACTORS."""
     there = set(board.cells.factor)
     return [name for name in FACTORS if name in there]
 
 
 def shift_note(board: Board) -> str:
+    """Return a sentence on the means of a table and the number of faces scored."""
     counts = board.cells.groupby("target", sort=False).faces.max()
     faces = ", ".join(f"{target} {count:,}" for target, count in counts.items())
     return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
 
 
 def shift_rows(board: Board, factor: str, metric: str, spread: bool = True) -> list[list[str]]:
-    """A line for each method and relation, a column for each level."""
+    """Return a line for each method and relation, with a column for each level."""
     frame = shift_means(board.cells, factor, metric)
     levels = sorted(set(frame.level[frame.factor == factor]))
     rows = [["method", "pre-training", "targets", "clean", *(f"{level:g}" for level in levels), "seeds"]]

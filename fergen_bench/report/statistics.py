@@ -1,11 +1,11 @@
-"""Intervals and significance tests from the predictions stored beside the records.
+"""Compute intervals and significance tests from the predictions stored with the records.
 
-Intervals and comparisons of means resample on two levels: the seeds of each training, then the faces of each target
-(Efron and Tibshirani 1993, chapter 8). One draw takes the same faces for every run that was scored on them, so that the
-difference of two rows is a paired one. Resampling n seeds finds (n - 1) / n of their variance, so their deviations are
-stretched by the root of n / (n - 1); and since two or three seeds may look alike by luck, intervals and p are those of
-Student's t, with degrees of freedom after Welch (1947) in which faces count as many. With one seed an interval is about
-faces alone. Numbers are in per cent.
+Intervals and comparisons of means use bootstrap replicates on two levels: the seeds of each training, then the faces of
+each target (Efron and Tibshirani 1993, chapter 8). One replicate uses the same faces for every run that was scored on
+them, so the difference of two rows is paired. Resampling n seeds underestimates their variance by (n - 1) / n, so their
+deviations are multiplied by the root of n / (n - 1). Two or three seeds may agree by chance, so intervals and p use
+Student's t, with degrees of freedom after Welch (1947), in which the number of faces counts as infinite. With one seed
+an interval covers the variation of faces alone. Numbers are in per cent.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ LEVEL = 0.95
 ALPHA = 1.0 - LEVEL
 
 _BLOCK = 2**22
-"""Numbers that are held at a time in an array of resampling counts, or of sums over them."""
+"""The maximum of numbers in memory at a time in an array of resampling counts, or of sums over them."""
 
 _LEFT_OUT = 255
-"""Stands for the prediction of a face that is not scored."""
+"""The code for the prediction of a face that is not scored."""
 
 
 @dataclass
 class _Faces:
-    """The faces of a target, and what runs said of them: expressions (N,) uint8, a row of them per cell."""
+    """The faces of a target and their predictions: expressions (N,) uint8, one row of `said` per cell."""
 
     name: str
     labels: np.ndarray
@@ -50,7 +50,7 @@ class _Faces:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, in points. Where there is no value or predictions are missing, the rest is nan."""
+    """Second minus first, in points. Without a value or without predictions, the other fields are nan."""
 
     value: float
     low: float = np.nan
@@ -59,9 +59,14 @@ class Difference:
 
 
 class Evidence:
-    """The predictions of some records, read one run at a time; of each face only the predicted expression is kept.
+    """The predictions of some records, read one run at a time.
 
-    faults: a sentence for each file that cannot be read. Cells without predictions have no intervals.
+    Only the predicted expression of each face stays in memory.
+
+    The interval of a mean is nan if one of its cells lacks predictions.
+
+    Attributes:
+        faults: A sentence for each unreadable file.
     """
 
     def __init__(self, records: Iterable[RunRecord], runs: Path) -> None:
@@ -90,7 +95,7 @@ class Evidence:
         if cell.left_out is not None and max(cell.left_out, default=-1) < len(predictions.logits):
             predictions = without(predictions, cell.left_out)
         if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.left_out) != cell.count:
-            return  # an early record, or predictions of another run than the record's
+            return  # the record is early, or the predictions are those of another run
         logits, labels = predictions.scored
         said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
         said[predictions.left_out] = _LEFT_OUT
@@ -102,8 +107,10 @@ class Evidence:
         self.reliability[key, cell.target] = reliability(logits, labels), tempered
 
     def calibrated(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Cells with their expected calibration errors: `ece`, and `ece_tempered` with a temperature that was fitted to
-        held-out faces of the source; nan where there are no predictions, or no faces that were not learned from.
+        """Return the cells with their expected calibration errors, `ece` and `ece_tempered`, in points.
+
+        The temperature of `ece_tempered` was fitted to held-out faces of the source. Values are nan without
+        predictions, and `ece_tempered` also without held-out faces.
         """
         errors = {
             place: [np.nan if table is None else 100.0 * calibration_error(table) for table in tables]
@@ -117,8 +124,10 @@ class Evidence:
         return len(cells) > 0 and all(place in self._places for place in zip(cells.key, cells.target, strict=True))
 
     def resampled(self, cells: pd.DataFrame, metric: str) -> np.ndarray:
-        """The scores of cells in every draw (DRAWS, cells), in per cent: a cell stands for another seed of the same
-        training, on other faces. Each training must have all of its targets for every one of its seeds.
+        """Return the scores of cells in every bootstrap replicate, (DRAWS, cells), in per cent.
+
+        In a replicate, a cell has the score of another seed of the same training, on other faces. Each training must
+        have all of its targets for every one of its seeds.
         """
         places = [self._places[place] for place in zip(cells.key, cells.target, strict=True)]
         scores = np.stack([self._scores_on(faces, metric)[row] for faces, row in places], 1)
@@ -136,7 +145,7 @@ class Evidence:
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
-        """The scores of all cells on some faces in every draw of faces (cells, DRAWS), in per cent."""
+        """Return the scores of all cells on some faces in every replicate of the faces, (cells, DRAWS), in per cent."""
         known = (id(faces), metric)
         if known not in self._scores:
             said, labels = np.stack(faces.said), faces.labels
@@ -153,16 +162,18 @@ class Evidence:
         return self._scores[known]
 
     def interval(self, cells: pd.DataFrame, metric: str) -> tuple[float, float]:
-        """95 % of the mean over some cells, such as those of one source and target; nan without predictions."""
+        """Return the 95 % interval of the mean over cells, for example of one source and target; nan if not covered."""
         if not self.covers(cells):
             return np.nan, np.nan
         drawn = self.resampled(cells, metric).mean(1)
         return _limits(drawn, _freedom(_seeds(_by_training(cells, cells[metric].to_numpy() / len(cells))), drawn))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
-        """Second minus first in the mean over cells, which are the same ones in the same order: each source and target
-        counts the same, however many seeds it has. The interval and p are those of Student's t with the bootstrap's
-        standard error: a correction for many tests needs smaller p values than can be counted in 2,000 draws.
+        """Return second minus first in the mean over cells, with its interval and p.
+
+        The cells of both rows are the same, in the same order. Each source and target has the same weight, whatever its
+        number of seeds. The interval and p are those of Student's t with the bootstrap's standard error: a correction
+        for many tests needs smaller p values than can be counted in 2,000 replicates.
         """
         apart = second[metric].to_numpy() - first[metric].to_numpy()
         weights = 1 / first.groupby(CELL).key.transform("size").to_numpy()
@@ -171,14 +182,16 @@ class Evidence:
         if np.isnan(value) or not (self.covers(first) and self.covers(second)):
             return Difference(value)
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
-        there = np.isfinite(drawn)  # a draw may have no face of a rare expression
+        there = np.isfinite(drawn)  # a draw may lack faces of a rare expression
         with np.errstate(invalid="ignore"):
             means = np.where(there, drawn, 0) @ weights / (there @ weights)
         return _tested(value, means, _freedom(_seeds(_by_training(first, apart * weights)), means))
 
     def discordant(self, first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int] | None:
-        """Of the faces of one target: how many the first row gets right in more of the runs that both have, and how
-        many the second. None where predictions are missing.
+        """Return the numbers of faces of one target that the first row, and the second, predicts right more often.
+
+        A face counts for the row that is right in more of the runs that both rows have. None where predictions are
+        missing.
         """
         if not (self.covers(first) and self.covers(second)):
             return None
@@ -195,7 +208,7 @@ class Evidence:
 
 
 def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
-    """A metric of cells under counts of faces: (draws, N), (cells, N), (N,) → (draws, cells). Absent is nan."""
+    """Return a metric of cells under counts of faces: (draws, N), (cells, N), (N,) → (draws, cells). Absent is nan."""
 
     def count(chosen: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
         if among is not None:
@@ -220,11 +233,16 @@ def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric:
 
 
 Parts = dict[tuple[str, str], tuple[tuple[int, ...], np.ndarray]]
-"""Training → its seeds, and what each of them adds to a mean over cells."""
+"""Training → its seeds, and the contribution of each to a mean over cells."""
 
 
 def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
-    """added: what each cell adds to the mean."""
+    """Return the sum of the contributions of cells to a mean, by training and seed.
+
+    Args:
+        cells: The cells of the mean.
+        added: The contribution of each cell.
+    """
     sums = pd.Series(added, cells.index).groupby([cells.source, cells.adapted_to, cells.seed], sort=False).sum()
     found: dict[tuple[str, str], dict[int, float]] = {}
     for (source, adapted_to, seed), value in sums.items():
@@ -235,8 +253,9 @@ def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
 
 
 def _seeds(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
-    """What the seeds of each training add to a mean, or to the difference of two: in pairs where a training has the
-    same ones in both.
+    """Return the contributions of the seeds of each training to a mean, or to the difference of two means.
+
+    A training that has the same seeds in both means contributes the paired differences.
     """
     found, others = [], second or {}
     for training in {**first, **others}:
@@ -249,10 +268,10 @@ def _seeds(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
 
 
 def _freedom(seeds: Iterable[np.ndarray], drawn: np.ndarray) -> float:
-    """Degrees of freedom of a mean's standard error, which is that of its draws; infinite where no seeds vary.
+    """Return the degrees of freedom of a mean's standard error, that of its draws; infinite where no seeds vary.
 
     Welch's formula (Biometrika 1947, appendix), with n + 1 and then two less: it allows for variances of two or three
-    seeds that differ by luck alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
+    seeds that differ by chance alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
     """
     several = [values for values in seeds if len(values) > 1]
     squares = sum((len(values) * np.var(values, ddof=1)) ** 2 / (len(values) + 1) for values in several)
@@ -262,12 +281,13 @@ def _freedom(seeds: Iterable[np.ndarray], drawn: np.ndarray) -> float:
 
 
 def _limits(drawn: np.ndarray, freedom: float) -> tuple[float, float]:
-    """The middle 95 % of the draws, as much wider as Student's t is than a normal distribution. nan where nothing
-    varies: a few faces that are all right do not say that the next one will be.
+    """Return the middle 95 % of the draws, widened by the ratio of Student's t to a normal distribution.
+
+    The limits are nan where nothing varies: if the few faces of a cell are all right, the next one may still be wrong.
     """
     from scipy.stats import norm, t
 
-    known = drawn[~np.isnan(drawn)]  # a draw may have no face of a rare expression
+    known = drawn[~np.isnan(drawn)]  # a draw may lack faces of a rare expression
     if not len(known) or np.ptp(known) == 0:
         return np.nan, np.nan
     low, middle, high = np.quantile(known, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
@@ -279,17 +299,17 @@ def _tested(value: float, drawn: np.ndarray, freedom: float) -> Difference:
     from scipy.stats import t
 
     known = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or len(known) < 2:  # no number, no test; Holm counts it as none either
+    if np.isnan(value) or len(known) < 2:  # without a number there is neither a test nor a count in Holm's correction
         return Difference(value)
     error = float(np.std(known, ddof=1))
-    if error == 0:  # equal predictions; or so few faces that every draw says the same, which is no certainty
+    if error == 0:  # equal predictions (p = 1), or equal draws since faces are few (p unknown)
         return Difference(value, p=1.0 if abs(value) < 1e-9 else np.nan)
     reach = float(t.isf(ALPHA / 2, freedom)) * error
     return Difference(value, value - reach, value + reach, 2 * float(t.sf(abs(value) / error, freedom)))
 
 
 def holm(p: pd.Series) -> pd.Series:
-    """p values corrected for as many tests as there are (Holm 1979); nan stays nan and does not count."""
+    """Return p values corrected for as many tests as there are (Holm 1979); nan stays nan and does not count."""
     from statsmodels.stats.multitest import multipletests
 
     corrected, known = p.astype(float).copy(), p.notna()
@@ -299,9 +319,10 @@ def holm(p: pd.Series) -> pd.Series:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """The exact p of McNemar's test that faces which one row alone gets right are as many for either. With several runs
-    a face counts for the row that is right in more of them, so that every face counts once. It speaks of these
-    trainings, not of others with other seeds.
+    """Return the exact p of McNemar's test that as many faces are right in the first row alone as in the second alone.
+
+    With several runs a face counts for the row that is right in more of them, so every face counts once. The test
+    covers these trainings, not others with other seeds.
     """
     from statsmodels.stats.contingency_tables import mcnemar as test
 
@@ -309,7 +330,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
-    """What each cell counts in the means of a leaderboard's row that are sums; all zero where there is none."""
+    """Return the weight of each cell in those means of a leaderboard's row that are sums; all zero without cells."""
     relation = cells.relation.to_numpy()
     in_pair = cells.groupby(["source", "target"]).key.transform("size").to_numpy()
     found = {"in_domain": 1.0 * (relation == "source"), "all": 1.0 / in_pair, "unseen": 1.0 * (relation == "unseen")}
@@ -317,7 +338,13 @@ def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def means(cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The means of a leaderboard's row in every draw. cells: of complete seeds; scores: (draws, cells)."""
+    """Return the means of a leaderboard's row in every bootstrap replicate.
+
+    Args:
+        cells: The cells of complete seeds.
+        scores: Float (draws, cells), in per cent.
+        weights: The weight of each cell, by mean.
+    """
     nothing = np.full(len(scores), np.nan)
     found = {}
     for mean, each in weights.items():
@@ -335,9 +362,9 @@ def means(cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndar
 def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> Iterator[Board]:
     """Yield leaderboards with intervals and standings.
 
-    For each mean, as `unseen_low` and `unseen_high`: its interval of 95 %. `standing`: best; tied, where the mean over
-    unseen targets cannot be told from that of the best row at 5 %, all pairs of rows considered at once; else behind;
-    "" where predictions are missing, or no target is unseen.
+    Each mean has the limits of its 95 % interval as two columns, such as `unseen_low` and `unseen_high`. `standing` is
+    best; tied, where the mean over unseen targets does not differ significantly from that of the best row at 5 %, all
+    pairs of rows considered at once; else behind; "" where predictions are missing, or no target is unseen.
     """
     for board in boards:
         rows = [complete(cells, board.asked) for _, cells in board.rows()]
@@ -363,10 +390,15 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
 
 
 def _against_best(values: np.ndarray, rows: dict[int, tuple[np.ndarray, Parts]]) -> dict[int, float]:
-    """p of each row's distance from the first, which is the best, corrected for all pairs of rows: which row is best
-    was seen in the same data. Single-step maxT (Westfall and Young 1993) over studentised differences: p is the share
-    of draws in which some pair lies as far apart although all rows were moved to one mean. rows: place → the draws of
-    its mean, and what its seeds add to it.
+    """Return p of each row's distance from the first row, which is the best, corrected for all pairs of rows.
+
+    The correction covers all pairs since the best row was selected on the same data. Single-step maxT (Westfall and
+    Young 1993) over studentised differences: p is the share of draws in which some pair is at least as far apart
+    although all rows were moved to one mean.
+
+    Args:
+        values: The mean of each row.
+        rows: By the row's index, the draws of its mean and the contributions of its seeds.
     """
     if 0 not in rows:
         return {}
@@ -381,7 +413,7 @@ def _against_best(values: np.ndarray, rows: dict[int, tuple[np.ndarray, Parts]])
         errors = apart.std(1, ddof=1)
         for other, (draws, error) in enumerate(zip(apart, errors, strict=True), row + 1):
             value = abs(values[places[other]] - values[place])
-            if error == 0:  # equal predictions, or no telling
+            if error == 0:  # equal predictions, or too few faces for a test
                 if row == 0 and value < 1e-9:
                     from_best[places[other]] = 0.0
                 continue
@@ -395,7 +427,10 @@ def _against_best(values: np.ndarray, rows: dict[int, tuple[np.ndarray, Parts]])
 
 
 def _too_small(luck: np.ndarray, freedom: float) -> np.ndarray:
-    """By how much an error that so few seeds tell may be too small: what makes normal draws those of Student's t."""
+    """Return the factors by which an error from few seeds may be too small.
+
+    They turn normal draws into those of Student's t.
+    """
     from scipy.stats import chi2
 
     return np.sqrt(freedom / chi2.ppf(luck, freedom)) if np.isfinite(freedom) else np.ones_like(luck)

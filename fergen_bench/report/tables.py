@@ -1,4 +1,4 @@
-"""Leaderboards and matrices from records, as data frames; `leaderboard.py` formats them.
+"""Build leaderboards and matrices from records, as data frames; `leaderboard.py` formats them.
 
 A leaderboard ranks only what was measured under the same conditions: one suite, profile, class set, selection, number
 of sources and fraction of data, and with unlabelled images of the target or without. Numbers are in per cent. A mean
@@ -26,19 +26,19 @@ from fergen_bench.report.rounding import tenth
 Item = TypeVar("Item")
 
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-"""Metrics as readers know them."""
+"""The names of metrics in tables and texts."""
 
 CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation"]
 
 ROW = ["method", "pretraining"]
 
 CELL = ["source", "target", "adapted_to"]
-"""What tells the cells of a row and seed apart. A method that adapts is scored on its source once for each target it
-adapted to; a matrix shows the mean of these.
+"""The columns that identify a cell of a row and seed. A method that adapts is scored on its source once for each target
+it adapted to; a matrix shows the mean of these.
 """
 
 COLLAPSED = 0.95
-"""The share of a cell's faces that are called one expression above which the classifier says nothing any more."""
+"""The share of a cell's faces with the same predicted expression above which the classifier is uninformative."""
 
 ONE_CLASS = "one class"
 """The mark of such a cell."""
@@ -64,6 +64,7 @@ class Board:
 
     @property
     def title(self) -> str:
+        """Return the suite and the conditions in one line."""
         kind = "synthetic faces" if self.synthetic else "real faces"
         trained = "one source" if self.sources == 1 else f"{self.sources} sources"
         trained += " with unlabelled target images" if self.adaptation else ""
@@ -80,35 +81,36 @@ class Board:
 
     @cached_property
     def marks(self) -> dict[str, str]:
-        """Letters for the kinds of pre-training."""
+        """Return letters for the kinds of pre-training."""
         kinds = list(dict.fromkeys(self.table.pretraining))
         return dict(zip(kinds, letters(len(kinds)), strict=True))
 
     def rows(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Name and cells of every row, best first."""
+        """Yield name and cells of every row, best first."""
         names = self.names()
         for (method, kind), name in names.items():
             yield name, self.cells[(self.cells.method == method) & (self.cells.pretraining == kind)]
 
     @property
     def asked(self) -> int:
-        """Cells of a whole seed."""
+        """Return the number of cells of a complete seed."""
         return len(self.cells.drop_duplicates(CELL))
 
     def seeds(self, row: Any) -> str:
-        """How many seeds a line of the table is a mean over: 3; or 2 (55/75 cells), where others are not whole. Where
-        none is, how many were begun: 1 (5/25 cells).
+        """Return the number of seeds in the means of a row: 3; or 2 (55/75 cells), where other seeds are incomplete.
+
+        If no seed is complete, return the number of seeds that were begun: 1 (5/25 cells).
         """
         whole = row.cells == row.asked
         return str(row.seeds) if whole else f"{row.seeds or row.asked // self.asked} ({row.cells}/{row.asked} cells)"
 
     def unseen_cells(self, row: Any) -> str:
-        """On how many cells of its whole seeds a line's unseen mean stands: 60, or 60 (4 not audited)."""
+        """Return the number of cells of complete seeds in a row's unseen mean: 60, or 60 (4 not audited)."""
         return f"{row.unseen_cells}" + (f" ({row.unseen_not_audited} not audited)" if row.unseen_not_audited else "")
 
     @property
     def slug(self) -> str:
-        """The beginning of its files' names."""
+        """Return the beginning of the names of the leaderboard's files."""
         parts = [
             self.suite,
             f"{self.sources}-sources" if self.sources > 1 else "",
@@ -121,8 +123,10 @@ class Board:
 
 
 def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """The cells of records, see `cells_frame`, with `collapsed`: the expression that nearly all faces of a cell were
-    called, "" for most. Where nearly all faces have that expression, it is right to say so.
+    """Return the cells of records, see `cells_frame`, with `collapsed`.
+
+    `collapsed` is the expression that was predicted for nearly all faces of a cell, "" for most cells. It is "" too
+    where nearly all faces have that expression, since the prediction is right then.
     """
     found = []
     for record in records:
@@ -135,8 +139,10 @@ def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
-    """One leaderboard per set of conditions: real faces before synthetic ones, one source before several, all of the
-    data before parts of it, methods that adapted to their target last.
+    """Yield one leaderboard per set of conditions.
+
+    Real faces come before synthetic ones, one source before several, all of the data before parts of it, and methods
+    that adapted to their target last.
     """
     if cells.empty:
         return
@@ -152,7 +158,7 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
 
 
 def with_data(some: Iterable[Board], records: Iterable[RunRecord]) -> Iterator[Board]:
-    """Yield leaderboards that know what the data of their domains are. records: theirs, and perhaps others."""
+    """Yield leaderboards with the descriptions of their domains. The records may contain others than theirs."""
     by_key = {record.spec.key: record for record in records}
     for board in some:
         domains = [*board.cells.source.str.split("+").explode(), *board.cells.adapted_to]
@@ -162,7 +168,7 @@ def with_data(some: Iterable[Board], records: Iterable[RunRecord]) -> Iterator[B
 
 
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
-    """One line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
+    """Return one line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
     per_seed = []
     whole = complete(rows, asked)
     for _, seed in whole.groupby("seed"):
@@ -185,7 +191,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "pretraining": name[1],
         **means.mean().to_dict(),
         **{f"{column}_sd": value for column, value in spread.items()},
-        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # statistics.judged fills these in
+        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # filled in by statistics.judged
         "standing": "",
         "seeds": whole.seed.nunique(),
         "cells": len(rows),
@@ -202,21 +208,24 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
 
 
 def unevenly_scored(cells: pd.DataFrame) -> list[str]:
-    """Targets of which runs with the same source score other faces than others: near-duplicates could be left out of
-    some alone.
+    """Return the targets that runs with the same source score on different faces.
+
+    This happens if near-duplicates could be left out of some of the runs alone.
     """
     kinds = cells.groupby(["target", "source"], sort=False).faces.nunique()
     return [str(target) for target in dict.fromkeys(target for target, _ in kinds.index[kinds > 1])]
 
 
 def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
-    """The cells of a row's seeds that have as many as were asked."""
+    """Return the cells of a row's seeds that have the full number of cells."""
     return cells[cells.groupby("seed").target.transform("size") == asked]
 
 
 def _beside(unseen: pd.DataFrame) -> dict[str, float]:
-    """Means over unseen targets of everything else that is known of a cell. A recall is that of the cells with faces of
-    the expression; a calibration error exists only where all cells have one.
+    """Return means over unseen targets of all other measures of a cell.
+
+    A recall is the mean of the cells with faces of the expression; a calibration error exists only where all cells have
+    one.
     """
     found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
     found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
@@ -224,7 +233,7 @@ def _beside(unseen: pd.DataFrame) -> dict[str, float]:
 
 
 class Place(NamedTuple):
-    """A number of a matrix: mean and spread over seeds, and what is said beside it, such as "seen (declared)"."""
+    """A number of a matrix: mean and spread over seeds, and its mark, such as "seen (declared)"."""
 
     target: str
     value: float
@@ -235,14 +244,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Matrix:
-    """Source x target of one method, in the order of the suite. Gaps say how much is lost on unseen faces; a domain
-    that is hard in itself does not show in those of the targets.
+    """The source x target matrix of one method, in the order of the suite.
+
+    Gaps measure the loss on unseen faces. The gaps of targets compare trainings on the same faces, so they do not
+    depend on the difficulty of the target itself.
     """
 
     mean: pd.DataFrame  # over seeds
     spread: pd.DataFrame  # over seeds; nan below two
     relation: pd.DataFrame
-    marks: pd.DataFrame  # what is said beside each number; "" for most
+    marks: pd.DataFrame  # the mark of each number; "" for most
     unseen: pd.Series  # by source: the mean over unseen targets
     source_gaps: pd.Series  # accuracy on a source itself minus the mean over unseen targets of the same training
     target_gaps: pd.Series  # accuracy on a target of the training on it minus the mean of trainings elsewhere
@@ -255,7 +266,7 @@ class Matrix:
 
 
 def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
-    """The matrix of one method's cells."""
+    """Return the matrix of one method's cells."""
     sources, targets = ordered(cells.source, cells.target)
     pairs = cells.groupby(["source", "target"])
     seeds = cells.groupby(["source", "target", "seed"])[metric].mean().groupby(["source", "target"])
@@ -267,7 +278,7 @@ def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
 
 
 def _marks(cells: pd.DataFrame) -> pd.Series:
-    """Return the mark beside the number of each source and target."""
+    """Return the mark of each source and target."""
     if "collapsed" not in cells:
         return cells.groupby(["source", "target"]).mark.first()
     said = cells.assign(collapsed=cells.collapsed.ne("").map({True: ONE_CLASS, False: ""}))
@@ -276,7 +287,7 @@ def _marks(cells: pd.DataFrame) -> pd.Series:
 
 
 def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str]]:
-    """Both in the order of the records' targets, which is that of the suite."""
+    """Return both in the order of the records' targets, which is that of the suite."""
     columns = list(dict.fromkeys(targets))
     rows = sorted(
         dict.fromkeys(sources), key=lambda name: (columns.index(name) if name in columns else len(columns), name)
@@ -285,7 +296,7 @@ def ordered(sources: pd.Series, targets: pd.Series) -> tuple[list[str], list[str
 
 
 def comparable(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Of several rows, the seeds for which each has all the cells of the first: other means cannot be compared."""
+    """Return for each row the cells of seeds that have all cells of the first row: other means are not comparable."""
     first = next(iter(parts.values()))
     wanted = first.drop_duplicates(CELL)[CELL]
     complete = {}
@@ -297,12 +308,12 @@ def comparable(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 
 def letters(count: int) -> list[str]:
-    """a, b, … z, aa, ab: marks for footnotes."""
+    """Return marks for footnotes: a, b, … z, aa, ab."""
     return [("" if i < 26 else chr(96 + i // 26)) + chr(97 + i % 26) for i in range(count)]
 
 
 def number(value: float, spread: float = float("nan")) -> str:
-    """61.4, 61.4 ± 0.3, or — where there is nothing."""
+    """Return 61.4, 61.4 ± 0.3, or — for nan."""
     return tenth(value) if pd.isna(spread) else f"{tenth(value)} ± {tenth(spread)}"
 
 

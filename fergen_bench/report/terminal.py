@@ -1,4 +1,4 @@
-"""Leaderboards and comparisons on a terminal."""
+"""Print leaderboards and comparisons on a terminal."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _mean(mean: Mean, stacked: bool) -> Text:
 
 
 def _spread(value: float, spread: float, stacked: bool, style: str = "") -> Text:
-    """A number, with its spread beside it where it has one; or on a line below, where columns are narrow."""
+    """Return a number with its spread, which is on a line of its own if columns are narrow."""
     text = Text(number(value), style=style)
     return (
         text
@@ -171,7 +171,7 @@ def _matrix(view: LeaderboardView, name: str, found: Matrix, stacked: bool) -> t
         row = []
         for place in places:
             text = _spread(place.value, place.sd, stacked, styles.get(place.relation, ""))
-            short = short_mark(place.mark)  # narrow enough for 80 columns; what it means stands below
+            short = short_mark(place.mark)  # fits 80 columns; a note below explains it
             row.append(text + Text(f"{' ' if len(short) == 1 else chr(10)}{short}", style="dim") if short else text)
         table.add_row(source, *row, number(unseen), number(gap))
     table.add_section()
@@ -204,7 +204,7 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
 
 
 def show_comparison(console: Console, first: Row, second: Row, found: Comparison) -> None:
-    """The answer in its first line, then where, on which faces and expressions, and how it was found."""
+    """Print the answer, then the results by cell, target and expression, and how they were computed."""
     console.print(Text(f"{second.name} against {first.name}"), style="bold")
     console.print(Text(second.board.title), style="dim")
     for caveat in (*caveats(first, second), *found.unbalanced):
@@ -246,7 +246,7 @@ def _how(found: Comparison) -> str:
 
 
 def _points(value: float, p_holm: float) -> str:
-    """+1.2, with a star where it is sure."""
+    """Return a difference as text: +1.2, with a star where it is significant."""
     return "—" if pd.isna(value) else f"{tenth(value, signed=True)}{'*' if p_holm < ALPHA else ' '}"
 
 

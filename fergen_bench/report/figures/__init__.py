@@ -1,4 +1,4 @@
-"""Figures of a report. Each function returns a matplotlib figure that a notebook shows; only `save` writes files."""
+"""Draw the figures of a report. Each function returns a figure that a notebook shows; only `save` writes files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of cells, domains and shifted images."""
+"""Draw figures of cells, domains and changed test images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ from fergen_bench.wording import many
 
 
 def class_histogram(about: Mapping[str, Any]) -> Figure:
-    """Faces per expression and split of one domain. about: its domain.json."""
+    """Draw the number of faces per expression and split of one domain.
+
+    Args:
+        about: The content of its domain.json.
+    """
     counts: dict[str, dict[str, int]] = {part: about["counts"][part] for part in SPLITS if part in about["counts"]}
     every = [count for part in counts.values() for count in part.values()]
     total = sum(every)
-    # Bars of less than half a hundredth of the height cannot be told from none.
+    # Bars of less than half a hundredth of the height are invisible.
     logarithmic = max(every) > 200 * min((count for count in every if count), default=1)
     floor = 0.7 if logarithmic else 0
     with styled():
@@ -36,7 +40,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
             centres = np.arange(len(EXPRESSIONS)) + (place - (len(counts) - 1) / 2) * width
             colour = sns.color_palette("colorblind")[SPLITS.index(part)]
             axes.bar(centres, heights, width * 0.94, color=colour, label=f"{part} ({sum(heights):,})")
-            for centre, height in zip(centres, heights, strict=True):  # zeros too: an absent expression is news
+            for centre, height in zip(centres, heights, strict=True):  # zeros too, to show an absent expression
                 above: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7}
                 axes.annotate(f"{height:,}", (centre, max(height, floor)), **above)
         axes.set_yscale("log" if logarithmic else "linear")
@@ -52,7 +56,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
 
 
 def confusions(record: RunRecord) -> Figure:
-    """The confusion matrices of a run, rows summing to one, a panel per target. A record without cells has none."""
+    """Draw the confusion matrices of a run with at least one cell: rows sum to one, one panel per target."""
     with styled():
         count = len(record.cells)
         figure = blank(2.2 * count + 0.9, 3.1)
@@ -63,7 +67,7 @@ def confusions(record: RunRecord) -> Figure:
             confusion = np.array(cell.confusion, float)
             total = confusion.sum(1, keepdims=True)
             share = np.divide(confusion, total, out=np.full_like(confusion, np.nan), where=total > 0)
-            # Not seaborn's heatmap, which draws the whole figure anew for every panel; this is done for every run.
+            # Every run has this figure, and seaborn's heatmap would draw the whole figure again for every panel.
             axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
             for row, column in np.argwhere(share >= 0.005):
                 value = share[row, column]
@@ -81,7 +85,7 @@ def confusions(record: RunRecord) -> Figure:
 
 
 def confusion_png(record: RunRecord) -> bytes:
-    """The confusion matrices of a run as the bytes of a picture."""
+    """Return the confusion matrices of a run as the bytes of a PNG."""
     buffer = io.BytesIO()
     figure = confusions(record)
     with styled():
@@ -90,9 +94,11 @@ def confusion_png(record: RunRecord) -> bytes:
 
 
 def reliability(board: Board, bins: pd.DataFrame) -> Figure:
-    """Share of faces that are right by how sure the method is of them: below the diagonal it is too sure. Larger points
-    stand for more faces. bins: see
-    `details.reliability_curves`.
+    """Draw accuracy by confidence; below the diagonal the method is overconfident, and larger points are more faces.
+
+    Args:
+        board: The leaderboard.
+        bins: See `details.reliability_curves`.
     """
     colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
     with styled():
@@ -112,10 +118,17 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
 
 
 def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str, palette: Colours | None = None) -> Figure:
-    """What a factor does to each method: mean over the cells that are shifted, a band of one deviation over seeds.
+    """Draw the metric by level of a factor: the mean over the changed cells, with a band of one deviation over seeds.
 
-    shifted: rows of `record.shifted_frame` under the same conditions. The faces as they are stand at severity 0, or as
-    a dashed line where the factor has a scale of its own. A panel for each relation of the targets.
+    Unchanged faces are at severity 0, or a dashed line if the factor has its own scale. Each relation of the targets
+    has a panel.
+
+    Args:
+        shifted: Rows of `record.shifted_frame` under the same conditions.
+        factor: The name of the factor.
+        metric: The name of the metric.
+        title: The second line of the title.
+        palette: The colours of the methods; None for a palette of these rows.
     """
     palette = colours([], shifted) if palette is None else palette
     frame = shift_means(shifted, factor, metric)

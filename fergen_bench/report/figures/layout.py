@@ -1,4 +1,4 @@
-"""Sizes, colours and texts that figures share."""
+"""Define sizes, colours and texts that figures share."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SHORT_EXPRESSIONS = [name[:3] for name in EXPRESSIONS]
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes NAME.png, NAME.pdf and NAME.svg, without dates, so that the same records give the same files."""
-    with styled(svg_hashsalt=name):  # its parts can stand in one page with those of others
-        # Laid out and measured once for the three files: most of the time goes there.
+    """Write NAME.png, NAME.pdf and NAME.svg, without dates, so that the same records give the same files."""
+    with styled(svg_hashsalt=name):  # unique ids: one page can contain several figures
+        # Layout takes most of the time, so it is computed once for the three files.
         figure.draw_without_rendering()
         figure.set_layout_engine(None)
         box = figure.get_tightbbox().padded(0.1)
@@ -36,12 +36,15 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
 
 
 Colours = Mapping[tuple[str, str], Any]
-"""By method and pre-training."""
+"""The colour of each method and pre-training."""
 
 
 def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Colours:
-    """One colour for each row of some leaderboards, best first, and of what was asked about shifts: a method has the
-    same one in every figure of a report.
+    """Return one colour for each method of a report, so that it has the same colour in every figure.
+
+    Args:
+        boards: The leaderboards; their rows come first, best first.
+        shifted: Scores on changed test images, whose methods come next.
     """
     known = [row for board in boards for row in board.names()]
     if shifted is not None and len(shifted):
@@ -51,11 +54,12 @@ def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Col
 
 
 def titled(board: Board, what: str) -> str:
+    """Return the title of a figure: its subject, then the leaderboard on a second line."""
     return f"{what}\n{board.title}"
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name in lines of so many letters; a word that is too long for a line is broken behind a mark in it."""
+    """Break a name into lines of at most `width` characters; break a longer word after a punctuation mark in it."""
     lines = [""]
     for word in name.split():
         parts = [word] if len(word) <= width else re.findall(rf".{{1,{width}}}?(?:[/:=,_-]|$)|.{{1,{width}}}", word)
@@ -66,17 +70,18 @@ def wrapped(name: str, width: int) -> str:
 
 
 def most_lines(names: Iterable[str]) -> int:
+    """Return the number of lines of the longest of some wrapped names."""
     return max(name.count("\n") + 1 for name in names)
 
 
 def in_suite_order(board: Board, sources: Iterable[str]) -> list[str]:
-    """Sources in the order of the suite."""
+    """Return the sources in the order of the suite."""
     known = list(dict.fromkeys(board.cells.target))
     return sorted(set(sources), key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def panel_grid(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure, dict[str, Any]]:
-    """A small panel for each name, at most five side by side; the lowest of each column say what x is."""
+    """Return a small panel for each name, at most five side by side; the lowest of each column has the label of x."""
     across = min(len(names), 5)
     down = -(-len(names) // across)
     figure = blank(max(WIDTH * across / 5, 3.2), 1.5 * down + 1.1, "constrained")
@@ -92,6 +97,7 @@ def panel_grid(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure,
 
 
 def source_legend(figure: Figure, sources: Sequence[str]) -> None:
+    """Add a legend of sources below a figure, in the colours that its panels use."""
     colours = sns.color_palette("colorblind", len(sources))
     lines = [Line2D([], [], color=colour) for colour in colours]
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)

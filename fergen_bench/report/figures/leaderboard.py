@@ -1,4 +1,4 @@
-"""Figures of one leaderboard."""
+"""Draw the figures of one leaderboard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fergen_bench.report.tables import CELL, NAMES, Board, Place, comparable, ma
 
 
 def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figure:
-    """Source x target of one method, with what is lost on unseen faces beside the rows and below the columns."""
+    """Draw the source x target matrix of one method, with the gaps on unseen faces at the ends of rows and columns."""
 
     def label(place: Place) -> str:
         spread = "" if pd.isna(place.sd) else f"± {tenth(place.sd)}"
@@ -49,7 +49,7 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
 
 
 def unseen_bars(board: Board, metric: str, palette: Colours | None = None) -> Figure:
-    """Mean over unseen targets, one bar per method, a dot per seed; in-domain accuracy as a mark."""
+    """Draw the mean over unseen targets, one bar per method, a dot per seed; in-domain accuracy as a mark."""
     palette = colours([board]) if palette is None else palette
     table = board.table.dropna(subset=["unseen"])
     cells = board.cells[board.cells.relation == "unseen"]
@@ -87,7 +87,12 @@ def unseen_bars(board: Board, metric: str, palette: Colours | None = None) -> Fi
 
 
 def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
-    """Recall of each expression on unseen targets. recalls: see `details.recall_table`."""
+    """Draw the recall of each expression on unseen targets.
+
+    Args:
+        board: The leaderboard.
+        recalls: See `details.recall_table`.
+    """
     shown = [wrapped(str(name), 40) for name in recalls.index]
     with styled():
         figure = blank(WIDTH, (LINE * most_lines(shown) + 0.12) * len(recalls) + 1.8, "constrained")
@@ -104,12 +109,13 @@ RANKS = (
     "Only who is ahead in each cell counts here, not by how much: a weak test, whose bars may join what the table's "
     "ties tell apart"
 )
-"""What a reader of a diagram of ranks must know, who has read a leaderboard before."""
+"""A note below a diagram of ranks, for readers of leaderboards."""
 
 
 def critical_difference(board: Board, ranks: Ranking) -> Figure:
-    """Mean ranks of methods over the unseen cells, best on the left; bars join those that cannot be told apart (Demšar,
-    JMLR 2006).
+    """Draw the mean ranks of methods over the unseen cells, best on the left (Demšar, JMLR 2006).
+
+    Bars join methods that do not differ significantly.
     """
     from scikit_posthocs import critical_difference_diagram
 
@@ -129,9 +135,9 @@ def critical_difference(board: Board, ranks: Ranking) -> Figure:
             elbow_props={"linewidth": 0.8},
             crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
         )
-        for (bar,) in drawn["crossbars"]:  # its points come from a set of names, in another order in every process
+        for (bar,) in drawn["crossbars"]:  # the library orders its points by a set, so the order varies
             bar.set_xdata(np.sort(bar.get_xdata()))
-        # A step down holds the longest name; left and right of the axes stand names, within the width of a page.
+        # A step down has room for the longest name; names left and right of the axes fit the width of a page.
         below, above = axes.get_ylim()
         down = (above - below) * (LINE * most_lines(names.values()) + 0.05)
         figure.set_size_inches(WIDTH, down + 1.1)
@@ -151,10 +157,16 @@ def ablation(
     published: Mapping[str, float] | None = None,
     source: str = "",
 ) -> Figure:
-    """Mean over unseen targets of each variant, and the difference from the first one, seed by seed.
+    """Draw the mean over unseen targets of each variant, and its difference from the first variant, seed by seed.
 
-    published: accuracies (%) that a paper printed for variants of these names, on other faces than ours and selected
-    otherwise. They stand grey in a panel and on an axis of their own. source: where they were printed, in a line.
+    Args:
+        board: The leaderboard.
+        title: The first line of the title.
+        variants: The cells of each variant, by its name.
+        metric: The name of the metric.
+        published: Accuracies (%) that a paper printed for variants of these names, on other faces and with another
+            selection. They are grey, in a panel with an axis of its own.
+        source: The place where they were printed, in one line.
     """
     variants = comparable({name: cells[cells.relation == "unseen"] for name, cells in variants.items()})
     names = list(variants)

@@ -1,4 +1,4 @@
-"""Figures of the values that methods select from the features of each image."""
+"""Draw the values that methods select from the features of each image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fergen_bench.report.tables import Board
 
 
 def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
-    """Values over the channels, by expression: the mean of each channel over the faces of an expression."""
+    """Draw the values over the channels, by expression: the mean of each channel over the faces of an expression."""
     means = pd.DataFrame(class_means(entries).T, columns=list(EXPRESSIONS)).melt(var_name="expression")
     with styled():
         figure = blank(WIDTH, 2.6, "constrained")
@@ -31,8 +31,9 @@ def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -
 
 
 def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
-    """Expression x channel for each source: by how much a channel's mean over the faces of an expression differs from
-    its mean over the expressions. Channels stand in the order of the features.
+    """Draw expression x channel for each source, with channels in the order of the features.
+
+    The colour is the mean of a channel over the faces of an expression minus its mean over the expressions.
     """
     sources = in_suite_order(board, (entry.source for entry in entries))
     shown = {source: class_means([entry for entry in entries if entry.source == source]) for source in sources}
@@ -53,9 +54,11 @@ def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Fi
 
 
 def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
-    """How alike mean values over the channels are: between expressions, between the domains that are scored, and
-    between trainings on different domains. In the upper triangle the cosine; in the lower one the correlation after
-    each channel's mean over the n vectors was taken away, which leaves -1 / (n - 1) where they have nothing in common.
+    """Draw the similarity of mean values over the channels.
+
+    There are three panels: between expressions, between scored domains, and between trainings on different domains. The
+    upper triangle shows the cosine. The lower one shows the correlation after each channel's mean over the n vectors is
+    subtracted, which is -1 / (n - 1) for vectors without a common pattern.
     """
     classes = class_means(entries)
     groups = {

@@ -1,4 +1,4 @@
-"""Figures of what training takes: epochs, seconds, and shares of the data."""
+"""Draw the costs of training: epochs, seconds, and shares of the data."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ from fergen_bench.report.tables import CELL, NAMES, ROW, Board, complete
 
 
 def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") -> Figure:
-    """Loss, or val_accuracy (on faces held out of the source), by epoch: a panel per method, a colour per source, mean
-    and range over seeds. histories: see `details.histories`.
+    """Draw loss or val_accuracy by epoch: a panel per method, a colour per source, mean and range over seeds.
+
+    Args:
+        board: The leaderboard.
+        histories: See `details.histories`.
+        value: loss, or val_accuracy (on faces held out of the source).
     """
     name = {"loss": "loss", "val_accuracy": "accuracy on held-out faces of the source (%)"}[value]
     frame = histories.dropna(subset=[value])
@@ -50,9 +54,15 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
 
 
 def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) -> Figure:
-    """What accuracy on unseen targets costs: seconds to fit one run, and images a second while training, in a row of
-    panels for each device, since those of different devices say nothing of methods. histories: see `details.histories`.
-    The numbers stand beside the points in the order of the leaderboard.
+    """Draw accuracy on unseen targets by seconds to fit one run, and by images a second while training.
+
+    Each device has a row of panels, since times on different devices do not compare methods. Numbers label the points
+    in the order of the leaderboard.
+
+    Args:
+        board: The leaderboard.
+        histories: See `details.histories`.
+        palette: The colours of the methods; None for a palette of this leaderboard.
     """
     palette = colours([board]) if palette is None else palette
     table = board.table.dropna(subset=["unseen"])
@@ -93,7 +103,7 @@ def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) 
 
 
 def _logarithmic(axes: Any) -> None:
-    """A logarithmic axis with as many numbers as have room."""
+    """Make an axis logarithmic, with as many numbers as have room."""
     axes.set_xscale("log")
     axes.margins(0.15)
     low, high = axes.get_xlim()
@@ -104,8 +114,9 @@ def _logarithmic(axes: Any) -> None:
 
 
 def scaled(boards: Sequence[Board]) -> pd.DataFrame:
-    """The cells of leaderboards that differ in the share of the data, as far as a curve can be drawn of them: of seeds
-    that have every cell, of methods with two shares or more.
+    """Return the cells that a curve by share of the data can use, from leaderboards that differ in that share.
+
+    These are the cells of seeds that have every cell, of methods with two shares or more.
     """
     frame = pd.concat([board.cells for board in boards])
     asked = len(frame.drop_duplicates(CELL))
@@ -114,9 +125,15 @@ def scaled(boards: Sequence[Board]) -> pd.DataFrame:
 
 
 def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = None) -> Figure:
-    """Accuracy on unseen targets and in-domain by the share of the source's training faces, for leaderboards that
-    differ in nothing else: a line per method and pre-training, mean and standard deviation over the seeds that have
-    every cell. Methods need two shares or more; see `scaled`.
+    """Draw accuracy on unseen targets and in-domain by the share of the source's training faces.
+
+    Each method and pre-training has a line: mean and standard deviation over the seeds that have every cell. Methods
+    need two shares or more; see `scaled`.
+
+    Args:
+        boards: Leaderboards that differ only in the share of the data.
+        metric: The name of the metric.
+        palette: The colours of the methods; None for a palette of these leaderboards.
     """
     palette = colours(boards) if palette is None else palette
     frame = scaled(boards)
