@@ -87,7 +87,7 @@ def class_folders(folder: Path, base: Path, split: str, labels: Labels, listing:
         if expression == LEFT_OUT:
             listing.dropped[printable(name.casefold())] += len(found)
         elif not found:
-            archives = packed(class_folder)
+            archives = packed(class_folder, base)
             remedy = f"Unpack {archives[0]}" if archives else "Remove it if there really are none"
             raise BenchError(f"{class_folder}: this class folder does not contain images. {remedy}")
         else:

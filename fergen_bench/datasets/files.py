@@ -174,14 +174,21 @@ def _way_to(folder: Path, root: Path) -> Iterator[Path]:
             return
 
 
-def packed(path: Path, depth: int = 2) -> list[Path]:
-    """Return the packed archives in a folder and in its subfolders down to a depth, or the file itself."""
+def packed(path: Path, root: Path | None = None, depth: int = 2) -> list[Path]:
+    """Return the packed archives in a folder and in its subfolders down to a depth, or the file itself.
+
+    Args:
+        path: A folder or a file.
+        root: The folder that links may not leave. Default: the folder itself.
+        depth: How many levels of subfolders are searched.
+    """
+    root = path if root is None else root
     if path.is_file():
         return [path] if is_archive(path.name) else []
-    found = entries(path, path)
+    found = entries(path, root)
     archives = [Path(entry.path) for entry in found if entry.is_file() and is_archive(entry.name)]
     inner = [Path(entry.path) for entry in found if depth and entry.is_dir()][:MOST_LOOKED_INTO]
-    return archives + [archive for folder in inner for archive in packed(folder, depth - 1)]
+    return archives + [archive for folder in inner for archive in packed(folder, root, depth - 1)]
 
 
 def folders(folder: Path, root: Path) -> list[Path]:

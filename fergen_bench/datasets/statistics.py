@@ -246,7 +246,7 @@ def summary(faces: Sequence[Face], table: np.ndarray, dataset: str) -> dict[str,
 def _levels(table: np.ndarray) -> dict[str, float]:
     """Return range, mean and deviation over the pixels of some faces."""
     darkest, brightest, mean, deviation = table.T[:4]
-    whole = np.sqrt((deviation**2 + mean**2).mean() - mean.mean() ** 2)
+    whole = np.sqrt(max(0.0, (deviation**2 + mean**2).mean() - mean.mean() ** 2))  # rounding may go below 0
     return {
         "darkest": int(darkest.min()),
         "brightest": int(brightest.max()),

@@ -149,11 +149,17 @@ class Run:
     @property
     def slug(self) -> str:
         """The stem of files about this run in folders that all runs share."""
-        return f"{self.suite}-{self.method}-{'+'.join(self.sources)}-s{self.seed}-{self.key}"
+        return f"{self.suite}-{self.method}-{self._short_sources}-s{self.seed}-{self.key}"
 
     def path(self, runs: Path) -> Path:
         """Return the path of the record in a folder of records."""
-        return runs / self.suite / self.method / f"{'+'.join(self.sources)}-s{self.seed}-{self.key}.json"
+        return runs / self.suite / self.method / f"{self._short_sources}-s{self.seed}-{self.key}.json"
+
+    @property
+    def _short_sources(self) -> str:
+        """The sources as part of a file name; many long names would exceed what file systems take."""
+        sources = "+".join(self.sources)
+        return sources if len(sources.encode()) <= 150 else f"{len(self.sources)}-sources"
 
     def model_path(self, runs: Path) -> Path:
         """Return the path of the checkpoint, beside the record."""

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from fergen_bench.error import BenchError
 from fergen_bench.networks.name import NetworkName, parse_network
@@ -105,7 +105,9 @@ def unreachable(addresses: Iterable[str]) -> str | None:
         if HF_HUB_OFFLINE and address.startswith(ENDPOINT):
             return "HF_HUB_OFFLINE is set"
         parts = urlsplit(address)
-        proxy = urlsplit(getproxies().get(parts.scheme, ""))
+        known = {} if proxy_bypass(str(parts.hostname)) else getproxies()
+        value = known.get(parts.scheme) or known.get("all", "")
+        proxy = urlsplit(value if "://" in value or not value else f"http://{value}")
         server = proxy if proxy.hostname else parts
         hosts[str(server.hostname), server.port or (80 if server.scheme == "http" else 443)] = str(parts.hostname)
     unreached: list[str] = []

@@ -277,6 +277,8 @@ def _read_arrays(path: Path) -> dict[str, Tensor] | None:
             return None
         file.seek(0)
         content = _ArraysOnly(file, encoding="latin1").load()
+    if content == torch.serialization.MAGIC_NUMBER:  # a file of torch before 1.6
+        return None
     if not isinstance(content, dict) or not all(isinstance(value, np.ndarray) for value in content.values()):
         raise ValueError("it is not a dictionary of arrays")
     return {str(key): torch.from_numpy(np.array(value)) for key, value in content.items()}

@@ -88,7 +88,10 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
     spec, predictions, cells = record.spec, None, []
     sources = {name: spec.fingerprints[name] for name in spec.sources if name in spec.fingerprints}
     for cell in record.cells:
-        part = project.scored(cell.target, spec.profile, spec.learns_from(cell.target))
+        facts = record.data.get(cell.target)  # the part that was scored, wherever the domain is now
+        part = (facts.scored if facts is not None else "") or project.scored(
+            cell.target, spec.profile, spec.learns_from(cell.target)
+        )
         standing = standings.of(sources, cell.target, cell.fingerprint, part)
         left_out = {} if include else standing.left_out
         fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))

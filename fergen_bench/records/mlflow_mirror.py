@@ -14,6 +14,8 @@ import json
 import logging
 import math
 import os
+import posixpath
+import re
 import shlex
 import threading
 import time
@@ -210,7 +212,7 @@ class Mirror:
         for entry in record.history:
             step = int(entry["epoch"])
             curves = {name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)}
-            metrics += [Metric(name, value, begin, step) for name, value in curves.items()]
+            metrics += [Metric(_metric_name(name), value, begin, step) for name, value in curves.items()]
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run, metrics=metrics[start : start + 1000])
         parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
@@ -327,6 +329,11 @@ def _state(record: RunRecord) -> str:
     """Return a digest of what can change in a record without a new training: excluded images and relations."""
     cells = sorted([cell.target, cell.fingerprint, cell.excluded, cell.relation] for cell in record.cells)
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
+
+
+def _metric_name(name: str) -> str:
+    """Return the name of a loss term or score in the characters that MLflow accepts."""
+    return posixpath.normpath(re.sub(r"[^\w/.\- ]", "_", name).strip("/") or "_")
 
 
 def _metrics(record: RunRecord) -> dict[str, float]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import MOST_ARRAYS, read_arrays
@@ -113,6 +114,9 @@ def write_npz(draft: Path, file: Path, arrays: Mapping[str, np.ndarray]) -> None
             f"{file}: the arrays have {size:,} bytes and a record stores at most {MOST_ARRAYS:,}; save fewer of them"
         )
     with draft.open("wb") as opened:
-        entries: dict[str, Any] = dict(arrays)
-        np.savez_compressed(opened, **entries)
+        # numpy.savez takes names as keywords, so an array could not be called `file`.
+        with zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         os.fsync(opened.fileno())

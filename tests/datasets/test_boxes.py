@@ -54,3 +54,13 @@ def test_corners_have_columns_of_their_own_and_are_refused_as_sizes(tmp_path: Pa
         listing(tmp_path, far)
     with pytest.raises(BenchError, match=r"a\.csv:3: the box ends at 20, 60 before it begins at 30, 10"):
         listing(tmp_path, [corners[0], (30, 10, 20, 60)], "left,top,right,bottom")
+
+
+def test_fractional_corners_under_names_of_sizes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"leaves its image, as do 4 of 4 .*as left, top, right, bottom they lie"):
+        listing(tmp_path, [(0.4, 0.4, 0.75, 0.85)] * 4)
+
+
+def test_a_detected_box_may_lie_slightly_outside(tmp_path: Path) -> None:
+    found = listing(tmp_path, [(-0.02, 0.1, 0.3, 0.4), (0.8, 0.1, 0.25, 0.4)])
+    assert found.faces[0].box == pytest.approx((-4, 10, 60, 40))
