@@ -138,10 +138,26 @@ class RunOptions:
             )
         if self.seeds is not None and (not self.seeds or any(not _is_seed(seed) for seed in self.seeds)):
             raise BenchError(f"seeds: {list(self.seeds)!r} is not a list of seeds. Give one or more integers from 0.")
-        if len(self.shard) != 2 or not 1 <= self.shard[0] <= self.shard[1]:
+        if (
+            len(self.shard) != 2
+            or any(not _is_seed(part) for part in self.shard)
+            or not 1 <= self.shard[0] <= self.shard[1]
+        ):
             raise BenchError(f"shard: {self.shard!r} is not a share. Give (2, 8) for the second of eight.")
-        if self.jobs is not None and self.jobs < 0:
-            raise BenchError(f"jobs: {self.jobs} is below 0. Give the number of runs at a time, or 0.")
+        for name, least in (("jobs", 0), ("gpus_per_run", None), ("cpus_per_run", None)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise BenchError(f"{name}: {value!r} is not a number.")
+            if value < 0:
+                raise BenchError(f"{name}: {value} is below 0. Give a larger number.")
+            if least is None and value == 0:
+                raise BenchError(f"{name}: {value} must be above 0.")
+        if self.slurm is not None:
+            if isinstance(self.slurm, str):
+                raise BenchError(f"slurm: {self.slurm!r} is not a mapping. Give a dictionary such as {{'gpus': 1}}.")
+            object.__setattr__(self, "slurm", {key: str(value) for key, value in self.slurm.items()})
 
 
 def _is_seed(seed: Any) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from types import ModuleType
 
 
 @contextmanager
@@ -19,9 +21,13 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         processes: The number of processes; at least one is started.
     """
     pool = ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn"), initializer=_begin)
+    main = sys.modules["__main__"]
+    # A spawned process runs the script of its parent first; one without a guard would start the same work again.
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield pool
     finally:
+        sys.modules["__main__"] = main
         pool.shutdown(cancel_futures=True)
 
 

@@ -183,7 +183,7 @@ def test_missing_weights_of_runs_that_have_records_do_not_matter(
     monkeypatch.setattr("fergen_bench.records.record.RunRecord.answers", lambda self, spec: True)
     digest = project.method("linear_probe").digest
     monkeypatch.setattr(
-        "fergen_bench.execution.plan._Records._whole",
+        "fergen_bench.execution.existing.ExistingRecords._undamaged",
         lambda self, spec: RunRecord(spec, (), (), None, {}, {}, {}, "", digest),
     )
     result = bench(*run, "--backbone", RESNET)

@@ -231,7 +231,7 @@ def test_a_deleted_experiment_is_restored_or_another_one_is_named(mirrored: tupl
 @pytest.mark.parametrize(
     ("written", "total", "said"),
     [
-        (0, 0, "There are no records to mirror; make some with: fergen-bench run"),
+        (0, 0, "No records to mirror; make some with: fergen-bench run"),
         (0, 1, "1 record: 1 already mirrored to X"),
         (0, 29, "29 records: 29 already mirrored to X"),
         (1, 1, "1 of 1 record written to X"),

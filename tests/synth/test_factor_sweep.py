@@ -28,7 +28,7 @@ from fergen_bench.records import frame as frames
 from fergen_bench.records import store
 from fergen_bench.records.frame import shifted_frame
 from fergen_bench.records.record import RunRecord, ShiftedCell
-from fergen_bench.report import figures, tables
+from fergen_bench.report import figures, shifts
 from fergen_bench.synth.factor_sweep import images_at
 
 CORRUPTIONS = [name for name, factor in FACTORS.items() if not factor.rendered]
@@ -209,9 +209,9 @@ def test_factor_cells_are_stored_and_not_part_of_a_leaderboard(tmp_path: Path) -
 
 
 def test_factor_means_are_over_seeds_and_the_same_images() -> None:
-    (board,) = tables.shift_boards(shifted_frame(entries()))
+    (board,) = shifts.shift_boards(shifted_frame(entries()))
     assert set(board.cells.factor) == {CLEAN, "blur"}, "cells of an older version of a factor are left out"
-    means = tables.shift_means(board.cells, "blur", "accuracy").set_index("level")
+    means = shifts.shift_means(board.cells, "blur", "accuracy").set_index("level")
     assert means["mean"].to_dict() == {0: 85, 1: 80, 5: 55}
     assert means.sd.tolist() == pytest.approx([50**0.5, 0, 50**0.5])
     assert means.seeds.tolist() == [2, 2, 2]
@@ -222,7 +222,7 @@ def test_a_seed_that_lacks_a_cell_does_not_count() -> None:
     more = replace(
         other, shifted=(*other.shifted, shifted(10, "blur", 1, target="b"), shifted(10, CLEAN, 0, target="b"))
     )
-    means = tables.shift_means(shifted_frame([one, more]), "blur", "accuracy")
+    means = shifts.shift_means(shifted_frame([one, more]), "blur", "accuracy")
     assert means[means.level == 1].seeds.tolist() == [1]
     assert means[means.level == 1]["mean"].tolist() == [45]
     assert 5 not in set(means.level)

@@ -1,0 +1,22 @@
+"""The pool of worker processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+from fergen_bench.files.pool import worker_pool
+print("script")
+with worker_pool(1) as pool:
+    print(pool.submit(abs, -3).result(timeout=60))
+"""
+
+
+def test_a_script_without_a_guard_is_not_executed_by_the_workers(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    answer = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert answer.stdout.split() == ["script", "3"]
