@@ -60,7 +60,7 @@ def test_help_is_printed_in_any_encoding(tmp_path: Path, encoding: str, shown: s
 def test_errors_are_printed_in_any_encoding(tmp_path: Path, encoding: str, shown: str) -> None:
     result = command(tmp_path, "list", "笑é—", PYTHONIOENCODING=encoding)
     assert result.returncode == 2
-    assert f"nothing called '{shown}'" in result.stderr.decode(encoding)
+    assert f"nothing is called '{shown}'" in result.stderr.decode(encoding)
 
 
 def _into_a_closed_pipe(folder: Path, *arguments: str) -> tuple[int, bytes]:

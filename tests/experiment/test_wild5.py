@@ -177,7 +177,7 @@ def test_the_cafe_profile_scores_sfew_on_its_training_faces(configured: Project,
     chosen = ("--sources", "rafdb,sfew", "--targets", "rafdb,sfew")
     result = bench(*RUN, "--suite", "wild5-cafe", *chosen)
     assert result.code == 0, result.err
-    assert "profile cafe: sfew is scored on its 42 train faces" in result.err
+    assert "profile cafe: sfew is scored on its 42 train images" in result.err
     records, _ = counting.load_all(configured.results / "runs")
     counts = {(entry.spec.sources[0], cell.target): cell.count for entry in records for cell in entry.cells}
     assert counts == {("rafdb", "rafdb"): 21, ("rafdb", "sfew"): 42, ("sfew", "rafdb"): 21, ("sfew", "sfew"): 21}
