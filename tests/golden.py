@@ -1,4 +1,4 @@
-"""Numeric vectors from the reference implementations, and how close we must come to them.
+"""Numeric vectors from the reference implementations, and the tolerances of comparisons with them.
 
 The folder is tests/golden, or the one that FERGEN_GOLDEN names: another set of the same files, with other shapes, seeds
 and operating points. So no test may know a shape or a constant of the first set.
@@ -46,7 +46,7 @@ class Golden:
         """Read a file.
 
         Args:
-            name: of the file.
+            name: The name of the file.
             dtype: the precision under test.
             but: patterns of entries that another test of the same file answers for.
             compares: the test compares results and answers for the whole file, not for some inputs.
@@ -68,11 +68,11 @@ class Golden:
         return tensor.requires_grad_() if grad else tensor
 
     def holds(self, name: str) -> bool:
-        """Whether there is such an input."""
+        """Return True if the file contains such an input."""
         return name in self._tensors
 
     def names(self, prefix: str) -> list[str]:
-        """What stands behind a prefix in the names of the inputs."""
+        """Return the rest of the names of inputs with a prefix."""
         return sorted(name.removeprefix(prefix) for name in self._tensors if name.startswith(prefix))
 
     def shape(self, name: str) -> torch.Size:

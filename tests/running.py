@@ -172,7 +172,7 @@ def execute_on(plan: planning.Plan, lab: Project, engine: Engine) -> list[Outcom
 
 
 def numbers(lab: Project) -> dict[str, Any]:
-    """Of every record: its cells and its logits, to the bit."""
+    """Return cells and logits of every record, bit by bit."""
     records, faults = counting.load_all(lab.results / "runs")
     assert not faults
     found = {}

@@ -47,7 +47,7 @@ def placed(name: str, content: bytes) -> Path:
 
 
 def a_record(content: bytes) -> None:
-    """What is accepted must do for a table, too."""
+    """An accepted record must fit into a table, too."""
     found = store.load(placed("r.json", content))
     frames.cells_frame(frames.current([found]))
     frames.shifted_frame([found])
@@ -96,7 +96,7 @@ def _example_record() -> bytes:
 
 
 def _example_images() -> None:
-    """What lists and tables name."""
+    """Names in lists and tables."""
     for name in ("train/a.jpg", "train/b.jpg", "test/c d.jpg"):
         (HOME / name).parent.mkdir(exist_ok=True)
         (HOME / name).write_bytes(_image("JPEG"))
@@ -179,7 +179,7 @@ def _replaced(draw: Any, content: Any) -> Any:
 
 @st.composite
 def trees(draw: Any, example: bytes, written: Callable[[Any], str], parsed: Callable[[bytes], Any]) -> bytes:
-    """A file of the right form that says something else."""
+    """A file of the right form with other content."""
     return written(_replaced(draw, parsed(example))).encode("utf-8", "surrogatepass")
 
 

@@ -16,7 +16,7 @@ from golden import PRECISIONS, Golden
 
 
 class Domains:
-    """The domains of a golden file: features, labels and logits of each, and what gradients are asked of."""
+    """The domains of a golden file: features, labels and logits of each, and the tensors that need gradients."""
 
     def __init__(self, golden: Golden) -> None:
         self.golden = golden

@@ -1,4 +1,4 @@
-"""What a stranger's files can do: nothing. Each format is fed files made to harm, and one sentence comes out."""
+"""Hostile files do no harm: each format gets files made to harm, and one sentence results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOOSE = "loose"
 
 
 class Payload:
-    """What a pickle would run: it leaves a file where one stands."""
+    """The code in a pickle: it would create a file in the current folder."""
 
     def __reduce__(self) -> Any:
         return open, (LOOSE, "w")
@@ -365,7 +365,7 @@ def model(header: bytes, size: int | None = None, body: bytes = b"") -> bytes:
 
 
 def keeps(tensor: str = "", **content: Any) -> bytes:
-    """A kept model that says other things than the method would. tensor: the name of one that it holds."""
+    """A checkpoint with another content than the method's. tensor: the name of one of its tensors."""
     about = {"class": "Probe", "version": 1, "parameters": {}, "values": {}, "networks": {}, **content}
     held = {tensor: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}} if tensor else {}
     header = {"__metadata__": {"fergen-bench": json.dumps(about)}, **held}
@@ -454,7 +454,7 @@ BAD = '=cmd|"/c calc"!A1 <script>alert(1)</script> \\input{/etc/passwd} ~^ $\\fr
 
 
 def test_reports_take_text_for_text(tmp_path: Path) -> None:
-    """A parameter, a note, a network and a target's mark of somebody's record, in every file of a report."""
+    """A parameter, a note, a network and a mark of a hostile record, in every file of a report."""
     from fergen_bench.report import folder, page
     from fergen_bench.report.leaderboard import LeaderboardView
     from fergen_bench.report.statistics import Evidence

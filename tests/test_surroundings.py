@@ -40,7 +40,7 @@ def reported(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_report_is_printed_in_any_encoding(reported: Path, encoding: str) -> None:
     result = command(reported, "report", PYTHONIOENCODING=encoding)
-    shown = result.stdout.decode(encoding)  # strict: what is written is in this encoding
+    shown = result.stdout.decode(encoding)  # strict: raises where this encoding lacks a character
     assert result.returncode == 0, result.stderr
     assert "100.0" in shown
     assert "?" not in shown

@@ -49,7 +49,7 @@ def write_tiny_clip(folder: Path, web: Domain) -> str:
     """Registers the model, writes its weights to a file, and gives the backbone's name.
 
     The last layer of each tower is solved for by ridge regression, and the rest of the text tower is random: sentences
-    point to their class, and the training faces of `web` to the words of theirs. So zero-shot says something.
+    point to their class, and the training faces of `web` to the words of theirs. So zero-shot accuracy is above chance.
     """
     import open_clip
     import timm

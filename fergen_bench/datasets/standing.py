@@ -26,7 +26,7 @@ SAME = "seen (the same faces)"
 
 @dataclass(frozen=True)
 class Standing:
-    """How one target stands to the sources of a run."""
+    """The relation of one target to the sources of a run."""
 
     relation: Literal["source", "seen", "unseen"]
     mark: str = ""  # shown in tables next to the number

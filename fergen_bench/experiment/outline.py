@@ -19,7 +19,7 @@ from fergen_bench.networks.name import anchored, digest_of, parse_network, resol
 
 @dataclass(frozen=True)
 class Request:
-    """What a command changes in a protocol. None keeps the protocol's own value.
+    """The changes of a command to a protocol; None stands for the value of the protocol.
 
     Attributes:
         seeds: Seeds of the runs.

@@ -1,6 +1,6 @@
 """`kill -9` at any instant, any number of times: nothing torn, nothing lost, and the numbers of an undisturbed matrix.
 
-FERGEN_KILLS says how often (docs/reliability.md has the figures of a longer run).
+FERGEN_KILLS sets the number of kills (docs/reliability.md has the figures of a longer run).
 """
 
 from __future__ import annotations

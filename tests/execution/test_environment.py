@@ -1,4 +1,4 @@
-"""Where a run's code comes from."""
+"""The commit that a record names."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def ray_cluster(nodes: int) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_ray_cluster_that_loses_a_node_ends_as_if_undisturbed(noted_lab: Project, shared: bool) -> None:
-    """shared: whether the nodes see the driver's results folder; else records come home as bytes."""
+    """shared: True if the nodes see the results folder of the driver; otherwise records are sent as bytes."""
     seeds, sources = [0, 1, 2], ["web", "film"]
     plan = plan_noted(noted_lab, seeds, sources, settings={"seconds": 3.0})
     cluster, nodes = ray_cluster(2)

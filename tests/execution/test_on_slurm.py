@@ -39,7 +39,7 @@ SLURM = {
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands with the names of Slurm's, that only note what they are asked. Gives the folder with the notes."""
+    """Write commands with the names of Slurm's that log their arguments; return the folder of the logs."""
     pytest.importorskip("submitit")
     place = tmp_path / "slurm-commands"
     place.mkdir()

@@ -91,7 +91,7 @@ def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tm
 
 
 def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Path) -> None:
-    """What is drawn by name, such as the hold-out, does not depend on the name it was once prepared under."""
+    """Draws by name, such as the hold-out, do not depend on the name under which a domain was prepared."""
     path = lab.root / "methods" / "probe.py"
     path.write_text(METHOD.replace('RuntimeError("it broke")', "RuntimeError(str(source.names))"))
     plan = make_plan(lab, {"kind": "error"}, {"sources": ["web"]})

@@ -263,7 +263,7 @@ def test_a_prepared_domain_is_found_again(cache: Path) -> None:
 
 
 def test_hidden_files_are_no_methods_protocols_or_domains(tmp_path: Path) -> None:
-    """A Mac leaves ._NAME beside every file on a disk of another kind."""
+    """macOS writes ._NAME for every file on a foreign disk."""
     plain = find_project(tmp_path).names()
     for folder, name in (("methods", "._mine.py"), ("protocols", "._mine.yaml"), ("data/.lab.old", "domain.json")):
         (tmp_path / folder).mkdir(parents=True)

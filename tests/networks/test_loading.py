@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_listed_up_to_a_handful(tmp_path: Path) -> None:
 
 
 def jittered(module: nn.Module) -> dict[str, Tensor]:
-    """Random weights under which every layer tells, running statistics included."""
+    """Random weights with which every layer changes the output, running statistics included."""
     generator = torch.Generator().manual_seed(5)
     return {
         name: value.abs() + 0.1 + 0.1 * torch.rand(value.shape, generator=generator)
@@ -192,7 +192,7 @@ def test_the_face_pretrained_resnet18_is_torchvisions_bit_for_bit(tmp_path: Path
 
 @pytest.fixture(scope="module")
 def vggface2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
-    """Random weights of a ResNet-50 in the form in which VGGFace2's are kept: numpy arrays in a pickle, with the
+    """Random weights of a ResNet-50 in the form of the VGGFace2 weights: numpy arrays in a pickle, with the
     classifier of its identities.
     """
     timm = pytest.importorskip("timm")

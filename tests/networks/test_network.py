@@ -37,7 +37,7 @@ def test_a_map_has_a_shape_before_any_face_is_seen(name: str, shape: tuple[int, 
 
 
 class Counter:
-    """How many faces a network really looked at."""
+    """Count the images that pass through a network."""
 
     def __init__(self, network: Network) -> None:
         self.seen = 0

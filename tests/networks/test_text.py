@@ -1,4 +1,4 @@
-"""Text towers: the vectors they give, who is refused, and what a record says of them."""
+"""Text towers: their vectors, refused networks, and the entries of a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays beside a record."""
+"""Arrays stored with a record."""
 
 from __future__ import annotations
 

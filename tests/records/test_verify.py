@@ -1,4 +1,4 @@
-"""Somebody's results: honest ones are sound, and every way to touch them up is told. A record's run comes out again."""
+"""Verification: honest results are sound, and every manipulation is reported. A replay repeats a run."""
 
 from __future__ import annotations
 

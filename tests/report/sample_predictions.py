@@ -23,7 +23,7 @@ DOMAINS = ("a", "b", "c")
 
 
 def predictions(labels: np.ndarray, right: np.ndarray, left_out: np.ndarray | None = None) -> Predictions:
-    """Logits that are right where `right` says so, and name the next expression elsewhere."""
+    """Logits that are right where `right` is True, and predict the next expression elsewhere."""
     logits = 3.0 * np.eye(7)[np.where(right, labels, (labels + 1) % 7)]
     return Predictions(logits, labels, np.zeros(len(labels), bool) if left_out is None else left_out)
 
@@ -31,7 +31,7 @@ def predictions(labels: np.ndarray, right: np.ndarray, left_out: np.ndarray | No
 def keep(
     runs: Path, said: Mapping[str, Predictions], source: str = "a", kept: bool = True, **changes: Any
 ) -> RunRecord:
-    """A record of a run, made of what it said of each target."""
+    """A record made from the predictions on each target."""
     spec = replace(
         PLAIN,
         sources=(source,),

@@ -37,7 +37,7 @@ HOSTILE = "<script>alert('$x$')</script>"
 def made(
     runs: Path, method: str, skill: float, source: str, seed: int, mask: bool = False, **changes: Any
 ) -> RunRecord:
-    """A record with predictions of 60 faces a target, and with a mask of 16 channels where asked for."""
+    """A record with predictions of 60 faces a target, and optionally a mask of 16 channels."""
     draws = np.random.default_rng([*method.encode(), *source.encode(), seed])
     relations = {target: "source" if target == source else "unseen" for target in TARGETS}
     values: dict[str, Any] = {
@@ -79,7 +79,7 @@ def made(
 
 
 def several(runs: Path, methods: dict[str, float], seeds: tuple[int, ...] = (0, 1), **changes: Any) -> list[RunRecord]:
-    """mask: of the method cafe alone."""
+    """mask: True adds the mask of cafe."""
     return [
         made(runs, method, skill, source, seed, method == "cafe", **changes)
         for method, skill in methods.items()
@@ -108,7 +108,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A page of three methods; one of them has a hostile name and lacks a training, one kept masks."""
+    """A page of three methods; one has a hostile name and lacks a training, one stored masks."""
     root = tmp_path_factory.mktemp("page")
     records = several(root / "runs", {"cafe": 3.0, "linear_probe": 2.0, HOSTILE: 1.0})[:-1]
     domains = {name: Domain(cache / "domains" / "synth5-tiny-v1" / name, name) for name in TARGETS}
@@ -288,7 +288,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, example: Path) -> Iterator[Any]:
-    """The example in a browser. Afterwards it must have said nothing on the console and asked for nothing."""
+    """The example in a browser. It must log nothing on the console and request nothing."""
     view = browser.new_page(viewport={"width": 1200, "height": 900})
     said: list[str] = []
     view.on("console", lambda message: said.append(message.text))

@@ -1,4 +1,4 @@
-"""Published tables, beside measured ones."""
+"""Published tables and their comparison with measured ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed records of synth5 belong to the methods and faces of this commit, and the pages say what they say."""
+"""The committed records of synth5 belong to the methods and images of this commit, and the pages agree with them."""
 
 from __future__ import annotations
 

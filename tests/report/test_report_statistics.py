@@ -117,7 +117,7 @@ def test_seeds_are_found_to_vary_as_much_as_they_do(sources: int, seeds: int) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("sources", "seeds"), [(1, 3), (5, 2), (5, 3)])
 def test_equally_good_rows_are_rarely_said_to_differ(sources: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What differs is luck. With seeds resampled as they are and a normal distribution it is 13 to 28 per cent."""
+    """Equal methods differ by chance only. Seeds resampled as they are, with a normal distribution, give 13 to 28 %."""
     monkeypatch.setattr(statistics, "DRAWS", 200)
     random, trials, p = np.random.default_rng(1), 200, []
     for _ in range(trials):

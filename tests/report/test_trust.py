@@ -1,4 +1,4 @@
-"""What a number claims: unseen where somebody compared, near-duplicates left out, and the same numbers everywhere."""
+"""The claim of a number: unseen only after a comparison, near-duplicates left out, the same number everywhere."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_unlabelled_faces_are_the_target_s_training_faces_and_nothing_says_what_
 
 
 def halved(domain: Domain, folder: Path) -> Domain:
-    """A domain whose faces are kept at half of their size."""
+    """A domain with images at half of their size."""
     columns = {"id": domain.ids.tolist(), "expression": [EXPRESSIONS[label] for label in domain.labels]}
     columns["split"] = ["train" if row in set(domain.rows("train")) else "test" for row in range(len(domain.ids))]
     return Domain(write_prepared(folder, folder.name, [domain.faces[:, ::2, ::2]], columns, {}))
@@ -185,7 +185,7 @@ def test_an_optimiser_that_restarts_has_forgotten_its_moments(
 
 
 def test_one_optimiser_with_two_groups_is_two_optimisers_that_take_turns() -> None:
-    """What DANN and CDANN rely on: a group without gradients is passed over, with its moments and its count."""
+    """DANN and CDANN rely on this: the optimizer skips a group without gradients, moments and step count included."""
     dann = method_module("dann")
     torch.manual_seed(0)
     network, head, adversary = nn.Linear(6, 4), nn.Linear(4, 7), nn.Linear(4, 3)

@@ -1,4 +1,4 @@
-"""A run that was killed goes on where it was, and comes to the same numbers."""
+"""A killed run continues where it stopped, with the same numbers."""
 
 from __future__ import annotations
 

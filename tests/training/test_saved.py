@@ -1,4 +1,4 @@
-"""What is kept of a fitted method, and what is refused. That every method comes back is the exam's question."""
+"""Checkpoints: saved attributes and refused ones. tests/methods/test_methods.py restores every method."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_run_made_again_leaves_nothing_of_the_one_before(lab: Any) -> None:
     )
     method.write_text(text)
     execute(make_plan(lab, protocol=WEB, rerun=True), lab, 0)
-    # The model is kept again, although nobody asked: shifts would be asked of it.
+    # The checkpoint is saved again without the option, because a factor sweep would need it.
     assert torch.equal(load_file(path.with_suffix(".safetensors"))["attribute.noise"], 1 + before)
     assert store.RecordFile.open(path).arrays() == {}
     assert set(store.RecordFile.open_whole(path).record.files) == {".npz", ".safetensors"}
