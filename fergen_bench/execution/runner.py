@@ -164,8 +164,8 @@ def repeatable_on_gpu() -> None:
 class TrackedSource(Source):
     """A source that tracks accesses to `train`, which contains the held-out images of `val`, too.
 
-    After such an access, the method may have learned from the held-out images, and its confidence on them is no evidence
-    about other images.
+    After such an access, the method may have learned from the held-out images, and its confidence on them is no
+    evidence about other images.
     """
 
     asked_for_all = False

@@ -83,25 +83,16 @@ def write(
         _section(f"b{index}", view, by_key, runs, reliability, folder, stems, ablations, faces, palette)
         for index, view in enumerate(views)
     ]
-    script = _text("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = _template("page.html").render(
         title=f"fergen-bench: {', '.join(dict.fromkeys(board.suite for board in boards))}",
         metric=views[0].metric_name,
-        policy=f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
-        f"base-uri 'none'; form-action 'none'",
-        style=Markup(_text("page.css")),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
+        **_own_files(),
         sections=sections,
         columns=COLUMNS,
         explained=EXPLAINED,
         expressions=EXPRESSIONS,
         curves=_figures(folder, _scales(views, folder, palette) + _shifts(boards, stems)),
-        published=[
-            (table, summary(table), misprints(table), list(differences(table, near, metric)))
-            for table in published
-            if (near := concerned(table, boards))
-        ],
+        published=_beside_published(published, boards, metric),
         published_note=PUBLISHED,
         misprints=MISPRINTS,
         complaints=complaints,
@@ -118,6 +109,27 @@ def write(
     path = folder / "index.html"
     path.write_text(html, encoding="utf-8")
     return path
+
+
+def _beside_published(tables: Sequence[Published], boards: Sequence[Board], metric: str) -> list[tuple[Any, ...]]:
+    """Return the published tables of the same domains, each with its differences from the measured rows."""
+    return [
+        (table, summary(table), misprints(table), list(differences(table, near, metric)))
+        for table in tables
+        if (near := concerned(table, boards))
+    ]
+
+
+def _own_files() -> dict[str, str]:
+    """Return style and script of the page, and a policy that allows this script alone."""
+    script = _text("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {
+        "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        f"base-uri 'none'; form-action 'none'",
+        "style": Markup(_text("page.css")),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704 - our own file
+    }
 
 
 def _template(name: str) -> Template:
