@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
 from running import lab, noted_lab  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
 
