@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fergen_bench.data.corruption import VERSION
+from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.execution.domains import PreparedDomains
 from fergen_bench.execution.fleet import GPU_THREADS
@@ -97,7 +98,8 @@ def replay(
         listen: Receives the progress of the run.
 
     Raises:
-        BenchError: The method's version, the weights or the images differ from those of the record, or the run fails.
+        BenchError: The numerics, the method's version, the weights or the images differ from those of the record, or
+            the run fails.
     """
     done = store.load(path)
     method = project.method(done.spec.method)
@@ -133,12 +135,17 @@ def replay(
 
 
 def _identified(done: RunRecord, method: MethodFile, path: Path, changes: Mapping[str, Any]) -> Run:
-    """Return the run of a record with the weights of this machine; refuse another version or other weights."""
+    """Return the run of a record with the weights of this machine; refuse other numerics, versions or weights."""
     spec = done.spec
     if method.version != spec.version:
         raise BenchError(
             f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
             f"{method.version}; take the file of its commit, {done.method_commit or 'which is unknown'}"
+        )
+    if spec.numerics != NUMERICS:
+        raise BenchError(
+            f"{path}: was made with numerics {spec.numerics}, and this version of fergen-bench has numerics "
+            f"{NUMERICS}; replay it with the code of its commit, {done.environment.get('commit') or 'which is unknown'}"
         )
     for name in changes:
         if name not in spec.weights:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fergen_bench.data.corruption import FACTORS
+from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.experiment.method_file import MethodFile
@@ -222,6 +223,7 @@ class _Expansion:
             selection=self._request.selection or self._protocol.selection,
             fraction=fraction,
             adaptation_target=domains.adaptation_target,
+            numerics=NUMERICS,
             targets=dict.fromkeys(domains.targets, ""),
             relations={name: self._suite.relation(domains.sources, name) for name in domains.targets},
             defaults=defaults,

@@ -34,6 +34,8 @@ class Run:
         selection: The checkpoint that is scored.
         fraction: Share of each source's train split.
         adaptation_target: The target whose unlabelled training images are learned from.
+        numerics: Version of the numerics that methods share. A plan sets the present `NUMERICS`; the default is that of
+            records that were written without this field.
         targets: Fingerprint of every target. Not part of the key, like all attributes that follow.
         relations: Relation of every target to the sources: source, seen or unseen.
         excluded: Digest of the ids of the images that are not scored, by target.
@@ -55,6 +57,7 @@ class Run:
     selection: Selection
     fraction: float = 1.0
     adaptation_target: str | None = None
+    numerics: int = 1
     targets: Mapping[str, str] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
@@ -76,11 +79,16 @@ class Run:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what changes the numbers: the digest of a file counts, its path does not."""
+        """Return what changes the numbers: the digest of a file counts, its path does not.
+
+        Numerics 1 is left out, so that records that were written without it keep their keys.
+        """
         parameters = {
             name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
         }
+        numerics = {} if self.numerics == 1 else {"numerics": self.numerics}
         return {
+            **numerics,
             "suite": self.suite,
             "profile": self.profile,
             "sources": {source: self.fingerprints[source] for source in self.sources},

@@ -17,6 +17,7 @@ from torch import nn
 
 from fergen_bench.data.domain import upload
 from fergen_bench.data.labels import SPLITS
+from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError
 from fergen_bench.files.atomic import atomically, sweep
 from fergen_bench.files.bounded import checksum, map_array
@@ -244,7 +245,7 @@ class Network(nn.Module):
             store_half(self.body)
         slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
         precision = "fp16, as products" if self.mean.device.type == "cuda" else "fp32"
-        how = hashlib.sha256(f"{self.preprocessing} {precision}".encode()).hexdigest()[:8]
+        how = hashlib.sha256(f"{self.preprocessing} {precision} numerics {NUMERICS}".encode()).hexdigest()[:8]
         self._cache, self._report = cache / "features" / f"{slug}-{self.digest}-{how}", report
         self._frozen = self._state()
         return self
@@ -261,8 +262,8 @@ class Network(nn.Module):
     def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:
         """Return the features of a split's unchanged images, computing them on first use.
 
-        They are computed once per weights, preprocessing and fingerprint of the domain. Features of a whole part are a
-        private memory map: writing to it does not change the file.
+        They are computed once per weights, preprocessing, numerics and fingerprint of the domain. Features of a whole
+        part are a private memory map: writing to it does not change the file.
 
         Args:
             split: The split.

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Return the records that are not obsolete, in the given order.
 
-    A record is obsolete if the newest run in its row of the tables has another version, other defaults or other
-    weights, or if a newer record has another fingerprint of one of the domains that it learned from. Cells on a target
-    with an outdated fingerprint are removed.
+    A record is obsolete if the newest run in its row of the tables has another version, other numerics, other
+    defaults or other weights, or if a newer record has another fingerprint of one of the domains that it learned from.
+    Cells on a target with an outdated fingerprint are removed.
     """
     given = list(records)
     rows: dict[Any, Any] = {}
@@ -51,7 +51,8 @@ def row_of(spec: Run) -> tuple[Any, ...]:
 def _shared_identity(spec: Run) -> str:
     """Return the part of a run's identity that all runs of a row share, as JSON."""
     identity = spec.identity()
-    return json.dumps([identity["version"], identity["parameters"], identity["weights"]], sort_keys=True)
+    shared = [identity["version"], spec.numerics, identity["parameters"], identity["weights"]]
+    return json.dumps(shared, sort_keys=True)
 
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -100,6 +101,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "method": spec.label,
         "base_method": spec.method,
         "version": spec.version,
+        "numerics": spec.numerics,
         "digest": record.method_digest,
         "changes": json.dumps(spec.changes, sort_keys=True),
         "pretraining": ", ".join(sorted(networks)) or "none",

@@ -288,6 +288,8 @@ def _fault(record: RunRecord, key: Any) -> str | None:
             return f"{name[:60]!r} is not a valid name"
     if not spec.sources or not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
         return "it has no source, or an invalid seed or version"
+    if not 1 <= spec.numerics < 1 << 63:
+        return f"it has the numerics {spec.numerics}, which is below 1 or too large"
     if not 0 < spec.fraction <= 1:
         return f"{spec.fraction} is not a fraction of the training images"
     if any(type(network.get(word)) is not str for network in record.networks.values() for word in ("name", "digest")):

@@ -87,7 +87,8 @@ def verify(
     current = frames.current(verdict.records)
     if old := len(verdict.records) - len(current):
         verdict.notes.append(
-            f"{many(old, 'record', 'are')} obsolete and in no table: newer ones have other versions, defaults or images"
+            f"{many(old, 'record', 'are')} obsolete and in no table: newer ones have other versions, numerics, "
+            f"defaults or images"
         )
     verdict.faults += _unlike(current)
     verdict.notes += _incomplete(current) + _environments(current)
@@ -208,7 +209,8 @@ def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]
 def _unlike(records: list[RunRecord]) -> list[str]:
     """Return a fault for each row of a table whose runs are not comparable.
 
-    `current` already ensures that the runs of a row share version, weights, parameters and fingerprints of domains.
+    `current` already ensures that the runs of a row share version, numerics, weights, parameters and fingerprints of
+    domains.
     """
     faults = []
     for (suite, *_, label), entries in _rows(records).items():

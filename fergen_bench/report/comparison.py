@@ -99,6 +99,8 @@ def caveats(first: Row, second: Row) -> list[str]:
     ]
     if first.pretraining != second.pretraining:
         found.append(f"pre-training differs: {first.pretraining} and {second.pretraining}")
+    if (one := first.cells.numerics.iloc[0]) != (other := second.cells.numerics.iloc[0]):
+        found.append(f"numerics differ: {one} and {other}; repeat the command that made the older row")
     if mixed := unevenly_scored(pd.concat([first.cells, second.cells])):
         found.append(
             f"not the same faces of {', '.join(mixed)} are scored: near-duplicates could be left out of some runs "

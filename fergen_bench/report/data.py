@@ -287,7 +287,7 @@ def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[
     return found
 
 
-_OLDER = "newer ones have other defaults, versions or weights"
+_OLDER = "newer ones have other defaults, versions, numerics or weights"
 _AGAIN = "to have this on the present data, give the command that made it once more"
 
 

@@ -137,6 +137,7 @@ def board_cautions(board: Board) -> list[str]:
     if board.cells.device.nunique() > 1:
         found = "; ".join(sorted(set(board.cells.device)))
         notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
+    notes += _numerics(board)
     if board.table.seeds.max() < 2:
         notes.append("One seed: no spread can be told")
     notes += unseen_mean_note(board)
@@ -151,6 +152,22 @@ def board_cautions(board: Board) -> list[str]:
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
     return notes
+
+
+def _numerics(board: Board) -> list[str]:
+    """Return a sentence on the rows that were made with other numerics than the newest in the table."""
+    newest = board.cells.numerics.max()
+    older: dict[int, list[str]] = {}
+    for name, cells in board.rows():
+        if (numerics := int(cells.numerics.iloc[0])) != newest:
+            older.setdefault(numerics, []).append(name)
+    if not older:
+        return []
+    found = "; ".join(f"numerics {numerics}: {', '.join(names)}" for numerics, names in sorted(older.items()))
+    return [
+        f"Rows were made with different numerics, which CHANGELOG.md describes. The newest here is {newest}, and these "
+        f"are older: {found}. Give the commands that made these once more before you compare them"
+    ]
 
 
 def unseen_mean_note(board: Board) -> list[str]:

@@ -246,7 +246,7 @@ def test_versions_and_domains_that_differ_are_told_apart_among_what_is_left_out(
     found = data.superseded(given, frames.current(given))
     assert {why.partition("; to have")[0]: len(left) for why, left in found.items()} == {
         "2 records on x are left out (label rule: argmax8, and in the newest record label rule: majority)": 2,
-        "1 record is left out: newer ones have other defaults, versions or weights": 1,
+        "1 record is left out: newer ones have other defaults, versions, numerics or weights": 1,
     }
     unknown = [replace(given[0], data={}), fresh]
     (why,) = data.superseded(unknown, frames.current(unknown))

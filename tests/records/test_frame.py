@@ -20,6 +20,7 @@ def later(hours: int, **changes: Any) -> RunRecord:
     "change",
     [
         {"version": 2},
+        {"numerics": 2},
         {"parameters": {**SPEC.parameters, "lr": 0.5}, "defaults": {**SPEC.defaults, "lr": 0.5}},
         {"weights": {"backbone": "d2"}},
         {"fingerprints": {"a": "f9"}, "targets": {"a": "f9", "b": "f2"}},

@@ -13,9 +13,11 @@ import pytest
 from examples import SPEC, example_predictions, finished
 from running import WEB, execute, make_plan
 
+from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.run import Job
+from fergen_bench.files.bounded import checksum_of
 from fergen_bench.records import frame as frames
 from fergen_bench.records import store
 
@@ -35,6 +37,7 @@ from fergen_bench.records import store
         {"selection": "source-val"},
         {"fraction": 0.5},
         {"adaptation_target": "b"},
+        {"numerics": 2},
     ],
 )
 def test_what_changes_the_numbers_changes_the_key(change: dict[str, Any]) -> None:
@@ -58,6 +61,7 @@ def test_circumstances_do_not_change_the_key(change: dict[str, Any]) -> None:
 def test_the_key_of_a_spec_is_pinned() -> None:
     """Keys must never drift between versions unnoticed: every record would be lost."""
     assert SPEC.key == "18f769ed9350"
+    assert replace(SPEC, numerics=2).key == "ddf22638ec13"
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -74,6 +78,27 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert not found["b"].left_out.any()
     np.testing.assert_array_equal(store.RecordFile.open(path).arrays()["a.mask"], np.ones((7, 2)))
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".json", ".npz", ".npz"]
+
+
+def test_a_record_without_numerics_has_numerics_1_and_keeps_its_key(tmp_path: Path) -> None:
+    path = store.save(finished(), tmp_path)
+    content = json.loads(path.read_text())
+    assert content["spec"].pop("numerics") == 1
+    content["checksum"] = checksum_of({name: value for name, value in content.items() if name != "checksum"})
+    path.write_text(json.dumps(content))
+    assert store.load(path).spec == SPEC
+    content["spec"]["numerics"], content["key"] = 0, replace(SPEC, numerics=0).key
+    content["checksum"] = checksum_of({name: value for name, value in content.items() if name != "checksum"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(BenchError, match="numerics 0, which is below 1"):
+        store.load(path)
+
+
+def test_a_plan_has_the_present_numerics(lab: Project) -> None:
+    (run,) = make_plan(lab, protocol=WEB).runs
+    assert run.spec.numerics == NUMERICS > 1
+    assert run.spec.identity()["numerics"] == NUMERICS
+    assert replace(run.spec, numerics=1).key != run.spec.key
 
 
 def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:

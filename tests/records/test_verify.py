@@ -17,6 +17,7 @@ from running import WEB, execute, make_plan
 from conftest import Bench
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.facts import DataFacts
+from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError
 from fergen_bench.execution import replay
 from fergen_bench.experiment.project import Project
@@ -241,7 +242,7 @@ def test_shifted_faces_are_compared_too(lab: Project, bench: Bench) -> None:
     assert bench("run", "--replay", str(path)).code == 1
 
 
-def test_a_replay_with_something_else_is_refused(lab: Project) -> None:
+def test_a_replay_with_something_else_is_refused(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(lab, protocol=WEB)
     execute(plan, lab, 0)
     path = plan.runs[0].spec.path(lab.results / "runs")
@@ -252,6 +253,10 @@ def test_a_replay_with_something_else_is_refused(lab: Project) -> None:
 
     with pytest.raises(BenchError, match="takes no other parameters"):
         replayed(kind="slow")
+    monkeypatch.setattr(replay, "NUMERICS", NUMERICS + 1)
+    with pytest.raises(BenchError, match=f"made with numerics {NUMERICS}, .* numerics {NUMERICS + 1}; .* commit"):
+        replayed()
+    monkeypatch.undo()
     method = lab.root / "methods" / "probe.py"
     text = method.read_text()
     method.write_text(text.replace("class Probe(Method):", "class Probe(Method):\n    version = 2"))

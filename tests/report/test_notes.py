@@ -53,6 +53,14 @@ def test_different_pre_training_is_said() -> None:
     assert "Pre-training differs between rows" in shown(MATRIX + other)
 
 
+def test_rows_of_older_numerics_are_named() -> None:
+    newer = [replace(item, spec=replace(item.spec, method="dan", numerics=3)) for item in MATRIX]
+    between = [replace(item, spec=replace(item.spec, method="sd", numerics=2)) for item in MATRIX]
+    assert not any("numerics" in note for cells in (MATRIX, newer) for note in notes.board_cautions(board(cells)))
+    (note,) = (note for note in notes.board_cautions(board(MATRIX + newer + between)) if "numerics" in note)
+    assert "The newest here is 3, and these are older: numerics 1: cafe; numerics 2: sd." in note
+
+
 def test_the_packaged_encoder_on_photographs_is_said() -> None:
     said = "Pre-training on rendered faces alone (synth)"
     assert any(said in note for note in notes.board_cautions(board(MATRIX)))
