@@ -363,7 +363,7 @@ class Results:
         """Return the means over unseen targets of the first leaderboard as a matplotlib figure."""
         from fergen_bench.report import figures
 
-        return figures.unseen_bars(self.boards(metric)[0], metric)
+        return figures.unseen_means(self.boards(metric)[0], metric)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write `cells` to a CSV file: one row per run and target. `leaderboard().to_csv` writes the leaderboard."""

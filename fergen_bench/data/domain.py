@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from fergen_bench.data.labels import EXPRESSIONS, VOTES, expression_index
-from fergen_bench.data.prepared import read_about, scored_part
+from fergen_bench.data.prepared import read_about
 from fergen_bench.data.randomness import shuffled
 from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import map_array, read_text
@@ -122,15 +122,6 @@ class Domain:
     def split(self, part: str) -> Split:
         """Return the images of "train", "val" or "test"."""
         return Split((Piece(self, self.rows(part), part),))
-
-    def exam(self, profile: str, is_source: bool) -> Split:
-        """Return the images on which a run is scored.
-
-        Args:
-            profile: The split profile of the suite.
-            is_source: The run learns from this domain.
-        """
-        return self.split(scored_part(self.about, profile, is_source))
 
 
 class Piece(NamedTuple):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fergen_bench import datasets, synth
-from fergen_bench.data.prepared import is_prepared, read_about, scored_part
+from fergen_bench.data.prepared import is_prepared, read_about
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.experiment.method_file import MethodFile, read_method, valid_name
@@ -130,17 +130,15 @@ class Project:
         """Return the domains in the folder of `fergen-bench data prepare`, which need no table."""
         return sorted(folder.name for folder in self.data.glob("[!.]*/") if is_prepared(folder))
 
-    def scored(self, domain: str, profile: str, learned_from: bool = False) -> str:
-        """Return the part of a domain that is scored.
+    def scored_parts(self, domain: str) -> dict[str, Any]:
+        """Return what `Run.scored_part` reads of a domain.json: the part that each split profile scores.
+
+        The prepared copy has this table of its dataset too, but may be missing on this machine.
 
         Args:
             domain: Name of the domain.
-            profile: The split profile.
-            learned_from: True where runs learn from its images.
         """
-        # A prepared copy has this table of its dataset in its domain.json, but may be missing on this machine.
-        about = {"scored": datasets.dataset(self.dataset_of(domain), domain).scored}
-        return scored_part(about, profile, learned_from)
+        return {"scored": datasets.dataset(self.dataset_of(domain), domain).scored}
 
     def audit_folder(self, suite: Suite) -> Path:
         """Return the folder of the audit report of a suite."""

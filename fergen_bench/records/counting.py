@@ -89,9 +89,8 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
     sources = {name: spec.fingerprints[name] for name in spec.sources if name in spec.fingerprints}
     for cell in record.cells:
         facts = record.data.get(cell.target)  # the part that was scored, wherever the domain is now
-        part = (facts.scored if facts is not None else "") or project.scored(
-            cell.target, spec.profile, spec.learns_from(cell.target)
-        )
+        recorded = facts.scored if facts is not None else ""
+        part = recorded or spec.scored_part(cell.target, project.scored_parts(cell.target))
         standing = standings.of(sources, cell.target, cell.fingerprint, part)
         left_out = {} if include else standing.left_out
         fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))

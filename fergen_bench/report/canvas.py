@@ -37,10 +37,12 @@ import seaborn as sns  # noqa: E402
 from matplotlib import figure as figures  # noqa: E402
 from matplotlib import style  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.colors import LinearSegmentedColormap  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
+from matplotlib.transforms import Bbox  # noqa: E402
 
-__all__ = ["Figure", "Line2D", "Rectangle", "blank", "sns", "styled"]
+__all__ = ["Bbox", "Figure", "Line2D", "LinearSegmentedColormap", "Rectangle", "blank", "sns", "styled"]
 
 _STYLE = {
     "axes.titlesize": 9,
@@ -51,6 +53,7 @@ _STYLE = {
     "font.size": 8,
     "text.parse_math": False,  # a name may contain a dollar sign
     "svg.fonttype": "none",  # text stays text: small, and readers can search it
+    "pdf.fonttype": 42,  # TrueType: publishers reject matplotlib's default, Type 3
     "svg.hashsalt": "fergen-bench",
 }
 

@@ -116,7 +116,7 @@ def _draw(
     if (ranks := ranking(board, metric)) is not None:
         yield figures.save(figures.critical_difference(board, ranks), folder, f"{board.slug}-ranks")
     if board.table.unseen.notna().any():
-        yield figures.save(figures.unseen_bars(board, metric, palette), folder, f"{board.slug}-unseen")
+        yield figures.save(figures.unseen_means(board, metric), folder, f"{board.slug}-unseen")
     for ablation in (ablation for ablation in ablations if ablation.suite == board.suite):
         rows = board.cells[board.cells.base_method == ablation.method]
         variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}

@@ -298,7 +298,7 @@ def _draw(
         found.append((title, f"{board.slug}-{name}"))
 
     if board.table.unseen.notna().any():
-        keep("Accuracy and cost", "cost", figures.cost(board, histories, palette))
+        keep("Accuracy and cost", "cost", figures.cost(board, histories))
     if recalls.notna().any(axis=None):
         figures.save(figures.recall_heatmap(board, recalls), folder, f"{board.slug}-recall")  # the page has a table
     if len(bins):

@@ -48,7 +48,7 @@ class ShownFaces:
         channels = [{"channel": int(channel), "picture": "", "ids": []} for channel in entry.varying]
         if domain is None or cell is None or domain.fingerprint != cell.fingerprint:
             return channels, f"the prepared faces of {entry.target} that were scored are not here"
-        (piece,) = domain.exam(record.spec.profile, record.spec.learns_from(entry.target)).pieces
+        (piece,) = domain.split(record.spec.scored_part(entry.target, domain.about)).pieces
         for channel, places in zip(channels, entry.top, strict=True):
             channel["ids"] = [str(name) for name in domain.ids[piece.rows[places]]]
         if not (domain.about.get("synthetic") or self.show_real):

@@ -23,7 +23,7 @@ def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(
     job = plan.runs[0]
     arrays = store.RecordFile.open(job.spec.path(lab.results / "runs")).arrays()
     np.testing.assert_array_equal(arrays["noise"], [0, 1, 2])
-    split = Domain(Path(job.folders["web"])).exam("official", True)
+    split = Domain(Path(job.folders["web"])).split("test")
     faces = split.faces(slice(0, len(split))).float().mean((2, 3)).numpy()
     expected = [faces[split.labels == place].mean(0) for place in range(7)]
     np.testing.assert_allclose(arrays["web.colour.mean"], expected, rtol=1e-3)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import SPEC
 from PIL import Image
 
 from conftest import ROOT
@@ -301,7 +303,8 @@ def test_a_misspelt_ending_is_named(tmp_path: Path) -> None:
 
 
 def test_the_part_that_a_profile_scores(tmp_path: Path) -> None:
-    project = find_project(tmp_path)
-    assert project.scored("sfew", "official") == "test"
-    assert project.scored("sfew", "cafe") == "train"
-    assert project.scored("sfew", "cafe", learned_from=True) == "test"
+    about = find_project(tmp_path).scored_parts("sfew")
+    run = replace(SPEC, sources=("rafdb",))
+    assert run.scored_part("sfew", about) == "test"
+    assert replace(run, profile="cafe").scored_part("sfew", about) == "train"
+    assert replace(run, profile="cafe", sources=("sfew",)).scored_part("sfew", about) == "test"

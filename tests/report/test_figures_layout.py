@@ -1,12 +1,19 @@
-"""Colours that figures share."""
+"""Sizes, colours and titles that figures share."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 from sample_records import MATRIX, entry, ranked
 
-from fergen_bench.report import details, figures
+from fergen_bench.report import figures
+from fergen_bench.report.figures import layout
 
 
 def test_a_method_has_one_colour_in_all_figures() -> None:
@@ -16,9 +23,38 @@ def test_a_method_has_one_colour_in_all_figures() -> None:
     both = ranked([*MATRIX, *tenth, *other, *better])
     palette = figures.colours(both)
     assert [name for name, _ in palette] == ["better", "cafe"]
-    bars = figures.unseen_bars(both[1], "accuracy", palette).axes[0].patches
-    points = figures.cost(both[1], details.histories({}), palette).axes[0].lines
     lines = figures.data_scale(both, "accuracy", palette).axes[0].lines
-    cafe = palette["cafe", "synth d1d1d1"]
-    assert bars[0].get_facecolor()[:3] == cafe
-    assert [points[0].get_color(), lines[0].get_color()] == [cafe, cafe]
+    assert lines[0].get_color() == palette["cafe", "synth d1d1d1"]
+
+
+def test_methods_that_colours_cannot_tell_apart_are_grey() -> None:
+    many = [entry("a", {"a": 90 - n, "b": 60 - n}, method=f"m{n:02}") for n in range(12)]
+    palette = list(figures.colours(ranked(many)).values())
+    assert len(set(palette[:9])) == 9
+    assert set(palette[9:]) == {"0.65"}
+
+
+@pytest.mark.parametrize("colours", [layout.HEAT, layout.DIVERGING])
+def test_numbers_on_every_colour_of_a_heat_map_can_be_read(colours: Any) -> None:
+    values = colours(np.linspace(0, 1, 256))[:, :3]
+    light = _luminance(values) + 0.05
+    dark = _luminance(np.array([to_rgb(layout.INK)])) + 0.05
+    assert (light / dark).min() >= 4.5  # WCAG 2, level AA
+
+
+def _luminance(colours: np.ndarray) -> np.ndarray:
+    """Return the relative luminance of sRGB colours (N, 3)."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    return np.asarray(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def test_files_of_a_figure_have_its_width_and_fonts_that_publishers_take(tmp_path: Path) -> None:
+    png = figures.save(figures.unseen_means(ranked(MATRIX)[0], "accuracy"), tmp_path, "unseen")
+    with Image.open(png) as picture:
+        assert picture.width == pytest.approx(160 * layout.COLUMN, abs=1)
+    pdf = png.with_suffix(".pdf").read_bytes()
+    assert b"/Type3" not in pdf.replace(b" ", b"")
+    assert b"/Subtype /TrueType" in pdf or b"/CIDFontType2" in pdf
+    title = figures.unseen_means(ranked(MATRIX)[0], "accuracy").get_suptitle()
+    assert "selection" not in title
+    assert "trained on one domain" in title

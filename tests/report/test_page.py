@@ -118,7 +118,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         for record in records
     ]
     ranked = list(tables.boards(cells_frame(records), "accuracy"))
-    figure = figures.save(figures.unseen_bars(ranked[0], "accuracy"), root, f"{ranked[0].slug}-unseen")
+    figure = figures.save(figures.unseen_means(ranked[0], "accuracy"), root, f"{ranked[0].slug}-unseen")
     complaint = "runs/x.json: this record cannot be read"
     faces = ShownFaces(domains.get)
     written(root, root / "runs", records, drawn=[figure], complaints=[complaint], faces=faces)

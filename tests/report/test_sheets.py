@@ -20,7 +20,7 @@ def test_faces_of_real_people_are_named_and_not_shown(web: Domain, tmp_path: Pat
     channels, note = ShownFaces(lambda name: web).strips(entry, record)
     assert note == ""
     assert channels[0]["picture"].startswith("data:image/jpeg;base64,")
-    split = web.exam("official", True)
+    split = web.split("test")
     assert channels[1]["ids"] == split.ids[[2, 3]].tolist()
     real = Domain(web.folder, "web")
     real.about = {**web.about, "synthetic": False}

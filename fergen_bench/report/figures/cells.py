@@ -13,7 +13,17 @@ from fergen_bench.data.corruption import CLEAN, FACTORS
 from fergen_bench.data.labels import EXPRESSIONS, SPLITS
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
-from fergen_bench.report.figures.layout import LINE, SHORT_EXPRESSIONS, Colours, colours, panel_grid, titled, wrapped
+from fergen_bench.report.figures.layout import (
+    HEAT,
+    INK,
+    LINE,
+    SHORT_EXPRESSIONS,
+    Colours,
+    colours,
+    panel_grid,
+    titled,
+    wrapped,
+)
 from fergen_bench.report.shifts import shift_means
 from fergen_bench.report.tables import NAMES, Board
 from fergen_bench.wording import many
@@ -68,11 +78,10 @@ def confusions(record: RunRecord) -> Figure:
             total = confusion.sum(1, keepdims=True)
             share = np.divide(confusion, total, out=np.full_like(confusion, np.nan), where=total > 0)
             # Every run has this figure, and seaborn's heatmap would draw the whole figure again for every panel.
-            axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
+            axes.imshow(share, vmin=0, vmax=1, cmap=HEAT)
             for row, column in np.argwhere(share >= 0.005):
                 value = share[row, column]
-                colour = "0.15" if value > 0.5 else "white"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=INK)
             axes.set_xticks(range(len(SHORT_EXPRESSIONS)), SHORT_EXPRESSIONS, rotation=90, fontsize=7)
             axes.set_yticks(range(len(SHORT_EXPRESSIONS)), SHORT_EXPRESSIONS if place == 0 else [], fontsize=7)
             axes.tick_params(length=0)
@@ -110,10 +119,9 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
                 size = 2 + 28 * own.faces / own.faces.sum()
                 axes.scatter(own.confidence, own.accuracy, size, color=colours[relation], zorder=3)
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
-        figure.supylabel("share that is right", fontsize=8)
         lines = [Line2D([], [], color=colour, marker="o", ms=4, lw=1) for colour in colours.values()]
         figure.legend(lines, ["in-domain", "unseen"], loc="outside lower center", ncol=2, frameon=False)
-        figure.suptitle(titled(board, "Reliability"), fontsize=9)
+        figure.suptitle(titled(board, "Share of right answers (vertical) by confidence"), fontsize=9)
     return figure
 
 

@@ -7,17 +7,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
+from fergen_bench.experiment.run import percent
+from fergen_bench.report.canvas import Bbox, Figure, Line2D, LinearSegmentedColormap, blank, sns, styled
 from fergen_bench.report.tables import Board
+
+COLUMN = 3.4
+"""Inches of one column of a paper."""
 
 WIDTH = 7.0
 """Inches across two columns of a paper."""
 
 LINE = 0.13
 """Inches from one line of 8 pt to the next."""
+
+INK = "#262626"
+"""The colour of numbers on a heat map. On every colour of both maps its contrast is at least 4.5."""
+
+NEUTRAL = "0.25"
+"""The colour of marks whose position says everything."""
+
+HEAT = LinearSegmentedColormap.from_list("heat", ["#f7fbff", "#c6dbef", "#6baed6"])
+"""Colours from low to high."""
+
+DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#6baed6", "#f7f7f7", "#f4a582"])
+"""Colours from negative to positive."""
 
 SHORT_EXPRESSIONS = [name[:3] for name in EXPRESSIONS]
 
@@ -28,19 +45,27 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
         # Layout takes most of the time, so it is computed once for the three files.
         figure.draw_without_rendering()
         figure.set_layout_engine(None)
-        box = figure.get_tightbbox().padded(0.1)
+        # A paper scales a picture to its column, so the width stays as designed unless something sticks out.
+        tight, (width, _) = figure.get_tightbbox(), figure.get_size_inches()
+        left, right = min(0.0, tight.x0), max(float(width), tight.x1)
+        box = Bbox.from_extents(left, tight.y0 - 0.05, right, tight.y1 + 0.05)
         figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches=box, metadata={"Software": None})
         figure.savefig(folder / f"{name}.pdf", bbox_inches=box, metadata={"CreationDate": None})
         figure.savefig(folder / f"{name}.svg", dpi=160, bbox_inches=box, transparent=True, metadata={"Date": None})
     return folder / f"{name}.png"
 
 
+_GREY = 7
+"""The place of grey in the palette, which stands for methods without a colour."""
+
 Colours = Mapping[tuple[str, str], Any]
 """The colour of each method and pre-training."""
 
 
 def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Colours:
-    """Return one colour for each method of a report, so that it has the same colour in every figure.
+    """Return one colour for each method of a report, so that its line has the same colour in every figure.
+
+    More methods than a reader can tell apart by colour are grey, beginning with the lowest rows.
 
     Args:
         boards: The leaderboards; their rows come first, best first.
@@ -50,12 +75,26 @@ def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Col
     if shifted is not None and len(shifted):
         known += zip(shifted.method, shifted.pretraining, strict=True)
     rows = list(dict.fromkeys(known))
-    return dict(zip(rows, sns.color_palette("colorblind", len(rows)), strict=True))
+    distinct: list[Any] = [colour for place, colour in enumerate(sns.color_palette("colorblind")) if place != _GREY]
+    return dict(zip(rows, [*distinct, *["0.65"] * len(rows)], strict=False))
 
 
-def titled(board: Board, what: str) -> str:
-    """Return the title of a figure: its subject, then the leaderboard on a second line."""
-    return f"{what}\n{board.title}"
+def titled(board: Board, what: str, width: int = 100) -> str:
+    """Return the title of a figure: its subject, then its conditions, in lines of at most `width` characters."""
+    return "\n".join(wrapped(line, width) for line in (what, conditions(board)))
+
+
+def conditions(board: Board) -> str:
+    """Return the conditions of a leaderboard in words that a figure needs, without names of options."""
+    parts = [
+        f"{board.suite}{' (synthetic faces)' if board.synthetic else ''}",
+        "trained on one domain" if board.sources == 1 else f"trained on {board.sources} domains",
+    ]
+    parts += ["with unlabelled target images"] if board.adaptation else []
+    parts += ["epoch chosen on held-out faces"] if board.selection == "source-val" else []
+    parts += [] if board.profile == "official" else [f"{board.profile} split"]
+    parts += [] if board.fraction == 1 else [f"{percent(board.fraction)} of the data"]
+    return ", ".join(parts)
 
 
 def wrapped(name: str, width: int) -> str:
@@ -67,6 +106,18 @@ def wrapped(name: str, width: int) -> str:
             joined = f"{lines[-1]} {part}" if place == 0 and lines[-1] else lines[-1] + part
             lines[-1:] = [joined] if len(joined) <= width else [line for line in (lines[-1], part) if line]
     return "\n".join(lines)
+
+
+def stacked(names: Sequence[str], gap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the centre and the lower edge in inches of a row for each wrapped name, with room for all of its lines.
+
+    Args:
+        names: The names, from top to bottom.
+        gap: Inches between two rows.
+    """
+    heights = np.array([LINE * (name.count("\n") + 1) + gap for name in names])
+    edges = heights.cumsum()
+    return edges - heights / 2, edges
 
 
 def most_lines(names: Iterable[str]) -> int:

@@ -11,79 +11,129 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report.canvas import Figure, Line2D, Rectangle, blank, sns, styled
-from fergen_bench.report.figures.layout import LINE, WIDTH, Colours, colours, most_lines, titled, wrapped
+from fergen_bench.report.figures.layout import (
+    COLUMN,
+    HEAT,
+    INK,
+    LINE,
+    NEUTRAL,
+    WIDTH,
+    most_lines,
+    stacked,
+    titled,
+    wrapped,
+)
+from fergen_bench.report.notes import mark_notes, short_mark
 from fergen_bench.report.ranking import Ranking
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, NAMES, Board, Place, comparable, matrix, number
 
 
 def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figure:
-    """Draw the source x target matrix of one method, with the gaps on unseen faces at the ends of rows and columns."""
+    """Draw the source x target matrix of one method, with means and gaps on unseen faces in a last row and column.
+
+    Cells scored on the source itself are framed. It fits a column of a paper for up to five targets.
+    """
 
     def label(place: Place) -> str:
         spread = "" if pd.isna(place.sd) else f"± {tenth(place.sd)}"
-        return "\n".join(part for part in (number(place.value), spread, place.mark) if part)
+        return "\n".join(part for part in (number(place.value), spread, short_mark(place.mark)) if part)
 
     found = matrix(cells, metric)
-    mean, labels = found.mean, [[label(place) for place in places] for _, places, *_ in found.lines()]
+    labels = [[label(place) for place in places] for _, places, *_ in found.lines()]
+    most = max(text.count("\n") + 1 for line in labels for text in line)
+    rows, columns = found.mean.shape
+    shown = [wrapped(str(name), 12) for name in found.mean.index]
     with styled():
-        height, width = 0.62 * len(mean) + 1.9, 0.95 * len(mean.columns) + 3.0
-        figure = blank(width, height)
+        width = max(COLUMN, 0.38 * (columns + 2) + 0.74)
+        figure = blank(width, (LINE * most + 0.08) * rows + LINE * (most_lines(shown) + 1) + 1.1, "constrained")
         axes = figure.subplots()
-        colours = {
-            "cmap": "viridis",
-            "vmin": 100 / len(EXPRESSIONS),
-            "vmax": 100,
-            "cbar_kws": {"label": f"{NAMES[metric]} (%)"},
-        }
-        sns.heatmap(
-            mean.astype(float), annot=labels, fmt="", linewidths=1, ax=axes, annot_kws={"fontsize": 8}, **colours
-        )
-        for row, column in np.argwhere(found.relation == "source"):
-            axes.add_patch(Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, fill=False, lw=2, ec="white"))
-        axes.set_yticklabels([f"{name}\ngap {number(gap)}" for name, gap in found.source_gaps.items()], rotation=0)
-        axes.set_xticklabels([f"{name}\ngap {number(gap)}" for name, gap in found.target_gaps.items()], rotation=0)
-        axes.set(xlabel="scored on", ylabel="trained on")
-        axes.set_title(titled(board, method))
+        axes.pcolormesh(found.mean.astype(float), cmap=HEAT, vmin=100 / len(EXPRESSIONS), vmax=100, ec="white", lw=1)
+        for row, column in np.ndindex(rows, columns):
+            text: dict[str, Any] = {"ha": "center", "va": "center", "color": INK, "linespacing": 1.05}
+            axes.text(column + 0.5, row + 0.5, labels[row][column], **text)
+            if found.relation.iloc[row, column] == "source":
+                axes.add_patch(Rectangle((column + 0.04, row + 0.04), 0.92, 0.92, fill=False, lw=1.2, ec=INK))
+        for row, (mean, gap) in enumerate(zip(found.unseen, found.source_gaps, strict=True)):
+            for place, value in enumerate((mean, gap)):
+                axes.text(columns + 0.7 + place, row + 0.5, number(value), ha="center", va="center")
+        for column, gap in enumerate(found.target_gaps):
+            axes.text(column + 0.5, rows + 0.4, number(gap), ha="center", va="center")
+        targets = [wrapped(str(target), 9) for target in found.mean.columns]
+        axes.set_xticks([*np.arange(columns) + 0.5, columns + 0.7, columns + 1.7], [*targets, "unseen", "gap"])
+        axes.set_yticks(np.append(np.arange(rows) + 0.5, rows + 0.4), [*shown, "gap"])
+        axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+        axes.set(xlim=(0, columns + 2.1), ylim=(rows + 0.8, 0), ylabel="trained on")
+        axes.set_xlabel(f"scored on; {NAMES[metric]} (%)")
+        axes.xaxis.set_label_position("top")
+        sns.despine(ax=axes, left=True, bottom=True)
+        notes = "; ".join(mark_notes(found.marks.to_numpy().ravel()))
+        figure.suptitle(titled(board, method, int(width / 0.06)), fontsize=8)
+        if notes:
+            figure.supxlabel(wrapped(notes, int(width / 0.055)), fontsize=7)
     return figure
 
 
-def unseen_bars(board: Board, metric: str, palette: Colours | None = None) -> Figure:
-    """Draw the mean over unseen targets, one bar per method, a dot per seed; in-domain accuracy as a mark."""
-    palette = colours([board]) if palette is None else palette
+STANDINGS = {
+    "best": ("best", {"mfc": NEUTRAL, "marker": "D", "ms": 4}),
+    "tied": ("tied", {"mfc": NEUTRAL, "marker": "o", "ms": 4}),
+    "behind": ("behind", {"mfc": "white", "marker": "o", "ms": 4}),
+}
+"""The mark of each standing in the plot of unseen means. Other rows are not compared."""
+
+NOT_COMPARED: tuple[str, dict[str, Any]] = ("not compared", {"mfc": "0.75", "marker": "s", "ms": 3.5})
+
+
+def unseen_means(board: Board, metric: str) -> Figure:
+    """Draw the mean over unseen targets of each row with its 95 % interval and its standing, best first.
+
+    The axis spans the intervals, so that rows a few points apart can be told apart. Small marks are single seeds.
+    """
     table = board.table.dropna(subset=["unseen"])
     cells = board.cells[board.cells.relation == "unseen"]
-    names = board.names()
+    names, kinds = board.names(), list(dict.fromkeys(table.pretraining)) if len(board.marks) > 1 else []
     rows = list(zip(table.method, table.pretraining, strict=True))
-    kinds = list(dict.fromkeys(table.pretraining)) if len(board.marks) > 1 else []
-    marks = {row: f" {board.marks[row[1]]}" if kinds and names[row] == row[0] else "" for row in rows}
-    shown = [wrapped(names[row] + marks[row], 40) for row in rows]
+    letters = [f" {board.marks[row[1]]}" if kinds and names[row] == row[0] else "" for row in rows]
+    shown = [wrapped(names[row] + letter, 26) for row, letter in zip(rows, letters, strict=True)]
+    places, edges = stacked(shown, 0.05)
+    there: dict[str, Line2D] = {}
     with styled():
-        height = (LINE * most_lines(shown) + 0.06) * len(table) + 1.2 + 0.08 * (len(kinds) + 4)
-        figure = blank(WIDTH, height, "constrained")
+        figure = blank(COLUMN, edges[-1] + 1.35 + LINE * len(kinds), "constrained")
         axes = figure.subplots()
-        places = np.arange(len(table))
-        axes.barh(places, table.unseen, color=[palette[row] for row in rows], alpha=0.75)
-        axes.plot(table.in_domain, places, "D", color="black", mfc="white", markersize=5)
         for place, row in zip(places, table.itertuples(), strict=True):
-            own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
-            whole = comparable({"all": cells.drop_duplicates(CELL), "own": own}).get("own", own[:0])
-            per_seed = whole.groupby("seed")[metric].mean()
-            axes.plot(per_seed, np.full(len(per_seed), place), "o", color="black", markersize=3)
+            word, look = STANDINGS.get(row.standing, NOT_COMPARED)
+            style: dict[str, Any] = {"color": NEUTRAL, "mec": NEUTRAL, "mew": 0.8, **look}
+            if not pd.isna(row.unseen_low):
+                axes.plot([row.unseen_low, row.unseen_high], [place, place], color=NEUTRAL, lw=1)
+            axes.plot(_by_seed(cells, row, metric), [place] * row.seeds, "|", color="0.5", ms=4, mew=0.8)
+            axes.plot([row.unseen], [place], ls="", **style)
+            there[word] = Line2D([], [], ls="", **style)
         axes.set_yticks(places, shown)
-        axes.set(xlabel=f"{NAMES[metric]} (%)", xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))
-        axes.axvline(100 / len(EXPRESSIONS), color="grey", lw=0.8, ls=":")
-        axes.set_title(titled(board, "Generalisation to unseen targets"))
-        parts = {
-            "bar: mean over unseen targets": Rectangle((0, 0), 1, 1, color="0.6"),
-            "one seed": Line2D([], [], ls="", marker="o", color="black", ms=3),
-            "in-domain": Line2D([], [], ls="", marker="D", color="black", mfc="white", ms=5),
-            "chance": Line2D([], [], color="grey", lw=0.8, ls=":"),
-            **{f"{board.marks[kind]}: pre-training {kind}": Line2D([], [], ls="") for kind in kinds},
-        }
-        figure.legend(parts.values(), parts.keys(), loc="outside lower center", ncol=2, frameon=False)
-        sns.despine(figure)
+        axes.set_ylim(edges[-1] + 0.03, -0.03)
+        axes.margins(x=0.06)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="0.9", lw=0.6)
+        axes.set_axisbelow(True)
+        if axes.get_xlim()[0] < 100 / len(EXPRESSIONS):
+            axes.axvline(100 / len(EXPRESSIONS), color="0.5", lw=0.8, ls=":")
+            there["chance"] = Line2D([], [], color="0.5", lw=0.8, ls=":")
+        legend = [wrapped(f"{board.marks[kind]}: pre-training {kind}", 30) for kind in kinds]
+        axes.set_xlabel("\n".join([f"{NAMES[metric]} on unseen targets (%)", *legend]))
+        if table.unseen_low.notna().any():
+            there["95 % interval"] = Line2D([], [], color=NEUTRAL, lw=1)
+        there["one seed"] = Line2D([], [], ls="", marker="|", color="0.5", ms=4, mew=0.8)
+        look = {"fontsize": 7, "handletextpad": 0.4, "columnspacing": 1.0, "handlelength": 1.2}
+        figure.legend(there.values(), there.keys(), loc="outside lower center", ncol=3, frameon=False, **look)
+        figure.suptitle(titled(board, "Unseen targets", 56), fontsize=8)
+        sns.despine(ax=axes, left=True)
     return figure
+
+
+def _by_seed(cells: pd.DataFrame, row: Any, metric: str) -> list[float]:
+    """Return the mean over unseen targets of each complete seed of a row."""
+    own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
+    whole = comparable({"all": cells.drop_duplicates(CELL), "own": own}).get("own", own[:0])
+    return list(whole.groupby("seed")[metric].mean())
 
 
 def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
@@ -93,15 +143,24 @@ def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
         board: The leaderboard.
         recalls: See `details.recall_table`.
     """
-    shown = [wrapped(str(name), 40) for name in recalls.index]
+    shown = [wrapped(str(name), 24) for name in recalls.index]
+    places, edges = stacked(shown, 0.07)
+    rows, columns = recalls.shape
     with styled():
-        figure = blank(WIDTH, (LINE * most_lines(shown) + 0.12) * len(recalls) + 1.8, "constrained")
+        figure = blank(COLUMN, edges[-1] + 1.2, "constrained")
         axes = figure.subplots()
-        scale = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar_kws": {"label": "recall (%)"}}
-        sns.heatmap(recalls, annot=recalls.map(number), fmt="", linewidths=1, ax=axes, yticklabels=shown, **scale)
-        axes.tick_params(axis="y", rotation=0)
-        axes.set_xticklabels(recalls.columns, rotation=30, ha="right")
-        axes.set_title(titled(board, "Recall of each expression, mean over unseen targets"))
+        grid = np.arange(columns + 1), [0.0, *edges], recalls.to_numpy(float)
+        axes.pcolormesh(*grid, cmap=HEAT, vmin=0, vmax=100, ec="white", lw=1)
+        for row, column in np.ndindex(rows, columns):
+            value = number(recalls.iloc[row, column])
+            axes.text(column + 0.5, places[row], value, ha="center", va="center", color=INK, fontsize=7)
+        axes.set_yticks(places, shown)
+        axes.set_xticks(np.arange(columns) + 0.5, recalls.columns, rotation=45, ha="right", rotation_mode="anchor")
+        axes.tick_params(length=0)
+        axes.invert_yaxis()
+        sns.despine(ax=axes, left=True, bottom=True)
+        title = titled(board, "Recall of each expression (%), mean over unseen targets", 56)
+        figure.suptitle(title, fontsize=8)
     return figure
 
 

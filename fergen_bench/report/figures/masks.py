@@ -11,7 +11,7 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report.canvas import Figure, blank, sns, styled
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
-from fergen_bench.report.figures.layout import SHORT_EXPRESSIONS, WIDTH, in_suite_order, titled
+from fergen_bench.report.figures.layout import DIVERGING, INK, SHORT_EXPRESSIONS, WIDTH, in_suite_order, titled, wrapped
 from fergen_bench.report.tables import Board
 
 
@@ -43,7 +43,7 @@ def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Fi
         figure = blank(WIDTH, 0.95 * len(sources) + 0.9, "constrained")
         panels = figure.subplots(len(sources), 1, squeeze=False, sharex=True)
         for axes, (source, values) in zip(panels[:, 0], shown.items(), strict=True):
-            look = {"cmap": "vlag", "vmin": -reach, "vmax": reach, "aspect": "auto", "interpolation": "nearest"}
+            look = {"cmap": DIVERGING, "vmin": -reach, "vmax": reach, "aspect": "auto", "interpolation": "nearest"}
             picture = axes.imshow(values, **look)
             axes.set_yticks(range(len(EXPRESSIONS)), SHORT_EXPRESSIONS, fontsize=6)
             axes.set_ylabel(textwrap.shorten(source, 24, placeholder="…"))
@@ -57,8 +57,8 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
     """Draw the similarity of mean values over the channels.
 
     There are three panels: between expressions, between scored domains, and between trainings on different domains. The
-    upper triangle shows the cosine. The lower one shows the correlation after each channel's mean over the n vectors is
-    subtracted, which is -1 / (n - 1) for vectors without a common pattern.
+    upper triangle shows one minus the cosine, in thousandths. The lower one shows the correlation after each channel's
+    mean over the n vectors is subtracted, which is -1 / (n - 1) for vectors without a common pattern.
     """
     classes = class_means(entries)
     groups = {
@@ -66,6 +66,8 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
         "scored on": domain_means(entries, "target"),
         "trained on": domain_means(entries, "source"),
     }
+    for title in ("scored on", "trained on"):
+        groups[title] = {name: groups[title][name] for name in in_suite_order(board, groups[title])}
     groups = {title: vectors for title, vectors in groups.items() if len(vectors) > 1}
     with styled():
         ratios = {"width_ratios": [len(vectors) + 1 for vectors in groups.values()]}
@@ -76,20 +78,22 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
             cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
             above = np.triu(np.ones_like(cosine, dtype=bool))
             names = [textwrap.shorten(name, 12, placeholder="…") for name in vectors]
-            look = {"cmap": "vlag", "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
+            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
             labels = {"xticklabels": names, "yticklabels": names}
-            small = {"fontsize": 6}
+            small = {"fontsize": 6, "color": INK}
             sns.heatmap(correlation, mask=above, annot=True, fmt=".2f", annot_kws=small, ax=axes, **look, **labels)
             for row, column in zip(*np.triu_indices(len(names), 1), strict=True):
-                text = f"{cosine[row, column]:.3f}"
-                axes.annotate(text, (column + 0.5, row + 0.5), ha="center", va="center", fontsize=5)
+                apart = 1000 * (1 - cosine[row, column])
+                text = f"{apart:.1f}" if apart >= 0.05 else f"{max(apart, 0):.2g}"
+                axes.annotate(text, (column + 0.5, row + 0.5), ha="center", va="center", fontsize=6)
             axes.tick_params(labelsize=7, length=0)
             axes.tick_params(axis="x", rotation=90)
             axes.tick_params(axis="y", rotation=0)
             axes.set_title(title, fontsize=8)
         said = (
-            "above the diagonal: cosine; below: correlation without the channels' means (nothing in common: -1/(n-1))"
+            "above the diagonal: 1 - cosine, in thousandths; below: correlation without the channels' means "
+            "(nothing in common: -1/(n-1))"
         )
-        title = titled(board, f"{method}: likeness of the {entries[0].name}")
-        figure.suptitle(f"{title}\n{said}", fontsize=8)
+        title = titled(board, f"{method}: similarity of the {entries[0].name}")
+        figure.suptitle(f"{title}\n{wrapped(said, 100)}", fontsize=8)
     return figure

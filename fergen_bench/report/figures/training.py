@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
 from fergen_bench.report.figures.layout import (
     LINE,
+    NEUTRAL,
     WIDTH,
     Colours,
     colours,
@@ -18,6 +20,7 @@ from fergen_bench.report.figures.layout import (
     most_lines,
     panel_grid,
     source_legend,
+    stacked,
     titled,
     wrapped,
 )
@@ -32,7 +35,7 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
         histories: See `details.histories`.
         value: loss, or val_accuracy (on faces held out of the source).
     """
-    name = {"loss": "loss", "val_accuracy": "accuracy on held-out faces of the source (%)"}[value]
+    name = {"loss": "Training loss", "val_accuracy": "Accuracy on held-out faces of the source (%)"}[value]
     frame = histories.dropna(subset=[value])
     sources = in_suite_order(board, frame.source)
     with styled():
@@ -47,58 +50,51 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
             axes.set_xlabel(said)
             axes.set_ylabel("")
             axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.supylabel(name, fontsize=8)
         source_legend(figure, sources)
-        figure.suptitle(titled(board, "Training"), fontsize=9)
+        figure.suptitle(titled(board, f"{name} by epoch: mean and range over seeds"), fontsize=9)
     return figure
 
 
-def cost(board: Board, histories: pd.DataFrame, palette: Colours | None = None) -> Figure:
-    """Draw accuracy on unseen targets by seconds to fit one run, and by images a second while training.
+def cost(board: Board, histories: pd.DataFrame) -> Figure:
+    """Draw the mean over unseen targets, seconds to fit one run and images a second in training, a line per method.
 
-    Each device has a row of panels, since times on different devices do not compare methods. Numbers label the points
-    in the order of the leaderboard.
+    Each device has a row of panels, since times on different devices do not compare methods. Methods stand in the order
+    of the leaderboard.
 
     Args:
         board: The leaderboard.
         histories: See `details.histories`.
-        palette: The colours of the methods; None for a palette of this leaderboard.
     """
-    palette = colours([board]) if palette is None else palette
-    table = board.table.dropna(subset=["unseen"])
-    fits = board.cells.drop_duplicates("key").groupby([*ROW, "device"], sort=False).fit_seconds.mean()
     names = board.names()
-    shown = {names[row.method, row.pretraining]: row for row in table.itertuples()}
-    histories = histories[histories.row.isin(list(shown))]
-    speeds = histories.groupby(["row", "device"]).images_per_second.mean()
+    shown = {names[row.method, row.pretraining]: row for row in board.table.dropna(subset=["unseen"]).itertuples()}
+    fits = board.cells.drop_duplicates("key").groupby([*ROW, "device"], sort=False).fit_seconds.mean()
+    speeds = histories[histories.row.isin(list(shown))].groupby(["row", "device"]).images_per_second.mean()
     devices = sorted(set(board.cells.device))
-    listed = [wrapped(f"{place}  {name}", 52) for place, name in enumerate(shown, 1)]
-    across = 2 if len(listed) > 6 else 1
+    labels = [wrapped(name, 40) for name in shown]
+    places, edges = stacked(labels, 0.03)
+    said = ["unseen (%)", "seconds to fit one run", "images a second in training"][: 3 if speeds.notna().any() else 2]
     with styled():
-        height = 2.3 * len(devices) + 0.6 + LINE * most_lines(listed) * -(-len(listed) // across)
-        figure = blank(WIDTH, height, "constrained")
-        said = ["seconds to fit one run", "images a second in training"][: 2 if speeds.notna().any() else 1]
+        figure = blank(WIDTH, (edges[-1] + 0.55) * len(devices) + 0.4, "constrained")
         panels = figure.subplots(len(devices), len(said), sharey=True, squeeze=False)
-        own = [palette[row.method, row.pretraining] for row in shown.values()]
-        lines = [Line2D([], [], ls="", marker="o", ms=5, color=colour) for colour in own]
-        for device, pair in zip(devices, panels, strict=True):
-            for place, (name, row) in enumerate(shown.items(), 1):
-                values = fits.get((row.method, row.pretraining, device)), speeds.get((name, device))
-                for axes, value in zip(pair, values, strict=False):
-                    if value is not None and value > 0:
-                        axes.plot([value], [row.unseen], "o", color=own[place - 1], ms=5)
-                        axes.annotate(str(place), (value, row.unseen), (4, 3), textcoords="offset points", fontsize=7)
-            for axes, label in zip(pair, said, strict=True):
-                if axes.lines:
-                    _logarithmic(axes)
-                else:
+        for device, line in zip(devices, panels, strict=True):
+            for place, (name, row) in zip(places, shown.items(), strict=True):
+                seconds = fits.get((row.method, row.pretraining, device), 0.0)
+                values = (row.unseen if seconds > 0 else 0.0, seconds, speeds.get((name, device), 0.0))
+                for axes, value in zip(line, values, strict=False):
+                    if value > 0:
+                        axes.plot([value], [place], "o", color=NEUTRAL, ms=4)
+            for axes, label in zip(line, said, strict=True):
+                axes.grid(axis="both", color="0.92", lw=0.6)
+                axes.set(xlabel=label, yticks=places, ylim=(edges[-1], 0))
+                axes.tick_params(axis="y", length=0)
+                if not axes.lines:
                     axes.set_xticks([])
-                axes.set_xlabel(label)
-            pair[0].set_ylabel("unseen (%)")
-            pair[0].set_title(device, loc="left", fontsize=8)
-        figure.legend(lines, listed, loc="outside lower left", ncol=across, frameon=False, fontsize=7)
+                elif axes is not line[0]:
+                    _logarithmic(axes)
+            line[0].set_yticklabels(labels)
+            line[0].set_title(device, loc="left", fontsize=8)
         figure.suptitle(titled(board, "Accuracy and cost"), fontsize=9)
-        sns.despine(figure)
+        sns.despine(figure, left=True)
     return figure
 
 
@@ -107,7 +103,7 @@ def _logarithmic(axes: Any) -> None:
     axes.set_xscale("log")
     axes.margins(0.15)
     low, high = axes.get_xlim()
-    said = "23468" if high / low < 6 else "25" if high / low < 30 else "3" if high / low < 1000 else ""
+    said = "23468" if high / low < 6 else "25" if high / low < 30 else "3" if high / low < 100 else ""
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1 else f"{value:,.0f}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,g}" if f"{value:e}"[0] in said else "")
     axes.tick_params(axis="x", which="both", labelsize=8, length=3, pad=4)
@@ -165,7 +161,6 @@ def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = N
         lines = [Line2D([], [], markersize=4, lw=1.2, **look) for look in looks]
         lines.append(Line2D([], [], color="grey", lw=0.8, ls=":"))
         figure.legend(lines, [*shown, "chance"], loc="outside lower left", ncol=across, frameon=False, fontsize=7)
-        title = whole.title if whole.fraction == 1 else whole.title.rpartition(", ")[0]
-        figure.suptitle(f"How much data it takes\n{title}", fontsize=9)
+        figure.suptitle(titled(replace(whole, fraction=1.0), "Accuracy by share of the training faces"), fontsize=9)
         sns.despine(figure)
     return figure
