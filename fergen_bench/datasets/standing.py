@@ -6,12 +6,13 @@ construction; without either, the standing is marked as not audited.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from fergen_bench.data.labels import SPLITS
 from fergen_bench.data.suite import Suite
+from fergen_bench.datasets import GENERIC, KNOWN_OVERLAPS
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ LEARNED = ("train", "val")
 NOT_AUDITED = "not audited"
 DECLARED = "seen (declared)"
 SAME = "seen (the same faces)"
+PRETRAINED = "seen (pre-training)"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Standing:
     """The relation of one target to the sources of a run."""
 
-    relation: Literal["source", "seen", "unseen"]
+    relation: Literal["source", "seen", "unseen", "unknown"]
     mark: str = ""  # shown in tables next to the number
     compared: bool = True  # False where the relation is unseen and no audit supports it
     stale: tuple[str, ...] = ()  # domains that were compared only in other states
@@ -87,6 +90,61 @@ class Standings:
         states = {**{name: sources[name] for name in missing}, **({target: state} if missing else {})}
         stale = tuple(name for name, of in states.items() if self._comparisons.stale(name, of))
         return Standing("unseen", mark, not missing, stale, near)
+
+    def of_finished(
+        self,
+        trained_on: Iterable[str] | None,
+        pretrained_on: Iterable[str] | None,
+        states: Mapping[str, str],
+        dataset_of: Callable[[str], str],
+        target: str,
+        state: str,
+        part: str,
+    ) -> Standing:
+        """Return the standing of a target to the data that a finished model has seen, as its user states them.
+
+        Args:
+            trained_on: Datasets or domains of the training; None if unknown.
+            pretrained_on: Datasets or domains of the pre-training; None if unknown.
+            states: Fingerprint of those among them that are prepared.
+            dataset_of: Returns the dataset of a domain.
+            target: Name of the target.
+            state: Fingerprint of the target.
+            part: The split of the target that is scored.
+        """
+        if trained_on is None:
+            return replace(Standing("unknown", UNKNOWN), share=self._share)
+        names = tuple(trained_on)
+        found = {name: self._comparisons.find(states[name], state) if name in states else None for name in names}
+        comparisons = [comparison for comparison in found.values() if comparison is not None]
+        near, count = _near(comparisons, state, part, LEARNED), _count(comparisons, state, part)
+        shared = len(_near(comparisons, state, part, SPLITS))
+        if any(self._is_same(name, target, dataset_of) for name in names):
+            standing = _source(near, count)
+        elif shared and shared >= self._share * count:
+            standing = Standing("seen", f"seen, {many(shared, 'near-duplicate')}")
+        elif any(self._overlaps(name, target, dataset_of) for name in names):
+            standing = Standing("seen", DECLARED)
+        elif any(
+            self._is_same(name, target, dataset_of) or self._overlaps(name, target, dataset_of)
+            for name in pretrained_on or ()
+        ):
+            standing = Standing("seen", PRETRAINED)
+        else:
+            distinct = bool(self._suite.distinct) and set(names) <= set(self._suite.domains)
+            compared = distinct or all(comparison is not None for comparison in found.values())
+            mark = ", ".join(filter(None, ("" if compared else NOT_AUDITED, left_out(len(near)))))
+            standing = Standing("unseen", mark, compared, left_out=near)
+        return replace(standing, share=self._share)
+
+    def _is_same(self, name: str, target: str, dataset_of: Callable[[str], str]) -> bool:
+        """Return True for a target and a name of the same dataset."""
+        return name == target or dataset_of(name) == dataset_of(target) not in GENERIC
+
+    def _overlaps(self, name: str, target: str, dataset_of: Callable[[str], str]) -> bool:
+        """Return True where the suite or the construction of the datasets declares that the two share images."""
+        kinds = frozenset((dataset_of(name), dataset_of(target)))
+        return frozenset((name, target)) in self._suite.overlaps or kinds in KNOWN_OVERLAPS
 
 
 def left_out(count: int) -> str:

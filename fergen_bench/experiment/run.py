@@ -12,7 +12,34 @@ from typing import Any, Literal, NamedTuple
 from fergen_bench.data.prepared import scored_part
 from fergen_bench.files.bounded import is_path
 
-Selection = Literal["last", "source-val"]
+Selection = Literal["last", "source-val", "unknown"]
+"""The ways to select a checkpoint. Those of a finished model are unknown."""
+
+EXTERNAL = "external:"
+"""Beginning of the method of records of finished models and predictions."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """The datasets that a finished model has seen, as its user states them.
+
+    Attributes:
+        trained_on: Datasets or domains with whose labels it was trained; None if unknown.
+        pretrained_on: Datasets or domains that its pre-training used; None if unknown.
+    """
+
+    trained_on: tuple[str, ...] | None = None
+    pretrained_on: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        """Return the datasets in words, such as "trained on rafdb; pre-training unknown"."""
+        named = [
+            "unknown" if names is None else ", ".join(names) or "nothing"
+            for names in (self.trained_on, self.pretrained_on)
+        ]
+        if self.trained_on is None and self.pretrained_on is None:
+            return "training data unknown"
+        return f"trained on {named[0]}; pre-trained on {named[1]}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +70,8 @@ class Run:
         synthetic: True for rendered faces.
         protocol: Name of the protocol that planned the run first.
         note: Sentence that every table shows below the method.
+        exposure: The datasets that a finished model has seen; None for a run of a method. A finished model has no
+            sources, and its parameters are its file and its convention.
     """
 
     suite: str
@@ -65,6 +94,7 @@ class Run:
     synthetic: bool = False
     protocol: str = ""
     note: str = ""
+    exposure: Exposure | None = None
 
     def with_fingerprints(self, fingerprints: Mapping[str, str]) -> Run:
         """Return the run with the fingerprints of its prepared domains.
@@ -148,6 +178,8 @@ class Run:
         Args:
             shown: Name that a protocol gives to a domain, by the suite's name.
         """
+        if self.exposure is not None:
+            return f"{self.label} on {self.suite}"
         sources = "+".join(shown.get(name, name) for name in self.sources)
         target = self.adaptation_target
         adapted = "" if target is None else f" adapted to {shown.get(target, target)}"
@@ -155,18 +187,23 @@ class Run:
         return f"{self.label} on {share}{sources}{adapted}, seed {self.seed}"
 
     @property
+    def _folder(self) -> str:
+        """The method as part of a file name; Windows does not accept the colon of a finished model."""
+        return self.method.replace(":", "@")
+
+    @property
     def slug(self) -> str:
         """The stem of files about this run in folders that all runs share."""
-        return f"{self.suite}-{self.method}-{self._short_sources}-s{self.seed}-{self.key}"
+        return f"{self.suite}-{self._folder}-{self._short_sources}-s{self.seed}-{self.key}"
 
     def path(self, runs: Path) -> Path:
         """Return the path of the record in a folder of records."""
-        return runs / self.suite / self.method / f"{self._short_sources}-s{self.seed}-{self.key}.json"
+        return runs / self.suite / self._folder / f"{self._short_sources}-s{self.seed}-{self.key}.json"
 
     @property
     def _short_sources(self) -> str:
         """The sources as part of a file name; many long names would exceed what file systems take."""
-        sources = "+".join(self.sources)
+        sources = "+".join(self.sources) or "finished"
         return sources if len(sources.encode()) <= 150 else f"{len(self.sources)}-sources"
 
     def model_path(self, runs: Path) -> Path:
@@ -194,6 +231,9 @@ class Run:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.get("defaults", {}).items()
         }
+        if isinstance(seen := values.get("exposure"), Mapping):
+            known = {name: None if names is None else tuple(names) for name, names in seen.items()}
+            values["exposure"] = Exposure(known["trained_on"], known["pretrained_on"])
         return cls(**values)
 
 

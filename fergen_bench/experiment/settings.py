@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from fergen_bench.datasets import NAMED
 from fergen_bench.datasets.settings import DomainSettings, Folder, Table
 
 
@@ -37,7 +38,7 @@ class SuiteSettings(Table):
     profile: str = "official"
     """which images of a target are scored: official, or another that its dataset knows, such as cafe"""
     overlaps: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field([])
-    """pairs of domains that share images: such targets count as seen"""
+    """pairs of domains, or of a domain and a known dataset, that share images: such targets count as seen"""
     about: str = ""
 
     @field_validator("domains")
@@ -49,9 +50,10 @@ class SuiteSettings(Table):
 
     @model_validator(mode="after")
     def _overlaps_of_domains(self) -> Self:
-        for name in (name for pair in self.overlaps for name in pair):
-            if name not in self.domains:
-                raise ValueError(f"overlaps names {name}, which is not one of its domains")
+        for pair in self.overlaps:
+            for name in pair:
+                if name not in self.domains and (name not in NAMED or not set(pair) & set(self.domains)):
+                    raise ValueError(f"overlaps names {name}, which is not one of its domains")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,12 +86,11 @@ def counted(
 
 def _counted(record: RunRecord, standings: Standings, project: Project, runs: Path | None, include: bool) -> RunRecord:
     spec, predictions, cells = record.spec, None, []
-    sources = {name: spec.fingerprints[name] for name in spec.sources if name in spec.fingerprints}
     for cell in record.cells:
         facts = record.data.get(cell.target)  # the part that was scored, wherever the domain is now
         recorded = facts.scored if facts is not None else ""
         part = recorded or spec.scored_part(cell.target, project.scored_parts(cell.target))
-        standing = standings.of(sources, cell.target, cell.fingerprint, part)
+        standing = standing_of(spec, standings, project.dataset_of, cell.target, cell.fingerprint, part)
         left_out = {} if include else standing.left_out
         fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))
         if cell.excluded != digest_of(left_out.values()):
@@ -102,6 +101,26 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
     relations = {cell.target: cell.relation for cell in cells}
     shifted = (replace(cell, relation=relations.get(cell.target, cell.relation)) for cell in record.shifted)
     return replace(record, cells=tuple(cells), shifted=tuple(shifted))
+
+
+def standing_of(
+    spec: Run, standings: Standings, dataset_of: Callable[[str], str], target: str, state: str, part: str
+) -> Standing:
+    """Return how a target stands to the data of a run, or to those that a finished model has seen.
+
+    Args:
+        spec: The run.
+        standings: The standings of its suite.
+        dataset_of: Returns the dataset of a domain.
+        target: Name of the target.
+        state: Fingerprint of the target.
+        part: The split of the target that is scored.
+    """
+    if (seen := spec.exposure) is not None:
+        about = (seen.trained_on, seen.pretrained_on, spec.fingerprints, dataset_of)
+        return standings.of_finished(*about, target, state, part)
+    sources = {name: spec.fingerprints[name] for name in spec.sources if name in spec.fingerprints}
+    return standings.of(sources, target, state, part)
 
 
 def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predictions]:
@@ -143,11 +162,16 @@ def without(predictions: Predictions, left_out: Iterable[int]) -> Predictions:
     return replace(predictions, left_out=mask)
 
 
+def _partial(cell: Cell) -> str:
+    """Return the mark of a cell of which some images have no prediction."""
+    return f"partial, {cell.count:,} of {cell.count + cell.absent:,}" if cell.absent else ""
+
+
 def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool) -> Cell:
     """Return a cell with the standing of its target. `fresh` is the cell counted again, or None if that failed."""
     about: dict[str, Any] = {
         "relation": standing.relation,
-        "mark": standing.mark,
+        "mark": ", ".join(filter(None, (standing.mark, _partial(cell)))),
         "audited": standing.compared,
         "stale": standing.stale,
         "seen_share": standing.share,

@@ -93,6 +93,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         network["name"] if network["name"].endswith(network["digest"]) else f"{network['name']} {network['digest'][:6]}"
         for network in record.networks.values()
     )
+    finished = spec.exposure is not None
     return {
         "suite": spec.suite,
         "synthetic": spec.synthetic,
@@ -104,9 +105,10 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "numerics": spec.numerics,
         "digest": record.method_digest,
         "changes": json.dumps(spec.changes, sort_keys=True),
-        "pretraining": ", ".join(sorted(networks)) or "none",
+        "pretraining": str(spec.exposure) if finished else ", ".join(sorted(networks)) or "none",
         "note": spec.note,
-        "source": "+".join(spec.sources),
+        # Finished models share one row of the matrix, whatever they were trained on, so that their means compare.
+        "source": "their own data" if finished else "+".join(spec.sources),
         "sources": len(spec.sources),
         "adaptation": spec.adaptation_target is not None,
         "adapted_to": spec.adaptation_target or "",

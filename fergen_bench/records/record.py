@@ -31,9 +31,10 @@ class Cell:
 
     target: str
     fingerprint: str
-    relation: str  # source, seen or unseen
+    relation: str  # source, seen or unseen; unknown for finished models whose training data are unknown
     confusion: list[list[int]]
     excluded: str = ""  # digest of the ids of images that are not scored: near-duplicates of source images
+    absent: int = 0  # images without a prediction, in a file of predictions that is scored in part
     # The fields below are computed when a record is read, by `counting.counted`, and are not stored.
     mark: str = ""  # a mark that tables show after the number
     audited: bool = True  # False for an unseen target that was never compared with the sources
@@ -64,7 +65,8 @@ def scored_cell(spec: Run, target: str, fingerprint: str, predictions: Predictio
 
     logits, labels = predictions.scored
     confusion = confusion_matrix(labels, logits.argmax(1), logits.shape[1])
-    return Cell(target, fingerprint, spec.relations[target], confusion.tolist(), excluded)
+    absent = 0 if predictions.absent is None else int((predictions.absent & ~predictions.left_out).sum())
+    return Cell(target, fingerprint, spec.relations[target], confusion.tolist(), excluded, absent)
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,15 @@ class Predictions:
     logits: np.ndarray  # float (N, 7); stored as float16 after subtraction of the maximum
     labels: np.ndarray  # integers (N,)
     left_out: np.ndarray  # bool (N,): images that are not scored: near-duplicates of source images
+    absent: np.ndarray | None = None  # bool (N,): images without a prediction; None if there are none
+
+    @property
+    def unscored(self) -> np.ndarray:
+        """The images that are left out or lack a prediction, bool (N,)."""
+        return self.left_out if self.absent is None else self.left_out | self.absent
 
     @property
     def scored(self) -> tuple[np.ndarray, np.ndarray]:
         """The logits (M, 7) and labels (M,) of the images that are scored."""
-        return self.logits[~self.left_out], self.labels[~self.left_out]
+        counted = ~self.unscored
+        return self.logits[counted], self.labels[counted]

@@ -50,6 +50,8 @@ def pack_predictions(predictions: Mapping[str, Predictions]) -> dict[str, np.nda
         stored[f"{target}.labels"] = entry.labels.astype(np.uint8)
         if entry.left_out.any():
             stored[f"{target}.left_out"] = entry.left_out
+        if entry.absent is not None and entry.absent.any():
+            stored[f"{target}.absent"] = entry.absent
     return stored
 
 
@@ -77,10 +79,12 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
         labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
         valid = logits.ndim == 2 and logits.shape[1] == classes and logits.dtype.kind == "f"
         valid = valid and labels.shape in {(0,), (count,)} and labels.dtype.kind in "iu"
-        valid = valid and left_out.shape == (count,) and left_out.dtype == bool
+        absent = stored.get(f"{name}.absent")
+        masks = (left_out,) if absent is None else (left_out, absent)
+        valid = valid and all(mask.shape == (count,) and mask.dtype == bool for mask in masks)
         if not valid or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
             raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
-        found[name] = Predictions(logits, labels, left_out)
+        found[name] = Predictions(logits, labels, left_out, absent)
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError
-from fergen_bench.experiment.run import Job, Run
+from fergen_bench.experiment.run import EXTERNAL, Job, Run
 from fergen_bench.files.atomic import atomically
 from fergen_bench.files.bounded import MOST_TEXT, checksum, checksum_of, is_file_name, parse_json, read_bytes
 from fergen_bench.records.record import FORMAT, Cell, Predictions, RunRecord, ShiftedCell
@@ -283,11 +283,14 @@ def _reader() -> TypeAdapter[RunRecord]:
 def _fault(record: RunRecord, key: Any) -> str | None:
     """Return the first value of a record that has the right type but that no run can have, as a clause, or None."""
     spec = record.spec
-    for name in (spec.suite, spec.method, *spec.sources, *spec.targets):
+    finished = spec.exposure is not None
+    for name in (spec.suite, spec.method.removeprefix(EXTERNAL), *spec.sources, *spec.targets):
         if not is_file_name(name):
             return f"{name[:60]!r} is not a valid name"
-    if not spec.sources or not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
-        return "it has no source, or an invalid seed or version"
+    if finished != spec.method.startswith(EXTERNAL) or finished == bool(spec.sources):
+        return "it has sources and is of a finished model, or is of a method and has no source"
+    if not all(0 <= number < 1 << 63 for number in (spec.seed, spec.version)):
+        return "it has an invalid seed or version"
     if not 1 <= spec.numerics < 1 << 63:
         return f"it has the numerics {spec.numerics}, which is below 1 or too large"
     if not 0 < spec.fraction <= 1:

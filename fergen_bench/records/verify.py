@@ -29,6 +29,9 @@ from fergen_bench.records.sidecar import CHECKPOINT, PREDICTIONS, SIDECARS, reco
 from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
+RELATIONS = frozenset({"source", "seen", "unseen", "unknown"})
+"""Relations of a target to the data that a finished model has seen."""
+
 REPORTS = frozenset({".md", ".csv", ".tex", ".png", ".pdf", ".svg", ".html"})
 """Endings of the files that reports write next to the folders of suites."""
 
@@ -142,8 +145,8 @@ def _verify_content(file: RecordFile, verdict: Verdict) -> None:
             f"{path}: a target of the run has no score, or a score on other images than those that the run names"
         )
     for cell in entry.cells:
-        own = cell.target in spec.sources
-        if cell.relation not in ({"source"} if own else {"seen", "unseen"}):
+        possible = {"source"} if cell.target in spec.sources else {"seen", "unseen"}
+        if cell.relation not in (RELATIONS if spec.exposure is not None else possible):
             verdict.faults.append(f"{path}: {cell.target} is marked {cell.relation!r}, which is wrong")
     if not entry.files and any(map(file.has, SIDECARS)):
         verdict.notes.append(f"{path}: has no checksums of its other files, as in early versions")
@@ -264,7 +267,8 @@ def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, A
         for name, facts in entry.data.items():
             cell = entry.cell(name)
             state = entry.spec.targets.get(name, entry.spec.fingerprints.get(name, ""))
-            if cell is not None and not cell.excluded and facts.scored_faces not in (None, cell.count):
+            whole = cell is not None and not cell.excluded and not cell.absent
+            if cell is not None and whole and facts.scored_faces not in (None, cell.count):
                 verdict.faults.append(
                     f"{entry.spec.title}: {many(cell.count, 'face', 'are')} scored of {name}, and the part has "
                     f"{facts.scored_faces:,}"

@@ -20,6 +20,8 @@ SHORT = {
     r"seen, ([\d,]*\d) near-duplicates?": (r"seen\n\1", "seen, with a number: so many of its faces are in the source"),
     r"([\d,]*\d) left out": (r"(-\1)", "(-n): n faces left out"),
     r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
+    r"partial, ([\d,]*\d) of ([\d,]*\d)": (r"partial\n\1", "partial: only so many faces have a prediction"),
+    "unknown": ("unknown", "unknown: nobody stated whether the model was trained on this target"),
     "other faces left out": ("!", "!: other faces are left out than the audit names"),
 }
 """By pattern of a mark: its short form, which fits between numbers, and its explanation."""
@@ -92,11 +94,14 @@ def has_intervals(board: Board) -> bool:
 
 def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
     """Return how to read a leaderboard, pre-training first. mean: the means that have intervals."""
+    what = "Training data" if board.finished else "Pre-training"
     if len(board.marks) == 1:
-        notes = [f"Pre-training of all: {next(iter(board.marks))}"]
+        notes = [f"{what} of all: {next(iter(board.marks))}"]
     else:
         kinds = "; ".join(f"{mark}: {kind}" for kind, mark in board.marks.items())
-        notes = [f"Pre-training differs between rows: {kinds}"]
+        notes = [f"{what} differ{'' if board.finished else 's'} between rows: {kinds}"]
+    if board.finished:
+        notes += ["Finished models were trained elsewhere; their training data are as their users stated them"]
     # A target has several counts if the split profile scores other faces for its own source, or if near-duplicates
     # are left out.
     several = board.cells.groupby("target", sort=False).faces.unique()
@@ -133,12 +138,12 @@ def board_cautions(board: Board) -> list[str]:
             f"Pre-training on rendered faces alone ({', '.join(rendered)}), and these are photographs: an encoder that "
             f"saw photographs may change every number here; name one with --backbone"
         )
-    notes += _unsure(board)
+    notes += [*_unknown(board), *_unsure(board)]
     if board.cells.device.nunique() > 1:
         found = "; ".join(sorted(set(board.cells.device)))
         notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
     notes += _numerics(board)
-    if board.table.seeds.max() < 2:
+    if board.table.seeds.max() < 2 and not board.finished:
         notes.append("One seed: no spread can be told")
     notes += unseen_mean_note(board)
     notes += standing_notes(board.suite, board.cells)
@@ -195,6 +200,21 @@ def _collapsed(board: Board) -> list[str]:
     return [
         f"Marked {ONE_CLASS}: over {100 * COLLAPSED:.0f} % of the faces are called one expression, so the number says "
         f"only how frequent that is: {'; '.join(found[:MOST_NAMED])}{more}"
+    ]
+
+
+def _unknown(board: Board) -> list[str]:
+    """Name the rows whose training data are unknown, which have no mean over unseen targets."""
+    names = board.names()
+    rows = [
+        names[row.method, row.pretraining]
+        for row, (_, cells) in zip(board.table.itertuples(), board.rows(), strict=True)
+        if (cells.relation == "unknown").any()
+    ]
+    if not rows:
+        return []
+    return [
+        f"Unknown training data: {', '.join(rows)}. Targets may have been seen, so there is no mean over unseen targets"
     ]
 
 

@@ -94,11 +94,11 @@ class Evidence:
     def _take(self, key: str, cell: Cell, predictions: Predictions, temperature: float | None) -> None:
         if cell.left_out is not None and max(cell.left_out, default=-1) < len(predictions.logits):
             predictions = without(predictions, cell.left_out)
-        if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.left_out) != cell.count:
+        if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.unscored) != cell.count:
             return  # the record is early, or the predictions are those of another run
         logits, labels = predictions.scored
         said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
-        said[predictions.left_out] = _LEFT_OUT
+        said[predictions.unscored] = _LEFT_OUT
         state = (cell.target, cell.fingerprint, predictions.labels.tobytes())
         faces = self._faces.setdefault(state, _Faces(cell.target, predictions.labels.astype(np.uint8)))
         self._places[key, cell.target] = faces, len(faces.said)

@@ -63,9 +63,16 @@ class Board:
     data: Data = field(default_factory=dict)  # its domains
 
     @property
+    def finished(self) -> bool:
+        """Return True for the section of models that were not trained here."""
+        return self.sources == 0
+
+    @property
     def title(self) -> str:
         """Return the suite and the conditions in one line."""
         kind = "synthetic faces" if self.synthetic else "real faces"
+        if self.finished:
+            return f"{self.suite} ({kind}): finished models, profile {self.profile}"
         trained = "one source" if self.sources == 1 else f"{self.sources} sources"
         trained += " with unlabelled target images" if self.adaptation else ""
         share = "" if self.fraction == 1 else f", {percent(self.fraction)} of the data"
@@ -113,9 +120,9 @@ class Board:
         """Return the beginning of the names of the leaderboard's files."""
         parts = [
             self.suite,
-            f"{self.sources}-sources" if self.sources > 1 else "",
+            "finished" if self.finished else f"{self.sources}-sources" if self.sources > 1 else "",
             "adaptation" if self.adaptation else "",
-            "" if self.selection == "last" else self.selection,
+            "" if self.selection == "last" or self.finished else self.selection,
         ]
         parts += ["" if self.profile == "official" else self.profile]
         parts += ["" if self.fraction == 1 else percent(self.fraction).replace("%", "percent")]
@@ -142,12 +149,13 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
     """Yield one leaderboard per set of conditions.
 
     Real faces come before synthetic ones, one source before several, all of the data before parts of it, and methods
-    that adapted to their target last.
+    that adapted to their target after the others. Finished models come last.
     """
     if cells.empty:
         return
-    order = {"synthetic": True, "adaptation": True, "sources": True, "fraction": False}
-    cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable")
+    order = {"synthetic": True, "finished": True, "adaptation": True, "sources": True, "fraction": False}
+    cells = cells.assign(finished=cells.sources == 0)
+    cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable").drop(columns="finished")
     for conditions, group in cells.groupby(CONDITIONS, sort=False):
         asked = group.drop_duplicates(CELL)
         rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
