@@ -91,7 +91,7 @@ def held_out(project: Project) -> Callable[[Run], int | None]:
     def counted(suite: str, sources: tuple[str, ...], states: tuple[str, ...], seed: int, share: float) -> int | None:
         domains = [domain(project, suite, name) for name in sources]
         here = [one for one, state in zip(domains, states, strict=True) if one is not None and one.fingerprint == state]
-        return len(open_source(here, seed, share).val) if len(here) == len(sources) else None
+        return len(open_source(here, seed, share).held_out) if len(here) == len(sources) else None
 
     def count(spec: Run) -> int | None:
         states = tuple(spec.fingerprints.get(name, "") for name in spec.sources)

@@ -29,13 +29,26 @@ class Source:
         names: The names of the domains.
         train: All images of the domains' train splits.
         fit: The part of `train` to fit on.
-        val: The datasets' own validation part, or a stratified hold-out of `train` that shares no subject with `fit`.
+        held_out: The images of `val`, without those of a domain that cannot be divided.
+        undivided: The reason why a domain cannot be divided; "" where all can.
     """
 
     names: tuple[str, ...]
     train: Split
     fit: Split
-    val: Split
+    held_out: Split
+    undivided: str = ""
+
+    @property
+    def val(self) -> Split:
+        """The datasets' own validation part, or a stratified hold-out of `train` that shares no subject with `fit`.
+
+        Raises:
+            BenchError: A domain shows a single subject and lacks a validation part.
+        """
+        if self.undivided:
+            raise BenchError(self.undivided)
+        return self.held_out
 
 
 def open_source(domains: Sequence[Domain], seed: int, fraction: float = 1.0) -> Source:
@@ -46,21 +59,25 @@ def open_source(domains: Sequence[Domain], seed: int, fraction: float = 1.0) -> 
         seed: The seed of the run; it decides the hold-out and the fraction.
         fraction: The share of each expression of each domain's train split that is used. A smaller fraction is a subset
             of a larger one.
-
-    Raises:
-        BenchError: A domain shows a single subject and lacks a validation part.
     """
     train, fit, val = [], [], []
+    undivided = ""
     for domain in domains:
         rows, rest, held_out = _divided(domain, seed, fraction)
         train.append(Piece(domain, rows, "train"))
         fit.append(Piece(domain, rest, "train"))
         val.append(held_out)
-    return Source(tuple(domain.name for domain in domains), Split(tuple(train)), Split(tuple(fit)), Split(tuple(val)))
+        if not len(held_out.rows):
+            undivided = (
+                f"{domain.folder}: the train split of {domain.name} shows one subject only, so no image can be held "
+                f"out for validation; add a val split, or use the selection last with a method that holds no images out"
+            )
+    names = tuple(domain.name for domain in domains)
+    return Source(names, Split(tuple(train)), Split(tuple(fit)), Split(tuple(val)), undivided)
 
 
 def _divided(domain: Domain, seed: int, fraction: float) -> tuple[np.ndarray, np.ndarray, Piece]:
-    """Return the rows to train on, those of them to fit on, and the piece for validation."""
+    """Return the rows to train on, those of them to fit on, and the piece for validation, which may be empty."""
     everything, own = domain.rows("train"), domain.rows("val")
     if len(own):
         rows = _nested_subset(domain, everything, own, fraction, seed)
@@ -70,11 +87,6 @@ def _divided(domain: Domain, seed: int, fraction: float) -> tuple[np.ndarray, np
     rows = _nested_subset(domain, everything, candidates, fraction, seed)
     inside = np.intersect1d(rows, candidates)
     held_out = inside if len(inside) else _hold_out(domain, rows, seed)
-    if not len(held_out):
-        raise BenchError(
-            f"{domain.folder}: the train split of {domain.name} shows one subject only, so no image can be held out "
-            f"for validation; add a val split"
-        )
     return rows, np.setdiff1d(rows, held_out), Piece(domain, held_out, "train")
 
 

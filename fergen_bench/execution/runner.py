@@ -95,7 +95,10 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     """Open the domains, the method and the context of a run."""
     spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
     domains = _open_domains(job)
-    source = TrackedSource.over(open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction))
+    whole = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
+    if spec.selection == "source-val" and whole.undivided:
+        raise BenchError(whole.undivided)
+    source = TrackedSource.over(whole)
     _check_unchanged(job)
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
     unlabelled = None if spec.adaptation_target is None else Unlabelled(domains[spec.adaptation_target])
@@ -173,7 +176,7 @@ class TrackedSource(Source):
     @classmethod
     def over(cls, source: Source) -> TrackedSource:
         """Return a tracked copy of a source."""
-        return cls(source.names, source.train, source.fit, source.val)
+        return cls(source.names, source.train, source.fit, source.held_out, source.undivided)
 
     def __getattribute__(self, name: str) -> Any:
         if name == "train":

@@ -36,8 +36,10 @@ def test_a_few_subjects_still_leave_one_for_validation(tmp_path: Path) -> None:
 
 def test_one_subject_cannot_be_divided(tmp_path: Path) -> None:
     domain = make(tmp_path / "one", subjects=["person"] * 70)
-    with pytest.raises(BenchError, match="shows one subject only"):
-        open_source([domain], seed=0)
+    source = open_source([domain], seed=0)
+    assert len(source.train) == len(source.fit) == len(domain.rows("train")) > 0
+    with pytest.raises(BenchError, match=r"shows one subject only, so no image .*; add a val split, or use"):
+        _ = source.val
 
 
 def test_the_validation_part_of_a_dataset_is_used(tmp_path: Path) -> None:
