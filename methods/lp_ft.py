@@ -12,9 +12,10 @@ github.com/AnanyaKumar/transfer_learning at 13c3e2b. Two stages:
 
 Departures: strengths are compared after a rough solution. The chosen one is solved closely, in float64, and with the
 selection `last` on all training images of the source, since stage 2 learns from them. Of equally accurate strengths the
-smallest is taken. The solver is that of this project (the problem is convex). Noise, flip and erasing in stage 2 are
-those of full_finetune.py, so that the two differ in the start and in batch norm. The learning rate was swept from 3e-7
-to 1e-2 on held-out images; here it is a parameter.
+one with the smallest loss on the held-out images is taken (before numerics 2: the smallest strength). The solver is
+that of this project (the problem is convex). Noise, flip and erasing in stage 2 are those of full_finetune.py, so that
+the two differ in the start and in batch norm. The learning rate was swept from 3e-7 to 1e-2 on held-out images; here it
+is a parameter.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from fergen_bench import EXPRESSIONS, Backbone, Context, Network, NetworkMethod, Source
-from fergen_bench.training.logistic import Problem
+from fergen_bench.training.logistic import Problem, Score, held_out_score
 
 EXPONENTS = (-7.0, 2.0)
 """The exponents of ten between which strengths are compared."""
@@ -80,11 +81,10 @@ class LpFt(NetworkMethod):
         """Return the strength that is best on held-out images of the source."""
         probe = Probe(*ctx.features(encoder, source.fit), len(EXPRESSIONS), self.max_iterations)
         features, labels = ctx.features(encoder, source.val)
-        right: dict[float, float] = {}
+        scores: dict[float, Score] = {}
         for exponent in torch.linspace(*EXPONENTS, self.strengths).tolist():
-            weight, bias = probe.head(10.0**exponent, tolerance=1e-4)
-            right[10.0**exponent] = float(((features @ weight.T + bias).argmax(1) == labels).sum())
-        return max(right, key=lambda strength: right[strength])
+            scores[10.0**exponent] = held_out_score(probe.head(10.0**exponent, tolerance=1e-4), features, labels)
+        return max(scores, key=lambda strength: scores[strength])
 
 
 class AlwaysEvaluating(nn.Sequential):

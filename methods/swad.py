@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import Batch, BenchError, Context, Source, TrunkMethod
+from fergen_bench.training.sampling import balanced_draw, is_balanced
 
 SCORING_BATCH = 256
 
@@ -72,7 +73,7 @@ class Swad(TrunkMethod):
             self._measure_statistics(source, ctx)
         self.model.eval()
         if ctx.selection == "source-val":
-            ctx.history[-1]["val_accuracy"] = self.accuracy(source.val, ctx)  # of the average, not of an epoch
+            ctx.history[-1]["val_accuracy"] = self.score(source.val, ctx)[0]  # of the average, not of an epoch
 
     def build(self, ctx: Context) -> nn.Module:
         model = self.classifier(ctx, self.trunk)
@@ -110,11 +111,17 @@ class Swad(TrunkMethod):
             layer.reset_running_stats()
             layer.momentum = None  # all batches have the same weight
         self.model.train()
+        labels = torch.from_numpy(source.fit.labels)
         for step in range(self.refresh):
-            rows = torch.randperm(len(source.fit), generator=ctx.generator("refresh", step))[: self.batch_size]
+            generator = ctx.generator("refresh", step)
+            if is_balanced(self.sampling):
+                rows = balanced_draw(labels, min(self.batch_size, len(labels)), generator)
+                index = torch.arange(len(rows))  # an image may appear twice
+            else:
+                index = rows = torch.randperm(len(labels), generator=generator)[: self.batch_size]
             faces = source.fit.faces(rows.numpy()).to(ctx.device)
             with ctx.autocast():
-                self.model(self.augment(faces, ctx.draws(rows.to(ctx.device), "refresh", step)))
+                self.model(self.augment(faces, ctx.draws(index.to(ctx.device), "refresh", step)))
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
 

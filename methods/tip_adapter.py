@@ -102,7 +102,7 @@ class TipAdapter(Method):
 
     def _trained(self, faces: Split, labels: Tensor, held: Tensor, held_labels: Tensor, ctx: Context) -> Tensor:
         """Return the keys after training, (M, C)."""
-        selecting, best, selected = ctx.selection == "source-val", -1.0, self.keys
+        selecting, best, selected = ctx.selection == "source-val", (-1.0, 0.0), self.keys
         keys = self.keys.clone().requires_grad_()
         optimizer = torch.optim.AdamW([keys], self.learning_rate, eps=1e-4, weight_decay=self.weight_decay)
         steps = self.epochs * math.ceil(len(faces) / self.batch_size)
@@ -123,9 +123,11 @@ class TipAdapter(Method):
             if selecting:
                 with torch.no_grad():
                     logits = tip_logits(held, self.classes, keys, self.values, self.first_alpha, self.first_beta)
-                values["val_accuracy"] = score = (logits.argmax(1) == held_labels).double().mean().item()
-                if score > best:
-                    best, ctx.selected_epoch, selected = score, epoch + 1, keys.detach().clone()
+                values["val_accuracy"] = (logits.argmax(1) == held_labels).double().mean().item()
+                values["val_loss"] = functional.cross_entropy(logits.double(), held_labels).item()
+                # Of equally accurate epochs, the one with the smallest loss is kept, as in GradientMethod.
+                if (rank := (values["val_accuracy"], -values["val_loss"])) > best:
+                    best, ctx.selected_epoch, selected = rank, epoch + 1, keys.detach().clone()
             ctx.epoch_done(epoch + 1, self.epochs, **values)
         return selected if selecting else keys.detach()
 

@@ -1,7 +1,8 @@
 """Augment whole batches of images on the device, with random numbers that belong to each image.
 
-The augmentation of an image depends on the run, the epoch and the image. It depends neither on the batch that the
-image is in nor on the batch size. Images are (B, 3, height, width); random numbers come from `SampleDraws`.
+The augmentation of an image depends on the run, the epoch and the image; with balanced sampling, on its position in the
+epoch in place of the image. It depends neither on the batch that the image is in nor on the batch size. Images are
+(B, 3, height, width); random numbers come from `SampleDraws`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SampleDraws:
     therefore share their draws, which are computed when the first batch requests them. The numbers do not change.
 
     Args:
-        index: The images' indices in their split, int64 (B,).
+        index: The images' indices in their split, or in the epoch, int64 (B,).
         *names: Names of the random stream, such as the run and the epoch.
     """
 

@@ -13,6 +13,7 @@ from fergen_bench.data.domain import upload
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import lack_of_domains
 from fergen_bench.training.images import SplitImages
+from fergen_bench.training.sampling import balanced_draw, is_balanced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,20 +30,17 @@ class Domains:
     They are the sources of its run, or pseudo-domains into which the images of all sources are divided; a method that
     adapts also has the unlabelled images of the target. Every batch contains equally many images of each domain. An
     epoch has as many labelled images as the sources; images of a small domain repeat, and of a large domain only a part
-    appears.
+    appears. With balanced sampling, the images of each domain are drawn so that each class in it is equally likely;
+    unlabelled images are never balanced.
     """
 
     def __init__(
-        self,
-        method: Method,
-        split: Split,
-        ctx: Context,
-        network: str,
-        pseudo: int = 0,
-        adapt: bool = False,
-        one_size: bool = True,
+        self, method: Method, split: Split, ctx: Context, network: str, pseudo: int = 0, adapt: bool = False
     ) -> None:
         """Assign each image of a split to a domain.
+
+        Unlabelled images are resized to the size of the labelled ones, so that resolution does not tell domains apart
+        and both can be concatenated.
 
         Args:
             method: The method; its parameters decide how many domains it needs.
@@ -51,8 +49,6 @@ class Domains:
             network: Name of the network whose frozen features are clustered into pseudo-domains.
             pseudo: Number of pseudo-domains; 0 uses the sources.
             adapt: Add the unlabelled images of the target.
-            one_size: Resize unlabelled images to the size of the labelled images, so that both can be concatenated;
-                False leaves them at the size of their domain.
 
         Raises:
             BenchError: There are too few domains, or no unlabelled images.
@@ -72,10 +68,9 @@ class Domains:
         if pseudo:
             features = ctx.features(ctx.backbone(network), split)[0]
             index = clusters(features, pseudo, ctx.generator("pseudo-domains"))
+        self._balanced, self._labels = is_balanced(getattr(method, "sampling", "natural")), split.labels
         self.rows = [torch.nonzero(index == domain)[:, 0] for domain in range(pseudo or len(split.pieces))]
-        unlabelled = ctx.unlabelled if adapt else None
-        if unlabelled is not None and one_size:
-            unlabelled = unlabelled.at_size(split.size)
+        unlabelled = ctx.unlabelled.at_size(split.size) if adapt and ctx.unlabelled is not None else None
         self.unlabelled = None if unlabelled is None else SplitImages(unlabelled, ctx.device)
         self._unlabelled_rows = torch.arange(0 if unlabelled is None else len(unlabelled))
 
@@ -95,8 +90,17 @@ class Domains:
             Per batch, int64 (size * labelled domains,): `size` rows of the first domain, then of the second, and so on.
         """
         steps = math.ceil(sum(map(len, self.rows)) / (size * len(self.rows)))
-        parts = [_endless(rows, steps * size, ctx, "order", epoch, domain) for domain, rows in enumerate(self.rows)]
+        if self._balanced:
+            parts = [self._balanced_rows(domain, steps * size, ctx, epoch) for domain in range(len(self.rows))]
+        else:
+            parts = [_endless(rows, steps * size, ctx, "order", epoch, domain) for domain, rows in enumerate(self.rows)]
         return [torch.cat(step) for step in zip(*(part.split(size) for part in parts), strict=True)]
+
+    def _balanced_rows(self, domain: int, count: int, ctx: Context, epoch: int) -> Tensor:
+        """Return rows of a domain, drawn with replacement, each class equally likely."""
+        rows = self.rows[domain]
+        labels = torch.from_numpy(self._labels)[rows]
+        return rows[balanced_draw(labels, count, ctx.generator("balanced order", epoch, domain))]
 
     def complete(self, batch: Batch, augment: Callable[[Tensor, SampleDraws], Tensor], ctx: Context) -> Batch:
         """Return a batch with the number of its domains and, for a method that adapts, unlabelled images.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from fergen_bench.networks.profiler import each, phase
 from fergen_bench.training.attributes import Attributes
 from fergen_bench.training.augment import SampleDraws
 from fergen_bench.training.graph import Batch, CapturedStep
+from fergen_bench.training.sampling import balanced_draw, is_balanced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +41,10 @@ class Fitting:
             restarts: True if the method may clear the state of its optimiser. A CUDA graph would go on writing to the
                 cleared tensors, so no step is captured then.
         """
-        self._method, self._source, self._ctx = method, source, ctx
-        self._selects = ctx.selection == "source-val"
-        self._split = source.fit if self._selects else source.train
+        self._method, self._ctx = method, ctx
+        self._balanced = is_balanced(method.sampling)
+        self._held_out = source.val if ctx.selection == "source-val" else None
+        self._split = source.train if self._held_out is None else source.fit
         self._domains = method.domains(self._split, ctx)
         method.build_model(ctx)
         self._inputs = method.inputs(self._split, ctx)
@@ -51,7 +54,7 @@ class Fitting:
         self._captured: CapturedStep | None = None
         if method.static_step and self._domains is None and not restarts and ctx.capture_steps:
             self._captured = CapturedStep(self._step, method, ctx.device, method.batch_size, method.epochs * steps)
-        self._best = -1.0
+        self._best = (-1.0, -math.inf)  # accuracy and negative loss on held-out images
         self._best_weights: Mapping[str, Tensor] | None = None
         self.first_epoch = self._restore()
         if method.static_step and ctx.device.type == "cuda":  # also without a capture, for the same numbers
@@ -60,7 +63,8 @@ class Fitting:
     def batches(self, epoch: int) -> list[Tensor]:
         """Return the rows of the split that each batch of an epoch contains, in a fresh order.
 
-        A last batch of one image is omitted, because batch norm cannot learn from it.
+        An epoch contains as many rows as the split, whatever the sampling. A last batch of one image is omitted,
+        because batch norm cannot learn from it.
 
         Args:
             epoch: Index of the epoch, from 0.
@@ -76,7 +80,11 @@ class Fitting:
             raise BenchError(f"batch_size is {size}; it must be 2 or more, because batch norm needs two images")
         if self._domains is not None:
             return self._domains.batches(size, self._ctx, epoch)
-        order = torch.randperm(count, generator=self._ctx.generator("order", epoch))
+        if self._balanced and count:
+            labels = torch.from_numpy(self._split.labels)
+            order = balanced_draw(labels, count, self._ctx.generator("balanced order", epoch))
+        else:
+            order = torch.randperm(count, generator=self._ctx.generator("order", epoch))
         batches = [rows for rows in order.split(size) if len(rows) > 1]
         if not batches:
             raise BenchError(f"the training split has too few images to learn from: {count}; it needs 2 or more")
@@ -112,23 +120,28 @@ class Fitting:
         return values
 
     def validate(self, epoch: int) -> dict[str, float]:
-        """Return the accuracy on the held-out images of the source and remember the best weights.
+        """Score the held-out images of the source and remember the best weights.
+
+        The best epoch has the highest accuracy; of equally accurate ones that with the smallest loss, and of these the
+        earliest. A loss that is not finite counts as the largest.
 
         Args:
             epoch: Index of the epoch, from 0.
 
         Returns:
-            `val_accuracy`, a fraction in 0..1; empty with the selection `last`.
+            `val_accuracy`, a fraction in 0..1, and `val_loss` where it is finite; empty with the selection `last`.
         """
-        if not self._selects:
+        if self._held_out is None:
             return {}
         ctx, model = self._ctx, self._method.model
         with contextlib.nullcontext() if ctx.profiler is None else ctx.profiler.evaluating():
-            score = self._method.accuracy(self._source.val, ctx)
-        if score > self._best:
-            self._best, ctx.selected_epoch = score, epoch + 1
+            accuracy, loss = self._method.score(self._held_out, ctx)
+        finite = math.isfinite(loss)
+        rank = accuracy, -loss if finite else -math.inf
+        if rank > self._best:
+            self._best, ctx.selected_epoch = rank, epoch + 1
             self._best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        return {"val_accuracy": score}
+        return {"val_accuracy": accuracy, **({"val_loss": loss} if finite else {})}
 
     def save_if_due(self, epoch: int) -> None:
         """Write the resume state after an epoch, where enough time has passed and another epoch follows.
@@ -178,6 +191,10 @@ class Fitting:
 
     def _draws(self, index: Tensor, sizes: list[int], epoch: int) -> list[SampleDraws]:
         """Return the draws of each batch of an epoch. index: the rows of all batches."""
+        if self._balanced:
+            # An image may appear several times in a batch, augmented differently each time, so that draws belong to
+            # positions in the epoch instead of images.
+            return self._ctx.draws(torch.arange(len(index), device=index.device), "augment", epoch).split(sizes)
         if self._domains is None:
             return self._ctx.draws(index, "augment", epoch).split(sizes)
         # An image of a small domain may appear several times in an epoch, augmented differently each time.
@@ -215,7 +232,7 @@ class Fitting:
         self._schedule.load_state_dict(state["schedule"])
         Attributes(state["tensors"], state["values"]).attach(self._method, self._ctx.device)
         self._ctx.history, self._ctx.selected_epoch = state["history"], state["selected_epoch"]
-        self._best, self._best_weights = state["best"], state["kept"]
+        self._best, self._best_weights = tuple(state["best"]), state["kept"]
         return len(self._ctx.history)
 
 

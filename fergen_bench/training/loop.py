@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fergen_bench.data.domain import upload
 from fergen_bench.error import BenchError
@@ -50,8 +51,8 @@ class GradientMethod(Method):
     A subclass may also override `augment` and `parameter_groups`, or `update` where a step is more than one descent.
 
     With the selection `source-val`, the method learns from `source.fit` and keeps the weights of the epoch with the
-    best accuracy on `source.val` (of equal epochs, the first). With `last`, it learns from all of `source.train` and
-    keeps the last epoch.
+    best accuracy on `source.val`. Of equally accurate epochs it keeps that with the smallest loss there, and of these
+    the earliest. With `last`, it learns from all of `source.train` and keeps the last epoch.
     """
 
     epochs: int = 60  # passes over the source
@@ -63,6 +64,9 @@ class GradientMethod(Method):
         "exponential"  # times decay after each epoch; or warm-up over a tenth, then cosine to 0
     )
     decay: float = 0.9  # of the exponential schedule
+    sampling: Literal["natural", "balanced"] = (
+        "natural"  # each image once an epoch; balanced: as many, with replacement, each expression equally likely
+    )
 
     # Networks for 64-pixel images train for minutes. The optimiser and schedule therefore differ from the published
     # ones, and the epochs are few enough that a whole table takes an hour. The learning rate suits the packaged trunk;
@@ -254,9 +258,12 @@ class GradientMethod(Method):
         return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
     @torch.no_grad()
-    def accuracy(self, split: Split, ctx: Context) -> float:
-        """Return the accuracy on a split, a fraction in 0..1."""
-        right = torch.zeros((), dtype=torch.long, device=ctx.device)
+    def score(self, split: Split, ctx: Context) -> tuple[float, float]:
+        """Return the accuracy on a split, a fraction in 0..1, and the mean cross-entropy, from one pass."""
+        sums = torch.zeros(2, dtype=torch.float64, device=ctx.device)
         for images, labels in labelled(split, ctx.device):
-            right += (self.predict(images).argmax(1) == upload(torch.from_numpy(labels), ctx.device)).sum()
-        return int(right) / max(1, len(split))
+            logits, wanted = self.predict(images), upload(torch.from_numpy(labels), ctx.device)
+            right = (logits.argmax(1) == wanted).sum()
+            sums += torch.stack([right, functional.cross_entropy(logits.double(), wanted, reduction="sum")])
+        accuracy, loss = (sums / max(1, len(split))).tolist()
+        return accuracy, loss

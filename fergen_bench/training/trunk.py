@@ -107,11 +107,6 @@ class AlignmentMethod(DomainMethod):
     adapt: bool = False  # treat the unlabelled training images of the target as one more domain
     penalty: float = 1.0  # weight of the mean over pairs of domains
 
-    def domains(self, split: Split, ctx: Context) -> Domains:
-        """Return the domains that every batch contains."""
-        # Unlabelled images have a forward pass of their own, so they need not be resized to the labelled ones.
-        return Domains(self, split, ctx, self.trunk, self.pseudo_domains, self.adapt, one_size=False)
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of a batch."""
         network, head = self.model

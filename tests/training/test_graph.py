@@ -112,7 +112,13 @@ def test_every_setting_of_cafe_is_a_static_step(web: Domain, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    "changes", [{"optimizer": "sgd", "learning_rate": 1e-3}, {"schedule": "constant"}, {"selection": "source-val"}]
+    "changes",
+    [
+        {"optimizer": "sgd", "learning_rate": 1e-3},
+        {"schedule": "constant"},
+        {"selection": "source-val"},
+        {"sampling": "balanced"},
+    ],
 )
 def test_a_captured_step_agrees_for_optimizers_schedules_and_selections(
     changes: dict[str, Any], device: str, web: Domain, tmp_path: Path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fergen_bench import Batch, BenchError, Context, GradientMethod, SampleDraws
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import open_source
 from fergen_bench.error import RunError
+from fergen_bench.networks.kernels import scoring_batch
 
 
 @dataclass
@@ -101,9 +103,56 @@ def test_source_val_keeps_the_best_epoch_on_held_out_faces_of_the_source(source:
     method, ctx = fitted(source, tmp_path, Linear(epochs=8, learning_rate=0.3), selection="source-val")
     assert all(index.max() < len(source.fit) for _, _, index in method.seen)
     scores = [entry["val_accuracy"] for entry in ctx.history]
-    assert ctx.selected_epoch == int(np.argmax(scores)) + 1
+    ranks = [(entry["val_accuracy"], -entry["val_loss"]) for entry in ctx.history]
+    assert ctx.selected_epoch == ranks.index(max(ranks)) + 1
     predicted = method.predict(source.val.faces()).argmax(1).numpy()
     assert (predicted == source.val.labels).mean() == pytest.approx(max(scores))
+
+
+class Scripted(Linear):
+    """Logits of each epoch: a number of `scales` for the first class, and 0 for the others."""
+
+    scales: tuple[float, ...] = ()
+
+    def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
+        self.scale, self.passes = self.scales[batch.epoch], 0
+        optimizer.step()  # changes nothing, since there are no gradients
+        return {"loss": torch.zeros(())}
+
+    def logits(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        return functional.pad(torch.full((len(images), 1), self.scale), (0, 6))
+
+
+def mean_loss(scale: float, labels: np.ndarray) -> float:
+    """The mean cross-entropy of the logits of `Scripted`, from its definition."""
+    return float(np.log(np.exp(scale) + 6) - scale * (labels == 0).mean())
+
+
+@pytest.mark.parametrize(
+    ("scales", "selected"),
+    [
+        ((4.0, 0.5, 2.0), 2),  # equally accurate: the smallest loss
+        ((4.0, 0.5, 0.5, 0.5), 2),  # an equal loss, too: the earliest
+        ((4.0, -0.01, 2.0), 3),  # a smaller loss does not outweigh a lower accuracy
+        ((math.nan, 2.0, math.inf), 2),  # a loss that is not finite counts as the largest
+    ],
+)
+def test_of_equally_accurate_epochs_the_smaller_held_out_loss_decides(
+    source: Source, tmp_path: Path, scales: tuple[float, ...], selected: int
+) -> None:
+    labels = source.val.labels
+    assert (labels == 0).mean() > (labels == 1).mean()
+    method = Scripted(epochs=len(scales))
+    method.scales = scales
+    _, ctx = fitted(source, tmp_path, method, selection="source-val")
+    assert ctx.selected_epoch == selected
+    for scale, entry in zip(scales, ctx.history, strict=True):
+        assert ("val_loss" in entry) == math.isfinite(scale)
+        if math.isfinite(scale):
+            assert entry["val_loss"] == pytest.approx(mean_loss(scale, labels), rel=1e-6)
+            assert entry["val_accuracy"] == pytest.approx((labels == (0 if scale > 0 else 1)).mean())
+    assert method.passes == math.ceil(len(labels) / scoring_batch(ctx.device))  # one pass gives both
 
 
 def test_last_learns_from_all_training_faces_and_selects_nothing(source: Source, tmp_path: Path) -> None:
@@ -111,6 +160,14 @@ def test_last_learns_from_all_training_faces_and_selects_nothing(source: Source,
     assert sum(len(index) for _, _, index in method.seen) == len(source.train)
     assert ctx.selected_epoch is None
     assert "val_accuracy" not in ctx.history[0]
+
+
+def test_last_needs_no_held_out_faces(source: Source, tmp_path: Path) -> None:
+    alone = replace(source, undivided="web shows one subject only")
+    method, _ = fitted(alone, tmp_path, Linear(epochs=1))
+    assert sum(len(index) for _, _, index in method.seen) == len(source.train)
+    with pytest.raises(BenchError, match="web shows one subject only"):
+        fitted(alone, tmp_path, Linear(epochs=1), selection="source-val")
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,12 @@ class Killed(Exception):
     pass
 
 
-def fitted(name: str, domains: list[Domain], path: Path, dies_after: int | None, selection: str) -> GradientMethod:
+def fitted(
+    name: str, domains: list[Domain], path: Path, dies_after: int | None, selection: str, sampling: str = "natural"
+) -> GradientMethod:
     """A method after three epochs on a few faces; or none where it dies, with what it had saved at `path`."""
     file = read_method(ROOT / "methods" / f"{name}.py")
-    values = {**file.defaults("small"), "epochs": 3, "batch_size": 16, "trunk": "synth-trunk"}
+    values = {**file.defaults("small"), "epochs": 3, "batch_size": 16, "trunk": "synth-trunk", "sampling": sampling}
     values |= {"relabel_from": 1} if "relabel_from" in values else {}
     values |= {"backbone": "synth"} if "backbone" in values else {}
     method = load_method(file.path, file.class_name, values)
@@ -46,16 +48,19 @@ def fitted(name: str, domains: list[Domain], path: Path, dies_after: int | None,
     return method
 
 
-@pytest.mark.parametrize(("name", "selection"), [("cafe", "source-val"), ("scn", "last"), ("groupdro", "last")])
+@pytest.mark.parametrize(
+    ("name", "selection", "sampling"),
+    [("cafe", "source-val", "balanced"), ("scn", "last", "natural"), ("groupdro", "last", "balanced")],
+)
 def test_a_killed_training_goes_on_to_the_same_weights(
-    name: str, selection: str, web: Domain, film: Domain, tmp_path: Path
+    name: str, selection: str, sampling: str, web: Domain, film: Domain, tmp_path: Path
 ) -> None:
     domains = [web, film] if name == "groupdro" else [web]
-    whole = fitted(name, domains, tmp_path / "whole", None, selection)
+    whole = fitted(name, domains, tmp_path / "whole", None, selection, sampling)
     for dies_after in (1, 2, 3):
         with pytest.raises(Killed):
-            fitted(name, domains, tmp_path / "killed", dies_after, selection)
-    again = fitted(name, domains, tmp_path / "killed", None, selection)
+            fitted(name, domains, tmp_path / "killed", dies_after, selection, sampling)
+    again = fitted(name, domains, tmp_path / "killed", None, selection, sampling)
     for key, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[key], value), key
 
