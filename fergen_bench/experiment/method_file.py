@@ -115,7 +115,10 @@ class Parameter:
         try:
             return _adapter(self.annotation).validate_python(value, strict=True)
         except ValidationError as error:
-            message = error.errors()[0]["msg"]
+            first, *more = error.errors()
+            if first["type"] == "literal_error" and not more:
+                raise BenchError(f"{place}: {self.name} is {value!r}; use {first['ctx']['expected']}") from None
+            message = first["msg"]
             raise BenchError(
                 f"{place}: {self.name} takes {self.annotation}, not {value!r} ({message[0].lower()}{message[1:]})"
             ) from None
