@@ -139,8 +139,9 @@ def reporting(count: int, folder: Path, watch: Watch) -> None:
     """Compute a leaderboard with intervals and ties from those records."""
     from fergen_bench.records import counting
     from fergen_bench.records import frame as frames
-    from fergen_bench.report.statistics import Evidence, judged
+    from fergen_bench.report.statistics import Evidence
     from fergen_bench.report.tables import boards
+    from fergen_bench.report.verdicts import judged
 
     runs = folder.with_name(f"runs{count}")
     with watch.on():

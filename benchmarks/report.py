@@ -83,8 +83,8 @@ from fergen_bench.records.frame import cells_frame
 from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
 from fergen_bench.report.latex import latex
 from fergen_bench.report.markdown import markdown
-from fergen_bench.report.ranking import ranking
-from fergen_bench.report.statistics import Evidence, judged
+from fergen_bench.report.statistics import Evidence
+from fergen_bench.report.verdicts import judged
 from fergen_bench.report.tables import boards
 done("imports")
 records = load_all(Path(sys.argv[1]))[0]
@@ -96,8 +96,6 @@ cells = evidence.calibrated(cells)
 done("predictions, calibration")
 (board,) = judged(boards(cells, sys.argv[2]), evidence, sys.argv[2])
 done("intervals, ties")
-ranking(board, sys.argv[2])
-done("ranks")
 view = LeaderboardView(board, sys.argv[2])
 markdown([view]), leaderboard_frame([view]), latex(view)
 done("Markdown, CSV, LaTeX")

@@ -86,6 +86,22 @@ def calibration_error(table: np.ndarray) -> float:
     return float(np.abs(table[:, 1] - table[:, 2]).sum() / images) if images else math.nan
 
 
+def calibration_floor(table: np.ndarray) -> float:
+    """Return the expected calibration error that perfectly calibrated predictions would show on so few images.
+
+    The accuracy of a bin of n images with mean confidence p then differs from p by sqrt(2 p (1 - p) / (pi n)) on
+    average, the mean distance of a normal distribution.
+
+    Args:
+        table: A table of `reliability`, float (bins, 3).
+    """
+    images, confidence, _ = table.T
+    if not images.sum():
+        return math.nan
+    share = np.divide(confidence, images, out=np.zeros_like(confidence), where=images > 0)
+    return float(np.sqrt(2 * images * share * (1 - share) / math.pi).sum() / images.sum())
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature that minimises the cross-entropy of held-out logits (Guo et al., ICML 2017).
 

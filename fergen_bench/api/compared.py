@@ -31,18 +31,23 @@ class Compared:
         return self.found.unseen.low, self.found.unseen.high
 
     @property
+    def domains_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference on other domains than these; NaN for fewer than three."""
+        return self.found.unseen.domains_low, self.found.unseen.domains_high
+
+    @property
     def p(self) -> float:
-        """The p-value of the difference; NaN where predictions are missing."""
+        """The p-value of the difference; NaN where predictions are missing or a source has one training."""
         return self.found.unseen.p
 
     @property
     def cells(self) -> pd.DataFrame:
-        """The difference of every cell, with interval, p and p after Holm: one row per source and target."""
+        """The difference of every cell: one row per source and target."""
         return self.found.cells
 
     @property
     def targets(self) -> pd.DataFrame:
-        """The difference of every unseen target, with McNemar's test over its images."""
+        """The difference of every unseen target, with interval, p and p after Holm."""
         return self.found.targets
 
     @property

@@ -233,8 +233,8 @@ class Results:
 
     def boards(self, metric: str = "accuracy") -> list[Board]:
         """Return the leaderboards of the report, one per set of conditions under which methods may be ranked."""
-        from fergen_bench.report.statistics import judged
         from fergen_bench.report.tables import boards, scored_cells, with_data
+        from fergen_bench.report.verdicts import judged
 
         _check_metric(metric)
         if metric not in self._boards:
@@ -256,8 +256,10 @@ class Results:
 
         Returns:
             One row per method and pre-training, with means in per cent (`in_domain`, `all`, `unseen`, `worst`), their
-            standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`), `standing` (best, tied or
-            behind), and the conditions of the leaderboard (`suite`, `selection`, `sources`, `fraction`, `adaptation`).
+            standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`); `standing` (best, tied,
+            behind or not compared); the unseen mean and standing under every metric (`unseen_macro_f1`,
+            `unseen_macro_f1_standing`, …); and the conditions of the leaderboard (`suite`, `selection`, `sources`,
+            `fraction`, `adaptation`).
         """
         from fergen_bench.report.leaderboard import leaderboard_frame
 

@@ -17,7 +17,7 @@ from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.statistics import ALPHA, Difference, Evidence, holm, mcnemar
+from fergen_bench.report.statistics import ALPHA, Difference, Evidence, holm
 from fergen_bench.report.tables import CELL, CONDITIONS, NAMES, Board, unevenly_scored
 
 
@@ -114,16 +114,20 @@ def answer(first: str, second: str, found: Comparison) -> str:
     unseen, metric = found.unseen, NAMES[found.metric]
     if pd.isna(unseen.value):
         return f"{second} and {first} have no mean to compare: no face of some unseen target was scored."
-    if pd.isna(unseen.p):
+    if pd.isna(unseen.low) and pd.isna(unseen.p):
         spread = f" ± {tenth(found.spread)}" if pd.notna(found.spread) else ""
         by = f"{tenth(unseen.value, signed=True)}{spread} points of {metric}"
         return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
     reach = range_text(unseen.low, unseen.high)
-    some = "; with one seed of some trainings" if found.unbalanced else "; of these trainings alone, with one seed"
-    alone = some if found.seeds < 2 else ""
-    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {p_text(unseen.p)}{alone})"
+    if pd.isna(unseen.p):
+        which = "some sources have" if found.unbalanced else "each source has"
+        return (
+            f"No verdict, since {which} one training: for these trainings only, {second} differs from {first} on "
+            f"unseen targets by {tenth(unseen.value, signed=True)} points of {metric} (95 % over faces: {reach})."
+        )
+    how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {p_text(unseen.p)})"
     if unseen.p >= ALPHA:
-        return f"The data cannot tell {second} from {first} on unseen targets: {how}."
+        return f"{second} is not significantly different from {first} on unseen targets: {how}."
     return f"{second} is {'better' if unseen.value > 0 else 'worse'} than {first} on unseen targets: {how}."
 
 
@@ -131,13 +135,14 @@ def answer(first: str, second: str, found: Comparison) -> str:
 class Comparison:
     """Second minus first on the cells that both rows have, in points.
 
-    In the frames, p_holm is p corrected for the rows of the frame.
+    In the frames, p_holm is p corrected for the rows of the frame. Single cells have no p: their few trainings are not
+    enough for one.
 
     Attributes:
         metric: The name of the metric.
         unseen: The difference of the means over unseen targets.
-        cells: source, target, relation, audited, difference, low, high, p, p_holm.
-        targets: target, faces, difference, low, high, first_only, second_only (faces), p, p_holm of McNemar's test.
+        cells: source, target, relation, audited, difference.
+        targets: target, faces, difference, low, high, p, p_holm.
         expressions: expression, first, second, difference, low, high, p, p_holm, over unseen targets.
         seeds: The number of seeds with every source and target.
         spread: The standard deviation over these seeds of the difference on unseen targets; nan below two.
@@ -189,18 +194,20 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
         )
     one, other = first[unseen], second[unseen]
     cells = [
-        {"source": source, "target": target, "relation": group.relation.iloc[0], "audited": group.audited.all()}
-        | _line(evidence.difference(group, second.loc[group.index], metric))
+        {
+            "source": source,
+            "target": target,
+            "relation": group.relation.iloc[0],
+            "audited": group.audited.all(),
+            "difference": float((second.loc[group.index, metric] - group[metric]).mean()),
+        }
         for (source, target), group in first.groupby(["source", "target"], sort=False)
     ]
-    targets = []
-    for target, group in one.groupby("target", sort=False):
-        found = evidence.discordant(group, other.loc[group.index])
-        line = _line(evidence.difference(group, other.loc[group.index], metric))
-        counts = (np.nan, np.nan) if found is None else found
-        faces = {"target": target, "faces": int(group.faces.max()), "first_only": counts[0], "second_only": counts[1]}
-        p = np.nan if found is None or np.isnan(line["difference"]) else mcnemar(*found)
-        targets.append(faces | line | {"p": p})
+    targets = [
+        {"target": target, "faces": int(group.faces.max())}
+        | _line(evidence.difference(group, other.loc[group.index], metric))
+        for target, group in one.groupby("target", sort=False)
+    ]
     expressions = []
     for name in EXPRESSIONS:
         recall = f"recall_{name}"
@@ -208,15 +215,15 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
         mean = {"expression": name, "first": one[recall][there].mean(), "second": other[recall][there].mean()}
         difference = evidence.difference(one[there], other[there], recall) if there.any() else Difference(np.nan)
         expressions.append(mean | _line(difference))
-    frames = [pd.DataFrame(rows) for rows in (cells, targets, expressions)]
-    by_cell, by_target, by_expression = (frame.assign(p_holm=holm(frame.p)) for frame in frames)
+    by_target, by_expression = (pd.DataFrame(lines) for lines in (targets, expressions))
+    by_target, by_expression = (frame.assign(p_holm=holm(frame.p)) for frame in (by_target, by_expression))
     overall = evidence.difference(one, other, metric)
     covered = evidence.covers(first) and evidence.covers(second)
     whole = one[_of_whole_seeds(one)]
     per_seed = (other[metric] - one[metric])[whole.index].groupby(whole.seed).mean()
     seeds = len(per_seed), float(per_seed.std(ddof=1))
     unbalanced = (*_unbalanced(one), *_of_one_alone(*rows, first))
-    return Comparison(metric, overall, by_cell, by_target, by_expression, *seeds, covered, unbalanced)
+    return Comparison(metric, overall, pd.DataFrame(cells), by_target, by_expression, *seeds, covered, unbalanced)
 
 
 def _of_whole_seeds(cells: pd.DataFrame) -> pd.Series:

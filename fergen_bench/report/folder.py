@@ -17,7 +17,6 @@ from fergen_bench.report.latex import latex
 from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
 from fergen_bench.report.markdown import markdown
 from fergen_bench.report.published import Published
-from fergen_bench.report.ranking import ranking
 from fergen_bench.report.shifts import factors, shift_boards
 from fergen_bench.report.tables import Board
 
@@ -113,8 +112,6 @@ def _draw(
     board, metric = view.board, view.metric
     for name, cells in board.rows():
         yield figures.save(figures.heatmap(board, name, cells, metric), folder, f"{board.slug}-{file_name(name)}")
-    if (ranks := ranking(board, metric)) is not None:
-        yield figures.save(figures.critical_difference(board, ranks), folder, f"{board.slug}-ranks")
     if board.table.unseen.notna().any():
         yield figures.save(figures.unseen_means(board, metric), folder, f"{board.slug}-unseen")
     for ablation in (ablation for ablation in ablations if ablation.suite == board.suite):

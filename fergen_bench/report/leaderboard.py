@@ -16,10 +16,22 @@ import pandas as pd
 
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data
-from fergen_bench.report.notes import board_cautions, board_facts, has_intervals, missing_notes
+from fergen_bench.report.answers import answer, disagreement
+from fergen_bench.report.markers import Marker, markers
+from fergen_bench.report.notes import (
+    board_cautions,
+    board_facts,
+    calibration_note,
+    has_intervals,
+    intervals_note,
+    missing_notes,
+    spread_note,
+    standing_note,
+)
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.statistics import Evidence, judged
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import CONDITIONS, NAMES, Board, Matrix, boards, matrix, number, scored_cells, with_data
+from fergen_bench.report.verdicts import judged
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 """The means of a leaderboard, and the heading of the column of each."""
@@ -32,14 +44,19 @@ class Mean:
     Attributes:
         value: The mean over the row's complete seeds; nan where the row has none.
         sd: The standard deviation over seeds; nan for fewer than two.
-        low: The lower end of the 95 % interval; nan where predictions are missing.
+        low: The lower end of the 95 % interval over trainings and faces; nan where predictions are missing.
         high: Its upper end.
+        domains_low: The lower end of the 95 % interval over domains too; nan for fewer than three domains, and for
+            other means than the unseen one.
+        domains_high: Its upper end.
     """
 
     value: float
     sd: float
     low: float
     high: float
+    domains_low: float = np.nan
+    domains_high: float = np.nan
 
     @property
     def text(self) -> str:
@@ -56,6 +73,26 @@ class Mean:
         """Return the interval as text: 79.8–81.2, or — without an interval."""
         return f"{tenth(self.low)}–{tenth(self.high)}" if self.has_interval else "—"
 
+    @property
+    def domains_interval(self) -> str:
+        """Return the interval over domains too as text: 61.0–92.1, or —."""
+        return "—" if pd.isna(self.domains_low) else f"{tenth(self.domains_low)}–{tenth(self.domains_high)}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The mean over unseen targets under one metric.
+
+    Attributes:
+        mean: The mean.
+        standing: best, tied, behind or not compared, under this metric.
+        p: The corrected p of the difference from the best row; nan for this row and where rows are not compared.
+    """
+
+    mean: Mean
+    standing: str
+    p: float
+
 
 @dataclass(frozen=True)
 class Line:
@@ -68,7 +105,11 @@ class Line:
         mark: The letter of its pre-training.
         side_mark: The letter where it follows the name; "" where the name contains it or all rows share it.
         means: By the keys of COLUMNS.
-        standing: best, tied, behind or "".
+        standing: best, tied, behind or not compared.
+        standing_reason: The reason why it is not compared; else "".
+        p: The corrected p of its difference from the best row; nan for this row and where rows are not compared.
+        measures: The unseen mean under each metric.
+        markers: Marks of the row, each with its reason.
         seeds: The number of complete seeds.
         seeds_text: That number, with the number of cells where some are missing.
         cells: Cells with a score.
@@ -79,6 +120,7 @@ class Line:
         fit_seconds: Mean seconds of one training; nan for runs on different devices.
         ece: Expected calibration error on unseen targets, in points; nan without predictions.
         ece_tempered: The same after temperature scaling.
+        ece_floor: The error that a perfectly calibrated row would show with these confidences and numbers of faces.
     """
 
     name: str
@@ -88,6 +130,10 @@ class Line:
     side_mark: str
     means: Mapping[str, Mean]
     standing: str
+    standing_reason: str
+    p: float
+    measures: Mapping[str, Measure]
+    markers: tuple[Marker, ...]
     seeds: int
     seeds_text: str
     cells: int
@@ -98,6 +144,7 @@ class Line:
     fit_seconds: float
     ece: float
     ece_tempered: float
+    ece_floor: float
 
 
 @dataclass(frozen=True)
@@ -134,7 +181,7 @@ class LeaderboardView:
 
     def _lines(self) -> Iterator[Line]:
         board, names = self.board, self.board.names()
-        for row in board.table.itertuples():
+        for row, (_, cells) in zip(board.table.itertuples(), board.rows(), strict=True):
             name, mark = names[row.method, row.pretraining], board.marks[row.pretraining]
             yield Line(
                 name=name,
@@ -144,6 +191,10 @@ class LeaderboardView:
                 side_mark=mark if self.has_several_marks and name == row.method else "",
                 means={column: _mean(row, column) for column in COLUMNS},
                 standing=row.standing,
+                standing_reason=row.standing_reason,
+                p=row.p,
+                measures={name: _measure(row, name) for name in NAMES},
+                markers=markers(board, row, cells),
                 seeds=row.seeds,
                 seeds_text=board.seeds(row),
                 cells=row.cells,
@@ -154,7 +205,42 @@ class LeaderboardView:
                 fit_seconds=row.fit_seconds,
                 ece=getattr(row, "unseen_ece", np.nan),
                 ece_tempered=getattr(row, "unseen_ece_tempered", np.nan),
+                ece_floor=getattr(row, "unseen_ece_floor", np.nan),
             )
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Return a sentence on the best row under each metric, that of the leaderboard first."""
+        return tuple(answer(self.board, name, first=name == self.metric) for name in self._metrics)
+
+    @property
+    def disagreement(self) -> str:
+        """Return a sentence on metrics that disagree about the best row; "" where all agree."""
+        return disagreement(self.board, self._metrics)
+
+    @property
+    def _metrics(self) -> list[str]:
+        return sorted(NAMES, key=lambda name: name != self.metric)
+
+    @property
+    def intervals_note(self) -> str:
+        """Return a sentence on the use of each of the two intervals; "" without intervals."""
+        return intervals_note(self.board)
+
+    @property
+    def standing_note(self) -> str:
+        """Return a sentence on the standings and the error that they guard against; "" where no row is compared."""
+        return standing_note(self.board)
+
+    @property
+    def spread_note(self) -> str:
+        """Return a sentence on ±; "" where no number has it."""
+        return spread_note(self.board)
+
+    @property
+    def calibration_note(self) -> str:
+        """Return a sentence on the dependence of calibration errors on the number of faces; "" without them."""
+        return calibration_note(self.board)
 
     def facts(self, mean: str = "the unseen mean") -> list[str]:
         """Return how to read the leaderboard, pre-training first. mean: the means that have intervals."""
@@ -187,7 +273,13 @@ class LeaderboardView:
 
 
 def _mean(row: Any, column: str) -> Mean:
-    return Mean(*(getattr(row, column + part) for part in ("", "_sd", "_low", "_high")))
+    over = ("_domains_low", "_domains_high") if column.startswith("unseen") else ()
+    return Mean(*(getattr(row, column + part) for part in ("", "_sd", "_low", "_high", *over)))
+
+
+def _measure(row: Any, metric: str) -> Measure:
+    column = f"unseen_{metric}"
+    return Measure(_mean(row, column), getattr(row, f"{column}_standing"), getattr(row, f"{column}_p"))
 
 
 def leaderboard_views(

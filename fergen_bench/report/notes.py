@@ -7,11 +7,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, SAME
 from fergen_bench.experiment.run import percent
 from fergen_bench.report import data
+from fergen_bench.report.markers import markers
+from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, COLLAPSED, ONE_CLASS, Board, unevenly_scored
-from fergen_bench.wording import many
+from fergen_bench.wording import listed, many
 
 SHORT = {
     NOT_AUDITED: ("?", "?: not audited"),
@@ -83,6 +86,9 @@ RENDERED = {"synth", "synth-trunk"}
 
 GAP = "gap: in-domain minus unseen, by row of one training, by column of one target"
 
+FEW_DOMAINS = 10
+"""Below this number of domains, intervals over domains are called wide."""
+
 MOST_NAMED = 6
 """The largest number of cells that a note lists."""
 
@@ -107,15 +113,54 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
+    return [*notes, *filter(None, (spread_note(board), intervals_note(board, mean), standing_note(board)))]
+
+
+def spread_note(board: Board) -> str:
+    """Return a sentence on ±; "" where no row has two seeds."""
+    return "±: standard deviation over seeds" if board.table.seeds.max() > 1 else ""
+
+
+def intervals_note(board: Board, mean: str = "the unseen mean") -> str:
+    """Return a sentence on the use of each of the two intervals; "" without intervals.
+
+    Args:
+        board: A leaderboard of `verdicts.judged`.
+        mean: The means that have intervals.
+    """
+    found = []
     if has_intervals(board):
-        over = "seeds and faces" if board.table.seeds.max() > 1 else "faces; seeds may differ by more"
-        notes.append(f"95 %: interval of {mean}, by bootstrap over {over}")
-    how = "at 5 % (paired, all pairs of rows considered at once)"
-    if (board.table.standing == "tied").any():
-        notes.append(f"Tied: not to be told from the best on unseen targets {how}")
-    elif (board.table.standing == "behind").any():
-        notes.append(f"No row is tied with the best on unseen targets {how}")
-    return notes
+        several = board.table.seeds.max() > 1
+        over = "new trainings and other faces of these domains" if several else "other faces of these domains"
+        found.append(f"95 %: interval of {mean} for {over} (bootstrap)")
+    if board.table.unseen_domains_low.notna().any():
+        count = board.cells[board.cells.relation == "unseen"].target.nunique()
+        wide = f"; with {count} domains it is wide" if count < FEW_DOMAINS else ""
+        found.append(f"over domains: 95 % interval for domains that are not in this table (jackknife{wide})")
+    return "; ".join(found)
+
+
+def standing_note(board: Board) -> str:
+    """Return a sentence on the standings and the error that they guard against; "" where no row is compared."""
+    if not board.table.standing.isin(["best"]).any():
+        return ""
+    return (
+        "Behind: the unseen mean is significantly lower than that of the best row; in at least 95 % of tables no row "
+        "that is as good as the best is called behind. Tied: not significantly lower, which does not mean as good: "
+        "about half of the rows that are 1 point worse are tied (docs/statistics.md)"
+    )
+
+
+def calibration_note(board: Board) -> str:
+    """Return a sentence on the dependence of calibration errors on the number of faces; "" without them."""
+    if "unseen_ece" not in board.table or board.table.unseen_ece.isna().all():
+        return ""
+    low, high = board.table.unseen_ece_floor.min(), board.table.unseen_ece_floor.max()
+    ends = tenth(low) if tenth(low) == tenth(high) else f"{tenth(low)} to {tenth(high)}"
+    return (
+        f"Calibration errors depend on the number of faces: with those of these targets, perfectly calibrated rows "
+        f"would show {ends} points instead of 0"
+    )
 
 
 def board_cautions(board: Board) -> list[str]:
@@ -143,8 +188,10 @@ def board_cautions(board: Board) -> list[str]:
         found = "; ".join(sorted(set(board.cells.device)))
         notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
     notes += _numerics(board)
-    if board.table.seeds.max() < 2 and not board.finished:
-        notes.append("One seed: no spread can be told")
+    if board.table.seeds.max() == 1 and not board.finished:
+        notes.append("One training of each source: numbers and intervals hold for these trainings only; no verdict")
+    notes += _of_rows(board)
+    notes += _of_targets(board)
     notes += unseen_mean_note(board)
     notes += standing_notes(board.suite, board.cells)
     if mixed := unevenly_scored(board.cells):
@@ -218,18 +265,59 @@ def _unknown(board: Board) -> list[str]:
     ]
 
 
+def _of_rows(board: Board) -> list[str]:
+    """Return sentences on seeds that differ in number, do not vary, or collapsed, with the names of the rows."""
+    counts = board.table.seeds[board.table.seeds > 0]
+    mixed = [f"{name} {count}" for name, count in zip(board.names().values(), board.table.seeds, strict=True)]
+    found = []
+    if counts.nunique() > 1:
+        usual = int(counts.mode().max())
+        odd = [text for text, count in zip(mixed, board.table.seeds, strict=True) if count not in (0, usual)]
+        found.append(f"Rows have {usual} seeds, but {listed(odd, MOST_NAMED)}")
+    marks: dict[str, list[tuple[str, str]]] = {}
+    for row, (name, cells) in zip(board.table.itertuples(), board.rows(), strict=True):
+        for marker in markers(board, row, cells):
+            marks.setdefault(marker.short, []).append((name, marker.reason))
+    if alike := [name for name, _ in marks.get("seeds alike", [])]:
+        found.append(f"Seeds do not change the scores of {listed(alike, MOST_NAMED)}: their ± is 0")
+    found += [f"{name}: {reason.removesuffix('.')}" for name, reason in marks.get("collapsed training", [])]
+    return found
+
+
+def _of_targets(board: Board) -> list[str]:
+    """Return sentences on targets without faces of an expression, and on those with far fewer faces than others."""
+    found = []
+    faces = board.cells.groupby("target", sort=False).faces.min()
+    absent: dict[str, list[str]] = {}
+    for target, cells in board.cells.groupby("target", sort=False):
+        lacking = [name for name in EXPRESSIONS if cells[f"recall_{name}"].isna().all()]
+        if lacking and faces[target]:
+            absent.setdefault(listed(lacking), []).append(str(target))
+    for names, targets in absent.items():
+        found.append(
+            f"No face of {names} in {listed(targets)}: balanced accuracy there is a mean over the other expressions, "
+            f"and predictions of {names} are errors"
+        )
+    tiny = [f"{target} ({many(count, 'face')})" for target, count in faces.items() if count < faces.median() / 20]
+    if tiny:
+        found.append(f"Every target has the same weight in a mean, {listed(tiny)} too: chance alone moves it by much")
+    return found
+
+
 def _unsure(board: Board) -> list[str]:
-    """Name the rows with means and without intervals, which are neither tied nor behind."""
+    """Name the rows with means and without intervals, which are not compared with the best."""
     names, table = board.names(), board.table[board.table.unseen.notna()]
     lacking = table.unseen_low.isna()
     if not lacking.any():
         return []
     again = "to have them, give the command that made these records once more, with --rerun"
     if lacking.all():
-        return [f"No intervals, and no word on which rows are tied: predictions are not beside all records; {again}"]
+        return [f"No intervals, and no row is compared with the best: predictions are not beside all records; {again}"]
     rows = ", ".join(names[row.method, row.pretraining] for row in table[lacking].itertuples())
-    which = "no row is compared with the best" if lacking.iloc[0] else "they are not compared with the best"
-    return [f"Predictions are not beside all records of {rows}: no intervals there, and {which}; {again}"]
+    return [
+        f"Predictions are not beside all records of {rows}: no intervals there, and they are not compared with the "
+        f"best; {again}"
+    ]
 
 
 MISSING_SHOWN = 12

@@ -265,7 +265,7 @@ Shown = list[tuple[str, str]]
 
 def _drawn(board: Board, drawn: Sequence[str], ablations: Iterable[Ablation]) -> Shown:
     """Return the figures in the folder that belong to a leaderboard, but no matrix: the page has tables of those."""
-    titles = {f"{board.slug}-unseen": "Unseen targets", f"{board.slug}-ranks": "Mean ranks and critical difference"}
+    titles = {f"{board.slug}-unseen": "Unseen targets"}
     named = {f"{board.slug}-{ablation.protocol}": f"Ablation: {ablation.about}" for ablation in ablations}
     return [(title, stem) for stem, title in {**titles, **named}.items() if stem in drawn]
 
@@ -332,12 +332,9 @@ def _shifts(all_boards: Sequence[Board], drawn: Sequence[str]) -> Shown:
 
 
 def _figures(folder: Path, shown: Shown) -> list[dict[str, Any]]:
-    """Return the data of each figure on the page.
-
-    The test by ranks is collapsed at first, since it is weaker than the leaderboard's test.
-    """
+    """Return the data of each figure on the page."""
     return [
-        {"title": title, "name": name, "svg": _inline(folder / f"{name}.svg", title), "closed": name.endswith("-ranks")}
+        {"title": title, "name": name, "svg": _inline(folder / f"{name}.svg", title), "closed": False}
         for title, name in shown
     ]
 

@@ -6,11 +6,14 @@ them, so the difference of two rows is paired. Resampling n seeds underestimates
 deviations are multiplied by the root of n / (n - 1). Two or three seeds may agree by chance, so intervals and p use
 Student's t, with degrees of freedom after Welch (1947), in which the number of faces counts as infinite. With one seed
 an interval covers the variation of faces alone. Numbers are in per cent.
+
+These intervals hold for the domains of the leaderboard. `domain_error` treats the domains as a sample of all domains.
+docs/statistics.md has the measured error rates of all statements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,11 +23,11 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.error import BenchError
-from fergen_bench.metric import calibration_error, fit_temperature, reliability
+from fergen_bench.metric import calibration_error, calibration_floor, fit_temperature, reliability
 from fergen_bench.records.counting import without
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord
 from fergen_bench.records.store import RecordFile
-from fergen_bench.report.tables import CELL, MEANS, Board, complete
+from fergen_bench.report.tables import CALIBRATION, CELL, domains_of
 
 DRAWS = 2000
 
@@ -50,12 +53,41 @@ class _Faces:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, in points. Without a value or without predictions, the other fields are nan."""
+    """Second minus first, in points. Without a value or without predictions, the other fields are nan.
+
+    Attributes:
+        value: The difference.
+        low: The lower end of its 95 % interval over trainings and faces.
+        high: The upper end.
+        p: The probability of a difference at least as large between equally good rows; nan where some training has one
+            seed, since nobody knows then how much trainings differ.
+        domains_low: The lower end of its 95 % interval over domains too.
+        domains_high: The upper end.
+    """
 
     value: float
     low: float = np.nan
     high: float = np.nan
     p: float = np.nan
+    domains_low: float = np.nan
+    domains_high: float = np.nan
+
+
+Parts = dict[tuple[str, str], tuple[tuple[int, ...], np.ndarray]]
+"""Training → its seeds, and the contribution of each to a mean over cells."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A mean in every bootstrap replicate, (DRAWS,), and the contributions of the seeds to it."""
+
+    drawn: np.ndarray
+    parts: Parts
+
+    @property
+    def several(self) -> bool:
+        """Return True if every training has several seeds, so that their variation is known."""
+        return all(len(seeds) > 1 for seeds, _ in self.parts.values())
 
 
 class Evidence:
@@ -76,6 +108,7 @@ class Evidence:
         self._faces: dict[tuple[str, str, bytes], _Faces] = {}
         self._places: dict[tuple[str, str], tuple[_Faces, int]] = {}
         self._scores: dict[tuple[int, str], np.ndarray] = {}
+        self._rows: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
         for record in records:
             path = record.spec.path(runs)
             if not path.with_suffix(".npz").is_file():
@@ -107,17 +140,23 @@ class Evidence:
         self.reliability[key, cell.target] = reliability(logits, labels), tempered
 
     def calibrated(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Return the cells with their expected calibration errors, `ece` and `ece_tempered`, in points.
+        """Return the cells with their expected calibration errors, `ece`, `ece_tempered` and `ece_floor`, in points.
 
-        The temperature of `ece_tempered` was fitted to held-out faces of the source. Values are nan without
+        The temperature of `ece_tempered` was fitted to held-out faces of the source. `ece_floor` is the error that
+        perfectly calibrated predictions would show, see `metric.calibration_floor`. Values are nan without
         predictions, and `ece_tempered` also without held-out faces.
         """
         errors = {
-            place: [np.nan if table is None else 100.0 * calibration_error(table) for table in tables]
-            for place, tables in self.reliability.items()
+            place: [
+                calibration_error(plain),
+                np.nan if tempered is None else calibration_error(tempered),
+                calibration_floor(plain),
+            ]
+            for place, (plain, tempered) in self.reliability.items()
         }
-        found = [errors.get(place, [np.nan, np.nan]) for place in zip(cells.key, cells.target, strict=True)]
-        return cells.assign(ece=[pair[0] for pair in found], ece_tempered=[pair[1] for pair in found])
+        places = zip(cells.key, cells.target, strict=True)
+        found = 100.0 * np.array([errors.get(place, [np.nan] * 3) for place in places]).reshape(-1, 3)
+        return cells.assign(**dict(zip(CALIBRATION, found.T, strict=True)))
 
     def covers(self, cells: pd.DataFrame) -> bool:
         """Return True where every one of these cells has predictions."""
@@ -161,12 +200,29 @@ class Evidence:
             self._scores[known] = np.concatenate(blocks).T.astype(np.float32, order="C")
         return self._scores[known]
 
+    def row_means(self, cells: pd.DataFrame, metric: str) -> dict[str, Sampled]:
+        """Return the means of a leaderboard's row, `in_domain`, `all`, `unseen` and `worst`, in every replicate.
+
+        Args:
+            cells: The cells of complete seeds, all covered.
+            metric: The name of the metric.
+        """
+        known = metric, tuple(cells.key), tuple(cells.target)
+        if known not in self._rows:
+            scores, weights = cells[metric].to_numpy(), _weights(cells)
+            drawn = means(cells, self.resampled(cells, metric), weights)
+            parts = {mean: _by_training(cells, each * scores) for mean, each in weights.items()}
+            parts["worst"] = parts["unseen"]
+            self._rows[known] = {mean: Sampled(values, parts[mean]) for mean, values in drawn.items()}
+        return self._rows[known]
+
     def interval(self, cells: pd.DataFrame, metric: str) -> tuple[float, float]:
         """Return the 95 % interval of the mean over cells, for example of one source and target; nan if not covered."""
         if not self.covers(cells):
             return np.nan, np.nan
+        scores = cells[metric].to_numpy()
         drawn = self.resampled(cells, metric).mean(1)
-        return _limits(drawn, _freedom(_seeds(_by_training(cells, cells[metric].to_numpy() / len(cells))), drawn))
+        return limits(float(scores.mean()), Sampled(drawn, _by_training(cells, scores / len(cells))))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
         """Return second minus first in the mean over cells, with its interval and p.
@@ -179,32 +235,16 @@ class Evidence:
         weights = 1 / first.groupby(CELL).key.transform("size").to_numpy()
         weights = weights / weights.sum()
         value = float((weights * apart).sum())
+        over = domain_limits(value, *domain_error(*_by_pair(first, apart)))
         if np.isnan(value) or not (self.covers(first) and self.covers(second)):
-            return Difference(value)
+            return Difference(value, domains_low=over[0], domains_high=over[1])
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
         there = np.isfinite(drawn)  # a draw may lack faces of a rare expression
         with np.errstate(invalid="ignore"):
             means = np.where(there, drawn, 0) @ weights / (there @ weights)
-        return _tested(value, means, _freedom(_seeds(_by_training(first, apart * weights)), means))
-
-    def discordant(self, first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int] | None:
-        """Return the numbers of faces of one target that the first row, and the second, predicts right more often.
-
-        A face counts for the row that is right in more of the runs that both rows have. None where predictions are
-        missing.
-        """
-        if not (self.covers(first) and self.covers(second)):
-            return None
-        lead: np.ndarray | None = None
-        for target, one, other in zip(first.target, first.key, second.key, strict=True):
-            (faces, row), (same, column) = self._places[one, target], self._places[other, target]
-            if faces is not same:
-                return None
-            said, labels = (faces.said[row], faces.said[column]), faces.labels
-            both = (said[0] != _LEFT_OUT) & (said[1] != _LEFT_OUT)
-            change = both * ((said[1] == labels).astype(int) - (said[0] == labels))
-            lead = change if lead is None else lead + change
-        return None if lead is None else (int((lead < 0).sum()), int((lead > 0).sum()))
+        finished = "sources" in first and bool(((first.sources == 0) & (second.sources == 0).to_numpy()).all())
+        found = _tested(value, Sampled(means, _by_training(first, apart * weights)), finished)
+        return replace(found, domains_low=over[0], domains_high=over[1])
 
 
 def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
@@ -232,8 +272,10 @@ def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric:
         return np.where(present, shares, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
 
 
-Parts = dict[tuple[str, str], tuple[tuple[int, ...], np.ndarray]]
-"""Training → its seeds, and the contribution of each to a mean over cells."""
+def _by_pair(cells: pd.DataFrame, values: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a line for each source and target, and the mean over its seeds."""
+    found = pd.Series(values, cells.index).groupby([cells[name] for name in CELL], sort=False).mean()
+    return found.index.to_frame(index=False), found.to_numpy()
 
 
 def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
@@ -252,7 +294,7 @@ def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
     }
 
 
-def _seeds(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
+def seeds_of(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
     """Return the contributions of the seeds of each training to a mean, or to the difference of two means.
 
     A training that has the same seeds in both means contributes the paired differences.
@@ -267,7 +309,7 @@ def _seeds(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
     return found
 
 
-def _freedom(seeds: Iterable[np.ndarray], drawn: np.ndarray) -> float:
+def freedom_of(seeds: Iterable[np.ndarray], drawn: np.ndarray) -> float:
     """Return the degrees of freedom of a mean's standard error, that of its draws; infinite where no seeds vary.
 
     Welch's formula (Biometrika 1947, appendix), with n + 1 and then two less: it allows for variances of two or three
@@ -280,32 +322,72 @@ def _freedom(seeds: Iterable[np.ndarray], drawn: np.ndarray) -> float:
     return float(max(np.nanvar(drawn, ddof=1) ** 2 / squares - 2, min(len(values) - 1 for values in several)))
 
 
-def _limits(drawn: np.ndarray, freedom: float) -> tuple[float, float]:
-    """Return the middle 95 % of the draws, widened by the ratio of Student's t to a normal distribution.
+def limits(value: float, sampled: Sampled) -> tuple[float, float]:
+    """Return the 95 % interval of a mean: the middle 95 % of its replicates, without their bias, widened for few seeds.
 
-    The limits are nan where nothing varies: if the few faces of a cell are all right, the next one may still be wrong.
+    A replicate has fewer different faces than the target, so metrics that are not means of faces, such as macro F1, are
+    biased in it. The difference of the replicates' mean from the value estimates the bias of the value, and the
+    interval is moved by as much the other way. It is widened by the ratio of Student's t to a normal distribution. The
+    limits are nan where nothing varies: if the few faces of a cell are all right, the next one may still be wrong.
     """
     from scipy.stats import norm, t
 
-    known = drawn[~np.isnan(drawn)]  # a draw may lack faces of a rare expression
+    known = sampled.drawn[~np.isnan(sampled.drawn)]  # a replicate may lack faces of a rare expression
     if not len(known) or np.ptp(known) == 0:
         return np.nan, np.nan
     low, middle, high = np.quantile(known, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    wider = t.isf(ALPHA / 2, freedom) / norm.isf(ALPHA / 2)
-    return float(max(0.0, middle - wider * (middle - low))), float(min(100.0, middle + wider * (high - middle)))
+    wider = t.isf(ALPHA / 2, freedom_of(seeds_of(sampled.parts), sampled.drawn)) / norm.isf(ALPHA / 2)
+    centre = 2 * value - float(known.mean(dtype=np.float64))
+    return float(max(0.0, centre - wider * (middle - low))), float(min(100.0, centre + wider * (high - middle)))
 
 
-def _tested(value: float, drawn: np.ndarray, freedom: float) -> Difference:
+def domain_error(cells: pd.DataFrame, values: np.ndarray) -> tuple[float, int]:
+    """Return the standard error of a mean over cells if its domains are a sample of all domains, and its freedom.
+
+    The mean is computed again without each domain in turn, as a source and as a target (the jackknife; Arvesen 1969
+    for means over pairs). Where nothing would be left, as after trainings on several domains each, a domain leaves as a
+    target alone. Trainings and faces differ between domains, so their variation is included.
+
+    Args:
+        cells: The cells: `source`, `target`.
+        values: The score of each cell, (cells,); nan for cells without a score.
+
+    Returns:
+        The standard error, nan for fewer than three domains, and the degrees of freedom.
+    """
+    names = list(dict.fromkeys(cells.target))
+    if len(names) < 3 or np.isnan(values).any():
+        return np.nan, len(names) - 1
+    trained = [set(domains_of(source)) for source in cells.source]
+    on = np.array([cells.target == name for name in names])  # (domains, cells)
+    either = on | np.array([[name in sources for sources in trained] for name in names])
+    left_out = on if either.all(1).any() else either
+    left = np.array([values[~out].mean() for out in left_out])
+    count = len(names)
+    return float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum())), count - 1
+
+
+def domain_limits(value: float, error: float, freedom: int) -> tuple[float, float]:
+    """Return the 95 % interval that belongs to a `domain_error`."""
     from scipy.stats import t
 
-    known = drawn[~np.isnan(drawn)]
+    reach = float(t.isf(ALPHA / 2, freedom)) * error if error > 0 else np.nan
+    return value - reach, value + reach
+
+
+def _tested(value: float, sampled: Sampled, finished: bool) -> Difference:
+    from scipy.stats import t
+
+    known = sampled.drawn[~np.isnan(sampled.drawn)]
     if np.isnan(value) or len(known) < 2:  # without a number there is neither a test nor a count in Holm's correction
         return Difference(value)
-    error = float(np.std(known, ddof=1))
-    if error == 0:  # equal predictions (p = 1), or equal draws since faces are few (p unknown)
-        return Difference(value, p=1.0 if abs(value) < 1e-9 else np.nan)
+    error, several = float(np.std(known, ddof=1)), finished or sampled.several
+    if error == 0:  # equal predictions (p = 1), or equal replicates since faces are few (p unknown)
+        return Difference(value, p=1.0 if several and abs(value) < 1e-9 else np.nan)
+    freedom = freedom_of(seeds_of(sampled.parts), sampled.drawn)
     reach = float(t.isf(ALPHA / 2, freedom)) * error
-    return Difference(value, value - reach, value + reach, 2 * float(t.sf(abs(value) / error, freedom)))
+    p = 2 * float(t.sf(abs(value) / error, freedom)) if several else np.nan
+    return Difference(value, value - reach, value + reach, p)
 
 
 def holm(p: pd.Series) -> pd.Series:
@@ -316,17 +398,6 @@ def holm(p: pd.Series) -> pd.Series:
     if known.any():
         corrected[known] = multipletests(p[known].astype(float), method="holm")[1]
     return corrected
-
-
-def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the exact p of McNemar's test that as many faces are right in the first row alone as in the second alone.
-
-    With several runs a face counts for the row that is right in more of them, so every face counts once. The test
-    covers these trainings, not others with other seeds.
-    """
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
-    return min(1.0, float(test([[0, first_only], [second_only, 0]], exact=True).pvalue))
 
 
 def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -357,80 +428,3 @@ def means(cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndar
         worst.append([scores[:, here & (targets == name)].mean(1) for name in dict.fromkeys(targets[here])])
     found["worst"] = np.mean([np.min(seed, axis=0) for seed in worst], axis=0) if unseen.any() else nothing
     return found
-
-
-def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> Iterator[Board]:
-    """Yield leaderboards with intervals and standings.
-
-    Each mean has the limits of its 95 % interval as two columns, such as `unseen_low` and `unseen_high`. `standing` is
-    best; tied, where the mean over unseen targets does not differ significantly from that of the best row at 5 %, all
-    pairs of rows considered at once; else behind; "" where predictions are missing, or no target is unseen.
-    """
-    for board in boards:
-        rows = [complete(cells, board.asked) for _, cells in board.rows()]
-        limits = {f"{mean}_{end}": np.full(len(rows), np.nan) for mean in MEANS for end in ("low", "high")}
-        unseen: dict[int, tuple[np.ndarray, Parts]] = {}
-        for place, cells in enumerate(rows):
-            if evidence is None or not evidence.covers(cells):
-                continue
-            scores, weights = cells[metric].to_numpy(), _weights(cells)
-            drawn = means(cells, evidence.resampled(cells, metric), weights)
-            parts = {mean: _by_training(cells, each * scores) for mean, each in weights.items()}
-            parts["worst"] = parts["unseen"]
-            for mean, draws in drawn.items():
-                ends = _limits(draws, _freedom(_seeds(parts[mean]), draws))
-                limits[f"{mean}_low"][place], limits[f"{mean}_high"][place] = ends
-            if not np.isnan(board.table.unseen[place]):
-                unseen[place] = drawn["unseen"], parts["unseen"]
-        standing = [""] * len(rows)
-        for place, p in _against_best(board.table.unseen.to_numpy(), unseen).items():
-            standing[0] = "best"
-            standing[place] = "tied" if p >= ALPHA else "behind"
-        yield replace(board, table=board.table.assign(**limits, standing=standing))
-
-
-def _against_best(values: np.ndarray, rows: dict[int, tuple[np.ndarray, Parts]]) -> dict[int, float]:
-    """Return p of each row's distance from the first row, which is the best, corrected for all pairs of rows.
-
-    The correction covers all pairs since the best row was selected on the same data. Single-step maxT (Westfall and
-    Young 1993) over studentised differences: p is the share of draws in which some pair is at least as far apart
-    although all rows were moved to one mean.
-
-    Args:
-        values: The mean of each row.
-        rows: By the row's index, the draws of its mean and the contributions of its seeds.
-    """
-    if 0 not in rows:
-        return {}
-    places = list(rows)
-    centred = np.stack([drawn - drawn.mean() for drawn, _ in rows.values()])
-    luck = np.random.default_rng(seed_of("bootstrap scale")).random((centred.shape[1],))
-    scales: dict[float, np.ndarray] = {}
-    farthest = np.zeros(centred.shape[1])
-    from_best = {}
-    for row, place in enumerate(places):
-        apart = centred[row + 1 :] - centred[row]
-        errors = apart.std(1, ddof=1)
-        for other, (draws, error) in enumerate(zip(apart, errors, strict=True), row + 1):
-            value = abs(values[places[other]] - values[place])
-            if error == 0:  # equal predictions, or too few faces for a test
-                if row == 0 and value < 1e-9:
-                    from_best[places[other]] = 0.0
-                continue
-            freedom = round(_freedom(_seeds(rows[place][1], rows[places[other]][1]), draws), 1)
-            if freedom not in scales:
-                scales[freedom] = _too_small(luck, freedom)
-            np.maximum(farthest, np.abs(draws) / error * scales[freedom], out=farthest)
-            if row == 0:
-                from_best[places[other]] = value / error
-    return {place: float((farthest >= distance).mean()) for place, distance in from_best.items()}
-
-
-def _too_small(luck: np.ndarray, freedom: float) -> np.ndarray:
-    """Return the factors by which an error from few seeds may be too small.
-
-    They turn normal draws into those of Student's t.
-    """
-    from scipy.stats import chi2
-
-    return np.sqrt(freedom / chi2.ppf(luck, freedom)) if np.isfinite(freedom) else np.ones_like(luck)

@@ -43,6 +43,12 @@ COLLAPSED = 0.95
 ONE_CLASS = "one class"
 """The mark of such a cell."""
 
+NOT_COMPARED = "not compared"
+"""The standing of a row that cannot be compared with the best."""
+
+CALIBRATION = ["ece", "ece_tempered", "ece_floor"]
+"""The calibration errors of a cell with predictions, see `Evidence.calibrated`."""
+
 MEANS = ["in_domain", "all", "unseen", "worst"]
 """The means of a leaderboard's row."""
 
@@ -199,8 +205,12 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "pretraining": name[1],
         **means.mean().to_dict(),
         **{f"{column}_sd": value for column, value in spread.items()},
-        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},  # filled in by statistics.judged
-        "standing": "",
+        # The columns below are filled in by verdicts.judged.
+        **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},
+        **{f"unseen_domains_{end}": np.nan for end in ("low", "high")},
+        "standing": NOT_COMPARED,
+        "standing_reason": "",
+        "p": np.nan,
         "seeds": whole.seed.nunique(),
         "cells": len(rows),
         "asked": asked * rows.seed.nunique(),
@@ -212,7 +222,22 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
         **_beside(whole[whole.relation == "unseen"]),
+        **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},
     }
+
+
+_UNJUDGED: dict[str, object] = {
+    **dict.fromkeys(("sd", "low", "high", "domains_low", "domains_high"), np.nan),
+    "standing": NOT_COMPARED,
+    "standing_reason": "",
+    "p": np.nan,
+}
+"""The columns of the unseen mean under one metric, filled in by verdicts.judged."""
+
+
+def domains_of(source: str) -> list[str]:
+    """Return the domains of a source: web+film → web, film."""
+    return source.split("+")
 
 
 def unevenly_scored(cells: pd.DataFrame) -> list[str]:
@@ -236,7 +261,7 @@ def _beside(unseen: pd.DataFrame) -> dict[str, float]:
     one.
     """
     found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
-    found |= {name: unseen[name].mean(skipna=False) for name in ("ece", "ece_tempered") if name in unseen}
+    found |= {name: unseen[name].mean(skipna=False) for name in CALIBRATION if name in unseen}
     return {f"unseen_{name}": float(value) for name, value in found.items()}
 
 

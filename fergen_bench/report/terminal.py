@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -221,7 +222,7 @@ def show_comparison(console: Console, first: Row, second: Row, found: Comparison
     console.print(
         Text(
             f"Points are those of the second minus the first. *: p < {ALPHA:.2g} after Holm, within its table. "
-            f"Faces: right in more of the runs of one than of the other (McNemar, exact), for these trainings"
+            f"Single cells are not tested: each has only one training a seed"
         ),
         style="dim",
     )
@@ -237,15 +238,18 @@ def _how(found: Comparison) -> str:
             f"and tests; to have them, give the command that made these records once more, with --rerun"
         )
     alone = "faces, and over seeds where a training has several" if found.unbalanced else "faces alone"
-    over = "seeds and faces" if found.seeds > 1 else f"{alone}: other seeds may say something else"
-    notes = [f"{what}; paired bootstrap, {DRAWS:,} draws over {over}"]
+    over = "seeds and faces" if found.seeds > 1 else alone
+    notes = [f"{what}; paired bootstrap, {DRAWS:,} replicates over {over}"]
+    if pd.notna(found.unseen.domains_low):
+        reach = range_text(found.unseen.domains_low, found.unseen.domains_high)
+        notes.append(f"These hold for these domains; for other domains the 95 % interval is {reach} (jackknife)")
     small = found.targets[found.targets.faces < 500]
     if len(small):
         notes.append(f"Few faces in {', '.join(small.target)}: differences of a few points there mean little")
     return "\n".join(notes)
 
 
-def _points(value: float, p_holm: float) -> str:
+def _points(value: float, p_holm: float = np.nan) -> str:
     """Return a difference as text: +1.2, with a star where it is significant."""
     return "—" if pd.isna(value) else f"{tenth(value, signed=True)}{'*' if p_holm < ALPHA else ' '}"
 
@@ -266,19 +270,20 @@ def _where(found: Comparison) -> Table:
             cell = by_target.loc[target]
             style = {"source": "cyan", "seen": "dim"}.get(cell.relation, "")
             said = cell.relation if cell.relation == "seen" else "" if cell.audited else short_mark(NOT_AUDITED)
-            line.append(Text(" ".join(filter(None, (_points(cell.difference, cell.p_holm), said))), style))
+            line.append(Text(" ".join(filter(None, (_points(cell.difference), said))), style))
         table.add_row(source, *line)
     return table
 
 
 def _by_target(found: Comparison) -> Table:
     table = Table(title="\nBy unseen target", title_justify="left")
-    for column in ("target", "points", "95 %", "faces", "only first", "only second", "p after Holm"):
+    for column in ("target", "points", "95 %", "faces", "p after Holm"):
         table.add_column(column, justify="left" if column == "target" else "right")
     for row in found.targets.itertuples():
-        faces = [f"{count:,.0f}" if pd.notna(count) else "—" for count in (row.faces, row.first_only, row.second_only)]
         p = p_text(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
-        table.add_row(row.target, tenth(row.difference, signed=True), range_text(row.low, row.high), *faces, p)
+        table.add_row(
+            row.target, tenth(row.difference, signed=True), range_text(row.low, row.high), f"{row.faces:,}", p
+        )
     return table
 
 

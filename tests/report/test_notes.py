@@ -8,7 +8,7 @@ from pathlib import Path
 from sample_predictions import gathered, matrix
 from sample_records import MATRIX, board, collapsing, confusion, entry, ranked, shown, views
 
-from fergen_bench.report import folder, notes, statistics, tables
+from fergen_bench.report import folder, notes, tables, verdicts
 from fergen_bench.report.leaderboard import LeaderboardView
 
 
@@ -85,12 +85,12 @@ def test_rows_without_predictions_are_named_and_not_taken_for_tied(tmp_path: Pat
             for record in matrix(runs, name, skill, kept=has)
         ]
         found, cells = gathered(records, runs)
-        (board,) = statistics.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+        (board,) = verdicts.judged(tables.boards(cells, "accuracy"), found, "accuracy")
         lacking = [name for name, has in zip(skills, kept, strict=True) if not has]
-        assert (board.table.set_index("method").standing[lacking] == "").all()
+        assert (board.table.set_index("method").standing[lacking] == "not compared").all()
         return " ".join(notes.board_cautions(board))
 
     assert "redictions" not in cautions(True, True, True)
     assert "records of fair: no intervals there, and they are not compared with the best" in cautions(True, False, True)
-    assert "records of good: no intervals there, and no row is compared with the best" in cautions(False, True, True)
-    assert "No intervals, and no word on which rows are tied" in cautions(False, False, False)
+    assert "records of good: no intervals there, and they are not compared with the best" in cautions(False, True, True)
+    assert "No intervals, and no row is compared with the best" in cautions(False, False, False)

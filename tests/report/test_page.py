@@ -22,11 +22,12 @@ from fergen_bench.experiment.project import shipped
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import Cell, Predictions, RunRecord
 from fergen_bench.records.store import save
-from fergen_bench.report import details, figures, folder, page, published, tables
+from fergen_bench.report import details, figures, page, published, tables
 from fergen_bench.report.comparison import compare
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.sheets import ShownFaces
-from fergen_bench.report.statistics import Evidence, judged
+from fergen_bench.report.statistics import Evidence
+from fergen_bench.report.verdicts import judged
 
 TARGETS = ("web", "grey48", "film")
 
@@ -220,18 +221,6 @@ def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sk
     assert "How much data it takes" in text
     figure = figures.data_scale(list(tables.boards(cells_frame(records), "accuracy")), "accuracy")
     assert list(figure.axes[0].lines[0].get_xdata()) == [25, 50, 100]
-
-
-def test_ranks_open_on_request_and_say_that_they_are_a_weak_test(tmp_path: Path) -> None:
-    records = several(tmp_path / "runs", {"cafe": 2.0, "linear_probe": 1.9, "scn": 1.8}, seeds=(0,))
-    ranked = list(tables.boards(cells_frame(records), "accuracy"))
-    files = folder.write(tmp_path, views(ranked))
-    text = written(tmp_path, tmp_path / "runs", records, drawn=files)
-    heads = {title: bool(opened) for opened, title in re.findall(r'"figure"( open)?>\s*<summary>(.*?)</summary>', text)}
-    assert heads["Unseen targets"]
-    assert not heads["Mean ranks and critical difference"]
-    assert "a weak test" in text
-    assert re.search(r"\(\d\.\d\d\) (cafe|linear_probe|scn)<|(cafe|linear_probe|scn) \(\d\.\d\d\)<", text)
 
 
 def test_rows_that_lack_cells_do_not_stand_unmarked_beside_whole_ones(tmp_path: Path, sketched: None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fergen_bench.report.canvas import Figure
 from fergen_bench.report.figures.cells import class_histogram, confusion_png, confusions, reliability, shift_curves
 from fergen_bench.report.figures.layout import Colours, colours, save
-from fergen_bench.report.figures.leaderboard import ablation, critical_difference, heatmap, recall_heatmap, unseen_means
+from fergen_bench.report.figures.leaderboard import ablation, heatmap, recall_heatmap, unseen_means
 from fergen_bench.report.figures.masks import mask_channels, mask_distribution, mask_similarity
 from fergen_bench.report.figures.training import cost, data_scale, scaled, training_curves
 
@@ -18,7 +18,6 @@ __all__ = [
     "confusion_png",
     "confusions",
     "cost",
-    "critical_difference",
     "data_scale",
     "heatmap",
     "mask_channels",

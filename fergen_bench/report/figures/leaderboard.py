@@ -24,7 +24,6 @@ from fergen_bench.report.figures.layout import (
     wrapped,
 )
 from fergen_bench.report.notes import mark_notes, short_mark
-from fergen_bench.report.ranking import Ranking
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, NAMES, Board, Place, comparable, matrix, number
 
@@ -161,50 +160,6 @@ def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
         sns.despine(ax=axes, left=True, bottom=True)
         title = titled(board, "Recall of each expression (%), mean over unseen targets", 56)
         figure.suptitle(title, fontsize=8)
-    return figure
-
-
-RANKS = (
-    "Only who is ahead in each cell counts here, not by how much: a weak test, whose bars may join what the table's "
-    "ties tell apart"
-)
-"""A note below a diagram of ranks, for readers of leaderboards."""
-
-
-def critical_difference(board: Board, ranks: Ranking) -> Figure:
-    """Draw the mean ranks of methods over the unseen cells, best on the left (Demšar, JMLR 2006).
-
-    Bars join methods that do not differ significantly.
-    """
-    from scikit_posthocs import critical_difference_diagram
-
-    names = {name: wrapped(name, 30) for name in ranks.ranks.index}
-    said = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
-    with styled(axes_titlesize=8):
-        figure = blank(WIDTH, WIDTH)
-        axes = figure.subplots()
-        drawn = critical_difference_diagram(
-            ranks.ranks.rename(names),
-            ranks.pairs.rename(index=names, columns=names),
-            ax=axes,
-            label_fmt_left="{label} ({rank:.2f})",
-            label_fmt_right="({rank:.2f}) {label}",
-            color_palette=dict.fromkeys(names.values(), "0.25"),
-            marker_props={"s": 16},
-            elbow_props={"linewidth": 0.8},
-            crossbar_props={"color": sns.color_palette("colorblind")[1], "linewidth": 3},
-        )
-        for (bar,) in drawn["crossbars"]:  # the library orders its points by a set, so the order varies
-            bar.set_xdata(np.sort(bar.get_xdata()))
-        # A step down has room for the longest name; names left and right of the axes fit the width of a page.
-        below, above = axes.get_ylim()
-        down = (above - below) * (LINE * most_lines(names.values()) + 0.05)
-        figure.set_size_inches(WIDTH, down + 1.1)
-        axes.set_position((0.32, 0.3 / (down + 1.1), 0.36, down / (down + 1.1)))
-        test = f"Friedman {said}; critical difference {ranks.distance:.2f}"
-        title = titled(board, f"Mean rank over {ranks.blocks} unseen cells and seeds; {test}")
-        figure.suptitle(title, y=1 - 0.1 / (down + 1.1), va="top", fontsize=8)
-        figure.text(0.5, 0.1 / (down + 1.1), RANKS, ha="center", fontsize=7, color="0.35")
     return figure
 
 

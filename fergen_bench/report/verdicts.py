@@ -1,0 +1,225 @@
+"""Judge the rows of a leaderboard: intervals of their means, and which rows are significantly behind the best.
+
+A mean over unseen targets has two intervals. The first covers the variation of trainings and faces and holds for the
+domains of the leaderboard. The second treats these domains as a sample of all domains; with few domains it is wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from fergen_bench.data.randomness import seed_of
+from fergen_bench.metric import METRICS
+from fergen_bench.report.statistics import (
+    ALPHA,
+    Evidence,
+    Sampled,
+    domain_error,
+    domain_limits,
+    freedom_of,
+    limits,
+    seeds_of,
+)
+from fergen_bench.report.tables import MEANS, NOT_COMPARED, Board, complete
+
+BEST, TIED, BEHIND = "best", "tied", "behind"
+"""The standings of rows that are compared."""
+
+NO_UNSEEN = "no mean over unseen targets"
+NO_PREDICTIONS = "predictions are not beside all of its records"
+ONE_TRAINING = "one training of each source: its numbers hold for these trainings only"
+TOO_FEW = "so few faces that no bootstrap replicate differs"
+ALONE = "no other row can be compared"
+"""The reasons why a row is not compared."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The standing of a row.
+
+    Attributes:
+        standing: best; tied, where the row does not differ significantly from the best; behind; or not compared.
+        reason: The reason why it is not compared; else "".
+        p: The corrected p of its difference from the best; nan for the best and for rows that are not compared.
+    """
+
+    standing: str
+    reason: str = ""
+    p: float = np.nan
+
+
+def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> Iterator[Board]:
+    """Yield leaderboards with intervals and standings.
+
+    `in_domain`, `all`, `unseen` and `worst` have their 95 % intervals in columns with `_low` and `_high`. The unseen
+    mean under each metric m is `unseen_{m}`, with `_sd`, `_low`, `_high`, `_domains_low`, `_domains_high`, `_standing`,
+    `_standing_reason` and `_p`. The columns `unseen_domains_low`, `unseen_domains_high`, `standing`, `standing_reason`
+    and `p` repeat those of the leaderboard's metric.
+
+    Args:
+        boards: The leaderboards.
+        evidence: The stored predictions; None without any.
+        metric: The metric of the leaderboards.
+    """
+    for board in boards:
+        rows = [complete(cells, board.asked) for _, cells in board.rows()]
+        covered = [evidence if evidence is not None and evidence.covers(cells) else None for cells in rows]
+        columns = _limits_of_means(board.table, rows, covered, metric)
+        for name in METRICS:
+            columns |= {
+                f"unseen_{name}_{column}": values
+                for column, values in _unseen(rows, covered, name, board.finished).items()
+            }
+        own = {column: columns[f"unseen_{metric}_{column}"] for column in ("standing", "standing_reason", "p")}
+        over = {f"unseen_domains_{end}": columns[f"unseen_{metric}_domains_{end}"] for end in ("low", "high")}
+        yield replace(board, table=board.table.assign(**columns, **over, **own))
+
+
+def _limits_of_means(
+    table: pd.DataFrame, rows: Sequence[pd.DataFrame], covered: Sequence[Evidence | None], metric: str
+) -> dict[str, Sequence[object]]:
+    """Return the limits of the means of each row over trainings and faces, as columns."""
+    found: dict[str, list[object]] = {f"{mean}_{end}": [] for mean in MEANS for end in ("low", "high")}
+    for place, (cells, evidence) in enumerate(zip(rows, covered, strict=True)):
+        sampled = {} if evidence is None else evidence.row_means(cells, metric)
+        for mean in MEANS:
+            ends = limits(table[mean][place], sampled[mean]) if sampled else (np.nan, np.nan)
+            found[f"{mean}_low"].append(ends[0])
+            found[f"{mean}_high"].append(ends[1])
+    return {**found}
+
+
+def _unseen(
+    rows: Sequence[pd.DataFrame], covered: Sequence[Evidence | None], metric: str, finished: bool
+) -> dict[str, Sequence[object]]:
+    """Return the columns of the mean over unseen targets under one metric.
+
+    Args:
+        rows: The cells of each row.
+        covered: The evidence for each row; None where predictions are missing.
+        metric: The name of the metric.
+        finished: True for finished models, see `compared`.
+    """
+    lines, values, sampled = [], [], []
+    for cells, evidence in zip(rows, covered, strict=True):
+        unseen = cells[cells.relation == "unseen"]
+        scores = unseen.groupby("seed")[metric].mean()
+        value = float(scores.mean())
+        drawn = None if evidence is None or np.isnan(value) else evidence.row_means(cells, metric)["unseen"]
+        pairs = unseen.groupby(["source", "target"], sort=False)[metric].mean()
+        over = domain_limits(value, *domain_error(pairs.index.to_frame(index=False), pairs.to_numpy()))
+        lines.append(
+            {
+                "sd": float(scores.std(ddof=1)),
+                **dict(zip(("low", "high"), (np.nan, np.nan) if drawn is None else limits(value, drawn), strict=True)),
+                **dict(zip(("domains_low", "domains_high"), np.clip(over, 0.0, 100.0), strict=True)),
+            }
+        )
+        values.append(value)
+        sampled.append(drawn)
+    verdicts = compared(values, sampled, finished)
+    columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
+    return {
+        **columns,
+        "standing": [verdict.standing for verdict in verdicts],
+        "standing_reason": [verdict.reason for verdict in verdicts],
+        "p": [verdict.p for verdict in verdicts],
+    }
+
+
+def compared(values: Sequence[float], sampled: Sequence[Sampled | None], finished: bool = False) -> list[Verdict]:
+    """Return the verdict on each row: it is compared with the best of the rows that have two or more trainings.
+
+    Args:
+        values: The mean of each row; nan where it has none.
+        sampled: Its replicates; None where predictions are missing.
+        finished: True for finished models: statements are about the models themselves, so one of each is enough.
+    """
+    verdicts = [
+        Verdict(NOT_COMPARED, _hindrance(value, drawn, finished)) for value, drawn in zip(values, sampled, strict=True)
+    ]
+    able = [place for place, verdict in enumerate(verdicts) if not verdict.reason]
+    able.sort(key=lambda place: -values[place])
+    if len(able) == 1:
+        verdicts[able[0]] = Verdict(NOT_COMPARED, ALONE)
+    if len(able) < 2:
+        return verdicts
+    p = against_best({place: (values[place], drawn) for place in able if (drawn := sampled[place]) is not None})
+    verdicts[able[0]] = Verdict(BEST)
+    for place in able[1:]:
+        verdicts[place] = (
+            Verdict(TIED if p[place] >= ALPHA else BEHIND, p=p[place]) if place in p else Verdict(NOT_COMPARED, TOO_FEW)
+        )
+    return verdicts
+
+
+def _hindrance(value: float, sampled: Sampled | None, finished: bool) -> str:
+    """Return the reason why a row cannot be compared, or ""."""
+    if np.isnan(value):
+        return NO_UNSEEN
+    if sampled is None:
+        return NO_PREDICTIONS
+    return ONE_TRAINING if not (finished or sampled.several) else ""
+
+
+def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
+    """Return p of each row's distance from the first row, which is the best.
+
+    In 95 % of leaderboards no row that is as good as the best has p < 0.05. The rows are removed from the farthest
+    inwards (step-down): p of a row is the share of replicates in which some pair of the rows that remain is at least as
+    far apart, although all were moved to one mean, and never less than that of a row removed before. All pairs count,
+    since the best row was found on the same data; a row that was removed no longer counts, so poor rows hardly change
+    the p of good ones. Distances are in standard errors (maxT; Westfall and Young 1993, Romano and Wolf 2005).
+
+    Args:
+        rows: By the index of a row, its mean and its replicates, the best first.
+
+    Returns:
+        p by the index of a row; without rows that cannot be tested since no replicate differs.
+    """
+    (first, (best, of_best)), *others = rows.items()
+    luck = np.random.default_rng(seed_of("bootstrap scale")).random(len(of_best.drawn))
+    centred = {place: sampled.drawn - np.nanmean(sampled.drawn) for place, (_, sampled) in rows.items()}
+    scales: dict[float, np.ndarray] = {np.inf: np.ones_like(luck)}
+
+    def apart(place: int, other: int) -> tuple[float, np.ndarray]:
+        """Return the standard error of the difference of two rows, and its replicates in standard errors."""
+        draws = centred[place] - centred[other]
+        error = float(np.nanstd(draws, ddof=1))
+        freedom = round(freedom_of(seeds_of(rows[other][1].parts, rows[place][1].parts), draws), 1)
+        if freedom not in scales:
+            scales[freedom] = _too_small(luck, freedom)
+        return error, np.abs(draws) * scales[freedom] / error if error > 0 else np.zeros_like(draws)
+
+    distances: dict[int, float] = {}
+    p: dict[int, float] = {}
+    for place, (value, _) in others:
+        error, _ = apart(place, first)
+        if error > 0:
+            distances[place] = (best - value) / error
+        elif best - value < 1e-9:  # equal predictions
+            p[place] = 1.0
+    inside, farthest = [first], np.zeros(len(luck))
+    for place in sorted(distances, key=lambda place: distances[place]):
+        for other in inside:
+            np.fmax(farthest, apart(place, other)[1], out=farthest)
+        inside.append(place)
+        p[place] = float((farthest >= distances[place]).mean())
+    highest = 0.0
+    for place in reversed(inside[1:]):
+        p[place] = highest = max(highest, p[place])
+    return p
+
+
+def _too_small(luck: np.ndarray, freedom: float) -> np.ndarray:
+    """Return the factors by which an error from few seeds may be too small.
+
+    They turn normal draws into those of Student's t.
+    """
+    from scipy.stats import chi2
+
+    return np.sqrt(freedom / chi2.ppf(luck, freedom))
