@@ -39,7 +39,7 @@ def test_files_of_a_report(tmp_path: Path) -> None:
     assert r"\begin{tabular}{lrrrrr}" in latex
     assert r"cafe & 76.7 & 60.0 & \textbf{51.7} & 45.0 & 1 \\" in latex
     assert "% One training of each source: numbers and intervals hold" in latex  # a caption has room for little
-    assert "One seed" not in latex.partition(r"\caption{")[2].partition("\n")[0]
+    assert "One training" not in latex.partition(r"\caption{")[2].partition("\n")[0]
     assert "cafe (gate=linear)" in latex
 
 
