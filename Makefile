@@ -41,10 +41,10 @@ benchmark-gpu: install  ## what a GPU must pass and what is timed on it, the mos
 
 install: $(VENV)/.installed
 
+# uv installs, or pip where uv cannot be had. UV_TORCH_BACKEND=cpu: a third of the disk where there is no GPU.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "Making the environment in $(VENV): about two minutes, mostly torch."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python install.py
 	@touch $@
 
 clean:
