@@ -117,16 +117,28 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """The type of this package, which has both a function and a subpackage called `report`."""
+    """The type of this package, whose subpackage `report` can be called like the function of that name."""
 
     @property
     def report(self) -> Any:
-        """The function. Importing the subpackage would otherwise replace it by a module."""
-        return __getattr__("report")
+        """The subpackage. Importing it calls the setter."""
+        return import_module(f"{__name__}.report")
 
     @report.setter
     def report(self, module: ModuleType) -> None:
-        pass  # `from fergen_bench.report import …` finds the subpackage in sys.modules
+        module.__class__ = _Report
+
+
+class _Report(ModuleType):
+    """The type of the subpackage `report`: `fb.report(results)` works beside `import fergen_bench.report.page`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.__wrapped__(*arguments, **options)
+
+    @property
+    def __wrapped__(self) -> Any:
+        """The function, whose signature `help` and notebooks show."""
+        return import_module(f"{__name__}.api.report").report
 
 
 sys.modules[__name__].__class__ = _Package

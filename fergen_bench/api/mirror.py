@@ -26,14 +26,14 @@ class Synced:
 
 
 def sync(project: Project, warn: Callable[[str], None]) -> Synced:
-    """Mirror every record of a project that MLflow lacks.
+    """Mirror every record of a project that MLflow lacks. Records that MLflow does not accept are passed over.
 
     Args:
         project: The project with the records and the settings of the mirror.
         warn: Receives a sentence for each record or comparison that cannot be read, and one if the mirror fails midway.
 
     Raises:
-        BenchError: The mirror cannot be reached or written.
+        BenchError: The mirror cannot be reached or written, or does not accept some records.
     """
     from filelock import FileLock
 
@@ -44,16 +44,22 @@ def sync(project: Project, warn: Callable[[str], None]) -> Synced:
     records, unreadable = counting.counted(loaded, project, runs)
     for fault in (*faults, *unreadable):
         warn(fault)
-    written = 0
+    written, refused = 0, list[str]()
     with FileLock(_mirror_lock(project)):
         try:
             mirror = _open_mirror(project)
             for record in records:
-                written += mirror.mirror(record)
+                try:
+                    written += mirror.mirror(record)
+                except mlflow_mirror.RefusedRecord as error:
+                    refused.append(str(error))
         except mlflow_mirror.TrackingError as error:
             if written:
                 warn(f"{many(written, 'record', 'were', of=len(records))} written before the mirror failed")
             raise BenchError(str(error)) from None
+    if refused:
+        others = f". {many(len(refused) - 1, 'other record', 'are')} refused too" if refused[1:] else ""
+        raise BenchError(refused[0] + others)
     return Synced(written, len(records), mlflow_mirror.resolve_uri(project.settings.tracking.uri, project.results))
 
 
@@ -70,8 +76,8 @@ def finish(following: Following, warn: Callable[[str], None]) -> None:
 
     if left := following.close():
         warn(
-            f"{many(left, 'record', 'are')} not in MLflow after {PATIENCE:.0f} s. They are safe in results/runs; "
-            "mirror them with: fergen-bench sync"
+            f"{many(left, 'record', 'are')} not in MLflow (the wait is at most {PATIENCE:.0f} s). They are safe in "
+            "results/runs; mirror them with: fergen-bench sync"
         )
 
 

@@ -55,8 +55,8 @@ def counted(
 ) -> tuple[list[RunRecord], list[str]]:
     """Return records with each cell marked and counted by what the audits know now of its target.
 
-    If a cell leaves out other images than it has to, it is counted again from the stored predictions. A record of a
-    suite that no longer exists is returned unchanged.
+    If a cell leaves out other images than it has to, it is counted again from the stored predictions. The counts of a
+    record whose suite is not configured stay, and its unseen targets are marked as not audited.
 
     Args:
         records: The records as loaded.
@@ -76,12 +76,20 @@ def counted(
     standings: dict[str, Standings] = {}
     found = []
     for record in records:
-        if (suite := suites.get(record.spec.suite)) is not None:
-            if suite.name not in standings:
-                standings[suite.name] = Standings(suite, comparisons, project.settings.seen_share)
-            record = _counted(record, standings[suite.name], project, runs, include_near_duplicates)
-        found.append(record)
+        if (suite := suites.get(record.spec.suite)) is None:
+            found.append(replace(record, cells=tuple(map(_not_audited, record.cells))))
+            continue
+        if suite.name not in standings:
+            standings[suite.name] = Standings(suite, comparisons, project.settings.seen_share)
+        found.append(_counted(record, standings[suite.name], project, runs, include_near_duplicates))
     return found, comparisons.faults
+
+
+def _not_audited(cell: Cell) -> Cell:
+    """Return a cell of an unknown suite: without its domains, no comparison supports that a target is unseen."""
+    from fergen_bench.datasets.standing import NOT_AUDITED
+
+    return replace(cell, audited=False, mark=NOT_AUDITED) if cell.relation == "unseen" else cell
 
 
 def _counted(record: RunRecord, standings: Standings, project: Project, runs: Path | None, include: bool) -> RunRecord:

@@ -53,6 +53,10 @@ class TrackingError(Exception):
     """Report that MLflow is not installed or does not respond. The records on the disk are complete."""
 
 
+class RefusedRecord(TrackingError):
+    """Report that MLflow responds and does not accept one record. Others may be accepted."""
+
+
 def resolve_uri(configured: str | None, results: Path) -> str:
     """Return the address of MLflow.
 
@@ -159,10 +163,11 @@ class Mirror:
             True if the record was written, False if the experiment already had it.
 
         Raises:
+            RefusedRecord: MLflow does not accept the record.
             TrackingError: MLflow does not respond.
         """
         spec = record.spec
-        with _translated(self._uri):
+        with _translated(self._uri, record=spec.key):
             same = f"tags.`{KEY}` = '{spec.key}' and tags.`fergen.started` = '{record.started}'"
             if self._search(f"{same} and tags.`{CELLS}` = '{_state(record)}' and attributes.status = 'FINISHED'"):
                 return False
@@ -263,7 +268,10 @@ class Mirror:
 
 
 class Following:
-    """Mirror records in a thread as they are finished. A record that failed is retried when a later one is added."""
+    """Mirror records in a thread as they are finished.
+
+    After an error of the server, its record is retried when a later one is added. A refused record is passed over.
+    """
 
     def __init__(self, open_mirror: Callable[[], Mirror], lock: Path, warn: Callable[[str], None]) -> None:
         """Prepare the thread, which starts with the first record.
@@ -271,7 +279,7 @@ class Following:
         Args:
             open_mirror: Opens the mirror; called in the thread, and again after an error.
             lock: The lock file that lets one process write at a time.
-            warn: Called with the message of the first error.
+            warn: Called with the message of the first error of the server, and of the first refused record.
         """
         self._open, self._lock, self._warn = open_mirror, lock, warn
         self._queue: SimpleQueue[RunRecord | None] = SimpleQueue()
@@ -308,7 +316,7 @@ class Following:
     def _follow(self) -> None:
         from filelock import FileLock
 
-        mirror, retry, warned = None, 0.0, False
+        mirror, retry, warned = None, 0.0, set[type[Exception]]()
         while (record := self._queue.get()) is not None:
             self._pending.append(record)
             while self._pending and time.monotonic() >= retry:
@@ -317,10 +325,14 @@ class Following:
                         mirror = mirror or self._open()
                         mirror.mirror(self._pending[0])
                 except (TrackingError, BenchError, OSError) as error:
-                    mirror, retry = None, time.monotonic() + RETRY
-                    if not warned:
+                    kind = RefusedRecord if isinstance(error, RefusedRecord) else TrackingError
+                    if kind not in warned:
                         self._warn(str(error))
-                        warned = True
+                        warned.add(kind)
+                    if kind is RefusedRecord:
+                        self._pending.popleft()
+                    else:
+                        mirror, retry = None, time.monotonic() + RETRY
                 else:
                     self._pending.popleft()
                     self._written += 1
@@ -376,14 +388,19 @@ def _create_database(uri: str) -> None:
 class _translated:
     """Convert the errors of MLflow to a TrackingError with the cause, the address and the next step."""
 
-    def __init__(self, uri: str, opening: bool = False) -> None:
-        self._uri, self._opening = uri, opening
+    def __init__(self, uri: str, opening: bool = False, record: str = "") -> None:
+        self._uri, self._opening, self._record = uri, opening, record
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (TrackingError, BenchError)):
+            if self._record and _refuses(error):
+                raise RefusedRecord(
+                    f"MLflow at {self._uri} does not accept the record {self._record} ({reason(error)}). The record is "
+                    f"complete without it. Other records are mirrored"
+                ) from error
             raise TrackingError(
                 f"MLflow at {self._uri} cannot be written to ({reason(error)}). The records are complete without it. "
                 f"{self._advice(reason(error))}"
@@ -400,6 +417,15 @@ class _translated:
             f"An older version of MLflow created this database, or its creation was interrupted: {other}rename it "
             f"with: {aside}; then fill a new one from the records with: fergen-bench sync"
         )
+
+
+def _refuses(error: Exception) -> bool:
+    """Return whether an error is about the values of a record, and not about the server or its database."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() == 400)
+    return isinstance(error, (TypeError, ValueError, LookupError))
 
 
 def server_command(uri: str, results: Path, port: int) -> tuple[list[str], dict[str, str]]:

@@ -12,7 +12,7 @@ from examples import SPEC, finished
 
 from fergen_bench.cli.mirror import _summary
 from fergen_bench.records import mlflow_mirror as tracking
-from fergen_bench.records.mlflow_mirror import Mirror, TrackingError, resolve_uri
+from fergen_bench.records.mlflow_mirror import Mirror, RefusedRecord, TrackingError, resolve_uri
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import figures
 
@@ -95,6 +95,14 @@ def test_a_run_that_was_half_mirrored_is_mirrored_again(mirrored: tuple[Mirror, 
     assert not mirror.mirror(entry)
 
 
+def test_a_record_that_mlflow_does_not_accept_is_refused_by_its_key(mirrored: tuple[Mirror, Path]) -> None:
+    mirror, _ = mirrored
+    entry = finished(replace(SPEC, seed=10, parameters={**SPEC.parameters, "gate?": 1}))
+    with pytest.raises(RefusedRecord, match=f"does not accept the record {entry.spec.key} .*Names may only contain"):
+        mirror.mirror(entry)
+    assert mirror.mirror(finished(replace(SPEC, seed=11)))
+
+
 def test_the_address_comes_from_the_settings_then_the_environment_then_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +133,8 @@ def test_the_server_is_bound_to_loopback(tmp_path: Path) -> None:
 class Broken:
     """Stands in for a mirror whose server gives errors for a while."""
 
-    def __init__(self, fails: int) -> None:
-        self.fails, self.opened, self.seen = fails, 0, list[int]()
+    def __init__(self, fails: int, refuses: tuple[int, ...] = ()) -> None:
+        self.fails, self.refuses, self.opened, self.seen = fails, refuses, 0, list[int]()
 
     def open(self) -> Broken:
         self.opened += 1
@@ -136,6 +144,8 @@ class Broken:
         if self.fails:
             self.fails -= 1
             raise TrackingError("no answer")
+        if record.spec.seed in self.refuses:
+            raise RefusedRecord(f"seed {record.spec.seed}")
         self.seen.append(record.spec.seed)
         return True
 
@@ -151,6 +161,15 @@ def test_what_a_server_refused_is_tried_again_with_a_later_record(
     assert following.close() == 0
     assert (server.seen, said) == ([0, 1, 2], ["no answer"])
     assert server.opened == 3  # anew after each error
+
+
+def test_a_refused_record_does_not_stop_later_ones(tmp_path: Path) -> None:
+    server, warnings = Broken(fails=0, refuses=(0, 2)), list[str]()
+    following = tracking.Following(server.open, tmp_path / "lock", warnings.append)  # type: ignore[arg-type]
+    for seed in range(4):
+        following.add(finished(replace(SPEC, seed=seed)))
+    assert following.close() == 2
+    assert (server.seen, server.opened, warnings) == ([1, 3], 1, ["seed 0"])
 
 
 def test_a_server_that_failed_is_left_alone_for_a_while(tmp_path: Path) -> None:
