@@ -1,6 +1,6 @@
 """Compare resizing on the device (floats, antialiased) with PIL (bytes): pixels, features, logits and predictions.
 
-    python benchmarks/resizing.py --domain results/cache/domains/synth5-v1/web
+    python benchmarks/resizing.py --domain results/cache/domains/synth5-v2/web
 
 The images of a prepared domain are enlarged to the size of files and resized to the network's size in both ways. The
 logits are those of a linear probe, fitted to the features of the domain's unchanged images.

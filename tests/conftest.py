@@ -83,12 +83,12 @@ def bench(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 @pytest.fixture(scope="session")
 def web(cache: Path) -> Domain:
-    return Domain(cache / "domains" / "synth5-tiny-v1" / "web")
+    return Domain(cache / "domains" / "synth5-tiny-v2" / "web")
 
 
 @pytest.fixture(scope="session")
 def film(cache: Path) -> Domain:
-    return Domain(cache / "domains" / "synth5-tiny-v1" / "film")
+    return Domain(cache / "domains" / "synth5-tiny-v2" / "film")
 
 
 @pytest.fixture(scope="session")

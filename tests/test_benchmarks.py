@@ -38,7 +38,7 @@ def test_benchmark_composing_64_scenes(benchmark: Any) -> None:
 @pytest.mark.parametrize("size", [64, 112])
 def test_benchmark_rendering_32_faces(benchmark: Any, size: int) -> None:
     scene = compose("web", "train", np.arange(32))
-    assert benchmark(render, scene, size).shape == (32, 3, size, size)
+    assert benchmark(render, scene, size).shape == (32, size, size, 3)
 
 
 @pytest.mark.parametrize("name", ["synth", "synth-trunk"])

@@ -81,7 +81,9 @@ WITH_TORCH = {
     "execution/scoring.py",
     "execution/similarity.py",
     "networks",
-    "synth",
+    "synth/factor_sweep.py",
+    "synth/networks.py",
+    "synth/pretrain.py",
     "training",
 }
 """Rooms and modules that import torch at the top. networks/name.py, hub.py and prompts.py do not."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from fergen_bench.data.elementary import cos, log, power
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +69,8 @@ def _signed(value: int) -> int:
 class Draws:
     """The random numbers of the renderer: each method returns one value per index, as an array of shape (N,).
 
+    The values have the same bits on every processor.
+
     Args:
         index: Integers (N,), one per image.
         stream: Names of the random stream.
@@ -78,6 +83,12 @@ class Draws:
     def __len__(self) -> int:
         return len(self.index)
 
+    def rows(self, selection: slice | np.ndarray) -> Draws:
+        """Return the random numbers of some of the indices."""
+        some = copy(self)
+        some.index, some.counter = self.index[selection], self.counter[selection]
+        return some
+
     def integers(self, name: str, below: int) -> np.ndarray:
         """Return integers in [0, below). The modulo bias is less than 2**-40 for below < 2**23."""
         return ((bits(self.counter, name) >> 1) & ((1 << 62) - 1)) % below
@@ -88,8 +99,8 @@ class Draws:
 
     def normal(self, name: str, mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
         """Return normal numbers, by the Box-Muller transform."""
-        radius = np.sqrt(-2.0 * np.log(np.maximum(self.uniform(name + ".radius"), 1e-12)))
-        return mean + deviation * radius * np.cos(2.0 * np.pi * self.uniform(name + ".angle"))
+        radius = np.sqrt(-2.0 * log(np.maximum(self.uniform(name + ".radius"), 1e-12)))
+        return mean + deviation * radius * cos(2.0 * np.pi * self.uniform(name + ".angle"))
 
     def clipped_normal(self, name: str, mean: float, deviation: float) -> np.ndarray:
         """Return normal numbers clipped at 2.5 deviations, so that no face gets impossible proportions."""
@@ -97,7 +108,7 @@ class Draws:
 
     def kumaraswamy(self, name: str, a: float, b: float) -> np.ndarray:
         """Return numbers in [0, 1] of a beta-like distribution with a closed-form inverse (Kumaraswamy 1980)."""
-        return (1.0 - (1.0 - self.uniform(name)) ** (1.0 / b)) ** (1.0 / a)
+        return power(1.0 - power(1.0 - self.uniform(name), 1.0 / b), 1.0 / a)
 
     def chance(self, name: str, probability: float) -> np.ndarray:
         """Return True with the given probability."""

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from fergen_bench.data.suite import Suite
 
-VERSION = 1
-"""Raised when an image or a label of the suite changes."""
+VERSION = 2
+"""Raised when an image or a label of the suite changes.
+
+Version 1 rendered other bytes on other processors. Version 2 has the same people, expressions and labels; of its pixels
+at 64 px one in 5,000 differs from version 1, nearly always by one grey level.
+"""
 
 DOMAINS = ("web", "grey48", "wild", "film", "scrape")
 WEIGHTS = Path(__file__).parent / "weights"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fergen_bench.data.corruption import FACTORS, corrupted_images
 from fergen_bench.error import BenchError
@@ -13,8 +15,6 @@ from fergen_bench.synth.scene import Scene
 from fergen_bench.synth.worlds import compose
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fergen_bench.data.domain import Split
 
 _STYLE = {"pose": "yaw", "light": "light_azimuth"}
@@ -55,4 +55,4 @@ def _rendered(domain: str, part: str, ids: np.ndarray, factor: str, level: float
     if factor == "occluder" and level > 0:
         sizes = {name: np.full(len(index), float(level)) for name in ("occluder_width", "occluder_height")}
         scene = Scene({**scene.columns, **sizes}, scene.draws)
-    return render(scene, size)
+    return torch.from_numpy(render(scene, size)).permute(0, 3, 1, 2).contiguous()

@@ -1,19 +1,18 @@
 """The geometry of a face: a turned ellipsoid with features anchored on it, moved by action units.
 
 The renderer draws these shapes and the pretraining takes its landmarks from them, so both describe the same face. All
-values are tensors of shape (B, 1, 1), which broadcast over pixels. The head frame has its origin between the eyes'
-height and the nose, x to the right of the image, y up; half the head's height is 1.
+values are float32 arrays of shape (B, 1, 1), which broadcast over pixels. The head frame has its origin between the
+eyes' height and the nose, x to the right of the image, y up; half the head's height is 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from fergen_bench.synth.scene import ACTION_UNITS, Scene
+from fergen_bench.data.elementary import cos, sin
+from fergen_bench.synth.scene import Scene
 
 DEPTH = 0.80
 """Depth of the ellipsoid that carries the features, in head units."""
@@ -22,41 +21,57 @@ JAW_DROP = 0.13
 
 
 class Fields:
-    """The columns of a scene as attributes, tensors (B, 1, 1)."""
+    """The columns of a scene as attributes, float32 (B, 1, 1)."""
 
     def __init__(self, scene: Scene) -> None:
-        self._tensors = {
-            name: torch.as_tensor(column, dtype=torch.float32)[:, None, None] for name, column in scene.columns.items()
-        }
-        self.units = {unit: self._tensors[f"au{unit}"] for unit in ACTION_UNITS}
+        self._scene = scene
+        self.units = _Units(self)
 
-    def __getattr__(self, name: str) -> Tensor:
+    def __len__(self) -> int:
+        return len(self._scene)
+
+    def __getattr__(self, name: str) -> np.ndarray:
         try:
-            return self._tensors[name]
+            column = self._scene.columns[name]
         except KeyError:
             raise AttributeError(f"this scene lacks the factor {name!r}") from None
+        self.__dict__[name] = values = column.astype(np.float32)[:, None, None]
+        return values
 
-    def colour(self, name: str) -> Tensor:
+    def angle(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return cosine and sine of an angle of the scene, each (B, 1, 1)."""
+        column = self._scene.columns[name][:, None, None]
+        return cos(column).astype(np.float32), sin(column).astype(np.float32)
+
+    def colour(self, name: str) -> np.ndarray:
         """Return a colour of the scene, (B, 3, 1, 1)."""
-        return torch.stack([self._tensors[f"{name}_{letter}"] for letter in "rgb"], 1)
+        return np.stack([getattr(self, f"{name}_{letter}") for letter in "rgb"], 1)
+
+    def rows(self, selection: np.ndarray) -> Fields:
+        """Return the columns of some of the images."""
+        return Fields(self._scene.rows(selection))
+
+
+class _Units:
+    """The intensity of each action unit by its number, (B, 1, 1)."""
+
+    def __init__(self, face: Fields) -> None:
+        self._face = face
+
+    def __getitem__(self, unit: int) -> np.ndarray:
+        intensity: np.ndarray = getattr(self._face, f"au{unit}")
+        return intensity
 
 
 class Anchor(NamedTuple):
     """A point of the turned head, and the Jacobian that maps steps on the face to steps in the head frame."""
 
-    x: Tensor
-    y: Tensor
-    xx: Tensor
-    xy: Tensor
-    yx: Tensor
-    yy: Tensor
-
-    def local(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Map coordinates of the head frame to coordinates on the face around this point, with foreshortening."""
-        determinant = self.xx * self.yy - self.xy * self.yx
-        determinant = torch.where(determinant.abs() < 0.15, torch.full_like(determinant, 0.15), determinant)
-        dx, dy = x - self.x, y - self.y
-        return (self.yy * dx - self.xy * dy) / determinant, (self.xx * dy - self.yx * dx) / determinant
+    x: np.ndarray
+    y: np.ndarray
+    xx: np.ndarray
+    xy: np.ndarray
+    yx: np.ndarray
+    yy: np.ndarray
 
 
 class Pose:
@@ -64,14 +79,14 @@ class Pose:
 
     def __init__(self, face: Fields) -> None:
         self.face = face
-        self.cos_roll, self.sin_roll = torch.cos(face.roll), torch.sin(face.roll)
-        self.cos_yaw, self.sin_yaw = torch.cos(face.yaw), torch.sin(face.yaw)
-        self.cos_pitch, self.sin_pitch = torch.cos(face.pitch), torch.sin(face.pitch)
+        self.cos_roll, self.sin_roll = face.angle("roll")
+        self.cos_yaw, self.sin_yaw = face.angle("yaw")
+        self.cos_pitch, self.sin_pitch = face.angle("pitch")
 
-    def anchor(self, x: Tensor | float, y: Tensor, lift: float = 0.0) -> Anchor:
+    def anchor(self, x: np.ndarray | float, y: np.ndarray, lift: float = 0.0) -> Anchor:
         """Return a point of the frontal face, `lift` above the ellipsoid, after the turn (parallel projection)."""
         width, height = self.face.head_width * 1.12, 1.25
-        flat = (1 - (x / width) ** 2 - (y / height) ** 2).clamp_min(0.08).sqrt()
+        flat = np.sqrt((1 - (x / width) ** 2 - (y / height) ** 2).clip(0.08, None))
         z = DEPTH * flat + lift
         zx, zy = -DEPTH * x / width**2 / flat, -DEPTH * y / height**2 / flat
         forward = -x * self.sin_yaw + z * self.cos_yaw
@@ -88,25 +103,51 @@ class Pose:
             self.cos_pitch - fy * self.sin_pitch,
         )
 
-    def to_frame(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def to_frame(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map the head frame to the image, where both axes run from -1 to 1 and y points up."""
         face = self.face
         return (x * self.cos_roll - y * self.sin_roll) * face.scale + face.shift_x, (
             x * self.sin_roll + y * self.cos_roll
         ) * face.scale + face.shift_y
 
-    def to_head(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the image to the head frame."""
-        u, v = (x - self.face.shift_x) / self.face.scale, (y - self.face.shift_y) / self.face.scale
+    def to_head(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map the image to the head frame.
+
+        Args:
+            x: Columns of the image, (B, 1, width) or (1, 1, width).
+            y: Rows of the image, (B, height, 1) or (1, height, 1).
+
+        Returns:
+            Coordinates in the head frame, each (B, height, width).
+        """
+        u, v = self._upright(x, y)
         return u * self.cos_roll + v * self.sin_roll, v * self.cos_roll - u * self.sin_roll
+
+    def to_face(self, anchor: Anchor, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map the image to coordinates on the face around a point, with foreshortening. Takes what `to_head` takes."""
+        determinant = anchor.xx * anchor.yy - anchor.xy * anchor.yx
+        determinant = np.where(abs(determinant) < 0.15, np.float32(0.15), determinant)
+        # The inverse of the Jacobian after the roll: one sum for each pixel and axis.
+        cos_roll, sin_roll = self.cos_roll / determinant, self.sin_roll / determinant
+        u, v = self._upright(x, y)
+        u -= anchor.x * self.cos_roll - anchor.y * self.sin_roll
+        v -= anchor.x * self.sin_roll + anchor.y * self.cos_roll
+        return (
+            u * (anchor.yy * cos_roll + anchor.xy * sin_roll) + v * (anchor.yy * sin_roll - anchor.xy * cos_roll),
+            v * (anchor.xx * cos_roll - anchor.yx * sin_roll) - u * (anchor.xx * sin_roll + anchor.yx * cos_roll),
+        )
+
+    def _upright(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coordinates of the image in head units around the head's origin, before the roll is undone."""
+        return (x - self.face.shift_x) / self.face.scale, (y - self.face.shift_y) / self.face.scale
 
 
 class Eye(NamedTuple):
     """The shape of an eye, in head units."""
 
-    width: Tensor
-    upper: Tensor  # height of the upper lid over the eye's centre
-    lower: Tensor  # depth of the lower lid below it
+    width: np.ndarray
+    upper: np.ndarray  # height of the upper lid over the eye's centre
+    lower: np.ndarray  # depth of the lower lid below it
 
 
 def eye_shape(face: Fields, side: float) -> Eye:
@@ -123,84 +164,84 @@ def eye_shape(face: Fields, side: float) -> Eye:
         - 0.06 * au[12]
     )
     lower = 1 + 0.18 * au[5] - 0.75 * au[7] * uneven - 0.75 * au[6] - 0.45 * au[9] - 0.25 * au[12] - 0.15 * au[43]
-    return Eye(face.eye_width, face.eye_opening * 1.12 * upper.clamp_min(0.06), face.eye_opening * 0.72 * lower)
+    return Eye(face.eye_width, face.eye_opening * 1.12 * upper.clip(0.06, None), face.eye_opening * 0.72 * lower)
 
 
-def brow_height(face: Fields, side: float, along: Tensor | float) -> Tensor:
+def brow_height(face: Fields, side: float, along: np.ndarray | float) -> np.ndarray:
     """Return the height of the brow over the eye's centre, at `along` from -1 (inner end) to 1 (outer end)."""
     au, uneven = face.units, 1 + face.asymmetry_brow * side
-    along = torch.as_tensor(along)
-    inner = ((1 - along) * 0.5).clamp(-0.2, 1.2)
+    along = np.asarray(along, np.float32)
+    inner = ((1 - along) * 0.5).clip(-0.2, 1.2)
     outer = 1 - inner
-    height = face.brow_y - face.eye_y + face.brow_arch * (1 - along * along).clamp_min(-0.5) + face.brow_tilt * along
-    raised = 0.125 * au[1] * inner * inner.abs().clamp_max(1.0).sqrt() + 0.100 * au[2] * (outer + 0.25) + 0.015 * au[1]
+    arch = (1 - along * along).clip(-0.5, None)
+    height = (face.brow_y - face.eye_y) + face.brow_arch * arch + face.brow_tilt * along
+    steep = inner * np.sqrt(abs(inner).clip(None, 1.0))
+    raised = (0.125 * au[1]) * steep + (0.100 * au[2]) * (outer + 0.25) + 0.015 * au[1]
     # AU1 with AU4 gives the oblique brow of sadness and fear. AU1 weakens the lowering, or both would look angry.
-    lowered = 0.085 * au[4] * (1.15 * inner - 0.05) * (1 - 0.8 * au[1].clamp(0, 1)) + 0.015 * au[4]
-    return height + uneven * raised - lowered - 0.03 * au[9] * (0.4 + inner) - 0.02 * au[6] * outer
+    lowering = 0.085 * au[4] * (1 - 0.8 * au[1].clip(0, 1))
+    lowered = lowering * (1.15 * inner - 0.05) + 0.015 * au[4]
+    return height + uneven * raised - lowered - (0.03 * au[9]) * (0.4 + inner) - (0.02 * au[6]) * outer
 
 
-def brow_inward(face: Fields) -> Tensor:
+def brow_inward(face: Fields) -> np.ndarray:
     """Return the distance by which AU4 moves the brow towards the middle."""
     return 0.02 + 0.035 * face.units[4]
 
 
 class Mouth(NamedTuple):
-    """The shape of the mouth around its centre, in head units.
+    """The shape of one side of the mouth around its centre, in head units."""
 
-    `line` returns the height of the line between the lips at a position across: 0 in the middle, 1 at the corner.
-    """
+    width: np.ndarray
+    corner: np.ndarray  # lift of the corners
+    bulge: np.ndarray  # lift of the middle of the line between the lips
+    opening_up: np.ndarray
+    opening_down: np.ndarray
+    upper_lip: np.ndarray
+    lower_lip: np.ndarray
 
-    width: Tensor
-    corner: Tensor  # lift of the corners
-    opening_up: Tensor
-    opening_down: Tensor
-    upper_lip: Tensor
-    lower_lip: Tensor
-    line: Callable[[Tensor | float], Tensor]
+    def line(self, across: np.ndarray | float) -> np.ndarray:
+        """Return the height of the line between the lips at a position across: 0 in the middle, 1 at the corner."""
+        square = np.asarray(across, np.float32) ** 2
+        return self.corner * (square.clip(None, 1.4) - 0.38) + self.bulge * (1 - square).clip(0.0, None)
 
 
-def mouth_shape(face: Fields, side: Tensor | float) -> Mouth:
+def mouth_shape(face: Fields, side: float) -> Mouth:
     """Return the shape of the mouth on one side; smiles and frowns may be uneven.
 
     Args:
         face: The scene's columns.
-        side: -1 on the left of the image, 1 on the right, for each pixel or landmark.
+        side: -1 on the left of the image, 1 on the right, 0 for the mean of both.
     """
     au = face.units
     uneven = 1 + face.asymmetry * side
     smile, frown = au[12] * uneven, au[15] * uneven
-    parted = au[25].clamp(0, 1)
-    round_drop = (au[26] * (1 - au[12].clamp(0, 1))).clamp(0, 1)
+    parted = au[25].clip(0, 1)
+    round_drop = (au[26] * (1 - au[12].clip(0, 1))).clip(0, 1)
     width = face.mouth_width * (
         1 + 0.27 * smile + 0.24 * au[20] - 0.12 * au[23] - 0.10 * round_drop - 0.05 * au[17] + 0.04 * au[10]
     )
     corner = face.mouth_curve + 0.105 * smile - 0.10 * frown - 0.035 * au[20] - 0.02 * au[9]
+    bulge = 0.045 * au[17] + 0.03 * au[10] + 0.02 * au[9] - 0.018 * au[16]
     opening_up = 0.022 * au[25] + 0.045 * au[10] * parted + 0.02 * au[26] + 0.025 * au[12] * parted
     opening_down = 0.042 * au[25] + 0.20 * au[26] + 0.05 * au[16] * parted + 0.03 * au[12] * parted
-    upper_lip = face.upper_lip * (1 - 0.35 * au[12] - 0.62 * au[23] - 0.25 * au[20] + 0.10 * au[10]).clamp_min(0.15)
+    upper_lip = face.upper_lip * (1 - 0.35 * au[12] - 0.62 * au[23] - 0.25 * au[20] + 0.10 * au[10]).clip(0.15, None)
     lower_lip = face.lower_lip * (
         1 - 0.25 * au[12] - 0.62 * au[23] - 0.25 * au[20] + 0.25 * au[16] + 0.10 * au[15]
-    ).clamp_min(0.15)
-
-    def line(across: Tensor | float) -> Tensor:
-        square = torch.as_tensor(across * across).clamp_max(1.4)
-        middle = (1 - square).clamp_min(0.0)
-        return corner * (square - 0.38) + (0.045 * au[17] + 0.03 * au[10] + 0.02 * au[9] - 0.018 * au[16]) * middle
-
-    return Mouth(width, corner, opening_up, opening_down, upper_lip, lower_lip, line)
+    ).clip(0.15, None)
+    return Mouth(width, corner, bulge, opening_up, opening_down, upper_lip, lower_lip)
 
 
-def mouth_centre(face: Fields) -> Tensor:
+def mouth_centre(face: Fields) -> np.ndarray:
     """Return the height of the mouth's centre."""
     return face.mouth_y - 0.03 * face.units[26]
 
 
-def nose_base(face: Fields) -> Tensor:
+def nose_base(face: Fields) -> np.ndarray:
     """Return the height of the base of the nose."""
     return face.eye_y - face.nose_length - 0.02 + 0.03 * face.units[9] + 0.015 * face.units[10]
 
 
-def chin(face: Fields) -> Tensor:
+def chin(face: Fields) -> np.ndarray:
     """Return the distance of the chin below the origin."""
     return face.head_bottom + JAW_DROP * face.units[26]
 
@@ -225,8 +266,8 @@ LANDMARKS = (
 """Names of the 22 landmarks, in the order of `landmarks`."""
 
 
-def landmarks(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Return the 22 landmarks in the image and in the head frame, each (B, 22, 2)."""
+def landmarks(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 22 landmarks in the image and in the head frame, each float32 (B, 22, 2)."""
     face = Fields(scene)
     pose = Pose(face)
     points: list[Anchor] = []
@@ -240,7 +281,7 @@ def landmarks(scene: Scene) -> tuple[Tensor, Tensor]:
         for along in (-0.9, 0.0, 0.9):
             x = face.eye_x + along * face.brow_width - brow_inward(face)
             points.append(pose.anchor(side * x, face.eye_y + brow_height(face, side, along)))
-    centre, middle = mouth_centre(face), torch.zeros_like(face.eye_x)
+    centre, middle = mouth_centre(face), np.zeros_like(face.eye_x)
     for side in sides:
         mouth = mouth_shape(face, side)
         points.append(pose.anchor(side * mouth.width, centre + mouth.line(1.0)))
@@ -250,6 +291,6 @@ def landmarks(scene: Scene) -> tuple[Tensor, Tensor]:
         points.append(pose.anchor(middle, centre + height))
     points += [pose.anchor(middle, nose_base(face), lift=0.10), pose.anchor(middle, -0.98 * chin(face))]
 
-    head = torch.stack([torch.cat([p.x.flatten(1), p.y.flatten(1)], 1) for p in points], 1)
-    frame = torch.stack([torch.cat([c.flatten(1) for c in pose.to_frame(p.x, p.y)], 1) for p in points], 1)
+    head = np.stack([np.concatenate([p.x, p.y], 2)[:, 0] for p in points], 1)
+    frame = np.stack([np.concatenate(pose.to_frame(p.x, p.y), 2)[:, 0] for p in points], 1)
     return frame, head

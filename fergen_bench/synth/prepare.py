@@ -1,4 +1,4 @@
-"""Render domains of the embedded suite into their prepared form, in several processes. The parent loads no torch."""
+"""Render domains of the embedded suite into their prepared form, in several processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fergen_bench.progress import Progress
 from fergen_bench.synth import VERSION, share_of, size_of
 
 BLOCK = 250  # images of one task
-CHUNK = 32  # images rendered at once; the bytes do not depend on it
 
 Table = dict[str, list[object]]
 
@@ -79,18 +78,11 @@ def _write(domain: str, folder: Path, blocks: list[tuple[np.ndarray, Table]]) ->
 
 def _render(block: Block) -> tuple[np.ndarray, Table]:
     """Return images uint8 (n, size, size, 3) and the table of labels and generating factors."""
-    import torch
-
     from fergen_bench.synth.render import render
     from fergen_bench.synth.worlds import compose
 
-    torch.set_num_threads(1)
-    images, scenes = [], []
-    for first in range(block.start, block.stop, CHUNK):
-        scene = compose(block.domain, block.split, np.arange(first, min(first + CHUNK, block.stop)))
-        images.append(render(scene, block.size).permute(0, 2, 3, 1).numpy())
-        scenes.append(scene.columns)
-    columns = {name: np.concatenate([scene[name] for scene in scenes]) for name in scenes[0]}
+    scene = compose(block.domain, block.split, np.arange(block.start, block.stop))
+    columns = dict(scene.columns)
     table: Table = {
         "id": [f"{block.split}-{index:05d}" for index in range(block.start, block.stop)],
         "expression": [EXPRESSIONS[label] for label in columns.pop("label")],
@@ -100,4 +92,4 @@ def _render(block: Block) -> tuple[np.ndarray, Table]:
     }
     for name, values in columns.items():
         table[name] = [f"{value:.4g}" for value in values]
-    return np.concatenate(images), table
+    return render(scene, block.size), table

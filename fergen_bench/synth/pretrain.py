@@ -58,7 +58,6 @@ from fergen_bench.synth.scene import (
 VERSION = 1
 SEED = 0
 SIZE = 64
-CHUNK = 64
 
 PRETRAINING_WORLD = Style(
     scale=Uniform(0.62, 1.15),
@@ -169,13 +168,13 @@ def face_caption(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     The entries are landmarks in three frames, pose and identity attributes.
     """
     picture, head = landmarks(scene)
-    parts = head.clone()
+    parts = head.copy()
     for members, centre in zip(_PARTS, _CENTRES, strict=True):
-        parts[:, members] -= head[:, centre].mean(1, keepdim=True)
+        parts[:, members] -= head[:, centre].mean(1, keepdims=True)
     blocks = [
-        (picture.flatten(1).numpy(), 1.0),
-        (head.flatten(1).numpy(), 2.5),
-        (parts.flatten(1).numpy(), 2.5),
+        (picture.reshape(len(scene), -1), 1.0),
+        (head.reshape(len(scene), -1), 2.5),
+        (parts.reshape(len(scene), -1), 2.5),
         (np.stack([scene.columns[name] for name in _POSE], 1), 1.0),
         (identity_caption(scene.columns), 0.5),
     ]
@@ -189,14 +188,10 @@ def face_caption(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 def _render_block(block: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     purpose, start, stop = block
-    torch.set_num_threads(1)
-    faces, captions, units = [], [], []
-    for first in range(start, stop, CHUNK):
-        scene = compose(purpose, np.arange(first, min(first + CHUNK, stop)))
-        faces.append(render(scene, SIZE).numpy())
-        captions.append(face_caption(scene)[0].astype(np.float32))
-        units.append(np.stack([scene.columns[f"au{unit}"] for unit in ACTION_UNITS], 1).astype(np.float32))
-    return np.concatenate(faces), np.concatenate(captions), np.concatenate(units)
+    scene = compose(purpose, np.arange(start, stop))
+    units = np.stack([scene.columns[f"au{unit}"] for unit in ACTION_UNITS], 1)
+    faces = np.ascontiguousarray(render(scene, SIZE).transpose(0, 3, 1, 2))
+    return faces, face_caption(scene)[0].astype(np.float32), units.astype(np.float32)
 
 
 def render_pool(purpose: str, count: int, processes: int = 2) -> tuple[Tensor, Tensor, np.ndarray]:

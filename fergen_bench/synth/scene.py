@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from fergen_bench.data.elementary import cos, power, sin
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import Draws
 
@@ -338,7 +339,7 @@ def sample_expression(draws: Draws, style: Style, expression: np.ndarray) -> Col
         One column per action unit, and the columns intensity, ambiguity, form and second_expression (mixed in).
     """
     neutral = EXPRESSIONS.index("neutral")
-    weights = np.where(_WEIGHTS > 0, np.maximum(_WEIGHTS, 1e-9) ** style.acting, 0.0)
+    weights = power(_WEIGHTS, style.acting)
     form = draws.choice("expression.form", weights[expression])
     second = (expression + 1 + draws.integers("expression.second", len(EXPRESSIONS) - 1)) % len(EXPRESSIONS)
     second_form = draws.choice("expression.second_form", _WEIGHTS[second])
@@ -409,15 +410,15 @@ def sample_circumstances(draws: Draws, style: Style) -> Columns:
     """Return the columns of pose, light, backdrop, occluder, camera and file."""
     scene: Columns = {name: style.sample(draws, name) for name in PLAIN_FACTORS}
     azimuth, elevation = style.sample(draws, "light_azimuth"), style.sample(draws, "light_elevation").clip(-0.6, 1.3)
-    scene["light_x"] = np.sin(azimuth) * np.cos(elevation)
-    scene["light_y"] = np.sin(elevation)
-    scene["light_z"] = np.cos(azimuth) * np.cos(elevation)
+    scene["light_x"] = sin(azimuth) * cos(elevation)
+    scene["light_y"] = sin(elevation)
+    scene["light_z"] = cos(azimuth) * cos(elevation)
     scene |= _white_and_blur(draws, style)
     scene |= _backdrop(draws, style)
     scene["asymmetry_brow"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_brow", -1.5, 1.5)
     scene["asymmetry_eye"] = scene["asymmetry"] * draws.uniform("factor.asymmetry_eye", -1.0, 1.0)
     # People mostly look at the camera: the eyes turn against the head.
-    scene["gaze_x"] = style.sample(draws, "gaze").clip(-1.0, 1.0) + 0.5 * np.sin(-scene["yaw"])
+    scene["gaze_x"] = style.sample(draws, "gaze").clip(-1.0, 1.0) + 0.5 * sin(-scene["yaw"])
     scene["gaze_y"] = draws.normal("factor.gaze_y", 0.0, 0.4).clip(-1.0, 1.0)
     return {**scene, **_occluder(draws)}
 
@@ -429,8 +430,8 @@ def _white_and_blur(draws: Draws, style: Style) -> Columns:
     add_colour(columns, "white", np.stack([1.0 + warmth, green, 1.0 - warmth], 1))
     blur, motion = style.sample(draws, "blur"), style.sample(draws, "motion")
     direction = draws.uniform("factor.direction", 0.0, np.pi / 2)
-    columns["blur_x"] = np.hypot(blur, motion * np.cos(direction))
-    columns["blur_y"] = np.hypot(blur, motion * np.sin(direction))
+    columns["blur_x"] = np.sqrt(blur**2 + (motion * cos(direction)) ** 2)
+    columns["blur_y"] = np.sqrt(blur**2 + (motion * sin(direction)) ** 2)
     return columns
 
 
@@ -459,8 +460,8 @@ def _backdrop(draws: Draws, style: Style) -> Columns:
 def _occluder(draws: Draws) -> Columns:
     angle, distance = draws.uniform("occluder.angle", 0.0, 2 * np.pi), draws.uniform("occluder.distance", 0.25, 0.75)
     columns: Columns = {
-        "occluder_x": np.cos(angle) * distance,
-        "occluder_y": 0.95 * np.sin(angle) * distance,
+        "occluder_x": cos(angle) * distance,
+        "occluder_y": 0.95 * sin(angle) * distance,
         "occluder_width": draws.uniform("occluder.width", 0.14, 0.38),
         "occluder_height": draws.uniform("occluder.height", 0.14, 0.38),
         "occluder_angle": draws.uniform("occluder.turn", 0.0, np.pi),
@@ -497,3 +498,7 @@ class Scene:
 
     def __len__(self) -> int:
         return len(self.draws)
+
+    def rows(self, selection: slice | np.ndarray) -> Scene:
+        """Return some of the images."""
+        return Scene({name: column[selection] for name, column in self.columns.items()}, self.draws.rows(selection))

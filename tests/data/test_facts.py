@@ -196,7 +196,7 @@ def test_a_rendered_suite_takes_one_line(bench: Bench, project: Project) -> None
     assert result.code == 0, result.err
     out = bench("report").out
     assert out.count("Data") == 1
-    assert "Data: rendered, version 1, 64 px; 200 to 400 faces to train on, 100 scored\n" in out
+    assert "Data: rendered, version 2, 64 px; 200 to 400 faces to train on, 100 scored\n" in out
     assert json.loads(next((project.results / "runs").glob("*/*/*.json")).read_text())["data"]["web"]["layout"]
 
 

@@ -92,7 +92,7 @@ def test_different_people_in_one_pose_with_one_expression_are_no_near_duplicates
             factor: values if factor in person else np.repeat(values[:1], len(scene), axis=0)
             for factor, values in scene.columns.items()
         }
-        faces = list(render(Scene(columns, scene.draws), 64).permute(0, 2, 3, 1).numpy())
+        faces = list(render(Scene(columns, scene.draws), 64))
         small = sketches.reduce_images(np.stack(faces))
         first, second = (small[rows] for rows in np.array([*combinations(range(12), 2)]).T)
         assert near_duplicates.correlation(first, second).max() > 0.8  # they are alike; that is what makes the test one

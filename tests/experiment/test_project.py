@@ -259,7 +259,7 @@ def test_links_that_lead_nowhere_stop_nothing(tmp_path: Path) -> None:
 
 def test_a_prepared_domain_is_found_again(cache: Path) -> None:
     project = Project(cache.parents[1], configured=False)
-    before = (cache / "domains" / "synth5-tiny-v1" / "web" / "domain.json").stat().st_mtime_ns
+    before = (cache / "domains" / "synth5-tiny-v2" / "web" / "domain.json").stat().st_mtime_ns
     folder = project.prepared(project.suite("synth5-tiny"), ["web"])["web"]
     assert (folder / "domain.json").stat().st_mtime_ns == before
 

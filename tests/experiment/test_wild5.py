@@ -113,7 +113,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A folder with a copy of each dataset, each with faces of another domain."""
     root = tmp_path_factory.mktemp("copies")
     for (name, make), domain in zip(MAKERS.items(), DOMAINS, strict=True):
-        make(root / name, Deck(Domain(cache / "domains" / "synth5-tiny-v1" / domain)))
+        make(root / name, Deck(Domain(cache / "domains" / "synth5-tiny-v2" / domain)))
     return root
 
 

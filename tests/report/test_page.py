@@ -112,7 +112,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A page of three methods; one has a hostile name and lacks a training, one stored masks."""
     root = tmp_path_factory.mktemp("page")
     records = several(root / "runs", {"cafe": 3.0, "linear_probe": 2.0, HOSTILE: 1.0})[:-1]
-    domains = {name: Domain(cache / "domains" / "synth5-tiny-v1" / name, name) for name in TARGETS}
+    domains = {name: Domain(cache / "domains" / "synth5-tiny-v2" / name, name) for name in TARGETS}
     cells = {name: domain.fingerprint for name, domain in domains.items()}
     records = [
         replace(record, cells=tuple(replace(cell, fingerprint=cells[cell.target]) for cell in record.cells))

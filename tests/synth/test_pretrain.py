@@ -78,7 +78,7 @@ def test_the_pretraining_world_covers_the_ranges_of_the_five_domains() -> None:
 def test_the_loss_of_the_pretraining_goes_down() -> None:
     torch.manual_seed(0)
     scene = pretrain.compose("probe", np.arange(64))
-    images = pretrain.normalise(render(scene, 64))
+    images = pretrain.normalise(torch.from_numpy(render(scene, 64)).permute(0, 3, 1, 2))
     captions = torch.from_numpy(pretrain.identity_caption(scene.columns)).float()
     captions = (captions - captions.mean(0)) / captions.std(0).clamp_min(1e-6)
     model = pretrain.Captioned(pretrain.Trunk(), 512, captions.shape[1])
