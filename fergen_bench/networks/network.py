@@ -22,6 +22,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.files.atomic import atomically, sweep
 from fergen_bench.files.bounded import checksum, map_array
 from fergen_bench.networks.kernels import (
+    fold_batch_norm,
     half_precision,
     is_compiling,
     repeatable_attention,
@@ -83,6 +84,7 @@ class Network(nn.Module):
         self._cache: Path | None = None
         self._report: Progress = silent
         self._frozen: tuple[int, int] = (0, 0)
+        self._folded = 0
         self._open: dict[tuple[str, str], np.ndarray] = {}
         self._compiled: tuple[int, Callable[[Tensor], Tensor]] | None = None
 
@@ -232,6 +234,9 @@ class Network(nn.Module):
     def freeze(self, cache: Path, report: Progress) -> Network:
         """Disable gradients, stay in evaluation mode, and cache the features of unchanged images.
 
+        Batch norms are folded into the convolutions before them, so the weights of the body change; its digest does
+        not.
+
         Args:
             cache: Folder of the cache; features are stored in its subfolder `features`.
             report: Receives progress while features are computed.
@@ -241,10 +246,12 @@ class Network(nn.Module):
         """
         self.requires_grad_(False)
         self.eval()
+        self._folded += fold_batch_norm(self.body)
         if self.mean.is_cuda:
             store_half(self.body)
         slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
         precision = "fp16, as products" if self.mean.device.type == "cuda" else "fp32"
+        precision += ", folded" if self._folded else ""
         how = hashlib.sha256(f"{self.preprocessing} {precision} numerics {NUMERICS}".encode()).hexdigest()[:8]
         self._cache, self._report = cache / "features" / f"{slug}-{self.digest}-{how}", report
         self._frozen = self._state()

@@ -1,14 +1,16 @@
-"""Tests of faster kernels: resizing and convolutions as matrix products."""
+"""Tests of faster kernels: resizing, convolutions as matrix products, and folded batch norms."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.networks import kernels
-from fergen_bench.networks.kernels import resize
+from fergen_bench.networks.kernels import fold_batch_norm, resize
+from fergen_bench.networks.loading import load_network
 
 CPU = torch.device("cpu")
 
@@ -43,3 +45,92 @@ def test_resizing_is_a_product_of_matrices(interpolation: str) -> None:
     faces = torch.rand(2, 3, 20, 9)
     rows, columns = (kernels._resizing(side, 16, interpolation, torch.device("cpu")) for side in (20, 9))
     torch.testing.assert_close((rows @ faces @ columns.T).clamp(0, 1), kernels.resize(faces, 16, interpolation))
+
+
+def with_statistics(body: nn.Module) -> nn.Module:
+    """Give every batch norm statistics and weights as of a trained network, in evaluation mode."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in (module for module in body.modules() if isinstance(module, nn.BatchNorm2d)):
+        for buffer, (low, high) in ((norm.running_mean, (-0.2, 0.2)), (norm.running_var, (0.5, 2.0))):
+            assert buffer is not None
+            buffer.uniform_(low, high, generator=generator)
+        nn.init.uniform_(norm.weight, 0.5, 1.5, generator=generator)
+        nn.init.uniform_(norm.bias, -0.2, 0.2, generator=generator)
+    return body.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "norms"),
+    [
+        ("synth", 14),
+        ("synth-trunk", 11),
+        ("timm:test_resnet.r160_in1k/scratch", 15),
+        ("timm:resnet18/scratch", 20),
+        ("vggface2-resnet50/scratch", 53),
+        ("open_clip:RN50-quickgelu/scratch", 55),
+        ("open_clip:ViT-B-32-quickgelu/scratch", 0),
+    ],
+)
+def test_folded_batch_norms_change_nothing_but_rounding(name: str, norms: int) -> None:
+    network = load_network(name, CPU)
+    if name.endswith("/scratch"):
+        with_statistics(network)
+    network.eval().requires_grad_(False)
+    faces = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    names, expected = [name for name, _ in network.named_modules()], network(faces)
+    assert fold_batch_norm(network.body) == norms
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 0
+    assert [name for name, _ in network.named_modules()] == names
+    assert (network(faces) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    if name in {"synth", "synth-trunk"}:
+        assert (network(faces) - expected).abs().max() <= 1e-5
+        assert network.feature_map(faces).shape[1:] == network.map_shape()
+    assert fold_batch_norm(network.body) == 0
+
+
+class Wired(nn.Module):
+    """Two convolutions and a batch norm, connected in one of several ways."""
+
+    def __init__(self, wiring: str) -> None:
+        super().__init__()
+        self.wiring = wiring
+        self.conv, self.norm, self.other = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, 3, height, width)."""
+        match self.wiring:
+            case "sequence":
+                return self.other(self.norm(self.conv(images)))
+            case "output used twice":
+                between = self.conv(images)
+                return self.norm(between) + self.other(between)
+            case "convolution used twice":
+                return self.norm(self.conv(images)) + self.other(self.conv(images))
+            case "norm used twice":
+                return self.norm(self.conv(images)) + self.norm(self.other(images))
+            case "norm first":
+                return self.other(self.conv(self.norm(images)))
+            case "activation between":
+                return self.norm(self.conv(images).relu())
+        return self.norm(self.conv(images)) if images.mean() > 0 else self.other(images)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "folded"),
+    [
+        ("sequence", 1),
+        ("output used twice", 0),
+        ("convolution used twice", 0),
+        ("norm used twice", 0),
+        ("norm first", 0),
+        ("activation between", 0),
+        ("branches on its input", 0),
+    ],
+)
+def test_a_batch_norm_is_folded_only_directly_behind_its_convolution(wiring: str, folded: int) -> None:
+    body = with_statistics(Wired(wiring))
+    images = torch.rand(2, 3, 6, 6)
+    expected = body(images)
+    assert fold_batch_norm(body) == folded
+    torch.testing.assert_close(body(images), expected)
+    assert isinstance(body.norm, nn.Identity) == bool(folded)

@@ -127,6 +127,16 @@ def test_other_statistics_and_other_weights_have_features_of_their_own(tmp_path:
     assert len(list((tmp_path / "features").glob("*/*.npy"))) == 4
 
 
+def test_only_frozen_networks_have_their_batch_norms_folded(tmp_path: Path, web: Domain) -> None:
+    trained, frozen = load_network("synth-trunk", CPU), load_network("synth-trunk", CPU).freeze(tmp_path, quiet)
+    counts = [sum(type(m) is torch.nn.BatchNorm2d for m in network.modules()) for network in (trained, frozen)]
+    assert counts == [11, 0]
+    assert trained.digest == frozen.digest
+    again = load_network("synth-trunk", CPU).freeze(tmp_path, quiet).freeze(tmp_path, quiet)
+    np.testing.assert_array_equal(again.cached(web.split("test")), frozen.cached(web.split("test")))
+    assert len(list((tmp_path / "features").glob("*/*.npy"))) == 1
+
+
 def test_a_frozen_network_stays_frozen_inside_a_method_that_trains(tmp_path: Path) -> None:
     network = load_network("synth-trunk", CPU).freeze(tmp_path, quiet)
     torch.nn.ModuleDict({"frozen": network}).train()
