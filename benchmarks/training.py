@@ -97,7 +97,7 @@ class Lender(Context):
         if name != "tiny":
             return super().backbone(name, trainable, statistics)
         network = Network(name, Tiny(), 512, Preprocessing(8, MEAN, DEVIATION, "bilinear")).to(self.device)
-        return network if trainable else network.freeze(self._cache, self._report)
+        return network if trainable else network.freeze(self._cache, self._report, self.precision)
 
 
 def cafe(sizes: Sizes, epochs: int) -> GradientMethod:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SELECTIONS = ("last", "source-val")
 """The ways to select a checkpoint."""
+PRECISIONS = ("fp32", "bf16", "auto")
+"""The precisions that a run may be given."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class RunOptions:
         None, "--selection", "Which checkpoint is scored. Default: the protocol's.", choices=SELECTIONS
     )
     device: str | None = _option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
+    precision: Literal["fp32", "bf16", "auto"] | None = _option(
+        None,
+        "--precision",
+        "fp32, bf16 or auto: bf16 on a GPU, and on a CPU that multiplies it natively. Default: that of bench.toml, "
+        "then fp32 on a CPU and bf16 on a GPU.",
+        choices=PRECISIONS,
+    )
     jobs: int | None = _option(
         None, "--jobs -j", "Runs at a time. Default: one per core, or one per GPU. 0: in this process.", least=0
     )
@@ -135,6 +144,10 @@ class RunOptions:
         if self.selection is not None and self.selection not in SELECTIONS:
             raise BenchError(
                 f"selection: {self.selection!r} is not a selection{did_you_mean(self.selection, SELECTIONS)}"
+            )
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise BenchError(
+                f"precision: {self.precision!r} is not a precision{did_you_mean(self.precision, PRECISIONS)}"
             )
         if self.seeds is not None and (not self.seeds or any(not _is_seed(seed) for seed in self.seeds)):
             raise BenchError(f"seeds: {list(self.seeds)!r} is not a list of seeds. Give one or more integers from 0.")

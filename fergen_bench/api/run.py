@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fergen_bench.experiment.outline import Outline, Planned
     from fergen_bench.experiment.project import Project
     from fergen_bench.experiment.protocol import Protocol
-    from fergen_bench.experiment.run import Run
+    from fergen_bench.experiment.run import Precision, Run
     from fergen_bench.records.record import RunRecord
 
 
@@ -88,6 +88,7 @@ class Resolved:
     planned: Planned
     fleet: Fleet
     device: str
+    precision: Precision
 
     @property
     def prepared(self) -> bool:
@@ -107,12 +108,12 @@ class Resolved:
 
 
 def resolve(options: RunOptions, project: Project) -> Resolved:
-    """Resolve the names in options to methods, protocol, suite, engine and device.
+    """Resolve the names in options to methods, protocol, suite, engine, device and precision.
 
     Raises:
         BenchError: A name does not exist, or options contradict each other.
     """
-    from fergen_bench.execution.fleet import Fleet, resolve_device
+    from fergen_bench.execution.fleet import Fleet, resolve_device, resolve_precision
     from fergen_bench.experiment.outline import Request, outline
     from fergen_bench.experiment.protocol import read_protocol
 
@@ -127,9 +128,6 @@ def resolve(options: RunOptions, project: Project) -> Resolved:
     if options.backbone is not None:
         changes["backbone"] = options.backbone
         _refuse_without_backbone(files)
-    request = Request(options.seeds, options.sources, options.targets, options.selection, changes)
-    planned = outline(protocol, str(path), suite, files, request, skip_unfit=everyone)
-    planned = replace(planned, notes=(*planned.notes, *unread))
     fleet = Fleet(
         options.jobs,
         project.settings.jobs,
@@ -138,7 +136,12 @@ def resolve(options: RunOptions, project: Project) -> Resolved:
         options.cpus_per_run,
         None if options.slurm is None else dict(options.slurm),
     )
-    return Resolved(options, project, suite, tuple(files), planned, fleet, resolve_device(wanted, fleet.gpus))
+    device = resolve_device(wanted, fleet.gpus)
+    precision = resolve_precision(options.precision or project.settings.precision, device)
+    request = Request(options.seeds, options.sources, options.targets, options.selection, changes, precision)
+    planned = outline(protocol, str(path), suite, files, request, skip_unfit=everyone)
+    planned = replace(planned, notes=(*planned.notes, *unread))
+    return Resolved(options, project, suite, tuple(files), planned, fleet, device, precision)
 
 
 def check_device(name: str) -> str:

@@ -74,7 +74,7 @@ def _announce(resolved: Resolved, plan: Plan, shown: Bars) -> None:
     left = len(plan.missing)
     where = f", {resolved.fleet.describe(resolved.device, left)}" if left else ""
     methods = ", ".join(method.name for method in resolved.methods)
-    what = f"{plan.suite.name}{kind} · {plan.protocol} · {methods} · {resolved.device}"
+    what = f"{plan.suite.name}{kind} · {plan.protocol} · {methods} · {resolved.device} · {resolved.precision}"
     shown.say(f"{what} · {many(len(plan.runs), 'run')}, {len(plan.runs) - left} done before{where}", style="bold")
     for note in plan.notes:
         shown.note(note)

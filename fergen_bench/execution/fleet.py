@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fergen_bench.error import BenchError
 from fergen_bench.execution.local import InProcess, Local, visible_gpus
@@ -16,6 +16,7 @@ from fergen_bench.experiment.project import available_cores
 
 if TYPE_CHECKING:
     from fergen_bench.execution.engine import Engine
+    from fergen_bench.experiment.run import Precision
 
 
 GPU_THREADS = 4
@@ -40,6 +41,33 @@ def resolve_device(wanted: str, gpus: float | None = None) -> str:
             f"--device {wanted}: this machine has no usable GPU; leave the option out, or check nvidia-smi"
         )
     return ("cuda" if there else "cpu") if wanted == "auto" else wanted
+
+
+def resolve_precision(wanted: Literal["fp32", "bf16", "auto"] | None, device: str) -> Precision:
+    """Return the precision of runs.
+
+    Args:
+        wanted: fp32, bf16, or auto: bf16 where the device multiplies it natively. None is fp32 on a CPU and bf16 on a
+            GPU.
+        device: Device of the runs: cpu, cuda or cuda:1.
+    """
+    if wanted is None or wanted == "auto":
+        return "bf16" if device != "cpu" or (wanted == "auto" and multiplies_bfloat16()) else "fp32"
+    return wanted
+
+
+def multiplies_bfloat16(processors: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return True where the processor of this machine has instructions for products of bfloat16 numbers.
+
+    Args:
+        processors: The file in which Linux lists the processors. On a system without it the answer is False.
+    """
+    try:
+        lines = processors.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 @dataclass(frozen=True)

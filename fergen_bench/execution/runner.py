@@ -111,7 +111,7 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     context = Context(
         _seed_name(spec), spec.seed, spec.selection, device, Path(job.cache), progress, unlabelled, resume, profiler
     )
-    context.capture_steps = capture
+    context.capture_steps, context.precision = capture, spec.precision
     return _OpenRun(job, started, device, domains, source, method, context, resume, profiler, environment, progress)
 
 
@@ -152,6 +152,8 @@ def _prepare_device(job: Job) -> torch.device:
     torch.set_num_threads(job.threads)
     if device.type == "cuda":  # one CPU thread adds in one order anyway
         repeatable_on_gpu()
+        if job.spec.precision == "fp32":  # cuDNN would round the factors of its products to 10 bits
+            torch.backends.cudnn.allow_tf32 = False
     return device
 
 

@@ -14,7 +14,7 @@ from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.experiment.method_file import MethodFile
 from fergen_bench.experiment.protocol import Corruptions, Protocol
-from fergen_bench.experiment.run import Run, Selection
+from fergen_bench.experiment.run import Precision, Run, Selection
 from fergen_bench.networks.name import anchored, digest_of, parse_network, resolve_network
 
 
@@ -28,6 +28,7 @@ class Request:
         targets: Domains to score.
         selection: The checkpoint that is scored.
         settings: Parameters of the methods, from --set and --backbone.
+        precision: Precision of the runs.
     """
 
     seeds: Sequence[int] | None = None
@@ -35,6 +36,7 @@ class Request:
     targets: Sequence[str] | None = None
     selection: Selection | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,7 @@ class _Expansion:
             fraction=fraction,
             adaptation_target=domains.adaptation_target,
             numerics=NUMERICS,
+            precision=self._request.precision,
             targets=dict.fromkeys(domains.targets, ""),
             relations={name: self._suite.relation(domains.sources, name) for name in domains.targets},
             defaults=defaults,

@@ -14,6 +14,7 @@ from fergen_bench.files.bounded import is_path
 
 Selection = Literal["last", "source-val", "unknown"]
 """The ways to select a checkpoint. Those of a finished model are unknown."""
+Precision = Literal["fp32", "bf16"]
 
 EXTERNAL = "external:"
 """Beginning of the method of records of finished models and predictions."""
@@ -63,6 +64,7 @@ class Run:
         adaptation_target: The target whose unlabelled training images are learned from.
         numerics: Version of the numerics that methods share. A plan sets the present `NUMERICS`; the default is that of
             records that were written without this field.
+        precision: `fp32`, or `bf16`: training steps in bfloat16, and frozen networks in bfloat16 too, on a GPU in fp16.
         targets: Fingerprint of every target. Not part of the key, like all attributes that follow.
         relations: Relation of every target to the sources: source, seen or unseen.
         excluded: Digest of the ids of the images that are not scored, by target.
@@ -87,6 +89,7 @@ class Run:
     fraction: float = 1.0
     adaptation_target: str | None = None
     numerics: int = 1
+    precision: Precision = "fp32"
     targets: Mapping[str, str] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +114,7 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """Return what changes the numbers: the digest of a file counts, its path does not.
 
-        Numerics 1 is left out, so that records that were written without it keep their keys.
+        Numerics 1 and precision fp32 are left out, so that records that were written without them keep their keys.
         """
         parameters = {
             name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
@@ -119,6 +122,7 @@ class Run:
         numerics = {} if self.numerics == 1 else {"numerics": self.numerics}
         return {
             **numerics,
+            **self._precision,
             "suite": self.suite,
             "profile": self.profile,
             "sources": {source: self.fingerprints[source] for source in self.sources},
@@ -164,8 +168,12 @@ class Run:
     @property
     def label(self) -> str:
         """The name of the method in tables: cafe, or cafe (gate=linear)."""
-        changed = ", ".join(f"{name}={value}" for name, value in self.changes.items())
+        changed = ", ".join(f"{name}={value}" for name, value in (self.changes | self._precision).items())
         return f"{self.method} ({changed})" if changed else self.method
+
+    @property
+    def _precision(self) -> dict[str, str]:
+        return {} if self.precision == "fp32" else {"precision": self.precision}
 
     @property
     def title(self) -> str:

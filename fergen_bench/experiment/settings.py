@@ -78,6 +78,10 @@ class Settings(Table):
     """where prepared domains and features go"""
     device: Device = "auto"
     """auto, cpu, cuda or cuda:1"""
+    precision: Literal["fp32", "bf16", "auto"] | None = None
+    """fp32, bf16, or auto: bf16 on a GPU, and on a CPU that multiplies it natively; by default fp32 on a CPU, bf16 on a
+    GPU
+    """
     jobs: Annotated[int, Field(ge=0)] | None = None
     """runs at a time; by default one per core without a GPU, one with; 0 stays in one process"""
     save_every: Annotated[float, Field(ge=0)] = 60.0

@@ -82,21 +82,21 @@ def fold_batch_norm(body: nn.Module) -> int:
     return folded
 
 
-def store_half(body: nn.Module) -> None:
-    """Convert to fp16 the weights that autocast would convert at every call; results are equal to the bit."""
+def store_half(body: nn.Module, dtype: torch.dtype) -> None:
+    """Convert to half precision the weights that autocast would convert at every call; results are equal to the bit."""
     for module in body.modules():
         # Subclasses are excluded, because some compute with their weights before using them.
         if type(module) in {nn.Linear, NonDynamicallyQuantizableLinear, nn.Conv1d, nn.Conv2d, PatchConvolution}:
-            module.half()
+            module.to(dtype)
         elif isinstance(module, nn.MultiheadAttention):
             for weight in (module.in_proj_weight, module.in_proj_bias):
                 if weight is not None:
-                    weight.data = weight.data.half()
+                    weight.data = weight.data.to(dtype)
 
 
-def half_precision(device: torch.device) -> torch.autocast:
-    """Return a context in which frozen networks run in fp16 on a GPU, as in CLIP's reference code."""
-    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+def half_type(device: torch.device) -> torch.dtype:
+    """Return the type of frozen networks with the precision bf16: on a GPU it is fp16, as in CLIP's released code."""
+    return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
 def repeatable_attention(device: torch.device) -> AbstractContextManager[Any]:

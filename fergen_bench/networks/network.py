@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from fergen_bench.files.atomic import atomically, sweep
 from fergen_bench.files.bounded import checksum, map_array
 from fergen_bench.networks.kernels import (
     fold_batch_norm,
-    half_precision,
+    half_type,
     is_compiling,
     repeatable_attention,
     resize,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fergen_bench.data.domain import Clean, Domain, Split
+    from fergen_bench.experiment.run import Precision
     from fergen_bench.progress import Progress
 
 
@@ -84,7 +86,7 @@ class Network(nn.Module):
         self._cache: Path | None = None
         self._report: Progress = silent
         self._frozen: tuple[int, int] = (0, 0)
-        self._folded = 0
+        self._half: torch.dtype | None = None
         self._open: dict[tuple[str, str], np.ndarray] = {}
         self._compiled: tuple[int, Callable[[Tensor], Tensor]] | None = None
 
@@ -118,7 +120,7 @@ class Network(nn.Module):
             clean: Clean | None = getattr(images, "clean", None)
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
                 return upload(torch.from_numpy(self.cached(clean.split, clean.positions)), images.device)
-            with phase("frozen tower"), torch.no_grad(), half_precision(images.device):
+            with phase("frozen tower"), self._inference():
                 return self._run(images).float()
         return self._run(images)
 
@@ -171,7 +173,7 @@ class Network(nn.Module):
             BenchError: The network has no such map.
         """
         if self.frozen:
-            with phase("frozen tower"), torch.no_grad(), half_precision(images.device):
+            with phase("frozen tower"), self._inference():
                 return self._map(images).float()
         return self._map(images)
 
@@ -209,7 +211,7 @@ class Network(nn.Module):
             BenchError: The network has neither tokens nor a feature map.
         """
         if self.frozen:
-            with phase("frozen tower"), torch.no_grad(), half_precision(images.device):
+            with phase("frozen tower"), self._inference():
                 return self._patches(images).float()
         return self._patches(images)
 
@@ -231,7 +233,7 @@ class Network(nn.Module):
         """True after `freeze`; the network is then not trained."""
         return self._cache is not None
 
-    def freeze(self, cache: Path, report: Progress) -> Network:
+    def freeze(self, cache: Path, report: Progress, precision: Precision = "fp32") -> Network:
         """Disable gradients, stay in evaluation mode, and cache the features of unchanged images.
 
         Batch norms are folded into the convolutions before them, so the weights of the body change; its digest does
@@ -240,22 +242,30 @@ class Network(nn.Module):
         Args:
             cache: Folder of the cache; features are stored in its subfolder `features`.
             report: Receives progress while features are computed.
+            precision: `fp32`, or `bf16`: bfloat16 on a CPU, and fp16 on a GPU.
 
         Returns:
             The network itself.
         """
         self.requires_grad_(False)
         self.eval()
-        self._folded += fold_batch_norm(self.body)
-        if self.mean.is_cuda:
-            store_half(self.body)
+        fold_batch_norm(self.body)
+        self._half = half_type(self.mean.device) if precision == "bf16" else None
+        if self._half is not None:
+            store_half(self.body, self._half)
         slug = re.sub(r"[^\w.-]+", "_", self.name.partition("//")[0])
-        precision = "fp16, as products" if self.mean.device.type == "cuda" else "fp32"
-        precision += ", folded" if self._folded else ""
-        how = hashlib.sha256(f"{self.preprocessing} {precision} numerics {NUMERICS}".encode()).hexdigest()[:8]
+        kind = f"{self._half or torch.float32}{', as products' if self.mean.is_cuda else ''}"
+        how = hashlib.sha256(f"{self.preprocessing} {kind} numerics {NUMERICS}".encode()).hexdigest()[:8]
         self._cache, self._report = cache / "features" / f"{slug}-{self.digest}-{how}", report
         self._frozen = self._state()
         return self
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Disable gradients, and compute in the precision of the frozen network."""
+        kind, half = self.mean.device.type, self._half
+        with torch.no_grad(), torch.autocast(kind, half or torch.bfloat16, enabled=half is not None):
+            yield
 
     def _state(self) -> tuple[int, int]:
         """Return a value that changes, and invalidates cached features, when the body or a weight changes."""
@@ -330,7 +340,7 @@ class Network(nn.Module):
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
         sweep(path)
         with atomically(path) as draft:
-            with draft.open("wb") as file, torch.no_grad(), half_precision(device):
+            with draft.open("wb") as file, self._inference():
                 np.lib.format.write_array_header_1_0(file, header)
                 for images in split.batches(device, scoring_batch(device)):
                     pending.append(self.body(self.prepare(images)).float())

@@ -103,6 +103,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "base_method": spec.method,
         "version": spec.version,
         "numerics": spec.numerics,
+        "precision": spec.precision,
         "digest": record.method_digest,
         "changes": json.dumps(spec.changes, sort_keys=True),
         "pretraining": str(spec.exposure) if finished else ", ".join(sorted(networks)) or "none",

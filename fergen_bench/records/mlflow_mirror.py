@@ -221,7 +221,7 @@ class Mirror:
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run, metrics=metrics[start : start + 1000])
         parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
-        parameters["numerics"] = spec.numerics
+        parameters |= {"numerics": spec.numerics, "precision": spec.precision}
         params = [Param(name, str(value)) for name, value in parameters.items()]
         networks = [
             RunTag(f"network.{name}", f"{network['name']} {network['digest']}")

@@ -115,13 +115,15 @@ def _draw(
     if board.table.unseen.notna().any():
         yield figures.save(figures.unseen_means(board, metric), folder, f"{board.slug}-unseen")
     for ablation in (ablation for ablation in ablations if ablation.suite == board.suite):
-        rows = board.cells[board.cells.base_method == ablation.method]
-        variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
-        variants = {name: group for name, group in variants.items() if len(group)}
-        if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
-            printed = ablation.published, ablation.printed_in
-            figure = figures.ablation(board, ablation.about, variants, metric, *printed)
-            yield figures.save(figure, folder, f"{board.slug}-{ablation.protocol}")
+        method = board.cells[board.cells.base_method == ablation.method]
+        for precision, rows in method.groupby("precision"):
+            variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
+            variants = {name: group for name, group in variants.items() if len(group)}
+            if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
+                printed = ablation.published, ablation.printed_in
+                figure = figures.ablation(board, ablation.about, variants, metric, *printed)
+                kind = "" if precision == "fp32" else f"-{precision}"
+                yield figures.save(figure, folder, f"{board.slug}-{ablation.protocol}{kind}")
 
 
 def file_name(name: str) -> str:

@@ -243,7 +243,7 @@ def _provenance(records: Sequence[RunRecord], by_key: Mapping[str, RunRecord], r
         text = json.dumps(dict(record.environment), sort_keys=True)
         found[key] = {
             "file": spec.path(runs).relative_to(runs).as_posix(),
-            "method": f"{spec.method}, version {spec.version}, numerics {spec.numerics}",
+            "method": f"{spec.method}, version {spec.version}, numerics {spec.numerics}, {spec.precision}",
             "text": record.method_digest[:12],
             "protocol": spec.protocol,
             "started": record.started,

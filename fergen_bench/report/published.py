@@ -132,9 +132,9 @@ def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFra
     not measured.
     """
     for name, group in published.cells.groupby("method", sort=False):
-        own = board.cells[board.cells.method == str(name).casefold()]
-        if own.pretraining.nunique() != 1:
-            continue  # none, or several kinds of pre-training, whose means are not comparable
+        own = board.cells[(board.cells.base_method == str(name).casefold()) & (board.cells.changes == "{}")]
+        if own.pretraining.nunique() != 1 or own.precision.nunique() != 1:
+            continue  # none, or several kinds of pre-training or precision, whose means are not comparable
         order = {"index": group.source.unique(), "columns": group.target.unique()}
         printed = group.pivot(index="source", columns="target", values="accuracy").reindex(**order)
         difference = matrix(own, "accuracy").mean.reindex(**order) - printed

@@ -24,6 +24,7 @@ from fergen_bench.training.augment import SampleDraws
 if TYPE_CHECKING:
     from fergen_bench.data.domain import Split, Unlabelled
     from fergen_bench.data.source import Source
+    from fergen_bench.experiment.run import Precision
     from fergen_bench.networks.network import Network, Statistics
     from fergen_bench.networks.profiler import Profiler
     from fergen_bench.networks.text import TextTower
@@ -54,6 +55,8 @@ class Context:
         resume: File of the resume state of a long training; None where no state is saved.
         profiler: Profiler of the run; None without `--profile`.
         capture_steps: True if steps of a method with `static_step` are captured as a CUDA graph.
+        precision: `fp32`, or `bf16`: steps in bfloat16, and frozen networks in half precision. The default is the usual
+            one of the device.
         steps: Description of how training steps were executed, where not one operation at a time; part of the
             environment in a record.
     """
@@ -80,6 +83,7 @@ class Context:
         self.resume = resume
         self.profiler = profiler
         self.capture_steps = device.type == "cuda"
+        self.precision: Precision = "bf16" if device.type == "cuda" else "fp32"
         self.steps = ""
         self._cache, self._report = cache, report
 
@@ -113,7 +117,7 @@ class Context:
         """
         network = load_network(name, self.device, statistics)
         self.networks[name] = network
-        return network if trainable else network.freeze(self._cache, self._report)
+        return network if trainable else network.freeze(self._cache, self._report, self.precision)
 
     def text_tower(self, name: str, trainable: bool = False) -> TextTower:
         """Return the text tower of a pretrained network.
@@ -146,8 +150,9 @@ class Context:
         return SampleDraws(index, self.run, self.seed, *names)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context of bfloat16 on a GPU, and one without effect on a CPU, where bfloat16 is mostly slower."""
-        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
+        """Return a context of bfloat16 where that is the precision of the run, else one without effect."""
+        half = self.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
 
     def epoch_done(self, epoch: int, epochs: int, **values: float) -> None:
         """Append an epoch (from 1) and its values to the history of the run, and report progress."""

@@ -66,9 +66,7 @@ def lab(project: Project) -> Project:
 def test_run_then_run_again_then_report(lab: Project, bench: Bench) -> None:
     first = bench("run", "--method", "mine", "--seeds", "0", "--jobs", "0", "--no-track")
     assert first.code == 0, first.err
-    assert (
-        "synth5-tiny, synthetic faces · leave-none · mine · cpu · 5 runs, 0 done before, in this process" in first.err
-    )
+    assert "synth5-tiny, synthetic faces · leave-none · mine · cpu · fp32 · 5 runs, 0 done before" in first.err
     assert "mine on web, seed 0: in-domain 33.0, unseen" in first.err
     assert "5 runs done in" in first.err
     second = bench("run", "--method", "mine", "--seeds", "0")

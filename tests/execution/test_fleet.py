@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from running import execute_on, plan_noted
 
@@ -34,6 +36,29 @@ def test_a_gpu_that_was_named_keeps_its_number(monkeypatch: pytest.MonkeyPatch, 
     assert isinstance(engine, local.Local)
     assert engine.environment(0) == {}
     engine.stop()
+
+
+def test_auto_is_half_precision_where_the_device_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native in (True, False):
+        monkeypatch.setattr(fleet, "multiplies_bfloat16", lambda native=native: native)
+        assert fleet.resolve_precision("auto", "cpu") == ("bf16" if native else "fp32")
+        assert fleet.resolve_precision(None, "cpu") == "fp32"
+        assert fleet.resolve_precision("bf16", "cpu") == "bf16"
+        assert [fleet.resolve_precision(wanted, "cuda:1") for wanted in (None, "auto", "fp32")] == [
+            "bf16",
+            "bf16",
+            "fp32",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [("avx512f avx512_bf16 fma", True), ("avx512f amx_bf16 amx_tile", True), ("avx2 avx512f fma", False)],
+)
+def test_a_processor_lists_its_products_of_bfloat16(flags: str, native: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: avx512_bf16\nflags\t\t: fpu {flags}\n")
+    assert fleet.multiplies_bfloat16(tmp_path / "cpuinfo") == native
+    assert not fleet.multiplies_bfloat16(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.runner import TrackedSource, repeatable_on_gpu
 from fergen_bench.experiment.method_file import MethodFile, read_method
+from fergen_bench.experiment.run import Precision
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.networks.loading import content_digest, load_network
 from fergen_bench.networks.network import Network
@@ -59,6 +60,7 @@ def fitted(
     device: torch.device = CPU,
     selection: str = "last",
     source: Source | None = None,
+    precision: Precision | None = None,
     **changes: Any,
 ) -> Method:
     """The method on a small source, with few epochs of small batches: most steps for the time. Adapted to a target
@@ -75,6 +77,7 @@ def fitted(
     torch.manual_seed(0)
     unlabelled = None if adapted_to is None else Unlabelled(adapted_to)
     ctx = Context("exam", 0, selection, device, cache, lambda what, done, total: None, unlabelled)
+    ctx.precision = precision or ctx.precision
     method.fit(source or open_source(domains, 0, fraction / len(domains)), ctx)
     return method
 
@@ -113,12 +116,21 @@ def test_exam_logits_are_finite_and_one_per_expression(candidate_fitted: tuple[M
     assert torch.isfinite(logits).all()
 
 
-def test_exam_the_same_seed_gives_the_same_confusion(
-    candidate: MethodFile, networks: dict[str, str], sources: list[Domain], film: Domain, tmp_path: Path
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_exam_the_same_seed_gives_the_same_confusion_with_an_empty_and_a_filled_cache(
+    candidate: MethodFile,
+    networks: dict[str, str],
+    sources: list[Domain],
+    film: Domain,
+    tmp_path: Path,
+    precision: Precision,
 ) -> None:
     few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
-    one, two = (fitted(candidate, networks, sources, tmp_path, fraction=0.2, **few) for _ in range(2))
-    np.testing.assert_array_equal(confusion(one, film), confusion(two, film))
+    found = []
+    for _ in range(2):
+        method = fitted(candidate, networks, sources, tmp_path, fraction=0.2, precision=precision, **few)
+        found.append(confusion(method, film))
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

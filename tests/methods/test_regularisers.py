@@ -39,7 +39,7 @@ class Small(Context):
     def backbone(self, name: str, trainable: bool = False, statistics: Any = "own") -> Network:
         torch.manual_seed(3)
         network = Network(name, Body(), 12, Preprocessing(16, (0.5,) * 3, (0.25,) * 3, "bilinear"))
-        return network if trainable else network.freeze(self._cache, self._report)
+        return network if trainable else network.freeze(self._cache, self._report, self.precision)
 
 
 @pytest.fixture

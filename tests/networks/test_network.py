@@ -162,3 +162,19 @@ def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
     np.testing.assert_allclose(measured.similarity([web, film], pairs), expected, atol=1e-4)
     assert measured.limit == 0.9
     assert measured.name.startswith("cosine of the features of synth ")
+
+
+def test_features_in_half_precision_are_stored_apart_and_near(tmp_path: Path, web: Domain) -> None:
+    full, half = (load_network("synth", CPU).freeze(tmp_path, quiet, precision) for precision in ("fp32", "bf16"))
+    test = web.split("test")
+    exact, near = full.cached(test), half.cached(test)
+    assert near.dtype == np.float32
+    assert 0 < np.abs(near - exact).mean() < 0.03 * np.abs(exact).mean()
+    assert len(list((tmp_path / "features").glob("*/*.npy"))) == 2
+    # A forward pass computes what the cache contains, up to the rounding of another batch size.
+    for network, stored, limit in ((full, exact, 1e-5), (half, near, 0.05)):
+        live = network(test.faces()[:40] + torch.zeros((), dtype=torch.uint8))
+        assert live.dtype == torch.float32
+        assert np.abs(live.numpy() - stored[:40]).max() < limit
+    for weight in half.body.parameters():
+        assert weight.dtype in {torch.bfloat16, torch.float32}

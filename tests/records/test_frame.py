@@ -38,6 +38,7 @@ def test_other_rows_and_other_seeds_stay_current() -> None:
         later(2, seed=1),
         later(3, parameters={**SPEC.parameters, "gate": "tanh"}),
         later(4, suite="t"),
+        later(5, precision="bf16"),
     ]
     assert frames.current(records) == records
 
@@ -54,3 +55,5 @@ def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
     assert frame.target.tolist() == ["a", "b"]
     assert frame.accuracy.tolist() == [100.0, 100.0]
     assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]
+    half = frames.cells_frame([later(1, precision="bf16"), later(1, precision="bf16", parameters={}, weights={})])
+    assert half.method.unique().tolist() == ["cafe (gate=sigmoid, precision=bf16)", "cafe (precision=bf16)"]

@@ -38,6 +38,7 @@ from fergen_bench.records import store
         {"fraction": 0.5},
         {"adaptation_target": "b"},
         {"numerics": 2},
+        {"precision": "bf16"},
     ],
 )
 def test_what_changes_the_numbers_changes_the_key(change: dict[str, Any]) -> None:
@@ -62,6 +63,7 @@ def test_the_key_of_a_spec_is_pinned() -> None:
     """Keys must never drift between versions unnoticed: every record would be lost."""
     assert SPEC.key == "18f769ed9350"
     assert replace(SPEC, numerics=2).key == "ddf22638ec13"
+    assert replace(SPEC, precision="fp32").key == SPEC.key
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -80,10 +82,14 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".json", ".npz", ".npz"]
 
 
-def test_a_record_without_numerics_has_numerics_1_and_keeps_its_key(tmp_path: Path) -> None:
+def test_a_record_without_numerics_and_precision_has_numerics_1_fp32_and_keeps_its_key(tmp_path: Path) -> None:
     path = store.save(finished(), tmp_path)
     content = json.loads(path.read_text())
     assert content["spec"].pop("numerics") == 1
+    content["checksum"] = checksum_of({name: value for name, value in content.items() if name != "checksum"})
+    path.write_text(json.dumps(content))
+    assert store.load(path).spec == SPEC
+    assert content["spec"].pop("precision") == "fp32"
     content["checksum"] = checksum_of({name: value for name, value in content.items() if name != "checksum"})
     path.write_text(json.dumps(content))
     assert store.load(path).spec == SPEC

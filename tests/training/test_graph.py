@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 from dataclasses import replace
@@ -18,7 +17,7 @@ from fergen_bench.data.source import open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.runner import repeatable_on_gpu
 from fergen_bench.experiment.method_file import read_method
-from fergen_bench.networks import network
+from fergen_bench.experiment.run import Precision
 from fergen_bench.training import fitting
 from fergen_bench.training import graph as steps
 from fergen_bench.training.augment import SampleDraws
@@ -53,6 +52,7 @@ def trained(
     seed: int = 0,
     selection: str = "last",
     fraction: float = 0.23,
+    precision: Precision | None = None,
     **changes: Any,
 ) -> GradientMethod:
     """A method after some epochs, each with a last batch that is not full."""
@@ -65,7 +65,7 @@ def trained(
         repeatable_on_gpu()
     torch.manual_seed(seed)
     ctx = Context("steps", seed, selection, torch.device(device), cache, lambda what, done, total: None)
-    ctx.capture_steps = recorded
+    ctx.capture_steps, ctx.precision = recorded, precision or ctx.precision
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "CapturedStep", CountedReplays)
         CountedReplays.replays = 0
@@ -224,24 +224,18 @@ def test_copies_of_a_batch_draw_for_the_same_step() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("name", ["cafe", "full_finetune"])
-def test_half_precision_on_a_gpu_costs_less_accuracy_than_another_seed(
-    name: str, web: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def accuracies(folder: str) -> torch.Tensor:
+def test_half_precision_on_a_gpu_costs_less_accuracy_than_another_seed(name: str, web: Domain, tmp_path: Path) -> None:
+    def accuracies(precision: Precision) -> torch.Tensor:
         found = []
         for seed in range(4):
-            method = trained(name, web, tmp_path / folder, True, "cuda", seed=seed, fraction=1.0, epochs=8)
+            method = trained(name, web, tmp_path, True, "cuda", seed, fraction=1.0, precision=precision, epochs=8)
             split = web.split("test")
             with torch.no_grad():
                 said = method.predict(split.faces().cuda()).argmax(1).cpu()
             found.append((said == torch.from_numpy(split.labels)).float().mean())
         return torch.stack(found)
 
-    half = accuracies("half")
-    monkeypatch.setattr(Context, "autocast", lambda ctx: contextlib.nullcontext())
-    monkeypatch.setattr(network, "half_precision", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(network, "store_half", lambda body: None)
-    full = accuracies("full")
+    half, full = accuracies("bf16"), accuracies("fp32")
     print(f"{name}: half precision {half.tolist()}, float32 {full.tolist()}")
     # Three standard errors of the difference of two means, and a face of the hundred.
     assert abs(half.mean() - full.mean()) < 3 * ((half.var() + full.var()) / len(half)).sqrt() + 0.01
