@@ -1,8 +1,8 @@
 """Augment whole batches of images on the device, with random numbers that belong to each image.
 
-The augmentation of an image depends on the run, the epoch and the image; with balanced sampling, on its position in the
-epoch in place of the image. It depends neither on the batch that the image is in nor on the batch size. Images are
-(B, 3, height, width); random numbers come from `SampleDraws`.
+The augmentation of an image depends on the run, the epoch and the image. Where an image may appear several times in an
+epoch, it depends on the position in the epoch in place of the image. It depends neither on the batch that the image is
+in nor on the batch size. Images are (B, 3, height, width); random numbers come from `SampleDraws`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,6 @@ class SampleDraws:
             parts.append(part)
             start += size
         return parts
-
-    @staticmethod
-    def joined(draws: Sequence[SampleDraws]) -> SampleDraws:
-        """Return the draws of several batches, concatenated."""
-        whole = copy(draws[0])
-        whole._counter = torch.cat([part._counter for part in draws])
-        return whole
 
     def together(self, key: Hashable, make: Callable[[SampleDraws], Tensor]) -> Tensor:
         """Compute a tensor from draws alone, once for all batches that were split from the same draws.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fergen_bench.data.domain import upload
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import lack_of_domains
 from fergen_bench.training.images import SplitImages
@@ -114,7 +113,7 @@ class Domains:
         if self.unlabelled is not None:
             size = len(batch.labels) // len(self.rows)
             rows = _endless(self._unlabelled_rows, size, ctx, "unlabelled", batch.step)
-            draws = ctx.draws(upload(rows, ctx.device), "augment unlabelled", batch.step)
+            draws = ctx.draws(torch.arange(size, device=ctx.device), "augment unlabelled", batch.step)
             unlabelled = augment(self.unlabelled.at(rows), draws)
         return replace(batch, domains=len(self.rows), unlabelled=unlabelled)
 

@@ -191,16 +191,11 @@ class Fitting:
 
     def _draws(self, index: Tensor, sizes: list[int], epoch: int) -> list[SampleDraws]:
         """Return the draws of each batch of an epoch. index: the rows of all batches."""
-        if self._balanced:
-            # An image may appear several times in a batch, augmented differently each time, so that draws belong to
-            # positions in the epoch instead of images.
-            return self._ctx.draws(torch.arange(len(index), device=index.device), "augment", epoch).split(sizes)
-        if self._domains is None:
-            return self._ctx.draws(index, "augment", epoch).split(sizes)
-        # An image of a small domain may appear several times in an epoch, augmented differently each time.
-        parts = enumerate(index.split(sizes), epoch * len(sizes))
-        draws = [self._ctx.draws(rows, "augment", epoch, step) for step, rows in parts]
-        return SampleDraws.joined(draws).split(sizes)
+        if self._balanced or self._domains is not None:
+            # An image may appear several times, even in one batch, and is augmented differently each time. Draws
+            # therefore belong to positions in the epoch.
+            index = torch.arange(len(index), device=index.device)
+        return self._ctx.draws(index, "augment", epoch).split(sizes)
 
     # ----------------------------------------------------------------------------------------------------- resume state
 
