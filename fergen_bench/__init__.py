@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fergen_bench.api.catalogue import list_protocols as list_protocols
     from fergen_bench.api.catalogue import list_suites as list_suites
     from fergen_bench.api.data import prepare as prepare
+    from fergen_bench.api.export import export as export
     from fergen_bench.api.options import RunOptions as RunOptions
     from fergen_bench.api.report import report as report
     from fergen_bench.api.results import Results as Results
@@ -62,6 +63,7 @@ _API = {
     "load_results": "api.results",
     "Results": "api.results",
     "report": "api.report",
+    "export": "api.export",
     "prepare": "api.data",
     "list_methods": "api.catalogue",
     "list_protocols": "api.catalogue",

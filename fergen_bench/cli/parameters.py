@@ -195,6 +195,17 @@ def include_near_duplicates(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorate(command)
 
 
+def weights_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that opens a kept model the option of the places of its weights, as `weights`."""
+    return click.option(
+        "--set",
+        "weights",
+        type=Setting(),
+        multiple=True,
+        help="Where a file of weights is on this machine, such as backbone=timm:resnet18//data/w.pth.",
+    )(command)
+
+
 def run_options(values: Mapping[str, Any]) -> RunOptions:
     """Return the options of a run from what click has parsed."""
     from fergen_bench.files.yaml import read_scalar

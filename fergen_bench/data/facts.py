@@ -6,7 +6,7 @@ part of a run's key; the fingerprint of a domain is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class DataFacts:
     size: tuple[int, int] = (0, 0)  # height and width in pixels
     crop: str = ""  # aligned, box, …
     margin: float = 0.0  # around boxes, as a share of their side
+    detector: str = ""  # the program that found the boxes, and its version, if no annotation gave them
     bgr: bool = False  # colour channels are reversed
     resizer: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # part → number of images
@@ -79,6 +80,32 @@ class DataFacts:
                 yield name, here, there
 
 
+@dataclass(frozen=True)
+class FaceCrop:
+    """The form of the faces that a model was trained on, so that those of other photographs are cut alike.
+
+    Attributes:
+        size: Height and width in pixels; None if unknown.
+        margin: Around the box of a face, as a share of its side; None if unknown.
+        detector: The program that found the boxes; empty if it was another one or unknown.
+    """
+
+    size: tuple[int, int] | None = None
+    margin: float | None = None
+    detector: str = ""
+
+    @classmethod
+    def of(cls, sources: Iterable[DataFacts]) -> FaceCrop:
+        """Return the form of the faces of several sources; what differs between them is unknown."""
+        known = list(sources)
+        if not known:
+            return cls()
+        crops = {(facts.margin, facts.detector) if facts.crop == "box" else None for facts in known}
+        margin, detector = crops.pop() or (None, "") if len(crops) == 1 else (None, "")
+        height, width = (max(facts.size[axis] for facts in known) for axis in (0, 1))
+        return cls((height, width) if height and width else None, margin, detector)
+
+
 _COMPARED: Mapping[str, Any] = {
     "label rule": lambda facts: facts.label_rule,
     "file of votes": lambda facts: facts.label_source,
@@ -87,6 +114,7 @@ _COMPARED: Mapping[str, Any] = {
     "size": lambda facts: "{} × {}".format(*facts.size),
     "crop": lambda facts: facts.crop,
     "margin": lambda facts: f"{100 * facts.margin:g} %",
+    "face detector": lambda facts: facts.detector,
     "resizing": lambda facts: facts.resizer,
     "dataset": lambda facts: facts.dataset,
     "layout": lambda facts: facts.layout,
@@ -122,6 +150,7 @@ def facts_of(
         size=(about["size"][0], about["size"][1]),
         crop=str(about.get("crop", "")),
         margin=float(about.get("margin", 0.0)),
+        detector=str(about.get("detector", "")),
         bgr=bool(about.get("emulate_bgr", False)),
         counts={part: sum(faces.values()) for part, faces in about["counts"].items()},
         scored=scored_part(about, profile, is_source) if is_target else "",

@@ -89,12 +89,30 @@ def decode_face(
         Unreadable: The image cannot be decoded.
     """
     image, source = open_face(face, white)
-    if face.box is not None:
-        image = image.crop(_edges(face.box, margin, *image.size))
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
+    pixels = cut(image, face.box, (size, size), margin)
     return (pixels[..., ::-1] if emulate_bgr else pixels), source
+
+
+def cut(image: Image.Image, box: Box | None, size: tuple[int, int], margin: float = 0.0) -> np.ndarray:
+    """Return a part of an image, or all of it, at a size.
+
+    Args:
+        image: The image, in RGB.
+        box: The part; None for the whole image. What leaves the image is left out.
+        size: Height and width of the result in pixels. A part of another shape is squashed.
+        margin: The share of a side of the box that is added on each side.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        Unreadable: The box misses the image.
+    """
+    if box is not None:
+        image = image.crop(_edges(box, margin, *image.size))
+    if image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def own_side(face: Face) -> int | None:

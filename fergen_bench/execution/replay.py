@@ -13,23 +13,18 @@ import numpy as np
 
 from fergen_bench.data.corruption import VERSION
 from fergen_bench.data.numerics import NUMERICS
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.error import BenchError
 from fergen_bench.execution.domains import PreparedDomains
 from fergen_bench.execution.fleet import GPU_THREADS
+from fergen_bench.execution.kept import identified
 from fergen_bench.execution.local import InProcess
-from fergen_bench.experiment.outline import anchored_values
 from fergen_bench.experiment.run import Job
-from fergen_bench.files.bounded import is_path
-from fergen_bench.networks import hub
-from fergen_bench.networks.name import digest_of
 from fergen_bench.records import store
 from fergen_bench.records.record import Cell, ShiftedCell
 
 if TYPE_CHECKING:
     from fergen_bench.execution.engine import Listen
-    from fergen_bench.experiment.method_file import MethodFile
     from fergen_bench.experiment.project import Project
-    from fergen_bench.experiment.run import Run
     from fergen_bench.progress import Progress
     from fergen_bench.records.record import RunRecord
 
@@ -103,7 +98,14 @@ def replay(
     """
     done = store.load(path)
     method = project.method(done.spec.method)
-    here = _identified(done, method, path, changes)
+    if not done.cells and not done.history:
+        raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
+    here = identified(done, method, path, changes)
+    if done.spec.numerics != NUMERICS:
+        raise BenchError(
+            f"{path}: was made with numerics {done.spec.numerics}, and this version of fergen-bench has numerics "
+            f"{NUMERICS}; replay it with the code of its commit, {done.environment.get('commit') or 'which is unknown'}"
+        )
     domains = _same_domains(project, done, path, progress)
     again, left_out = domains.excluding(here, not done.spec.excluded)
     if again.excluded != done.spec.excluded:
@@ -132,43 +134,6 @@ def replay(
         if outcome.record is None:
             raise BenchError(f"{path}: its run cannot be repeated: {outcome.refused or outcome.failure}")
         return Replay(done, store.load(outcome.record))
-
-
-def _identified(done: RunRecord, method: MethodFile, path: Path, changes: Mapping[str, Any]) -> Run:
-    """Return the run of a record with the weights of this machine; refuse other numerics, versions or weights."""
-    spec = done.spec
-    if method.version != spec.version:
-        raise BenchError(
-            f"{path}: was made by version {spec.version} of the method {spec.method}, and {method.path} is version "
-            f"{method.version}; take the file of its commit, {done.method_commit or 'which is unknown'}"
-        )
-    if spec.numerics != NUMERICS:
-        raise BenchError(
-            f"{path}: was made with numerics {spec.numerics}, and this version of fergen-bench has numerics "
-            f"{NUMERICS}; replay it with the code of its commit, {done.environment.get('commit') or 'which is unknown'}"
-        )
-    for name in changes:
-        if name not in spec.weights:
-            raise BenchError(
-                f"--set {name}: a replay takes no other parameters, only where weights are"
-                f"{did_you_mean(name, spec.weights)}"
-            )
-    moved = anchored_values(method, method.checked(changes, "--set"), Path())
-    parameters = {**method.checked(spec.parameters, str(path)), **moved}
-    digests = {name: digest_of(parameters[name], f"{path}: {name}") for name in spec.weights}
-    here = replace(spec, parameters=parameters, weights=digests)
-    for name, digest in spec.weights.items():
-        if digests[name] != digest:
-            raise BenchError(
-                f"{path}: was made with {digest} as {name}, and {parameters[name]} is {digests[name]}; name the right "
-                f"file with --set {name}=…"
-            )
-    if not done.cells and not done.history:
-        raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
-    if here.key != spec.key:
-        raise BenchError(f"{path}: {method.path} reads its parameters differently, so the run cannot be repeated")
-    hub.require((f"--set {name}=", parameters[name]) for name in digests if not is_path(parameters[name]))
-    return here
 
 
 def _domain_names(done: RunRecord) -> tuple[str, ...]:

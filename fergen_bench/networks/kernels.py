@@ -41,6 +41,27 @@ def is_compiling() -> bool:
     return _COMPILED.get()
 
 
+_EXPORTING: ContextVar[bool] = ContextVar("exporting", default=False)
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Run networks within this context with operations that every runtime of ONNX has, on images of any size.
+
+    The results differ from those outside by rounding errors.
+    """
+    before = _EXPORTING.set(True)
+    try:
+        yield
+    finally:
+        _EXPORTING.reset(before)
+
+
+def is_exporting() -> bool:
+    """Return True within a context of `exporting`."""
+    return _EXPORTING.get()
+
+
 def fold_batch_norm(body: nn.Module) -> int:
     """Multiply batch norms into the convolutions before them, in place; results are equal up to rounding.
 
@@ -130,6 +151,10 @@ def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor
     Returns:
         float (B, C, size, size) in 0..1.
     """
+    if is_exporting():
+        height, width = images.shape[-2:]
+        rows, columns = (_traced_resizing(side, size, interpolation) for side in (height, width))
+        return (rows @ images @ columns.T).clamp(0.0, 1.0)
     if images.shape[-2:] == (size, size):
         return images
     if not images.is_cuda:
@@ -146,6 +171,25 @@ def _resizing(length: int, size: int, interpolation: str, device: torch.device) 
     lines = torch.eye(length)[None, None]
     # Computed on the host, so that the copy is complete for every stream that uses it next.
     return functional.interpolate(lines, (size, length), mode=interpolation, antialias=True)[0, 0].to(device)
+
+
+def _traced_resizing(length: int, size: int, interpolation: str) -> Tensor:
+    """Return the matrix (size, length) that resizes a line of pixels, for a length that an export does not fix.
+
+    The weights are those of `functional.interpolate` with antialiasing, on the CPU.
+    """
+    step = length / size
+    stretch: Any = torch.sym_max(step, 1.0)
+    centres = (torch.arange(size, dtype=torch.float32) + 0.5) * step
+    pixels = torch.arange(length, dtype=torch.float32) + 0.5
+    distance = ((pixels[None] - centres[:, None]) / stretch).abs()
+    if interpolation == "bilinear":
+        weights = (1.0 - distance).clamp(min=0.0)
+    else:  # the cubic of Keys with a = -0.5
+        near = (1.5 * distance - 2.5) * distance * distance + 1.0
+        far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+        weights = torch.where(distance < 1.0, near, torch.where(distance < 2.0, far, torch.zeros_like(distance)))
+    return weights / weights.sum(1, keepdim=True)
 
 
 class PatchConvolution(nn.Conv2d):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from fergen_bench.metric import confusion_matrix
 from fergen_bench.networks.loading import content_digest, load_network
 from fergen_bench.networks.network import Network
 from fergen_bench.training.contract import Context, Method
+from fergen_bench.training.export import export_method
 from fergen_bench.training.images import labelled
 from fergen_bench.training.load import load_method
 from fergen_bench.training.loop import GradientMethod
@@ -190,6 +192,19 @@ def test_exam_it_predicts_the_same_after_it_was_kept_and_restored(
     restore_method(tmp_path / "kept.safetensors", again, ctx)
     faces = film.split("test").faces()[:32]
     assert torch.equal(again.predict(faces), method.predict(faces))
+
+
+@pytest.mark.slow
+def test_exam_its_onnx_file_computes_what_it_computes(
+    candidate_fitted: tuple[Method, Path], film: Domain, tmp_path: Path
+) -> None:
+    method, faces = candidate_fitted[0], np.array(film.faces[:64])
+    made = export_method(method, tmp_path / "m.onnx", [faces, faces[:8, :48, :60].copy()])
+    assert made.difference <= 1e-4
+    (found,) = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"image": faces})
+    with torch.no_grad():
+        expected = method.predict(torch.from_numpy(faces).permute(0, 3, 1, 2))
+    np.testing.assert_array_equal(found.argmax(1), expected.argmax(1).numpy())
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.networks import kernels
-from fergen_bench.networks.kernels import fold_batch_norm, resize
+from fergen_bench.networks.kernels import exporting, fold_batch_norm, resize
 from fergen_bench.networks.loading import load_network
 
 CPU = torch.device("cpu")
@@ -134,3 +134,20 @@ def test_a_batch_norm_is_folded_only_directly_behind_its_convolution(wiring: str
     assert fold_batch_norm(body) == folded
     torch.testing.assert_close(body(images), expected)
     assert isinstance(body.norm, nn.Identity) == bool(folded)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 70), (200, 131), (33, 640), (1, 5)])
+def test_an_export_resizes_as_interpolate_does(interpolation: str, height: int, width: int) -> None:
+    images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with exporting():
+        found = resize(images, 64, interpolation)
+    torch.testing.assert_close(found, resize(images, 64, interpolation), atol=2e-5, rtol=0)
+
+
+def test_an_export_normalises_as_a_network_does() -> None:
+    network = load_network("synth", torch.device("cpu"), "imagenet")
+    images = torch.randint(0, 256, (2, 3, 90, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with exporting():
+        found = network.prepare(images)
+    torch.testing.assert_close(found, network.prepare(images), atol=2e-5, rtol=0)

@@ -1,0 +1,54 @@
+"""The exported model of a record gives the confusion matrices of the record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import fergen_bench as fb
+from conftest import Bench
+from fergen_bench.api.export import RUN_KEY
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.experiment.project import Project
+from fergen_bench.metric import confusion_matrix
+from fergen_bench.records import store
+
+RUN = ("run", "--sources", "web", "--targets", "web,film", "--seeds", "0", "--no-track", "-j", "0", "--keep-models")
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "full_finetune"])
+def test_an_exported_model_gives_the_confusion_of_its_record(
+    project: Project, bench: Bench, web: Domain, film: Domain, method: str
+) -> None:
+    few = () if method == "linear_probe" else ("--set", "epochs=1")
+    assert bench(*RUN, "--method", method, *few, "--selection", "source-val").code == 0
+    (path,) = (project.results / "runs").glob("*/*/*.json")
+    record = store.load(path)
+    done = bench("export", record.spec.key, "--to", "out/model.onnx")
+    assert done.code == 0, done.err
+    assert f"{record.spec.title}. Its logits differ from those of torch by" in done.out
+    calibrated = method != "linear_probe"  # which learns from the held-out images, too
+    assert ("calibrated with the temperature" in done.out) is calibrated
+    session = onnxruntime.InferenceSession("out/model.onnx")
+    about = json.loads(session.get_modelmeta().custom_metadata_map[RUN_KEY])
+    assert (about["key"], about["sources"], about["faces"]["size"]) == (record.spec.key, ["web"], [64, 64])
+    assert (about["temperature"] is not None) is calibrated
+    for domain in (web, film):
+        rows = domain.rows("test")
+        (probabilities,) = session.run(None, {"image": np.array(domain.faces[rows])})
+        cell = record.cell(domain.name)
+        assert cell is not None
+        found = confusion_matrix(domain.labels[rows], probabilities.argmax(1), len(EXPRESSIONS))
+        assert found.tolist() == cell.confusion
+
+
+def test_wrong_names_are_refused(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(fb.BenchError, match=r"must end in \.onnx"):
+        fb.export("0123456789ab", tmp_path / "model.pt")
+    with pytest.raises(fb.BenchError, match="has no record with this key"):
+        fb.export("0123456789ab", tmp_path / "model.onnx")

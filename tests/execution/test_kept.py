@@ -1,0 +1,73 @@
+"""Kept models are found by path or key and restored, or the next step is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from running import METHOD
+
+from conftest import Bench
+from fergen_bench import BenchError
+from fergen_bench.data.domain import Domain
+from fergen_bench.execution.kept import find_record, open_kept
+from fergen_bench.experiment.project import Project
+from fergen_bench.metric import fit_temperature
+from fergen_bench.records import store
+from fergen_bench.records.record import HELD_OUT
+from fergen_bench.records.store import RecordFile
+
+RUN = ("run", "--method", "probe", "--sources", "web", "--targets", "web", "--seeds", "0", "--no-track", "-j", "0")
+
+
+@pytest.fixture
+def kept(project: Project, bench: Bench) -> Path:
+    """Return the record of a run of a small method, with a checkpoint and predictions on held-out images."""
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "probe.py").write_text(METHOD)
+    assert bench(*RUN, "--selection", "source-val", "--keep-models").code == 0
+    (path,) = (project.results / "runs").glob("*/*/*.json")
+    return path
+
+
+def test_a_record_is_found_by_its_path_its_checkpoint_and_its_key(project: Project, kept: Path) -> None:
+    key = kept.stem.rpartition("-")[2]
+    for name in (kept, kept.with_suffix(".safetensors"), key, key[:5]):
+        assert find_record(project, name) == kept
+    for name in (key[:3], "0" * 12 if key[0] != "0" else "1" * 12, "no/such.json"):
+        with pytest.raises(BenchError, match=r"record"):
+            find_record(project, name)
+
+
+def test_a_key_of_two_records_names_both(project: Project, kept: Path) -> None:
+    key = kept.stem.rpartition("-")[2]
+    (kept.parent / f"web-s1-{key}.json").write_text("{}")
+    with pytest.raises(BenchError, match="2 records have keys that begin so: web-s0"):
+        find_record(project, key)
+
+
+def test_a_restored_method_predicts_what_the_record_has(project: Project, kept: Path, web: Domain) -> None:
+    model = open_kept(project, kept, "cpu")
+    with torch.no_grad():
+        logits = model.method.predict(web.split("test").faces()).numpy()
+    stored = RecordFile.open(kept).predictions()
+    np.testing.assert_array_equal(logits.argmax(1), stored["web"].logits.argmax(1))
+    held = stored[HELD_OUT]
+    assert model.calibration == (fit_temperature(*held.scored), len(held.labels))
+
+
+def test_a_record_without_a_checkpoint_or_of_another_version_is_refused(
+    project: Project, kept: Path, bench: Bench
+) -> None:
+    record = store.load(kept)
+    with pytest.raises(BenchError, match="a finished run takes no other parameters"):
+        open_kept(project, kept, "cpu", {"kind": "fine"})
+    (project.root / "methods" / "probe.py").write_text(METHOD.replace("    kind:", "    version = 2\n    kind:"))
+    with pytest.raises(BenchError, match="was made by version 1 of the method probe"):
+        open_kept(project, kept, "cpu")
+    store.save(replace(record, files={}), project.results / "runs", anew=True)
+    with pytest.raises(BenchError, match="no checkpoint beside it; repeat its run with --keep-models --rerun"):
+        open_kept(project, kept, "cpu")
