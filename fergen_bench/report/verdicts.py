@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -182,18 +183,17 @@ def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
         p by the index of a row; without rows that cannot be tested since no replicate differs.
     """
     (first, (best, of_best)), *others = rows.items()
-    luck = np.random.default_rng(seed_of("bootstrap scale")).random(len(of_best.drawn))
+    count = len(of_best.drawn)
     centred = {place: sampled.drawn - np.nanmean(sampled.drawn) for place, (_, sampled) in rows.items()}
-    scales: dict[float, np.ndarray] = {np.inf: np.ones_like(luck)}
 
     def apart(place: int, other: int) -> tuple[float, np.ndarray]:
         """Return the standard error of the difference of two rows, and its replicates in standard errors."""
         draws = centred[place] - centred[other]
-        error = float(np.nanstd(draws, ddof=1))
-        freedom = round(freedom_of(seeds_of(rows[other][1].parts, rows[place][1].parts), draws), 1)
-        if freedom not in scales:
-            scales[freedom] = _too_small(luck, freedom)
-        return error, np.abs(draws) * scales[freedom] / error if error > 0 else np.zeros_like(draws)
+        variance = float(np.nanvar(draws, ddof=1))
+        if variance == 0:
+            return 0.0, np.zeros_like(draws)
+        freedom = freedom_of(seeds_of(rows[other][1].parts, rows[place][1].parts), variance)
+        return np.sqrt(variance), np.abs(draws) * (_too_small(float(f"{freedom:.2g}"), count) / np.sqrt(variance))
 
     distances: dict[int, float] = {}
     p: dict[int, float] = {}
@@ -203,7 +203,7 @@ def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
             distances[place] = (best - value) / error
         elif best - value < 1e-9:  # equal predictions
             p[place] = 1.0
-    inside, farthest = [first], np.zeros(len(luck))
+    inside, farthest = [first], np.zeros(count)
     for place in sorted(distances, key=lambda place: distances[place]):
         for other in inside:
             np.fmax(farthest, apart(place, other)[1], out=farthest)
@@ -215,11 +215,13 @@ def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
     return p
 
 
-def _too_small(luck: np.ndarray, freedom: float) -> np.ndarray:
-    """Return the factors by which an error from few seeds may be too small.
+@lru_cache(maxsize=256)
+def _too_small(freedom: float, count: int) -> np.ndarray:
+    """Return the factors by which an error from few seeds may be too small, one for each replicate.
 
-    They turn normal draws into those of Student's t.
+    They turn normal replicates into those of Student's t.
     """
     from scipy.stats import chi2
 
-    return np.sqrt(freedom / chi2.ppf(luck, freedom))
+    luck = np.random.default_rng(seed_of("bootstrap scale")).random(count)
+    return np.sqrt(freedom / chi2.ppf(luck, freedom)) if np.isfinite(freedom) else np.ones(count)

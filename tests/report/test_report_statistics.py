@@ -133,9 +133,7 @@ def test_freedom_lies_between_that_of_one_training_and_that_of_all() -> None:
     def freedom(*spreads: float, faces: float = 0.0) -> float:
         parts = {("s", str(at)): ((0, 1, 2), spread * np.array([-1.0, 0.0, 1.0])) for at, spread in enumerate(spreads)}
         seeds = sum(3 * spread**2 for spread in spreads)
-        return statistics.freedom_of(
-            statistics.seeds_of(parts), np.sqrt(seeds + faces) * np.array([-1.0, 1.0]) / np.sqrt(2)
-        )
+        return statistics.freedom_of(statistics.seeds_of(parts), seeds + faces)
 
     assert freedom(1.0) == pytest.approx(2)
     assert freedom(1.0, 0.0, 0.0) == pytest.approx(2)
