@@ -1,9 +1,10 @@
 """Compare the settings of methods by source validation, without any target.
 
-Accuracies on held-out faces are shares of few faces. Two settings differ significantly where their means differ by more
-than the noise of such shares: 1.96 standard errors of the difference, where the share of each run counts as that of
-independent faces. The settings are in fact scored on the same faces, so the true error of the difference is smaller and
-the test is conservative.
+Accuracies on held-out faces are shares of few faces, and a training with another seed has another one. Two settings
+differ significantly where their means differ by more than both kinds of noise: 1.96 standard errors of shares of
+independent faces, and the 95 % reach of Student's t over the paired differences of the trainings that both have. (The
+settings are in fact scored on the same faces, so the first is conservative.) With one training of each setting nothing
+is called best.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Validation:
         table: A row for each method and setting, best first within its method. It contains the accuracy on held-out
             faces (%) of each source at the last epoch. `last` and `best` are the means over sources and seeds at the
             last and at the best epoch, and `error` is the standard error of `last`. `faces` are held out in all runs
-            together. All settings of a method are means over the same trainings, see `_alike`.
+            together. `error` covers these faces and, where a source has several seeds, the seeds. All settings of a
+            method are means over the same trainings, see `_alike`.
         notes: Sentences printed below the table.
         answers: A sentence for each method with several settings.
     """
@@ -77,14 +79,17 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
             if len(kept):
                 by_row = kept.groupby(["base_method", "method"], sort=False)
                 means = by_row.agg(last=("last", "mean"), best=("best", "mean"), runs=("last", "size"))
-                means["error"] = np.sqrt(by_row.variance.agg(lambda v: v.sum(skipna=False))) / means.runs
+                of_faces = by_row.variance.agg(lambda v: v.sum(skipna=False)) / means.runs**2
+                means["error"] = np.sqrt(of_faces + _of_seeds(kept))
                 means["faces"] = by_row.faces.agg(lambda v: v.sum(skipna=False))
                 by_source = kept.pivot_table(index=means.index.names, columns="source", values="last", sort=False)
                 tables.append(by_source.join(means).sort_values("last", ascending=False, kind="stable"))
                 over.add(frozenset(kept[_TRAINING].itertuples(index=False, name=None)))
                 if len(means) > 1:
                     specs = {label: part.spec.iloc[0] for label, part in kept.groupby("method", sort=False)}
-                    answers.append(_answer(str(method), tables[-1].droplevel(0), specs, compared))
+                    scores = kept.pivot_table(index=_TRAINING, columns="method", values="last")
+                    noise = _noise(scores, of_faces.droplevel(0))
+                    answers.append(_answer(str(method), tables[-1].droplevel(0), noise, specs, compared))
         if len(over) > 1:
             notes.append("Methods differ in sources and seeds: only rows of one method may be compared")
         title = "accuracy on held-out faces of the source (%), last epoch"
@@ -105,8 +110,41 @@ def _values(spec: Run, names: Sequence[str]) -> list[str]:
     return [f"{name}={spec.changes.get(name, spec.parameters.get(name))}" for name in names]
 
 
-def _answer(method: str, table: pd.DataFrame, specs: dict[str, Run], compared: Sequence[str]) -> str:
-    """Return a sentence that recommends one of a method's settings, with its uncertainty."""
+def _of_seeds(runs: pd.DataFrame) -> pd.Series:
+    """Return the variance of each setting's mean over its seeds; 0 where sources have one seed."""
+    by_source = runs.groupby(["base_method", "method", "source", "adapted_to"], sort=False)["last"]
+    of_source = (by_source.var(ddof=1) / by_source.size()).fillna(0.0)
+    of_setting = of_source.groupby(level=[0, 1], sort=False)
+    return of_setting.sum() / of_setting.size() ** 2
+
+
+def _noise(scores: pd.DataFrame, of_faces: pd.Series) -> pd.Series:
+    """Return the largest difference from the highest setting that may be chance, for each setting.
+
+    Args:
+        scores: The accuracy of each training (row) and setting (column).
+        of_faces: The variance of each setting's mean over held-out faces.
+    """
+    from scipy.stats import t
+
+    top, count = scores.mean().idxmax(), len(scores)
+    reach = 1.96 * np.sqrt(of_faces + of_faces[top])
+    if count > 1:
+        apart = scores.sub(scores[top], axis=0).std(ddof=1)
+        reach = np.maximum(reach, t.isf(0.025, count - 1) * apart / np.sqrt(count))
+    return reach
+
+
+def _answer(method: str, table: pd.DataFrame, reach: pd.Series, specs: dict[str, Run], compared: Sequence[str]) -> str:
+    """Return a sentence that recommends one of a method's settings, with its uncertainty.
+
+    Args:
+        method: The method.
+        table: Its settings, best first.
+        reach: The largest difference from the best setting that may be chance, see `_noise`.
+        specs: A run of each setting.
+        compared: The parameters that differ between settings.
+    """
     varying = [name for name in compared if len({_values(spec, [name])[0] for spec in specs.values()}) > 1]
     said = {label: ", ".join(_values(spec, varying)) for label, spec in specs.items()}
     top, default = table.index[0], next((n for n, spec in specs.items() if not {*spec.changes} & {*varying}), None)
@@ -114,7 +152,6 @@ def _answer(method: str, table: pd.DataFrame, specs: dict[str, Run], compared: S
     if table.error.isna().any():
         why = "how many faces were held out is not known here, so nor is whether it is better than the next"
         return f"{method}, highest: {said[top]}; {why}; {advice}"
-    reach = 1.96 * np.sqrt(table.error**2 + table.error[top] ** 2)
     tied = [label for label in table.index[1:] if table["last"][top] - table["last"][label] <= reach[label]]
     faces = int(table.faces.min())
     few = f". Only {many(faces, 'held-out face')}, of which one is {100 / faces:.1f} points: run more sources"
@@ -123,12 +160,16 @@ def _answer(method: str, table: pd.DataFrame, specs: dict[str, Run], compared: S
         advice = "it is the default"
     elif default is not None and default in tied:
         advice = f"no reason to leave the default, {said[default]}"
+    if not tied and table.runs[top] < 2:
+        why = "one training of each setting, and others may order them otherwise"
+        return f"{method}, highest: {said[top]} ({why}); {advice}{few}"
     if not tied:
         return f"{method}, best: {said[top]}; {advice}{few}"
     others = [said[label].removeprefix(f"{varying[0]}=") if len(varying) == 1 else said[label] for label in tied]
     among = " or ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
-    noise = f"differences of up to {number(max(reach[tied]))} points may be chance, with {many(faces, 'held-out face')}"
-    return f"{method}, highest: {said[top]}, not to be told from {among} ({noise}); {advice}{few}"
+    of = f"{many(faces, 'held-out face')} and {many(int(table.runs[top]), 'training')}"
+    noise = f"differences of up to {number(max(reach[tied]))} points may be chance, with {of}"
+    return f"{method}, highest: {said[top]}, not significantly different from {among} ({noise}); {advice}{few}"
 
 
 def shown(suite: str, found: Validation, order: Sequence[str]) -> RenderableType:
@@ -159,7 +200,7 @@ def shown(suite: str, found: Validation, order: Sequence[str]) -> RenderableType
         label = str(name).replace(" (", "\n  ").replace(", ", "\n  ").removesuffix(")")
         numbers = (_number(column, row) for column in columns)
         table.add_row(Text(label), *numbers)
-    sure = ["±: one standard error, for so many held-out faces"] if frame.error.notna().any() else []
+    sure = ["±: one standard error, over held-out faces and seeds"] if frame.error.notna().any() else []
     return Group(Text(title, "italic"), table, *(Text(line) for line in (*sure, *found.notes, *found.answers)), "")
 
 
