@@ -6,6 +6,7 @@ facts in the newest of these records.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,7 +20,7 @@ from rich.text import Text
 from fergen_bench.data.facts import DataFacts
 from fergen_bench.data.labels import SPLITS
 from fergen_bench.records.record import RunRecord
-from fergen_bench.wording import many
+from fergen_bench.wording import listed, many
 
 NOT_RECORDED = "not recorded"
 
@@ -279,12 +280,19 @@ def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[
     found = {}
     for (name, how), left in whole.items():
         where = f" on {name}" if name else ""
-        said = many(len(left), f"record{where}", "are")
-        found[f"{said} left out ({how}); {_AGAIN}" if name else f"{said} left out: {_OLDER}"] = left
+        said = f"{many(len(left), f'record{where}', 'are')} left out"
+        of = _methods(left)
+        found[f"{said} ({how}): {of}; {_AGAIN}" if name else f"{said}, since {_OLDER}: {of}"] = left
     for (name, how), left in cells.items():
         said = many(len(left), f"score on the target {name}", "are")
-        found[f"{said} left out ({how}); {_AGAIN}"] = left
+        found[f"{said} left out ({how}): {_methods(left)}; {_AGAIN}"] = left
     return found
+
+
+def _methods(records: Iterable[RunRecord]) -> str:
+    """Return the rows that records belong to, with their numbers: cafe 3 and eac 2."""
+    counts = Counter(record.spec.label for record in records)
+    return listed(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 _OLDER = "newer ones have other defaults, versions, numerics or weights"

@@ -245,9 +245,11 @@ def test_versions_and_domains_that_differ_are_told_apart_among_what_is_left_out(
     given = [entry(ARGMAX8), entry(ARGMAX8, seed=1), entry(MAJORITY, version=0), fresh]
     found = data.superseded(given, frames.current(given))
     assert {why.partition("; to have")[0]: len(left) for why, left in found.items()} == {
-        "2 records on x are left out (label rule: argmax8, and in the newest record label rule: majority)": 2,
-        "1 record is left out: newer ones have other defaults, versions, numerics or weights": 1,
+        "2 records on x are left out (label rule: argmax8, and in the newest record label rule: majority): "
+        "cafe (gate=sigmoid) 2": 2,
+        "1 record is left out, since newer ones have other defaults, versions, numerics or weights: "
+        "cafe (gate=sigmoid) 1": 1,
     }
     unknown = [replace(given[0], data={}), fresh]
     (why,) = data.superseded(unknown, frames.current(unknown))
-    assert why.startswith("1 record on x is left out (other faces or labels); to have")
+    assert why.startswith("1 record on x is left out (other faces or labels): cafe (gate=sigmoid) 1; to have")
