@@ -25,8 +25,11 @@ import pandas as pd
 from scipy.stats import norm
 
 from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.experiment.run import Run
 from fergen_bench.metric import METRICS, confusion_matrix, recalls
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import statistics
+from fergen_bench.report.choosing import validation
 from fergen_bench.report.comparison import compare
 from fergen_bench.report.markers import collapsed_trainings
 from fergen_bench.report.statistics import ALPHA, Evidence, domain_error, domain_limits, limits
@@ -282,6 +285,37 @@ def _collapses(
         found["unmarked mean", seeds].append(ends[0] <= table.steady[place] <= ends[1])
 
 
+def measure_choosing(replicates: int, counts: Sequence[int], found: Counts) -> None:
+    """Add how often one of two equally good settings is called best by `fergen-bench choose`.
+
+    Each training has 1,000 held-out faces, which both settings share, and trainings differ as those of small trunks do.
+    """
+    for replicate in range(replicates):
+        random = np.random.default_rng([replicate, *b"choosing"])
+        shared = random.random((len(DOMAINS), 1000))
+        for seeds in counts:
+            records = []
+            for (setting, source, seed), points in np.ndenumerate(random.normal(0, 2.5, (2, len(DOMAINS), seeds))):
+                luck = 0.7 * norm.ppf(shared[source]) + np.sqrt(1 - 0.7**2) * random.standard_normal(1000)
+                share = float((luck < norm.ppf(0.6) + points / (100 * norm.pdf(norm.ppf(0.6)))).mean())
+                spec = Run(
+                    suite="simulated",
+                    profile="official",
+                    sources=(DOMAINS[source],),
+                    fingerprints={},
+                    method="settings",
+                    version=1,
+                    parameters={"rate": setting},
+                    weights={},
+                    seed=seed,
+                    selection="source-val",
+                    defaults={"rate": 0},
+                )
+                records.append(RunRecord(spec, (), ({"val_accuracy": share},), None, {}, {}, {}, "", ""))
+            (compared,) = validation(records, lambda spec: 1000)
+            found["choose calls one best", seeds].append("best:" in compared.answers[0])
+
+
 def report(found: Counts) -> list[str]:
     """Return what was measured as lines of a table: the share in per cent, its binomial error, and the number."""
     lines = []
@@ -297,22 +331,23 @@ def report(found: Counts) -> list[str]:
 def main() -> None:
     """Simulate worlds and print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", action="append", choices=WORLDS, help="default: all")
+    parser.add_argument("--world", action="append", choices=[*WORLDS, "choose"], help="default: all")
     parser.add_argument("--replicates", type=int, default=25, help="tables of 22 rows for each world")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 5], help="the numbers of seeds")
     parser.add_argument("--draws", type=int, default=500, help="bootstrap replicates; a report has 2,000")
     options = parser.parse_args()
     statistics.DRAWS = options.draws
-    for name in options.world or WORLDS:
+    for name in options.world or [*WORLDS, "choose"]:
         found: Counts = defaultdict(list)
         started = time.process_time()
-        for replicate in range(options.replicates):
-            random = np.random.default_rng([replicate, *name.encode()])
-            table = simulated(WORLDS[name], random, ROWS, max(options.seeds))
-            measure(WORLDS[name], table, options.seeds, found)
-        print(
-            f"\n{WORLDS[name].about}: {options.replicates} tables, {time.process_time() - started:.0f} s\n", flush=True
-        )
+        if name == "choose":
+            measure_choosing(8 * options.replicates, options.seeds, found)
+        else:
+            for replicate in range(options.replicates):
+                random = np.random.default_rng([replicate, *name.encode()])
+                table = simulated(WORLDS[name], random, ROWS, max(options.seeds))
+                measure(WORLDS[name], table, options.seeds, found)
+        print(f"\n{name}: {options.replicates} tables, {time.process_time() - started:.0f} s\n")
         print("| measured | seeds | rows | points | % | number |\n|---|--:|--:|--:|--:|--:|")
         print("\n".join(report(found)), flush=True)
 

@@ -145,9 +145,8 @@ def standing_note(board: Board) -> str:
     if not board.table.standing.isin(["best"]).any():
         return ""
     return (
-        "Behind: the unseen mean is significantly lower than that of the best row; in at least 95 % of tables no row "
-        "that is as good as the best is called behind. Tied: not significantly lower, which does not mean as good: "
-        "about half of the rows that are 1 point worse are tied (docs/statistics.md)"
+        "Tied: not significantly different from the best row, so it may be the best; that does not mean as good. "
+        "Behind: significantly lower. The row that is truly best is called behind in at most 5 % of tables"
     )
 
 

@@ -170,11 +170,11 @@ def _hindrance(value: float, sampled: Sampled | None, finished: bool) -> str:
 def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
     """Return p of each row's distance from the first row, which is the best.
 
-    In 95 % of leaderboards no row that is as good as the best has p < 0.05. The rows are removed from the farthest
-    inwards (step-down): p of a row is the share of replicates in which some pair of the rows that remain is at least as
-    far apart, although all were moved to one mean, and never less than that of a row removed before. All pairs count,
-    since the best row was found on the same data; a row that was removed no longer counts, so poor rows hardly change
-    the p of good ones. Distances are in standard errors (maxT; Westfall and Young 1993, Romano and Wolf 2005).
+    In at least 95 % of leaderboards the row that is truly best is the first or has p of 0.05 or more: multiple
+    comparisons with the best (Hsu 1984). p of a row is the share of replicates in which some other row is at least as
+    far from it, although all were moved to one mean; all others count, since the best one was found on the same data.
+    Distances are in standard errors. The rows are removed from the farthest inwards, and a row that was removed counts no longer
+    (step-down), so poor rows do not change the p of good ones; p is never less than that of a row removed before.
 
     Args:
         rows: By the index of a row, its mean and its replicates, the best first.
@@ -203,12 +203,11 @@ def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
             distances[place] = (best - value) / error
         elif best - value < 1e-9:  # equal predictions
             p[place] = 1.0
-    inside, farthest = [first], np.zeros(count)
+    inside = [first]
     for place in sorted(distances, key=lambda place: distances[place]):
-        for other in inside:
-            np.fmax(farthest, apart(place, other)[1], out=farthest)
-        inside.append(place)
+        farthest = np.fmax.reduce([apart(place, other)[1] for other in inside])
         p[place] = float((farthest >= distances[place]).mean())
+        inside.append(place)
     highest = 0.0
     for place in reversed(inside[1:]):
         p[place] = highest = max(highest, p[place])
