@@ -173,8 +173,9 @@ def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
     In at least 95 % of leaderboards the row that is truly best is the first or has p of 0.05 or more: multiple
     comparisons with the best (Hsu 1984). p of a row is the share of replicates in which some other row is at least as
     far from it, although all were moved to one mean; all others count, since the best one was found on the same data.
-    Distances are in standard errors. The rows are removed from the farthest inwards, and a row that was removed counts no longer
-    (step-down), so poor rows do not change the p of good ones; p is never less than that of a row removed before.
+    Distances are in standard errors. The rows are removed from the farthest inwards, and a row that was removed counts
+    no longer (step-down), so poor rows do not change the p of good ones; p is never less than that of a row removed
+    before.
 
     Args:
         rows: By the index of a row, its mean and its replicates, the best first.
