@@ -52,7 +52,7 @@ class Validation:
 
 
 def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: None) -> Iterator[Validation]:
-    """Yield the comparison of the settings of each method, for each profile, share of the data and precision."""
+    """Yield the comparison of each method's settings, by profile, share of the data, precision and numerics."""
     rows: list[dict[str, object]] = []
     for record in records:
         scores = [100.0 * entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
@@ -60,7 +60,7 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
             spec, faces = record.spec, held_out(record.spec)
             training = ("+".join(spec.sources), spec.adaptation_target or "", spec.seed)
             names = {"profile": spec.profile, "fraction": spec.fraction, "base_method": spec.method, "spec": spec}
-            names |= {"precision": spec.precision}
+            names |= {"precision": spec.precision, "numerics": spec.numerics}
             scored = {"last": scores[-1], "best": max(scores), "faces": np.nan if faces is None else faces}
             rows.append({**names, **dict(zip(_TRAINING, training, strict=True)), **scored})
     if not rows:
@@ -69,7 +69,8 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
     # The share is smoothed, since a few faces may all be right by chance.
     share = (frame["last"] / 100 * frame.faces + 1) / (frame.faces + 2)
     frame["variance"] = 100**2 * share * (1 - share) / frame.faces
-    for (profile, fraction, precision), runs in frame.groupby(["profile", "fraction", "precision"], sort=False):
+    conditions = ["profile", "fraction", "precision", "numerics"]
+    for (profile, fraction, precision, numerics), runs in frame.groupby(conditions, sort=False):
         tables, notes, answers, over = [], list[str](), list[str](), set()
         for method, own in runs.groupby("base_method", sort=False):
             compared = list(dict.fromkeys(name for spec in own.spec for name in spec.changes))
@@ -96,6 +97,7 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
         title += "" if profile == "official" else f", profile {profile}"
         title += "" if fraction == 1 else f", {percent(fraction)} of the data"
         title += "" if precision == "fp32" else f", {precision}"
+        title += "" if frame.numerics.nunique() == 1 else f", numerics {numerics}"
         empty = pd.DataFrame(columns=["last", "error", "best", "faces", "runs"])
         yield Validation(title, pd.concat(tables) if tables else empty, notes, answers)
 

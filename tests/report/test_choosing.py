@@ -36,6 +36,16 @@ def test_settings_are_compared_on_the_sources_and_seeds_that_all_have() -> None:
     assert found.notes == ["cafe: 4 runs are left out, as not every row was trained on a, b with seed 0, 1"]
 
 
+def test_settings_of_different_numerics_are_not_compared() -> None:
+    older = [validated("a", 0, 0.5), validated("a", 0, 0.6, "linear")]
+    newer = [validated("a", 0, 0.7, "linear", numerics=2)]
+    (alone,) = choosing.validation(older)
+    assert "numerics" not in alone.title
+    one, two = choosing.validation([*older, *newer])
+    assert (one.title, two.title) == (f"{alone.title}, numerics 1", f"{alone.title}, numerics 2")
+    assert [len(one.table), len(two.table)] == [2, 1]
+
+
 def test_no_setting_is_called_best_that_is_within_the_noise_of_the_next() -> None:
     rates = {0.001: 0.5, 0.002: 0.7, 0.004: 0.72}
     records = [
