@@ -38,7 +38,7 @@ class Domains:
     ) -> None:
         """Assign each image of a split to a domain.
 
-        Unlabelled images are resized to the size of the labelled ones, so that resolution does not tell domains apart
+        Unlabelled images are resized to the size of the labelled ones, so that domains do not differ in resolution
         and both can be concatenated.
 
         Args:
