@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional
 from fergen_bench import Batch, BenchError, Context, SampleDraws, Source
 from fergen_bench.networks.network import Network, Preprocessing
 from fergen_bench.training.augment import beta_draws
+from fergen_bench.training.sampling import balanced_draw, balanced_weights
 
 CPU = torch.device("cpu")
 
@@ -210,6 +212,22 @@ def test_lp_ft_starts_from_the_probe_folded_onto_raw_features() -> None:
     assert not logits[:, [1, 3, 4, 6]].any()
 
 
+def test_lp_ft_takes_the_smallest_loss_of_equally_accurate_strengths() -> None:
+    module, generator = method_module("lp_ft"), torch.Generator().manual_seed(0)
+
+    def separable(count: int) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(count) % 2
+        return (2.0 * labels - 1)[:, None] + 0.1 * torch.randn(count, 3, generator=generator), labels
+
+    class Given:
+        def features(self, encoder: None, split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return split
+
+    source = SimpleNamespace(fit=separable(40), val=separable(20))
+    # Every strength is right on all images, and the loss falls with the strength.
+    assert module.LpFt(strengths=10)._choose(None, source, Given()) == pytest.approx(100.0)
+
+
 def test_wise_ft_lies_between_the_probe_and_the_fine_tuned_network(source: Source, ctx: Small) -> None:
     module = method_module("wise_ft")
     options = {"epochs": 2, "batch_size": 64, "warm_up": 2, "learning_rate": 0.01, "strength": 1.0}
@@ -253,15 +271,24 @@ def test_swad_averages_the_stretch_trains_on_fit_alone_and_stops_after_it(source
     assert len(ctx.history) == 7 // -(-len(source.fit) // 64) + 1
 
 
-def test_swad_measures_batch_norm_again_for_the_average(source: Source, ctx: Small) -> None:
-    method = method_module("swad").Swad(epochs=2, batch_size=64, interval=2, refresh=8)
+@pytest.mark.parametrize("sampling", ["natural", "balanced"])
+def test_swad_measures_batch_norm_again_for_the_average(
+    sampling: str, source: Source, ctx: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, drawn = method_module("swad"), []
+    monkeypatch.setattr(module, "balanced_draw", lambda *given: (drawn.append(given), balanced_draw(*given))[1])
+    method = module.Swad(epochs=2, batch_size=64, interval=2, refresh=8, sampling=sampling)
     method.fit(source, ctx)
+    assert [count for _, count, _ in drawn] == ([64] * 8 if sampling == "balanced" else [])
     first = method.network.body.layer1
     assert int(first[1].num_batches_tracked) == 8
     assert first[1].momentum == 0.1
     with torch.no_grad():
         seen = method.augment(source.fit.faces(), SampleDraws(torch.arange(len(source.fit)), "other draws"))
-        means = first[0](method.network.prepare(seen)).mean((0, 2, 3))
+        means = first[0](method.network.prepare(seen)).mean((2, 3)).double()
+        labels = torch.from_numpy(source.fit.labels)
+        weights = balanced_weights(labels) if sampling == "balanced" else torch.ones(len(labels)).double()
+        means = (weights @ means / weights.sum()).float()
     torch.testing.assert_close(first[1].running_mean, means, atol=0.05, rtol=0.05)
 
 
