@@ -6,11 +6,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from running import METHOD, WEB, execute, make_plan
 
+from fergen_bench.data import source as source_module
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import open_source
 from fergen_bench.experiment.project import Project
@@ -52,6 +54,25 @@ def test_held_out_faces_are_kept_where_they_were_not_learned_from(
     if kept:
         source = open_source([Domain(Path(plan.runs[0].folders["web"]))], seed=0)
         np.testing.assert_array_equal(found[record.HELD_OUT].labels, source.val.labels)
+
+
+@pytest.mark.parametrize(
+    ("selection", "asked", "refused"), [("last", "train", False), ("last", "val", True), ("source-val", "fit", True)]
+)
+def test_a_source_with_one_subject_is_refused_where_images_are_held_out(
+    lab: Project, monkeypatch: pytest.MonkeyPatch, selection: str, asked: str, refused: bool
+) -> None:
+    file = lab.root / "methods" / "probe.py"
+    file.write_text(METHOD.replace('print("methods', f'source.{asked}; print("methods'))
+    disjoint_share = source_module.disjoint_share
+
+    def of_one_subject(labels: np.ndarray, subjects: np.ndarray, *rest: Any) -> np.ndarray:
+        return disjoint_share(labels, np.full(len(subjects), "one"), *rest)
+
+    monkeypatch.setattr(source_module, "disjoint_share", of_one_subject)
+    ((outcome, entry),) = execute(make_plan(lab, protocol=WEB | {"selection": selection}), lab, 0)
+    assert ("web shows one subject only" in (outcome.refused or "")) == refused
+    assert (entry is None) == refused
 
 
 def test_a_method_cannot_fill_the_disk(lab: Project) -> None:
