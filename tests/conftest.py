@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from filelock import FileLock
+from matplotlib.figure import Figure
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
 from running import lab, noted_lab  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
@@ -39,12 +43,15 @@ def _golden_files_are_accounted_for() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache that contains synth5-tiny."""
-    root = tmp_path_factory.mktemp("tiny")
-    project = Project(root, configured=False)
-    suite = project.suite("synth5-tiny")
-    project.prepared(suite, DOMAINS)
-    return project.cache
+    """Return a cache that contains synth5-tiny. Processes of pytest-xdist render it once, and have a copy each."""
+    own = tmp_path_factory.mktemp("tiny")
+    shared = tmp_path_factory.getbasetemp().parent / "tiny" if "PYTEST_XDIST_WORKER" in os.environ else own
+    with FileLock(f"{shared}.lock"):
+        project = Project(shared, configured=False)
+        project.prepared(project.suite("synth5-tiny"), DOMAINS)
+    if shared != own:
+        shutil.copytree(project.cache, Project(own, configured=False).cache)
+    return Project(own, configured=False).cache
 
 
 @pytest.fixture
@@ -65,7 +72,23 @@ Bench = Callable[..., Result]
 
 
 @pytest.fixture
-def bench(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Bench:
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave PDF files empty, whose fonts take most of the time of a report. tests/report examines real ones."""
+    complete = Figure.savefig
+
+    def savefig(figure: Figure, file: Any, **options: Any) -> None:
+        if isinstance(file, Path) and file.suffix == ".pdf":
+            file.touch()
+        else:
+            complete(figure, file, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+
+@pytest.fixture
+def bench(
+    project: Project, quick_figures: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Bench:
     """Return a function that runs a command in this process: bench("run", "--method", "cafe") → code, out, err."""
     monkeypatch.setenv("COLUMNS", "200")
 

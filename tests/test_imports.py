@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
 
-from architecture import PACKAGE, imported, modules
+import architecture
+from architecture import PACKAGE, modules
+
+imported = functools.cache(architecture.imported)
 
 MAY_IMPORT: dict[str, set[str] | None] = {
     "wording": set(),

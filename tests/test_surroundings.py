@@ -14,7 +14,7 @@ from examples import SPEC, finished
 from conftest import ROOT
 from fergen_bench.records.store import save
 
-ENCODINGS = ("cp932", "cp949", "cp850", "latin-1", "ascii")
+ENCODINGS = ("cp932", "ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cp949", "cp850", "latin-1")))
 
 
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -31,9 +31,11 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 @pytest.fixture
 def reported(tmp_path: Path) -> Path:
     """A project with the records of two seeds."""
-    (tmp_path / "bench.toml").write_text('suite = "s"\n', encoding="utf-8")
+    (tmp_path / "bench.toml").write_text('suite = "synth5-tiny"\n', encoding="utf-8")
+    spec = replace(SPEC, suite="synth5-tiny", sources=("web",), fingerprints={"web": "f1"})
+    spec = replace(spec, targets={"web": "f1", "film": "f2"}, relations={"web": "source", "film": "unseen"})
     for seed in (0, 1):
-        save(finished(replace(SPEC, seed=seed)), tmp_path / "results" / "runs")
+        save(finished(replace(spec, seed=seed)), tmp_path / "results" / "runs")
     return tmp_path
 
 

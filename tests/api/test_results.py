@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +21,24 @@ from fergen_bench.experiment.project import Project
 PROBES = ["linear_probe", "nearest_prototype"]
 
 
+RUN: dict[str, Any] = {"seeds": [0], "sources": ["web", "film"], "jobs": 0, "track": False}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Return a folder with the records of two methods on two sources."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
+    with contextlib.chdir(root):
+        fb.run(methods=PROBES, **RUN)
+    return root / "results" / "runs"
+
+
 @pytest.fixture
-def results(project: Project) -> fb.Results:
-    return fb.run(methods=PROBES, seeds=[0], sources=["web", "film"], jobs=0, track=False)
+def results(project: Project, runs: Path, quick_figures: None) -> fb.Results:
+    """Return the results in a project of its own."""
+    shutil.copytree(runs, project.results / "runs")
+    return fb.run(methods=PROBES, **RUN)
 
 
 def test_run_returns_the_results_of_its_runs_and_repeats_none(results: fb.Results, project: Project) -> None:

@@ -45,22 +45,24 @@ def as_usual(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return drawn(tmp_path_factory.mktemp("usual"))
 
 
-@pytest.mark.parametrize("backend", ["TkAgg", "module://matplotlib_inline.backend_inline", "module://not.here", "what"])
-def test_any_backend_may_be_named(tmp_path: Path, as_usual: list[str], backend: str) -> None:
-    assert drawn(tmp_path / "x", MPLBACKEND=backend) == as_usual
-
-
 @pytest.mark.parametrize(
-    "settings", ["text.usetex: True", "font.family: NoSuchFont", "figure.dpi: 20\nsavefig.bbox: tight\naxes.grid: True"]
+    ("backend", "settings"),
+    [
+        ("TkAgg", "text.usetex: True"),
+        ("module://matplotlib_inline.backend_inline", "font.family: NoSuchFont"),
+        ("module://not.here", "figure.dpi: 20\nsavefig.bbox: tight\naxes.grid: True"),
+        ("what", ""),
+    ],
 )
-def test_any_matplotlibrc_may_be_there(tmp_path: Path, as_usual: list[str], settings: str) -> None:
+def test_figures_do_not_depend_on_the_backend_or_matplotlibrc(
+    tmp_path: Path, as_usual: list[str], backend: str, settings: str
+) -> None:
     (tmp_path / "matplotlibrc").write_text(settings, encoding="utf-8")
-    assert drawn(tmp_path / "x", MATPLOTLIBRC=str(tmp_path)) == as_usual
-
-
-def test_the_folder_of_matplotlib_may_be_unwritable(tmp_path: Path, as_usual: list[str]) -> None:
     (tmp_path / "file").touch()
-    assert drawn(tmp_path / "x", MPLCONFIGDIR=str(tmp_path / "file" / "inside")) == as_usual
+    environment = {"MPLBACKEND": backend, "MATPLOTLIBRC": str(tmp_path)}
+    if backend == "what":
+        environment["MPLCONFIGDIR"] = str(tmp_path / "file" / "inside")  # cannot be written to
+    assert drawn(tmp_path / "x", **environment) == as_usual
 
 
 def test_the_settings_of_this_process_are_neither_used_nor_changed(tmp_path: Path) -> None:
