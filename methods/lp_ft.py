@@ -12,10 +12,10 @@ github.com/AnanyaKumar/transfer_learning at 13c3e2b. Two stages:
 
 Departures: strengths are compared after a rough solution. The chosen one is solved closely, in float64, and with the
 selection `last` on all training images of the source, since stage 2 learns from them. Of equally accurate strengths the
-one with the smallest loss on the held-out images is taken (before numerics 2: the smallest strength). The solver is
-that of this project (the problem is convex). Noise, flip and erasing in stage 2 are those of full_finetune.py, so that
-the two differ in the start and in batch norm. The learning rate was swept from 3e-7 to 1e-2 on held-out images; here it
-is a parameter.
+one with the smallest loss on the held-out images is taken (version 1: the smallest strength). The solver is that of
+this project (the problem is convex). Noise, flip and erasing in stage 2 are those of full_finetune.py, so that the two
+differ in the start and in batch norm. The learning rate was swept from 3e-7 to 1e-2 on held-out images; here it is a
+parameter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EXPONENTS = (-7.0, 2.0)
 class LpFt(NetworkMethod):
     """A head that already fits the features prevents the large first steps that would distort them."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     static_step: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2.5e-4}}

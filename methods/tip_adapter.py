@@ -12,12 +12,13 @@ steps + 0.1 for i in 0..steps-1. Tip-Adapter-F trains the keys with alpha and be
 few images with new augmentations (AdamW, epsilon 1e-4, cosine to 0), and searches afterwards.
 
 Departures: Tip-Adapter-F returns its last epoch, or with the selection `source-val` the best on the source's validation
-part (released: the best on the test set, and of that and the searched pair the better one). Images of the cache are
-drawn from the part of the source that is not for validation, whatever the selection, because the search needs images
-that the cache does not contain. The range of the search differs between the released configurations; here it is the
-widest. Images are cropped and mirrored at their stored size, then resized. For a backbone without a text tower,
-`classifier=prototypes` replaces w by the direction of each expression's mean feature (over all images that are not for
-validation, so more than the few shots). That is another method in this respect, and is used only where it is named.
+part, of equally accurate ones that with the smallest loss (version 1: the first; released: the best on the test set,
+and of that and the searched pair the better one). Images of the cache are drawn from the part of the source that is not
+for validation, whatever the selection, because the search needs images that the cache does not contain. The range of
+the search differs between the released configurations; here it is the widest. Images are cropped and mirrored at their
+stored size, then resized. For a backbone without a text tower, `classifier=prototypes` replaces w by the direction of
+each expression's mean feature (over all images that are not for validation, so more than the few shots). That is
+another method in this respect, and is used only where it is named.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BLOCK = 256
 class TipAdapter(Method):
     """A few images per expression correct the errors of the text classifier, which decides the rest."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("features",)
     # The packaged encoder, which suites with this recipe name, lacks a text tower.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"classifier": "prototypes"}}
