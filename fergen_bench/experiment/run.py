@@ -240,8 +240,8 @@ class Run:
             for name, value in values.get("defaults", {}).items()
         }
         if isinstance(seen := values.get("exposure"), Mapping):
-            known = {name: None if names is None else tuple(names) for name, names in seen.items()}
-            values["exposure"] = Exposure(known["trained_on"], known["pretrained_on"])
+            trained = {name: None if names is None else tuple(names) for name, names in seen.items()}
+            values["exposure"] = Exposure(trained["trained_on"], trained["pretrained_on"])
         return cls(**values)
 
 
