@@ -1,4 +1,4 @@
-"""Worker processes that start fresh, ignore ^C and end with the process that started them."""
+"""Worker processes that start fresh, compute on one thread, ignore ^C and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 def _begin() -> None:
     """Ignore ^C in a worker, and end the worker when its parent ends, even by SIGKILL.
 
-    A worker that outlived its parent could write to a file that another process owns by then.
+    A worker that outlived its parent could write to a file that another process owns by then. Libraries for matrix
+    products, which read these variables when they are loaded, would start a thread for every core in every worker.
     """
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -17,6 +17,8 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 _GRID = 2.0**24
+_BAND = 16
+"""Number of rows of a blurring matrix that are multiplied together."""
 _DARKEST, _BRIGHTEST = 1e-4, 1.6
 _TONES = 1024
 """Entries of the table of a camera's tones. They are equally far apart in the square root of the light; errors between
@@ -82,10 +84,25 @@ def _light_on_sensor(image: np.ndarray, scene: Scene, shot: Fields) -> np.ndarra
 def _through_the_lens(image: np.ndarray, shot: Fields) -> np.ndarray:
     """Blur the image and sample it at the camera's resolution: one matrix for each axis."""
     size = image.shape[-1]
-    rows = _optics(size, shot.blur_y, shot.resolution)
-    columns = _optics(size, shot.blur_x, shot.resolution).transpose(0, 2, 1)
     exact = _on_grid(image.astype(np.float64))
-    return exact_product(exact_product(rows[:, None], exact), columns[:, None]).astype(np.float32)
+    exact = _along_columns(_optics(size, shot.blur_y, shot.resolution), exact).swapaxes(2, 3)
+    exact = _along_columns(_optics(size, shot.blur_x, shot.resolution), exact).swapaxes(2, 3)
+    return exact.astype(np.float32, order="C")
+
+
+def _along_columns(matrices: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Multiply the columns of images (B, 3, S, S) by one matrix per image (B, S, S), as `exact_product` does.
+
+    The products of a few rows at a time leave out the zeros beside the band of the matrices. They are also so small
+    that BLAS computes them on one thread.
+    """
+    product, used = np.empty_like(images), matrices.any(0)
+    for first in range(0, len(used), _BAND):
+        rows = slice(first, first + _BAND)
+        inside = np.flatnonzero(used[rows].any(0))
+        band = slice(inside[0], inside[-1] + 1)
+        product[:, :, rows] = matrices[:, None, rows, band] @ images[:, :, band]
+    return _on_grid(product)
 
 
 def _optics(size: int, blur: np.ndarray, resolution: np.ndarray) -> np.ndarray:
