@@ -107,8 +107,8 @@ def compare(renderers: list[Renderer], size: int, count: int, rounds: int) -> No
     differences = np.abs(before - after)
     most = differences.reshape(len(differences), -1).max(1)
     print(
-        f"   {(differences > 0).mean():.1e} of the values differ, {(differences > 1).mean():.1e} by more than one level, "
-        f"at most by {differences.max()}; {(most == 0).mean():.1%} of {len(most):,} faces are equal, "
+        f"   values: {(differences > 0).mean():.1e} differ, {(differences > 1).mean():.1e} by more than one level, "
+        f"at most by {differences.max()}\n   {len(most):,} faces: {(most == 0).mean():.1%} are equal, "
         f"{(most > 1).mean():.1%} differ by more than one level somewhere"
     )
 

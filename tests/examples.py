@@ -77,3 +77,13 @@ def litter(path: Path) -> int:
         folder.mkdir(parents=True)
         shutil.copy(path, folder)
     return len(names) + 4
+
+
+FINGERPRINTS = {
+    "web": "d1f6495b9dbce868",
+    "grey48": "29a0dfb47b4c270f",
+    "wild": "01aeb6481dca2832",
+    "film": "fc418741ffd0a6bb",
+    "scrape": "62a60c229101e6a2",
+}
+"""Fingerprints of all images and labels of synth5."""

@@ -96,10 +96,11 @@ def _along_columns(matrices: np.ndarray, images: np.ndarray) -> np.ndarray:
     The products of a few rows at a time leave out the zeros beside the band of the matrices. They are also so small
     that BLAS computes them on one thread.
     """
-    product, used = np.empty_like(images), matrices.any(0)
+    product = np.empty_like(images)
+    used = (matrices > 0).max(0)  # by any image
     for first in range(0, len(used), _BAND):
         rows = slice(first, first + _BAND)
-        inside = np.flatnonzero(used[rows].any(0))
+        inside = np.flatnonzero(used[rows].max(0))
         band = slice(inside[0], inside[-1] + 1)
         product[:, :, rows] = matrices[:, None, rows, band] @ images[:, :, band]
     return _on_grid(product)

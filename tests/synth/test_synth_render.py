@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from examples import FINGERPRINTS
 from PIL import Image
 
 from conftest import ROOT
@@ -112,15 +113,6 @@ for domain in WORLDS:
     found[domain] = digest.hexdigest()[:16]
 print(json.dumps(found))
 """
-
-FINGERPRINTS = {
-    "web": "d1f6495b9dbce868",
-    "grey48": "29a0dfb47b4c270f",
-    "wild": "01aeb6481dca2832",
-    "film": "fc418741ffd0a6bb",
-    "scrape": "62a60c229101e6a2",
-}
-"""Fingerprints of all images and labels of synth5."""
 
 WHOLE = """
 import json, sys
