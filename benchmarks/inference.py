@@ -233,7 +233,7 @@ def measure(world: World, table: Table, counts: Sequence[int], found: Counts) ->
             _five_among_hopeless(values, sampled, found, seeds)
         for one in range(0, len(rows) - 1, 2):
             _pair(table, unseen[one], unseen[one + 1], metric, found, seeds)
-        if seeds in (2, 3):
+        if seeds == 3:
             for one in range(0, 4, 2):
                 _lines(table, rows[one], rows[one + 1], metric, found, seeds)
 
@@ -241,8 +241,10 @@ def measure(world: World, table: Table, counts: Sequence[int], found: Counts) ->
 def _verdicts(values: list[float], sampled: list[statistics.Sampled], found: Counts, seeds: int) -> None:
     """Add the verdicts on one table: at equality, and with the first row better than all others."""
     size = len(values)
-    found["any behind", seeds, size].append(any(one.standing == BEHIND for one in compared(values, sampled)))
-    for points in (1.0, 2.0):
+    behind = [one.standing == BEHIND for one in compared(values, sampled)]
+    found["some row behind", seeds, size].append(any(behind))
+    found["a row behind", seeds, size] += behind
+    for points in (2.0,) if size == 5 else (1.0, 2.0):
         better = [values[0] + points, *values[1:]]
         behind = [one.standing == BEHIND for one in compared(better, sampled)]
         found["found behind", seeds, size, points].append(sum(behind[1:]) / (size - 1) * (not behind[0]))

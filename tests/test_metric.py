@@ -69,3 +69,15 @@ def test_a_temperature_is_found_again() -> None:
     assert math.isnan(metric.fit_temperature(logits[:0], labels[:0]))
     table = metric.reliability(3 * logits, labels, temperature=3)
     assert metric.calibration_error(table) < 0.02
+
+
+def test_the_calibration_floor_is_the_error_of_calibrated_predictions() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (300, 7))
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found = []
+    for _ in range(200):
+        labels = (shares.cumsum(1) < random.random((300, 1))).sum(1).clip(0, 6)
+        found.append(metric.calibration_error(metric.reliability(logits, labels)))
+    assert metric.calibration_floor(metric.reliability(logits, labels)) == pytest.approx(np.mean(found), rel=0.05)
+    assert np.isnan(metric.calibration_floor(np.zeros((15, 3))))

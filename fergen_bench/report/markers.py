@@ -43,15 +43,16 @@ class Collapse:
 def collapsed_trainings(cells: pd.DataFrame) -> list[Collapse]:
     """Return the trainings of a row that lie far below another seed of the same source in mean accuracy.
 
-    The distance is at least 10 points and 6 standard deviations of trainings. The deviation comes from the median
-    distance of two seeds of one source, on which a few collapsed trainings have little influence.
+    The distance is at least 10 points and, for three or more sources, 6 standard deviations of trainings. The deviation
+    comes from the median distance of two seeds of one source, on which few collapsed trainings have little influence.
     """
     scores = cells.groupby(["source", "adapted_to", "seed"], sort=False).accuracy.mean()
     of_source = scores.groupby(level=["source", "adapted_to"], sort=False)
     if not len(scores) or of_source.size().max() < 2:
         return []
     distances = np.concatenate([_apart(seeds.to_numpy()) for _, seeds in of_source])
-    deviation = np.median(distances) / 0.954  # the median distance of two values of a normal distribution
+    # 0.954 is the median distance of two values of a standard normal distribution.
+    deviation = np.median(distances) / 0.954 if len(of_source) > 2 else 0.0
     below = of_source.transform("max") - scores
     far = below[below > max(COLLAPSE, COLLAPSE_DEVIATIONS * deviation)]
     return [Collapse(source, int(seed), float(points)) for (source, _, seed), points in far.items()]

@@ -194,3 +194,27 @@ def test_a_temperature_comes_from_held_out_faces_of_the_source(tmp_path: Path) -
     assert np.isnan(cells.ece_tempered[1])
     (board,) = tables.boards(cells, "accuracy")
     assert np.isnan(board.table.unseen_ece_tempered[0])  # a mean over fewer cells is no mean
+
+
+def test_the_error_over_domains_is_that_of_the_jackknife() -> None:
+    random = np.random.default_rng(0)
+    names, effects = "abcde", random.normal(0, 3, 5)
+    pairs = pd.DataFrame(
+        [(one, other) for one in names for other in names if one != other], columns=["source", "target"]
+    )
+    values = np.array([effects[names.index(s)] + effects[names.index(t)] for s, t in pairs.itertuples(index=False)])
+    # The mean of pairs is twice the mean of the domains' effects.
+    assert statistics.domain_error(pairs, values) == (pytest.approx(2 * effects.std(ddof=1) / np.sqrt(5)), 4)
+    others = pd.DataFrame(
+        {"source": ["+".join(n for n in names if n != name) for name in names], "target": list(names)}
+    )
+    assert statistics.domain_error(others, effects) == (pytest.approx(effects.std(ddof=1) / np.sqrt(5)), 4)
+    low, high = statistics.domain_limits(70.0, 2.0, 4)
+    assert (high - low) / 2 == pytest.approx(2.776 * 2, abs=0.01)
+    assert np.isnan(statistics.domain_error(pairs[:2], values[:2])[0])  # two domains
+
+
+def test_an_interval_is_moved_against_the_bias_of_its_replicates() -> None:
+    drawn = np.random.default_rng(0).normal(67, 1, 100_000)  # on average three points below the value
+    sampled = statistics.Sampled(drawn, {("web", ""): ((0, 1), np.zeros(2))})
+    assert statistics.limits(70.0, sampled) == pytest.approx((73 - 1.96, 73 + 1.96), abs=0.05)
