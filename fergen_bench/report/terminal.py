@@ -234,7 +234,7 @@ def _how(found: Comparison) -> str:
     what = f"Mean over {many(len(unseen), 'cell')} that both have, {seeds}"
     if not found.covered:
         return (
-            f"{what}, ± over seeds. Not all of their predictions are beside these records, so there are no intervals "
+            f"{what}, ±: standard deviation over seeds. Not all of their predictions are beside these records, so there are no intervals "
             f"and tests; to have them, give the command that made these records once more, with --rerun"
         )
     alone = "faces, and over seeds where a training has several" if found.unbalanced else "faces alone"
