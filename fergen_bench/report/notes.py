@@ -146,8 +146,8 @@ def standing_note(board: Board) -> str:
         return ""
     return (
         "Tied: not significantly different from the best row, so it may be the best; that does not mean as good. "
-        "Behind: significantly lower. The row that is truly best is called behind in at most 5 % of tables; of many rows "
-        "that are equally good, some row is more often (docs/statistics.md)"
+        "Behind: significantly lower. The row that is truly best is called behind in at most 5 % of tables; of many "
+        "equally good rows, some row is more often (docs/statistics.md)"
     )
 
 

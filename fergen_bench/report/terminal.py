@@ -234,8 +234,9 @@ def _how(found: Comparison) -> str:
     what = f"Mean over {many(len(unseen), 'cell')} that both have, {seeds}"
     if not found.covered:
         return (
-            f"{what}, ±: standard deviation over seeds. Not all of their predictions are beside these records, so there are no intervals "
-            f"and tests; to have them, give the command that made these records once more, with --rerun"
+            f"{what}, ±: standard deviation over seeds. Not all of their predictions are beside these records, so "
+            f"there are no intervals and tests; to have them, give the command that made these records once more, with "
+            f"--rerun"
         )
     alone = "faces, and over seeds where a training has several" if found.unbalanced else "faces alone"
     over = "seeds and faces" if found.seeds > 1 else alone
