@@ -281,8 +281,8 @@ def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[
     for (name, how), left in whole.items():
         where = f" on {name}" if name else ""
         said = f"{many(len(left), f'record{where}', 'are')} left out"
-        of = _methods(left)
-        found[f"{said} ({how}): {of}; {_AGAIN}" if name else f"{said}, since {_OLDER}: {of}"] = left
+        rows = _methods(left)
+        found[f"{said} ({how}): {rows}; {_AGAIN}" if name else f"{said}, since {_OLDER}: {rows}"] = left
     for (name, how), left in cells.items():
         said = many(len(left), f"score on the target {name}", "are")
         found[f"{said} left out ({how}): {_methods(left)}; {_AGAIN}"] = left
