@@ -73,3 +73,14 @@ def near(path: Path) -> str:
     """Return a path relative to the working directory where it lies below, else the absolute path."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def wrapped(name: str, width: int) -> str:
+    """Break a name into lines of at most `width` characters; break a longer word after a punctuation mark in it."""
+    lines = [""]
+    for word in name.split():
+        parts = [word] if len(word) <= width else re.findall(rf".{{1,{width}}}?(?:[/:=,_-]|$)|.{{1,{width}}}", word)
+        for place, part in enumerate(parts):
+            joined = f"{lines[-1]} {part}" if place == 0 and lines[-1] else lines[-1] + part
+            lines[-1:] = [joined] if len(joined) <= width else [line for line in (lines[-1], part) if line]
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fergen_bench.api import prepared
 from fergen_bench.api.display import Display
-from fergen_bench.api.results import Remark
+from fergen_bench.api.results import METRICS, Remark
 from fergen_bench.error import BenchError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Report:
 def report(
     results: Results, to: str | os.PathLike[str] | None = None, *, metric: str = "accuracy", faces: bool = False
 ) -> Path:
-    """Write leaderboard.md, .csv and .tex, data.csv, the figures and index.html.
+    """Write the tables as Markdown, CSV and LaTeX, the figures and index.html.
 
     Args:
         results: The results, from `run` or `load_results`.
@@ -50,12 +50,11 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
     from fergen_bench.experiment.project import shipped
     from fergen_bench.report import folder, page
     from fergen_bench.report.published import read_published
-    from fergen_bench.report.sheets import ShownFaces
 
     project, records = results.project, results.scored
     remarks = [*results.remarks, *(Remark("warning", text) for text in prepared.lacking(project, records))]
     with shown.busy("reading predictions"):
-        views = results.views(metric)
+        views = {name: results.views(name) for name in sorted(METRICS, key=lambda name: name != metric)}
     remarks += [Remark("warning", text) for text in results.evidence.faults]
     for remark in remarks[len(results.remarks) :]:
         shown.warn(remark.text)
@@ -66,20 +65,19 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
     target = project.results / "report" if to is None else to
     with shown.busy("drawing"), folder.replaced(target) as draft:
         ablations = _ablations(project, results.suite)
-        files = folder.write(draft, views, tables, ablations, results.corruptions)
-        pictures = ShownFaces(lambda name: prepared.domain(project, results.suite, name), faces)
-        page.write(
-            draft,
-            views,
-            records,
-            results.folder,
-            results.evidence.reliability,
-            files,
-            ablations,
-            tables,
-            [remark.text for remark in remarks],
-            pictures,
+        files = folder.write(draft, views[metric], tables, ablations, results.corruptions, results.evidence)
+        content = page.Content(
+            views=views,
+            records=records,
+            runs=results.folder,
+            evidence=results.evidence,
+            drawn=files,
+            ablations=ablations,
+            published=tables,
+            complaints=[remark.text for remark in remarks],
+            faces=page.ShownFaces(lambda name: prepared.domain(project, results.suite, name), faces),
         )
+        page.write(draft, content)
     return Report(target / "index.html", tables)
 
 

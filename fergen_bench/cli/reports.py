@@ -47,6 +47,7 @@ _from_records = click.option(
 @include_near_duplicates
 @click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
 @click.option("--faces", is_flag=True, help="Show faces of real people on the page. Do not publish such a page.")
+@click.option("--matrices", is_flag=True, help="Print the source x target matrix of each row too.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def report(
     suite: str | None,
@@ -57,9 +58,10 @@ def report(
     include_near_duplicates: bool,
     to: Path | None,
     faces: bool,
+    matrices: bool,
     opened: bool,
 ) -> None:
-    """Show leaderboards and matrices of one suite, and write them with figures to files and one page, index.html."""
+    """Show the leaderboards of one suite, and write them, matrices and figures to files and one page, index.html."""
     from fergen_bench.api.display import Bars
     from fergen_bench.api.report import write
     from fergen_bench.report import terminal
@@ -68,11 +70,9 @@ def report(
     results = _results(records, suite, methods, selection, include_near_duplicates)
     written = write(results, to, metric, faces, Bars(console_on(stderr=True)))
     # The tables come after the files: their reader may be head, which closes the pipe before their end.
-    terminal.show(console, results.views(metric), written.published, results.corruptions)
+    terminal.show(console, results.views(metric), written.published, results.corruptions, matrices)
     what = ", ".join([results.suite, *(f"only {name}" for name in methods[:1]), *methods[1:]])
-    console.print(
-        f"\nReport of {what}: {near(written.page)}, and beside it leaderboard.md, .csv, .tex, data.csv and pictures"
-    )
+    console.print(f"\nReport of {what}: {near(written.page)}, and beside it tables (.md, .csv, .tex) and figures")
     if opened:
         import webbrowser
 

@@ -20,13 +20,14 @@ import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError, reason
+from fergen_bench.experiment.run import Run
 from fergen_bench.files.atomic import atomically, sweep
 from fergen_bench.metric import METRICS
 from fergen_bench.records.record import RunRecord
@@ -38,6 +39,12 @@ Picture = Callable[[RunRecord], bytes]
 """A function that draws the confusion matrices of a record as PNG."""
 
 KEY, PLAN, CELLS = "fergen.key", "fergen.plan", "fergen.cells"
+ROW = "fergen.row"
+"""A tag of the runs that have the means of a row of the tables: the name of the row."""
+VIEW = "fergen-bench"
+"""The name of the stored view of the experiment: a table of the means and parameters of the rows."""
+PARTS = {"unseen": ("unseen",), "in_domain": ("source",), "all": ("source", "seen", "unseen")}
+"""The means of a record, and the relations of the cells in each."""
 PATIENCE = 30.0
 """Seconds that a command waits for the mirror after its last run."""
 RETRY = 60.0
@@ -105,7 +112,10 @@ def database_of(uri: str) -> Path | None:
 
 
 class Mirror:
-    """An MLflow experiment with a parent run per suite and protocol and a child run per record."""
+    """An MLflow experiment with a parent run per protocol and row of the tables, and a child run per record.
+
+    A parent has the parameters of its row, and its means over the children.
+    """
 
     def __init__(
         self, uri: str, experiment: str, results: Path, picture: Picture | None = None, models: Path | None = None
@@ -131,11 +141,12 @@ class Mirror:
         for chatty in ("alembic", "mlflow"):  # after the import, which sets the levels
             logging.getLogger(chatty).setLevel(logging.ERROR)
         self._picture, self._uri, self._models = picture, uri, models
-        self._parents: dict[tuple[str, str], str] = {}
+        self._parents: dict[str, str] = {}
         with _translated(uri, opening=True):
             _create_database(uri)
             self.client: MlflowClient = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment(experiment, results)
+            self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", _view())
 
     def _experiment(self, name: str, results: Path) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -177,8 +188,9 @@ class Mirror:
                 self.client.delete_run(obsolete)
             picture = self._picture(record) if self._picture is not None and record.cells else None
             begin = int(datetime.fromisoformat(record.started).timestamp() * 1000)
+            parent = self._parent(spec)
             run = self.client.create_run(
-                self.experiment, start_time=begin, run_name=spec.title, tags=self._tags(record)
+                self.experiment, start_time=begin, run_name=spec.title, tags=self._tags(record, parent)
             ).info.run_id
             self._log_values(run, record, begin)
             self._log_domains(run, record)
@@ -188,15 +200,16 @@ class Mirror:
                 self.client.log_artifact(run, str(model), "model")
             end = begin + int(1000 * sum(record.seconds.values()))
             self.client.set_terminated(run, "FINISHED", end_time=end)
+            self._log_means(parent)
         return True
 
-    def _tags(self, record: RunRecord) -> dict[str, str]:
+    def _tags(self, record: RunRecord, parent: str) -> dict[str, str]:
         spec = record.spec
         tags = {
             KEY: spec.key,
             CELLS: _state(record),
             "fergen.started": record.started,
-            "mlflow.parentRunId": self._parent(spec.suite, spec.protocol),
+            "mlflow.parentRunId": parent,
             "suite": spec.suite,
             "profile": spec.profile,
             "selection": spec.selection,
@@ -249,19 +262,38 @@ class Mirror:
             path.write_bytes(png)
             self.client.log_artifact(run, str(path))
 
-    def _parent(self, suite: str, protocol: str) -> str:
-        if (suite, protocol) not in self._parents:
-            plan = f"{suite}/{protocol}"
+    def _parent(self, spec: Run) -> str:
+        """Return the run that has the means of a row, creating it if necessary."""
+        from mlflow.entities import Param
+
+        plan = f"{spec.suite}/{spec.protocol}/{_row_digest(spec)}"
+        if plan not in self._parents:
             found = self._search(f"tags.`{PLAN}` = '{plan}'")
             if found:
-                run = found[0]
-            else:
-                run = self.client.create_run(
-                    self.experiment, run_name=f"{protocol} on {suite}", tags={PLAN: plan, "suite": suite}
-                ).info.run_id
-                self.client.set_terminated(run, "FINISHED")
-            self._parents[suite, protocol] = run
-        return self._parents[suite, protocol]
+                self._parents[plan] = found[0]
+                return found[0]
+            kind = {"suite": spec.suite, "profile": spec.profile, "selection": spec.selection, "method": spec.method}
+            name = f"{spec.label}: {spec.protocol or 'runs'} on {spec.suite}"
+            tags = {PLAN: plan, ROW: spec.label[:250], **kind}
+            run = self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
+            parameters = {**spec.parameters, "fraction": spec.fraction, "version": spec.version}
+            self.client.log_batch(run, params=[Param(name, str(value)) for name, value in parameters.items()])
+            self.client.set_terminated(run, "FINISHED")
+            self._parents[plan] = run
+        return self._parents[plan]
+
+    def _log_means(self, parent: str) -> None:
+        """Log the means of a row over its records: each seed by itself, then over the seeds that have all cells."""
+        from mlflow.entities import Metric
+
+        query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'"
+        newest: dict[str, Any] = {}  # a record that was made again counts once
+        for run in self.client.search_runs([self.experiment], query, 1, 10_000, ["tags.`fergen.started` ASC"]):
+            newest[run.data.tags[KEY]] = run
+        means = _means_over_seeds([(run.data.params["seed"], run.data.metrics) for run in newest.values()])
+        now = int(time.time() * 1000)
+        found = {**means, "records": float(len(newest))}
+        self.client.log_batch(parent, metrics=[Metric(name, value, now, 0) for name, value in found.items()])
 
     def _search(self, query: str) -> list[str]:
         return [run.info.run_id for run in self.client.search_runs([self.experiment], query, max_results=100)]
@@ -350,21 +382,95 @@ def _metric_name(name: str) -> str:
 
 
 def _metrics(record: RunRecord) -> dict[str, float]:
-    """Return metrics in 0..1 per target, and their means over all and over unseen targets, without undefined ones."""
+    """Return metrics in 0..1 per target, and their means over all, in-domain and unseen targets, where defined."""
     import numpy as np
 
     values: dict[str, float] = {}
     for name, function in METRICS.items():
         by_target = {cell.target: function(np.array(cell.confusion)) for cell in record.cells}
-        unseen = [by_target[cell.target] for cell in record.cells if cell.relation == "unseen"]
         values |= {f"{name}/{target}": score for target, score in by_target.items()}
-        if by_target:
-            values[f"{name}/mean_all"] = float(np.mean(list(by_target.values())))
-        if unseen:
-            values[f"{name}/mean_unseen"] = float(np.mean(unseen))
+        for part, relations in PARTS.items():
+            scores = [by_target[cell.target] for cell in record.cells if cell.relation in relations]
+            if scores:
+                values[f"{name}/mean_{part}"] = float(np.mean(scores))
+                values[f"cells/{part}"] = float(len(scores))
     return {name: value for name, value in values.items() if math.isfinite(value)} | {
         f"seconds/{n}": s for n, s in record.seconds.items()
     }
+
+
+def _means_over_seeds(records: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
+    """Return the means of a row, and their standard deviations over seeds where there are two seeds.
+
+    Args:
+        records: The seed and the metrics of each record.
+    """
+    import numpy as np
+
+    found: dict[str, float] = {}
+    for part in PARTS:
+        sums: dict[str, dict[str, float]] = {}
+        for seed, metrics in records:
+            cells = metrics.get(f"cells/{part}", 0.0)
+            of_seed = sums.setdefault(seed, dict.fromkeys(("cells", *METRICS), 0.0))
+            of_seed["cells"] += cells
+            for name in METRICS:
+                of_seed[name] += cells * metrics.get(f"{name}/mean_{part}", math.nan if cells else 0.0)
+        most = max((of_seed["cells"] for of_seed in sums.values()), default=0.0)
+        whole = [of_seed for of_seed in sums.values() if of_seed["cells"] == most > 0]
+        for name in METRICS:
+            means = [of_seed[name] / most for of_seed in whole]
+            if means and all(map(math.isfinite, means)):
+                found[f"{name}/mean_{part}"] = float(np.mean(means))
+                if len(means) > 1:
+                    found[f"{name}/sd_{part}"] = float(np.std(means, ddof=1))
+        if part == "unseen":
+            found["seeds"] = float(len(whole))
+    return found
+
+
+def _row_digest(spec: Run) -> str:
+    """Return a digest of what the records of a row share."""
+    identity = spec.identity()
+    shared = [
+        spec.label,
+        spec.profile,
+        spec.selection,
+        spec.fraction,
+        len(spec.sources),
+        spec.adaptation_target is None,
+    ]
+    shared += [identity["version"], spec.numerics, identity["parameters"], identity["weights"]]
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _view() -> str:
+    """Return the state of MLflow's page that shows the means of the rows as a table, best first."""
+    columns = [f"metrics.`{name}/mean_unseen`" for name in METRICS]
+    columns += ["metrics.`accuracy/sd_unseen`", "metrics.`accuracy/mean_in_domain`", "metrics.`accuracy/mean_all`"]
+    columns += [
+        "metrics.`seeds`",
+        "metrics.`records`",
+        "params.`backbone`",
+        "params.`learning_rate`",
+        "params.`epochs`",
+    ]
+    state = {
+        "searchFilter": f"tags.`{ROW}` LIKE '%'",
+        "orderByKey": "metrics.`accuracy/mean_unseen`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+    }
+    return json.dumps(state)
+
+
+def view_address(port: int, experiment: str) -> str:
+    """Return the address of the table of means on MLflow's web server."""
+    return f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
 
 
 def _create_database(uri: str) -> None:

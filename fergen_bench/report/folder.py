@@ -13,12 +13,15 @@ from pathlib import Path
 import pandas as pd
 
 from fergen_bench.report import data, figures
-from fergen_bench.report.latex import latex
+from fergen_bench.report.latex import PACKAGES, difference_table, leaderboard_table, matrix_table, target_table
 from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
 from fergen_bench.report.markdown import markdown
+from fergen_bench.report.pairs import compared_pairs
 from fergen_bench.report.published import Published
 from fergen_bench.report.shifts import factors, shift_boards
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import Board
+from fergen_bench.report.targets import by_target
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,11 @@ def write(
     published: Iterable[Published] = (),
     ablations: Iterable[Ablation] = (),
     shifted: pd.DataFrame | None = None,
+    evidence: Evidence | None = None,
 ) -> list[Path]:
-    """Write the files of a report apart from its page: leaderboard.md, .csv and .tex, data.csv and the figures.
+    """Write the files of a report apart from its page: tables and figures.
+
+    The tables are leaderboard.md, .csv and .tex, matrix.tex, difference.tex, cells.csv and data.csv.
 
     Args:
         folder: Created where it does not exist.
@@ -74,6 +80,7 @@ def write(
         published: Tables from papers.
         ablations: Protocols with variants, each drawn where there are records of its variants.
         shifted: Scores on changed test images, see `records.frame.shifted_frame`.
+        evidence: The stored predictions, without which matrix.tex has no intervals and difference.tex is not written.
 
     Returns:
         The tables, and of each figure its PNG.
@@ -81,7 +88,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     palette = figures.colours([view.board for view in views], shifted)
-    files = _write_tables(folder, views, published, shifts)
+    evidence = Evidence((), folder) if evidence is None else evidence
+    files = _write_tables(folder, views, evidence, published, shifts)
     known = list(ablations)
     for view in views:
         files += _draw(folder, view, known, palette)
@@ -93,16 +101,39 @@ def write(
 
 
 def _write_tables(
-    folder: Path, views: Sequence[LeaderboardView], published: Iterable[Published], shifts: Sequence[Board]
+    folder: Path,
+    views: Sequence[LeaderboardView],
+    evidence: Evidence,
+    published: Iterable[Published],
+    shifts: Sequence[Board],
 ) -> list[Path]:
-    files = [folder / name for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "data.csv")]
-    files[0].write_text(markdown(views, published, shifts), encoding="utf-8")
-    leaderboard = leaderboard_frame(views).map(_no_formula)
-    leaderboard.to_csv(files[1], index=False, float_format="%.4f", encoding="utf-8")
-    files[2].write_text("\n".join(["% \\usepackage{booktabs,array}", *map(latex, views)]), encoding="utf-8")
-    domains = data.frame((view.board.suite, view.board.profile, view.board.data) for view in views)
-    domains.map(_no_formula).to_csv(files[3], index=False)
-    return files
+    texts = {
+        "leaderboard.md": markdown(views, published, shifts),
+        "leaderboard.tex": "\n".join([PACKAGES, *map(leaderboard_table, views)]),
+        "matrix.tex": "\n".join([PACKAGES, *(table for view in views for table in _matrices(view, evidence))]),
+    }
+    pairs = [{(one, two): found for one, two, found in compared_pairs(v.board, evidence, v.metric)} for v in views]
+    if differences := list(filter(None, map(difference_table, views, pairs))):
+        texts["difference.tex"] = "\n".join([PACKAGES, *differences])
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    frames = {
+        "leaderboard.csv": leaderboard_frame(views),
+        "cells.csv": pd.concat([view.board.cells for view in views], ignore_index=True),
+        "data.csv": data.frame((view.board.suite, view.board.profile, view.board.data) for view in views),
+    }
+    for name, frame in frames.items():
+        frame.map(_no_formula).to_csv(folder / name, index=False, float_format="%.4f", encoding="utf-8")
+    return [folder / name for name in (*texts, *frames)]
+
+
+def _matrices(view: LeaderboardView, evidence: Evidence) -> Iterator[str]:
+    """Yield the table of methods by target, then the matrix of each row."""
+    targets, lines = by_target(view, evidence)
+    if targets:
+        yield target_table(view, targets, lines)
+    for name, found in view.matrices:
+        yield matrix_table(view, name, found)
 
 
 def _draw(

@@ -9,7 +9,7 @@ from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView
 from fergen_bench.report.notes import GAP
 from fergen_bench.report.published import PUBLISHED, Published, concerned, differences, summary
 from fergen_bench.report.shifts import factors, shift_note, shift_rows
-from fergen_bench.report.tables import Board, Matrix, number
+from fergen_bench.report.tables import NAMES, Board, Matrix, number
 
 
 def markdown(
@@ -46,16 +46,20 @@ def markdown(
 def _sections(view: LeaderboardView) -> list[str]:
     """Return the leaderboard, its notes, its data and its matrices."""
     intervals = ["95 % of unseen", "against the best"] if view.has_intervals else []
-    rows = [["method", *COLUMNS.values(), *intervals, "seeds", "cells", "unseen cells", "pre-training"]]
+    others = [metric for metric in NAMES if metric != view.metric]
+    measures = [f"unseen, {NAMES[metric]}" for metric in others]
+    rows = [["method", *COLUMNS.values(), *intervals, *measures, "seeds", "cells", "unseen cells", "pre-training"]]
     for row in view.rows:
         numbers = [row.means[column].text for column in COLUMNS]
         if view.has_intervals:
-            numbers += [row.means["unseen"].interval, row.standing or "—"]
+            numbers += [row.means["unseen"].interval, row.standing]
+        numbers += [row.measures[metric].mean.text for metric in others]
         counts = [row.seeds_text, f"{row.cells}/{row.asked}", row.unseen_cells_text]
         rows.append([row.name, *numbers, *counts, row.mark])
     notes = [f"- pre-training {mark}: {kind}" for kind, mark in view.board.marks.items()]
     notes += [f"- {note}" for note in (*view.notes[1:], GAP.capitalize())]
-    parts = [f"## {_plain(view.title)}", _table(rows), "\n".join(map(_plain, notes))]
+    answers = " ".join(filter(None, (*view.answers, view.disagreement)))
+    parts = [f"## {_plain(view.title)}", _plain(answers), _table(rows), "\n".join(map(_plain, notes))]
     if view.data_table:
         parts += ["### Data", _table(view.data_table)]
     for name, found in view.matrices:

@@ -85,6 +85,11 @@ class Sampled:
     drawn: np.ndarray
     parts: Parts
 
+    def minus(self, other: Sampled) -> Sampled:
+        """Return the difference from another mean over the same sources, targets and seeds."""
+        parts = {training: (seeds, own - other.parts[training][1]) for training, (seeds, own) in self.parts.items()}
+        return Sampled(self.drawn - other.drawn, parts)
+
     @property
     def several(self) -> bool:
         """Return True if every training has several seeds, so that their variation is known."""
@@ -110,6 +115,7 @@ class Evidence:
         self._places: dict[tuple[str, str], tuple[_Faces, int]] = {}
         self._scores: dict[tuple[int, str], np.ndarray] = {}
         self._rows: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
+        self._targets: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
         for record in records:
             path = record.spec.path(runs)
             if not path.with_suffix(".npz").is_file():
@@ -233,6 +239,23 @@ class Evidence:
             self._rows[known] = {mean: Sampled(values, parts[mean]) for mean, values in drawn.items()}
         return self._rows[known]
 
+    def target_means(self, cells: pd.DataFrame, metric: str) -> dict[str, Sampled]:
+        """Return the mean over the unseen cells of each target in every replicate.
+
+        Args:
+            cells: The cells of complete seeds, all covered.
+            metric: The name of the metric.
+        """
+        known = metric, tuple(cells.key), tuple(cells.target)
+        if known not in self._targets:
+            scores, drawn, unseen = cells[metric].to_numpy(), self.resampled(cells, metric), cells.relation == "unseen"
+            found = self._targets[known] = {}
+            for target in dict.fromkeys(cells.target[unseen]):
+                counted = (unseen & (cells.target == target)).to_numpy()
+                means = drawn[:, counted].mean(1)
+                found[target] = Sampled(means, _by_training(cells, counted * scores / counted.sum()))
+        return self._targets[known]
+
     def interval(self, cells: pd.DataFrame, metric: str) -> tuple[float, float]:
         """Return the 95 % interval of the mean over cells, for example of one source and target; nan if not covered."""
         if not self.covers(cells):
@@ -261,7 +284,7 @@ class Evidence:
         with np.errstate(invalid="ignore"):
             means = np.where(there, drawn, 0) @ weights / (there @ weights)
         finished = "sources" in first and bool(((first.sources == 0) & (second.sources == 0).to_numpy()).all())
-        found = _tested(value, Sampled(means, _by_training(first, apart * weights)), finished)
+        found = tested(value, Sampled(means, _by_training(first, apart * weights)), finished)
         return replace(found, domains_low=over[0], domains_high=over[1])
 
 
@@ -396,7 +419,14 @@ def domain_limits(value: float, error: float, freedom: int) -> tuple[float, floa
     return value - reach, value + reach
 
 
-def _tested(value: float, sampled: Sampled, finished: bool) -> Difference:
+def tested(value: float, sampled: Sampled, finished: bool) -> Difference:
+    """Return a difference of means with the interval and p of Student's t and the bootstrap's standard error.
+
+    Args:
+        value: The difference.
+        sampled: The difference in every replicate.
+        finished: True for finished models, which have no trainings that could vary.
+    """
     from scipy.stats import t
 
     known = sampled.drawn[~np.isnan(sampled.drawn)]

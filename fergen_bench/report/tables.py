@@ -104,6 +104,11 @@ class Board:
         for (method, kind), name in names.items():
             yield name, self.cells[(self.cells.method == method) & (self.cells.pretraining == kind)]
 
+    @cached_property
+    def targets(self) -> list[str]:
+        """Return the targets in the order of the suite."""
+        return ordered(self.cells.source, self.cells.target)[1]
+
     @property
     def asked(self) -> int:
         """Return the number of cells of a complete seed."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -24,7 +25,7 @@ from fergen_bench.report.rounding import tenth
 from fergen_bench.report.shifts import factors, shift_boards, shift_note, shift_rows
 from fergen_bench.report.statistics import ALPHA, DRAWS
 from fergen_bench.report.tables import NAMES, Board, Matrix, by_share, number, ordered
-from fergen_bench.wording import many
+from fergen_bench.wording import many, wrapped
 
 
 def show(
@@ -32,36 +33,52 @@ def show(
     views: Sequence[LeaderboardView],
     published: Iterable[Published] = (),
     shifted: pd.DataFrame | None = None,
+    matrices: bool = False,
 ) -> None:
-    """Print leaderboards and the matrix of each row; below them the published tables about any of their domains.
+    """Print published tables, corruptions and matrices, then the leaderboards and the answers last.
 
     Leaderboards that differ only in the share of the data are printed as one table.
 
     Args:
         console: The terminal.
         views: At least one, all with the same metric.
-        published: Tables from papers, printed in grey.
+        published: Tables from papers about any domain of the leaderboards, printed in grey.
         shifted: Scores on changed test images, see `records.frame.shifted_frame`.
+        matrices: Print the source x target matrix of each row too.
     """
     metric = views[0].metric
-    for group in by_share(views, lambda view: view.board):
-        several = len(group) > 1
-        for view in group:
-            if several and view.board.fraction < 1:
-                continue
-            console.print(_fitting(console, partial(_leaderboard, view)))
-            if view.board.data:
-                console.print(data.block(view.board.data, view.board.synthetic))
-            for name, found in view.matrices:
-                console.print(_fitting(console, partial(_matrix, view, name, found)))
-        if several:
-            console.print(_shares(group))
-    for board in shift_boards(pd.DataFrame() if shifted is None else shifted):
-        console.print(_shift(board, metric))
     boards = [view.board for view in views]
     for table in published:
         if near := concerned(table, boards):
             console.print(_published(table, near, metric))
+    for board in shift_boards(pd.DataFrame() if shifted is None else shifted):
+        console.print(_shift(board, metric))
+    for group in reversed(by_share(views, lambda view: view.board)):
+        several = len(group) > 1
+        for view in group:
+            if several and view.board.fraction < 1:
+                continue
+            for name, found in view.matrices if matrices else ():
+                console.print(_fitting(console, partial(_matrix, view, name, found)))
+            if view.board.data:
+                console.print(data.block(view.board.data, view.board.synthetic))
+            _print_leaderboard(console, view)
+        if several:
+            console.print(_shares(group))
+
+
+def _print_leaderboard(console: Console, view: LeaderboardView) -> None:
+    """Print the notes, then the table, then the answers, which a reader sees first."""
+    console.print()
+    for note in view.notes:
+        console.print(Text(note, style="dim"))
+    table = _leaderboard(view, console.width, stacked=False)
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+        table = _leaderboard(view, console.width, stacked=True)
+    console.print(Padding(table, (1, 0, 0, 0)))
+    console.print(Text(view.title, style="dim"))
+    for sentence in filter(None, (*view.answers, view.disagreement)):
+        console.print(Text(sentence, style="bold" if sentence == view.answers[0] else ""))
 
 
 def _fitting(console: Console, draw: Callable[[bool], tuple[Table, list[str]]]) -> RenderableType:
@@ -76,32 +93,62 @@ def _noted(tables: Iterable[Table], notes: Iterable[str]) -> RenderableType:
     return Padding(Group(*tables, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
 
 
-def _leaderboard(view: LeaderboardView, stacked: bool) -> tuple[Table, list[str]]:
+LEAST_NAME = 14
+"""The least number of characters in a line of a row's name, whatever the width of the terminal."""
+
+
+def _leaderboard(view: LeaderboardView, width: int, stacked: bool) -> Table:
+    """Return the table of a leaderboard.
+
+    Args:
+        view: The leaderboard.
+        width: Characters in a line of the terminal; names take what numbers leave.
+        stacked: Put the parts of a number on lines of their own.
+    """
+    columns = _columns(view, stacked)
     between = "\n" if stacked else " "
-    table = Table(title=f"Leaderboard, {view.metric_name} (%)", title_justify="left")
-    # The minimum width of the names leaves 80 characters for the whole table.
-    longest = max(len(part) for row in view.rows for part in ("seeds", *row.seeds_text.split()))
-    room = (19 if view.has_intervals else 23) - (longest - len("seeds"))
-    table.add_column("method", overflow="fold", min_width=room if stacked else None)
-    for name in COLUMNS.values():
-        width = len(max(name.split(), key=len)) if stacked else None
-        table.add_column(name.replace(" ", between), justify="right", min_width=width)
-    if view.has_intervals:
-        table.add_column("95\u00a0% of unseen".replace(" ", between), justify="right")
-    table.add_column("seeds", justify="right")
-    for row in view.rows:
-        numbers = [_mean(row.means[column], stacked) for column in COLUMNS]
-        if row.not_audited:
-            for index, column in enumerate(COLUMNS):
-                if column in {"unseen", "worst"}:
-                    numbers[index] += Text(" ?", style="dim")
-        if view.has_intervals:
-            tied = Text(f"{between}tied" if row.standing == "tied" else "", style="bold")
-            ends = row.means["unseen"].interval
-            numbers.append(Text(ends.replace("–", "\n–") if stacked else ends) + tied)
+    heads = {name: name.replace(" ", between).replace("-", "-\n" if stacked else "-") for name in columns}
+    widths = {
+        name: 1 + max(len(line) for text in (heads[name], *map(str, texts)) for line in text.split("\n"))
+        for name, texts in columns.items()
+    }
+    for name in ("all targets", "in-domain", "worst unseen", *NAMES.values()):
+        if stacked and name in widths and sum(widths.values()) + LEAST_NAME > width:
+            del widths[name], columns[name]  # the files of the report have it
+    taken = sum(widths.values())
+    room = max(LEAST_NAME, width - taken) if stacked else 10_000
+    table = Table(title=f"Leaderboard, {view.metric_name} (%)", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.show_edge = False
+    table.add_column("method", no_wrap=True)
+    for name in columns:
+        left = name == "standing"
+        table.add_column(heads[name], justify="left" if left else "right", no_wrap=True)
+    for index, row in enumerate(view.rows):
         mark = Text(f" {row.side_mark}" if row.side_mark else "", style="dim")
-        table.add_row(Text(row.name) + mark, *numbers, row.seeds_text.replace(" ", between))
-    return table, [view.title, *view.notes]
+        name = Text(wrapped(row.name, room - len(mark))) + mark
+        for marker in row.markers:
+            name += Text(f"\n{marker.short}", style="dim")
+        table.add_row(name, *(texts[index] for texts in columns.values()))
+    return table
+
+
+def _columns(view: LeaderboardView, stacked: bool) -> dict[str, list[Text]]:
+    """Return the columns after the names, by heading."""
+    between = "\n" if stacked else " "
+    columns = {"standing": [Text(row.standing.replace(" ", between)) for row in view.rows]}
+    unseen = [_mean(row.means["unseen"], stacked=False) for row in view.rows]
+    if view.has_intervals:
+        ends = [Text(f"{between}{row.means['unseen'].interval}") for row in view.rows]
+        unseen = [mean + end for mean, end in zip(unseen, ends, strict=True)]
+    columns["unseen"] = unseen
+    for metric in NAMES:
+        if metric != view.metric:
+            columns[NAMES[metric]] = [_mean(row.measures[metric].mean, stacked) for row in view.rows]
+    for column, name in COLUMNS.items():
+        if column != "unseen":
+            columns[name] = [_mean(row.means[column], stacked) for row in view.rows]
+    columns["seeds"] = [Text(row.seeds_text.replace(" ", between)) for row in view.rows]
+    return columns
 
 
 def _shares(views: Sequence[LeaderboardView]) -> RenderableType:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 import sqlite3
 import sys
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from examples import SPEC, finished
+from sample_records import entry
 
 from fergen_bench.cli.mirror import _summary
 from fergen_bench.records import mlflow_mirror as tracking
 from fergen_bench.records.mlflow_mirror import Mirror, RefusedRecord, TrackingError, resolve_uri
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import figures
+from fergen_bench.report.leaderboard import leaderboard_views
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,9 @@ def test_a_record_becomes_a_run_below_its_protocol(mirrored: tuple[Mirror, Path]
     mirror, _ = mirrored
     (child,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.KEY}` = '{SPEC.key}'")
     parent = mirror.client.get_run(child.data.tags["mlflow.parentRunId"])
-    assert parent.data.tags[tracking.PLAN] == "s/"
+    assert parent.data.tags[tracking.PLAN].startswith("s//")
+    assert parent.data.tags[tracking.ROW] == SPEC.label
+    assert parent.data.params["gate"] == "sigmoid"
     assert child.data.params["gate"] == "sigmoid"
     assert child.data.metrics["accuracy/b"] == 1.0
     assert child.data.metrics["accuracy/mean_unseen"] == 1.0
@@ -39,6 +44,36 @@ def test_a_record_becomes_a_run_below_its_protocol(mirrored: tuple[Mirror, Path]
     assert [file.path for file in mirror.client.list_artifacts(child.info.run_id)] == ["confusion.png"]
     inputs = [(entry.dataset.name, entry.dataset.digest, entry.tags[0].value) for entry in child.inputs.dataset_inputs]
     assert sorted(inputs) == [("a", "f1", "training"), ("b", "f2", "evaluation")]
+
+
+def test_the_parent_of_a_row_has_the_means_of_the_leaderboard(tmp_path: Path) -> None:
+    mirror = Mirror(resolve_uri(None, tmp_path), "means", tmp_path)
+    accuracies = {(0, "a"): (60, 50), (0, "b"): (70, 40), (1, "a"): (62, 54), (1, "b"): (74, 46), (2, "a"): (10, 10)}
+    records = [
+        entry(source, {source: 90, **dict(zip(sorted({"a", "b", "c"} - {source}), right, strict=True))}, seed=seed)
+        for (seed, source), right in accuracies.items()
+    ]
+    for record in records:
+        mirror.mirror(record)
+    mirror.mirror(replace(records[0], started="2026-02-01T00:00:00+00:00"))  # a run made again counts once
+    (row,) = leaderboard_views(records, tmp_path)[0][0].rows
+    (parent,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.ROW}` = 'cafe'")
+    found = parent.data.metrics
+    assert 100 * found["accuracy/mean_unseen"] == pytest.approx(row.means["unseen"].value) == pytest.approx(57.0)
+    assert 100 * found["accuracy/sd_unseen"] == pytest.approx(row.means["unseen"].sd)
+    assert 100 * found["macro_f1/mean_unseen"] == pytest.approx(row.measures["macro_f1"].mean.value)
+    assert (found["seeds"], found["records"]) == (2, 5)  # the third seed lacks a source
+
+
+def test_rows_of_other_parameters_have_parents_of_their_own_in_one_view(tmp_path: Path) -> None:
+    mirror = Mirror(resolve_uri(None, tmp_path), "rows", tmp_path)
+    for gate in ("sigmoid", "linear"):
+        mirror.mirror(finished(replace(SPEC, parameters={**SPEC.parameters, "gate": gate})))
+    view = json.loads(mirror.client.get_experiment(mirror.experiment).tags[f"mlflow.sharedViewState.{tracking.VIEW}"])
+    rows = mirror.client.search_runs([mirror.experiment], view["searchFilter"])
+    assert {run.data.params["gate"] for run in rows} == {"sigmoid", "linear"}
+    assert view["orderByKey"] in view["selectedColumns"]
+    assert tracking.view_address(5000, "1").endswith(f"/#/experiments/1/runs?viewStateShareKey={tracking.VIEW}")
 
 
 def test_a_kept_model_is_mirrored_where_that_is_asked_for(mirrored: tuple[Mirror, Path]) -> None:

@@ -60,9 +60,14 @@ def collapsing(record: RunRecord, target: str, said: int = 3) -> RunRecord:
     return replace(record, cells=tuple(cells))
 
 
-def shown(records: list[RunRecord], width: int = 80, tabulated: list[published.Published] | None = None) -> str:
+def shown(
+    records: list[RunRecord],
+    width: int = 80,
+    tabulated: list[published.Published] | None = None,
+    matrices: bool = False,
+) -> str:
     console = Console(file=StringIO(), width=width)
-    terminal.show(console, views(ranked(records)), tabulated or [])
+    terminal.show(console, views(ranked(records)), tabulated or [], matrices=matrices)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 

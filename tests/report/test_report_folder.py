@@ -24,20 +24,22 @@ def test_files_of_a_report(tmp_path: Path) -> None:
     ablation = Ablation("ab", "s", "what it buys", "cafe", {"full": "{}", "linear": '{"gate": "linear"}'})
     files = folder.write(tmp_path, views(ranked(MATRIX + variant)), [], [ablation])
     assert {path.name for path in files} == {
-        "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "data.csv",
+        "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "matrix.tex", "cells.csv", "data.csv",
         "s-cafe.png", "s-cafe-gate_linear.png", "s-unseen.png", "s-ab.png"
     }  # fmt: skip
     assert all(path.stat().st_size > 0 for path in files)
     text = (tmp_path / "leaderboard.md").read_text()
-    assert "| cafe | 76.7 | 60.0 | 51.7 | 45.0 | 1 | 9/9 | 6 | a |" in text
+    assert "| cafe | 76.7 | 60.0 | 51.7 | 45.0 | 51.7 | 33.7 | 1 | 9/9 | 6 | a |" in text
+    assert "By balanced accuracy cafe is highest, 51.7; " in text
     assert "| a | **90.0** | 60.0 | 50.0 | 55.0 | 35.0 |" in text
     frame = pd.read_csv(tmp_path / "leaderboard.csv")
     assert frame.unseen.tolist() == pytest.approx([51.6667, 46.6667], abs=1e-3)
     assert frame.suite.unique().tolist() == ["s"]
     assert notes.GAP.replace("gap:", "Gap:") in text
     latex = (tmp_path / "leaderboard.tex").read_text()
-    assert r"\begin{tabular}{lrrrrr}" in latex
-    assert r"cafe & 76.7 & 60.0 & \textbf{51.7} & 45.0 & 1 \\" in latex
+    assert r"\begin{tabular}{lrrrrrrr}" in latex
+    assert r"cafe & 76.7 & 60.0 & \textbf{51.7} & 45.0 & 51.7 & 33.7 & 1 \\" in latex
+    assert len(pd.read_csv(tmp_path / "cells.csv")) == 18
     assert "% One training of each source: numbers and intervals hold" in latex  # a caption has room for little
     assert "One training" not in latex.partition(r"\caption{")[2].partition("\n")[0]
     assert "cafe (gate=linear)" in latex

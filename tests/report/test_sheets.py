@@ -9,7 +9,7 @@ from test_details import one
 from test_page import made
 
 from fergen_bench.data.domain import Domain
-from fergen_bench.report.sheets import ShownFaces
+from fergen_bench.report.page.sheets import ShownFaces
 
 
 def test_faces_of_real_people_are_named_and_not_shown(web: Domain, tmp_path: Path) -> None:

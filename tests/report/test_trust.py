@@ -91,7 +91,7 @@ def test_from_not_audited_to_left_out_and_the_notebook_says_what_the_report_says
     assert first.code == 0, first.err
     assert "not audited: one, two were never compared for near-duplicates" in first.err
     assert first.err.count("(not audited)") == 2
-    shown = flat(bench("report", "--suite", "pair").out)
+    shown = flat(bench("report", "--suite", "pair", "--matrices").out)
     assert "Not audited: 2 of 2 unseen cells" in shown
     assert "fergen-bench data audit --suite pair" in shown
     page, tex = ((lab.results / "report" / name).read_text() for name in ("leaderboard.md", "leaderboard.tex"))
@@ -104,7 +104,7 @@ def test_from_not_audited_to_left_out_and_the_notebook_says_what_the_report_says
     again = bench(*RUN, "--suite", "pair")  # two of fifty faces are below 5 %
     assert "audited one, two, which were never compared for near-duplicates: 2 pairs of images were found" in again.err
     assert "1 record was counted again" in again.err
-    shown = flat(bench("report", "--suite", "pair").out)
+    shown = flat(bench("report", "--suite", "pair", "--matrices").out)
     assert "ot audited" not in shown
     assert "(-2)" in shown
     assert unseen(lab) == pytest.approx(expected(lab, 2), abs=1e-3)
@@ -130,7 +130,7 @@ def test_a_report_after_a_later_audit_under_another_suite_counts_the_same(lab: P
     assert {path: path.read_bytes() for path in files} == files
     for path in (lab.results / "runs").rglob("*.npz"):
         path.unlink()
-    shown = flat(bench("report", "--suite", "pair").out)
+    shown = flat(bench("report", "--suite", "pair", "--matrices").out)
     assert "Not counted again: 1 cell of nearest_prototype" in shown
     assert "make them with: fergen-bench run --suite pair --method nearest_prototype --rerun" in shown
 
@@ -140,7 +140,7 @@ def test_a_changed_domain_makes_its_audit_stale(lab: Project, bench: Bench, web:
     shutil.rmtree(lab.root / "two")
     prepare(lab.root / "two", web, np.arange(151, 301), 50)
     assert bench(*RUN, "--suite", "pair", "--no-audit").code == 0
-    shown = flat(bench("report", "--suite", "pair").out)
+    shown = flat(bench("report", "--suite", "pair", "--matrices").out)
     assert "Stale audit: faces or labels of two changed since they were compared; compare them again with: " in shown
     assert bench("data", "audit", "--suite", "pair").code == 0
     assert "Stale" not in bench("report", "--suite", "pair").out
@@ -153,7 +153,7 @@ def test_one_folder_under_two_names_is_seen_and_the_progress_says_why_there_is_n
         file.write('[domains.same]\npath = "one"\n' + SUITE.format(name="twice", domains='"one", "same"'))
     result = bench(*RUN, "--suite", "twice")
     assert result.err.count("unseen — (its targets are seen)") == 2, result.err
-    shown = flat(bench("report", "--suite", "twice").out)
+    shown = flat(bench("report", "--suite", "twice", "--matrices").out)
     assert "seen (the same faces): source and target are one domain under two names" in shown
     assert "No unseen mean: all 2 cells between domains are seen" in shown
     alone = bench(*RUN, "--suite", "pair", "--sources", "one", "--targets", "one")

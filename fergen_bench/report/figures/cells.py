@@ -13,20 +13,10 @@ from fergen_bench.data.corruption import CLEAN, FACTORS
 from fergen_bench.data.labels import EXPRESSIONS, SPLITS
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
-from fergen_bench.report.figures.layout import (
-    HEAT,
-    INK,
-    LINE,
-    SHORT_EXPRESSIONS,
-    Colours,
-    colours,
-    panel_grid,
-    titled,
-    wrapped,
-)
+from fergen_bench.report.figures.layout import HEAT, INK, LINE, SHORT_EXPRESSIONS, Colours, colours, panel_grid, titled
 from fergen_bench.report.shifts import shift_means
 from fergen_bench.report.tables import NAMES, Board
-from fergen_bench.wording import many
+from fergen_bench.wording import many, wrapped
 
 
 def class_histogram(about: Mapping[str, Any]) -> Figure:

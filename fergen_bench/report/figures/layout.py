@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.run import percent
 from fergen_bench.report.canvas import Bbox, Figure, Line2D, LinearSegmentedColormap, blank, sns, styled
 from fergen_bench.report.tables import Board
+from fergen_bench.wording import wrapped
 
 COLUMN = 3.4
 """Inches of one column of a paper."""
@@ -65,7 +65,7 @@ Colours = Mapping[tuple[str, str], Any]
 def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Colours:
     """Return one colour for each method of a report, so that its line has the same colour in every figure.
 
-    More methods than a reader can tell apart by colour are grey, beginning with the lowest rows.
+    Rows below the first nine are grey: more colours cannot be distinguished.
 
     Args:
         boards: The leaderboards; their rows come first, best first.
@@ -95,17 +95,6 @@ def conditions(board: Board) -> str:
     parts += [] if board.profile == "official" else [f"{board.profile} split"]
     parts += [] if board.fraction == 1 else [f"{percent(board.fraction)} of the data"]
     return ", ".join(parts)
-
-
-def wrapped(name: str, width: int) -> str:
-    """Break a name into lines of at most `width` characters; break a longer word after a punctuation mark in it."""
-    lines = [""]
-    for word in name.split():
-        parts = [word] if len(word) <= width else re.findall(rf".{{1,{width}}}?(?:[/:=,_-]|$)|.{{1,{width}}}", word)
-        for place, part in enumerate(parts):
-            joined = f"{lines[-1]} {part}" if place == 0 and lines[-1] else lines[-1] + part
-            lines[-1:] = [joined] if len(joined) <= width else [line for line in (lines[-1], part) if line]
-    return "\n".join(lines)
 
 
 def stacked(names: Sequence[str], gap: float) -> tuple[np.ndarray, np.ndarray]:

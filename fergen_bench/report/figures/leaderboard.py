@@ -11,21 +11,11 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report.canvas import Figure, Line2D, Rectangle, blank, sns, styled
-from fergen_bench.report.figures.layout import (
-    COLUMN,
-    HEAT,
-    INK,
-    LINE,
-    NEUTRAL,
-    WIDTH,
-    most_lines,
-    stacked,
-    titled,
-    wrapped,
-)
+from fergen_bench.report.figures.layout import COLUMN, HEAT, INK, LINE, NEUTRAL, WIDTH, most_lines, stacked, titled
 from fergen_bench.report.notes import mark_notes, short_mark
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import CELL, NAMES, Board, Place, comparable, matrix, number
+from fergen_bench.wording import wrapped
 
 
 def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figure:
@@ -86,7 +76,7 @@ NOT_COMPARED: tuple[str, dict[str, Any]] = ("not compared", {"mfc": "0.75", "mar
 def unseen_means(board: Board, metric: str) -> Figure:
     """Draw the mean over unseen targets of each row with its 95 % interval and its standing, best first.
 
-    The axis spans the intervals, so that rows a few points apart can be told apart. Small marks are single seeds.
+    The axis spans the intervals, so that rows a few points apart stand apart. Small marks are single seeds.
     """
     table = board.table.dropna(subset=["unseen"])
     cells = board.cells[board.cells.relation == "unseen"]

@@ -11,8 +11,9 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report.canvas import Figure, blank, sns, styled
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
-from fergen_bench.report.figures.layout import DIVERGING, INK, SHORT_EXPRESSIONS, WIDTH, in_suite_order, titled, wrapped
+from fergen_bench.report.figures.layout import DIVERGING, INK, SHORT_EXPRESSIONS, WIDTH, in_suite_order, titled
 from fergen_bench.report.tables import Board
+from fergen_bench.wording import wrapped
 
 
 def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:

@@ -22,9 +22,9 @@ from fergen_bench.report.figures.layout import (
     source_legend,
     stacked,
     titled,
-    wrapped,
 )
 from fergen_bench.report.tables import CELL, NAMES, ROW, Board, complete
+from fergen_bench.wording import wrapped
 
 
 def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") -> Figure:

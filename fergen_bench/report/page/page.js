@@ -26,11 +26,13 @@
   const withSpread = (mean, sd) => number(mean) + (sd === null ? "" : ` ± ${number(sd)}`);
   const table = (head, rows, className = "") =>
     element("div", { class: "scroll" }, element("table", { class: className },
-      element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
+      element("thead", {}, element("tr", {}, ...head.map((text) => (text ? element("th", { scope: "col" }, text) : element("td", {}))))),
       element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row)))));
   const list = (pairs) =>
     element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
   const boardOf = (node) => data.boards[node.closest(".board").id];
+  // A number belongs to the metric of the part of the page in which it stands.
+  const metricOf = (node) => node.closest("[data-metric]").dataset.metric;
 
   // ------------------------------------------------------------------------------------------------------- sorting
   const sort = (head) => {
@@ -89,7 +91,7 @@
       table(["", ...names.map((name) => name.slice(0, 3))], rows, "heat confusion"));
   };
 
-  const cellDetails = (row, name) => {
+  const cellDetails = (row, name, metric) => {
     const cell = row.cells[name];
     const [source, target] = name.split("|");
     if (!cell) return [element("h3", {}, row.name), element("p", {}, "no record")];
@@ -97,30 +99,36 @@
     return [
       element("h3", {}, row.name),
       element("p", {}, `Trained on ${source}, scored on ${target} (${cell.said}): `
-        + `${data.metric} ${withSpread(cell.mean, cell.sd)}, ${runs.length} run${runs.length > 1 ? "s" : ""}`),
-      table(["seed", data.metric, "faces", "record"], runs.map(([key, seed, value, faces]) => [
-        element("th", { scope: "row" }, seed), element("td", {}, number(value)),
+        + `${data.metrics[metric]} ${withSpread(cell.mean[metric], cell.sd[metric])}, ${runs.length} run${runs.length > 1 ? "s" : ""}`),
+      table(["seed", ...Object.values(data.metrics), "faces", "record"], runs.map(([key, seed, values, faces]) => [
+        element("th", { scope: "row" }, seed),
+        ...Object.keys(data.metrics).map((name) => element("td", {}, number(values[name]))),
         element("td", {}, faces.toLocaleString("en")), element("td", { class: "left" }, element("code", {}, data.records[key].file))])),
       ...runs.map(([key]) => provenance(key)),
       confusion(cell.confusion, "Confusion, all seeds: true expression by row, share of it (%)"),
     ];
   };
 
-  const meanDetails = (row, column) => {
+  const meanDetails = (row, column, metric, text) => {
     const wanted = { in_domain: ["source"], unseen: ["unseen"], worst: ["unseen"] }[column] ?? ["source", "seen", "unseen"];
     const cells = Object.entries(row.cells).filter(([, cell]) => wanted.includes(cell.relation));
     const keys = [...new Set(cells.flatMap(([, cell]) => cell.runs.map(([key]) => key)))];
-    const what = { in_domain: "Mean over these cells", unseen: "Mean over these cells", all: "Mean over these cells",
-      worst: "The lowest of the means by target over these cells" }[column];
+    const what = {
+      in_domain: "In-domain", unseen: "Unseen", all: "All targets", worst: "Worst unseen target",
+    }[column];
+    const how = column === "worst" ? "the lowest of the means by target over these cells" : "the mean over these cells";
     const parameters = Object.entries(row.parameters).map(([name, value]) =>
       `${name}=${value}${row.changes.includes(name) ? " (changed)" : ""}`).join(", ");
     return [
       element("h3", {}, row.name),
-      ...(what ? [element("p", {}, `${what}, each seed by itself, then over the seeds that have all of them.`)] : []),
-      table(["source", "target", "", data.metric, "faces"], cells.map(([name, cell]) => {
+      ...(what ? [
+        element("p", { class: "big" }, `${what}, ${data.metrics[metric]}: ${text}`),
+        element("p", {}, `This is ${how}, each seed by itself, then over the seeds that have all of them.`),
+      ] : []),
+      table(["source", "target", "relation", data.metrics[metric], "faces"], cells.map(([name, cell]) => {
         const [source, target] = name.split("|");
         return [element("td", { class: "left" }, source), element("td", { class: "left" }, target),
-          element("td", { class: "left" }, cell.said), element("td", {}, withSpread(cell.mean, cell.sd)),
+          element("td", { class: "left" }, cell.said), element("td", {}, withSpread(cell.mean[metric], cell.sd[metric])),
           element("td", {}, [...new Set(cell.runs.map((run) => run[3].toLocaleString("en")))].join(" or "))];
       })),
       list([["parameters", parameters || "none"]]),
@@ -140,9 +148,10 @@
 
   const open = (button) => {
     const board = boardOf(button);
+    const metric = metricOf(button);
     const rows = button.dataset.row.split(",").map((place) => board.rows[Number(place)]);
-    if ("cell" in button.dataset) show(button.dataset.cell.replace("|", " → "), rows.flatMap((row) => cellDetails(row, button.dataset.cell)));
-    else show(board.title, meanDetails(rows[0], button.dataset.column));
+    if ("cell" in button.dataset) show(button.dataset.cell.replace("|", " → "), rows.flatMap((row) => cellDetails(row, button.dataset.cell, metric)));
+    else show(board.title, meanDetails(rows[0], button.dataset.column, metric, button.dataset.text));
   };
 
   document.addEventListener("click", (event) => {
@@ -151,22 +160,53 @@
       if (event.target === dialog) dialog.close(); // the backdrop
     } else if (button.id === "close") dialog.close();
     else if (button.classList.contains("number")) open(button);
+    else if (button.classList.contains("save")) save(button.dataset.file);
+    else if (button.classList.contains("copy")) copy(document.getElementById(button.dataset.copies));
     else if (button.closest("table.sortable thead")) sort(button.closest("th"));
   });
 
   // ----------------------------------------------------------------------------------------------------- differences
   const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   // A row may have seeds that the other lacks, and then only those that both have are compared, as the command does.
-  const bySeed = (cell) => new Map([...new Set(cell.runs.map((run) => run[1]))].map((seed) =>
-    [seed, average(cell.runs.filter((run) => run[1] === seed).map((run) => run[2]))]));
+  const bySeed = (cell, metric) => new Map([...new Set(cell.runs.map((run) => run[1]))].map((seed) =>
+    [seed, average(cell.runs.filter((run) => run[1] === seed).map((run) => run[2][metric]))]));
+  const between = (low, high) => (low === null ? "—" : `${signed(low)} to ${signed(high)}`);
+  const probability = (p) => (p === null ? "—" : p < 0.001 ? "< 0.001" : p.toFixed(3));
+  // The result of the comparison: [sentence, difference of the means, differences by target]; the better row is first.
+  const verdict = (board, metric, places) => {
+    const pairs = board.pairs[metric];
+    const [there, turned] = [pairs[places.join(",")], pairs[[...places].reverse().join(",")]];
+    if (!there && !turned) return null;
+    const [said, [value, low, high, p, wideLow, wideHigh], targets] = there ?? turned;
+    const turn = (number) => (number === null ? null : there ? number : -number);
+    const ends = (one, other) => (there ? [one, other] : [turn(other), turn(one)]);
+    return { said, value: turn(value), p, ends: ends(low, high), wide: ends(wideLow, wideHigh),
+      targets: targets.map(([name, faces, apart, from, to, corrected]) => [name, faces, turn(apart), ...ends(from, to), corrected]) };
+  };
+  const drawVerdict = (found, names, metric) => {
+    if (!found) {
+      return [element("p", {}, "Not tested on this page: the two differ in sources or seeds, lack predictions, or stand too low. "
+        + `Compare what they share with: fergen-bench compare "${names[1]}" "${names[0]}" --metric ${metric}`)];
+    }
+    const rows = [["all unseen", "", found.value, ...found.ends, found.p], ...found.targets].map(([name, faces, apart, low, high, p]) => [
+      element("th", { scope: "row" }, name), element("td", {}, signed(apart)), element("td", {}, between(low, high)),
+      element("td", {}, probability(p)), element("td", {}, faces.toLocaleString("en"))]);
+    return [
+      element("p", { class: "big" }, found.said),
+      table(["target", "points", "95 %", "p", "faces"], rows),
+      element("p", { class: "quiet" }, "p by target is corrected for the number of targets (Holm). "
+        + (found.wide[0] === null ? "" : `For other domains than these the 95 % interval is ${between(...found.wide)}.`)),
+    ];
+  };
   const drawDifference = (part) => {
     const board = boardOf(part);
+    const metric = metricOf(part);
     const places = [".first", ".second"].map((name) => Number(part.querySelector(name).value));
     const [first, second] = places.map((place) => board.rows[place]);
     const values = {};
     for (const name of Object.keys(first.cells)) {
-      const seeds = second.cells[name] ? bySeed(second.cells[name]) : new Map();
-      const pairs = [...bySeed(first.cells[name])].filter(([seed]) => seeds.has(seed)).map(([seed, value]) => value - seeds.get(seed));
+      const seeds = second.cells[name] ? bySeed(second.cells[name], metric) : new Map();
+      const pairs = [...bySeed(first.cells[name], metric)].filter(([seed]) => seeds.has(seed)).map(([seed, value]) => value - seeds.get(seed));
       if (pairs.length) values[name] = average(pairs);
     }
     const reach = Math.max(1, ...Object.values(values).map(Math.abs));
@@ -176,19 +216,85 @@
       if (value === undefined) return element("td", { class: "cell" }, "—");
       const relation = first.cells[name].relation;
       return element("td", { class: `cell ${relation} ${value < 0 ? "less" : "more"}`, style: Math.abs(value) / reach },
-        element("button", { type: "button", class: "number", "data-row": places.join(","), "data-cell": name }, signed(value)));
+        element("button", { type: "button", class: "number", tabindex: "-1", "data-row": places.join(","), "data-cell": name }, signed(value)));
     })]);
     const unseen = Object.keys(values).filter((name) => first.cells[name].relation === "unseen").map((name) => values[name]);
     const mean = unseen.length ? average(unseen) : null;
+    const said = first === second ? [element("p", {}, "Choose two different rows.")]
+      : drawVerdict(verdict(board, metric, places), [first.name, second.name], metric);
     part.querySelector(".drawn").replaceChildren(
+      ...said,
       table(["", ...board.targets], rows, "heat"),
       element("p", { class: "quiet" }, `Mean over ${unseen.length} unseen cells: ${mean === null ? "—" : signed(mean)} points. `
-        + "Blue: the first is ahead; orange: the second. What differs by less than the spread over seeds says nothing."));
+        + "Blue: the first is ahead; orange: the second. Single cells are not tested."));
+    rove(part);
   };
+
+  // -------------------------------------------------------------------------------------------------------- keyboard
+  // A table of numbers is one tab stop; arrow keys move in it.
+  const rove = (scope) => {
+    for (const one of scope.querySelectorAll("table")) {
+      const first = one.querySelector("button.number");
+      if (first && !one.querySelector('button.number[tabindex="0"]')) first.tabIndex = 0;
+    }
+  };
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    const button = event.target.closest?.("button.number");
+    if (!step || !button) return;
+    const [row, column] = [button.closest("tr"), button.closest("th, td").cellIndex];
+    const seen = [...row.parentNode.rows].filter((one) => !one.hidden);
+    const buttons = step[0]
+      ? seen.map((one) => one.cells[column]?.querySelector("button.number"))
+      : [...row.cells].map((cell) => cell.querySelector("button.number"));
+    const there = buttons.filter(Boolean);
+    const next = there[there.indexOf(button) + step[0] + step[1]];
+    if (!next) return;
+    event.preventDefault();
+    button.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+
+  // --------------------------------------------------------------------------------------------------- filter, save, copy
+  const said = document.getElementById("said");
+  const filter = document.getElementById("filter");
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...document.querySelectorAll("main [data-name]")];
+    for (const row of rows) row.hidden = !words.every((word) => row.dataset.name.toLowerCase().includes(word));
+    const shown = document.querySelectorAll(".leaderboard tbody tr:not([hidden])").length / Object.keys(data.metrics).length;
+    said.textContent = `${shown} rows`;
+  });
+
+  const save = async (name) => {
+    const bytes = Uint8Array.from(atob(data.files[name]), (letter) => letter.charCodeAt(0));
+    const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const address = URL.createObjectURL(await new Response(plain).blob());
+    element("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  };
+
+  // A table is copied with tabs between its cells, as spreadsheets take it.
+  const copy = async (node) => {
+    const text = (cell) => cell.innerText.trim().replace(/\s+/g, " ");
+    const rows = node.rows && [...node.rows].filter((row) => !row.hidden);
+    const content = rows ? rows.map((row) => [...row.cells].map(text).join("\t")).join("\n") : node.textContent;
+    try {
+      await navigator.clipboard.writeText(content);
+      said.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(node);
+      said.textContent = "selected; copy it with Ctrl-C";
+    }
+  };
+
+  for (const part of document.querySelectorAll(".filter, .save, .copy, .difference")) part.hidden = false;
   for (const part of document.querySelectorAll(".difference")) {
     part.addEventListener("change", () => drawDifference(part));
     drawDifference(part);
   }
+  rove(document);
 
   // ------------------------------------------------------------------------------------------------------ confusions
   const drawConfusions = (part) => {
