@@ -51,6 +51,20 @@ def test_run_returns_the_results_of_its_runs_and_repeats_none(results: fb.Result
     assert not (project.results / "mlflow.db").exists()
 
 
+def test_a_precision_is_part_of_the_key_and_of_the_name_in_tables(results: fb.Results, project: Project) -> None:
+    one = {"methods": "linear_probe", "seeds": [0], "sources": ["web"], "jobs": 0, "track": False}
+    (full,), (half,) = (fb.run(precision=kind, **one).records for kind in ("fp32", "bf16"))
+    assert full in results.records  # fp32 is the default on a CPU, and is not run again
+    assert (half.spec.precision, half.spec.label) == ("bf16", "linear_probe (precision=bf16)")
+    assert half.spec.key != full.spec.key
+    for before, after in zip(full.cells, half.cells, strict=True):
+        was, now = np.array(before.confusion), np.array(after.confusion)
+        assert np.abs(was - now).sum() <= 0.1 * was.sum()
+    (project.root / "bench.toml").write_text((project.root / "bench.toml").read_text() + 'precision = "bf16"\n')
+    (again,) = fb.run(**one).records
+    assert again.spec == half.spec
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 def test_the_leaderboard_is_that_of_the_report_to_the_digit(
     results: fb.Results, bench: Bench, tmp_path: Path, metric: str

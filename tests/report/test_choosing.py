@@ -113,6 +113,13 @@ def test_shares_of_the_data_and_profiles_are_not_averaged_in_source_validation()
     assert [part.notes for part in found] == [[], [], []]
 
 
+def test_precisions_are_not_averaged_in_source_validation() -> None:
+    runs = [validated("a", 100, share, precision=kind) for share, kind in ((0.5, "fp32"), (0.7, "bf16"))]
+    full, half = choosing.validation(runs)
+    assert half.title == f"{full.title}, bf16"
+    assert [part.table["last"].tolist() for part in (full, half)] == [pytest.approx([50]), pytest.approx([70])]
+
+
 def test_a_setting_with_other_seeds_is_left_out_by_name_and_the_rest_compared() -> None:
     compared = [validated("a", 100, 0.5), validated("a", 100, 0.6, "linear")]
     (found,) = choosing.validation([*compared, validated("a", 0, 0.9, "other")])

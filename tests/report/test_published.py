@@ -66,6 +66,16 @@ def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: P
     assert "| rafdb | 88.7 +1.3 | 73.2 -3.2 | 45.9 |" in (tmp_path / "leaderboard.md").read_text()
 
 
+def test_published_cells_stand_beside_those_of_one_precision() -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    full, half = (entry("rafdb", {"rafdb": 90, "ferplus": 70}, precision=kind) for kind in ("fp32", "bf16"))
+    assert [name for name, _, _ in published.beside(table, board([half]))] == ["CAFE"]
+    assert not list(published.beside(table, board([full, half])))
+    assert set(board([full, half]).table.method) == {"cafe", "cafe (precision=bf16)"}
+    changed = entry("rafdb", {"rafdb": 90, "ferplus": 70}, parameters={"gate": "linear"})
+    assert not list(published.beside(table, board([changed])))
+
+
 def test_published_tables_stand_where_a_domain_of_theirs_was_measured(tmp_path: Path) -> None:
     (table,) = published.read_published(shipped("results") / "published")
     rendered = [replace(item, spec=replace(item.spec, synthetic=True)) for item in REAL]
