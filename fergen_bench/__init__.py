@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fergen_bench.api.data import prepare as prepare
     from fergen_bench.api.export import export as export
     from fergen_bench.api.options import RunOptions as RunOptions
+    from fergen_bench.api.predict import predict as predict
     from fergen_bench.api.report import report as report
     from fergen_bench.api.results import Results as Results
     from fergen_bench.api.results import load_results as load_results
@@ -64,6 +65,7 @@ _API = {
     "Results": "api.results",
     "report": "api.report",
     "export": "api.export",
+    "predict": "api.predict",
     "prepare": "api.data",
     "list_methods": "api.catalogue",
     "list_protocols": "api.catalogue",

@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "wording",
     },
     "report": {"data", "datasets", "error", "experiment", "files", "metric", "records", "wording"},
+    "prediction": {"data", "datasets", "error", "files", "report", "wording"},
     "api": {
         "data",
         "datasets",
@@ -68,6 +69,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "finished",
         "metric",
         "networks",
+        "prediction",
         "progress",
         "records",
         "report",

@@ -32,6 +32,7 @@ Examples:
   fergen-bench data prepare rafdb /data/RAF_DB
   fergen-bench data prepare ferplus /data/ferplus --label-rule argmax8
   fergen-bench data prepare folder /data/lab --name lab --labels joy=happiness,contempt=
+  fergen-bench data prepare folder /data/holiday --name holiday --crop faces
   fergen-bench data prepare csv /data/lab/faces.csv --name lab --columns image=file,label=emotion
 """
 
@@ -61,6 +62,9 @@ Examples:
 @click.option("--label-source", help="For ferplus: fer2013new or label.csv.")
 @click.option("--subject", help="Regular expression with one group that finds the subject in a file's name.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Side of the prepared images in pixels.")
+@click.option(
+    "--crop", type=click.Choice(["faces"]), help="For whole photographs: find the largest face of each and cut it out."
+)
 @click.option("--margin", type=click.FloatRange(0, 1), help="Margin on each side of a box, as a share of its side.")
 @click.option("--emulate-bgr", is_flag=True, help="Reverse the colour channels, as published code did.")
 @click.option(

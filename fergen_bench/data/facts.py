@@ -80,6 +80,10 @@ class DataFacts:
                 yield name, here, there
 
 
+LARGEST_SIDE = 2048
+"""The largest side in pixels of a face that a file may state."""
+
+
 @dataclass(frozen=True)
 class FaceCrop:
     """The form of the faces that a model was trained on, so that those of other photographs are cut alike.
@@ -104,6 +108,20 @@ class FaceCrop:
         margin, detector = crops.pop() or (None, "") if len(crops) == 1 else (None, "")
         height, width = (max(facts.size[axis] for facts in known) for axis in (0, 1))
         return cls((height, width) if height and width else None, margin, detector)
+
+    @classmethod
+    def from_json(cls, content: object) -> FaceCrop:
+        """Return the form that a file states; what it does not state, or states wrongly, is unknown."""
+        if not isinstance(content, Mapping):
+            return cls()
+        size, margin, detector = (content.get(name) for name in ("size", "margin", "detector"))
+        sides = size if isinstance(size, list | tuple) else ()
+        known = len(sides) == 2 and all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides)
+        return cls(
+            (int(sides[0]), int(sides[-1])) if known else None,
+            float(margin) if isinstance(margin, int | float) and -0.5 < margin <= 1 else None,
+            detector if isinstance(detector, str) else "",
+        )
 
 
 _COMPARED: Mapping[str, Any] = {

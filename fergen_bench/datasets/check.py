@@ -242,6 +242,8 @@ def _statistics(
     except BenchError as error:
         return Seen(faults, [Finding("error", str(error))], summary(faces, table, kind.name))
     pixels = summary(faces, rescaled(table, whites) if settings.white is None else table, kind.name)
+    if settings.crop is not None:
+        pixels.pop("sizes", None)  # whole photographs, which preparing crops
     notes = [Finding("note", note) for note in white_notes(faces, table, whites, settings.white)]
     return Seen(faults, [*_odd(pixels), *notes], pixels)
 

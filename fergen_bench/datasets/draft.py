@@ -313,11 +313,11 @@ def _cut(faces: Sequence[Face], shape: Shape, path: Path) -> Iterator[_Block]:
     step = max(1, BLOCK_BYTES // shape.face_bytes)
     for start in range(0, len(faces), step):
         some = faces[start : start + step]
-        digest = digest_of([repr((start, shape, RESIZER, DECODER, VERSION))], map(_origin, some))
+        digest = digest_of([repr((start, shape, RESIZER, DECODER, VERSION))], map(origin, some))
         yield _Block(start, some, shape, path, digest)
 
 
-def _origin(face: Face) -> str:
+def origin(face: Face) -> str:
     """Return everything that the pixels of a face depend on."""
     if face.file is None:
         return f"{hashlib.sha256(face.pixels or b'').hexdigest()} {face.box}"

@@ -6,12 +6,10 @@ The signs are the sizes of the images and, where the extra `faces` is installed,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
+from fergen_bench.datasets.detector import has_detector, open_detector
 from fergen_bench.datasets.pixels import Unreadable, open_face
 from fergen_bench.datasets.reader import Face
 
@@ -35,7 +33,7 @@ ENOUGH = 0.3
 SAMPLE = 40
 """Number of images that the detector looks at."""
 DETECTABLE = 160
-"""Median shorter side in pixels from which the detector is used: in crops of 100 pixels it finds few faces."""
+"""Median shorter side in pixels from which the detector is used: smaller images are seldom whole photographs."""
 SMALL = 0.2
 """Smallest share of a picture that the largest face covers in a cropped face."""
 FEWEST = 5
@@ -84,27 +82,13 @@ def detected(faces: Sequence[Face], shorter: np.ndarray) -> dict[str, int] | Non
     return {"looked_at": len(sample), "found": len(shares), "small": sum(share < SMALL for share in shares)}
 
 
-def has_detector() -> bool:
-    """Return True where the extra `faces` is installed, without importing it."""
-    return find_spec("cv2") is not None
-
-
 def largest_face(face: Face) -> float | None:
     """Return the share of an image that its largest face covers, or None where the detector finds none."""
     try:
-        image = open_face(face)[0].convert("L")
+        image, _ = open_face(face)
     except Unreadable:
         return None
-    image.thumbnail((640, 640))
-    boxes = _cascade().detectMultiScale(np.asarray(image), scaleFactor=1.1, minNeighbors=4, minSize=(24, 24))
-    return max((float(w * h) / (image.width * image.height) for _, _, w, h in boxes), default=None)
-
-
-@cache
-def _cascade() -> Any:
-    import cv2
-
-    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+    return max((one.box[2] * one.box[3] / (image.width * image.height) for one in open_detector()(image)), default=None)
 
 
 def warning(found: Mapping[str, int], seen: Mapping[str, int] | None) -> str | None:
@@ -130,6 +114,6 @@ def warning(found: Mapping[str, int], seen: Mapping[str, int] | None) -> str | N
         return None
     return (
         f"the images look like whole photographs and not like cropped faces: they have {found['width']:,} × "
-        f"{found['height']:,} pixels in the median, and {why}. Crop the faces first, or give their boxes in the "
-        f"columns left, top, width and height of a csv (data prepare csv)"
+        f"{found['height']:,} pixels in the median, and {why}. Crop the faces with data prepare --crop faces, or give "
+        f"their boxes in the columns left, top, width and height of a csv (data prepare csv)"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fergen_bench.data.prepared import finish_prepared, is_prepared, read_about
+from fergen_bench.datasets.cropping import crop_faces
 from fergen_bench.datasets.draft import DECODER, Decoded, Draft, Shape, beside, common_side, digest_of, write_errors
 from fergen_bench.datasets.pixels import RESIZER
 from fergen_bench.datasets.reader import Dataset, Face, Layout, Listing, read
@@ -234,6 +235,8 @@ def prepare_dataset(
             f'such as [domains.my-{kind.name}] with dataset = "{kind.name}"',
             f"such as --name my-{kind.name}",
         )
+    if settings.crop is not None:
+        crop_faces(listing, name, folder, processes, progress)
     return prepare(
         name, listing, _about(kind, layout, listing, finding, settings), settings, folder, processes, progress
     )
@@ -250,7 +253,7 @@ def _about(
         about["scored"] = dict(kind.scored)
     if listing.expected is not None:
         about["expected"] = listing.expected
-    if crop := layout.crop or _crop(listing.faces):
+    if crop := (layout.crop if settings.crop is None else "") or _crop(listing.faces):
         about["crop"] = crop
     for choice in ("labels", "margin", "emulate_bgr", "white"):
         if getattr(settings, choice):

@@ -244,7 +244,7 @@ def _refuse_unread(kind: Dataset, layout: Layout, settings: DomainSettings) -> N
 def _refuse_without_effect(listing: Listing, settings: DomainSettings) -> None:
     """Refuse a setting that has no effect on the faces that were found."""
     defaults = type(settings).model_fields
-    if settings.margin and not any(face.box is not None for face in listing.faces):
+    if settings.margin and settings.crop is None and not any(face.box is not None for face in listing.faces):
         raise _unused(settings, "margin", "it widens boxes, and none of these faces has a box")
     for key in ("test_share", "split_seed"):
         if not listing.split_drawn and getattr(settings, key) != defaults[key].get_default():

@@ -51,6 +51,8 @@ class DomainSettings(Table):
     """for ferplus: the rule that turns ten votes into a label"""
     label_source: Literal["fer2013new", "label.csv"] | None = None
     """for ferplus: which of the two official files of votes counts; by default fer2013new where it exists"""
+    crop: Literal["faces"] | None = None
+    """for whole photographs: faces finds the largest face in every image and cuts it out; needs the extra `faces`"""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.0
     """where a box marks the face: the share of its side that is added on each side"""
     emulate_bgr: bool = False

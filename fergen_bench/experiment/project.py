@@ -411,7 +411,8 @@ def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
         kind: The dataset.
         settings: The table of the domain, with absolute paths.
     """
-    said = settings.model_dump_json(exclude={"path", "images"})
+    # An absent crop is not part of the digest, so that earlier digests stay valid.
+    said = settings.model_dump_json(exclude={"path", "images", *(("crop",) if settings.crop is None else ())})
     digest = hashlib.sha256(f"{datasets.VERSION} {kind.name} {said}\n".encode())
     for path, root in _files_of(kind, settings):
         try:

@@ -70,6 +70,7 @@ class FinishedModel:
         outputs: Number of its outputs; None if the file does not state it.
         batch: The only size of a batch that it takes; None for any.
         stated: Fields of a `Convention` that the file states.
+        metadata: Texts that an ONNX file carries, by key.
         provider: The program that computes, for the record: its name and version.
         notes: Sentences for the user.
     """
@@ -83,6 +84,7 @@ class FinishedModel:
     outputs: int | None = None
     batch: int | None = None
     stated: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
     provider: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 

@@ -79,7 +79,7 @@ def open_onnx(path: Path, device: str, threads: int, output: str | None = None) 
     batch = taken.shape[0] if isinstance(taken.shape[0], int) else None
     provider = {"onnxruntime": onnxruntime.__version__, "provider": session.get_providers()[0]}
     digest = _digest(path, external)
-    return FinishedModel("onnx", path.stem, str(path), digest, run, shape, outputs, batch, stated, provider)
+    return FinishedModel("onnx", path.stem, str(path), digest, run, shape, outputs, batch, stated, metadata, provider)
 
 
 def _providers(device: str) -> list[Any]:

@@ -119,7 +119,7 @@ def interpolate(table: tuple[np.ndarray, np.ndarray], position: np.ndarray) -> n
 
 
 def power_of_root(root: np.ndarray, exponent: float) -> np.ndarray:
-    """Return the square of numbers in 0..1 to the power of `exponent` from a table, to 5e-6, given their roots."""
+    """Return the square of numbers in 0..1 to the power of `exponent` from a table, to 2e-5, given their roots."""
     return interpolate(_powers(2 * exponent), root * _STEPS)
 
 

@@ -88,7 +88,9 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of images: (B, 3, 64, 64) → (B, 512)."""
-        return self.feature_map(images).mean((2, 3))
+        maps = self.feature_map(images)
+        # The gradient of a mean over two dimensions is not in channels-last order, which slows the layers before it.
+        return functional.avg_pool2d(maps, maps.shape[-2:]).flatten(1)
 
 
 def normalise(faces: Tensor) -> Tensor:

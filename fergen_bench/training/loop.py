@@ -232,9 +232,10 @@ class GradientMethod(Method):
             "sgd": torch.optim.SGD,
         }
         extra: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
-        if any(weight.is_cuda for weight in self.model.parameters()):
-            # One kernel instead of hundreds. Each weight is updated by itself, so results repeat as before.
-            extra |= {"fused": True} | ({} if self.optimizer == "sgd" else {"capturable": self.static_step})
+        # One kernel instead of hundreds. Each weight is updated by itself, so results repeat.
+        extra["fused"] = True
+        if self.optimizer != "sgd" and any(weight.is_cuda for weight in self.model.parameters()):
+            extra["capturable"] = self.static_step
         optimizer = kinds[self.optimizer](
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, **extra
         )

@@ -15,6 +15,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import read_about
 from fergen_bench.datasets import dataset, photographs
 from fergen_bench.datasets.check import check_copy, check_prepared
+from fergen_bench.datasets.detector import has_detector
 from fergen_bench.datasets.prepare import prepare_dataset
 from fergen_bench.datasets.reader import Face
 from fergen_bench.datasets.settings import DomainSettings
@@ -124,7 +125,7 @@ def test_the_detector_decides_where_it_finds_faces() -> None:
     assert photographs.warning(crops, blind) is None
     said = photographs.warning(large, blind)
     assert said is not None
-    assert "50 of 50 have the size and shape of photographs. Crop the faces first" in said
+    assert "50 of 50 have the size and shape of photographs. Crop the faces with data prepare --crop faces" in said
 
 
 def test_whole_photographs_are_warned_of_and_boxes_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +160,8 @@ def test_a_sample_is_shown_to_the_detector(tmp_path: Path, monkeypatch: pytest.M
     assert "detector" not in prepared(small, tmp_path / "two").about["pixels"]
 
 
+@pytest.mark.skipif(not has_detector(), reason="the extra `faces` is not installed")
 def test_the_extra_detects_faces_where_it_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("cv2")
     Image.fromarray(portrait(0, (300, 300))).save(tmp_path / "a.png")
     share = photographs.largest_face(Face("a", "train", "fear", "", tmp_path / "a.png"))
     assert share is None or 0 < share <= 1
