@@ -37,7 +37,7 @@ class GroupDro(DomainMethod):
     def loss(self, batch: Batch) -> Tensor:
         if batch.step == 0:
             self.weights = torch.ones(batch.domains, device=batch.labels.device)
-        logits = [self.model(images).float() for images in batch.images.chunk(batch.domains)]
+        logits = [self.adjusted(self.model(images).float()) for images in batch.images.chunk(batch.domains)]
         losses = domain_losses(logits, list(batch.labels.chunk(batch.domains)))
         self.weights = updated_weights(self.weights, losses, self.eta)
         return weighted_loss(self.weights, losses)

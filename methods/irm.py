@@ -47,7 +47,7 @@ class Irm(DomainMethod):
         return self.penalty if step >= self.anneal else 1.0
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.model(batch.images).float().chunk(batch.domains)
+        logits = self.adjusted(self.model(batch.images).float()).chunk(batch.domains)
         return self.terms(list(logits), list(batch.labels.chunk(batch.domains)), self.weight(batch.step))
 
     def terms(self, logits: list[Tensor], labels: list[Tensor], weight: float) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class MixStyle(TrunkMethod):
         self.generator = batch.generator
         logits = self.model(batch.images).float()
         self.generator = None
-        return functional.cross_entropy(logits, batch.labels)
+        return functional.cross_entropy(self.adjusted(logits), batch.labels)
 
     def _mix(self, stage: nn.Module, inputs: Any, x: Tensor) -> Tensor | None:
         """Return a stage's map with mixed styles, or None to leave it unchanged."""

@@ -43,7 +43,11 @@ class Mixup(TrunkMethod):
         count = len(batch.images)
         partner = batch.drawn("partner", lambda generator: torch.randperm(count, generator=generator))
         images, labels = batch.images, batch.labels
-        return pair_loss(lambda x: self.model(x).float(), images, labels, images[partner], labels[partner], share)
+
+        def classify(images: Tensor) -> Tensor:
+            return self.adjusted(self.model(images).float())
+
+        return pair_loss(classify, images, labels, images[partner], labels[partner], share)
 
 
 def pair_loss(

@@ -51,7 +51,7 @@ class Rsc(TrunkMethod):
         features, head = self.network(batch.images).float(), self.model[1]
         with torch.autocast(features.device.type, enabled=False):
             mask = mute(features, batch.labels, head.weight, head.bias, self.feature_drop, self.batch_drop).mask
-            return functional.cross_entropy(head(features * mask), batch.labels)
+            return functional.cross_entropy(self.adjusted(head(features * mask)), batch.labels)
 
 
 class Muting(NamedTuple):

@@ -56,7 +56,7 @@ class SagNet(TrunkMethod):
 
     def loss(self, batch: Batch) -> Tensor:
         logits = self._swapped_logits(batch, "style", self.model["content"], "content")
-        return functional.cross_entropy(logits, batch.labels)
+        return functional.cross_entropy(self.adjusted(logits), batch.labels)
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> Mapping[str, Tensor]:
         trunk, content, style = (list(self.model[name].parameters()) for name in ("trunk", "content", "style"))

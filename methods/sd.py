@@ -40,7 +40,7 @@ class SpectralDecoupling(TrunkMethod):
     def terms(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms of L from logits (N, K) and labels (N,)."""
         return {
-            "classification": functional.cross_entropy(logits, labels),
+            "classification": functional.cross_entropy(self.adjusted(logits), labels),
             "penalty": self.penalty * logit_penalty(logits),
         }
 

@@ -43,7 +43,7 @@ class Vrex(DomainMethod):
         return self.penalty if step >= self.anneal else 1.0
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.model(batch.images).float().chunk(batch.domains)
+        logits = self.adjusted(self.model(batch.images).float()).chunk(batch.domains)
         losses = domain_losses(list(logits), list(batch.labels.chunk(batch.domains)))
         return self.terms(losses, batch.step)
 

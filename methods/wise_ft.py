@@ -72,7 +72,7 @@ class WiseFt(NetworkMethod):
         return model
 
     def loss(self, batch: Batch) -> Tensor:
-        return smoothed_loss(self.logits(batch.images).float(), batch.labels, self.smoothing)
+        return smoothed_loss(self.adjusted(self.logits(batch.images).float()), batch.labels, self.smoothing)
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> dict[str, Tensor]:
         terms = self.descend(batch, optimizer, ctx)

@@ -87,7 +87,7 @@ class AdversarialMethod(DomainMethod):
         features = self.model["trunk"](images).float()
         logits = self.model["head"](features[: len(batch.labels)]).float()
         loss = self.domain_loss(features, batch.labels, domains, trained=False)
-        return network_terms(logits, batch.labels, loss, self.adversarial)
+        return network_terms(self.adjusted(logits), batch.labels, loss, self.adversarial)
 
     @abstractmethod
     def domain_loss(self, features: Tensor, labels: Tensor, domains: Tensor, trained: bool) -> Tensor:

@@ -14,24 +14,30 @@ from torch.nn import functional
 
 from fergen_bench.data.domain import Split
 from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import Trunk
 from fergen_bench.networks.network import Network
 from fergen_bench.training.augment import SampleDraws, random_erase, random_flip, random_noise, random_turn_and_shift
 from fergen_bench.training.contract import Context
 from fergen_bench.training.domains import Domains
 from fergen_bench.training.graph import Batch
-from fergen_bench.training.loop import GradientMethod, Losses
+from fergen_bench.training.logit_adjustment import prior_offset
+from fergen_bench.training.loop import GradientMethod, Inputs, Losses
 
 
 @dataclass
 class NetworkMethod(GradientMethod):
     """Train all weights of a network and a linear head with cross-entropy.
 
-    Images are augmented as in CAFE's released code. A subclass defines `build`, which sets `self.network`.
+    Images are augmented as in CAFE's released code. A subclass defines `build`, which sets `self.network`. One that
+    defines `loss` passes the logits that it classifies through `adjusted`.
     """
 
     noise: float = 0.5  # share of images that get Gaussian noise of variance 30
     erasing: float = 0.5  # share of images in which a box is filled with the mean colour
+    logit_adjustment: float = 0.0  # tau: share of the source's class frequencies that the loss corrects for; 1: all
+
+    _offset: ClassVar[Tensor | None] = None
 
     def classifier(self, ctx: Context, name: str) -> nn.Sequential:
         """Return a fresh copy of a network, followed by a linear head, and set `self.network`."""
@@ -43,9 +49,31 @@ class NetworkMethod(GradientMethod):
         images = random_flip(random_noise(images, draws, self.noise), draws)
         return random_erase(images, draws, self.erasing, self.network.mean)
 
+    def inputs(self, split: Split, ctx: Context) -> Inputs:
+        """Return the images of the split, after setting the offsets of `adjusted`.
+
+        Raises:
+            BenchError: `logit_adjustment` is negative, or the sampling removes the class frequencies already.
+        """
+        tau, self._offset = self.logit_adjustment, None
+        if not tau >= 0:
+            raise BenchError(f"logit_adjustment is {tau:g}; it must be 0 (none) or more, such as 1")
+        if tau and self.sampling == "balanced":
+            raise BenchError(
+                "logit_adjustment corrects for the class frequencies of the source, which sampling=balanced has "
+                "removed already; set one of the two"
+            )
+        if tau:
+            self._offset = prior_offset(torch.from_numpy(split.counts), tau).float().to(ctx.device)
+        return super().inputs(split, ctx)
+
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """Return logits (N, K) as the classification loss receives them: by `logit_adjustment`, not for scoring."""
+        return logits if self._offset is None else logits + self._offset
+
     def loss(self, batch: Batch) -> Losses:
         """Return the cross-entropy of a batch."""
-        return functional.cross_entropy(self.model(batch.images).float(), batch.labels)
+        return functional.cross_entropy(self.adjusted(self.model(batch.images).float()), batch.labels)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (B, 7) of images."""
@@ -128,7 +156,7 @@ class AlignmentMethod(DomainMethod):
             The scalars `classification` and `penalty`.
         """
         return {
-            "classification": domain_losses(logits, labels).mean(),
+            "classification": domain_losses([self.adjusted(part) for part in logits], labels).mean(),
             "penalty": self.penalty * mean_over_pairs(features, self.distance),
         }
 
