@@ -10,6 +10,7 @@ import torch
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.datasets.near_duplicates import Refinement
+from fergen_bench.execution.fleet import resolve_precision
 from fergen_bench.networks.loading import load_network
 from fergen_bench.progress import Progress
 
@@ -26,7 +27,8 @@ def feature_similarity(name: str, limit: float, cache: Path, progress: Progress,
         progress: Receives the progress of computing features.
         device: Device that computes them.
     """
-    network = load_network(name, torch.device(device)).freeze(cache, progress)
+    # In the precision that runs on this device usually have, so that they share the stored features.
+    network = load_network(name, torch.device(device)).freeze(cache, progress, resolve_precision(None, device))
 
     def features(domains: Sequence[Domain], rows: np.ndarray) -> np.ndarray:
         found = np.empty((len(rows), network.features), np.float32)
