@@ -120,10 +120,10 @@ def answer(first: str, second: str, found: Comparison) -> str:
         return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
     reach = range_text(unseen.low, unseen.high)
     if pd.isna(unseen.p):
-        which = "some sources have" if found.unbalanced else "each source has"
         return (
-            f"No verdict, since {which} one training: for these trainings only, {second} differs from {first} on "
-            f"unseen targets by {tenth(unseen.value, signed=True)} points of {metric} (95 % over faces: {reach})."
+            f"No verdict, since not every source has two trainings in both rows. For these trainings only, {second} "
+            f"differs from {first} on unseen targets by {tenth(unseen.value, signed=True)} points of {metric} "
+            f"(95 % over faces: {reach})."
         )
     how = f"{tenth(unseen.value, signed=True)} points of {metric} (95 %: {reach}, {p_text(unseen.p)})"
     if unseen.p >= ALPHA:

@@ -61,7 +61,7 @@ class Difference:
         low: The lower end of its 95 % interval over trainings and faces.
         high: The upper end.
         p: The probability of a difference at least as large between equally good rows; nan where some training has one
-            seed, since nobody knows then how much trainings differ.
+            seed, since the variation of trainings is unknown then.
         domains_low: The lower end of its 95 % interval over domains too.
         domains_high: The upper end.
     """

@@ -101,7 +101,7 @@ def test_a_comparison_is_that_of_the_command(results: fb.Results, bench: Bench) 
     assert found.difference == pytest.approx(board["linear_probe"] - board["nearest_prototype"])
     assert found.interval[0] <= found.difference <= found.interval[1]
     assert np.isnan(found.p)  # one seed: no verdict
-    assert str(found).startswith("No verdict, since each source has one training")
+    assert str(found).startswith("No verdict, since not every source has two trainings in both rows.")
     assert len(found.cells) == 10
 
 

@@ -116,3 +116,29 @@ def test_a_comparison_warns_where_near_duplicates_were_left_out_of_one_row_alone
     rows = comparison.find_rows(list(tables.boards(cells, "accuracy")), "cafe", "other")
     assert ["not the same faces of b" in caveat for caveat in comparison.caveats(*rows)] == [True]
     assert comparison.caveats(rows[0], rows[0]) == []
+
+
+def test_one_training_of_each_source_has_no_verdict(tmp_path: Path) -> None:
+    found, cells = gathered([*matrix(tmp_path, "good", 0.7, seeds=1), *matrix(tmp_path, "poor", 0.55)], tmp_path)
+    one, other = (cells[cells.method == method] for method in ("poor", "good"))
+    result = comparison.compare(one, other, found, "balanced_accuracy")
+    assert result.unseen.low > 5
+    assert np.isnan([result.unseen.p, *result.targets.p_holm, *result.expressions.p_holm]).all()
+    said = comparison.answer("poor", "good", result)
+    assert said.startswith(
+        "No verdict, since not every source has two trainings in both rows. For these trainings only"
+    )
+    assert "points of balanced accuracy (95 % over faces: +" in said
+
+
+def test_a_comparison_has_an_interval_over_domains(tmp_path: Path) -> None:
+    found, cells = gathered([*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "poor", 0.55)], tmp_path)
+    one, other = (cells[cells.method == method] for method in ("poor", "good"))
+    unseen = comparison.compare(one, other, found, "accuracy").unseen
+    pairs = (
+        other.set_index(["source", "target", "seed"]).accuracy - one.set_index(["source", "target", "seed"]).accuracy
+    )
+    pairs = pairs.groupby(["source", "target"]).mean().reset_index().query("source != target")
+    left = [pairs.query("source != @name and target != @name").accuracy.mean() for name in "abc"]
+    error = np.sqrt(2 / 3 * ((np.array(left) - np.mean(left)) ** 2).sum())
+    assert (unseen.domains_high - unseen.domains_low) / 2 == pytest.approx(4.303 * error, rel=1e-3)
