@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 from matplotlib.figure import Figure
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
-from running import lab, noted_lab  # noqa: F401  (fixtures)
+from running import lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
 
 from fergen_bench import cli

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fergen_bench as fb
 from fergen_bench.data.domain import Domain
 from fergen_bench.datasets.comparisons import Comparison, Comparisons, Pair, Rule, Side, State
 from fergen_bench.execution import fleet, run_plan
@@ -17,6 +25,7 @@ from fergen_bench.execution.engine import Engine, Outcome
 from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.protocol import Protocol
+from fergen_bench.experiment.run import Job
 from fergen_bench.records import counting, store
 from fergen_bench.records.record import RunRecord
 
@@ -44,6 +53,20 @@ class Probe(Method):
         return logits
     def inspect(self, images):
         return {"colour": images.float().mean((2, 3))}
+'''
+
+
+MINE = '''"""Mine."""
+from dataclasses import dataclass
+import torch
+from fergen_bench import Method
+@dataclass
+class Mine(Method):
+    shift: float = 0.0  # of the logits
+    def fit(self, source, ctx):
+        self.counts = torch.from_numpy(source.train.counts).float()
+    def predict(self, images):
+        return self.counts.expand(len(images), 7) + self.shift
 '''
 
 
@@ -185,3 +208,66 @@ def numbers(lab: Project) -> dict[str, Any]:
 def trainings(lab: Project) -> Counter[str]:
     """Return how often each training took place."""
     return Counter((lab.root / "trainings").read_text().splitlines())
+
+
+@pytest.fixture
+def mine(project: Project) -> Project:
+    """Return a project with the method mine."""
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "mine.py").write_text(MINE)
+    return project
+
+
+LOOKING = """
+import json, sys, time
+from pathlib import Path
+from fergen_bench.experiment.run import Job
+from fergen_bench.records import claim
+job = Job.from_json(json.load(open(sys.argv[1])))
+place = claim._lock_path(job.spec, Path(job.runs))
+place.parent.mkdir(parents=True, exist_ok=True)
+print("looking", flush=True)
+while True:
+    if not claim.is_claimed(job.spec, Path(job.runs)):
+        place.touch()  # as a process that was killed leaves it
+"""
+
+
+@contextmanager
+def another_looks(job: Job, folder: Path) -> Iterator[None]:
+    """Let another process check a claim continuously."""
+    (folder / "looked-at.json").write_text(json.dumps(job.to_json()))
+    command = [sys.executable, "-c", LOOKING, str(folder / "looked-at.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "looking\n"
+    try:
+        yield
+    finally:
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+PROBES = ["linear_probe", "nearest_prototype"]
+
+
+PROBE_RUN: dict[str, Any] = {"seeds": [0], "sources": ["web", "film"], "jobs": 0, "track": False}
+
+
+@pytest.fixture(scope="session")
+def probe_runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Return a folder with the records of two methods on two sources."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
+    with contextlib.chdir(root):
+        fb.run(methods=PROBES, **PROBE_RUN)
+    return root / "results" / "runs"
+
+
+@pytest.fixture
+def results(project: Project, probe_runs: Path, quick_figures: None) -> fb.Results:
+    """Return the results in a project of its own."""
+    shutil.copytree(probe_runs, project.results / "runs")
+    return fb.run(methods=PROBES, **PROBE_RUN)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,38 +13,6 @@ import pytest
 import fergen_bench as fb
 from conftest import ROOT, Bench
 from fergen_bench.experiment.project import Project
-
-PROBES = ["linear_probe", "nearest_prototype"]
-
-
-RUN: dict[str, Any] = {"seeds": [0], "sources": ["web", "film"], "jobs": 0, "track": False}
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """Return a folder with the records of two methods on two sources."""
-    root = tmp_path_factory.mktemp("runs")
-    (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
-    with contextlib.chdir(root):
-        fb.run(methods=PROBES, **RUN)
-    return root / "results" / "runs"
-
-
-@pytest.fixture
-def results(project: Project, runs: Path, quick_figures: None) -> fb.Results:
-    """Return the results in a project of its own."""
-    shutil.copytree(runs, project.results / "runs")
-    return fb.run(methods=PROBES, **RUN)
-
-
-def test_run_returns_the_results_of_its_runs_and_repeats_none(results: fb.Results, project: Project) -> None:
-    assert [record.spec.method for record in results.records] == ["linear_probe"] * 2 + ["nearest_prototype"] * 2
-    files = {path: path.stat().st_mtime_ns for path in (project.results / "runs").rglob("*.json")}
-    assert len(files) == 4
-    again = fb.run(methods="linear_probe", seeds=[0], sources=["web"], jobs=0, track=False)
-    assert [record.spec.sources for record in again.records] == [("web",)]
-    assert files == {path: path.stat().st_mtime_ns for path in (project.results / "runs").rglob("*.json")}
-    assert not (project.results / "mlflow.db").exists()
 
 
 def test_a_precision_is_part_of_the_key_and_of_the_name_in_tables(results: fb.Results, project: Project) -> None:
@@ -113,18 +77,6 @@ def test_a_notebook_shows_tables_and_figures(results: fb.Results) -> None:
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
-def test_report_is_a_function_and_a_package(results: fb.Results, tmp_path: Path) -> None:
-    import fergen_bench.report.terminal as terminal  # the form that reads `report` as an attribute
-    from fergen_bench.api.report import report
-
-    page = fb.report(results, to=tmp_path / "written")
-    assert page == tmp_path / "written" / "index.html"
-    assert page.is_file()
-    assert (tmp_path / "written" / "leaderboard.csv").is_file()
-    assert inspect.signature(fb.report) == inspect.signature(report)
-    assert fb.report.terminal is sys.modules["fergen_bench.report.terminal"] is terminal
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -150,18 +102,6 @@ def test_a_row_that_is_not_there_is_named(results: fb.Results) -> None:
         results.leaderboard("acc")
 
 
-def test_a_failing_run_raises_and_the_others_have_records(project: Project) -> None:
-    (project.root / "methods").mkdir()
-    (project.root / "methods" / "mine.py").write_text(
-        "from dataclasses import dataclass\nimport torch\nfrom fergen_bench import Method\n"
-        "@dataclass\nclass Mine(Method):\n    def fit(self, source, ctx):\n        1 / (ctx.seed - 1)\n"
-        "    def predict(self, images):\n        return torch.zeros(len(images), 7)\n"
-    )
-    with pytest.raises(fb.BenchError, match=r"1 of 2 runs did not end; .* mine on web, seed 1: ZeroDivisionError"):
-        fb.run(methods=["mine"], seeds=[0, 1], sources=["web"], jobs=0, track=False)
-    assert len(list((project.results / "runs").rglob("*.json"))) == 1
-
-
 def test_the_committed_results_load_by_name() -> None:
     reference = fb.load_results("reference", project=ROOT)
     board = reference.leaderboard()
@@ -182,12 +122,3 @@ def test_importing_and_loading_results_load_nothing_heavy(results: fb.Results) -
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
-
-
-def test_lists_are_frames_with_what_there_is(project: Project) -> None:
-    methods = fb.list_methods().set_index("name")
-    assert methods.needs["linear_probe"] == "frozen features"
-    assert "leave-none" in set(fb.list_protocols().name)
-    suites = fb.list_suites().set_index("name")
-    assert suites.domains["synth5-tiny"][0] == "web"
-    assert {"web", "rafdb"} <= set(fb.list_domains().name)

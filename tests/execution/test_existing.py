@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import numpy as np
 import pytest
 from running import (
     WEB,
+    another_looks,
     counted,
     execute,
     execute_on,
@@ -28,9 +25,7 @@ from running import (
 
 from fergen_bench.execution import local
 from fergen_bench.experiment.project import Project, find_project
-from fergen_bench.experiment.run import Job
 from fergen_bench.records import store
-from fergen_bench.records.claim import claim
 
 
 def test_a_subset_of_targets_does_not_lose_the_others(lab: Project) -> None:
@@ -138,52 +133,6 @@ def test_without_logits_that_can_be_read_the_run_is_made_again(lab: Project) -> 
     logits = plan.runs[0].spec.path(lab.results / "runs").with_suffix(".npz")
     logits.write_bytes(logits.read_bytes()[:200])
     assert len(make_plan(lab, protocol=WEB).missing) == 1
-
-
-LOOKING = """
-import json, sys, time
-from pathlib import Path
-from fergen_bench.experiment.run import Job
-from fergen_bench.records import claim
-job = Job.from_json(json.load(open(sys.argv[1])))
-place = claim._lock_path(job.spec, Path(job.runs))
-place.parent.mkdir(parents=True, exist_ok=True)
-print("looking", flush=True)
-while True:
-    if not claim.is_claimed(job.spec, Path(job.runs)):
-        place.touch()  # as a process that was killed leaves it
-"""
-
-
-@contextmanager
-def another_looks(job: Job, folder: Path) -> Iterator[None]:
-    """Another process looks all the time whether a run is being made."""
-    (folder / "looked-at.json").write_text(json.dumps(job.to_json()))
-    command = [sys.executable, "-c", LOOKING, str(folder / "looked-at.json")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "looking\n"
-    try:
-        yield
-    finally:
-        assert process.poll() is None
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_whoever_looks_for_a_claim_keeps_nobody_from_it_and_changes_nothing(noted_lab: Project, tmp_path: Path) -> None:
-    (job,) = plan_noted(noted_lab, [0], ["web"]).missing
-    runs = Path(job.runs)
-    draft = job.spec.path(runs).with_name(f".{job.spec.path(runs).name}-x1y2")
-    draft.parent.mkdir(parents=True)
-    with another_looks(job, tmp_path):
-        for _ in range(200):
-            with claim(job.spec, runs) as mine:
-                assert mine
-                draft.touch()
-            assert draft.exists(), "a look swept the draft of another process"
-            time.sleep(0.001)
 
 
 def test_a_command_that_counts_again_while_another_looks_runs_nothing_again(noted_lab: Project, tmp_path: Path) -> None:

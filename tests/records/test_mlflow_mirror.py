@@ -12,7 +12,6 @@ import pytest
 from examples import SPEC, finished
 from sample_records import entry
 
-from fergen_bench.cli.mirror import _summary
 from fergen_bench.records import mlflow_mirror as tracking
 from fergen_bench.records.mlflow_mirror import Mirror, RefusedRecord, TrackingError, resolve_uri
 from fergen_bench.records.record import RunRecord
@@ -280,18 +279,3 @@ def test_a_deleted_experiment_is_restored_or_another_one_is_named(mirrored: tupl
     assert 'experiment = "gone-2"' in str(error.value)
     mirror.client.restore_experiment(gone)
     assert Mirror(uri, "gone", results).experiment == gone
-
-
-@pytest.mark.parametrize(
-    ("written", "total", "said"),
-    [
-        (0, 0, "No records to mirror; make some with: fergen-bench run"),
-        (0, 1, "1 record: 1 already mirrored to X"),
-        (0, 29, "29 records: 29 already mirrored to X"),
-        (1, 1, "1 of 1 record written to X"),
-        (2, 2, "2 of 2 records written to X"),
-        (3, 29, "3 of 29 records written to X, 26 already mirrored"),
-    ],
-)
-def test_sync_says_what_is_there(written: int, total: int, said: str) -> None:
-    assert _summary(written, total, "X") == said

@@ -1,0 +1,19 @@
+"""`fergen-bench data`: preparing, describing and checking domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import Bench
+from fergen_bench.experiment.project import Project
+
+
+def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
+    result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.png")
+    assert result.code == 0
+    assert "fingerprint" in result.out
+    assert "happiness" in result.out
+    assert Path("sheet.png").stat().st_size > 10_000
+    result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.gif")
+    assert result.code == 2
+    assert "sheet.gif: a contact sheet is an image. Choose a name that ends in .png or .jpg" in result.err
