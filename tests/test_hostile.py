@@ -470,9 +470,11 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
     to = tmp_path / "report"
     ranked = with_data(boards(frames.cells_frame(records), "accuracy"), records)
     views = [LeaderboardView(board, "accuracy") for board in ranked]
-    files = folder.write(to, views)
-    reliability = Evidence(records, tmp_path / "runs").reliability
-    html = page.write(to, views, records, tmp_path / "runs", reliability, files).read_text()
+    runs = tmp_path / "runs"
+    evidence = Evidence(records, runs)
+    files = folder.write(to, views, evidence=evidence)
+    content = page.Content({"accuracy": views}, records, runs, evidence, files)
+    html = page.write(to, content).read_text()
     assert "<script>alert" not in html
     text = dict.fromkeys((".md", ".csv", ".tex"), "")
     for path in files:

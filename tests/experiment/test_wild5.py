@@ -152,7 +152,7 @@ def test_the_whole_matrix_from_the_owners_layouts(configured: Project, bench: Be
         assert [cell.target for cell in entry.cells] == list(MAKERS)
         counts = {cell.target: (cell.count, cell.relation, cell.excluded) for cell in entry.cells}
         assert all(cell.count == TEST * len(EXPRESSIONS) for cell in entry.cells), (entry.spec.sources, counts)
-    shown = bench("report", "--suite", "wild5").out
+    shown = bench("report", "--suite", "wild5", "--matrices").out
     assert "wild5 (real faces)" in shown
     assert "Faces scored: rafdb 21, ferplus 21" in shown
     assert "seen*" in shown
@@ -306,12 +306,12 @@ def test_near_duplicates_are_left_out_and_a_declared_pair_stays_seen(
         assert "not audited: mma, rafdb, ferplus were never compared for near-duplicates" in first.err
         assert "(1 target not audited)" not in first.err
         assert "(not audited)" in first.err
-        shown = re.sub(r"\s+", " ", bench("report", "--suite", "wild5").out)
+        shown = re.sub(r"\s+", " ", bench("report", "--suite", "wild5", "--matrices").out)
         assert "Not audited: 1 of 1 unseen cell" in shown
         assert "compare them with: fergen-bench data audit --suite wild5" in shown
         result = bench("data", "audit", "--suite", "wild5", "--domains", "rafdb,ferplus,mma")
         assert result.code == 0, result.err
-        shown = re.sub(r"\s+", " ", bench("report", "--suite", "wild5").out)
+        shown = re.sub(r"\s+", " ", bench("report", "--suite", "wild5", "--matrices").out)
         assert "ot audited" not in shown
         assert "(-1): 1 face" not in shown
         assert "(-n): n faces left out" in shown

@@ -254,4 +254,4 @@ def test_an_adapted_run_is_given_its_target_and_its_record_says_so(
     assert plain.history[0]["unlabelled"] == 0
     report = bench("report")
     assert report.code == 0
-    assert report.out.index("one source, selection last") < report.out.index("one source with unlabelled target images")
+    assert report.out.index("one source with unlabelled target images") < report.out.index("one source, selection last")
