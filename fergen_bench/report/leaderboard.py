@@ -242,9 +242,9 @@ class LeaderboardView:
         """Return a sentence on the dependence of calibration errors on the number of faces; "" without them."""
         return calibration_note(self.board)
 
-    def facts(self, mean: str = "the unseen mean") -> list[str]:
-        """Return how to read the leaderboard, pre-training first. mean: the means that have intervals."""
-        return board_facts(self.board, mean)
+    def facts(self) -> list[str]:
+        """Return how to read the leaderboard, pre-training first."""
+        return board_facts(self.board)
 
     @cached_property
     def cautions(self) -> list[str]:

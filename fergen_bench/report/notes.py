@@ -98,8 +98,8 @@ def has_intervals(board: Board) -> bool:
     return bool(board.table.unseen_low.notna().any())
 
 
-def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
-    """Return how to read a leaderboard, pre-training first. mean: the means that have intervals."""
+def board_facts(board: Board) -> list[str]:
+    """Return how to read a leaderboard, pre-training first."""
     what = "Training data" if board.finished else "Pre-training"
     if len(board.marks) == 1:
         notes = [f"{what} of all: {next(iter(board.marks))}"]
@@ -113,7 +113,7 @@ def board_facts(board: Board, mean: str = "the unseen mean") -> list[str]:
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
-    return [*notes, *filter(None, (spread_note(board), intervals_note(board, mean), standing_note(board)))]
+    return [*notes, *filter(None, (spread_note(board), intervals_note(board), standing_note(board)))]
 
 
 def spread_note(board: Board) -> str:
@@ -121,18 +121,13 @@ def spread_note(board: Board) -> str:
     return "±: standard deviation over seeds" if board.table.seeds.max() > 1 else ""
 
 
-def intervals_note(board: Board, mean: str = "the unseen mean") -> str:
-    """Return a sentence on the use of each of the two intervals; "" without intervals.
-
-    Args:
-        board: A leaderboard of `verdicts.judged`.
-        mean: The means that have intervals.
-    """
+def intervals_note(board: Board) -> str:
+    """Return a sentence on the use of each of the two intervals; "" without intervals."""
     found = []
     if has_intervals(board):
         several = board.table.seeds.max() > 1
         over = "new trainings and other faces of these domains" if several else "other faces of these domains"
-        found.append(f"95 %: interval of {mean} for {over} (bootstrap)")
+        found.append(f"95 %: interval of the unseen mean for {over} (bootstrap)")
     if board.table.unseen_domains_low.notna().any():
         count = board.cells[board.cells.relation == "unseen"].target.nunique()
         wide = f"; with {count} domains it is wide" if count < FEW_DOMAINS else ""

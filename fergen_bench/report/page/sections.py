@@ -126,11 +126,12 @@ def _section(name: str, views: Mapping[str, LeaderboardView], content: Content, 
     masks = mask_sheets(board, rows, by_key, content.runs, drawings.folder, content.faces)
     explained = [f"{heading}: {EXPLAINED[heading]}" for heading in (*errors.values(), "fit, s")]
     places = row_indices(board)
+    at_the_table = {view.standing_note, view.intervals_note, view.spread_note}
     return Section(
         id=name,
         panels={metric: _panel(view, places, content) for metric, view in views.items()},
         errors=errors,
-        notes=[*view.facts("each mean, in small print"), *explained],
+        notes=[*(note for note in view.facts() if note not in at_the_table), *explained],
         cautions=[*view.cautions, *view.missing],
         recalls=recalls if recalls.notna().any(axis=None) else None,
         partial=[row.name for row in view.rows if row.name not in whole],

@@ -93,6 +93,7 @@ def write(folder: Path, content: Content) -> Path:
         names=NAMES,
         metrics=list(content.views),
         sections=parts,
+        drawn=drawings.drawn,
         expressions=EXPRESSIONS,
         curves=drawings.curves(content.main),
         published=_beside_published(content),
