@@ -125,10 +125,10 @@ def _leaderboard(view: LeaderboardView, width: int, stacked: bool) -> Table:
         table.add_column(heads[name], justify="left" if left else "right", no_wrap=True)
     for index, row in enumerate(view.rows):
         mark = Text(f" {row.side_mark}" if row.side_mark else "", style="dim")
-        name = Text(wrapped(row.name, room - len(mark))) + mark
+        label = Text(wrapped(row.name, room - len(mark))) + mark
         for marker in row.markers:
-            name += Text(f"\n{marker.short}", style="dim")
-        table.add_row(name, *(texts[index] for texts in columns.values()))
+            label += Text(f"\n{marker.short}", style="dim")
+        table.add_row(label, *(texts[index] for texts in columns.values()))
     return table
 
 

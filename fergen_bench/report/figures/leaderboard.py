@@ -142,7 +142,7 @@ def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
         axes.pcolormesh(*grid, cmap=HEAT, vmin=0, vmax=100, ec="white", lw=1)
         for row, column in np.ndindex(rows, columns):
             value = number(recalls.iloc[row, column])
-            axes.text(column + 0.5, places[row], value, ha="center", va="center", color=INK, fontsize=7)
+            axes.text(column + 0.5, float(places[row]), value, ha="center", va="center", color=INK, fontsize=7)
         axes.set_yticks(places, shown)
         axes.set_xticks(np.arange(columns) + 0.5, recalls.columns, rotation=45, ha="right", rotation_mode="anchor")
         axes.tick_params(length=0)

@@ -162,7 +162,7 @@ def _forest(rows: Sequence[Line]) -> Forest:
     return Forest(
         ticks=[(place(tick), f"{tick:g}" if step >= 1 else f"{tick:.1f}") for tick in ticks],
         marks=[
-            None if pd.isna(mean.value) else (place(mean.value), *map(place, pair))
-            for mean, pair in zip(means, ends, strict=True)
+            None if pd.isna(mean.value) else (place(mean.value), place(low_end), place(high_end))
+            for mean, (low_end, high_end) in zip(means, ends, strict=True)
         ],
     )
