@@ -446,7 +446,7 @@ def test_comparisons(text: str, tmp_path: Path) -> None:
 )
 def test_published_tables(text: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(BenchError, match=r"t\.csv: is no table"):
+    with pytest.raises(BenchError, match=r"t\.csv: cannot be read as a table"):
         read_published(tmp_path)
 
 

@@ -103,6 +103,6 @@ SUITES = {
     suite.name: suite
     for suite in (
         _wild5("wild5", "official", "five real datasets, on the test splits of their owners"),
-        _wild5("wild5-cafe", "cafe", "the same, on the images the CAFE paper was scored on, as far as can be told"),
+        _wild5("wild5-cafe", "cafe", "the same, on the images the CAFE paper was scored on, as far as is known"),
     )
 }

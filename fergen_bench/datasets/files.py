@@ -174,15 +174,14 @@ def _way_to(folder: Path, root: Path) -> Iterator[Path]:
             return
 
 
-def packed(path: Path, root: Path | None = None, depth: int = 2) -> list[Path]:
+def packed(path: Path, root: Path, depth: int = 2) -> list[Path]:
     """Return the packed archives in a folder and in its subfolders down to a depth, or the file itself.
 
     Args:
         path: A folder or a file.
-        root: The folder that links may not leave. Default: the folder itself.
+        root: The folder that the user named, which links may not leave.
         depth: How many levels of subfolders are searched.
     """
-    root = path if root is None else root
     if path.is_file():
         return [path] if is_archive(path.name) else []
     found = entries(path, root)

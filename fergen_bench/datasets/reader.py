@@ -174,7 +174,7 @@ class Dataset:
                 for layout in asked
             )
             raise BenchError(
-                f"{path}: this is not a known layout of {self.title}. {glimpse}{_unpack(path)}; expected one of{shapes}"
+                f"{path}: this is not a known layout of {self.title}. {glimpse}{_unpack(path, path)}; expected one of{shapes}"
             )
         if len(found) > 1 and not _first_holds_all(found, path):
             names = " and ".join(layout.name for layout, _ in found)
@@ -215,7 +215,7 @@ def _read(kind: Dataset, settings: DomainSettings) -> tuple[Layout, Listing]:
     expected = kind.expected if listing.expected is None else listing.expected
     check_numbers(str(base), kind.title, listing.natives, listing.labels, expected, settings)
     if any(fault.kind == "missing" for fault in listing.faults):
-        for archive in packed(base):
+        for archive in packed(base, settings.path):
             listing.passed_over.add(archive, "archive")
     listing.require_faces(f"{base} ({kind.title}, layout {layout.name})")
     _refuse_without_effect(listing, settings)
@@ -278,7 +278,7 @@ def _nearly(kind: Dataset, layouts: Iterable[Layout], path: Path) -> str | None:
     lacks, them = ("is", "it") if len(missing) == 1 else ("are", "them")
     return (
         f"{base}: {' and '.join(missing)} {lacks} missing, without which it is not {kind.title} in the layout "
-        f"{layout.name}. Put {them} there{instead}{_unpack(base)}"
+        f"{layout.name}. Put {them} there{instead}{_unpack(base, path)}"
     )
 
 
@@ -286,9 +286,9 @@ def _present(layout: Layout, base: Path) -> list[str]:
     return [part for part in layout.parts if at(base, part).exists()]
 
 
-def _unpack(path: Path) -> str:
+def _unpack(path: Path, root: Path) -> str:
     """Return the end of a sentence about missing files that may still be packed."""
-    return f". Unpack {', '.join(map(str, found[:3]))} first" if (found := packed(path)) else ""
+    return f". Unpack {', '.join(map(str, found[:3]))} first" if (found := packed(path, root)) else ""
 
 
 def _in_both(faces: Iterable[Face]) -> list[str]:

@@ -117,7 +117,9 @@ def answer(first: str, second: str, found: Comparison) -> str:
     if pd.isna(unseen.low) and pd.isna(unseen.p):
         spread = f" ± {tenth(found.spread)}" if pd.notna(found.spread) else ""
         by = f"{tenth(unseen.value, signed=True)}{spread} points of {metric}"
-        return f"{second} differs from {first} by {by} on unseen targets; how sure that is, cannot be said."
+        return (
+            f"{second} differs from {first} by {by} on unseen targets. The data give no interval for this difference."
+        )
     reach = range_text(unseen.low, unseen.high)
     if pd.isna(unseen.p):
         return (

@@ -65,7 +65,7 @@ def _read(path: Path) -> tuple[list[str], pd.DataFrame]:
         if {"target", "accuracy"} <= set(rows):
             rows = rows.astype({"accuracy": float})
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: is no table of published numbers: {error}") from None
+        raise BenchError(f"{path}: cannot be read as a table of published numbers: {error}") from None
     return [line.lstrip("# ").strip() for line in lines if line.startswith("#")], rows
 
 

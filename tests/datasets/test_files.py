@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import folder
-from fergen_bench.datasets.files import Files, entries, images, inside, nearest
+from fergen_bench.datasets.files import Files, entries, images, inside, nearest, packed
 from fergen_bench.datasets.reader import Dataset, Layout, Listing, read
 from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError, NeedsKey
@@ -223,3 +223,16 @@ def test_a_root_is_found_from_any_folder_on_the_way(tmp_path: Path) -> None:
     (tmp_path / "other" / "basic").symlink_to(place)
     with pytest.raises(BenchError, match="basic: a link on this path leads out of"):
         nearest(tmp_path / "other", lambda base: (base / "list.txt").is_file(), ["basic"])
+
+
+def test_archives_are_found_behind_links_inside_the_folder_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "faces.zip").touch()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "images").symlink_to(tmp_path / "parts")
+    assert packed(tmp_path / "copy", tmp_path) == [tmp_path / "copy" / "images" / "faces.zip"]
+    with pytest.raises(NeedsKey, match=r"images: this link leads out of .*copy\."):
+        packed(tmp_path / "copy", tmp_path / "copy")
+    dataset = Dataset("some", "Some", (Layout("one", "one/a.jpg", lambda folder: False, lambda *_: Listing()),))
+    with pytest.raises(BenchError, match=r"not a known layout of Some.*Unpack .*faces\.zip first"):
+        dataset.layout(tmp_path)

@@ -102,7 +102,7 @@ def test_compare_warns_of_what_else_differs_and_does_without_predictions(bench: 
     assert result.code == 0, result.err
     assert "warning: selection differs: source-val and last" in result.out
     assert "warning: pre-training differs: none and synth d1d1d1" in result.out
-    assert "how sure that is, cannot be said" in result.out
+    assert "The data give no interval for this difference" in result.out
     assert "once more, with --rerun" in result.out
 
 
