@@ -174,7 +174,8 @@ class Dataset:
                 for layout in asked
             )
             raise BenchError(
-                f"{path}: this is not a known layout of {self.title}. {glimpse}{_unpack(path, path)}; expected one of{shapes}"
+                f"{path}: this is not a known layout of {self.title}. {glimpse}{_unpack(path, path)}; "
+                f"expected one of{shapes}"
             )
         if len(found) > 1 and not _first_holds_all(found, path):
             names = " and ".join(layout.name for layout, _ in found)
