@@ -31,8 +31,9 @@ from fergen_bench.records.record import RunRecord
 from fergen_bench.report import statistics
 from fergen_bench.report.choosing import validation
 from fergen_bench.report.comparison import compare
+from fergen_bench.report.intervals import ALPHA, Sampled, domain_error, domain_limits, limits
 from fergen_bench.report.markers import collapsed_trainings
-from fergen_bench.report.statistics import ALPHA, Evidence, domain_error, domain_limits, limits
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.verdicts import BEHIND, compared
 
 DOMAINS = ("web", "grey48", "wild", "film", "scrape")
@@ -238,7 +239,7 @@ def measure(world: World, table: Table, counts: Sequence[int], found: Counts) ->
                 _lines(table, rows[one], rows[one + 1], metric, found, seeds)
 
 
-def _verdicts(values: list[float], sampled: list[statistics.Sampled], found: Counts, seeds: int) -> None:
+def _verdicts(values: list[float], sampled: list[Sampled], found: Counts, seeds: int) -> None:
     """Add the verdicts on one table: at equality, and with the first row better than all others."""
     size = len(values)
     behind = [one.standing == BEHIND for one in compared(values, sampled)]
@@ -251,7 +252,7 @@ def _verdicts(values: list[float], sampled: list[statistics.Sampled], found: Cou
         found["best behind", seeds, size, points].append(behind[0])
 
 
-def _five_among_hopeless(values: list[float], sampled: list[statistics.Sampled], found: Counts, seeds: int) -> None:
+def _five_among_hopeless(values: list[float], sampled: list[Sampled], found: Counts, seeds: int) -> None:
     """Add verdicts on five rows, alone and among 17 rows that are 20 points worse: how many of them change."""
     five = [values[0] + 2.0, *values[1:5]]
     alone = compared(five, sampled[:5])

@@ -16,8 +16,9 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data
+from fergen_bench.report.intervals import ALPHA, Difference, holm
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.statistics import ALPHA, Difference, Evidence, holm
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import CELL, CONDITIONS, NAMES, Board, unevenly_scored
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from fergen_bench.report.comparison import Comparison
-from fergen_bench.report.statistics import Evidence, Sampled, domain_error, domain_limits, holm, tested
+from fergen_bench.report.intervals import Sampled, domain_error, domain_limits, holm, tested
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import Board, complete
 
 MOST_ROWS = 40

@@ -7,7 +7,8 @@ deviations are multiplied by the root of n / (n - 1). Two or three seeds may agr
 Student's t, with degrees of freedom after Welch (1947), in which the number of faces counts as infinite. With one seed
 an interval covers the variation of faces alone. Numbers are in per cent.
 
-These intervals hold for the domains of the leaderboard. `domain_error` treats the domains as a sample of all domains.
+These intervals hold for the domains of the leaderboard. `intervals.domain_error` treats the domains as a sample of all
+domains.
 docs/statistics.md has the measured error rates of all statements.
 """
 
@@ -28,13 +29,10 @@ from fergen_bench.metric import calibration_error, calibration_floor, fit_temper
 from fergen_bench.records.counting import without
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord
 from fergen_bench.records.store import RecordFile
-from fergen_bench.report.tables import CALIBRATION, CELL, domains_of
+from fergen_bench.report.intervals import Difference, Parts, Sampled, domain_error, domain_limits, limits, tested
+from fergen_bench.report.tables import CALIBRATION, CELL
 
 DRAWS = 2000
-
-LEVEL = 0.95
-
-ALPHA = 1.0 - LEVEL
 
 _BLOCK = 2**22
 """The maximum of numbers in memory at a time in an array of resampling counts, or of sums over them."""
@@ -50,50 +48,6 @@ class _Faces:
     name: str
     labels: np.ndarray
     said: list[np.ndarray] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Second minus first, in points. Without a value or without predictions, the other fields are nan.
-
-    Attributes:
-        value: The difference.
-        low: The lower end of its 95 % interval over trainings and faces.
-        high: The upper end.
-        p: The probability of a difference at least as large between equally good rows; nan where some training has one
-            seed, since the variation of trainings is unknown then.
-        domains_low: The lower end of its 95 % interval over domains too.
-        domains_high: The upper end.
-    """
-
-    value: float
-    low: float = np.nan
-    high: float = np.nan
-    p: float = np.nan
-    domains_low: float = np.nan
-    domains_high: float = np.nan
-
-
-Parts = dict[tuple[str, str], tuple[tuple[int, ...], np.ndarray]]
-"""Training → its seeds, and the contribution of each to a mean over cells."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A mean in every bootstrap replicate, (DRAWS,), and the contributions of the seeds to it."""
-
-    drawn: np.ndarray
-    parts: Parts
-
-    def minus(self, other: Sampled) -> Sampled:
-        """Return the difference from another mean over the same sources, targets and seeds."""
-        parts = {training: (seeds, own - other.parts[training][1]) for training, (seeds, own) in self.parts.items()}
-        return Sampled(self.drawn - other.drawn, parts)
-
-    @property
-    def several(self) -> bool:
-        """Return True if every training has several seeds, so that their variation is known."""
-        return all(len(seeds) > 1 for seeds, _ in self.parts.values())
 
 
 class Evidence:
@@ -336,116 +290,6 @@ def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
     return {
         training: (tuple(sorted(of)), np.array([of[seed] for seed in sorted(of)])) for training, of in found.items()
     }
-
-
-def seeds_of(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
-    """Return the contributions of the seeds of each training to a mean, or to the difference of two means.
-
-    A training that has the same seeds in both means contributes the paired differences.
-    """
-    found, others = [], second or {}
-    for training in {**first, **others}:
-        one, other = first.get(training), others.get(training)
-        if one is not None and other is not None and one[0] == other[0]:
-            found.append(other[1] - one[1])
-        else:
-            found += [part[1] for part in (one, other) if part is not None]
-    return found
-
-
-def freedom_of(seeds: Iterable[np.ndarray], variance: float) -> float:
-    """Return the degrees of freedom of a mean's variance, that of its replicates; infinite where no seeds vary.
-
-    Welch's formula (Biometrika 1947, appendix), with n + 1 and then two less: it allows for variances of two or three
-    seeds that differ by chance alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
-    """
-    several = [values for values in seeds if len(values) > 1]
-    squares = sum((len(values) * np.var(values, ddof=1)) ** 2 / (len(values) + 1) for values in several)
-    if not squares > 0:
-        return np.inf
-    return float(max(variance**2 / squares - 2, min(len(values) - 1 for values in several)))
-
-
-def limits(value: float, sampled: Sampled) -> tuple[float, float]:
-    """Return the 95 % interval of a mean: the middle 95 % of its replicates, without their bias, widened for few seeds.
-
-    A replicate has fewer different faces than the target, so metrics that are not means of faces, such as macro F1, are
-    biased in it. The difference of the replicates' mean from the value estimates the bias of the value, and the
-    interval is moved by as much the other way. It is widened by the ratio of Student's t to a normal distribution. The
-    limits are nan where nothing varies: if the few faces of a cell are all right, the next one may still be wrong.
-    """
-    from scipy.stats import norm, t
-
-    known = sampled.drawn[~np.isnan(sampled.drawn)]  # a replicate may lack faces of a rare expression
-    if not len(known) or np.ptp(known) == 0:
-        return np.nan, np.nan
-    low, middle, high = np.quantile(known, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    wider = t.isf(ALPHA / 2, freedom_of(seeds_of(sampled.parts), np.var(known, ddof=1))) / norm.isf(ALPHA / 2)
-    centre = 2 * value - float(known.mean(dtype=np.float64))
-    return float(max(0.0, centre - wider * (middle - low))), float(min(100.0, centre + wider * (high - middle)))
-
-
-def domain_error(cells: pd.DataFrame, values: np.ndarray) -> tuple[float, int]:
-    """Return the standard error of a mean over cells if its domains are a sample of all domains, and its freedom.
-
-    The mean is computed again without each domain in turn, as a source and as a target (the jackknife; Arvesen 1969
-    for means over pairs). Where nothing would be left, as after trainings on several domains each, a domain leaves as a
-    target alone. Trainings and faces differ between domains, so their variation is included.
-
-    Args:
-        cells: The cells: `source`, `target`.
-        values: The score of each cell, (cells,); nan for cells without a score.
-
-    Returns:
-        The standard error, nan for fewer than three domains, and the degrees of freedom.
-    """
-    names = list(dict.fromkeys(cells.target))
-    if len(names) < 3 or np.isnan(values).any():
-        return np.nan, len(names) - 1
-    trained = [set(domains_of(source)) for source in cells.source]
-    on = np.array([cells.target == name for name in names])  # (domains, cells)
-    either = on | np.array([[name in sources for sources in trained] for name in names])
-    left_out = on if either.all(1).any() else either
-    left = np.array([values[~out].mean() for out in left_out])
-    count = len(names)
-    return float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum())), count - 1
-
-
-def domain_limits(value: float, error: float, freedom: int) -> tuple[float, float]:
-    """Return the 95 % interval that belongs to a `domain_error`."""
-    from scipy.stats import t
-
-    reach = float(t.isf(ALPHA / 2, freedom)) * error if error > 0 else np.nan
-    return value - reach, value + reach
-
-
-def tested(value: float, sampled: Sampled, finished: bool) -> Difference:
-    """Return a difference of means with the interval and p of Student's t and the bootstrap's standard error.
-
-    Args:
-        value: The difference.
-        sampled: The difference in every replicate.
-        finished: True for finished models, which have no trainings that could vary.
-    """
-    from scipy.stats import t
-
-    known = sampled.drawn[~np.isnan(sampled.drawn)]
-    if np.isnan(value) or len(known) < 2:  # without a number there is neither a test nor a count in Holm's correction
-        return Difference(value)
-    error, several = float(np.std(known, ddof=1)), finished or sampled.several
-    if error == 0:  # equal predictions (p = 1), or equal replicates since faces are few (p unknown)
-        return Difference(value, p=1.0 if several and abs(value) < 1e-9 else np.nan)
-    freedom = freedom_of(seeds_of(sampled.parts), error**2)
-    reach = float(t.isf(ALPHA / 2, freedom)) * error
-    p = 2 * float(t.sf(abs(value) / error, freedom)) if several else np.nan
-    return Difference(value, value - reach, value + reach, p)
-
-
-def holm(p: pd.Series) -> pd.Series:
-    """Return p values corrected for as many tests as there are (Holm 1979); nan stays nan and does not count."""
-    known = p.dropna().astype(float).sort_values()
-    corrected = (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1.0)
-    return corrected.reindex(p.index)
 
 
 def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:

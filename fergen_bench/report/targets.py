@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fergen_bench.report.intervals import limits
 from fergen_bench.report.leaderboard import LeaderboardView, Mean
-from fergen_bench.report.statistics import Evidence, limits
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import complete
 
 

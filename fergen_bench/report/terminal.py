@@ -18,12 +18,13 @@ from fergen_bench.datasets.standing import NOT_AUDITED
 from fergen_bench.experiment.run import percent
 from fergen_bench.report import data
 from fergen_bench.report.comparison import Comparison, Row, answer, caveats, p_text, range_text
+from fergen_bench.report.intervals import ALPHA
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView, Mean
 from fergen_bench.report.notes import GAP, mark_notes, short_mark, standing_notes
 from fergen_bench.report.published import PUBLISHED, Published, concerned, differences, summary
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.shifts import factors, shift_boards, shift_note, shift_rows
-from fergen_bench.report.statistics import ALPHA, DRAWS
+from fergen_bench.report.statistics import DRAWS
 from fergen_bench.report.tables import NAMES, Board, Matrix, by_share, number, ordered
 from fergen_bench.wording import many, wrapped
 

@@ -15,16 +15,8 @@ import pandas as pd
 
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.metric import METRICS
-from fergen_bench.report.statistics import (
-    ALPHA,
-    Evidence,
-    Sampled,
-    domain_error,
-    domain_limits,
-    freedom_of,
-    limits,
-    seeds_of,
-)
+from fergen_bench.report.intervals import ALPHA, Sampled, domain_error, domain_limits, freedom_of, limits, seeds_of
+from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import MEANS, NOT_COMPARED, Board, complete
 
 BEST, TIED, BEHIND = "best", "tied", "behind"

@@ -129,25 +129,6 @@ def test_equally_good_rows_are_rarely_said_to_differ(sources: int, seeds: int, m
     assert 0 < wrong.sum() <= trials * 0.05 + 2 * np.sqrt(trials * 0.05 * 0.95)
 
 
-def test_freedom_lies_between_that_of_one_training_and_that_of_all() -> None:
-    def freedom(*spreads: float, faces: float = 0.0) -> float:
-        parts = {("s", str(at)): ((0, 1, 2), spread * np.array([-1.0, 0.0, 1.0])) for at, spread in enumerate(spreads)}
-        seeds = sum(3 * spread**2 for spread in spreads)
-        return statistics.freedom_of(statistics.seeds_of(parts), seeds + faces)
-
-    assert freedom(1.0) == pytest.approx(2)
-    assert freedom(1.0, 0.0, 0.0) == pytest.approx(2)
-    assert freedom(1.0, 1.0, 1.0, 1.0, 1.0) == pytest.approx(18)
-    assert freedom(1.0, faces=100.0) > 1000
-    assert freedom(0.0) == np.inf
-
-
-def test_holm_corrects_for_the_tests_that_there_are() -> None:
-    corrected = statistics.holm(pd.Series([0.01, np.nan, 0.04, 0.03]))
-    assert corrected.tolist() == pytest.approx([0.03, np.nan, 0.06, 0.06], nan_ok=True)
-    assert statistics.holm(pd.Series([np.nan])).isna().all()
-
-
 def test_faces_that_either_run_leaves_out_are_no_disagreement(tmp_path: Path) -> None:
     labels, everyone = np.arange(10) % 7, np.ones(10, bool)
     out = np.arange(10) < 4
@@ -194,27 +175,3 @@ def test_a_temperature_comes_from_held_out_faces_of_the_source(tmp_path: Path) -
     assert np.isnan(cells.ece_tempered[1])
     (board,) = tables.boards(cells, "accuracy")
     assert np.isnan(board.table.unseen_ece_tempered[0])  # a mean over fewer cells is no mean
-
-
-def test_the_error_over_domains_is_that_of_the_jackknife() -> None:
-    random = np.random.default_rng(0)
-    names, effects = "abcde", random.normal(0, 3, 5)
-    pairs = pd.DataFrame(
-        [(one, other) for one in names for other in names if one != other], columns=["source", "target"]
-    )
-    values = np.array([effects[names.index(s)] + effects[names.index(t)] for s, t in pairs.itertuples(index=False)])
-    # The mean of pairs is twice the mean of the domains' effects.
-    assert statistics.domain_error(pairs, values) == (pytest.approx(2 * effects.std(ddof=1) / np.sqrt(5)), 4)
-    others = pd.DataFrame(
-        {"source": ["+".join(n for n in names if n != name) for name in names], "target": list(names)}
-    )
-    assert statistics.domain_error(others, effects) == (pytest.approx(effects.std(ddof=1) / np.sqrt(5)), 4)
-    low, high = statistics.domain_limits(70.0, 2.0, 4)
-    assert (high - low) / 2 == pytest.approx(2.776 * 2, abs=0.01)
-    assert np.isnan(statistics.domain_error(pairs[:2], values[:2])[0])  # two domains
-
-
-def test_an_interval_is_moved_against_the_bias_of_its_replicates() -> None:
-    drawn = np.random.default_rng(0).normal(67, 1, 100_000)  # on average three points below the value
-    sampled = statistics.Sampled(drawn, {("web", ""): ((0, 1), np.zeros(2))})
-    assert statistics.limits(70.0, sampled) == pytest.approx((73 - 1.96, 73 + 1.96), abs=0.05)

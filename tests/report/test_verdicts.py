@@ -15,8 +15,8 @@ from sample_records import views
 from scipy import stats
 
 from fergen_bench.report import folder, tables, terminal, verdicts
+from fergen_bench.report.intervals import Sampled
 from fergen_bench.report.leaderboard import LeaderboardView
-from fergen_bench.report.statistics import Sampled
 
 SEEDS = {("web", ""): ((0, 1), np.zeros(2))}
 """Seeds that do not vary, so that p follows from the replicates alone."""
