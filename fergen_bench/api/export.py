@@ -1,4 +1,4 @@
-"""Write the kept model of a run as an ONNX file, with its preprocessing inside."""
+"""Write the checkpoint of a run as an ONNX file, with its preprocessing inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fergen_bench.error import BenchError
 if TYPE_CHECKING:
     import numpy as np
 
-    from fergen_bench.execution.kept import KeptModel
+    from fergen_bench.execution.fitted import FittedModel
     from fergen_bench.experiment.project import Project
     from fergen_bench.records.record import RunRecord
 
@@ -50,7 +50,7 @@ def export(
     parameters: Mapping[str, Any] | None = None,
     project: Project | str | Path | None = None,
 ) -> Path:
-    """Write the kept model of a run as an ONNX file.
+    """Write the checkpoint of a run as an ONNX file.
 
     The file takes images uint8 (batch, height, width, 3) of any size, RGB, and returns probabilities (batch, 7) in the
     order of `EXPRESSIONS`, so that `evaluate` on it gives the confusion matrices of the record. They are calibrated
@@ -66,23 +66,23 @@ def export(
         The path of the file.
 
     Raises:
-        BenchError: The record has no checkpoint, the method cannot be exported, or a package is missing.
+        BenchError: The record lacks a checkpoint, the method cannot be exported, or a package is missing.
     """
     return write(open_project(project), record, Path(to), parameters or {}).path
 
 
 def write(project: Project, record: str | os.PathLike[str], to: Path, parameters: Mapping[str, Any]) -> Written:
-    """Write the kept model of a run as an ONNX file; see `export`."""
-    from fergen_bench.execution.kept import find_record, open_kept
+    """Write the checkpoint of a run as an ONNX file; see `export`."""
+    from fergen_bench.execution.fitted import find_record, open_fitted
 
     if to.suffix != ".onnx":
         raise BenchError(f"{to}: the name of the file must end in .onnx")
-    kept = open_kept(project, find_record(project, Path(record)), "cpu", parameters)
-    exported = kept.export(to, _samples(project, kept), _metadata(kept))
-    return Written(to, kept.record, exported.difference, exported.images, kept.calibration)
+    fitted = open_fitted(project, find_record(project, Path(record)), "cpu", parameters)
+    exported = fitted.export(to, _samples(project, fitted), _metadata(fitted))
+    return Written(to, fitted.record, exported.difference, exported.images, fitted.calibration)
 
 
-def _samples(project: Project, kept: KeptModel) -> Sequence[np.ndarray]:
+def _samples(project: Project, fitted: FittedModel) -> Sequence[np.ndarray]:
     """Return the images on which a file is compared with its method.
 
     They are test images of a source where one is prepared, and noise of other sizes, to which a file must apply, too.
@@ -91,7 +91,7 @@ def _samples(project: Project, kept: KeptModel) -> Sequence[np.ndarray]:
 
     from fergen_bench.api import prepared
 
-    spec = kept.record.spec
+    spec = fitted.record.spec
     found: list[np.ndarray] = []
     for name in spec.sources:
         domain = prepared.domain(project, spec.suite, name)
@@ -106,7 +106,7 @@ RUN_KEY = "fergen_bench.run"
 """Key of the metadata of a file: the run, the calibration, and the images that it was trained on, as JSON."""
 
 
-def _metadata(kept: KeptModel) -> dict[str, str]:
+def _metadata(fitted: FittedModel) -> dict[str, str]:
     """Return the metadata of a file: its convention, and where it comes from."""
     from dataclasses import asdict
 
@@ -114,7 +114,7 @@ def _metadata(kept: KeptModel) -> dict[str, str]:
     from fergen_bench.finished.convention import Convention
 
     convention = Convention(range="uint8", layout="nhwc", output="probabilities")
-    record, calibration = kept.record, kept.calibration
+    record, calibration = fitted.record, fitted.calibration
     about = {
         "method": record.spec.label,
         "suite": record.spec.suite,
@@ -124,6 +124,6 @@ def _metadata(kept: KeptModel) -> dict[str, str]:
         "key": record.spec.key,
         "temperature": None if calibration is None else calibration[0],
         "held_out": 0 if calibration is None else calibration[1],
-        "faces": asdict(FaceCrop.of(kept.trained_on)),
+        "faces": asdict(FaceCrop.of(fitted.trained_on)),
     }
     return {**convention.metadata(), RUN_KEY: json.dumps(about)}

@@ -1,4 +1,4 @@
-"""Predict the expressions of the faces in photographs and videos with a kept or finished model."""
+"""Predict the expressions of the faces in photographs and videos with a checkpoint or a finished model."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def predict(
 
     Returns:
         One row per face: file, seconds (of a video), face, left, top, width, height, expression, confidence, score (of
-        the detector), and the probability of each expression. Files without a face have no row.
+        the detector), and the probability of each expression. Files without a face do not have a row.
 
     Raises:
         BenchError: The model cannot be opened, a package is missing, or no file can be read.
@@ -174,27 +174,27 @@ def predicted(
 def open_classifier(
     project: Project, model: str, device: str | None, parameters: Mapping[str, Any], crop: Crop
 ) -> Classifier:
-    """Open a kept model, an ONNX file, or the finished model of a record.
+    """Open a checkpoint, an ONNX file, or the finished model of a record.
 
     Args:
         project: The project, for the device and for keys of records.
         model: A record, its key, or an ONNX file.
         device: The device; None for that of the project.
-        parameters: Paths of weights on this machine, for a kept model.
+        parameters: Paths of weights on this machine, for a checkpoint.
         crop: The way in which faces will be cropped.
 
     Raises:
         BenchError: The model cannot be opened.
     """
+    from fergen_bench.execution.fitted import find_record
     from fergen_bench.execution.fleet import resolve_device
-    from fergen_bench.execution.kept import find_record
     from fergen_bench.experiment.run import EXTERNAL
     from fergen_bench.records.store import RecordFile
 
     chosen = resolve_device(check_device(device or project.settings.device))
     if model.endswith(".onnx"):
         if parameters:
-            raise BenchError("--set: an ONNX file has no parameters; leave it out")
+            raise BenchError("--set: is ineffective with an ONNX file. Leave it out.")
         return _from_file(model, chosen, crop)
     path = find_record(project, model)
     if RecordFile.open(path).record.spec.method.startswith(EXTERNAL):
@@ -203,14 +203,14 @@ def open_classifier(
 
 
 def _kept(project: Project, path: Path, device: str, parameters: Mapping[str, Any]) -> Classifier:
-    """Return the classifier of a kept model."""
+    """Return the classifier of a checkpoint."""
     from fergen_bench.data.facts import FaceCrop
-    from fergen_bench.execution.kept import open_kept
+    from fergen_bench.execution.fitted import open_fitted
     from fergen_bench.prediction.predictor import Classifier
 
-    kept = open_kept(project, path, device, parameters)
-    notes = () if kept.calibration is not None else (UNCALIBRATED,)
-    return Classifier(kept.record.spec.title, kept.probabilities, FaceCrop.of(kept.trained_on), notes)
+    fitted = open_fitted(project, path, device, parameters)
+    notes = () if fitted.calibration is not None else (UNCALIBRATED,)
+    return Classifier(fitted.record.spec.title, fitted.probabilities, FaceCrop.of(fitted.trained_on), notes)
 
 
 def _from_file(path: str, device: str, crop: Crop) -> Classifier:
@@ -272,5 +272,5 @@ def _finished(model: FinishedModel, convention: Convention, crop: Crop) -> Class
     return Classifier(model.name, probabilities, faces, notes)
 
 
-UNCALIBRATED = "the probabilities are not calibrated: the model has no predictions on images held out of its training"
+UNCALIBRATED = "the probabilities are not calibrated: predictions on images held out of the training are missing"
 """The note of models without a temperature."""

@@ -1,4 +1,4 @@
-"""The commands that use kept models: `export` and `predict`."""
+"""The commands that use fitted models: `export` and `predict`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Examples:
 @click.option("--to", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 @weights_option
 def export(record: str, to: Path, weights: list[tuple[str, str]]) -> None:
-    """Write the kept model of a run as an ONNX file, with its preprocessing inside.
+    """Write the checkpoint of a run as an ONNX file, with its preprocessing inside.
 
     RECORD: the record of a run with --keep-models, or its key. The file takes images of any size, uint8 RGB (batch,
     height, width, 3), and returns probabilities.
@@ -73,9 +73,7 @@ Examples:
 
 @click.command(epilog=PREDICT_EXAMPLES)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--model", "-m", required=True, help="An ONNX file, or the record of a kept or evaluated model, or its key."
-)
+@click.option("--model", "-m", required=True, help="An ONNX file; or a record with a checkpoint, or its key.")
 @click.option(
     "--crop",
     type=click.Choice(["faces", "none"]),

@@ -196,7 +196,7 @@ def include_near_duplicates(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def weights_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that opens a kept model the option of the places of its weights, as `weights`."""
+    """Give a command that opens a checkpoint the option of the places of its weights, as `weights`."""
     return click.option(
         "--set",
         "weights",

@@ -65,7 +65,7 @@ def crop_faces(
         BenchError: Faces have boxes already, the detector is not installed, or no image shows a face.
     """
     if any(face.box is not None or face.file is None for face in listing.faces):
-        raise BenchError(f"{name}: crop has no effect: these faces are cropped, or have boxes already. Remove it")
+        raise BenchError(f"{name}: crop is ineffective: these faces are cropped, or have boxes already. Remove it")
     search = search or Search(open_detector().name, searched)
     results = _results(listing.faces, search, beside(folder, "faces"), processes, progress)
     kept, without, several = [], [], []

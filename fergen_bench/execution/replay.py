@@ -15,8 +15,8 @@ from fergen_bench.data.corruption import VERSION
 from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError
 from fergen_bench.execution.domains import PreparedDomains
+from fergen_bench.execution.fitted import identified
 from fergen_bench.execution.fleet import GPU_THREADS
-from fergen_bench.execution.kept import identified
 from fergen_bench.execution.local import InProcess
 from fergen_bench.experiment.run import Job
 from fergen_bench.records import store

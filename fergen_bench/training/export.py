@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,10 @@ def _traced(program: _Program, batch: np.ndarray, name: str) -> Any:
     except BenchError:
         raise
     except Exception as error:  # torch raises errors of many types here, with the cause in the first line or the last
-        raise BenchError(f"{name} cannot be exported: torch.onnx.export failed ({reason(_first(error))})") from error
+        raise BenchError(
+            f"{name} cannot be exported: torch.onnx.export failed ({reason(_first(error))}); its predict must consist "
+            f"of tensor operations that are the same for all images"
+        ) from error
 
 
 def _first(error: BaseException) -> BaseException:
@@ -155,11 +159,11 @@ def _first(error: BaseException) -> BaseException:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what torch and onnxscript report about their own work."""
+    """Hide what torch and onnxscript report about their own work, such as the whole graph after an error."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.disable(before)

@@ -50,5 +50,5 @@ def test_an_exported_model_gives_the_confusion_of_its_record(
 def test_wrong_names_are_refused(project: Project, tmp_path: Path) -> None:
     with pytest.raises(fb.BenchError, match=r"must end in \.onnx"):
         fb.export("0123456789ab", tmp_path / "model.pt")
-    with pytest.raises(fb.BenchError, match="has no record with this key"):
+    with pytest.raises(fb.BenchError, match="lacks a record with this key"):
         fb.export("0123456789ab", tmp_path / "model.onnx")

@@ -139,7 +139,7 @@ def test_a_folder_without_any_face_and_faces_with_boxes_are_refused(tmp_path: Pa
     rows = [f"{p.relative_to(root)},{p.parent.name},{p.parts[-3]},9,9,90,90" for p in sorted(root.glob("*/*/*.png"))]
     (root / "faces.csv").write_text("image,label,split,left,top,width,height\n" + "\n".join(rows))
     settings = DomainSettings(path=root / "faces.csv", dataset="csv", crop="faces")
-    with pytest.raises(BenchError, match="crop has no effect: these faces are cropped, or have boxes already"):
+    with pytest.raises(BenchError, match="crop is ineffective: these faces are cropped, or have boxes already"):
         prepare_dataset("lab", dataset("csv", "test"), settings, tmp_path / "b", 1, lambda done, total: None)
 
 

@@ -72,12 +72,15 @@ def test_a_method_that_learned_from_reversed_colours_gets_them_from_rgb(tmp_path
     assert np.abs(reversed_ - expected(method, images)).max() > 1e-3
 
 
-def test_a_method_that_decides_by_its_images_says_that_it_cannot_be_exported(tmp_path: Path) -> None:
+def test_a_method_that_decides_by_its_images_says_that_it_cannot_be_exported(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     method = Whole()
     method.change = lambda logits, images: logits if images.float().mean() > 100 else -logits
     with pytest.raises(BenchError, match=r"Whole cannot be exported: torch\.onnx\.export failed"):
         export_method(method, tmp_path / "m.onnx", SAMPLES)
     assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_method_with_state_outside_of_its_tensors_says_that_it_cannot_be_exported(tmp_path: Path) -> None:

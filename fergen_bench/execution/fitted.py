@@ -1,4 +1,4 @@
-"""Open the kept model of a run: its record, and the fitted method from the checkpoint beside it."""
+"""Open the checkpoint of a run: its record, and the fitted method."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ SHORTEST_KEY = 4
 
 
 @dataclass(frozen=True)
-class KeptModel:
-    """The kept model of a run.
+class FittedModel:
+    """The fitted method of a run.
 
     Attributes:
         file: The record.
@@ -112,27 +112,27 @@ def find_record(project: Project, name: str | Path) -> Path:
         name: The path of the record or of its checkpoint; or its key, or the first digits of it.
 
     Raises:
-        BenchError: There is no such record, or there are several.
+        BenchError: The record does not exist, or there are several.
     """
     path = Path(name).expanduser()
     if path.suffix == CHECKPOINT:
         path = path.with_name(path.name.removesuffix(CHECKPOINT) + ".json")
     if path.suffix == ".json" or len(path.parts) > 1:
         if not path.is_file():
-            raise BenchError(f"{path}: there is no such record; name a record, such as results/runs/…/….json, or a key")
+            raise BenchError(f"{path}: this record does not exist; name one such as results/runs/…/….json, or a key")
         return path
     runs, key = project.results / "runs", str(name)
     found = [one for one in listing.candidates(runs)[0] if one.stem.rpartition("-")[2].startswith(key)]
     if len(key) < SHORTEST_KEY or not found:
         raise BenchError(
-            f"{key!r}: {runs} has no record with this key; name the path of a record, or its key as in its file name"
+            f"{key!r}: {runs} lacks a record with this key; name the path of a record, or its key as in its file name"
         )
     if len(found) > 1:
         raise BenchError(f"{key!r}: {len(found)} records have keys that begin so: {listed(p.name for p in found)}")
     return found[0]
 
 
-def open_kept(project: Project, path: Path, device: str, changes: Mapping[str, Any] | None = None) -> KeptModel:
+def open_fitted(project: Project, path: Path, device: str, changes: Mapping[str, Any] | None = None) -> FittedModel:
     """Restore the fitted method of a record from its checkpoint.
 
     The code comes from this project only, by the name of the method; a checkpoint contains none.
@@ -144,7 +144,7 @@ def open_kept(project: Project, path: Path, device: str, changes: Mapping[str, A
         changes: Paths of weights on this machine, by parameter.
 
     Raises:
-        BenchError: The record has no checkpoint, or the method or its weights differ from those of the record.
+        BenchError: The record lacks a checkpoint, or the method or its weights differ from those of the record.
     """
     import torch
 
@@ -155,8 +155,7 @@ def open_kept(project: Project, path: Path, device: str, changes: Mapping[str, A
     file = RecordFile.open(path)
     if not file.has(CHECKPOINT):
         raise BenchError(
-            f"{path}: this record has no checkpoint beside it; repeat its run with --keep-models --rerun, which saves "
-            f"one"
+            f"{path}: this record lacks a checkpoint beside it; repeat its run with --keep-models --rerun to write one"
         )
     file.check(CHECKPOINT)
     method_file = project.method(file.record.spec.method)
@@ -164,7 +163,7 @@ def open_kept(project: Project, path: Path, device: str, changes: Mapping[str, A
     method = load_method(method_file.path, method_file.class_name, spec.parameters)
     context = Context(spec.title, spec.seed, spec.selection, torch.device(device), project.cache, silent)
     restore_method(sidecar(path, CHECKPOINT), method, context)
-    return KeptModel(file, method, device)
+    return FittedModel(file, method, device)
 
 
 def identified(done: RunRecord, method: MethodFile, path: Path, changes: Mapping[str, Any]) -> Run:

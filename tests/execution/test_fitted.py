@@ -1,4 +1,4 @@
-"""Kept models are found by path or key and restored, or the next step is named."""
+"""Checkpoints are found by path or key and restored, or the next step is named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from running import METHOD
 from conftest import Bench
 from fergen_bench import BenchError
 from fergen_bench.data.domain import Domain
-from fergen_bench.execution.kept import find_record, open_kept
+from fergen_bench.execution.fitted import find_record, open_fitted
 from fergen_bench.experiment.project import Project
 from fergen_bench.metric import fit_temperature
 from fergen_bench.records import store
@@ -24,7 +24,7 @@ RUN = ("run", "--method", "probe", "--sources", "web", "--targets", "web", "--se
 
 
 @pytest.fixture
-def kept(project: Project, bench: Bench) -> Path:
+def recorded(project: Project, bench: Bench) -> Path:
     """Return the record of a run of a small method, with a checkpoint and predictions on held-out images."""
     (project.root / "methods").mkdir()
     (project.root / "methods" / "probe.py").write_text(METHOD)
@@ -33,41 +33,41 @@ def kept(project: Project, bench: Bench) -> Path:
     return path
 
 
-def test_a_record_is_found_by_its_path_its_checkpoint_and_its_key(project: Project, kept: Path) -> None:
-    key = kept.stem.rpartition("-")[2]
-    for name in (kept, kept.with_suffix(".safetensors"), key, key[:5]):
-        assert find_record(project, name) == kept
+def test_a_record_is_found_by_its_path_its_checkpoint_and_its_key(project: Project, recorded: Path) -> None:
+    key = recorded.stem.rpartition("-")[2]
+    for name in (recorded, recorded.with_suffix(".safetensors"), key, key[:5]):
+        assert find_record(project, name) == recorded
     for name in (key[:3], "0" * 12 if key[0] != "0" else "1" * 12, "no/such.json"):
         with pytest.raises(BenchError, match=r"record"):
             find_record(project, name)
 
 
-def test_a_key_of_two_records_names_both(project: Project, kept: Path) -> None:
-    key = kept.stem.rpartition("-")[2]
-    (kept.parent / f"web-s1-{key}.json").write_text("{}")
+def test_a_key_of_two_records_names_both(project: Project, recorded: Path) -> None:
+    key = recorded.stem.rpartition("-")[2]
+    (recorded.parent / f"web-s1-{key}.json").write_text("{}")
     with pytest.raises(BenchError, match="2 records have keys that begin so: web-s0"):
         find_record(project, key)
 
 
-def test_a_restored_method_predicts_what_the_record_has(project: Project, kept: Path, web: Domain) -> None:
-    model = open_kept(project, kept, "cpu")
+def test_a_restored_method_predicts_what_the_record_has(project: Project, recorded: Path, web: Domain) -> None:
+    model = open_fitted(project, recorded, "cpu")
     with torch.no_grad():
         logits = model.method.predict(web.split("test").faces()).numpy()
-    stored = RecordFile.open(kept).predictions()
+    stored = RecordFile.open(recorded).predictions()
     np.testing.assert_array_equal(logits.argmax(1), stored["web"].logits.argmax(1))
     held = stored[HELD_OUT]
     assert model.calibration == (fit_temperature(*held.scored), len(held.labels))
 
 
 def test_a_record_without_a_checkpoint_or_of_another_version_is_refused(
-    project: Project, kept: Path, bench: Bench
+    project: Project, recorded: Path, bench: Bench
 ) -> None:
-    record = store.load(kept)
+    record = store.load(recorded)
     with pytest.raises(BenchError, match="a finished run takes no other parameters"):
-        open_kept(project, kept, "cpu", {"kind": "fine"})
+        open_fitted(project, recorded, "cpu", {"kind": "fine"})
     (project.root / "methods" / "probe.py").write_text(METHOD.replace("    kind:", "    version = 2\n    kind:"))
     with pytest.raises(BenchError, match="was made by version 1 of the method probe"):
-        open_kept(project, kept, "cpu")
+        open_fitted(project, recorded, "cpu")
     store.save(replace(record, files={}), project.results / "runs", anew=True)
-    with pytest.raises(BenchError, match="no checkpoint beside it; repeat its run with --keep-models --rerun"):
-        open_kept(project, kept, "cpu")
+    with pytest.raises(BenchError, match="lacks a checkpoint beside it; repeat its run with --keep-models --rerun"):
+        open_fitted(project, recorded, "cpu")
