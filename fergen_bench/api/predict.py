@@ -111,7 +111,7 @@ def predict(
     """
     where = open_project(project)
     request = Request(crop, margin, at_least, per_second, None if show is None else Path(show))
-    files = named_files([paths] if isinstance(paths, str | os.PathLike) else paths)
+    files = named_files([paths] if isinstance(paths, str | os.PathLike) else paths, request)
     classifier = open_classifier(where, str(model), device, parameters or {}, crop)
     for note in classifier.notes:
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -122,11 +122,11 @@ def predict(
     return done.frame
 
 
-def named_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def named_files(paths: Iterable[str | os.PathLike[str]], request: Request) -> list[Path]:
     """Return the photographs and videos that paths name; see `prediction.media.media_files`."""
     from fergen_bench.prediction.media import media_files
 
-    return media_files(map(Path, paths))
+    return media_files(map(Path, paths), request.show)
 
 
 def predicted(
@@ -149,10 +149,7 @@ def predicted(
     detector = open_detector() if request.crop == "faces" else None
     margin = request.margin if request.margin is not None else classifier.crop.margin or 0.0
     predictor = Predictor(classifier, detector, margin)
-    pictures: list[Path | None] = [None] * len(files)
-    if request.show is not None:
-        request.show.mkdir(parents=True, exist_ok=True)
-        pictures = [*places(request.show, files)]
+    pictures = [None] * len(files) if request.show is None else places(request.show, files)
     answers: list[Answer] = []
     written: list[Path] = []
     for number, (file, place) in enumerate(zip(files, pictures, strict=True), start=1):
@@ -160,11 +157,13 @@ def predicted(
         done = answered(predictor, file, request.per_second, request.at_least, place)
         answers += done.answers
         written += done.shown
+        if len(files) == 1 and predictor.unread and not answers:
+            raise BenchError(predictor.remarks[-1])
         for sentence in predictor.remarks[said:]:
             remark(sentence)
         shown.preparation("predicting", number, len(files))
     if len(predictor.unread) == len(files) and not answers:
-        raise BenchError(f"none of {many(len(files), 'file')} can be read" if len(files) > 1 else predictor.remarks[0])
+        raise BenchError(f"none of {many(len(files), 'file')} can be read; name photographs or videos")
     return Prediction(table(answers, request.at_least), len(files), predictor.unread, written)
 
 

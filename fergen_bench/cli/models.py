@@ -126,7 +126,8 @@ def predict(
 
     if to is not None and to.suffix not in {".csv", ".json"}:
         raise BenchError(f"--to: {to} must end in .csv or .json")
-    log, request, files = console_on(stderr=True), Request(**options), named_files(paths)
+    log, request = console_on(stderr=True), Request(**options)
+    files = named_files(paths, request)
     with busy(log, "opening the model"):
         classifier = open_classifier(find_project(), model, device, dict(weights), request.crop)
     with Bars(log) as shown:

@@ -65,7 +65,8 @@ def annotated(image: Image.Image, answers: Sequence[Answer], at_least: float) ->
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a picture as JPEG or PNG, atomically."""
+    """Write a picture as JPEG or PNG, atomically; its folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomically(path) as draft:
         image.save(draft, "PNG" if path.suffix == ".png" else "JPEG", quality=90)
 
@@ -81,7 +82,7 @@ class Film:
         """Describe a video, without creating it.
 
         Args:
-            path: The file, ending in .mp4.
+            path: The file, ending in .mp4; its folder is created.
             per_second: Pictures of each second.
         """
         self.pictures = 0
@@ -101,6 +102,7 @@ class Film:
         import av
 
         if not self.pictures:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             draft = self._open.enter_context(atomically(self._path))
             self._container = self._open.enter_context(av.open(str(draft), "w", format="mp4"))
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"

@@ -30,18 +30,26 @@ LACKING_SECONDS = 0.5
 INSTALL = "pip install 'fergen-bench[faces]'"
 
 
-def media_files(paths: Iterable[Path]) -> list[Path]:
+def media_files(paths: Iterable[Path], show: Path | None = None) -> list[Path]:
     """Return the photographs and videos that paths name, those of folders sorted by name.
 
     Files in folders count by their endings, hidden ones do not, and a file that is named itself always does.
 
+    Args:
+        paths: Photographs, videos and folders.
+        show: The folder for pictures of the answers; earlier ones in it do not count.
+
     Raises:
-        BenchError: A path does not exist, or a folder has neither photographs nor videos.
+        BenchError: A path does not exist, a folder has neither photographs nor videos, or `show` is the folder of a
+            file, which a picture of its answers could replace.
     """
     found: dict[Path, None] = {}
+    shown = None if show is None else show.resolve()
     for path in paths:
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if _is_medium(file, path)]
+            below = shown is not None and path.resolve() in shown.parents
+            files = (file for file in sorted(path.rglob("*")) if not (below and shown in file.resolve().parents))
+            inside = [file for file in files if _is_medium(file, path)]
             if not inside:
                 raise BenchError(f"{path}: this folder has neither photographs nor videos; name another, or a file")
             found |= dict.fromkeys(inside)
@@ -49,6 +57,11 @@ def media_files(paths: Iterable[Path]) -> list[Path]:
             found[path] = None
         else:
             raise BenchError(f"{path}: does not exist; name a photograph, a video or a folder")
+    for file in found:
+        if shown == file.resolve().parent:
+            raise BenchError(
+                f"--show: {show} is the folder of {file.name}, which would be replaced; name another folder"
+            )
     return list(found)
 
 

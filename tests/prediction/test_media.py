@@ -37,6 +37,17 @@ def test_files_of_folders_count_by_their_endings_and_named_files_always(tmp_path
         media_files([tmp_path / "empty"])
 
 
+def test_pictures_of_answers_neither_count_nor_replace_a_photograph(tmp_path: Path) -> None:
+    for name in ("a.jpg", "seen/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert media_files([tmp_path], tmp_path / "seen") == [tmp_path / "a.jpg"]
+    assert media_files([tmp_path], tmp_path / "new") == [tmp_path / "a.jpg", tmp_path / "seen" / "a.jpg"]
+    for paths in ([tmp_path], [tmp_path / "a.jpg"]):
+        with pytest.raises(BenchError, match=r"--show: .* is the folder of a\.jpg, which would be replaced"):
+            media_files(paths, tmp_path)
+
+
 def test_a_photograph_is_upright(tmp_path: Path) -> None:
     image = scene(("anger", 10, 10, 40))
     exif = Image.Exif()

@@ -21,7 +21,6 @@ def test_a_photograph_and_a_video_are_answered_and_shown(tmp_path: Path) -> None
     scene(("anger", 10, 20, 40)).save(tmp_path / "a.png")
     write_video(tmp_path / "b.mp4", [scene(("anger", 10 + at, 20, 60)) for at in range(10)])
     (tmp_path / "c.mp4").write_bytes(b"no video")
-    (tmp_path / "to").mkdir()
     predictor = Predictor(classifier(), Squares())
     found = {
         name: answered(predictor, tmp_path / name, 5, 0.5, tmp_path / "to" / name[0])
