@@ -1,0 +1,81 @@
+"""Files of unknown origin: sizes, kinds and names are checked before their content is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fergen_bench.files import bounded
+
+
+def test_text_has_no_byte_order_mark_and_one_line_ending(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert bounded.read_text(tmp_path / "a") == "one\ntwo\nthree\n"
+
+
+def test_a_file_above_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert bounded.read_bytes(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ValueError, match="larger than 4 bytes"):
+        bounded.read_bytes(tmp_path / "a", 4)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="not a regular file"):
+        bounded.read_bytes(tmp_path / "pipe", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"a": 1, "a": 2}', "a key twice"), ("[" * 100_000, "nested too deeply"), ('"\\u202e"', "control"), ("{", "")],
+)
+def test_ambiguous_json_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bounded.parse_json(text)
+
+
+def test_the_checksum_of_content_ignores_order_and_spaces() -> None:
+    assert bounded.checksum_of({"a": 1, "b": [2]}) == bounded.checksum_of(bounded.parse_json('{ "b": [2], "a": 1 }'))
+    assert bounded.checksum_of({"a": 1}) != bounded.checksum_of({"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "valid"),
+    [
+        ("web", True),
+        ("raf-db.v2", True),
+        ("", False),
+        ("a/b", False),
+        ("..", False),
+        ("a..b", False),
+        ("a" * 101, False),
+    ],
+)
+def test_file_names_cannot_lead_to_another_folder(name: str, valid: bool) -> None:
+    assert bounded.is_file_name(name) is valid
+
+
+def test_control_characters_and_bytes_are_escaped() -> None:
+    assert bounded.printable("a\x1b[2J") == "a\\x1b[2J"
+    assert bounded.printable(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+    assert bounded.printable_content({"a\n": ["é", 1]}) == {"a\\x0a": ["é", 1]}
+
+
+def test_arrays_are_mapped_or_read_and_objects_are_refused(tmp_path: Path) -> None:
+    values = np.arange(6, dtype=np.int16).reshape(2, 3)
+    np.save(tmp_path / "a.npy", values)
+    np.testing.assert_array_equal(bounded.map_array(tmp_path / "a.npy"), values)
+    np.savez(tmp_path / "a.npz", values=values)
+    np.testing.assert_array_equal(bounded.read_arrays(tmp_path / "a.npz")["values"], values)
+    with pytest.raises(ValueError, match="exceed 5 bytes"):
+        bounded.read_arrays(tmp_path / "a.npz", limit=5)
+    np.save(tmp_path / "b.npy", np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="only numbers and text"):
+        bounded.map_array(tmp_path / "b.npy")
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    with pytest.raises(ValueError, match="11 bytes of data, which does not match its header"):
+        bounded.map_array(tmp_path / "a.npy")
