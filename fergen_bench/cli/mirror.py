@@ -50,6 +50,7 @@ def ui(port: int) -> None:
 
     from fergen_bench.experiment.project import find_project
     from fergen_bench.records import mlflow_mirror as tracking
+    from fergen_bench.records.mlflow_values import view_address
 
     project, console = find_project(), console_on(stderr=True)
     uri = tracking.resolve_uri(project.settings.tracking.uri, project.results)
@@ -67,7 +68,7 @@ def ui(port: int) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise BenchError(f"--port: {port} is taken on this machine; choose another, such as {port + 1}")
-    console.print(f"Open {tracking.view_address(port, number)} in half a minute. Ctrl-C ends it.", soft_wrap=True)
+    console.print(f"Open {view_address(port, number)} in half a minute. Ctrl-C ends it.", soft_wrap=True)
     command, extra = tracking.server_command(uri, project.results, port)
     # The server starts child processes: end the whole process group, however this command ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -14,13 +14,11 @@ import json
 import logging
 import math
 import os
-import posixpath
-import re
 import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,7 +27,15 @@ from typing import TYPE_CHECKING, Any
 from fergen_bench.error import BenchError, reason
 from fergen_bench.experiment.run import Run
 from fergen_bench.files.atomic import atomically, sweep
-from fergen_bench.metric import METRICS
+from fergen_bench.records.mlflow_values import (
+    ROW,
+    VIEW,
+    means_over_seeds,
+    metric_name,
+    metrics_of,
+    row_digest,
+    view_state,
+)
 from fergen_bench.records.record import RunRecord
 
 if TYPE_CHECKING:
@@ -39,12 +45,6 @@ Picture = Callable[[RunRecord], bytes]
 """A function that draws the confusion matrices of a record as PNG."""
 
 KEY, PLAN, CELLS = "fergen.key", "fergen.plan", "fergen.cells"
-ROW = "fergen.row"
-"""A tag of the runs that have the means of a row of the tables: the name of the row."""
-VIEW = "fergen-bench"
-"""The name of the stored view of the experiment: a table of the means and parameters of the rows."""
-PARTS = {"unseen": ("unseen",), "in_domain": ("source",), "all": ("source", "seen", "unseen")}
-"""The means of a record, and the relations of the cells in each."""
 PATIENCE = 30.0
 """Seconds that a command waits for the mirror after its last run."""
 RETRY = 60.0
@@ -146,7 +146,7 @@ class Mirror:
             _create_database(uri)
             self.client: MlflowClient = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment(experiment, results)
-            self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", _view())
+            self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", view_state())
 
     def _experiment(self, name: str, results: Path) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -226,11 +226,11 @@ class Mirror:
         from mlflow.entities import Metric, Param, RunTag
 
         spec = record.spec
-        metrics = [Metric(name, value, begin, 0) for name, value in _metrics(record).items()]
+        metrics = [Metric(name, value, begin, 0) for name, value in metrics_of(record).items()]
         for entry in record.history:
             step = int(entry["epoch"])
             curves = {name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)}
-            metrics += [Metric(_metric_name(name), value, begin, step) for name, value in curves.items()]
+            metrics += [Metric(metric_name(name), value, begin, step) for name, value in curves.items()]
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run, metrics=metrics[start : start + 1000])
         parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
@@ -266,7 +266,7 @@ class Mirror:
         """Return the run that has the means of a row, creating it if necessary."""
         from mlflow.entities import Param
 
-        plan = f"{spec.suite}/{spec.protocol}/{_row_digest(spec)}"
+        plan = f"{spec.suite}/{spec.protocol}/{row_digest(spec)}"
         if plan not in self._parents:
             found = self._search(f"tags.`{PLAN}` = '{plan}'")
             if found:
@@ -290,7 +290,7 @@ class Mirror:
         newest: dict[str, Any] = {}  # a record that was made again counts once
         for run in self.client.search_runs([self.experiment], query, 1, 10_000, ["tags.`fergen.started` ASC"]):
             newest[run.data.tags[KEY]] = run
-        means = _means_over_seeds([(run.data.params["seed"], run.data.metrics) for run in newest.values()])
+        means = means_over_seeds([(run.data.params["seed"], run.data.metrics) for run in newest.values()])
         now = int(time.time() * 1000)
         found = {**means, "records": float(len(newest))}
         self.client.log_batch(parent, metrics=[Metric(name, value, now, 0) for name, value in found.items()])
@@ -374,103 +374,6 @@ def _state(record: RunRecord) -> str:
     """Return a digest of what can change in a record without a new training: excluded images and relations."""
     cells = sorted([cell.target, cell.fingerprint, cell.excluded, cell.relation] for cell in record.cells)
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
-
-
-def _metric_name(name: str) -> str:
-    """Return the name of a loss term or score in the characters that MLflow accepts."""
-    return posixpath.normpath(re.sub(r"[^\w/.\- ]", "_", name).strip("/") or "_")
-
-
-def _metrics(record: RunRecord) -> dict[str, float]:
-    """Return metrics in 0..1 per target, and their means over all, in-domain and unseen targets, where defined."""
-    import numpy as np
-
-    values: dict[str, float] = {}
-    for name, function in METRICS.items():
-        by_target = {cell.target: function(np.array(cell.confusion)) for cell in record.cells}
-        values |= {f"{name}/{target}": score for target, score in by_target.items()}
-        for part, relations in PARTS.items():
-            scores = [by_target[cell.target] for cell in record.cells if cell.relation in relations]
-            if scores:
-                values[f"{name}/mean_{part}"] = float(np.mean(scores))
-                values[f"cells/{part}"] = float(len(scores))
-    return {name: value for name, value in values.items() if math.isfinite(value)} | {
-        f"seconds/{n}": s for n, s in record.seconds.items()
-    }
-
-
-def _means_over_seeds(records: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
-    """Return the means of a row, and their standard deviations over seeds where there are two seeds.
-
-    Args:
-        records: The seed and the metrics of each record.
-    """
-    import numpy as np
-
-    found: dict[str, float] = {}
-    for part in PARTS:
-        sums: dict[str, dict[str, float]] = {}
-        for seed, metrics in records:
-            cells = metrics.get(f"cells/{part}", 0.0)
-            of_seed = sums.setdefault(seed, dict.fromkeys(("cells", *METRICS), 0.0))
-            of_seed["cells"] += cells
-            for name in METRICS:
-                of_seed[name] += cells * metrics.get(f"{name}/mean_{part}", math.nan if cells else 0.0)
-        most = max((of_seed["cells"] for of_seed in sums.values()), default=0.0)
-        whole = [of_seed for of_seed in sums.values() if of_seed["cells"] == most > 0]
-        for name in METRICS:
-            means = [of_seed[name] / most for of_seed in whole]
-            if means and all(map(math.isfinite, means)):
-                found[f"{name}/mean_{part}"] = float(np.mean(means))
-                if len(means) > 1:
-                    found[f"{name}/sd_{part}"] = float(np.std(means, ddof=1))
-        if part == "unseen":
-            found["seeds"] = float(len(whole))
-    return found
-
-
-def _row_digest(spec: Run) -> str:
-    """Return a digest of what the records of a row share."""
-    identity = spec.identity()
-    shared = [
-        spec.label,
-        spec.profile,
-        spec.selection,
-        spec.fraction,
-        len(spec.sources),
-        spec.adaptation_target is None,
-    ]
-    shared += [identity["version"], spec.numerics, identity["parameters"], identity["weights"]]
-    return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def _view() -> str:
-    """Return the state of MLflow's page that shows the means of the rows as a table, best first."""
-    columns = [f"metrics.`{name}/mean_unseen`" for name in METRICS]
-    columns += ["metrics.`accuracy/sd_unseen`", "metrics.`accuracy/mean_in_domain`", "metrics.`accuracy/mean_all`"]
-    columns += [
-        "metrics.`seeds`",
-        "metrics.`records`",
-        "params.`backbone`",
-        "params.`learning_rate`",
-        "params.`epochs`",
-    ]
-    state = {
-        "searchFilter": f"tags.`{ROW}` LIKE '%'",
-        "orderByKey": "metrics.`accuracy/mean_unseen`",
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": columns,
-    }
-    return json.dumps(state)
-
-
-def view_address(port: int, experiment: str) -> str:
-    """Return the address of the table of means on MLflow's web server."""
-    return f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
 
 
 def _create_database(uri: str) -> None:

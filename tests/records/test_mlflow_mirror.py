@@ -14,6 +14,7 @@ from sample_records import entry
 
 from fergen_bench.records import mlflow_mirror as tracking
 from fergen_bench.records.mlflow_mirror import Mirror, RefusedRecord, TrackingError, resolve_uri
+from fergen_bench.records.mlflow_values import view_address
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import figures
 from fergen_bench.report.leaderboard import leaderboard_views
@@ -72,7 +73,7 @@ def test_rows_of_other_parameters_have_parents_of_their_own_in_one_view(tmp_path
     rows = mirror.client.search_runs([mirror.experiment], view["searchFilter"])
     assert {run.data.params["gate"] for run in rows} == {"sigmoid", "linear"}
     assert view["orderByKey"] in view["selectedColumns"]
-    assert tracking.view_address(5000, "1").endswith(f"/#/experiments/1/runs?viewStateShareKey={tracking.VIEW}")
+    assert view_address(5000, "1").endswith(f"/#/experiments/1/runs?viewStateShareKey={tracking.VIEW}")
 
 
 def test_a_kept_model_is_mirrored_where_that_is_asked_for(mirrored: tuple[Mirror, Path]) -> None:
