@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
-import torch
 
 from conftest import Bench
-from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
 from fergen_bench.experiment.project import Project
 from fergen_bench.files.atomic import atomically, sweep
 
@@ -34,40 +30,6 @@ def test_drafts_of_a_file_are_swept_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     sweep(tmp_path / "a.json")
     assert sorted(file.name for file in tmp_path.iterdir()) == [".a.json", ".ab.json-x1y2", "a.json"]
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "text"),
-    [
-        (OSError(errno.ENOSPC, "No space left", "/r/a.npz"), NoRoom, "/r/a.npz: the disk or your quota is full"),
-        (OSError(errno.EDQUOT, "Quota exceeded"), NoRoom, "the disk or your quota is full (Quota exceeded)"),
-        (
-            OSError(errno.EROFS, "Read-only file system", "/r"),
-            BenchError,
-            "/r: Read-only file system; change the permissions",
-        ),
-        (OSError(errno.EACCES, "Permission denied", "/r"), BenchError, "/r: Permission denied; change the permissions"),
-        (OSError(errno.EMFILE, "Too many open files"), BenchError, "lower --jobs, or raise the limit with ulimit"),
-        (MemoryError(), RunError, "the machine ran out of memory; lower --jobs, or batch_size"),
-        (torch.OutOfMemoryError("CUDA out of memory"), RunError, "the GPU ran out of memory; lower batch_size"),
-    ],
-)
-def test_what_the_machine_would_not_give_is_a_sentence(error: Exception, kind: type[BenchError], text: str) -> None:
-    said = circumstance(error)
-    assert type(said) is kind
-    assert text in str(said)
-
-
-def test_torch_out_of_memory_on_the_cpu_is_a_sentence() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(1 << 60, dtype=torch.uint8)
-    assert type(circumstance(caught.value)) is RunError
-
-
-def test_other_errors_are_not_explained_away() -> None:
-    assert circumstance(ValueError("x")) is None
-    assert "killed from outside" in str(circumstance(BrokenProcessPool("a child process terminated abruptly")))
-    assert circumstance(OSError(errno.ENOENT, "No such file", "/r")) is None
 
 
 WRITERS: dict[str, str] = {

@@ -1,0 +1,45 @@
+"""Errors of the machine become one sentence: memory, and killed processes."""
+
+from __future__ import annotations
+
+import errno
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+import torch
+
+from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
+
+
+def test_torch_out_of_memory_on_the_cpu_is_a_sentence() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert type(circumstance(caught.value)) is RunError
+
+
+def test_other_errors_are_not_translated() -> None:
+    assert circumstance(ValueError("x")) is None
+    assert "killed from outside" in str(circumstance(BrokenProcessPool("a child process terminated abruptly")))
+    assert circumstance(OSError(errno.ENOENT, "No such file", "/r")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "/r/a.npz"), NoRoom, "/r/a.npz: the disk or your quota is full"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), NoRoom, "the disk or your quota is full (Quota exceeded)"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/r"),
+            BenchError,
+            "/r: Read-only file system; change the permissions",
+        ),
+        (OSError(errno.EACCES, "Permission denied", "/r"), BenchError, "/r: Permission denied; change the permissions"),
+        (OSError(errno.EMFILE, "Too many open files"), BenchError, "lower --jobs, or raise the limit with ulimit"),
+        (MemoryError(), RunError, "the machine ran out of memory; lower --jobs, or batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory"), RunError, "the GPU ran out of memory; lower batch_size"),
+    ],
+)
+def test_a_lack_of_memory_or_disk_is_one_sentence(error: Exception, kind: type[BenchError], text: str) -> None:
+    said = circumstance(error)
+    assert type(said) is kind
+    assert text in str(said)
