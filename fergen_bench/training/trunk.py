@@ -37,8 +37,6 @@ class NetworkMethod(GradientMethod):
     erasing: float = 0.5  # share of images in which a box is filled with the mean colour
     logit_adjustment: float = 0.0  # tau: share of the source's class frequencies that the loss corrects for; 1: all
 
-    _offset: ClassVar[Tensor | None] = None
-
     def classifier(self, ctx: Context, name: str) -> nn.Sequential:
         """Return a fresh copy of a network, followed by a linear head, and set `self.network`."""
         self.network = ctx.backbone(name, trainable=True)
@@ -55,7 +53,7 @@ class NetworkMethod(GradientMethod):
         Raises:
             BenchError: `logit_adjustment` is negative, or the sampling removes the class frequencies already.
         """
-        tau, self._offset = self.logit_adjustment, None
+        tau = self.logit_adjustment
         if not tau >= 0:
             raise BenchError(f"logit_adjustment is {tau:g}; it must be 0 (none) or more, such as 1")
         if tau and self.sampling == "balanced":
@@ -63,13 +61,14 @@ class NetworkMethod(GradientMethod):
                 "logit_adjustment corrects for the class frequencies of the source, which sampling=balanced has "
                 "removed already; set one of the two"
             )
-        if tau:
-            self._offset = prior_offset(torch.from_numpy(split.counts), tau).float().to(ctx.device)
+        offset = prior_offset(torch.from_numpy(split.counts), tau).float().to(ctx.device)
+        self._offset: Tensor | None = offset if tau else None
         return super().inputs(split, ctx)
 
     def adjusted(self, logits: Tensor) -> Tensor:
         """Return logits (N, K) as the classification loss receives them: by `logit_adjustment`, not for scoring."""
-        return logits if self._offset is None else logits + self._offset
+        offset: Tensor | None = getattr(self, "_offset", None)
+        return logits if offset is None else logits + offset
 
     def loss(self, batch: Batch) -> Losses:
         """Return the cross-entropy of a batch."""
