@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fergen_bench.networks.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
     from fergen_bench.networks.prompts import prompt_names as prompt_names
     from fergen_bench.networks.text import TextTower as TextTower
+    from fergen_bench.networks.weights_file import read_weights as read_weights
     from fergen_bench.training.adversary import AdversarialMethod as AdversarialMethod
     from fergen_bench.training.augment import SampleDraws as SampleDraws
     from fergen_bench.training.contract import Context as Context
@@ -87,6 +88,7 @@ _FOR_METHODS = {
     "PROMPT_TEMPLATES": "networks.prompts",
     "prompt_names": "networks.prompts",
     "TextTower": "networks.text",
+    "read_weights": "networks.weights_file",
     "AdversarialMethod": "training.adversary",
     "SampleDraws": "training.augment",
     "Context": "training.contract",

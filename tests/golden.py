@@ -27,6 +27,13 @@ SUFFIXES = {torch.float64: "_f64", torch.float32: "_f32"}
 UNUSED: Mapping[str, Mapping[str, str]] = {
     "dann": {"class_embedding": "it belongs to cdann: this discriminator is not conditioned on the class"},
     "eac": {"flip_grid": "the method reverses the axis of a map instead of sampling it on a grid"},
+    "exp_clip": {
+        **dict.fromkeys(
+            ("llm_tokens", "train_*", "loss*", "logits_per_image*", "grad_*"),
+            "the method reads a trained projection: training one needs a language model",
+        ),
+        **dict.fromkeys(("video_*", "frames_*", "dynamic_*"), "runs score images, not videos"),
+    },
     "sagnet": {"alpha_content*": "the reference draws them and does not use them"},
     "tip_adapter": {"test_labels": "no result depends on them"},
     "latent_ofer": dict.fromkeys(
