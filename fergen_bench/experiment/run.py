@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 from fergen_bench.data.prepared import scored_part
 from fergen_bench.files.bounded import is_path
 
-Selection = Literal["last", "source-val", "unknown"]
-"""The ways to select a checkpoint. Those of a finished model are unknown."""
+Selection = Literal["last", "source-val"]
+"""The ways to select a checkpoint."""
 Precision = Literal["fp32", "bf16"]
 
 EXTERNAL = "external:"
@@ -59,7 +59,7 @@ class Run:
         parameters: All parameters of the method, with defaults, and with networks resolved.
         weights: Digest of what each parameter that names a network or a file refers to.
         seed: The seed.
-        selection: The checkpoint that is scored.
+        selection: The checkpoint that is scored; unknown for a finished model.
         fraction: Share of each source's train split.
         adaptation_target: The target whose unlabelled training images are learned from.
         numerics: Version of the numerics that methods share. A plan sets the present `NUMERICS`; the default is that of
@@ -85,7 +85,7 @@ class Run:
     parameters: Mapping[str, Any]
     weights: Mapping[str, str]
     seed: int
-    selection: Selection
+    selection: Selection | Literal["unknown"]
     fraction: float = 1.0
     adaptation_target: str | None = None
     numerics: int = 1

@@ -29,6 +29,10 @@ def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
         ("about: x\nseeds: [0, -1]\n", r"p\.yaml:2: seeds\.1: "),
         ("seeds: [0]\n", r"p\.yaml: the key 'about' is missing"),
         ("about: x\nselection: best\n", r"p\.yaml:2: selection: there is no 'best'; there are last and source-val\."),
+        (
+            "about: x\nselection: unknown\n",
+            r"p\.yaml:2: selection: there is no 'unknown'; there are last and source-val",
+        ),
         ("about: x\nabout: y\n", r"p\.yaml:2: this is not valid YAML: the key 'about' occurs twice"),
         ("about: [x\n", r"p\.yaml:\d: this is not valid YAML"),
         ("- a\n", r"p\.yaml: a protocol is a mapping"),
