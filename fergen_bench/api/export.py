@@ -77,7 +77,7 @@ def write(project: Project, record: str | os.PathLike[str], to: Path, parameters
 
     if to.suffix != ".onnx":
         raise BenchError(f"{to}: the name of the file must end in .onnx")
-    fitted = open_fitted(project, find_record(project, Path(record)), "cpu", parameters)
+    fitted = open_fitted(project, find_record(project, Path(record)), "cpu", parameters, precision="fp32")
     exported = fitted.export(to, _samples(project, fitted), _metadata(fitted))
     return Written(to, fitted.record, exported.difference, exported.images, fitted.calibration)
 

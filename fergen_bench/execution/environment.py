@@ -50,7 +50,7 @@ def environment_of(job: Job, device: torch.device) -> dict[str, Any]:
 
 def resume_identity(job: Job, environment: Mapping[str, Any]) -> dict[str, str]:
     """Return what an interrupted training must share with the process that continues it, for the same numbers."""
-    named = ("device", "threads", "fergen-bench", *NUMBERS)
+    named = ("device", "cpu_capability", "threads", "fergen-bench", *NUMBERS)
     shared = {name: str(environment[name]) for name in named if name in environment}
     return {"key": job.spec.key, "method": job.method_digest} | shared
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fergen_bench.data.facts import DataFacts
     from fergen_bench.experiment.method_file import MethodFile
     from fergen_bench.experiment.project import Project
-    from fergen_bench.experiment.run import Run
+    from fergen_bench.experiment.run import Precision, Run
     from fergen_bench.records.record import RunRecord
     from fergen_bench.training.contract import Method
     from fergen_bench.training.export import Exported
@@ -132,7 +132,13 @@ def find_record(project: Project, name: str | Path) -> Path:
     return found[0]
 
 
-def open_fitted(project: Project, path: Path, device: str, changes: Mapping[str, Any] | None = None) -> FittedModel:
+def open_fitted(
+    project: Project,
+    path: Path,
+    device: str,
+    changes: Mapping[str, Any] | None = None,
+    precision: Precision | None = None,
+) -> FittedModel:
     """Restore the fitted method of a record from its checkpoint.
 
     The code comes from this project only, by the name of the method; a checkpoint contains none.
@@ -142,6 +148,7 @@ def open_fitted(project: Project, path: Path, device: str, changes: Mapping[str,
         path: The record.
         device: cpu, cuda or cuda:1.
         changes: Paths of weights on this machine, by parameter.
+        precision: Precision of frozen networks; None for the one that is nearest to the record's on this device.
 
     Raises:
         BenchError: The record lacks a checkpoint, or the method or its weights differ from those of the record.
@@ -161,9 +168,18 @@ def open_fitted(project: Project, path: Path, device: str, changes: Mapping[str,
     method_file = project.method(file.record.spec.method)
     spec = identified(file.record, method_file, path, changes or {})
     method = load_method(method_file.path, method_file.class_name, spec.parameters)
-    context = Context(spec.title, spec.seed, spec.selection, torch.device(device), project.cache, silent)
+    context = Context(spec.seed_name, spec.seed, spec.selection, torch.device(device), project.cache, silent)
+    context.precision = precision or _nearest_precision(file.record, device)
     restore_method(sidecar(path, CHECKPOINT), method, context)
     return FittedModel(file, method, device)
+
+
+def _nearest_precision(record: RunRecord, device: str) -> Precision:
+    """Return the precision on a device in which predictions are nearest to those of a record.
+
+    It is that of the record. But frozen networks compute in fp16 with bf16 on a GPU, to which fp32 is nearer on a CPU.
+    """
+    return "fp32" if device == "cpu" and "cuda" in record.environment else record.spec.precision
 
 
 def identified(done: RunRecord, method: MethodFile, path: Path, changes: Mapping[str, Any]) -> Run:

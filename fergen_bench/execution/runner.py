@@ -109,15 +109,10 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     resume = ResumeState(spec.unfinished_path(Path(job.runs)), identity, job.save_every)
     profiler = Profiler(job.profile_path, device) if job.profile else None
     context = Context(
-        _seed_name(spec), spec.seed, spec.selection, device, Path(job.cache), progress, unlabelled, resume, profiler
+        spec.seed_name, spec.seed, spec.selection, device, Path(job.cache), progress, unlabelled, resume, profiler
     )
     context.capture_steps, context.precision = capture, spec.precision
     return _OpenRun(job, started, device, domains, source, method, context, resume, profiler, environment, progress)
-
-
-def _seed_name(spec: Run) -> str:
-    """Return the name that seeds a run's random streams, together with its seed."""
-    return f"{spec.suite} {'+'.join(spec.sources)} {spec.method}"
 
 
 def _open_domains(job: Job) -> dict[str, Domain]:
@@ -152,8 +147,8 @@ def _prepare_device(job: Job) -> torch.device:
     torch.set_num_threads(job.threads)
     if device.type == "cuda":  # one CPU thread adds in one order anyway
         repeatable_on_gpu()
-        if job.spec.precision == "fp32":  # cuDNN would round the factors of its products to 10 bits
-            torch.backends.cudnn.allow_tf32 = False
+        # cuDNN rounds the factors of its products to 10 bits where it may. An earlier run may have set the other value.
+        torch.backends.cudnn.allow_tf32 = job.spec.precision != "fp32"
     return device
 
 
@@ -193,7 +188,7 @@ def _fit(run: _OpenRun) -> None:
     """Fit the method."""
     # Methods should draw from the context; one that draws from a global generator is repeatable all the same.
     for seeder in (torch.manual_seed, np.random.seed, random.seed):
-        seeder(seed_of(_seed_name(run.spec), run.spec.seed, "global") % 2**32)
+        seeder(seed_of(run.spec.seed_name, run.spec.seed, "global") % 2**32)
     clock = time.perf_counter()
     run.method.fit(run.source, run.context)
     run.seconds["fit"] = run.resume.earlier + time.perf_counter() - clock

@@ -176,6 +176,11 @@ class Run:
         return {} if self.precision == "fp32" else {"precision": self.precision}
 
     @property
+    def seed_name(self) -> str:
+        """The name that seeds the run's random streams, together with its seed."""
+        return f"{self.suite} {'+'.join(self.sources)} {self.method}"
+
+    @property
     def title(self) -> str:
         """The name of the run in messages."""
         return self.called({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,28 @@ from fergen_bench import BenchError
 from fergen_bench.data.domain import Domain
 from fergen_bench.execution.fitted import find_record, open_fitted
 from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.run import Precision
 from fergen_bench.metric import fit_temperature
 from fergen_bench.records import store
 from fergen_bench.records.record import HELD_OUT
 from fergen_bench.records.store import RecordFile
+
+FROZEN = '''"""A frozen network, and a random direction of each expression that is not in the checkpoint."""
+from dataclasses import dataclass
+import torch
+from fergen_bench import Context, GradientMethod
+@dataclass
+class Probe(GradientMethod):
+    epochs: int = 1
+    def build(self, ctx):
+        self.encoder = ctx.backbone("synth-trunk")
+        self._directions = torch.randn(self.encoder.features, 7, generator=ctx.generator("directions"))
+        return torch.nn.Linear(7, 7)
+    def loss(self, batch):
+        return torch.nn.functional.cross_entropy(self.logits(batch.images).float(), batch.labels)
+    def logits(self, images):
+        return self.model(self.encoder(images) @ self._directions)
+'''
 
 RUN = ("run", "--method", "probe", "--sources", "web", "--targets", "web", "--seeds", "0", "--no-track", "-j", "0")
 
@@ -71,3 +90,28 @@ def test_a_record_without_a_checkpoint_or_of_another_version_is_refused(
     store.save(replace(record, files={}), project.results / "runs", anew=True)
     with pytest.raises(BenchError, match="lacks a checkpoint beside it; repeat its run with --keep-models --rerun"):
         open_fitted(project, recorded, "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_restored_method_has_the_precision_and_the_random_streams_of_its_run(
+    project: Project, bench: Bench, web: Domain, precision: Precision
+) -> None:
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "probe.py").write_text(FROZEN)
+    assert bench(*RUN, "--keep-models", "--precision", precision).code == 0
+    (path,) = (project.results / "runs").glob("*/*/*.json")
+    shutil.rmtree(project.cache / "features", ignore_errors=True)
+    faces = web.split("test").faces()
+
+    def logits(asked: Precision | None = None) -> np.ndarray:
+        with torch.no_grad():
+            found = open_fitted(project, path, "cpu", precision=asked).method.predict(faces).numpy()
+        return (found - found.max(1, keepdims=True)).astype(np.float16)  # as records have them
+
+    stored, whole = RecordFile.open(path).predictions()["web"].logits, logits("fp32")
+    np.testing.assert_array_equal(logits(), stored)
+    assert np.array_equal(whole, stored) == (precision == "fp32")
+    record = store.load(path)
+    of_a_gpu = replace(record, environment=record.environment | {"cuda": "12.8"})
+    store.save(of_a_gpu, project.results / "runs")
+    np.testing.assert_array_equal(logits(), whole)  # fp16 there, to which fp32 is nearest here

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from running import METHOD, WEB, execute, make_plan
 
 from fergen_bench.data import source as source_module
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import open_source
+from fergen_bench.execution import runner
+from fergen_bench.execution.environment import environment_of, resume_identity
 from fergen_bench.experiment.project import Project
 from fergen_bench.records import record, store
 
@@ -124,3 +127,24 @@ def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Pa
     ((outcome, _),) = execute(replace(plan, missing=(moved,)), lab, 0)
     assert outcome.failure is not None
     assert outcome.failure.startswith("RuntimeError: ('web',)")
+
+
+def test_a_gpu_rounds_factors_of_products_in_bf16_only_whatever_ran_before(
+    lab: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(runner, "repeatable_on_gpu", lambda: None)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    job = make_plan(lab, protocol=WEB).runs[0]
+    for precision in ("fp32", "bf16", "fp32"):
+        runner._prepare_device(replace(job, device="cuda", spec=replace(job.spec, precision=precision)))
+        assert torch.backends.cudnn.allow_tf32 == (precision == "bf16")
+
+
+@pytest.mark.parametrize("name", ["device", "cpu_capability", "threads", "torch"])
+def test_a_training_continues_only_where_its_numbers_are_the_same(lab: Project, name: str) -> None:
+    job = make_plan(lab, protocol=WEB).runs[0]
+    here = environment_of(job, torch.device("cpu"))
+    assert resume_identity(job, here) != resume_identity(job, {**here, name: "another"})
+    in_bf16 = replace(job, spec=replace(job.spec, precision="bf16"))
+    assert resume_identity(job, here) != resume_identity(in_bf16, here)
