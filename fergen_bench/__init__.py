@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fergen_bench.api.catalogue import list_protocols as list_protocols
     from fergen_bench.api.catalogue import list_suites as list_suites
     from fergen_bench.api.data import prepare as prepare
+    from fergen_bench.api.evaluate import Evaluation as Evaluation
+    from fergen_bench.api.evaluate import evaluate as evaluate
+    from fergen_bench.api.evaluate_options import EvaluateOptions as EvaluateOptions
     from fergen_bench.api.export import export as export
     from fergen_bench.api.options import RunOptions as RunOptions
     from fergen_bench.api.predict import predict as predict
@@ -62,6 +65,9 @@ if TYPE_CHECKING:
 _API = {
     "run": "api.run",
     "RunOptions": "api.options",
+    "evaluate": "api.evaluate",
+    "Evaluation": "api.evaluate",
+    "EvaluateOptions": "api.evaluate_options",
     "load_results": "api.results",
     "Results": "api.results",
     "report": "api.report",

@@ -15,6 +15,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
 from running import lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
+from small_models import small, weights  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
 
 from fergen_bench import cli

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from examples import SPEC, example_predictions, finished
+from onnx import TensorProto, helper, numpy_helper
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.facts import DataFacts
@@ -29,6 +30,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.experiment.protocol import read_protocol
 from fergen_bench.files.bounded import map_array, read_arrays
+from fergen_bench.finished.model import open_model
 from fergen_bench.networks.network import _stored_features
 from fergen_bench.networks.weights_file import read_weights
 from fergen_bench.records import counting, store
@@ -155,6 +157,11 @@ RECORDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a path as the method": in_spec(method="/etc/passwd"),
     "a path as a source": in_spec(sources=["../x"], fingerprints={"../x": "f"}),
     "no source": in_spec(sources=[]),
+    "a finished model with sources": in_spec(exposure={"trained_on": None, "pretrained_on": None}),
+    "a method called external": in_spec(method="external:x"),
+    "a path as the name of a finished model": in_spec(
+        method="external:../x", sources=[], exposure={"trained_on": None, "pretrained_on": None}
+    ),
     "text as the seed": in_spec(seed="0"),
     "a huge seed": in_spec(seed=10**30),
     "a share of training faces that is none": in_spec(fraction=float("nan")),
@@ -484,3 +491,105 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
     assert "\\input{" not in text[".tex"]
     assert "\\textbackslash{}input" in text[".tex"]
     assert not [cell for cell in text[".csv"].replace('"', "").split(",") if cell.startswith(("=", "+", "@"))]
+
+
+def onnx_file(path: Path, change: Callable[[Any], Any]) -> Path:
+    """Write a linear classifier of 3 x 4 x 4 pixels, changed."""
+    weights = numpy_helper.from_array(np.zeros((48, 7), np.float32), "w")
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w"], ["y"])]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
+        for name, shape in (("x", [3, 4, 4]), ("y", [7]))
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    changed = change(model) or model
+    path.write_bytes(changed if isinstance(changed, bytes) else changed.SerializeToString())
+    return path
+
+
+def external(location: str) -> Callable[[Any], None]:
+    """Move the weights to a file of external data."""
+
+    def change(model: Any) -> None:
+        weights = model.graph.initializer[0]
+        weights.ClearField("raw_data")
+        weights.data_location = TensorProto.EXTERNAL
+        weights.external_data.add(key="location", value=location)
+
+    return change
+
+
+def huge(model: Any) -> None:
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend([2_500_000_000, 1])
+    model.graph.initializer[0].raw_data = b""
+
+
+def negative(model: Any) -> None:
+    model.graph.initializer[0].dims[0] = -48
+
+
+def custom(model: Any) -> None:
+    model.graph.node[0].domain = "org.somebody"
+
+
+def custom_inside(model: Any) -> None:
+    inner = helper.make_graph([helper.make_node("Run", [], ["z"], domain="org.somebody")], "g", [], [])
+    model.graph.node.append(helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner))
+
+
+def filling(model: Any) -> None:
+    shape = helper.make_tensor("s", TensorProto.INT64, [1], [1 << 40])
+    model.graph.initializer.append(shape)
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["s"], ["z"]))
+
+
+def images_of(side: int) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = side
+
+    return change
+
+
+def renamed(model: Any) -> None:
+    model.graph.node[0].op_type = "System"
+
+
+ONNX: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "10 GB declared": (huge, "declare 10,000,000,000 bytes"),
+    "a negative shape": (negative, "declare -1,344 bytes"),
+    "weights elsewhere": (external("../secret.bin"), "outside the folder of the model"),
+    "weights at an absolute path": (external("/etc/passwd"), "outside the folder of the model"),
+    "weights behind a link": (external("link.bin"), "outside the folder of the model"),
+    "weights that are missing": (external("absent.bin"), "absent.bin, is missing"),
+    "a custom operator": (custom, "custom operators \\(org.somebody.Flatten\\)"),
+    "a custom operator in a branch": (custom_inside, "custom operators \\(org.somebody.Run\\)"),
+    "an unknown operator": (renamed, "onnxruntime cannot load this file"),
+    "a terabyte computed from a constant": (filling, "computes 1,099,511,627,776 values at once"),
+    "a huge input": (images_of(100_000), "at most 2,048 pixels|cannot load this file"),
+    "its end cut off": (lambda model: model.SerializeToString()[:-40], "cannot load|not an ONNX file|no operator"),
+    "a pickle": (lambda model: pickle.dumps(Payload()), "not an ONNX file|no operator|cannot load"),
+    "bytes": (lambda model: bytes(range(256)) * 40, "not an ONNX file"),
+    "groups in groups": (lambda model: b"\x3a\x7f" * 9000, "not an ONNX file|no operator"),
+}
+
+
+@pytest.mark.parametrize("what", ONNX)
+def test_onnx_files(what: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(1344))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "link.bin").symlink_to(tmp_path / "secret.bin")
+    change, words = ONNX[what]
+    with pytest.raises(BenchError, match=words) as refused:
+        open_model(onnx_file(tmp_path / "models" / "m.onnx", change))
+    assert len(str(refused.value)) < 1000
+
+
+def test_weights_beside_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(1344))
+    path = onnx_file(tmp_path / "m.onnx", external("w.bin"))
+    before = open_model(path)
+    assert before(np.ones((2, 3, 4, 4), np.float32)).tolist() == [[0.0] * 7] * 2
+    (tmp_path / "w.bin").write_bytes(np.ones((48, 7), np.float32).tobytes())
+    assert open_model(path).digest != before.digest

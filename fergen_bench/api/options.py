@@ -7,7 +7,7 @@ A declaration is a flag of `fergen-bench run`, a keyword of `fergen_bench.run` a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,7 @@ PRECISIONS = ("fp32", "bf16", "auto")
 
 @dataclass(frozen=True)
 class Option:
-    """The command-line side of a field of `RunOptions`; the field has the name, the type and the default."""
+    """The command-line side of a field of a class of options; the field has the name, the type and the default."""
 
     spellings: tuple[str, ...]  # such as ("--method", "-m")
     help: str
@@ -39,7 +39,8 @@ class Option:
     command_only: bool = False  # a mode of the command, without a keyword in Python
 
 
-def _option(default: Any, spellings: str, help: str, **rest: Any) -> Any:
+def option(default: Any, spellings: str, help: str, **rest: Any) -> Any:
+    """Declare a field of a class of options, with its flags and its line of help."""
     metadata = {"option": Option(tuple(spellings.split()), help, **rest)}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
@@ -53,84 +54,82 @@ class RunOptions:
     Lists become tuples, and one name stands for a list of one. Values that no run could have raise `BenchError`.
     """
 
-    methods: tuple[str, ...] = _option((), "--method -m", "A method; repeat it for several.", completes="method")
-    protocol: str = _option(
+    methods: tuple[str, ...] = option((), "--method -m", "A method; repeat it for several.", completes="method")
+    protocol: str = option(
         "leave-none",
         "--protocol -p",
         "The protocol: which domains train, which are scored.",
         completes="protocol",
         shows_default=True,
     )
-    suite: str | None = _option(
+    suite: str | None = option(
         None,
         "--suite -s",
         "The suite of domains. Default: that of the protocol, then of bench.toml, then synth5.",
         completes="suite",
     )
-    backbone: str | None = _option(
+    backbone: str | None = option(
         None, "--backbone -b", "The encoder: synth, open_clip:MODEL/TAG, timm:MODEL, …//path/to/weights."
     )
-    parameters: Mapping[str, Any] = _option(
-        {}, "--set", "A value for a parameter of the method; repeat it for several."
-    )
-    seeds: tuple[int, ...] | None = _option(None, "--seeds", "Seeds in place of the protocol's.")
-    sources: tuple[str, ...] | None = _option(None, "--sources", "Train only on these domains, each alone.")
-    targets: tuple[str, ...] | None = _option(None, "--targets", "Score only these domains.")
-    selection: Selection | None = _option(  # noqa: RUF009 - returns a field
+    parameters: Mapping[str, Any] = option({}, "--set", "A value for a parameter of the method; repeat it for several.")
+    seeds: tuple[int, ...] | None = option(None, "--seeds", "Seeds in place of the protocol's.")
+    sources: tuple[str, ...] | None = option(None, "--sources", "Train only on these domains, each alone.")
+    targets: tuple[str, ...] | None = option(None, "--targets", "Score only these domains.")
+    selection: Selection | None = option(  # noqa: RUF009 - returns a field
         None, "--selection", "Which checkpoint is scored. Default: the protocol's.", choices=SELECTIONS
     )
-    device: str | None = _option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
-    precision: Literal["fp32", "bf16", "auto"] | None = _option(
+    device: str | None = option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
+    precision: Literal["fp32", "bf16", "auto"] | None = option(
         None,
         "--precision",
         "fp32, bf16 or auto: bf16 on a GPU, and on a CPU that multiplies it natively. Default: that of bench.toml, "
         "then fp32 on a CPU and bf16 on a GPU.",
         choices=PRECISIONS,
     )
-    jobs: int | None = _option(
+    jobs: int | None = option(
         None, "--jobs -j", "Runs at a time. Default: one per core, or one per GPU. 0: in this process.", least=0
     )
-    shard: tuple[int, int] = _option(
+    shard: tuple[int, int] = option(
         (1, 1), "--shard", "Run every n-th run, starting from the i-th, to share a plan between machines."
     )
-    gpus_per_run: float | None = _option(
+    gpus_per_run: float | None = option(
         None, "--gpus-per-run", "The share of a GPU per run: 0.5 puts two runs on each GPU.", above=0
     )
-    ray: str | None = _option(
+    ray: str | None = option(
         None,
         "--ray",
         "Run on the Ray cluster with this head node; without an address, on a Ray started on this machine.",
         metavar="[ADDRESS]",
         without_value="local",
     )
-    cpus_per_run: float | None = _option(
+    cpus_per_run: float | None = option(
         None, "--cpus-per-run", "With --ray: CPUs per run. Default: 1, and 4 with a GPU.", above=0
     )
-    slurm: Mapping[str, str] | None = _option(
+    slurm: Mapping[str, str] | None = option(
         None, "--slurm", "Run as a Slurm job array: partition=gpu,gpus=1,cpus=4,mem=16G,time=4:00:00,array=8."
     )
-    dry_run: bool = _option(False, "--dry-run", "Print the plan and stop.", command_only=True)
-    rerun: bool = _option(False, "--rerun", "Re-run even where a record exists.")
-    include_near_duplicates: bool = _option(
+    dry_run: bool = option(False, "--dry-run", "Print the plan and stop.", command_only=True)
+    rerun: bool = option(False, "--rerun", "Re-run even where a record exists.")
+    include_near_duplicates: bool = option(
         False,
         "--include-near-duplicates",
         "Also score target images that have a near-duplicate among the source's training images.",
     )
-    audit: bool = _option(
+    audit: bool = option(
         True, "--no-audit", "Do not look for near-duplicates between domains never compared before.", negates=True
     )
-    keep_models: bool = _option(False, "--keep-models", "Save each fitted method beside its record, as safetensors.")
-    replay: Path | None = _option(  # noqa: RUF009
+    keep_models: bool = option(False, "--keep-models", "Save each fitted method beside its record, as safetensors.")
+    replay: Path | None = option(  # noqa: RUF009
         None,
         "--replay",
         "Repeat the run of this record, change no file, and report whether the numbers are equal.",
         command_only=True,
     )
-    profile: bool = _option(
+    profile: bool = option(
         False, "--profile", "Report where the time of each run goes, and trace some of its steps for Perfetto."
     )
-    track: bool = _option(True, "--no-track", "Do not mirror records to MLflow.", negates=True)
-    allow_missing_class: bool = _option(
+    track: bool = option(True, "--no-track", "Do not mirror records to MLflow.", negates=True)
+    allow_missing_class: bool = option(
         False, "--allow-missing-class", "Accept a source without images of some expression."
     )
 
@@ -177,38 +176,43 @@ def _is_seed(seed: Any) -> bool:
     return isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
 
 
-def declared() -> Iterable[tuple[Field[Any], Option]]:
-    """Yield each field of `RunOptions` with its command-line side, in the order of the help text."""
-    for one in fields(RunOptions):
+def declared(kind: type = RunOptions) -> Iterable[tuple[Field[Any], Option]]:
+    """Yield each field of a class of options with its command-line side, in the order of the help text."""
+    for one in fields(kind):
         yield one, one.metadata["option"]
 
 
-def keywords() -> list[str]:
-    """Return the names that `fergen_bench.run` takes as keywords."""
-    return [one.name for one, option in declared() if not option.command_only]
+def keywords(kind: type = RunOptions) -> list[str]:
+    """Return the names that a function with options takes as keywords."""
+    return [one.name for one, option in declared(kind) if not option.command_only]
 
 
-def from_keywords(values: Mapping[str, Any]) -> RunOptions:
-    """Return the options of a call of `fergen_bench.run`.
+def from_keywords(values: Mapping[str, Any], kind: type = RunOptions, function: str = "run") -> Any:
+    """Return the options of a call.
+
+    Args:
+        values: The keywords.
+        kind: The class of the options.
+        function: The name of the function, for errors.
 
     Raises:
         TypeError: A keyword does not exist.
         BenchError: A value is one that no run could have.
     """
-    known = keywords()
+    known = keywords(kind)
     for name in values:
         if name not in known:
-            raise TypeError(f"run() has no keyword {name!r}{did_you_mean(name, known)}")
-    return RunOptions(**values)
+            raise TypeError(f"{function}() has no keyword {name!r}{did_you_mean(name, known)}")
+    return kind(**values)
 
 
-def table() -> str:
+def table(kind: type = RunOptions, function: str = "run") -> str:
     """Return the options as a Markdown table: flag, keyword, default, meaning."""
-    lines = ["| `fergen-bench run` | `fb.run` | default | meaning |", "| --- | --- | --- | --- |"]
-    for one, option in declared():
+    lines = [f"| `fergen-bench {function}` | `fb.{function}` | default | meaning |", "| --- | --- | --- | --- |"]
+    for one, option in declared(kind):
         flag = ", ".join(f"`{spelling}`" for spelling in option.spellings)
         keyword = "—" if option.command_only else f"`{one.name}`"
-        default = "—" if option.command_only else f"`{'{}' if one.name == 'parameters' else repr(one.default)}`"
+        default = "—" if option.command_only else f"`{'{}' if one.default is MISSING else repr(one.default)}`"
         meaning = option.help
         if option.choices:
             meaning += f" One of: {', '.join(option.choices)}."

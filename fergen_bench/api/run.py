@@ -50,7 +50,7 @@ def run(*, project: Project | str | Path | None = None, progress: bool = True, *
     """
     from fergen_bench.api.results import load
 
-    chosen = from_keywords(options)
+    chosen: RunOptions = from_keywords(options)
     where = open_project(project)
     resolved = resolve(chosen, where)
     with display(progress) as shown:

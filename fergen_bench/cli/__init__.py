@@ -13,6 +13,7 @@ import click
 
 from fergen_bench.cli.console import console_on, write_any_encoding
 from fergen_bench.cli.datasets import data
+from fergen_bench.cli.evaluate import evaluate
 from fergen_bench.cli.lists import list_
 from fergen_bench.cli.mirror import sync, ui
 from fergen_bench.cli.models import export, predict
@@ -82,7 +83,7 @@ def completion(shell: str) -> None:
     click.echo(kind(app, {}, "fergen-bench", "_FERGEN_BENCH_COMPLETE").source())
 
 
-for command in (run, report, compare, choose, verify, export, predict, sync, ui, list_, data):
+for command in (run, evaluate, report, compare, choose, verify, export, predict, sync, ui, list_, data):
     app.add_command(command)
 
 

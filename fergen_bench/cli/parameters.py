@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import Field
+from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,19 @@ class Integers(Words):
         if not numbers or min(numbers) < 0:
             self.fail(f"{value!r}: give one or more integers from 0")
         return numbers
+
+
+class Numbers(Words):
+    """Comma-separated numbers."""
+
+    name = "0.5,0.5,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text of an option."""
+        try:
+            return [float(part) for part in super().convert(value, param, ctx)]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers; write 0.485,0.456,0.406")
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]
@@ -163,6 +176,8 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
         "tuple[int, int]": lambda: {"type": Shard()},
         "Mapping[str, Any]": lambda: {"type": Setting(), "multiple": True},
         "Mapping[str, str] | None": lambda: {"type": Pairs()},
+        "Mapping[str, str]": lambda: {"type": Pairs()},
+        "tuple[float, ...] | None": lambda: {"type": Numbers()},
         "Path | None": lambda: {"type": click.Path(path_type=Path, exists=True, dir_okay=False)},
     }
     return arguments.get(str(one.type), dict)()
@@ -172,7 +187,7 @@ def _click_option(one: Field[Any], option: Option) -> Callable[..., Any]:
     """Return the decorator of click for a field of `RunOptions`."""
     arguments: dict[str, Any] = {"help": option.help, "show_default": option.shows_default, **_click_type(one, option)}
     if not arguments.get("is_flag") and not arguments.get("multiple"):
-        arguments["default"] = one.default
+        arguments["default"] = None if one.default is MISSING else one.default
     if option.without_value is not None:
         arguments |= {"is_flag": False, "flag_value": option.without_value}
     if option.completes is not None:
@@ -182,11 +197,20 @@ def _click_option(one: Field[Any], option: Option) -> Callable[..., Any]:
     return click.option(*option.spellings, one.name, **arguments)
 
 
+def options_of(kind: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that gives a command the options of a class, under the names of its fields."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for one, option in reversed([*declared(kind)]):
+            command = _click_option(one, option)(command)
+        return command
+
+    return decorate
+
+
 def options_of_run(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of `RunOptions`, under the names of its fields."""
-    for one, option in reversed([*declared()]):
-        command = _click_option(one, option)(command)
-    return command
+    return options_of(RunOptions)(command)
 
 
 def include_near_duplicates(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -212,10 +236,16 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
 
     fields = dict(values)
     fields["parameters"] = {key: read_scalar(text) for key, text in values["parameters"]}
-    for one, option in declared():
+    return RunOptions(**negated(fields, RunOptions))
+
+
+def negated(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Return what click has parsed with the values of flags such as --no-track as their fields have them."""
+    fields = dict(values)
+    for one, option in declared(kind):
         if option.negates:
             fields[one.name] = not values[one.name]
-    return RunOptions(**fields)
+    return fields
 
 
 def refuse_beside(option: str, allowed: set[str]) -> None:

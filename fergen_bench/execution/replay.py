@@ -97,6 +97,11 @@ def replay(
             the run fails.
     """
     done = store.load(path)
+    if done.spec.exposure is not None:
+        raise BenchError(
+            f"{path}: this record is of a finished model, which no training made; score it again with: fergen-bench "
+            f"evaluate --rerun"
+        )
     method = project.method(done.spec.method)
     if not done.cells and not done.history:
         raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")

@@ -138,8 +138,9 @@ class Run:
         }
 
     def learns_from(self, target: str) -> bool:
-        """Return True where training images of a target are used, with labels or without."""
-        return target in self.sources or target == self.adaptation_target
+        """Return True where training images of a target are or were used, with labels or without."""
+        seen = self.exposure.trained_on or () if self.exposure is not None else ()
+        return target in self.sources or target == self.adaptation_target or target in seen
 
     def scored_part(self, target: str, about: Mapping[str, Any]) -> str:
         """Return the part of a target that is scored: test, or the part that the split profile names.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,10 @@ KEPT = 4
 """Conventions that are tried on all images."""
 SURE = 4.0
 """Standard errors by which one convention must explain the labels better than another."""
+SURE_RIGHT = 2.0
+"""Standard errors by which it must predict more images right, counting those that one of the two predicts right."""
+TIE = 0.005
+"""Difference in accuracy within which the more usual of two values is preferred."""
 LEAST_GAIN = 5.0
 """Nats by which it must, beyond those of its order of classes."""
 
@@ -49,15 +53,18 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
     "Caffe, VGGFace": ("0-255", (93.5940, 104.7624, 129.1863), (1.0,)),
     "Caffe, VGGFace2": ("0-255", (91.4953, 103.8827, 131.0912), (1.0,)),
     "Caffe, ImageNet": ("0-255", (103.939, 116.779, 123.68), (1.0,)),
+    "face-api.js": ("0-1", (0.4815, 0.4588, 0.4090), (1.0,)),
     "-0.5 to 0.5": ("0-1", (0.5,), (1.0,)),
     "-128 to 127": ("0-255", (127.5,), (1.0,)),
-    "-1 to 1 (128)": ("0-255", (127.5,), (128.0,)),
 }
-"""Usual normalisations by name. Those of Caffe are for BGR."""
+"""Normalisations by name. Those of Caffe are for BGR."""
+COMMON = ("0 to 1", "-1 to 1", "0 to 255", "ImageNet", "CLIP")
+"""Those that most models have. Another one must fit significantly better than all of these."""
 SIZES = (48, 64, 96, 112, 128, 160, 224)
 """Sides that are tried where a model accepts any size."""
 FILTERS: tuple[Filter, ...] = ("bilinear", "bicubic", "area", "nearest")
-MARGINS = (0.0, -0.1, 0.1)
+MARGINS = (-0.1, 0.1)
+"""Margins that are tried in addition to that of the convention."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "classes": ("classes",),
@@ -66,7 +73,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "normalisation": ("range", "mean", "deviation"),
     "size": ("size",),
     "filter": ("filter",),
-    "margin": ("margin",),
 }
 """Parts of a convention, and the fields that belong to each."""
 
@@ -79,28 +85,35 @@ class Trial:
         convention: The convention.
         likelihoods: Log-likelihood of the label of each image, float (N,), in nats.
         cost: Nats that its order of classes costs: the logarithm of the number of orders that it was chosen from.
-        accuracy: Share of the images that are predicted right.
+        right: Images that are predicted right, bool (N,).
     """
 
     convention: Convention
     likelihoods: np.ndarray
     cost: float
-    accuracy: float
+    right: np.ndarray
 
     @property
     def score(self) -> float:
         """The log-likelihood of all labels minus the cost, in nats."""
         return float(self.likelihoods.sum()) - self.cost
 
+    @property
+    def accuracy(self) -> float:
+        """The share of the images that are predicted right."""
+        return float(self.right.mean())
+
     def beats(self, other: Trial) -> bool:
         """Return True where this convention fits significantly better than another.
 
-        It must explain the labels better and predict no fewer of them.
+        It must explain the labels better, and predict more of them right. Half the contrast may make a model less
+        certain, and hence its errors more likely, without a better prediction.
         """
         apart = self.likelihoods - other.likelihoods
         error = apart.std(ddof=1) * math.sqrt(len(apart)) + 1e-12
-        gain = self.score - other.score
-        return gain > LEAST_GAIN and apart.sum() / error > SURE and self.accuracy >= other.accuracy
+        explains = self.score - other.score > LEAST_GAIN and apart.sum() / error > SURE
+        only, other_only = int((self.right & ~other.right).sum()), int((other.right & ~self.right).sum())
+        return bool(explains) and only - other_only > SURE_RIGHT * math.sqrt(only + other_only)
 
 
 @dataclass(frozen=True)
@@ -135,6 +148,8 @@ class Found:
         alike: Parts that are not stated, and other values of them that fit as well.
         baseline: The log-likelihood of the labels from their frequencies alone, in nats.
         trials: The trials on all images, best first.
+        margin: A trial with another margin that fits significantly better; None if none does. It depends on how the
+            faces of the domain are cropped, so it is reported and not chosen.
     """
 
     domain: str
@@ -145,6 +160,7 @@ class Found:
     alike: tuple[tuple[str, str], ...]
     baseline: float
     trials: tuple[Trial, ...] = field(default=(), repr=False)
+    margin: Trial | None = None
 
     @property
     def fits(self) -> bool:
@@ -170,7 +186,12 @@ class Found:
         behind = "" if second is None else f"; the next different one: {100 * second.accuracy:.1f} %"
         yield f"The convention that fits best {where}: {self.best.convention}; {100 * self.best.accuracy:.1f} %{behind}"
         for part, values in self.alike:
-            yield f"Ambiguous: {part}: {values} fits as well"
+            yield f"Ambiguous: {part}: {values} would fit about as well"
+        if self.margin is not None:
+            yield (
+                f"With a margin of {self.margin.convention.margin:+g}, {100 * self.margin.accuracy:.1f} % are right: "
+                f"the faces of {self.domain} seem to be cropped otherwise than those that the model was trained on"
+            )
 
 
 def find_convention(
@@ -182,7 +203,7 @@ def find_convention(
         model: The model.
         stated: The fields of its convention that are known, those of its file among them.
         domain: A prepared domain. Only its train split is read.
-        report: Receives the number of conventions that were tried.
+        report: Receives the number of images on which conventions were tried.
 
     Raises:
         BenchError: The domain has no training images, or the classes must be stated.
@@ -208,8 +229,9 @@ class _Search:
         self._labels = split.labels
         self._outputs: dict[tuple[Convention, int], np.ndarray] = {}
         self._resized: dict[Any, np.ndarray] = {}
-        self._tried = 0
+        self._done, self._all = 0, 0  # images
         self._trials: list[Trial] = []
+        self._refused: BenchError | None = None
 
     def result(self) -> Found:
         """Return the result."""
@@ -229,44 +251,46 @@ class _Search:
         baseline = float((present * np.log(present / counts.sum())).sum())
         trials = sorted(self._trials, key=lambda trial: -trial.score)
         alike = tuple(self._alike(best))
-        return Found(self._domain.name, len(self._labels), best, stated, tuple(faults), alike, baseline, tuple(trials))
+        about = self._domain.name, len(self._labels)
+        margin = self._other_margin(best)
+        return Found(*about, best, stated, tuple(faults), alike, baseline, tuple(trials), margin)
+
+    def _other_margin(self, best: Trial) -> Trial | None:
+        """Return a trial with another margin that fits significantly better, if there is one."""
+        others = (replace(best.convention, margin=best.convention.margin + more) for more in MARGINS)
+        trials = [self._exactly(convention, best.cost) for convention in others]
+        better = max(trials, key=lambda trial: trial.score)
+        return better if better.beats(best) else None
 
     # --------------------------------------------------------------------------------------------------- conventions
 
     def _best(self) -> Trial:
-        """Return the best combination of layout, colours, normalisation and size, with its best filter and margin."""
+        """Return the best combination of layout, colours, normalisation and size, with its best filter."""
         some = slice(SCREENED)
-        usual = replace(Convention(), **{n: v for n, v in self._stated.items() if n not in {"classes"}})
-        usual = self._shaped(usual)
-        screened = [(self._trial(one, some), one) for one in self._pixel_variants(usual)]
+        usual = self._model.fitting(self._stated)
+        variants = self._pixel_variants(usual)
+        on_all = KEPT + len(FILTERS) + len(MARGINS) + len(GROUPS)
+        on_some = len(variants) + (KEPT * len(SIZES) if self._is_free("size") else 0)
+        self._all = on_some * len(self._labels[some]) + on_all * len(self._labels)
+        screened = [(self._trial(one, some), one) for one in variants]
         if self._is_free("size"):
             kept = [one for _, one in sorted(screened, key=lambda pair: -pair[0].score)[:KEPT]]
             screened += [(self._trial(one, some), one) for base in kept for one in self._size_variants(base)]
-        screened.sort(key=lambda pair: -pair[0].score)
+        screened = sorted((pair for pair in screened if pair[0].score > -np.inf), key=lambda pair: -pair[0].score)
+        if not screened:
+            assert self._refused is not None
+            raise self._refused
         self._trials = [self._trial(one) for _, one in screened[:KEPT]]
         best = max(self._trials, key=lambda trial: trial.score)
-        for part, values in (("filter", FILTERS), ("margin", MARGINS)):
-            others = [self._trial(replace(best.convention, **{part: value})) for value in values]  # type: ignore[arg-type]
-            self._trials += others
-            best = max(best, *others, key=lambda trial: trial.score)
-        return best
+        others = [self._trial(replace(best.convention, filter=value)) for value in FILTERS]
+        self._trials += others
+        return max(best, *others, key=lambda trial: trial.score)
 
     def _is_free(self, part: str) -> bool:
         """Return True for a part that neither the user nor the shape of the input fixes."""
         shape = self._model.shape
         fixed = {"size": shape.height is not None and shape.width is not None, "layout": shape.layout is not None}
         return not fixed.get(part, False) and self._stated.get("range") != "uint8"
-
-    def _shaped(self, convention: Convention) -> Convention:
-        shape = self._model.shape
-        known: dict[str, Any] = {}
-        if shape.layout is not None:
-            known["layout"] = shape.layout
-        if shape.channels is not None:
-            known["channels"] = shape.channels
-        if shape.height is not None and shape.width is not None:
-            known["size"] = (shape.height, shape.width)
-        return replace(convention, **known)
 
     def _pixel_variants(self, usual: Convention) -> list[Convention]:
         if usual.range == "uint8":
@@ -287,40 +311,84 @@ class _Search:
 
     def _as_stated(self, convention: Convention) -> Convention:
         """Return a convention with all that is stated."""
-        return self._shaped(replace(convention, **self._stated))
+        fixed = self._model.fitting(self._stated)
+        return replace(convention, **{name: getattr(fixed, name) for name in self._stated})
 
     def _simplified(self, best: Trial) -> Trial:
-        """Return the best convention with every part as stated, or usual, that makes no significant difference."""
-        stated, usual = self._as_stated(best.convention), self._shaped(Convention())
-        for part, names in GROUPS.items():
-            for other in (stated, *([usual] if part in {"filter", "margin"} and names[0] not in self._stated else [])):
-                if _differs(best.convention, other, names):
-                    values = {name: getattr(other, name) for name in names}
-                    plain = self._exactly(replace(best.convention, **values), best.cost)
-                    if not best.beats(plain):
-                        best = plain
+        """Return the best convention with every part as stated, or as usual, that makes no significant difference."""
+        best = self._common(best)
+        for part in GROUPS:
+            for values, is_stated in self._plainer(part, best.convention):
+                if all(getattr(best.convention, name) == value for name, value in values.items()):
+                    break  # the more usual values fit worse
+                plain = self._exactly(replace(best.convention, **values), best.cost)
+                if not best.beats(plain) and (is_stated or plain.accuracy > best.accuracy - TIE):
+                    best = plain
+                    break
         return best
+
+    def _common(self, best: Trial) -> Trial:
+        """Return a trial with a common normalisation, unless that of the best fits significantly better than all."""
+        names, own = GROUPS["normalisation"], best.convention
+        common = [NORMALISATIONS[name] for name in COMMON]
+        if set(names) & set(self._stated) or own.range == "uint8" or (own.range, own.mean, own.deviation) in common:
+            return best
+        usual = [
+            self._exactly(replace(own, range=span, mean=mean, deviation=deviation, filter=filter), best.cost)
+            for (span, mean, deviation), filter in product(common, dict.fromkeys((own.filter, FILTERS[0])))
+            if len(mean) in {1, own.channels}
+        ]
+        first = max(usual, key=lambda trial: trial.score)
+        self._trials += usual
+        return best if best.beats(first) else first
+
+    def _plainer(self, part: str, convention: Convention) -> Iterator[tuple[dict[str, Any], bool]]:
+        """Yield values of a part to prefer where they fit as well: the stated ones, else the usual ones.
+
+        The second value is True for stated ones.
+        """
+        names = GROUPS[part]
+        if set(names) & set(self._stated):
+            stated = self._as_stated(convention)
+            yield {name: getattr(stated, name) for name in names}, True
+        elif part in {"colour", "filter"}:
+            yield {part: getattr(self._model.fitting({}), part)}, False
 
     def _alike(self, best: Trial) -> Iterator[tuple[str, str]]:
         """Yield the parts that are not stated, and other values that fit as well."""
+        if "classes" not in self._stated:
+            pairs = [pair for pair in combinations(EXPRESSIONS, 2) if not best.beats(self._exchanged(best, *pair))]
+            yield from (("classes", f"{one} and {other} exchanged") for one, other in pairs)
         for part, names in GROUPS.items():
-            if part in {"filter", "margin"} or set(names) & set(self._stated):
+            if part in {"classes", "filter"} or set(names) & set(self._stated):
                 continue
             others = [
                 trial
                 for trial in self._trials
-                if _differs(trial.convention, best.convention, names) and not best.beats(trial)
+                if trial.convention.classes == best.convention.classes
+                and _differs(trial.convention, best.convention, names)
+                and trial.accuracy > best.accuracy - 4 * TIE
+                and not best.beats(trial)
             ]
-            same = [trial for trial in others if trial.accuracy >= best.accuracy - 1.0 / math.sqrt(len(self._labels))]
-            values = dict.fromkeys(_described(part, trial.convention) for trial in same)
-            if values:
-                yield part, listed(values, 3)
+            if others:
+                yield part, listed(dict.fromkeys(_described(part, trial.convention) for trial in others), 3)
+
+    def _exchanged(self, best: Trial, one: str, other: str) -> Trial:
+        """Return the trial of a convention in which two classes are exchanged."""
+        names = {one: other, other: one}
+        classes = tuple(names.get(name, name) for name in best.convention.classes)
+        return self._exactly(replace(best.convention, classes=classes), best.cost)
 
     # -------------------------------------------------------------------------------------------------------- trials
 
     def _trial(self, convention: Convention, some: slice = slice(None)) -> Trial:
         """Return the trial of a convention with the order of classes that fits best, the stated one among them."""
-        outputs, labels = self._outputs_of(convention, some), self._labels[some]
+        labels = self._labels[some]
+        try:
+            outputs = self._outputs_of(convention, some)
+        except BenchError as error:  # the model cannot compute such pixels
+            self._refused = self._refused or error
+            return Trial(convention, np.full(len(labels), -np.inf), 0.0, np.zeros(len(labels), bool))
         orders = self._orders(outputs, labels)
         trials = [_explained(replace(convention, classes=order), cost, outputs, labels) for order, cost in orders]
         return max(trials, key=lambda trial: trial.score)
@@ -347,9 +415,9 @@ class _Search:
             ready = self._resized[place]
             found.append(self._model(shown.normalised(ready[..., ::-1] if shown.colour == "bgr" else ready)))
         self._outputs[shown, count] = np.concatenate(found)
-        self._tried += 1
+        self._done += count
         if self._report is not None:
-            self._report("conventions", self._tried, max(self._tried, 60))
+            self._report("trying conventions", min(self._done, self._all), self._all)
         return self._outputs[shown, count]
 
     def _orders(self, outputs: np.ndarray, labels: np.ndarray) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -410,7 +478,7 @@ def _explained(convention: Convention, cost: float, outputs: np.ndarray, labels:
     logits /= fit_temperature(logits, labels)
     shifted = logits - logits.max(1, keepdims=True)
     likelihoods = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(1))
-    return Trial(convention, likelihoods, cost, float((logits.argmax(1) == labels).mean()))
+    return Trial(convention, likelihoods, cost, logits.argmax(1) == labels)
 
 
 def _assigned(outputs: np.ndarray, labels: np.ndarray) -> tuple[str, ...]:

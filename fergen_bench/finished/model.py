@@ -88,6 +88,47 @@ class FinishedModel:
     provider: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
+    def check(self, stated: Mapping[str, Any]) -> None:
+        """Raise where stated fields of a convention contradict the shape of the input.
+
+        Raises:
+            BenchError: They do.
+        """
+        shape = self.shape
+        size = None if shape.height is None or shape.width is None else (shape.height, shape.width)
+        for name, own in (("layout", shape.layout), ("size", size), ("channels", shape.channels)):
+            if own is not None and stated.get(name, own) not in (own, None):
+                raise BenchError(
+                    f"{self.value}: {name}: {stated[name]} is stated, and the input of the model has {own}; state that "
+                    f"or nothing"
+                )
+        channels = shape.channels or stated.get("channels", 3)
+        if channels == 1 and stated.get("colour", "grey") != "grey":
+            raise BenchError(
+                f"{self.value}: colour: {stated['colour']} is stated, and the model has one channel; state grey"
+            )
+        for name in ("mean", "deviation"):
+            if len(stated.get(name, (0.0,))) not in {1, channels}:
+                raise BenchError(
+                    f"{self.value}: {name}: {len(stated[name])} numbers are stated, and the model has "
+                    f"{many(channels, 'channel')}; state one number, or one for each channel"
+                )
+
+    def fitting(self, stated: Mapping[str, Any]) -> Convention:
+        """Return a convention with the stated fields, the shape of the input, and defaults for the rest."""
+        from fergen_bench.finished.convention import Convention
+
+        shape, known = self.shape, dict(stated)
+        if shape.layout is not None:
+            known["layout"] = shape.layout
+        if shape.channels is not None:
+            known["channels"] = shape.channels
+        if shape.height is not None and shape.width is not None:
+            known["size"] = (shape.height, shape.width)
+        if known.get("channels") == 1:
+            known["colour"] = "grey"
+        return Convention(**known)
+
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Return the outputs of a batch.
 

@@ -96,7 +96,7 @@ def verify(
     verdict.faults += _unlike(current)
     verdict.notes += _incomplete(current) + _environments(current)
     _verify_data(verdict, prepared)
-    for name in sorted({entry.spec.method for entry in verdict.records}):
+    for name in sorted({entry.spec.method for entry in verdict.records if entry.spec.exposure is None}):
         texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
         here = method_digest(name)
         if here is None:

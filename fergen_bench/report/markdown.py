@@ -63,7 +63,7 @@ def _sections(view: LeaderboardView) -> list[str]:
     if view.data_table:
         parts += ["### Data", _table(view.data_table)]
     for name, found in view.matrices:
-        parts += [f"### {_plain(name)}: trained on row, scored on column", _matrix(found)]
+        parts += [f"### {_plain(name)}: {view.board.axes}", _matrix(found)]
     return parts
 
 

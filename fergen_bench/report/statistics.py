@@ -84,6 +84,8 @@ class Evidence:
             for cell in record.cells:
                 if cell.target in predictions:
                     self._take(record.spec.key, cell, predictions[cell.target], temperature)
+                    if not record.spec.parameters.get("scores", True):  # a file of expressions has no confidence
+                        self.reliability.pop((record.spec.key, cell.target), None)
 
     def _take(self, key: str, cell: Cell, predictions: Predictions, temperature: float | None) -> None:
         if cell.left_out is not None and max(cell.left_out, default=-1) < len(predictions.logits):

@@ -74,6 +74,11 @@ class Board:
         return self.sources == 0
 
     @property
+    def axes(self) -> str:
+        """Return what the rows and columns of a matrix are, in words."""
+        return "scored on column" if self.finished else "trained on row, scored on column"
+
+    @property
     def title(self) -> str:
         """Return the suite and the conditions in one line."""
         kind = "synthetic faces" if self.synthetic else "real faces"

@@ -208,7 +208,7 @@ def _spread(value: float, spread: float, stacked: bool, style: str = "") -> Text
 
 def _matrix(view: LeaderboardView, name: str, found: Matrix, stacked: bool) -> tuple[Table, list[str]]:
     kind = "synthetic faces, " if view.board.synthetic else ""
-    title = f"{name}: trained on row, scored on column ({kind}{view.metric_name}, %)"
+    title = f"{name}: {view.board.axes} ({kind}{view.metric_name}, %)"
     table = Table(title=title, title_justify="left", show_lines=stacked and found.spread.notna().any(axis=None))
     table.add_column("", no_wrap=True)
     for target in found.mean.columns:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -115,3 +116,15 @@ def write_model(
 
 CONTEMPT = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 COUNTED_FROM_1 = (UNUSED, *EXPRESSIONS)
+
+
+@pytest.fixture(scope="session")
+def weights(web: Domain) -> dict[str, np.ndarray]:
+    """Return the weights of a small network that was trained on faces of web."""
+    return trained(web)
+
+
+@pytest.fixture(scope="session")
+def small(weights: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an ONNX file of that network: RGB in 0..1, channels first, classes in the order of EXPRESSIONS."""
+    return write_model(tmp_path_factory.mktemp("small") / "small.onnx", weights, Convention(size=(SIDE, SIDE)))
