@@ -358,7 +358,8 @@ class _Search:
         """Yield the parts that are not stated, and other values that fit as well."""
         if "classes" not in self._stated:
             pairs = [pair for pair in combinations(EXPRESSIONS, 2) if not best.beats(self._exchanged(best, *pair))]
-            yield from (("classes", f"{one} and {other} exchanged") for one, other in pairs)
+            if pairs:
+                yield "classes", f"{listed((f'{one} with {other}' for one, other in pairs), 4)} exchanged"
         for part, names in GROUPS.items():
             if part in {"classes", "filter"} or set(names) & set(self._stated):
                 continue

@@ -189,8 +189,14 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
     """
     rows = first, second
     first, second = shared(first, second)
-    unseen = (first.relation == "unseen").to_numpy()
+    # Finished models differ in the data that they have seen.
+    unseen = ((first.relation == "unseen") & (second.relation == "unseen")).to_numpy()
     if not unseen.any():
+        if first.relation.eq("unknown").any() or second.relation.eq("unknown").any():
+            raise BenchError(
+                "nobody stated what one of the two was trained on, so no target is known to be unseen for both; state "
+                "it with fergen-bench evaluate … --trained-on"
+            )
         raise BenchError(
             "the two share no source, seed and unseen target, so nothing can be compared; run both with the same "
             "--sources, --targets and --seeds"

@@ -89,8 +89,13 @@ def test_the_leaderboard_has_a_section_of_finished_models(project: Project, smal
     assert "external:known" in sheet
     verified = bench("verify", "results")
     assert "Sound: 2 records" in verified.out, verified.out
-    compared = bench("compare", "external:known", "external:known")
+    compared = bench("compare", "external:known", "external:unknown")
     assert compared.code == 2
+    assert "nobody stated what one of the two was trained on" in compared.err
+    fb.evaluate(small, classes="fer2013", name="permuted", trained_on=["web", "film"], track=False)
+    compared = bench("compare", "external:known", "external:permuted")
+    assert compared.code == 0, compared.err
+    assert "external:permuted against external:known" in compared.out
 
 
 def test_verification_finds_a_changed_prediction(project: Project, small: Path, bench: Bench) -> None:

@@ -62,3 +62,44 @@ def test_a_comparison_of_another_state_is_stale(tmp_path: Path) -> None:
 
 def test_the_mark_of_images_that_are_left_out() -> None:
     assert [left_out(count) for count in (0, 1234)] == ["", "1,234 left out"]
+
+
+def of_finished(
+    folder: Path, trained: list[str] | None, pretrained: list[str] | None = None, target: str = "b", near: int = 0
+) -> tuple[str, str, bool, int]:
+    """The standing of a target to the stated data of a finished model: relation, mark, compared, images left out."""
+    declared = suite(frozenset({frozenset({"b", "fer2013"})}))
+    store = compared(folder, near) if near else Comparisons(folder)
+    kinds = {"mine": "rafdb", "rafdb": "rafdb", "ferplus": "ferplus", "fer2013": "fer2013"}
+    found = Standings(declared, store, 0.05).of_finished(
+        trained, pretrained, {"a": "fa"}, lambda name: kinds.get(name, "folder"), target, "fb", "test"
+    )
+    return found.relation, found.mark, found.compared, len(found.left_out)
+
+
+@pytest.mark.parametrize(
+    ("trained", "pretrained", "target", "relation", "mark"),
+    [
+        (None, None, "b", "unknown", "unknown"),
+        (None, ["b"], "b", "unknown", "unknown"),
+        (["b"], None, "b", "source", ""),
+        (["rafdb"], None, "mine", "source", ""),  # another copy of the same dataset
+        (["x", "b"], None, "b", "source", ""),
+        (["fer2013"], None, "b", "seen", "seen (declared)"),
+        (["fer2013"], None, "ferplus", "seen", "seen (declared)"),
+        (["x"], ["b"], "b", "seen", "seen (pre-training)"),
+        (["x"], ["fer2013"], "ferplus", "seen", "seen (pre-training)"),
+        (["x"], ["y"], "b", "unseen", "not audited"),
+        (["x"], None, "b", "unseen", "not audited"),
+    ],
+)
+def test_the_stated_data_of_a_finished_model_decide(
+    trained: list[str] | None, pretrained: list[str] | None, target: str, relation: str, mark: str, tmp_path: Path
+) -> None:
+    assert of_finished(tmp_path, trained, pretrained, target)[:2] == (relation, mark)
+
+
+def test_an_audit_decides_where_the_training_data_are_prepared(tmp_path: Path) -> None:
+    assert of_finished(tmp_path, ["a"], near=4) == ("unseen", "4 left out", True, 4)
+    assert of_finished(tmp_path, ["a"], near=5) == ("seen", "seen, 5 near-duplicates", True, 0)
+    assert of_finished(tmp_path, ["a", "x"], near=4) == ("unseen", "not audited, 4 left out", False, 4)
