@@ -98,6 +98,14 @@ def markers(board: Board, row: Any, cells: pd.DataFrame) -> tuple[Marker, ...]:
         )
     if row.unseen_not_audited:
         found.append(Marker("not audited", f"{many(row.unseen_not_audited, 'unseen cell', 'are')} not audited."))
+    partial = cells[cells.mark.str.contains("partial, ", regex=False)]
+    if len(partial):
+        places = "; ".join(f"{cell.target}: {cell.mark}" for cell in partial.itertuples())
+        found.append(Marker("partial", f"Some images have no prediction: {places}."))
+    if (cells.relation == "unknown").any():
+        found.append(
+            Marker("unknown data", "Nobody stated what it was trained on, so no target is known to be unseen.")
+        )
     return tuple(found)
 
 
