@@ -36,6 +36,7 @@ class NearestPrototype(Method):
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features",)
+    learns_prior: ClassVar[bool] = False
 
     backbone: Backbone = "suite"  # the frozen encoder
     centred: bool = False  # whether the source's mean feature is subtracted first

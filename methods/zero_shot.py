@@ -31,6 +31,7 @@ class ZeroShot(Method):
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features", "text")
+    learns_prior: ClassVar[bool] = False
 
     backbone: Backbone = "suite"  # the frozen encoder; it needs a text tower
     names: Literal["several", "one"] = "several"  # names per expression

@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
 
 WITH_TORCH = {
     "execution/environment.py",
+    "execution/layer.py",
     "execution/runner.py",
     "execution/scoring.py",
     "execution/similarity.py",

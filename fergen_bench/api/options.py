@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from fergen_bench.error import BenchError, did_you_mean
 
 if TYPE_CHECKING:
-    from fergen_bench.experiment.run import Selection
+    from fergen_bench.experiment.run import Selection, View
 
 SELECTIONS = ("last", "source-val")
 """The ways to select a checkpoint."""
+VIEWS = ("plain", "mirror")
+"""The views of a scored image."""
 PRECISIONS = ("fp32", "bf16", "auto")
 """The precisions that a run may be given."""
 
@@ -78,6 +80,17 @@ class RunOptions:
     selection: Selection | None = option(  # noqa: RUF009 - returns a field
         None, "--selection", "Which checkpoint is scored. Default: the protocol's.", choices=SELECTIONS
     )
+    views: tuple[View, ...] | None = option(
+        None,
+        "--views",
+        "Average the logits of these views of a scored image: plain, mirror. Default: the protocol's.",
+        metavar="plain,mirror",
+    )
+    prior: float | None = option(
+        None,
+        "--prior",
+        "Take this share of the source's class frequencies out of the logits, from 0 to 1. Default: the protocol's.",
+    )
     device: str | None = option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
     precision: Literal["fp32", "bf16", "auto"] | None = option(
         None,
@@ -134,7 +147,7 @@ class RunOptions:
     )
 
     def __post_init__(self) -> None:
-        for name in ("methods", "sources", "targets", "seeds", "shard"):
+        for name in ("methods", "sources", "targets", "seeds", "shard", "views"):
             value = getattr(self, name)
             if isinstance(value, str | int):
                 object.__setattr__(self, name, (value,))
@@ -148,6 +161,7 @@ class RunOptions:
             raise BenchError(
                 f"precision: {self.precision!r} is not a precision{did_you_mean(self.precision, PRECISIONS)}"
             )
+        self._check_scoring()
         if self.seeds is not None and (not self.seeds or any(not _is_seed(seed) for seed in self.seeds)):
             raise BenchError(f"seeds: {list(self.seeds)!r} is not a list of seeds. Give one or more integers from 0.")
         if (
@@ -170,6 +184,17 @@ class RunOptions:
             if isinstance(self.slurm, str):
                 raise BenchError(f"slurm: {self.slurm!r} is not a mapping. Give a dictionary such as {{'gpus': 1}}.")
             object.__setattr__(self, "slurm", {key: str(value) for key, value in self.slurm.items()})
+
+    def _check_scoring(self) -> None:
+        """Raise for views that do not exist, and for a prior that is not a share."""
+        for view in self.views or ():
+            if view not in VIEWS:
+                raise BenchError(f"views: {view!r} is not a view{did_you_mean(str(view), VIEWS)}")
+        if self.views is not None and (not self.views or len(set(self.views)) < len(self.views)):
+            raise BenchError(f"views: {', '.join(self.views) or 'none'}: give plain, mirror or both, each once.")
+        number = isinstance(self.prior, int | float) and not isinstance(self.prior, bool)
+        if self.prior is not None and not (number and 0 <= self.prior <= 1):
+            raise BenchError(f"prior: {self.prior!r} is not a share. Give a number from 0 to 1, such as 0.5.")
 
 
 def _is_seed(seed: Any) -> bool:

@@ -138,7 +138,16 @@ def resolve(options: RunOptions, project: Project) -> Resolved:
     )
     device = resolve_device(wanted, fleet.gpus)
     precision = resolve_precision(options.precision or project.settings.precision, device)
-    request = Request(options.seeds, options.sources, options.targets, options.selection, changes, precision)
+    request = Request(
+        options.seeds,
+        options.sources,
+        options.targets,
+        options.selection,
+        changes,
+        precision,
+        options.views,
+        options.prior,
+    )
     planned = outline(protocol, str(path), suite, files, request, skip_unfit=everyone)
     planned = replace(planned, notes=(*planned.notes, *unread))
     return Resolved(options, project, suite, tuple(files), planned, fleet, device, precision)

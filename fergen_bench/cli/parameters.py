@@ -172,6 +172,7 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
         "float | None": lambda: {"type": click.FloatRange(min=option.above, min_open=True)},
         "tuple[str, ...]": lambda: {"multiple": True},
         "tuple[str, ...] | None": lambda: {"type": Words()},
+        "tuple[View, ...] | None": lambda: {"type": Words()},
         "tuple[int, ...] | None": lambda: {"type": Integers()},
         "tuple[int, int]": lambda: {"type": Shard()},
         "Mapping[str, Any]": lambda: {"type": Setting(), "multiple": True},

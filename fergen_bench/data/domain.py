@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,6 +24,8 @@ from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     import torch
+
+    from fergen_bench.experiment.run import View
 
 Index = TypeVar("Index")
 
@@ -141,11 +143,26 @@ class Clean:
         positions: The positions of the images in the split.
         version: The version of the tensor when it was returned. A batch that was changed in place has a later version
             and is not clean.
+        view: `plain`, or `mirror` for the images of `mirrored`.
     """
 
     split: Split
     positions: slice
     version: int
+    view: View = "plain"
+
+
+def mirrored(images: torch.Tensor) -> torch.Tensor:
+    """Return images with left and right exchanged; the mirror images of a clean batch are clean, too.
+
+    Args:
+        images: (B, 3, height, width).
+    """
+    found = images.flip(3)
+    clean: Clean | None = getattr(images, "clean", None)
+    if clean is not None and clean.view == "plain" and clean.version == images._version:
+        found.clean = replace(clean, version=found._version, view="mirror")  # type: ignore[attr-defined]
+    return found
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from fergen_bench.data.randomness import seed_of
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.environment import environment_of, resume_identity
+from fergen_bench.execution.layer import ScoringLayer
 from fergen_bench.execution.scoring import exam, fetched, forward, inspect, score_corruptions
 from fergen_bench.experiment.run import Job, Run
 from fergen_bench.networks.name import SCRATCH, digest_of
@@ -76,6 +77,7 @@ class _OpenRun:
     source: TrackedSource
     method: Method
     context: Context
+    layer: ScoringLayer
     resume: ResumeState
     profiler: Profiler | None
     environment: dict[str, Any]
@@ -98,7 +100,7 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     whole = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
     if spec.selection == "source-val" and whole.undivided:
         raise BenchError(whole.undivided)
-    source = TrackedSource.over(whole)
+    source, layer = TrackedSource.over(whole), ScoringLayer.of(spec, whole)
     _check_unchanged(job)
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
     unlabelled = None if spec.adaptation_target is None else Unlabelled(domains[spec.adaptation_target])
@@ -112,7 +114,9 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
         spec.seed_name, spec.seed, spec.selection, device, Path(job.cache), progress, unlabelled, resume, profiler
     )
     context.capture_steps, context.precision = capture, spec.precision
-    return _OpenRun(job, started, device, domains, source, method, context, resume, profiler, environment, progress)
+    return _OpenRun(
+        job, started, device, domains, source, method, context, layer, resume, profiler, environment, progress
+    )
 
 
 def _open_domains(job: Job) -> dict[str, Domain]:
@@ -208,7 +212,7 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
     pending = {}
     for number, (target, split) in enumerate(exams.items(), start=1):
         # A GPU starts on the next target while the host still waits for the logits of this one.
-        pending[target] = forward(run.method, split, run.device, job, run.profiler)
+        pending[target] = forward(run.method, split, run.device, job, run.profiler, run.layer)
         run.progress(f"scored {target}", number, len(exams))
     if run.profiler is not None:
         run.profiler.end()
@@ -223,7 +227,7 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
             run.context.save_array(f"{target}.{name}", array)
     if spec.selection == "source-val" and predictions and not run.source.asked_for_all:
         held_out = run.source.val
-        logits = fetched(forward(run.method, held_out, run.device, job), "held-out images", job)
+        logits = fetched(forward(run.method, held_out, run.device, job, layer=run.layer), "held-out images", job)
         predictions[HELD_OUT] = Predictions(logits, held_out.labels, np.zeros(len(held_out), bool))
     run.seconds["score"] = time.perf_counter() - clock
     if run.profiler is not None:
@@ -237,7 +241,7 @@ def _score_corruptions(run: _OpenRun) -> tuple[ShiftedCell, ...]:
     if not run.job.corruptions:
         return ()
     clock = time.perf_counter()
-    cells = score_corruptions(run.method, run.domains, run.device, run.job, run.progress)
+    cells = score_corruptions(run.method, run.domains, run.device, run.job, run.progress, run.layer)
     run.seconds["shift"] = time.perf_counter() - clock
     return cells
 

@@ -9,6 +9,7 @@ import torch
 
 from fergen_bench.data.domain import Domain, Split
 from fergen_bench.error import BenchError, RunError
+from fergen_bench.execution.layer import ScoringLayer
 from fergen_bench.experiment.run import Job
 from fergen_bench.networks.kernels import scoring_batch
 from fergen_bench.networks.profiler import Profiler, each, phase
@@ -21,7 +22,12 @@ from fergen_bench.training.images import labelled
 
 @torch.no_grad()
 def forward(
-    method: Method, split: Split, device: torch.device, job: Job, profiler: Profiler | None = None
+    method: Method,
+    split: Split,
+    device: torch.device,
+    job: Job,
+    profiler: Profiler | None = None,
+    layer: ScoringLayer | None = None,
 ) -> list[torch.Tensor]:
     """Start the computation of the logits of a split.
 
@@ -31,16 +37,17 @@ def forward(
         device: The device of the method.
         job: The run, for errors.
         profiler: Counts the batches as steps of scoring.
+        layer: The options of scoring; by default, plain views and the whole prior.
 
     Returns:
         Logits float32 (B, 7) of each batch, on the device that computes them: a GPU may not have finished yet.
     """
-    logits = []
+    logits, layer = [], layer or ScoringLayer()
     for images, _ in each("data", labelled(split, device)):
         if profiler is not None:
             profiler.step("scoring")
         with phase("forward"):
-            logits.append(_logits(method, images, job))
+            logits.append(layer.logits(lambda seen: _logits(method, seen, job), images))
     return logits
 
 
@@ -71,7 +78,12 @@ def _logits(method: Method, images: torch.Tensor, job: Job) -> torch.Tensor:
 
 @torch.no_grad()
 def score_corruptions(
-    method: Method, domains: Mapping[str, Domain], device: torch.device, job: Job, progress: Progress
+    method: Method,
+    domains: Mapping[str, Domain],
+    device: torch.device,
+    job: Job,
+    progress: Progress,
+    layer: ScoringLayer,
 ) -> tuple[ShiftedCell, ...]:
     """Score a fitted method on the corrupted test images that its run evaluates.
 
@@ -81,6 +93,7 @@ def score_corruptions(
         device: The device of the method.
         job: The run; `job.corruptions` lists the corruptions.
         progress: Receives the number of corruptions that are done.
+        layer: The options of scoring.
 
     Returns:
         One cell for each corruption, in the order of `job.corruptions`.
@@ -92,7 +105,7 @@ def score_corruptions(
         logits = []
         for start in range(0, len(rows), scoring_batch(device)):
             images = images_at(split, rows[start : start + scoring_batch(device)], shift.factor, shift.level)
-            logits.append(_logits(method, images.to(device), job))
+            logits.append(layer.logits(lambda seen: _logits(method, seen, job), images.to(device)))
         left_out = np.isin(split.ids[rows], job.excluded.get(shift.target, ()))
         excluded = spec.excluded.get(shift.target, "")
         found = fetched(logits, f"{shift.target} with {shift.factor}", job)

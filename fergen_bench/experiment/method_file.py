@@ -144,6 +144,7 @@ class MethodFile:
     parameters: tuple[Parameter, ...]
     recipes: Mapping[str, Mapping[str, Any]]
     needs: tuple[str, ...] = ()
+    learns_prior: bool = True
     least_domains: int = 1
     paper: Paper | None = None
     note: str = ""
@@ -167,6 +168,16 @@ class MethodFile:
     def adapts(self, parameters: Mapping[str, Any]) -> bool:
         """Return True where the parameter `adapt` makes the method learn from unlabelled images of the target, too."""
         return parameters.get("adapt") is True
+
+    def lacks_prior(self, parameters: Mapping[str, Any]) -> str:
+        """Return why the logits contain no class frequencies of the source that scoring could take out, or ""."""
+        if not self.learns_prior:
+            return "its logits contain no class frequencies of the source"
+        if parameters.get("sampling") == "balanced":
+            return "sampling=balanced removes the class frequencies of the source already"
+        if parameters.get("logit_adjustment"):
+            return f"logit_adjustment={parameters['logit_adjustment']:g} corrects for the class frequencies already"
+        return ""
 
     def lack(self, parameters: Mapping[str, Any], sources: int) -> str | None:
         """Return a sentence where the method cannot use so few sources, else None."""
@@ -271,6 +282,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
         parameters=tuple(declared.parameters.values()),
         recipes=declared.recipes,
         needs=declared.needs,
+        learns_prior=declared.learns_prior,
         least_domains=declared.least_domains,
         paper=_paper(ast.get_docstring(tree) or ""),
         note=declared.note,
@@ -293,13 +305,14 @@ class _Declared:
     parameters: Mapping[str, Parameter]
     recipes: Mapping[str, Mapping[str, Any]]
     needs: tuple[str, ...]
+    learns_prior: bool
     least_domains: int
     note: str
 
 
 def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
     base = _base(node)
-    inherited = _Declared({}, {}, (), 1, "") if base is None else _inherited(base)
+    inherited = _Declared({}, {}, (), True, 1, "") if base is None else _inherited(base)
     own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
     recipes = _class_value(node, "recipes", {}, path)
     return _Declared(
@@ -307,6 +320,7 @@ def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
         {**{name: own.get(name, field) for name, field in inherited.parameters.items()}, **own},
         merged_recipes(inherited.recipes, recipes, own),
         _class_value(node, "needs", inherited.needs, path),
+        _class_value(node, "learns_prior", inherited.learns_prior, path),
         _class_value(node, "least_domains", inherited.least_domains, path),
         _class_value(node, "note", inherited.note, path),
     )

@@ -14,7 +14,7 @@ from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.experiment.method_file import MethodFile
 from fergen_bench.experiment.protocol import Corruptions, Protocol
-from fergen_bench.experiment.run import Precision, Run, Selection
+from fergen_bench.experiment.run import Precision, Run, Selection, View
 from fergen_bench.networks.name import anchored, digest_of, parse_network, resolve_network
 
 
@@ -29,6 +29,8 @@ class Request:
         selection: The checkpoint that is scored.
         settings: Parameters of the methods, from --set and --backbone.
         precision: Precision of the runs.
+        views: Views of a scored image whose logits are averaged.
+        prior: Share of the source's log class frequencies that scoring takes out of the logits.
     """
 
     seeds: Sequence[int] | None = None
@@ -37,6 +39,8 @@ class Request:
     selection: Selection | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: Precision = "fp32"
+    views: Sequence[View] | None = None
+    prior: float | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,9 @@ class _Expansion:
             adaptation_target=domains.adaptation_target,
             numerics=NUMERICS,
             precision=self._request.precision,
+            # In one order: that of the average does not matter.
+            views=tuple(sorted(self._request.views or self._protocol.views, reverse=True)),
+            prior=self._prior(method, parameters),
             targets=dict.fromkeys(domains.targets, ""),
             relations={name: self._suite.relation(domains.sources, name) for name in domains.targets},
             defaults=defaults,
@@ -234,6 +241,14 @@ class _Expansion:
             protocol=Path(self._place).stem,
             note=method.note,
         )
+
+    def _prior(self, method: MethodFile, parameters: Mapping[str, Any]) -> float:
+        """Return the share of the class frequencies to take out of the logits; 0, with a note, where they have none."""
+        prior = self._protocol.prior if self._request.prior is None else self._request.prior
+        reason = method.lacks_prior(parameters) if prior else ""
+        if reason:
+            self.left_out[f"prior {prior:g} is not applied to {method.name}: {reason}"] = None
+        return 0.0 if reason else float(prior)
 
 
 # ------------------------------------------------------------------------------------------------------------- domains

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fergen_bench.data.corruption import CLEAN, FACTORS
 from fergen_bench.error import BenchError, did_you_mean, explain
-from fergen_bench.experiment.run import Selection
+from fergen_bench.experiment.run import Selection, View
 from fergen_bench.files import yaml as yamlfile
 
 
@@ -58,6 +58,12 @@ class Corruptions(BaseModel):
         return {CLEAN: (0.0,), **usual}
 
 
+def _each_view_once(value: list[View]) -> list[View]:
+    if len(set(value)) < len(value):
+        raise ValueError("each view may stand once")
+    return value
+
+
 def _one_or_several(value: Any) -> Any:
     """Return a share, or a list of shares, as a list."""
     values = value if isinstance(value, list) else [value]
@@ -96,6 +102,10 @@ class Protocol(BaseModel):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
     selection: Selection = "last"
     """the checkpoint that is scored: the last one, or the best one on images held out of the sources"""
+    views: Annotated[list[View], Field(min_length=1), AfterValidator(_each_view_once)] = ["plain"]
+    """the views of a scored image whose logits are averaged: plain, mirror, or both"""
+    prior: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """the share of the source's log class frequencies that scoring takes out of the logits"""
     method: Annotated[dict[str, dict[str, Any]], BeforeValidator(_settings_by_name)] = {}
     """the methods, each with the parameters that the protocol changes; all stands for every method"""
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"default": {}}

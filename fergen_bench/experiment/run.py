@@ -15,6 +15,10 @@ from fergen_bench.files.bounded import is_path
 Selection = Literal["last", "source-val"]
 """The ways to select a checkpoint."""
 Precision = Literal["fp32", "bf16"]
+View = Literal["plain", "mirror"]
+
+PLAIN: tuple[View, ...] = ("plain",)
+"""The usual views of a scored image: the image itself."""
 
 EXTERNAL = "external:"
 """Beginning of the method of records of finished models and predictions."""
@@ -65,6 +69,8 @@ class Run:
         numerics: Version of the numerics that methods share. A plan sets the present `NUMERICS`; the default is that of
             records that were written without this field.
         precision: `fp32`, or `bf16`: training steps in bfloat16, and frozen networks in bfloat16 too, on a GPU in fp16.
+        views: Views of a scored image whose logits are averaged.
+        prior: Share of the source's log class frequencies that scoring takes out of the logits.
         targets: Fingerprint of every target. Not part of the key, like all attributes that follow.
         relations: Relation of every target to the sources: source, seen or unseen.
         excluded: Digest of the ids of the images that are not scored, by target.
@@ -90,6 +96,8 @@ class Run:
     adaptation_target: str | None = None
     numerics: int = 1
     precision: Precision = "fp32"
+    views: tuple[View, ...] = PLAIN
+    prior: float = 0.0
     targets: Mapping[str, str] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
@@ -114,7 +122,8 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """Return what changes the numbers: the digest of a file counts, its path does not.
 
-        Numerics 1 and precision fp32 are left out, so that records that were written without them keep their keys.
+        Numerics 1, precision fp32, plain views and prior 0 are left out, so that records that were written without them
+        keep their keys.
         """
         parameters = {
             name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
@@ -122,7 +131,7 @@ class Run:
         numerics = {} if self.numerics == 1 else {"numerics": self.numerics}
         return {
             **numerics,
-            **self._precision,
+            **self._conditions,
             "suite": self.suite,
             "profile": self.profile,
             "sources": {source: self.fingerprints[source] for source in self.sources},
@@ -169,12 +178,21 @@ class Run:
     @property
     def label(self) -> str:
         """The name of the method in tables: cafe, or cafe (gate=linear)."""
-        changed = ", ".join(f"{name}={value}" for name, value in (self.changes | self._precision).items())
+        changed = ", ".join(f"{name}={value}" for name, value in (self.changes | self._conditions).items())
         return f"{self.method} ({changed})" if changed else self.method
 
     @property
-    def _precision(self) -> dict[str, str]:
-        return {} if self.precision == "fp32" else {"precision": self.precision}
+    def _conditions(self) -> dict[str, str | float]:
+        """The precision and the options of scoring, where they are not the usual ones."""
+        conditions: dict[str, str | float] = {} if self.precision == "fp32" else {"precision": self.precision}
+        if self.views != PLAIN:
+            conditions["views"] = "+".join(self.views)
+        return {**conditions, "prior": self.prior} if self.prior else conditions
+
+    @property
+    def trained(self) -> Run:
+        """The run with the usual options of scoring, which has the same training."""
+        return replace(self, views=PLAIN, prior=0.0)
 
     @property
     def seed_name(self) -> str:
@@ -238,6 +256,7 @@ class Run:
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in content.items() if name in known}
         values["sources"] = tuple(values["sources"])
+        values["views"] = tuple(values.get("views", PLAIN))
         values["parameters"] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
         }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fergen_bench.data.domain import upload
+from fergen_bench.data.domain import mirrored, upload
 from fergen_bench.data.labels import SPLITS
 from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fergen_bench.data.domain import Clean, Domain, Split
-    from fergen_bench.experiment.run import Precision
+    from fergen_bench.experiment.run import Precision, View
     from fergen_bench.progress import Progress
 
 
@@ -88,7 +88,7 @@ class Network(nn.Module):
         self._report: Progress = silent
         self._frozen: tuple[int, int] = (0, 0)
         self._half: torch.dtype | None = None
-        self._open: dict[tuple[str, str], np.ndarray] = {}
+        self._open: dict[tuple[str, str, str], np.ndarray] = {}
         self._compiled: tuple[int, Callable[[Tensor], Tensor]] | None = None
 
     @property
@@ -122,7 +122,8 @@ class Network(nn.Module):
         if self.frozen:
             clean: Clean | None = getattr(images, "clean", None)
             if clean is not None and clean.version == images._version and self._state() == self._frozen:
-                return upload(torch.from_numpy(self.cached(clean.split, clean.positions)), images.device)
+                features = self.cached(clean.split, clean.positions, clean.view)
+                return upload(torch.from_numpy(features), images.device)
             with phase("frozen tower"), self._inference():
                 return self._run(images).float()
         return self._run(images)
@@ -279,15 +280,16 @@ class Network(nn.Module):
         super().train(mode and not self.frozen)
         return self
 
-    def cached(self, split: Split, positions: slice | None = None) -> np.ndarray:
+    def cached(self, split: Split, positions: slice | None = None, view: View = "plain") -> np.ndarray:
         """Return the features of a split's unchanged images, computing them on first use.
 
-        They are computed once per weights, preprocessing, numerics and fingerprint of the domain. Features of a whole
-        part are a private memory map: writing to it does not change the file.
+        They are computed once per weights, preprocessing, numerics, view and fingerprint of the domain. Features of a
+        whole part are a private memory map: writing to it does not change the file.
 
         Args:
             split: The split.
             positions: Rows of the split; by default, all.
+            view: `plain`, or `mirror` for the mirror images.
 
         Returns:
             float32 (N, features).
@@ -297,7 +299,7 @@ class Network(nn.Module):
         start = 0
         for piece in split.pieces:
             rows = piece.rows[max(0, first - start) : max(0, last - start)]
-            parts += [self._rows(piece.domain, piece.part, rows)] if len(rows) or not parts else []
+            parts += [self._rows(piece.domain, piece.part, rows, view)] if len(rows) or not parts else []
             start += len(piece.rows)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -311,19 +313,20 @@ class Network(nn.Module):
                 features[here] = self._part(domain, part)[np.searchsorted(members, rows[here])]
         return features
 
-    def _rows(self, domain: Domain, part: str, rows: np.ndarray) -> np.ndarray:
-        stored, members = self._part(domain, part), domain.rows(part)
+    def _rows(self, domain: Domain, part: str, rows: np.ndarray, view: View) -> np.ndarray:
+        stored, members = self._part(domain, part, view), domain.rows(part)
         if isinstance(stored, np.memmap) and stored.filename is not None and np.array_equal(rows, members):
             return np.memmap(stored.filename, np.float32, "c", stored.offset, stored.shape)
         return np.ascontiguousarray(stored[np.searchsorted(members, rows)])
 
-    def _part(self, domain: Domain, part: str) -> np.ndarray:
+    def _part(self, domain: Domain, part: str, view: View = "plain") -> np.ndarray:
         from filelock import FileLock
 
         assert self._cache is not None
-        key = (domain.fingerprint, part)
+        key = (domain.fingerprint, part, view)
         if key not in self._open:
-            path = self._cache / f"{domain.fingerprint}-{part}.npy"
+            name = f"{domain.fingerprint}-{part}" if view == "plain" else f"{domain.fingerprint}-{part}-{view}"
+            path = self._cache / f"{name}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             shape = (len(domain.rows(part)), self.features)
             if (stored := _stored_features(path, shape)) is None:
@@ -331,12 +334,12 @@ class Network(nn.Module):
                     if (stored := _stored_features(path, shape)) is None:
                         if path.exists():  # it is damaged, and is moved aside
                             os.replace(path, path.with_suffix(".damaged"))
-                        self._extract(domain, part, path)
+                        self._extract(domain, part, view, path)
                         stored = map_array(path)
             self._open[key] = stored
         return self._open[key]
 
-    def _extract(self, domain: Domain, part: str, path: Path) -> None:
+    def _extract(self, domain: Domain, part: str, view: View, path: Path) -> None:
         """Compute features and write them batch by batch, so that memory does not grow with the number of images."""
         split, done, pending = domain.split(part), 0, []
         shape, device = (len(split), self.features), self.mean.device
@@ -346,7 +349,8 @@ class Network(nn.Module):
             with draft.open("wb") as file, self._inference():
                 np.lib.format.write_array_header_1_0(file, header)
                 for images in split.batches(device, scoring_batch(device)):
-                    pending.append(self.body(self.prepare(images)).float())
+                    seen = images if view == "plain" else mirrored(images)
+                    pending.append(self.body(self.prepare(seen)).float())
                     done += len(images)
                     if len(pending) == FETCHED_TOGETHER or done == len(split):
                         self._append(torch.cat(pending), file, f"{domain.name} {part}")

@@ -104,6 +104,8 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "version": spec.version,
         "numerics": spec.numerics,
         "precision": spec.precision,
+        "views": "+".join(spec.views),
+        "prior": spec.prior,
         "digest": record.method_digest,
         "changes": json.dumps(spec.changes, sort_keys=True),
         "pretraining": str(spec.exposure) if finished else ", ".join(sorted(networks)) or "none",

@@ -235,6 +235,7 @@ class Mirror:
             self.client.log_batch(run, metrics=metrics[start : start + 1000])
         parameters = {**spec.parameters, "seed": spec.seed, "fraction": spec.fraction, "version": spec.version}
         parameters |= {"numerics": spec.numerics, "precision": spec.precision}
+        parameters |= {"views": "+".join(spec.views), "prior": spec.prior}
         params = [Param(name, str(value)) for name, value in parameters.items()]
         networks = [
             RunTag(f"network.{name}", f"{network['name']} {network['digest']}")

@@ -53,7 +53,7 @@ class Validation:
 
 def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: None) -> Iterator[Validation]:
     """Yield the comparison of each method's settings, by profile, share of the data, precision and numerics."""
-    rows: list[dict[str, object]] = []
+    rows: dict[str, dict[str, object]] = {}
     for record in records:
         scores = [100.0 * entry["val_accuracy"] for entry in record.history if "val_accuracy" in entry]
         if scores:
@@ -62,10 +62,11 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
             names = {"profile": spec.profile, "fraction": spec.fraction, "base_method": spec.method, "spec": spec}
             names |= {"precision": spec.precision, "numerics": spec.numerics}
             scored = {"last": scores[-1], "best": max(scores), "faces": np.nan if faces is None else faces}
-            rows.append({**names, **dict(zip(_TRAINING, training, strict=True)), **scored})
+            # Runs that differ in the options of scoring alone have one training.
+            rows[spec.trained.key] = {**names, **dict(zip(_TRAINING, training, strict=True)), **scored}
     if not rows:
         return
-    frame = pd.DataFrame(rows).sort_values("fraction", ascending=False, kind="stable")
+    frame = pd.DataFrame(rows.values()).sort_values("fraction", ascending=False, kind="stable")
     # The share is smoothed, since a few faces may all be right by chance.
     share = (frame["last"] / 100 * frame.faces + 1) / (frame.faces + 2)
     frame["variance"] = 100**2 * share * (1 - share) / frame.faces

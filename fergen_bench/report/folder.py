@@ -147,13 +147,14 @@ def _draw(
         yield figures.save(figures.unseen_means(board, metric), folder, f"{board.slug}-unseen")
     for ablation in (ablation for ablation in ablations if ablation.suite == board.suite):
         method = board.cells[board.cells.base_method == ablation.method]
-        for precision, rows in method.groupby("precision"):
+        for conditions, rows in method.groupby(["precision", "views", "prior"]):
             variants = {name: rows[rows.changes == changes] for name, changes in ablation.variants.items()}
             variants = {name: group for name, group in variants.items() if len(group)}
             if len(variants) > 1 and next(iter(variants)) == next(iter(ablation.variants)):
                 printed = ablation.published, ablation.printed_in
                 figure = figures.ablation(board, ablation.about, variants, metric, *printed)
-                kind = "" if precision == "fp32" else f"-{precision}"
+                usual = ("fp32", "plain", 0.0)
+                kind = "".join(f"-{own}" for own, other in zip(conditions, usual, strict=True) if own != other)
                 yield figures.save(figure, folder, f"{board.slug}-{ablation.protocol}{kind}")
 
 

@@ -132,7 +132,9 @@ def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFra
     not measured.
     """
     for name, group in published.cells.groupby("method", sort=False):
-        own = board.cells[(board.cells.base_method == str(name).casefold()) & (board.cells.changes == "{}")]
+        cells = board.cells
+        usual = (cells.changes == "{}") & (cells["views"] == "plain") & (cells.prior == 0)
+        own = cells[(cells.base_method == str(name).casefold()) & usual]
         if own.pretraining.nunique() != 1 or own.precision.nunique() != 1:
             continue  # none, or several kinds of pre-training or precision, whose means are not comparable
         order = {"index": group.source.unique(), "columns": group.target.unique()}

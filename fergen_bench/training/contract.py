@@ -24,7 +24,7 @@ from fergen_bench.training.augment import SampleDraws
 if TYPE_CHECKING:
     from fergen_bench.data.domain import Split, Unlabelled
     from fergen_bench.data.source import Source
-    from fergen_bench.experiment.run import Precision
+    from fergen_bench.experiment.run import Precision, View
     from fergen_bench.networks.network import Network, Statistics
     from fergen_bench.networks.profiler import Profiler
     from fergen_bench.networks.text import TextTower
@@ -133,13 +133,19 @@ class Context:
         self.text_towers[name] = tower
         return tower if trainable else tower.freeze()
 
-    def features(self, backbone: Network, split: Split) -> tuple[Tensor, Tensor]:
+    def features(self, backbone: Network, split: Split, view: View = "plain") -> tuple[Tensor, Tensor]:
         """Return the features of a split's unchanged images, and their labels.
+
+        Args:
+            backbone: A frozen network.
+            split: The split.
+            view: `plain`, or `mirror` for the mirror images.
 
         Returns:
             Features float32 (N, features) and labels int64 (N,), on the device.
         """
-        return torch.from_numpy(backbone.cached(split)).to(self.device), torch.from_numpy(split.labels).to(self.device)
+        features = torch.from_numpy(backbone.cached(split, view=view)).to(self.device)
+        return features, torch.from_numpy(split.labels).to(self.device)
 
     def generator(self, *names: object) -> torch.Generator:
         """Return a CPU generator that depends only on the run, its seed and the names."""
@@ -172,6 +178,10 @@ class Method(ABC):
     """A note below every table that contains the method, such as a departure from its paper."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Requirements beyond labelled images, from `method_file.NEEDS`; `text` is a backbone with a text tower."""
+    learns_prior: ClassVar[bool] = True
+    """False for a method whose logits do not contain the class frequencies of its source, such as zero-shot; the option
+    `prior` of scoring is then left out.
+    """
     least_domains: ClassVar[int] = 1
     """2 for a method that compares domains; a single source is then refused without `adapt` or `pseudo_domains`."""
 

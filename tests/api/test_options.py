@@ -10,10 +10,10 @@ import pytest
 
 from conftest import ROOT
 from fergen_bench import BenchError
-from fergen_bench.api.options import PRECISIONS, SELECTIONS, RunOptions, from_keywords, keywords, table
+from fergen_bench.api.options import PRECISIONS, SELECTIONS, VIEWS, RunOptions, from_keywords, keywords, table
 from fergen_bench.cli.parameters import run_options
 from fergen_bench.cli.runs import run
-from fergen_bench.experiment.run import Precision, Selection
+from fergen_bench.experiment.run import Precision, Selection, View
 
 
 def parsed(*arguments: str) -> RunOptions:
@@ -33,8 +33,8 @@ def test_an_empty_command_line_gives_the_defaults() -> None:
 def test_a_command_line_and_keywords_give_the_same_options() -> None:
     line = (
         "-m cafe -m scn -p leave-one-out -s synth5 -b synth --set gate=linear --set epochs=3 --seeds 0,1 --sources web "
-        "--targets film,wild --selection source-val --device cpu --precision auto -j 2 --shard 2/8 --rerun --no-audit "
-        "--no-track --keep-models --slurm gpus=1,time=1:00 --gpus-per-run 0.5 --cpus-per-run 2 --ray"
+        "--targets film,wild --selection source-val --views plain,mirror --prior 0.5 --device cpu --precision auto -j 2 "
+        "--shard 2/8 --rerun --no-audit --no-track --keep-models --slurm gpus=1,time=1:00 --gpus-per-run 0.5 --cpus-per-run 2 --ray"
     )
     assert parsed(*line.split()) == from_keywords(
         {
@@ -47,6 +47,8 @@ def test_a_command_line_and_keywords_give_the_same_options() -> None:
             "sources": "web",
             "targets": ["film", "wild"],
             "selection": "source-val",
+            "views": ["plain", "mirror"],
+            "prior": 0.5,
             "device": "cpu",
             "precision": "auto",
             "jobs": 2,
@@ -73,6 +75,14 @@ def test_a_command_line_and_keywords_give_the_same_options() -> None:
         ({"shard": (3, 2)}, r"shard: \(3, 2\) is not a share"),
         ({"precision": "fp16"}, r"precision: 'fp16' is not a precision; did you mean"),
         ({"jobs": -1}, "jobs: -1 is below 0"),
+        ({"views": ["plain", "miror"]}, "views: 'miror' is not a view; did you mean mirror"),
+        ({"views": []}, "views: none: give plain, mirror or both, each once"),
+        ({"views": "plain,plain"}, "views: 'plain,plain' is not a view"),
+        ({"views": ["mirror", "mirror"]}, "views: mirror, mirror: give plain, mirror or both, each once"),
+        ({"prior": 1.5}, "prior: 1.5 is not a share. Give a number from 0 to 1"),
+        ({"prior": -0.1}, "prior: -0.1 is not a share"),
+        ({"prior": float("nan")}, "prior: nan is not a share"),
+        ({"prior": "half"}, "prior: 'half' is not a share"),
     ],
 )
 def test_values_that_no_run_could_have_are_refused(values: dict[str, object], message: str) -> None:
@@ -92,6 +102,7 @@ def test_a_misspelt_keyword_is_refused() -> None:
 def test_the_selections_and_precisions_are_those_of_a_run() -> None:
     assert get_args(Selection) == (*SELECTIONS, "unknown")
     assert (*get_args(Precision), "auto") == PRECISIONS
+    assert get_args(View) == VIEWS
 
 
 def test_the_documented_table_is_the_declared_one() -> None:

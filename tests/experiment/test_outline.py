@@ -254,3 +254,30 @@ def test_a_protocol_that_would_score_nothing_is_refused() -> None:
     with pytest.raises(BenchError, match="would score nothing at all"):
         plan({"targets": "none", "selection": "source-val"}, Request(selection="last"))
     assert plan({"targets": "none", "selection": "source-val"})
+
+
+def test_options_of_scoring_come_from_the_command_then_the_protocol() -> None:
+    (usual,) = plan({"sources": ["a"], "seeds": [0]})
+    assert (usual.views, usual.prior) == (("plain",), 0.0)
+    protocol = {"sources": ["a"], "seeds": [0], "views": ["mirror", "plain"], "prior": 0.5}
+    (run,) = plan(protocol)
+    assert (run.views, run.prior) == (("plain", "mirror"), 0.5)
+    (run,) = plan(protocol, Request(views=["plain"], prior=0.0))
+    assert run.views == ("plain",)
+    assert run.prior == 0.0
+
+
+def test_no_prior_is_taken_out_where_the_logits_have_none() -> None:
+    prototype, coral = (read_method(ROOT / "methods" / f"{name}.py") for name in ("nearest_prototype", "coral"))
+    variants = {"default": {}, "even": {"sampling": "balanced"}, "corrected": {"logit_adjustment": 1.0}}
+    for method, protocol, expected, reason in (
+        (prototype, {}, [0.0], "its logits contain no class frequencies of the source"),
+        (coral, {"variants": variants, "sources": "all-but-target", "targets": ["a"]}, [0.5, 0.0, 0.0], "already"),
+    ):
+        usual = {"about": "x", "sources": ["a"], "seeds": [0], "prior": 0.5}
+        found = outline(Protocol.model_validate({**usual, **protocol}), "p.yaml", SUITE, [method], NOTHING)
+        assert [run.prior for run in found.runs] == expected
+        assert len(found.notes) == len([prior for prior in expected if not prior])
+        for note in found.notes:
+            assert note.startswith(f"prior 0.5 is not applied to {method.name}: ")
+            assert note.endswith(reason)

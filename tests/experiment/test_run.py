@@ -28,6 +28,8 @@ from fergen_bench.records import frame as frames
         {"adaptation_target": "b"},
         {"numerics": 2},
         {"precision": "bf16"},
+        {"views": ("plain", "mirror")},
+        {"prior": 0.5},
     ],
 )
 def test_values_that_change_numbers_change_the_key(change: dict[str, Any]) -> None:
@@ -52,7 +54,8 @@ def test_the_key_of_a_run_is_pinned() -> None:
     """Keys must never drift between versions unnoticed: every record would be lost."""
     assert SPEC.key == "18f769ed9350"
     assert replace(SPEC, numerics=2).key == "ddf22638ec13"
-    assert replace(SPEC, precision="fp32").key == SPEC.key
+    assert replace(SPEC, precision="fp32", views=("plain",), prior=0.0).key == SPEC.key
+    assert replace(SPEC, views=("plain", "mirror"), prior=0.5).key == "3beb2fafe6ff"
 
 
 def test_labels_name_only_changed_values_and_no_path() -> None:
@@ -60,6 +63,8 @@ def test_labels_name_only_changed_values_and_no_path() -> None:
     other = replace(SPEC, defaults={**SPEC.defaults, "gate": "sigmoid", "backbone": "synth"})
     assert other.label == "cafe (backbone=synth@d1)"
     assert replace(SPEC, defaults=SPEC.parameters).label == "cafe"
+    layered = replace(SPEC, defaults=SPEC.parameters, precision="bf16", views=("plain", "mirror"), prior=0.5)
+    assert layered.label == "cafe (precision=bf16, views=plain+mirror, prior=0.5)"
 
 
 def test_other_faces_of_the_adaptation_target_are_another_run() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fergen_bench.data.domain import Domain
+from fergen_bench.data.domain import Domain, mirrored
 from fergen_bench.data.source import open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.similarity import feature_similarity
 from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.network import Network
+from fergen_bench.training.contract import Context
 
 CPU = torch.device("cpu")
 
@@ -94,6 +95,37 @@ def test_changed_faces_are_looked_at(tmp_path: Path, web: Domain) -> None:
     images[:, :, :8] = 0  # in place: the mark of a clean batch no longer counts
     assert not torch.allclose(network(images), clean)
     assert counter.seen == 300
+
+
+def test_features_of_mirror_images_are_computed_once_and_kept_apart(tmp_path: Path, web: Domain) -> None:
+    test = web.split("test")
+    network, counter = counted(tmp_path)
+    expected = torch.cat([network(images.flip(3)) for images in test.batches(CPU, 64)])
+    assert counter.seen == len(test)
+    found = torch.cat([network(mirrored(images)) for images in test.batches(CPU, 17)])
+    assert counter.seen == 2 * len(test)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    plain = network.cached(test)
+    assert not np.allclose(plain, found)
+    other, counter = counted(tmp_path)
+    context = Context("run", 0, "last", CPU, tmp_path, quiet)
+    features, labels = context.features(other, test, view="mirror")
+    assert torch.equal(features, found)
+    np.testing.assert_array_equal(labels, test.labels)
+    part = np.array([3, 7, 50])
+    np.testing.assert_array_equal(other.cached(test.subset(part), view="mirror"), found.numpy()[part])
+    assert counter.seen == 0
+
+
+def test_mirror_images_of_changed_images_are_looked_at(tmp_path: Path, web: Domain) -> None:
+    network, _ = counted(tmp_path)
+    (images,) = web.split("test").batches(CPU, 100)
+    assert torch.equal(mirrored(images), images.flip(3))
+    before = network(mirrored(images))
+    twice = mirrored(mirrored(images))
+    torch.testing.assert_close(network(twice), network(images), atol=1e-5, rtol=1e-5)
+    images[:, :, :8] = 0
+    assert not torch.allclose(network(mirrored(images)), before)
 
 
 def test_a_network_that_was_changed_has_no_kept_features(tmp_path: Path, web: Domain) -> None:

@@ -120,6 +120,17 @@ def test_precisions_are_not_averaged_in_source_validation() -> None:
     assert [part.table["last"].tolist() for part in (full, half)] == [pytest.approx([50]), pytest.approx([70])]
 
 
+def test_runs_that_differ_in_scoring_alone_are_one_training() -> None:
+    runs = [
+        validated("a", 100, 0.5),
+        validated("a", 100, 0.5, prior=0.5),
+        validated("a", 100, 0.5, views=("plain", "mirror")),
+    ]
+    (found,) = choosing.validation(runs)
+    assert found.table.runs.tolist() == [1]
+    assert found.table["last"].tolist() == pytest.approx([50])
+
+
 def test_a_setting_with_other_seeds_is_left_out_by_name_and_the_rest_compared() -> None:
     compared = [validated("a", 100, 0.5), validated("a", 100, 0.6, "linear")]
     (found,) = choosing.validation([*compared, validated("a", 0, 0.9, "other")])

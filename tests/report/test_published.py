@@ -72,8 +72,9 @@ def test_published_cells_stand_beside_those_of_one_precision() -> None:
     assert [name for name, _, _ in published.beside(table, board([half]))] == ["CAFE"]
     assert not list(published.beside(table, board([full, half])))
     assert set(board([full, half]).table.method) == {"cafe", "cafe (precision=bf16)"}
-    changed = entry("rafdb", {"rafdb": 90, "ferplus": 70}, parameters={"gate": "linear"})
-    assert not list(published.beside(table, board([changed])))
+    for change in ({"parameters": {"gate": "linear"}}, {"views": ("plain", "mirror")}, {"prior": 0.5}):
+        changed = entry("rafdb", {"rafdb": 90, "ferplus": 70}, **change)
+        assert not list(published.beside(table, board([changed])))
 
 
 def test_published_tables_stand_where_a_domain_of_theirs_was_measured(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""The options of scoring that change the logits of any method: views of an image, and the prior of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from fergen_bench.data.domain import mirrored
+from fergen_bench.experiment.run import PLAIN, View
+from fergen_bench.training.contract import CLASSES
+from fergen_bench.training.logit_adjustment import corrected_logits
+
+if TYPE_CHECKING:
+    from fergen_bench.data.source import Source
+    from fergen_bench.experiment.run import Run
+
+
+@dataclass(frozen=True)
+class ScoringLayer:
+    """A layer between the logits of a fitted method and its scores.
+
+    Attributes:
+        views: Views whose logits are averaged. The average of log-probabilities would differ by a constant for each
+            image, so predictions and probabilities are the same.
+        prior: Share of the log class frequencies that is taken out of the logits; 0 takes nothing out.
+        counts: Training images of each expression, int64 (7,). An expression without images counts as one image.
+    """
+
+    views: tuple[View, ...] = PLAIN
+    prior: float = 0.0
+    counts: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, spec: Run, source: Source) -> ScoringLayer:
+        """Return the layer of a run.
+
+        Args:
+            spec: The run.
+            source: Its source. The images of several domains are counted together.
+        """
+        labels = torch.from_numpy(source.train.labels)
+        return cls(spec.views, spec.prior, torch.bincount(labels, minlength=CLASSES).clamp_min(1))
+
+    def logits(self, predict: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, 7) that are scored.
+
+        Args:
+            predict: Returns the logits (B, 7) of a method.
+            images: uint8 (B, 3, height, width).
+        """
+        logits = [predict(images if view == "plain" else mirrored(images)) for view in self.views]
+        return self.without_prior(logits[0] if len(logits) == 1 else torch.stack(logits).mean(0))
+
+    def without_prior(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, 7) without the share `prior` of the log class frequencies."""
+        if not self.prior or self.counts is None:
+            return logits
+        return corrected_logits(logits, self.counts.to(logits.device), self.prior)
