@@ -49,6 +49,7 @@ class ExpClip(Method):
 
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("features", "text")
+    learns_prior: ClassVar[bool] = False
 
     weights: File = ""  # file with P
     backbone: Backbone = "suite"  # the CLIP for which P was trained

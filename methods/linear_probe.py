@@ -14,6 +14,10 @@ this). For the comparison alone they are solved roughly, in float32; the final f
 solver is a preconditioned L-BFGS that starts from the previous strength's solution; the problem is convex, so the
 solution is the same.
 
+`criterion=loss` compares by cross-entropy alone. Accuracy on a few hundred images is in part chance: on real faces the
+accuracy on unseen domains moved by 7 points between seeds. Accuracy stays the default, since it is the usual reading of
+the paper and the numbers of earlier records.
+
 Version 1 took the smallest C of a tie, which on a small validation set could predict the most common expression for
 every image.
 """
@@ -21,7 +25,7 @@ every image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -39,6 +43,7 @@ class LinearProbe(Method):
 
     backbone: Backbone = "suite"  # the frozen encoder
     strength: float | None = None  # C; null: chosen on the source's validation part
+    criterion: Literal["accuracy", "loss"] = "accuracy"  # of the choice; loss: the cross-entropy
     max_iterations: int = 1000  # most iterations of the solver in the final fit
 
     def fit(self, source: Source, ctx: Context) -> None:
@@ -51,7 +56,7 @@ class LinearProbe(Method):
     def _choose(self, source: Source, ctx: Context) -> float:
         """Return the strength that is best on held-out images of the source."""
         fit, val = ctx.features(self.encoder, source.fit), ctx.features(self.encoder, source.val)
-        return best_strength(*fit, *val, len(EXPRESSIONS))
+        return best_strength(*fit, *val, len(EXPRESSIONS), by=self.criterion)
 
     def predict(self, images: Tensor) -> Tensor:
         return self.encoder(images).double() @ self.weight.T + self.bias

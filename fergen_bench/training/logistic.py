@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+Criterion = Literal["accuracy", "loss"]
+"""The value on held-out images by which strengths are compared."""
 DECADES = (-6.0, 6.0)
 """The exponents of ten between which `search_exponent` looks for a strength."""
 SWEEP_ITERATIONS, SWEEP_TOLERANCE = 100, 1e-4
@@ -15,9 +18,14 @@ SWEEP_ITERATIONS, SWEEP_TOLERANCE = 100, 1e-4
 
 
 def best_strength(
-    fit_features: Tensor, fit_labels: Tensor, val_features: Tensor, val_labels: Tensor, classes: int
+    fit_features: Tensor,
+    fit_labels: Tensor,
+    val_features: Tensor,
+    val_labels: Tensor,
+    classes: int,
+    by: Criterion = "accuracy",
 ) -> float:
-    """Choose the strength C whose solution on one set of images is most accurate on another.
+    """Choose the strength C whose solution on one set of images is best on another.
 
     CLIP's sweep finds the strength, on rough solutions. Among equally accurate strengths the smaller loss decides: a
     small validation set leaves many ties, and the smallest C of a tie may only predict the most common expression.
@@ -28,6 +36,7 @@ def best_strength(
         val_features: Features to compare on, (M, D).
         val_labels: Their labels, int64 (M,).
         classes: The number of classes.
+        by: The accuracy, or the mean cross-entropy (`loss`), which varies less with the images that are held out.
 
     Returns:
         The strength C.
@@ -36,13 +45,14 @@ def best_strength(
 
     def score(exponent: float) -> Score:
         solution = problem.solve(10.0**exponent, SWEEP_ITERATIONS, SWEEP_TOLERANCE)
-        return held_out_score(solution, val_features, val_labels)
+        accuracy, negative_loss = held_out_score(solution, val_features, val_labels)
+        return (accuracy, negative_loss) if by == "accuracy" else (negative_loss, accuracy)
 
     return 10.0 ** search_exponent(score)
 
 
 Score = tuple[float, float]
-"""Accuracy and the negative mean cross-entropy: strengths are compared by the first, then by the second."""
+"""Two numbers of which larger is better: strengths are compared by the first, then by the second."""
 
 
 def held_out_score(solution: tuple[Tensor, Tensor], features: Tensor, labels: Tensor) -> Score:

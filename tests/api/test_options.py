@@ -33,8 +33,9 @@ def test_an_empty_command_line_gives_the_defaults() -> None:
 def test_a_command_line_and_keywords_give_the_same_options() -> None:
     line = (
         "-m cafe -m scn -p leave-one-out -s synth5 -b synth --set gate=linear --set epochs=3 --seeds 0,1 --sources web "
-        "--targets film,wild --selection source-val --views plain,mirror --prior 0.5 --device cpu --precision auto -j 2 "
-        "--shard 2/8 --rerun --no-audit --no-track --keep-models --slurm gpus=1,time=1:00 --gpus-per-run 0.5 --cpus-per-run 2 --ray"
+        "--targets film,wild --selection source-val --views plain,mirror --prior 0.5 --device cpu --precision auto "
+        "-j 2 --shard 2/8 --rerun --no-audit --no-track --keep-models --slurm gpus=1,time=1:00 --gpus-per-run 0.5 "
+        "--cpus-per-run 2 --ray"
     )
     assert parsed(*line.split()) == from_keywords(
         {

@@ -18,7 +18,7 @@ from fergen_bench.networks.prompts import PROMPT_TEMPLATES, prompt_names
 from fergen_bench.training.augment import SampleDraws
 from fergen_bench.training.graph import Batch
 from fergen_bench.training.load import load_method
-from fergen_bench.training.logistic import mean_directions
+from fergen_bench.training.logistic import held_out_score, mean_directions, solve
 
 
 def loaded(name: str, **changes: Any) -> Any:
@@ -53,6 +53,34 @@ def test_prototypes_are_directions_of_mean_unit_features_and_absent_classes_scor
     found = module.cosines(features, means)
     assert (found[:, 1] == -1).all()
     torch.testing.assert_close(found[:, 0], functional.cosine_similarity(features, means[:1]))
+
+
+def test_the_even_probe_is_the_same_for_a_mirrored_source(source: Source, ctx: Context) -> None:
+    probe = fitted("even_probe", source, ctx, strength=0.01)
+    plain, labels = ctx.features(probe.encoder, source.train)
+    mirror, _ = ctx.features(probe.encoder, source.train, view="mirror")
+    both = torch.cat([mirror, plain]).double()
+    weight, bias = solve(both, labels.repeat(2), 7, 0.01)
+    torch.testing.assert_close(probe.weight, weight, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(probe.bias, bias, atol=1e-5, rtol=1e-5)
+    faces = source.val.faces()
+    torch.testing.assert_close(probe.predict(faces), probe.encoder(faces).double() @ weight.T + bias, atol=1e-4, rtol=0)
+
+
+def test_the_strength_of_the_even_probe_has_the_smallest_loss_on_both_views(source: Source, ctx: Context) -> None:
+    fitted("even_probe", source, ctx)
+    exponent = ctx.history[-1]["log10_strength"]
+    encoder = ctx.backbone("synth")
+    views = {}
+    for name, split in (("fit", source.fit), ("val", source.val)):
+        parts = [ctx.features(encoder, split, view=view)[0] for view in ("plain", "mirror")]
+        views[name] = torch.cat(parts).double(), torch.from_numpy(split.labels).repeat(2)
+
+    def loss(exponent: float) -> float:
+        solution = solve(*views["fit"], 7, 10.0**exponent)
+        return -held_out_score(solution, *views["val"])[1]
+
+    assert loss(exponent) < min(loss(exponent - 0.25), loss(exponent + 0.25))
 
 
 def test_the_scale_of_prototypes_changes_no_prediction(source: Source, ctx: Context) -> None:

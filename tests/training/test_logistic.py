@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from fergen_bench.training import logistic
@@ -34,6 +35,25 @@ def test_a_small_validation_set_does_not_lead_to_one_expression_for_every_image(
     weight, bias = logistic.solve(features.double(), labels, 3, strength)
     predicted = (features.double() @ weight.T + bias).argmax(1)
     assert predicted.unique().tolist() == [0, 1, 2]
+
+
+def test_the_loss_chooses_the_strength_where_accuracy_chooses_another() -> None:
+    draws = torch.Generator().manual_seed(1)
+    labels = torch.arange(60) % 3
+    features = torch.eye(3)[labels] + 1.5 * torch.randn(60, 3, generator=draws)
+    held_labels = torch.arange(30) % 3
+    held = torch.eye(3)[held_labels] + 1.5 * torch.randn(30, 3, generator=draws)
+    chosen = {by: logistic.best_strength(features, labels, held, held_labels, 3, by=by) for by in ("accuracy", "loss")}
+
+    def scored(strength: float) -> tuple[float, float]:
+        weight, bias = logistic.solve(features.double(), labels, 3, strength)
+        accuracy, negative_loss = logistic.held_out_score((weight, bias), held.double(), held_labels)
+        return accuracy, -negative_loss
+
+    losses = [scored(10.0**exponent)[1] for exponent in torch.arange(-6, 6.01, 0.125).tolist()]
+    assert scored(chosen["loss"])[1] == pytest.approx(min(losses), abs=1e-4)
+    assert scored(chosen["accuracy"])[1] > min(losses) + 1e-3
+    assert scored(chosen["accuracy"])[0] >= scored(chosen["loss"])[0]
 
 
 def test_the_score_is_accuracy_and_then_negative_cross_entropy() -> None:
