@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class FittedModel:
 
     Attributes:
         file: The record.
-        method: The fitted method, on `device`.
+        method: The fitted method, on `device`. Its `predict` includes the options of scoring of the run.
         device: The device.
     """
 
@@ -155,6 +155,7 @@ def open_fitted(
     """
     import torch
 
+    from fergen_bench.execution.layer import ScoringLayer
     from fergen_bench.training.contract import Context
     from fergen_bench.training.load import load_method
     from fergen_bench.training.saved import restore_method
@@ -171,6 +172,10 @@ def open_fitted(
     context = Context(spec.seed_name, spec.seed, spec.selection, torch.device(device), project.cache, silent)
     context.precision = precision or _nearest_precision(file.record, device)
     restore_method(sidecar(path, CHECKPOINT), method, context)
+    if spec.trained != spec:
+        # Answers and exported files give what the run was scored on.
+        layer = ScoringLayer.of_record(spec, file.arrays(), str(path))
+        method.predict = partial(layer.logits, method.predict)  # type: ignore[method-assign]
     return FittedModel(file, method, device)
 
 

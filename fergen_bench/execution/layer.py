@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from fergen_bench.data.domain import mirrored
+from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import PLAIN, View
 from fergen_bench.training.contract import CLASSES
 from fergen_bench.training.logit_adjustment import corrected_logits
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fergen_bench.data.source import Source
     from fergen_bench.experiment.run import Run
+
+
+COUNTS = "scoring.counts"
+"""Name of the array with the training images of each expression, in records of runs with a prior."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,27 @@ class ScoringLayer:
         """
         labels = torch.from_numpy(source.train.labels)
         return cls(spec.views, spec.prior, torch.bincount(labels, minlength=CLASSES).clamp_min(1))
+
+    @classmethod
+    def of_record(cls, spec: Run, arrays: Mapping[str, np.ndarray], place: str) -> ScoringLayer:
+        """Return the layer of a run that has been recorded.
+
+        Args:
+            spec: The run.
+            arrays: The arrays of its record.
+            place: Path of the record, for errors.
+
+        Raises:
+            BenchError: The run has a prior, and the arrays do not contain its counts.
+        """
+        if not spec.prior:
+            return cls(spec.views)
+        if COUNTS not in arrays:
+            raise BenchError(
+                f"{place}: the class frequencies that the prior of this run needs are missing beside the record; "
+                f"execute the run again with --rerun"
+            )
+        return cls(spec.views, spec.prior, torch.from_numpy(arrays[COUNTS].copy()))
 
     def logits(self, predict: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, 7) that are scored.

@@ -24,7 +24,7 @@ from fergen_bench.data.randomness import seed_of
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.environment import environment_of, resume_identity
-from fergen_bench.execution.layer import ScoringLayer
+from fergen_bench.execution.layer import COUNTS, ScoringLayer
 from fergen_bench.execution.scoring import exam, fetched, forward, inspect, score_corruptions
 from fergen_bench.experiment.run import Job, Run
 from fergen_bench.networks.name import SCRATCH, digest_of
@@ -225,6 +225,8 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
         cells.append(scored_cell(spec, target, spec.targets[target], predictions[target], excluded))
         for name, array in inspect(run.method, split, run.device, job).items():
             run.context.save_array(f"{target}.{name}", array)
+    if spec.prior and run.layer.counts is not None:
+        run.context.save_array(COUNTS, run.layer.counts)
     if spec.selection == "source-val" and predictions and not run.source.asked_for_all:
         held_out = run.source.val
         logits = fetched(forward(run.method, held_out, run.device, job, layer=run.layer), "held-out images", job)

@@ -101,7 +101,7 @@ def test_a_misspelt_keyword_is_refused() -> None:
 
 
 def test_the_selections_and_precisions_are_those_of_a_run() -> None:
-    assert get_args(Selection) == (*SELECTIONS, "unknown")
+    assert get_args(Selection) == SELECTIONS
     assert (*get_args(Precision), "auto") == PRECISIONS
     assert get_args(View) == VIEWS
 

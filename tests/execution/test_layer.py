@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from examples import SPEC
 from running import WEB, execute, make_plan
+from scipy.special import softmax
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import Source, open_source
+from fergen_bench.error import BenchError
+from fergen_bench.execution.fitted import open_fitted
 from fergen_bench.execution.layer import ScoringLayer
 from fergen_bench.experiment.project import Project
 from fergen_bench.records.record import HELD_OUT, RunRecord
+from fergen_bench.records.sidecar import ARRAYS, sidecar
 from fergen_bench.records.store import RecordFile
 
 SIDED = '''"""Logits from the brightness of the left half of an image."""
@@ -111,6 +117,25 @@ def test_an_expression_without_images_counts_as_one_image(web: Domain) -> None:
     np.testing.assert_allclose(found[0], -0.5 * np.log(counts / counts.sum()), atol=1e-9)
     assert found[0].argmax() == 2
     assert found[0, 2] - found[0].min() == pytest.approx(0.5 * np.log(counts.max()))
+
+
+def test_a_checkpoint_answers_as_its_run_was_scored(sided: Project, web: Domain, tmp_path: Path) -> None:
+    protocol = WEB | {"views": ["plain", "mirror"], "prior": 0.5}
+    ((_, record),) = execute(make_plan(sided, protocol=protocol, method="sided", keep_models=True), sided, 0)
+    assert record is not None
+    path = record.spec.path(sided.results / "runs")
+    expected = softmax(RecordFile.open(path).predictions()["web"].logits.astype(np.float64), 1)
+    faces = web.split("test").faces()
+    fitted = open_fitted(sided, path, "cpu")
+    np.testing.assert_allclose(fitted.probabilities(faces.permute(0, 2, 3, 1).numpy()), expected, atol=2e-3)
+    batches = [faces[:4].permute(0, 2, 3, 1).numpy(), faces[:3].permute(0, 2, 3, 1).numpy()]
+    fitted.export(tmp_path / "sided.onnx", batches, {})
+    session = onnxruntime.InferenceSession(str(tmp_path / "sided.onnx"))
+    (found,) = session.run(["probabilities"], {"image": faces.permute(0, 2, 3, 1).numpy()})
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    sidecar(path, ARRAYS).unlink()
+    with pytest.raises(BenchError, match="--rerun"):
+        open_fitted(sided, path, "cpu")
 
 
 def test_records_with_and_without_stand_beside_each_other(sided: Project) -> None:
