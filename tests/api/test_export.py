@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
+from PIL import Image
 
 import fergen_bench as fb
 from conftest import Bench
@@ -45,6 +47,26 @@ def test_an_exported_model_gives_the_confusion_of_its_record(
         assert cell is not None
         found = confusion_matrix(domain.labels[rows], probabilities.argmax(1), len(EXPRESSIONS))
         assert found.tolist() == cell.confusion
+
+
+def test_an_evaluation_of_the_file_gives_the_confusion_of_its_record(
+    project: Project, bench: Bench, web: Domain
+) -> None:
+    assert bench(*RUN, "--method", "full_finetune", "--set", "epochs=1", "--selection", "source-val").code == 0
+    (path,) = (project.results / "runs").glob("*/*/*.json")
+    fb.export(path, "model.onnx")
+    done = fb.evaluate(
+        "model.onnx", suite="synth5-tiny", targets=["web", "film"], trained_on=["web"], track=False, progress=False
+    )
+    fitted = store.load(path)
+    assert {cell.target: cell.confusion for cell in done.record.cells} == {
+        cell.target: cell.confusion for cell in fitted.cells
+    }
+    (project.root / "faces").mkdir()
+    for row in web.rows("test")[:3]:
+        Image.fromarray(np.asarray(web.faces[row])).save(project.root / "faces" / f"{row}.png")
+    frames = [fb.predict("faces", model, crop="none", progress=False) for model in (path, done.record.spec.key)]
+    pd.testing.assert_frame_equal(*frames, atol=1e-5)
 
 
 def test_wrong_names_are_refused(project: Project, tmp_path: Path) -> None:
