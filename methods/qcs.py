@@ -218,7 +218,7 @@ class TokenClassifier(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits (N, 7)."""
-        x = torch.cat([self.first.expand(len(tokens), -1, -1), tokens], 1) + self.place
+        x = torch.cat([self.first.expand(tokens.shape[0], -1, -1), tokens], 1) + self.place
         for layer in self.layers:
             x = layer(x)
         logits: Tensor = self.head(self.norm(x[:, 0]))

@@ -179,7 +179,10 @@ def _compare(model: Any, samples: Sequence[np.ndarray], expected: Sequence[np.nd
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = [session.run([_LOGITS], {INPUT: batch})[0] for batch in samples]
     except Exception as error:  # onnxruntime raises errors of many types
-        raise BenchError(f"{name} cannot be exported: onnxruntime cannot run the file ({reason(error)})") from None
+        raise BenchError(
+            f"{name} cannot be exported: onnxruntime cannot run the file ({reason(error)}); where predict uses the "
+            f"number of images, write images.shape[0] in place of len(images), which an export fixes"
+        ) from None
     difference = max(float(np.abs(one - other).max()) for one, other in zip(found, expected, strict=True))
     scale = max(1.0, *(float(np.abs(logits).max()) for logits in expected))
     if not difference <= LARGEST_DIFFERENCE * scale:
