@@ -95,7 +95,7 @@ def validation(records: Iterable[RunRecord], held_out: HeldOut = lambda spec: No
         if len(over) > 1:
             notes.append("Methods differ in sources and seeds: only rows of one method may be compared")
         title = "accuracy on held-out faces of the source (%), last epoch"
-        title += "" if profile == "official" else f", profile {profile}"
+        title += "" if profile == "official" else f", {profile} splits"
         title += "" if fraction == 1 else f", {percent(fraction)} of the data"
         title += "" if precision == "fp32" else f", {precision}"
         title += "" if frame.numerics.nunique() == 1 else f", numerics {numerics}"

@@ -82,12 +82,17 @@ class Board:
     def title(self) -> str:
         """Return the suite and the conditions in one line."""
         kind = "synthetic faces" if self.synthetic else "real faces"
-        if self.finished:
-            return f"{self.suite} ({kind}): finished models, profile {self.profile}"
-        trained = "one source" if self.sources == 1 else f"{self.sources} sources"
-        trained += " with unlabelled target images" if self.adaptation else ""
-        share = "" if self.fraction == 1 else f", {percent(self.fraction)} of the data"
-        return f"{self.suite} ({kind}): {trained}, selection {self.selection}, profile {self.profile}{share}"
+        parts = ["finished models"] if self.finished else self._training()
+        parts += [f"{self.profile} splits"]
+        parts += [] if self.fraction == 1 or self.finished else [f"{percent(self.fraction)} of the data"]
+        return f"{self.suite} ({kind}): {', '.join(parts)}"
+
+    def _training(self) -> list[str]:
+        """Return the sources and the checkpoint in words."""
+        count = "one source" if self.sources == 1 else f"{self.sources} sources"
+        trained = f"trained on {count}" + (" with unlabelled target images" if self.adaptation else "")
+        last = self.selection == "last"
+        return [trained, "last checkpoint" if last else "checkpoint best on held-out source images"]
 
     def names(self) -> dict[tuple[str, str], str]:
         """Return the name of each row: the method, with the mark of its pre-training where one method has several."""

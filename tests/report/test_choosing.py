@@ -107,7 +107,7 @@ def test_shares_of_the_data_and_profiles_are_not_averaged_in_source_validation()
     found = list(choosing.validation([*half, *full, *other]))
     title = "accuracy on held-out faces of the source (%), last epoch"
     assert [part.title for part in found] == [
-        title, f"{title}, 50% of the data", f"{title}, profile cafe, 50% of the data"
+        title, f"{title}, 50% of the data", f"{title}, cafe splits, 50% of the data"
     ]  # fmt: skip
     assert [part.table["last"].tolist() for part in found] == [pytest.approx(v) for v in ([90, 80], [60, 50], [30])]
     assert [part.notes for part in found] == [[], [], []]

@@ -60,7 +60,8 @@ def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: P
     assert difference.loc["rafdb", "rafdb"] == pytest.approx(90 - 88.72)
     assert difference.notna().sum().sum() == 2
     text = shown(records, width=200, tabulated=[table])
-    assert "measured here minus published (s (real faces): one source, selection last, profile official)" in text
+    conditions = "s (real faces): trained on one source, last checkpoint, official splits"
+    assert f"measured here minus published ({conditions})" in text
     assert "+1.3" in text
     folder.write(tmp_path, views(ranked(records)), [table])
     assert "| rafdb | 88.7 +1.3 | 73.2 -3.2 | 45.9 |" in (tmp_path / "leaderboard.md").read_text()

@@ -81,6 +81,26 @@ def test_gaps_by_row_and_by_column() -> None:
     assert found.target_gaps.tolist() == pytest.approx([90 - 60, 80 - 50, 60 - 45])
 
 
+@pytest.mark.parametrize(
+    ("change", "conditions"),
+    [
+        ({}, "trained on one source, last checkpoint, official splits"),
+        (
+            {"selection": "source-val"},
+            "trained on one source, checkpoint best on held-out source images, official splits",
+        ),
+        ({"profile": "cafe", "fraction": 0.5}, "trained on one source, last checkpoint, cafe splits, 50% of the data"),
+        (
+            {"sources": ("a", "b"), "fingerprints": {"a": "1", "b": "2"}},
+            "trained on 2 sources, last checkpoint, official splits",
+        ),
+    ],
+)
+def test_the_title_names_the_conditions_in_words(change: dict[str, Any], conditions: str) -> None:
+    found = entry("a", {"a": 90, "c": 60})
+    assert board([replace(found, spec=replace(found.spec, **change))]).title == f"s (real faces): {conditions}"
+
+
 def test_shares_of_the_data_have_names_of_their_own() -> None:
     first, second = (board([entry("a", {"a": 90, "b": 60}, fraction=share)]) for share in (0.12, 0.125))
     assert first.title.endswith(", 12% of the data")
@@ -100,7 +120,7 @@ def test_no_records_no_boards() -> None:
 def test_runs_with_unlabelled_target_images_have_a_section_of_their_own() -> None:
     first, last = tables.boards(cells_frame([*ADAPTED, *MATRIX]), "accuracy")
     assert (first.adaptation, last.adaptation) == (False, True)
-    assert "one source with unlabelled target images, selection last" in last.title
+    assert "one source with unlabelled target images, last checkpoint" in last.title
     assert "unlabelled" not in first.title
     assert (first.slug, last.slug) == ("s", "s-adaptation")
     assert list(last.table.method) == ["coral"]

@@ -23,7 +23,7 @@ def test_the_terminal_shows_what_a_reader_must_know() -> None:
     assert max(map(len, text.splitlines())) <= 80
     for needed in (
         "synthetic faces",
-        "selection last",
+        "last checkpoint",
         "Pre-training of all: synth d1d1d1",
         "One training",
         "Faces scored: a 100",

@@ -254,4 +254,5 @@ def test_an_adapted_run_is_given_its_target_and_its_record_says_so(
     assert plain.history[0]["unlabelled"] == 0
     report = bench("report")
     assert report.code == 0
-    assert report.out.index("one source with unlabelled target images") < report.out.index("one source, selection last")
+    adapted, plain = "one source with unlabelled target images", "one source, last checkpoint"
+    assert report.out.index(adapted) < report.out.index(plain)
