@@ -128,7 +128,7 @@ def _leaderboard(view: LeaderboardView, width: int, stacked: bool) -> Table:
         mark = Text(f" {row.side_mark}" if row.side_mark else "", style="dim")
         label = Text(wrapped(row.name, room - len(mark))) + mark
         for marker in row.markers:
-            label += Text(f"\n{marker.short}", style="dim")
+            label += Text(f"\n{wrapped(marker.short, room)}", style="dim")
         table.add_row(label, *(texts[index] for texts in columns.values()))
     return table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 from sample_predictions import gathered, matrix
-from sample_records import MATRIX, confusion, ranked, shown, views
+from sample_records import MATRIX, confusion, entry, ranked, shown, views
 
 from fergen_bench.data.corruption import CLEAN, VERSION
 from fergen_bench.records.frame import shifted_frame
@@ -30,6 +30,16 @@ def test_the_terminal_shows_what_a_reader_must_know() -> None:
         "51.7",
     ):
         assert needed in text, needed
+
+
+def test_a_mark_below_a_name_costs_no_column() -> None:
+    again = [replace(item, spec=replace(item.spec, seed=1)) for item in MATRIX]
+    fallen = entry("c", {"a": 30, "b": 20, "c": 30}, seed=1)
+    text = shown([*MATRIX, *again[:2], fallen])
+    (head,) = (line for line in text.splitlines() if line.startswith("method "))
+    assert head.split()[-1] == "seeds"
+    assert "collapsed\ntraining" in "\n".join(line[:9].strip() for line in text.splitlines())
+    assert "…" not in text
 
 
 def test_a_wide_terminal_has_a_line_for_each_row_and_a_narrow_one_has_several() -> None:
