@@ -38,8 +38,8 @@ class Estimate:
 def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     """Estimate the duration of the missing runs from records.
 
-    Comparable records have the same method, suite, networks and kind of device. The time of fitting is scaled by
-    training images and epochs, that of scoring by images; every run starts with loading torch.
+    Comparable records have the same method, suite, networks, precision and kind of device. The time of fitting is
+    scaled by training images and epochs, that of scoring by images; every run starts with loading torch.
 
     Args:
         plan: The plan.
@@ -63,7 +63,8 @@ def estimate(plan: Plan, records: Iterable[RunRecord], slots: int) -> Estimate:
     for job in plan.missing:
         spec = job.spec
         known = earlier.get((spec.method, cuda[spec.key]), [])
-        alike = [rates for other, rates in known if other.weights == spec.weights]
+        sort = spec.weights, spec.precision
+        alike = [rates for other, rates in known if (other.weights, other.precision) == sort]
         parts = [spec.scored_part(name, abouts[name]) for name in spec.targets]
         scored = [sum(abouts[name]["counts"][part].values()) for name, part in zip(spec.targets, parts, strict=True)]
         units = _units(spec, abouts, scored, job.corruptions)
