@@ -48,7 +48,7 @@ class ExpClip(Method):
     """The features of a language model separate facial actions that those of a CLIP confuse."""
 
     version: ClassVar[int] = 1
-    needs: ClassVar[tuple[str, ...]] = ("features", "text")
+    needs: ClassVar[tuple[str, ...]] = ("features", "text", "file")
     learns_prior: ClassVar[bool] = False
 
     weights: File = ""  # file with P

@@ -54,7 +54,12 @@ _BASES: Mapping[str, str] = {
 }
 """Base classes of methods → the module of each. A method inherits their fields, recipes and class variables."""
 
-NEEDS: Mapping[str, str] = {"images": "images", "features": "frozen features", "text": "a backbone with a text tower"}
+NEEDS: Mapping[str, str] = {
+    "images": "images",
+    "features": "frozen features",
+    "text": "a backbone with a text tower",
+    "file": "a file of trained weights",
+}
 """The names that the class variable `needs` of a method may contain, with their meaning; images is the default."""
 
 _PAPER = re.compile(r'^Source: (?P<authors>[^"]+?),? "(?P<title>[^"]+)" \((?P<venue>[^),]+)', re.MULTILINE)

@@ -160,7 +160,7 @@ class _Expansion:
         defaults = _resolved(method, usual, self._suite, dict.fromkeys(usual, method.path.name), check=False)
         for variant in protocol.variants:
             parameters, places = self._parameters(method, usual, variant)
-            if self._leaves_out(_lacks_text_tower(method, parameters)):
+            if self._leaves_out(_lacks_text_tower(method, parameters) or _lacks_file(method, parameters)):
                 continue
             _refuse_unnoticed_files(method, parameters, places)
             weights = _digests(method, parameters, places)
@@ -433,6 +433,14 @@ def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str 
                 f"the method {method.name} needs a backbone with a text tower, and {name.without_path} has none; "
                 f"choose one that has: --set {parameter.name}=open_clip:ViT-B-32-quickgelu/openai"
             )
+    return None
+
+
+def _lacks_file(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
+    """Return a sentence where a method needs a file and none is named."""
+    for parameter in method.parameters if "file" in method.needs else ():
+        if parameter.is_file and not parameters[parameter.name]:
+            return f"the method {method.name} needs a file; name it with --set {parameter.name}=FILE"
     return None
 
 

@@ -179,3 +179,13 @@ def test_a_replay_takes_the_same_content_from_another_path(project: Project, ben
     (project.root / "moved.txt").write_text("4")
     other = bench("run", "--replay", str(record), "--set", "numbers=moved.txt")
     assert "was made with 4e07408562bedb8b as numbers, and" in other.err
+
+
+def test_a_plan_without_the_file_that_a_method_needs_is_refused(project: Project) -> None:
+    needing = METHOD.replace("    numbers:", '    needs = ("file",)\n    numbers:')
+    write(project, default="", text=needing)
+    with pytest.raises(BenchError, match=r"the method own needs a file; name it with --set numbers=FILE"):
+        outlined(project)
+    (project.root / "w.txt").write_text("3")
+    assert outlined(project, {"numbers": str(project.root / "w.txt")}).weights
+    assert project.method("own").requirements == "a file of trained weights"
