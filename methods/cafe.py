@@ -48,6 +48,7 @@ class Cafe(GradientMethod):
     """A mask over features that were never fitted to a source preserves how well those features generalise."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     static_step: ClassVar[bool] = True
     # The learning rate with the best mean accuracy on held-out images of the five sources of synth5
     # (protocols/learning-rate.yaml).

@@ -37,6 +37,7 @@ class ClipAdapter(GradientMethod):
     """Frozen features change a little, and only in directions that help against fixed class vectors."""
 
     version: ClassVar[int] = 2
+    group: ClassVar[str] = "frozen features"
     static_step: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("features",)
     # The packaged encoder, which suites with this recipe name, lacks a text tower. The learning rate is the best of

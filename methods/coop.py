@@ -47,6 +47,7 @@ class CoOp(GradientMethod):
     """The best description of an expression need not consist of words."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features", "text")
     # The learning rate is that of every small network, not yet chosen for this method.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3, "context": 4}}

@@ -48,6 +48,7 @@ class Dan(AttentionMethod):
     """An expression appears in several regions of the face at once, and one attention map covers only one of them."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of the three lowest of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}

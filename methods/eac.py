@@ -42,6 +42,7 @@ class Eac(GradientMethod):
     """A network learns a wrong label from an odd detail, and then attends to different places in the two views."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}

@@ -48,6 +48,7 @@ class ExpClip(Method):
     """The features of a language model separate facial actions that those of a CLIP confuse."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "zero-shot"
     needs: ClassVar[tuple[str, ...]] = ("features", "text", "file")
     learns_prior: ClassVar[bool] = False
 

@@ -35,6 +35,7 @@ class Flyp(GradientMethod):
     """A network that is fine-tuned with its pre-training loss preserves the robustness that pre-training gave it."""
 
     version: ClassVar[int] = 2
+    group: ClassVar[str] = "fine-tuning"
     needs: ClassVar[tuple[str, ...]] = ("images", "text")
     # The learning rate is not tuned for this method yet. It is below full_finetune's 2.5e-4, with which a small CLIP
     # lost its pre-trained abilities within six epochs.

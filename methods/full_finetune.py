@@ -25,6 +25,7 @@ class FullFinetune(NetworkMethod):
     """The baseline that trains every weight: what it gains on the source, it may lose on other domains."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "fine-tuning"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml for the suite's backbone. For the trunk, and from
     # scratch, see protocols/synth5-baselines.yaml.

@@ -37,6 +37,7 @@ class Knn(Method):
     """Neighbours in the feature space share an expression; nothing else is assumed about that space."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder

@@ -57,6 +57,7 @@ class LatentOfer(AttentionMethod):
     """A general encoder's tokens of the centre of a face help where the trunk's own map is occluded."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     note: ClassVar[str] = "the classifier alone, the only one of four stages that was released in full"
     # The learning rate is not tuned for this method yet. The layers are narrower, as the two networks are.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {

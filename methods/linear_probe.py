@@ -39,6 +39,7 @@ class LinearProbe(Method):
     """The lower bound that every other method should exceed: the backbone is not trained."""
 
     version: ClassVar[int] = 2
+    group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder

@@ -34,6 +34,7 @@ class Lora(NetworkMethod):
     """A change of low rank is enough to learn expressions, and too small to lose what pre-training taught."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "fine-tuning"
     static_step: ClassVar[bool] = True
     # The packaged encoder is convolutional. The learning rate is that of every small network, not yet chosen.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3, "targets": ("stages", "project")}}

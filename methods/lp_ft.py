@@ -39,6 +39,7 @@ class LpFt(NetworkMethod):
     """A head that already fits the features prevents the large first steps that would distort them."""
 
     version: ClassVar[int] = 2
+    group: ClassVar[str] = "fine-tuning"
     static_step: ClassVar[bool] = True
     # The recipe of full_finetune.py for this backbone, learning rate included; not tuned for this method yet.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2.5e-4}}

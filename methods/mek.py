@@ -42,6 +42,7 @@ class Mek(TrunkMethod):
     """Frequent expressions contain knowledge about rare ones, in their maps and as a share of their labels."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     static_step: ClassVar[bool] = True
     # The learning rate is that of every small network, not yet chosen for this method.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}

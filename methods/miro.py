@@ -39,6 +39,7 @@ class Miro(TrunkMethod):
     """A network that stays close to its pretrained features loses less of what they share with other domains."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     # The learning rate is that of every small network, not yet chosen for this method.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}
 
@@ -52,9 +53,9 @@ class Miro(TrunkMethod):
             raise BenchError(f"miro: variance is {self.variance:g}; it must be more than {EPSILON:g}")
         self.network = ctx.backbone(self.trunk, trainable=True)
         self.pretrained = ctx.backbone(self.trunk)
-        self.names = chosen_layers(self.network.body, self.layers, self.trunk)
+        self._names = chosen_layers(self.network.body, self.layers, self.trunk)
         blank = torch.zeros(1, 3, self.network.size, self.network.size, device=ctx.device)
-        with torch.no_grad(), recorded(self.pretrained.body, self.names) as features:
+        with torch.no_grad(), recorded(self.pretrained.body, self._names) as features:
             self.pretrained(blank)
         encoders = [VarianceEncoder(layer.dim(), channels(layer), self.variance) for layer in features]
         head = nn.Linear(self.network.features, len(EXPRESSIONS))
@@ -71,7 +72,7 @@ class Miro(TrunkMethod):
                 layer.eval()
         with ExitStack() as stack:
             before, after = (
-                stack.enter_context(recorded(network.body, self.names)) for network in (self.pretrained, self.network)
+                stack.enter_context(recorded(network.body, self._names)) for network in (self.pretrained, self.network)
             )
             self.pretrained(batch.images)
             logits = self.model["head"](self.network(batch.images)).float()

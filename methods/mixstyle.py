@@ -33,6 +33,7 @@ class MixStyle(TrunkMethod):
     """Unseen styles lie between the styles of the source, and the label does not depend on them."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}
 

@@ -32,6 +32,7 @@ class Mixup(TrunkMethod):
     """A network that changes evenly between training images is less certain where it saw none."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}

@@ -35,6 +35,7 @@ class NearestPrototype(Method):
     """The simplest classifier of frozen features: one mean per expression, without training."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features",)
     learns_prior: ClassVar[bool] = False
 

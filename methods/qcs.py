@@ -41,7 +41,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fergen_bench import EXPRESSIONS, Batch, BenchError, Context, Inputs, Split, TrunkMethod
-from fergen_bench.training.images import SplitImages
 
 
 @dataclass
@@ -49,6 +48,7 @@ class Qcs(TrunkMethod):
     """Features that two images of an expression share, and others lack, belong to the expression, not to a person."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     # The learning rate is not yet chosen for this method. A step has four images per anchor, so its batch is a quarter.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"batch_size": 16, "learning_rate": 1e-3, "width": 128, "heads": 4}
@@ -86,8 +86,8 @@ class Qcs(TrunkMethod):
     def inputs(self, split: Split, ctx: Context) -> Inputs:
         self._groups = Groups.of(torch.from_numpy(split.labels), self.form)
         self._labels = torch.from_numpy(split.labels)
-        self._images, self._ctx = SplitImages(split, ctx.device), ctx
-        return super().inputs(split, ctx)
+        self._images, self._ctx = super().inputs(split, ctx), ctx
+        return self._images
 
     def loss(self, batch: Batch) -> Tensor:
         rows = self._groups.partners(batch.index.cpu(), batch.generator)[: 1 if self.form == "dcs" else 3]
@@ -114,7 +114,8 @@ class Qcs(TrunkMethod):
     def _augmented(self, rows: Tensor, place: int, step: int) -> Tensor:
         """Return augmented images of the source by their rows, int64 on the CPU."""
         index = torch.arange(len(rows), device=self._ctx.device)
-        return self.augment(self._images.at(rows), self._ctx.draws(index, "augment partner", place, step))
+        (images,) = self._images.batches([rows])
+        return self.augment(images, self._ctx.draws(index, "augment partner", place, step))
 
 
 class Branch(NamedTuple):

@@ -40,6 +40,7 @@ class Rsc(TrunkMethod):
     """The easiest features of the source may be absent elsewhere; without them the network finds further ones."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}

@@ -41,6 +41,7 @@ class Rul(GradientMethod):
     """Uncertainty is learned by comparing images, and a network that has learned it need not fit doubtful labels."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3}}

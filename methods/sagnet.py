@@ -43,6 +43,7 @@ class SagNet(TrunkMethod):
     """Domains differ in style, so a network that cannot use style has to rely on the expression."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}

@@ -33,6 +33,7 @@ class Sam(TrunkMethod):
     """A loss that is low everywhere around the weights should also be low when the images change."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}

@@ -47,6 +47,7 @@ class Scn(GradientMethod):
     """Images with a doubtful label get less weight, and confident predictions replace labels that contradict them."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "FER"
     # The learning rate is the best of protocols/learning-rate.yaml. Labels are corrected in the second half.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3, "relabel_from": 6}}
 

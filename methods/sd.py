@@ -28,6 +28,7 @@ class SpectralDecoupling(TrunkMethod):
     """A feature that already explains an image stops growing, and other features that generalise can be learned."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     static_step: ClassVar[bool] = True
     # The learning rate is the best of protocols/learning-rate.yaml.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}

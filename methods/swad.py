@@ -47,6 +47,7 @@ class Swad(TrunkMethod):
     """The centre of a wide region of low loss is flatter than any point of the training, and flat minima transfer."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "domain generalization"
     # The learning rate is the best of protocols/learning-rate.yaml.
     # Batch norm's statistics change, as in full_finetune.py: with frozen statistics the trunk hardly learned.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 8e-3, "interval": 5, "refresh": 20}}

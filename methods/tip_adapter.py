@@ -46,6 +46,7 @@ class TipAdapter(Method):
     """A few images per expression correct the errors of the text classifier, which decides the rest."""
 
     version: ClassVar[int] = 2
+    group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features",)
     # The packaged encoder, which suites with this recipe name, lacks a text tower.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"classifier": "prototypes"}}

@@ -30,6 +30,7 @@ class ZeroShot(Method):
     """The accuracy of the pretrained encoder without any labelled image."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "zero-shot"
     needs: ClassVar[tuple[str, ...]] = ("features", "text")
     learns_prior: ClassVar[bool] = False
 

@@ -31,6 +31,7 @@ class MethodEntry:
 
     name: str
     about: str  # its first line, or why its file cannot be read
+    group: str  # heading of the list, one of method_file.GROUPS; "" for others
     needs: str | None  # None where its file cannot be read
     paper: str  # venue and year; "" without a paper
     path: str
@@ -61,11 +62,11 @@ def methods(project: Project) -> list[MethodEntry]:
         try:
             method = project.method(name)
         except BenchError as error:
-            found.append(MethodEntry(name, str(error), None, "", str(path), False))
+            found.append(MethodEntry(name, str(error), "", None, "", str(path), False))
             continue
         own = method.path.parent == project.root / "methods" and method.path.parent != shipped("methods")
         paper = "" if method.paper is None else method.paper.short
-        found.append(MethodEntry(name, method.about, method.requirements, paper, str(method.path), own))
+        found.append(MethodEntry(name, method.about, method.group, method.requirements, paper, str(method.path), own))
     return found
 
 
@@ -111,7 +112,7 @@ def domains(project: Project) -> list[Entry]:
 
 
 def list_methods(project: Project | str | Path | None = None) -> pd.DataFrame:
-    """Return the methods of a project: name, about, needs, paper, path, own.
+    """Return the methods of a project: name, about, group, needs, paper, path, own.
 
     Args:
         project: The project, or a folder in it. Default: that of the working directory.

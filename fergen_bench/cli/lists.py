@@ -90,17 +90,20 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 def _list_methods(project: Project) -> None:
     from fergen_bench.api import catalogue
+    from fergen_bench.experiment.method_file import GROUPS
 
-    groups: dict[str, list[tuple[str, str, str]]] = {}  # by what the methods need
     entries = catalogue.methods(project)
     width = max(len(entry.name) for entry in entries)
+    headings = [*GROUPS, "other methods", "cannot be read"]
+    groups: dict[str, list[tuple[str, str, str]]] = {heading: [] for heading in headings}
     for entry in entries:
-        need = "cannot be read" if entry.needs is None else f"need {entry.needs}"
-        about = f"{entry.about} [yours]" if entry.own else entry.about
-        groups.setdefault(need, []).append((entry.name.ljust(width), about, entry.paper))
-    for place, (need, rows) in enumerate(sorted(groups.items(), key=lambda item: -len(item[1]))):
+        heading = headings[-1] if entry.needs is None else entry.group or headings[-2]
+        needed = "" if entry.needs in (None, "images", heading) else f" [needs {entry.needs}]"
+        about = f"{entry.about}{needed}{' [yours]' if entry.own else ''}"
+        groups[heading].append((entry.name.ljust(width), about, entry.paper))
+    for place, (heading, rows) in enumerate((heading, rows) for heading, rows in groups.items() if rows):
         console_on().print("" if place == 0 else "\n", end="")
-        _print_table(f"Methods that {need}", rows)
+        _print_table(heading[0].upper() + heading[1:], rows)
     console_on().print("\nParameters of one: fergen-bench list NAME", style="dim")
 
 

@@ -62,6 +62,18 @@ NEEDS: Mapping[str, str] = {
 }
 """The names that the class variable `needs` of a method may contain, with their meaning; images is the default."""
 
+GROUPS = (
+    "zero-shot",
+    "frozen features",
+    "fine-tuning",
+    "FER",
+    "domain generalization",
+    "several sources",
+    "adaptation",
+    "online",
+)
+"""The headings of lists of methods, in their order: values of the class variable `group` of a method."""
+
 _PAPER = re.compile(r'^Source: (?P<authors>[^"]+?),? "(?P<title>[^"]+)" \((?P<venue>[^),]+)', re.MULTILINE)
 
 
@@ -153,6 +165,7 @@ class MethodFile:
     least_domains: int = 1
     paper: Paper | None = None
     note: str = ""
+    group: str = ""
 
     @property
     def requirements(self) -> str:
@@ -273,6 +286,10 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     (node,) = classes
     declared = _declared(node, text, path)
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
+    if declared.group not in ("", *GROUPS):
+        raise BenchError(
+            f"{path}: group of {node.name}: {declared.group!r} is unknown{did_you_mean(declared.group, GROUPS)}"
+        )
     for need in declared.needs:
         if need not in NEEDS:
             raise BenchError(
@@ -291,6 +308,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
         least_domains=declared.least_domains,
         paper=_paper(ast.get_docstring(tree) or ""),
         note=declared.note,
+        group=declared.group,
     )
 
 
@@ -313,11 +331,12 @@ class _Declared:
     learns_prior: bool
     least_domains: int
     note: str
+    group: str
 
 
 def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
     base = _base(node)
-    inherited = _Declared({}, {}, (), True, 1, "") if base is None else _inherited(base)
+    inherited = _Declared({}, {}, (), True, 1, "", "") if base is None else _inherited(base)
     own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
     recipes = _class_value(node, "recipes", {}, path)
     return _Declared(
@@ -328,6 +347,7 @@ def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
         _class_value(node, "learns_prior", inherited.learns_prior, path),
         _class_value(node, "least_domains", inherited.least_domains, path),
         _class_value(node, "note", inherited.note, path),
+        _class_value(node, "group", inherited.group, path),
     )
 
 

@@ -176,6 +176,8 @@ class Method(ABC):
     """Defaults that differ under a recipe that a suite names, such as `small`."""
     note: ClassVar[str] = ""
     """A note below every table that contains the method, such as a departure from its paper."""
+    group: ClassVar[str] = ""
+    """The heading of the method in lists, one of `method_file.GROUPS`."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Requirements beyond labelled images, from `method_file.NEEDS`; `text` is a backbone with a text tower."""
     learns_prior: ClassVar[bool] = True

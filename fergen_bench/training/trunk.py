@@ -107,6 +107,7 @@ class DomainMethod(TrunkMethod):
     sources in place of 5001 updates; an epoch has as many labelled images as the sources, equally many of each domain.
     """
 
+    group: ClassVar[str] = "several sources"
     least_domains: ClassVar[int] = 2
     # Of each domain: 64 images a step with the four sources of leave-one-out.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"batch_size": 16}}

@@ -12,7 +12,19 @@ def test_lists_name_everything_and_describe_one(mine: Project, bench: Bench) -> 
         assert name in everything
     (mine.root / "methods" / "broken.py").write_text("class Broken(")
     methods = bench("list", "methods").out
-    assert "Methods that need frozen features" in methods
+    headings = (
+        "Zero-shot",
+        "Frozen features",
+        "Fine-tuning",
+        "FER",
+        "Several sources",
+        "Other methods",
+        "Cannot be read",
+    )
+    places = [methods.index(f"\n{heading}" if heading != "Zero-shot" else heading) for heading in headings]
+    assert places == sorted(places)
+    assert places[1] < methods.index("linear_probe") < places[2]
+    assert "[needs frozen features; a backbone with a text tower]" in " ".join(methods.split())
     assert "[yours]" in methods
     assert "this method file is not valid Python" in " ".join(methods.split())
     assert "sigmoid | linear" in bench("list", "cafe").out

@@ -242,3 +242,20 @@ def test_a_method_file_in_no_encoding_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"# caf\xe9\n" + (HEADER + BODY).encode())
     with pytest.raises(BenchError, match=r"mine\.py: cannot be read"):
         read_method(path)
+
+
+def test_a_group_is_read_inherited_and_checked(tmp_path: Path) -> None:
+    assert read_method(ROOT / "methods" / "coral.py").group == "several sources"
+    assert read_method(ROOT / "methods" / "miro.py").group == "domain generalization"
+    text = '@dataclass\nclass Mine(Method):\n    group = "{}"\n    def fit(self, source, ctx): ...\n'
+    path = tmp_path / "mine.py"
+    path.write_text(text.format("online"))
+    assert read_method(path).group == "online"
+    path.write_text(text.format("onlin"))
+    with pytest.raises(BenchError, match=r"mine.py: group of Mine: 'onlin' is unknown; did you mean online\?"):
+        read_method(path)
+
+
+def test_every_shipped_method_has_a_group() -> None:
+    methods = [read_method(path) for path in sorted((ROOT / "methods").glob("*.py"))]
+    assert [method.name for method in methods if not method.group] == []

@@ -82,7 +82,7 @@ def test_miro_starts_at_the_pretrained_features_and_keeps_batch_norm(source: Sou
     before, copy = statistics(miro.model), statistics(miro.pretrained)
     terms = miro.loss(batch_of(source, miro))
     # Folded batch norms of the frozen copy differ in the last digits.
-    assert terms["regularisation"].item() == pytest.approx(0.5 * len(miro.names) * 0.5 * math.log(0.1), abs=1e-4)
+    assert terms["regularisation"].item() == pytest.approx(0.5 * len(miro._names) * 0.5 * math.log(0.1), abs=1e-4)
     for now, then in ((statistics(miro.model), before), (statistics(miro.pretrained), copy)):
         assert all(torch.equal(now[name], then[name]) for name in then)
     assert not miro.pretrained.body._forward_hooks
@@ -92,14 +92,14 @@ def test_miro_trains_the_variances_ten_times_as_fast_and_pulls_features_back(sou
     miro = built("miro", ctx, source, learning_rate=1e-3)
     network, biases = miro.parameter_groups()
     assert biases["lr"] == pytest.approx(1e-2)
-    assert len(biases["params"]) == len(miro.names)
+    assert len(biases["params"]) == len(miro._names)
     assert {id(weight) for group in (network, biases) for weight in group["params"]} == {
         id(weight) for weight in miro.model.parameters()
     }
     with torch.no_grad():
-        miro.network.body.get_submodule(miro.names[-1])[0].weight.mul_(1.5)
+        miro.network.body.get_submodule(miro._names[-1])[0].weight.mul_(1.5)
     miro.loss(batch_of(source, miro))["regularisation"].backward()
-    assert miro.network.body.get_submodule(miro.names[-1])[0].weight.grad.abs().max() > 0
+    assert miro.network.body.get_submodule(miro._names[-1])[0].weight.grad.abs().max() > 0
     assert all(weight.grad is None for weight in miro.pretrained.parameters())
 
 
