@@ -32,6 +32,7 @@ class EvenProbe(Method):
     """The strongest simple baseline: a method that trains a network should exceed it."""
 
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features",)
 
     backbone: Backbone = "suite"  # the frozen encoder
