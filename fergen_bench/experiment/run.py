@@ -69,6 +69,7 @@ class Run:
         numerics: Version of the numerics that methods share. A plan sets the present `NUMERICS`; the default is that of
             records that were written without this field.
         precision: `fp32`, or `bf16`: training steps in bfloat16, and frozen networks in bfloat16 too, on a GPU in fp16.
+            Records with numerics 1 have fp32 by default, although those of a GPU were computed as bf16 is now.
         views: Views of a scored image whose logits are averaged.
         prior: Share of the source's log class frequencies that scoring takes out of the logits.
         targets: Fingerprint of every target. Not part of the key, like all attributes that follow.
