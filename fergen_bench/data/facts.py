@@ -15,6 +15,10 @@ from fergen_bench.data.prepared import scored_part
 from fergen_bench.wording import many
 
 
+ANNOTATOR = 1
+"""Version of the definition of the agreement of a single annotator. Shares of other versions are not read."""
+
+
 @dataclass(frozen=True)
 class DataFacts:
     """The data of one domain. A text is empty if the fact is unknown or does not apply."""
@@ -36,6 +40,7 @@ class DataFacts:
     resizer: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # part → number of images
     scored: str = ""  # the part that the run was scored on; empty if it was not scored on this domain
+    annotator: float | None = None  # share of the scored part in which a single annotator agrees with the label
 
     @property
     def copy(self) -> str:
@@ -157,6 +162,7 @@ def facts_of(
     named = "whole" in about
     # Without published counts for a label rule, there are none to compare with.
     compared = named and about.get("expected", True) != {}
+    scored = scored_part(about, profile, is_source) if is_target else ""
     text = {name: str(about.get(name) or "") for name in ("dataset", "layout", "label_rule", "label_source", "resizer")}
     return DataFacts(
         **text,
@@ -171,5 +177,12 @@ def facts_of(
         detector=str(about.get("detector", "")),
         bgr=bool(about.get("emulate_bgr", False)),
         counts={part: sum(faces.values()) for part, faces in about["counts"].items()},
-        scored=scored_part(about, profile, is_source) if is_target else "",
+        scored=scored,
+        annotator=_annotator(about.get("single_annotator", {}), scored),
     )
+
+
+def _annotator(shares: Mapping[str, Any], part: str) -> float | None:
+    """Return the agreement of a single annotator in a part; None if it was not computed in the present way."""
+    share = shares.get(part) if shares.get("version") == ANNOTATOR else None
+    return float(share) if isinstance(share, int | float) and 0 < share <= 1 else None

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fergen_bench.data.facts import ANNOTATOR
 from fergen_bench.data.prepared import finish_prepared, is_prepared, read_about
+from fergen_bench.datasets.annotators import by_part
 from fergen_bench.datasets.cropping import crop_faces
 from fergen_bench.datasets.draft import DECODER, Decoded, Draft, Shape, beside, common_side, digest_of, write_errors
 from fergen_bench.datasets.pixels import RESIZER
@@ -87,6 +89,8 @@ def prepare(
                 decoded = draft.decode(progress)
                 described |= _from_pixels(name, listing, decoded, described, settings, draft)
                 columns = _without_unreadable(columns, decoded, draft)
+                if shares := by_part(columns, described.get("label_rule")):
+                    described["single_annotator"] = shares
                 if "subject" in columns:
                     # A face without a known subject is listed under its own id.
                     described["subjects"] = len(set(columns["subject"]) - set(columns["id"]))
@@ -117,7 +121,9 @@ def _inputs(
     rows = (repr(row) for row in zip(*columns.values(), strict=True))
     # Tools leave files at any time; such files do not change the domain.
     lasting = [*listing.notes, *extras(listing.faults), *listing.passed_over.sentences(but="leftover")]
-    return digest_of([repr({**described, "notes": lasting}), repr(settings.allow_missing), *draft.digests], rows)
+    computed = [f"annotators {ANNOTATOR}"] if "votes_NF" in columns else []
+    about = [repr({**described, "notes": lasting}), repr(settings.allow_missing), *computed]
+    return digest_of([*about, *draft.digests], rows)
 
 
 def _from_pixels(

@@ -65,7 +65,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         for cell in record.cells:
             about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark, "audited": cell.audited}
             about |= {"stale": ", ".join(cell.stale), "left_out": len(cell.left_out or ()), "uncounted": cell.uncounted}
-            about |= {"seen_share": cell.seen_share}
+            about |= {"seen_share": cell.seen_share, "annotator": _annotator(record, cell.target)}
             rows.append({**run, **about, **_score_columns(cell.confusion)})
     return pd.DataFrame(rows)
 
@@ -122,6 +122,12 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         # The profiler makes a run slower, so its duration does not count.
         "fit_seconds": float("nan") if record.environment.get("profiled") else record.seconds.get("fit", float("nan")),
     }
+
+
+def _annotator(record: RunRecord, target: str) -> float:
+    """Return the agreement of a single annotator with the labels of a target, in per cent; nan where unknown."""
+    facts = record.data.get(target)
+    return float("nan") if facts is None or facts.annotator is None else 100.0 * facts.annotator
 
 
 def _score_columns(confusion: list[list[int]]) -> dict[str, float]:

@@ -273,7 +273,7 @@ def _verify_data(verdict: Verdict, prepared: Callable[[str, str], Mapping[str, A
                     f"{entry.spec.title}: {many(cell.count, 'face', 'are')} scored of {name}, and the part has "
                     f"{facts.scored_faces:,}"
                 )
-            common = replace(facts, scored="")
+            common = replace(facts, scored="", annotator=None)
             recorded.setdefault((entry.spec.suite, name, state), {}).setdefault(repr(common), common)
     for (suite, name, state), found in recorded.items():
         first, *others = found.values()

@@ -250,6 +250,7 @@ def frame(tables: Iterable[tuple[str, str, Data]]) -> pd.DataFrame:
                 "resizer": facts.resizer,
                 **{part: facts.counts.get(part, 0) if known else None for part in SPLITS},
                 "scored": " or ".join(map(str, one.scored)),
+                "single_annotator": facts.annotator,
             }
     return pd.DataFrame(list(lines.values()))
 

@@ -19,6 +19,8 @@ from fergen_bench.report import data
 from fergen_bench.report.answers import answer, disagreement
 from fergen_bench.report.markers import Marker, markers
 from fergen_bench.report.notes import (
+    above_annotator,
+    annotator_note,
     board_cautions,
     board_facts,
     calibration_note,
@@ -30,7 +32,18 @@ from fergen_bench.report.notes import (
 )
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.statistics import Evidence
-from fergen_bench.report.tables import CONDITIONS, NAMES, Board, Matrix, boards, matrix, number, scored_cells, with_data
+from fergen_bench.report.tables import (
+    CONDITIONS,
+    NAMES,
+    Board,
+    Matrix,
+    annotator_means,
+    boards,
+    matrix,
+    number,
+    scored_cells,
+    with_data,
+)
 from fergen_bench.report.verdicts import judged
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
@@ -208,6 +221,14 @@ class LeaderboardView:
                 ece_floor=getattr(row, "unseen_ece_floor", np.nan),
             )
 
+    @cached_property
+    def annotator(self) -> Mapping[str, float]:
+        """Return the agreement of a single annotator with the labels, by the keys of COLUMNS; empty where unknown.
+
+        Each value is a mean over the same cells as that of a row, in per cent; nan where it is unknown for some target.
+        """
+        return annotator_means(self.board, self.metric)
+
     @property
     def answers(self) -> tuple[str, ...]:
         """Return a sentence on the best row under each metric, that of the leaderboard first."""
@@ -244,12 +265,12 @@ class LeaderboardView:
 
     def facts(self) -> list[str]:
         """Return how to read the leaderboard, pre-training first."""
-        return board_facts(self.board)
+        return [*board_facts(self.board), *filter(None, [annotator_note(self.board, self.metric)])]
 
     @cached_property
     def cautions(self) -> list[str]:
         """Return sentences on what may mislead a reader."""
-        return board_cautions(self.board)
+        return [*board_cautions(self.board), *above_annotator(self.board, self.metric)]
 
     @property
     def notes(self) -> list[str]:
@@ -317,5 +338,7 @@ def leaderboard_frame(views: Iterable[LeaderboardView]) -> pd.DataFrame:
     frames = []
     for view in views:
         conditions = {name: getattr(view.board, name) for name in CONDITIONS}
-        frames.append(view.board.table.assign(**conditions, metric=view.metric).drop(columns=["texts"]))
+        annotator = {f"{column}_annotator": view.annotator.get(column, np.nan) for column in ("in_domain", "all", "unseen")}
+        table = view.board.table.assign(**conditions, metric=view.metric, **annotator)
+        frames.append(table.drop(columns=["texts"]))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
@@ -13,7 +14,7 @@ from fergen_bench.experiment.run import percent
 from fergen_bench.report import data
 from fergen_bench.report.markers import markers
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import CELL, COLLAPSED, ONE_CLASS, Board, unevenly_scored
+from fergen_bench.report.tables import ABOVE, CELL, COLLAPSED, ONE_CLASS, Board, annotators, unevenly_scored
 from fergen_bench.wording import listed, many
 
 SHORT = {
@@ -25,6 +26,7 @@ SHORT = {
     r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
     r"partial, ([\d,]*\d) of ([\d,]*\d)": (r"partial\n\1", "partial: only so many faces have a prediction"),
     "unknown": ("unknown", "unknown: nobody stated whether the model was trained on this target"),
+    re.escape(ABOVE): ("^", "^: above the agreement of a single annotator with these labels; a note has the reason"),
     "other faces left out": ("!", "!: other faces are left out than the audit names"),
 }
 """By pattern of a mark: its short form, which fits between numbers, and its explanation."""
@@ -144,6 +146,33 @@ def standing_note(board: Board) -> str:
         "Behind: significantly lower. The row that is truly best is called behind in at most 5 % of tables; of many "
         "equally good rows, some row is more often (docs/statistics.md)"
     )
+
+
+EASIER = (
+    "the label of several votes is easier to predict than one vote is, or a model learned the rule that makes these "
+    "labels; it does not mean that the model sees more than people do"
+)
+"""The reasons for an accuracy above the agreement of a single annotator."""
+
+
+def annotator_note(board: Board, metric: str) -> str:
+    """Return a sentence on the agreement of a single annotator with the labels; "" where it is unknown."""
+    known = annotators(board.cells, metric).dropna()
+    if known.empty:
+        return ""
+    shares = ", ".join(f"{target} {tenth(share)}" for target, share in known.items())
+    return f"Single annotator: how often the label of one annotator is the label that counts here: {shares}"
+
+
+def above_annotator(board: Board, metric: str) -> list[str]:
+    """Return a sentence on the cells with an accuracy above the agreement of a single annotator, and its reasons."""
+    known, found = annotators(board.cells, metric).dropna(), list[str]()
+    for name, cells in board.rows() if len(known) else ():
+        means = cells.groupby(["source", "target"], sort=False)[metric].mean()
+        above = [place for place, mean in means.items() if mean > known.get(place[1], np.inf)]
+        if above:
+            found.append(f"{name} ({many(len(above), 'cell')}: {listed(dict.fromkeys(t for _, t in above))})")
+    return [f"Above a single annotator: {listed(found, MOST_NAMED)}; {EASIER}"] if found else []
 
 
 def calibration_note(board: Board) -> str:

@@ -43,6 +43,9 @@ COLLAPSED = 0.95
 ONE_CLASS = "one class"
 """The mark of such a cell."""
 
+ABOVE = "above one annotator"
+"""The mark of an accuracy above the agreement of a single annotator with the labels of the target."""
+
 NOT_COMPARED = "not compared"
 """The standing of a row that cannot be compared with the best."""
 
@@ -178,6 +181,8 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
     cells = cells.assign(finished=cells.sources == 0)
     cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable").drop(columns="finished")
     for conditions, group in cells.groupby(CONDITIONS, sort=False):
+        # Records of early versions lack this fact about the same faces.
+        group = group.assign(annotator=group.groupby("target").annotator.transform("max"))
         asked = group.drop_duplicates(CELL)
         rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
         table = pd.DataFrame(rows).sort_values(
@@ -305,6 +310,7 @@ class Matrix:
     unseen: pd.Series  # by source: the mean over unseen targets
     source_gaps: pd.Series  # accuracy on a source itself minus the mean over unseen targets of the same training
     target_gaps: pd.Series  # accuracy on a target of the training on it minus the mean of trainings elsewhere
+    annotator: pd.Series  # by target: the agreement of a single annotator with its labels; nan where unknown
 
     def lines(self) -> Iterator[tuple[str, list[Place], float, float]]:
         """Yield the name of each source, its numbers, its mean over unseen targets and its gap."""
@@ -322,7 +328,34 @@ def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
     mean, spread, relation, said = (frame.unstack().reindex(index=sources, columns=targets) for frame in frames)
     own, unseen = mean.where(relation == "source"), mean.where(relation == "unseen")
     gaps = (own.mean(axis=axis) - unseen.mean(axis=axis) for axis in (1, 0))
-    return Matrix(mean, spread, relation, said.fillna(""), unseen.mean(axis=1), *gaps)
+    annotator = annotators(cells, metric).reindex(targets)
+    above = mean.gt(annotator, axis=1).map({True: ABOVE, False: ""}.get)
+    marks = said.fillna("").combine(above, lambda one, other: one.str.cat(other, ", ").str.strip(", "))
+    return Matrix(mean, spread, relation, marks, unseen.mean(axis=1), *gaps, annotator)
+
+
+def annotators(cells: pd.DataFrame, metric: str) -> pd.Series:
+    """Return the agreement of a single annotator with the labels of each target, in per cent; nan where unknown.
+
+    An agreement is an accuracy, and is compared with no other metric.
+    """
+    found = cells.groupby("target", sort=False).annotator.max().astype(float)
+    return found if metric == "accuracy" else found * np.nan
+
+
+def annotator_means(board: Board, metric: str) -> dict[str, float]:
+    """Return the agreement of a single annotator, averaged over the same cells as each mean of a leaderboard's row.
+
+    A mean exists where the agreement is known for all of its targets; "worst" is a mean over one target, which differs
+    between rows, and has none. The result is empty without any mean.
+    """
+    of = annotators(board.cells, metric)
+    cells = board.cells.drop_duplicates(CELL)
+    own, unseen = (cells[cells.relation == relation] for relation in ("source", "unseen"))
+    everything = cells.drop_duplicates(["source", "target"])
+    parts = {"in_domain": own, "all": everything, "unseen": unseen}
+    found = {name: part.target.map(of).astype(float).mean(skipna=False) for name, part in parts.items()}
+    return {} if pd.Series(found).isna().all() else {**found, "worst": np.nan}
 
 
 def _marks(cells: pd.DataFrame) -> pd.Series:

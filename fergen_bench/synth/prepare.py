@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fergen_bench.data.facts import ANNOTATOR
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.files.pool import worker_pool
@@ -58,7 +59,7 @@ def prepare(suite: str, folders: Mapping[str, Path], processes: int, progress: P
 
 
 def _write(domain: str, folder: Path, blocks: list[tuple[np.ndarray, Table]]) -> None:
-    from fergen_bench.synth.worlds import WORLDS
+    from fergen_bench.synth.worlds import WORLDS, single_annotator
 
     tables = [table for _, table in blocks]
     names = dict.fromkeys(name for table in tables for name in table)
@@ -72,6 +73,10 @@ def _write(domain: str, folder: Path, blocks: list[tuple[np.ndarray, Table]]) ->
         "about": WORLDS[domain].about,
         "resizer": "none",
         "synthetic": True,
+        "single_annotator": {
+            "version": ANNOTATOR,
+            "test": round(single_annotator(domain, columns["split"].count("test")), 6),
+        },
     }
     write_prepared(folder, domain, [images for images, _ in blocks], columns, about)
 

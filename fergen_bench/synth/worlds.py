@@ -256,6 +256,16 @@ def _labels(draws: Draws, world: World, columns: Columns) -> Columns:
 
 def _votes(draws: Draws, columns: Columns) -> np.ndarray:
     """Return ten votes per image (N, 7). Weak expressions get votes for neutral, mixed ones for the second one."""
+    chances = _chances(columns)
+    rows = np.arange(len(chances))
+    votes = np.zeros_like(chances)
+    for voter in range(VOTERS):
+        votes[rows, draws.choice(f"label.vote{voter}", chances)] += 1
+    return votes
+
+
+def _chances(columns: Columns) -> np.ndarray:
+    """Return the probabilities of one vote (N, 7)."""
     shown, second, ambiguity = columns["expression"], columns["second_expression"], columns["ambiguity"]
     rows, neutral = np.arange(len(shown)), EXPRESSIONS.index("neutral")
     overlooked = np.clip((0.62 - columns["intensity"]) / 0.5, 0.0, 0.7) * (shown != neutral)
@@ -263,8 +273,22 @@ def _votes(draws: Draws, columns: Columns) -> np.ndarray:
     chances[rows, shown] += (1 - overlooked) * (1 - 0.9 * ambiguity)
     chances[:, neutral] += overlooked * (1 - 0.9 * ambiguity)
     chances[rows, second] += 0.9 * ambiguity
-    chances = 0.93 * chances + 0.01
-    votes = np.zeros_like(chances)
-    for voter in range(VOTERS):
-        votes[rows, draws.choice(f"label.vote{voter}", chances)] += 1
-    return votes
+    found: np.ndarray = 0.93 * chances + 0.01
+    return found
+
+
+def single_annotator(domain: str, count: int) -> float:
+    """Return the probability that one simulated annotator gives a test face its label, the true expression.
+
+    The annotator is one of those that label the training images: it gives a wrong label as often as they do, or is one
+    of the ten voters.
+
+    Args:
+        domain: The name of a world.
+        count: The number of test faces, the first ones of the world.
+    """
+    world = WORLDS[domain]
+    if not world.voted:
+        return 1.0 - world.label_noise  # a wrong label is never the expression shown
+    columns = compose(domain, "test", np.arange(count)).columns
+    return float(_chances(columns)[np.arange(count), columns["label"]].mean())
