@@ -14,7 +14,6 @@ from fergen_bench.data.labels import SPLITS
 from fergen_bench.data.prepared import scored_part
 from fergen_bench.wording import many
 
-
 ANNOTATOR = 1
 """Version of the definition of the agreement of a single annotator. Shares of other versions are not read."""
 

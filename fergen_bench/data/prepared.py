@@ -40,7 +40,11 @@ def read_about(folder: Path) -> dict[str, Any]:
             raise ValueError("its counts are not of the seven expressions")
         if any(type(n) is not int or not 0 <= n < 1 << 40 for faces in counts.values() for n in faces.values()):
             raise ValueError("its counts contain a value that is not a number of images")
-        if other := [key for key in ("scored", "labels", "left_out", "single_annotator") if not isinstance(about.get(key, {}), dict)]:
+        if other := [
+            key
+            for key in ("scored", "labels", "left_out", "single_annotator")
+            if not isinstance(about.get(key, {}), dict)
+        ]:
             raise ValueError(f"its {other[0]} is not a mapping")
         if not isinstance(about.get("margin", 0.0), int | float):
             raise ValueError("its margin is not a number")

@@ -84,6 +84,7 @@ class Project:
             settings = Settings.model_validate(content)
         except ValidationError as error:
             raise BenchError(explain(error, path, lines, known_keys())) from None
+        self._check_pretraining(settings)
         for kind, name in (*(("domains", d) for d in settings.domains), *(("suites", s) for s in settings.suites)):
             place = f"{path}:{lines[kind, name]}" if (kind, name) in lines else f"{path}"
             if not valid_name(name):
@@ -98,6 +99,22 @@ class Project:
                 if not valid_name(domain):
                     raise BenchError(f"{place}: suites.{name}: {domain!r} cannot be the name of a domain")
         return settings
+
+    def _check_pretraining(self, settings: Settings) -> None:
+        """Raise for a declaration with a name that is neither a dataset nor a known collection of pictures."""
+        if not settings.pretraining:
+            return
+        from fergen_bench.datasets.pretraining import known_names
+
+        path, (_, lines) = self.root / "bench.toml", self._toml
+        for weights, stated in settings.pretraining.items():
+            for name in stated:
+                if name not in known_names():
+                    line = lines.get(("pretraining", weights))
+                    raise BenchError(
+                        f"{path}{'' if line is None else f':{line}'}: pretraining: {name!r} is neither a dataset nor a "
+                        f"known collection of pictures{did_you_mean(name, known_names())} See: docs/report.md"
+                    )
 
     def names(self) -> dict[str, list[str]]:
         """Return the names of methods, protocols, suites and domains, reading no file but bench.toml, unchecked."""

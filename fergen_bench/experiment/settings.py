@@ -92,6 +92,10 @@ class Settings(Table):
     """compares domains for near-duplicates before runs on them, where that takes under a minute"""
     seen_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     """share of a target's scored faces with a near-duplicate in the source from which the target counts as seen"""
+    pretraining: dict[str, list[str]] = Field({})
+    """what files of weights were trained on, by the name of the file or the first digits of its SHA-256: datasets, and
+    collections of `pretraining.yaml`
+    """
     tracking: TrackingSettings = TrackingSettings()
     domains: dict[str, DomainSettings] = Field({})
     suites: dict[str, SuiteSettings] = Field({})

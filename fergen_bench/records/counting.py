@@ -18,6 +18,7 @@ from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.comparisons import Comparisons
+    from fergen_bench.datasets.pretraining import PriorExposure
     from fergen_bench.datasets.standing import Standing, Standings
     from fergen_bench.experiment.project import Project
 
@@ -99,16 +100,55 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
         recorded = facts.scored if facts is not None else ""
         part = recorded or spec.scored_part(cell.target, project.scored_parts(cell.target))
         standing = standing_of(spec, standings, project.dataset_of, cell.target, cell.fingerprint, part)
+        saw = pretrained(record, project.dataset_of(cell.target), project.settings.pretraining)
+        standing = seen_before(standing, saw)
         left_out = {} if include else standing.left_out
         fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))
         if cell.excluded != digest_of(left_out.values()):
             if predictions is None:
                 predictions = _predictions_of(record, runs)
             fresh = recounted(spec, cell, predictions.get(cell.target), left_out)
-        cells.append(_standing(fresh, cell, standing, include))
+        stood = _standing(fresh, cell, standing, include)
+        cells.append(replace(stood, pretraining_saw=saw.saw, pretraining_reason=saw.because))
     relations = {cell.target: cell.relation for cell in cells}
     shifted = (replace(cell, relation=relations.get(cell.target, cell.relation)) for cell in record.shifted)
     return replace(record, cells=tuple(cells), shifted=tuple(shifted))
+
+
+def pretrained(record: RunRecord, dataset: str, declared: Mapping[str, Iterable[str]]) -> PriorExposure:
+    """Return whether the pre-training of a record's networks, or of a finished model, has seen a dataset.
+
+    Rendered faces are in no pre-training: each is drawn from random numbers of its own.
+
+    Args:
+        record: The record.
+        dataset: The dataset of a target.
+        declared: What files of weights were trained on, see `pretraining.trained_on`.
+    """
+    from fergen_bench.datasets.pretraining import PriorExposure, prior_exposure, trained_on
+
+    spec = record.spec
+    if spec.synthetic:
+        return PriorExposure("no")
+    if spec.exposure is not None:
+        return prior_exposure(spec.exposure.pretrained_on, dataset, "the model before its training")
+    found = []
+    for parameter, network in record.networks.items():
+        name, digest = str(spec.parameters.get(parameter, network["name"])), str(network["digest"])
+        found.append(prior_exposure(trained_on(name, digest, declared), dataset, name.partition("/")[0]))
+    for saw in ("yes", "unknown"):
+        if reasons := dict.fromkeys(one.because for one in found if one.saw == saw):
+            return PriorExposure(saw, "; ".join(reasons))
+    return PriorExposure("no")
+
+
+def seen_before(standing: Standing, saw: PriorExposure) -> Standing:
+    """Return the standing of a target after pre-training: an unseen one that it contained is seen, and whole."""
+    from fergen_bench.datasets.standing import PRETRAINED
+
+    if standing.relation != "unseen" or saw.saw != "yes":
+        return standing
+    return replace(standing, relation="seen", mark=PRETRAINED, compared=True, stale=(), left_out={})
 
 
 def standing_of(

@@ -66,6 +66,7 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
             about = {"target": cell.target, "relation": cell.relation, "mark": cell.mark, "audited": cell.audited}
             about |= {"stale": ", ".join(cell.stale), "left_out": len(cell.left_out or ()), "uncounted": cell.uncounted}
             about |= {"seen_share": cell.seen_share, "annotator": _annotator(record, cell.target)}
+            about |= {"pretraining_saw": cell.pretraining_saw, "pretraining_reason": cell.pretraining_reason}
             rows.append({**run, **about, **_score_columns(cell.confusion)})
     return pd.DataFrame(rows)
 

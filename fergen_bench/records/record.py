@@ -45,6 +45,9 @@ class Cell:
         None  # fraction of its images with a near-duplicate in the sources, as compared with seen_share
     )
 
+    pretraining_saw: str = ""  # yes, no or unknown: the pre-training of the run's networks has seen the target
+    pretraining_reason: str = ""  # the reason of yes and unknown
+
     @property
     def count(self) -> int:
         """The number of scored images."""
@@ -149,7 +152,16 @@ class RunRecord:
         return content
 
 
-_WHEN_READ = ("mark", "audited", "stale", "left_out", "uncounted", "seen_share")
+_WHEN_READ = (
+    "mark",
+    "audited",
+    "stale",
+    "left_out",
+    "uncounted",
+    "seen_share",
+    "pretraining_saw",
+    "pretraining_reason",
+)
 """Fields of a cell that are not stored."""
 
 

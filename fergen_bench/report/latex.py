@@ -9,9 +9,9 @@ import pandas as pd
 from fergen_bench.report import data
 from fergen_bench.report.comparison import Comparison, p_text, range_text
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView, Mean
-from fergen_bench.report.notes import GAP, standing_notes, unseen_mean_note
+from fergen_bench.report.notes import GAP, annotator_note, standing_notes, unseen_mean_note
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import NAMES, Matrix, number
+from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES, Matrix, number
 from fergen_bench.report.targets import TargetLine
 
 PACKAGES = "% \\usepackage{booktabs,array}\n"
@@ -35,6 +35,10 @@ def leaderboard_table(view: LeaderboardView) -> str:
         if metric != view.metric:
             columns[NAMES[metric]] = [_number(row.measures[metric].mean) for row in view.rows]
     columns["seeds"] = [row.seeds_text for row in view.rows]
+    if view.annotator:
+        known = {name: _escape(number(view.annotator[column])) for column, name in COLUMNS.items()}
+        for name, texts in columns.items():
+            texts.append(ANNOTATOR_ROW if name == "method" else known.get(name, ""))
     notes = [*view.notes[1:], *data.lines(view.board.data, view.board.synthetic)]
     label = f"tab:{view.board.slug}"
     return _table(columns, _caption(view), label) + "".join(f"% {_escape(note)}\n" for note in notes)
@@ -66,6 +70,10 @@ def matrix_table(view: LeaderboardView, name: str, found: Matrix) -> str:
         columns[_escape(str(target))] = [*texts, _escape(number(found.target_gaps.iloc[place]))]
     columns["unseen"] = [*(_escape(number(unseen)) for _, _, unseen, _ in lines), ""]
     columns["gap"] = [*(_escape(number(gap)) for *_, gap in lines), ""]
+    if found.has_annotator:
+        known = [_escape(number(share)) for share in found.annotator]
+        for texts, text in zip(columns.values(), [ANNOTATOR_ROW, *known, "", ""], strict=True):
+            texts.append(text)
     said = f"{name}: {view.title}; {view.metric_name} (%), trained on row, scored on column{_spread_said(view)}; {GAP}"
     return _table(columns, _escape(said), f"tab:{view.board.slug}-{_plain_label(name)}")
 
@@ -166,6 +174,7 @@ def _caption(view: LeaderboardView) -> str:
     others = [NAMES[metric] for metric in NAMES if metric != view.metric]
     said += [f"The columns {' and '.join(others)} are means over unseen targets too"]
     said += [note for note in standing_notes(board.suite, board.cells) if note.startswith(("Not", "Stale"))]
+    said += [note for note in [annotator_note(board, view.metric)] if note]
     said += unseen_mean_note(board)
     said += [f"Data: {'; '.join(odd)}"] if (odd := data.remarks(board.data)) else []
     return _escape(". ".join(said))

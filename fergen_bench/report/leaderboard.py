@@ -338,7 +338,9 @@ def leaderboard_frame(views: Iterable[LeaderboardView]) -> pd.DataFrame:
     frames = []
     for view in views:
         conditions = {name: getattr(view.board, name) for name in CONDITIONS}
-        annotator = {f"{column}_annotator": view.annotator.get(column, np.nan) for column in ("in_domain", "all", "unseen")}
+        annotator = {
+            f"{column}_annotator": view.annotator.get(column, np.nan) for column in ("in_domain", "all", "unseen")
+        }
         table = view.board.table.assign(**conditions, metric=view.metric, **annotator)
         frames.append(table.drop(columns=["texts"]))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from fergen_bench.data.corruption import FACTORS
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView
 from fergen_bench.report.notes import GAP
-from fergen_bench.report.published import PUBLISHED, Published, concerned, differences, summary
+from fergen_bench.report.published import PUBLISHED, Published, above_annotator, concerned, differences, summary
 from fergen_bench.report.shifts import factors, shift_note, shift_rows
-from fergen_bench.report.tables import NAMES, Board, Matrix, number
+from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES, Board, Matrix, number
 
 
 def markdown(
@@ -38,6 +38,7 @@ def markdown(
                 *([row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)),
             ]
             parts += ["## Published, not measured here", table.about, _table(rows), PUBLISHED, *table.notes]
+            parts += above_annotator(table, near)
             for title, grid in differences(table, near, metric):
                 parts += [f"### {title}", _table(grid)]
     return "\n\n".join(parts) + "\n"
@@ -56,6 +57,9 @@ def _sections(view: LeaderboardView) -> list[str]:
         numbers += [row.measures[metric].mean.text for metric in others]
         counts = [row.seeds_text, f"{row.cells}/{row.asked}", row.unseen_cells_text]
         rows.append([row.name, *numbers, *counts, row.mark])
+    if view.annotator:
+        known = [number(view.annotator[column]) for column in COLUMNS]
+        rows.append([ANNOTATOR_ROW, *known, *[""] * (len(rows[0]) - len(known) - 1)])
     notes = [f"- pre-training {mark}: {kind}" for kind, mark in view.board.marks.items()]
     notes += [f"- {note}" for note in (*view.notes[1:], GAP.capitalize())]
     answers = " ".join(filter(None, (*view.answers, view.disagreement)))
@@ -77,6 +81,8 @@ def _matrix(found: Matrix) -> str:
             line.append(f"{bold}, {place.mark}" if place.mark else bold)
         rows.append([source, *line, number(unseen), number(gap)])
     rows.append(["gap", *map(number, found.target_gaps), "", ""])
+    if found.has_annotator:
+        rows.append([ANNOTATOR_ROW, *map(number, found.annotator), "", ""])
     return _table(rows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, SAME
+from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, PRETRAINED, SAME
 from fergen_bench.experiment.run import percent
 from fergen_bench.report import data
 from fergen_bench.report.markers import markers
@@ -21,6 +21,7 @@ SHORT = {
     NOT_AUDITED: ("?", "?: not audited"),
     re.escape(DECLARED): ("seen*", "seen*: the suite declares that source and target share images"),
     re.escape(SAME): ("seen", f"{SAME}: source and target are one domain under two names"),
+    re.escape(PRETRAINED): ("seen-", "seen-: the pre-training of the row has seen this target; a note has the reason"),
     r"seen, ([\d,]*\d) near-duplicates?": (r"seen\n\1", "seen, with a number: so many of its faces are in the source"),
     r"([\d,]*\d) left out": (r"(-\1)", "(-n): n faces left out"),
     r"([\d,]*\d) near-duplicates? scored": (r"(+\1)", "(+n): n near-duplicates of training faces are scored"),
@@ -214,6 +215,7 @@ def board_cautions(board: Board) -> list[str]:
     notes += _numerics(board)
     if board.table.seeds.max() == 1 and not board.finished:
         notes.append("One training of each source: numbers and intervals hold for these trainings only; no verdict")
+    notes += _exposed(board)
     notes += _of_rows(board)
     notes += _of_targets(board)
     notes += unseen_mean_note(board)
@@ -289,6 +291,25 @@ def _unknown(board: Board) -> list[str]:
     return [
         f"Unknown training data: {', '.join(rows)}. Targets may have been seen, so there is no mean over unseen targets"
     ]
+
+
+def _exposed(board: Board) -> list[str]:
+    """Return sentences on rows whose pre-training has seen targets, or may have seen them."""
+    found = []
+    kinds = board.marks
+    for saw, said in (
+        ("yes", "Pre-training has seen targets, which are left out of these rows' unseen means"),
+        ("unknown", "Nobody knows if pre-training has seen the targets"),
+    ):
+        parts = []
+        for kind, cells in board.cells[board.cells.pretraining_saw == saw].groupby("pretraining", sort=False):
+            targets = [name for name in board.targets if name in set(cells.target)]
+            every = len(targets) == len(board.targets)
+            reasons = "; ".join(dict.fromkeys(cells.pretraining_reason))
+            parts.append(f"{kinds[str(kind)]} ({'' if every else f'{listed(targets)}: '}{reasons})")
+        if parts:
+            found.append(f"{said}: {', '.join(parts)}")
+    return found
 
 
 def _of_rows(board: Board) -> list[str]:

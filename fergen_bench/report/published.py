@@ -11,8 +11,10 @@ import pandas as pd
 
 from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import read_text
+from fergen_bench.report.notes import EASIER, MOST_NAMED
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import Board, matrix, number
+from fergen_bench.report.tables import Board, annotators, matrix, number
+from fergen_bench.wording import listed
 
 COLUMNS = ["method", "source", "target", "accuracy"]
 
@@ -146,6 +148,26 @@ def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFra
 
 PUBLISHED = "own: on the source itself; all: on all targets; other: on the other targets; then that for each source"
 MISPRINTS = "Printed means over all targets that are not the means of the numbers beside them"
+
+
+def above_annotator(published: Published, boards: Iterable[Board]) -> list[str]:
+    """Return a sentence on the published accuracies above the agreement of a single annotator, with its reasons.
+
+    Args:
+        published: The table.
+        boards: Leaderboards with the agreements of their domains.
+    """
+    known = {
+        target: share for board in boards for target, share in annotators(board.cells, "accuracy").dropna().items()
+    }
+    cells = published.cells[published.cells.accuracy > published.cells.target.map(known).astype(float)]
+    if cells.empty:
+        return []
+    targets = ", ".join(f"{target} {tenth(known[target])}" for target in dict.fromkeys(cells.target))
+    numbers = [f"{row.method} from {row.source} {row.accuracy:.2f}" for row in cells.itertuples()]
+    return [
+        f"Above a single annotator, as measured on the labels here ({targets}): {listed(numbers, MOST_NAMED)}; {EASIER}"
+    ]
 
 
 def misprints(published: Published) -> list[list[str]]:

@@ -46,6 +46,9 @@ ONE_CLASS = "one class"
 ABOVE = "above one annotator"
 """The mark of an accuracy above the agreement of a single annotator with the labels of the target."""
 
+ANNOTATOR_ROW = "single annotator"
+"""The name of the row below a table with the agreement of a single annotator with the labels."""
+
 NOT_COMPARED = "not compared"
 """The standing of a row that cannot be compared with the best."""
 
@@ -312,6 +315,11 @@ class Matrix:
     target_gaps: pd.Series  # accuracy on a target of the training on it minus the mean of trainings elsewhere
     annotator: pd.Series  # by target: the agreement of a single annotator with its labels; nan where unknown
 
+    @property
+    def has_annotator(self) -> bool:
+        """Return True where the agreement of a single annotator is known for some target."""
+        return bool(self.annotator.notna().any())
+
     def lines(self) -> Iterator[tuple[str, list[Place], float, float]]:
         """Yield the name of each source, its numbers, its mean over unseen targets and its gap."""
         frames = (frame.to_numpy() for frame in (self.mean, self.spread, self.relation, self.marks))
@@ -331,7 +339,7 @@ def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
     annotator = annotators(cells, metric).reindex(targets)
     above = mean.gt(annotator, axis=1).map({True: ABOVE, False: ""}.get)
     marks = said.fillna("").combine(above, lambda one, other: one.str.cat(other, ", ").str.strip(", "))
-    return Matrix(mean, spread, relation, marks, unseen.mean(axis=1), *gaps, annotator)
+    return Matrix(mean, spread, relation, marks, unseen.mean(axis=1), *gaps, annotator=annotator)
 
 
 def annotators(cells: pd.DataFrame, metric: str) -> pd.Series:

@@ -21,11 +21,11 @@ from fergen_bench.report.comparison import Comparison, Row, answer, caveats, p_t
 from fergen_bench.report.intervals import ALPHA
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView, Mean
 from fergen_bench.report.notes import GAP, mark_notes, short_mark, standing_notes
-from fergen_bench.report.published import PUBLISHED, Published, concerned, differences, summary
+from fergen_bench.report.published import PUBLISHED, Published, above_annotator, concerned, differences, summary
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.shifts import factors, shift_boards, shift_note, shift_rows
 from fergen_bench.report.statistics import DRAWS
-from fergen_bench.report.tables import NAMES, Board, Matrix, by_share, number, ordered
+from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES, Board, Matrix, by_share, number, ordered
 from fergen_bench.wording import many, wrapped
 
 
@@ -130,6 +130,11 @@ def _leaderboard(view: LeaderboardView, width: int, stacked: bool) -> Table:
         for marker in row.markers:
             label += Text(f"\n{wrapped(marker.short, room)}", style="dim")
         table.add_row(label, *(texts[index] for texts in columns.values()))
+    if view.annotator:
+        keys = {heading: key for key, heading in COLUMNS.items()}
+        table.add_section()
+        known = (number(view.annotator[keys[heading]]) if heading in keys else "" for heading in columns)
+        table.add_row(wrapped(ANNOTATOR_ROW, room), *known, style="dim")
     return table
 
 
@@ -225,6 +230,8 @@ def _matrix(view: LeaderboardView, name: str, found: Matrix, stacked: bool) -> t
         table.add_row(source, *row, number(unseen), number(gap))
     table.add_section()
     table.add_row("gap", *map(number, found.target_gaps), "", "", style="dim")
+    if found.has_annotator:
+        table.add_row(ANNOTATOR_ROW.replace(" ", "\n"), *map(number, found.annotator), "", "", style="dim")
     return table, [GAP, *mark_notes(found.marks.to_numpy().ravel())]
 
 
@@ -240,7 +247,7 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
         table.add_column(column, justify="left" if column == "method" else "right", style="grey50")
     for row in frame.itertuples(index=False):
         table.add_row(row[0], *(number(value) for value in row[1:]))
-    notes = [PUBLISHED, *published.notes]
+    notes = [PUBLISHED, *published.notes, *above_annotator(published, real)]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
     for title, rows in differences(published, real, metric):
         grid = Table(style="dim")

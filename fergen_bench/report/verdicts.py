@@ -26,6 +26,7 @@ NO_UNSEEN = "no mean over unseen targets"
 NO_PREDICTIONS = "predictions are not beside all of its records"
 ONE_TRAINING = "one training of each source: its numbers hold for these trainings only"
 TOO_FEW = "so few faces that no bootstrap replicate differs"
+OTHER_CELLS = "its mean is over other cells than that of most rows, since its pre-training has seen some targets"
 ALONE = "no other row can be compared"
 """The reasons why a row is not compared."""
 
@@ -97,7 +98,7 @@ def _unseen(
         metric: The name of the metric.
         finished: True for finished models, see `compared`.
     """
-    lines, values, sampled = [], [], []
+    lines, values, sampled, averaged = [], [], [], []
     for cells, evidence in zip(rows, covered, strict=True):
         unseen = cells[cells.relation == "unseen"]
         scores = unseen.groupby("seed")[metric].mean()
@@ -114,7 +115,8 @@ def _unseen(
         )
         values.append(value)
         sampled.append(drawn)
-    verdicts = compared(values, sampled, finished)
+        averaged.append(frozenset(pairs.index))
+    verdicts = compared(values, sampled, finished, [] if finished else _others(averaged))
     columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
     return {
         **columns,
@@ -124,17 +126,28 @@ def _unseen(
     }
 
 
-def compared(values: Sequence[float], sampled: Sequence[Sampled | None], finished: bool = False) -> list[Verdict]:
+def _others(averaged: Sequence[frozenset[object]]) -> list[int]:
+    """Return the rows whose mean is over other cells than that of most rows; of equally many, those with more cells."""
+    common = max(averaged, key=lambda cells: (averaged.count(cells), len(cells)), default=None)
+    return [place for place, cells in enumerate(averaged) if cells and cells != common]
+
+
+def compared(
+    values: Sequence[float], sampled: Sequence[Sampled | None], finished: bool = False, others: Sequence[int] = ()
+) -> list[Verdict]:
     """Return the verdict on each row: it is compared with the best of the rows that have two or more trainings.
 
     Args:
         values: The mean of each row; nan where it has none.
         sampled: Its replicates; None where predictions are missing.
         finished: True for finished models: statements are about the models themselves, so one of each is enough.
+        others: Rows whose mean is over other cells, which is not compared.
     """
     verdicts = [
         Verdict(NOT_COMPARED, _hindrance(value, drawn, finished)) for value, drawn in zip(values, sampled, strict=True)
     ]
+    for place in others:
+        verdicts[place] = Verdict(NOT_COMPARED, verdicts[place].reason or OTHER_CELLS)
     able = [place for place, verdict in enumerate(verdicts) if not verdict.reason]
     able.sort(key=lambda place: -values[place])
     if len(able) == 1:

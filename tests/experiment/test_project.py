@@ -232,3 +232,12 @@ def test_the_part_that_a_profile_scores(tmp_path: Path) -> None:
     assert run.scored_part("sfew", about) == "test"
     assert replace(run, profile="cafe").scored_part("sfew", about) == "train"
     assert replace(run, profile="cafe", sources=("sfew",)).scored_part("sfew", about) == "test"
+
+
+def test_what_weights_were_trained_on_is_declared_by_known_names(tmp_path: Path) -> None:
+    text = '[pretraining]\n"w.pth" = ["ms-celeb-1m", "affectnet"]\n'
+    (tmp_path / "bench.toml").write_text(text)
+    assert find_project(tmp_path).settings.pretraining == {"w.pth": ["ms-celeb-1m", "affectnet"]}
+    (tmp_path / "bench.toml").write_text(text.replace("affectnet", "afectnet"))
+    with pytest.raises(BenchError, match=r"bench.toml:2: pretraining: 'afectnet' is neither a dataset .*affectnet"):
+        assert find_project(tmp_path).settings

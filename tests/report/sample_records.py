@@ -11,6 +11,7 @@ import numpy as np
 from examples import SPEC, finished
 from rich.console import Console
 
+from fergen_bench.data.facts import DataFacts
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import Cell, RunRecord
 from fergen_bench.report import published, tables, terminal
@@ -87,3 +88,16 @@ ADAPTED = [adapted("a", "b", 90, 60), adapted("a", "c", 80, 50), adapted("b", "a
 def views(boards: Iterable[tables.Board], metric: str = "accuracy") -> list[LeaderboardView]:
     """Return the views of leaderboards."""
     return [LeaderboardView(board, metric) for board in boards]
+
+
+def with_annotators(records: Iterable[RunRecord], shares: dict[str, float]) -> list[RunRecord]:
+    """Return records whose data state the agreement of a single annotator with the labels of some targets."""
+    return [
+        replace(
+            record, data={name: DataFacts(annotator=shares.get(name), scored="test") for name in record.spec.targets}
+        )
+        for record in records
+    ]
+
+
+KNOWN = with_annotators(MATRIX, {"a": 0.85, "b": 0.75, "c": 0.6})

@@ -8,6 +8,7 @@ from pathlib import Path
 from sample_predictions import gathered, matrix
 from sample_records import MATRIX, board, collapsing, confusion, entry, ranked, shown, views
 
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import folder, notes, tables, verdicts
 from fergen_bench.report.leaderboard import LeaderboardView
 
@@ -94,3 +95,29 @@ def test_rows_without_predictions_are_named_and_not_taken_for_tied(tmp_path: Pat
     assert "records of fair: no intervals there, and they are not compared with the best" in cautions(True, False, True)
     assert "records of good: no intervals there, and they are not compared with the best" in cautions(False, True, True)
     assert "No intervals, and no row is compared with the best" in cautions(False, False, False)
+
+
+def test_a_row_whose_pretraining_may_have_seen_the_targets_has_one_note() -> None:
+    def marked(record: RunRecord, targets: str, saw: str, reason: str, network: str) -> RunRecord:
+        cells = tuple(
+            replace(cell, pretraining_saw=saw, pretraining_reason=reason) if cell.target in targets else cell
+            for cell in record.cells
+        )
+        return replace(record, cells=cells, networks={"backbone": {"name": network, "digest": "d" * 16}})
+
+    records = [
+        *(marked(record, "abc", "unknown", "webimagetext: never published", "clip") for record in MATRIX),
+        *(marked(record, "b", "yes", "trained on b", "faces") for record in MATRIX),
+    ]
+    only = board(records)
+    letters = {kind.split()[0]: mark for kind, mark in only.marks.items()}
+    said = notes.board_cautions(only)
+    unknown = f"Nobody knows if pre-training has seen the targets: {letters['clip']} (webimagetext: never published)"
+    seen = "Pre-training has seen targets, which are left out of these rows' unseen means"
+    assert said.count(unknown) == 1
+    assert said.count(f"{seen}: {letters['faces']} (b: trained on b)") == 1
+    assert not any("re-training has seen" in note for note in notes.board_cautions(board(MATRIX)))
+    assert notes.short_mark("seen (pre-training)") == "seen-"
+    assert notes.mark_notes(["seen (pre-training)"]) == [
+        "seen-: the pre-training of the row has seen this target; a note has the reason"
+    ]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from examples import SPEC, finished
 from matplotlib.figure import Figure
-from sample_records import views
+from sample_records import views, with_annotators
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.experiment.project import shipped
@@ -215,6 +215,18 @@ def test_published_tables_stand_below_a_domain_of_theirs_alone(tmp_path: Path, s
         text = written(tmp_path, tmp_path / "runs", [finished(spec)], published=printed)
         assert ("Published, not measured here" in text) is there
         assert ("61.67" in text) is there  # the misprints
+
+
+def test_a_single_annotator_stands_below_the_columns(tmp_path: Path, sketched: None) -> None:
+    records = several(tmp_path / "runs", {"one": 1.0}, seeds=(0,))
+    shares = {"web": 0.2, "grey48": 0.9, "film": 0.95}
+    text = written(tmp_path, tmp_path / "runs", with_annotators(records, shares))
+    said = re.sub(r"<[^>]*>", " ", text)
+    assert re.search(r"single annotator\s+68\.3\s+", said)  # below the unseen mean
+    assert re.search(r"single annotator\s+20\.0\s+90\.0\s+95\.0\s+", said)
+    assert "above one annotator" in said
+    assert "the label of several votes is easier to predict" in said
+    assert "single annotator" not in written(tmp_path, tmp_path / "runs", records)
 
 
 def test_boards_that_differ_in_the_share_of_data_give_a_curve(tmp_path: Path, sketched: None) -> None:

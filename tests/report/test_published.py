@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sample_records import MATRIX, REAL, board, entry, ranked, shown, views
+from sample_records import MATRIX, REAL, board, entry, ranked, shown, views, with_annotators
 
 from fergen_bench.experiment.project import shipped
 from fergen_bench.report import folder, published
@@ -85,3 +85,15 @@ def test_published_tables_stand_where_a_domain_of_theirs_was_measured(tmp_path: 
         assert ("SCN" in shown(records, tabulated=[table])) is there
         folder.write(tmp_path / name, views(ranked(records)), [table])
         assert ("Published" in (tmp_path / name / "leaderboard.md").read_text()) is there
+
+
+def test_published_numbers_above_a_single_annotator_are_named_with_a_reason() -> None:
+    (table,) = published.read_published(shipped("results") / "published")
+    assert published.above_annotator(table, ranked(REAL)) == []
+    (said,) = published.above_annotator(table, ranked(with_annotators(REAL, {"ferplus": 0.7780})))
+    above = table.cells[(table.cells.target == "ferplus") & (table.cells.accuracy > 77.8)]
+    assert said.startswith("Above a single annotator, as measured on the labels here (ferplus 77.8): ")
+    first = above.iloc[0]
+    assert f"{first.method} from {first.source} {first.accuracy:.2f}" in said
+    assert "the label of several votes is easier to predict" in said
+    assert "Above a single annotator, as" in shown(with_annotators(REAL, {"ferplus": 0.778}), tabulated=[table])

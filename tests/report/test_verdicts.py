@@ -150,3 +150,16 @@ def test_without_predictions_nothing_is_compared(tmp_path: Path) -> None:
     folder.write(tmp_path / "report", views([board]))
     assert "95 % of unseen" not in (tmp_path / "report" / "leaderboard.md").read_text()
     assert np.isnan(board.table.unseen_ece).all()
+
+
+def test_a_row_whose_mean_is_over_other_cells_is_not_compared() -> None:
+    def cells(*names: str) -> frozenset[object]:
+        return frozenset(names)
+
+    assert verdicts._others([cells("a", "b"), cells("a"), cells("a", "b")]) == [1]
+    assert verdicts._others([cells("a"), cells("a", "b")]) == [0]
+    assert verdicts._others([cells("a", "b"), cells()]) == []  # it has no mean at all
+    assert verdicts._others([]) == []
+    (first, second) = verdicts.compared([80.0, 70.0], [None, None], others=[1])
+    assert (first.standing, second.standing) == (verdicts.NOT_COMPARED, verdicts.NOT_COMPARED)
+    assert second.reason == verdicts.NO_PREDICTIONS

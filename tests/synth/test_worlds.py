@@ -54,3 +54,25 @@ def test_labels_follow_from_action_units_in_every_pair_of_domains() -> None:
         oracle.fit(*table(name, "train"))
         scores = {target: oracle.score(*test) for target, test in tests.items()}
         assert min(scores.values()) >= 0.94, (name, scores)
+
+
+def test_a_single_annotator_errs_as_those_who_label_the_training_images() -> None:
+    shares = {name: worlds.single_annotator(name, 1000) for name in DOMAINS}
+    assert shares == pytest.approx(
+        {"web": 0.97, "grey48": 0.8842, "wild": 0.88, "film": 0.94, "scrape": 0.90}, abs=1e-4
+    )
+    # A vote for a clear, pure expression: 0.93 of all votes, and a seventh of the 0.07 that are given at random.
+    columns = {
+        "expression": np.array([0, 3]),
+        "second_expression": np.array([1, 6]),
+        "ambiguity": np.array([0.0, 0.5]),
+        "intensity": np.array([1.0, 1.0]),
+    }
+    chances = worlds._chances(columns)
+    np.testing.assert_allclose(chances.sum(1), 1.0)
+    assert chances[0, 0] == pytest.approx(0.94)
+    assert chances[1, 3] == pytest.approx(0.93 * (1 - 0.45) + 0.01)
+    train = compose("grey48", "train", np.arange(3000)).columns
+    votes = np.stack([train[f"votes_{name}"] for name in EXPRESSIONS], 1)
+    given = votes[np.arange(3000), train["expression"]].mean() / worlds.VOTERS
+    assert given == pytest.approx(worlds._chances(train)[np.arange(3000), train["expression"]].mean(), abs=0.01)

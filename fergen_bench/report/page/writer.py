@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,19 @@ from fergen_bench.report.page.drawings import Drawings
 from fergen_bench.report.page.embedded import as_json, board_data, compressed, provenance
 from fergen_bench.report.page.sections import Section, sections
 from fergen_bench.report.page.sheets import ShownFaces
-from fergen_bench.report.published import MISPRINTS, PUBLISHED, Published, concerned, differences, misprints, summary
+from fergen_bench.report.published import (
+    MISPRINTS,
+    PUBLISHED,
+    Published,
+    above_annotator,
+    concerned,
+    differences,
+    misprints,
+    summary,
+)
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.statistics import Evidence
-from fergen_bench.report.tables import NAMES, number
+from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES, number
 from fergen_bench.wording import many
 
 CHANCE = 100 / len(EXPRESSIONS)
@@ -91,6 +100,7 @@ def write(folder: Path, content: Content) -> Path:
     html = _template("page.html").render(
         title=f"fergen-bench: {', '.join(dict.fromkeys(board.suite for board in boards))}",
         names=NAMES,
+        annotator_row=ANNOTATOR_ROW,
         metrics=list(content.views),
         sections=parts,
         drawn=drawings.drawn,
@@ -127,7 +137,12 @@ def _beside_published(content: Content) -> list[tuple[Any, ...]]:
     """Return the published tables of the same domains, each with its differences from the measured rows."""
     boards = [view.board for view in content.main]
     return [
-        (table, summary(table), misprints(table), list(differences(table, near, content.metric)))
+        (
+            replace(table, notes=(*table.notes, *above_annotator(table, near))),
+            summary(table),
+            misprints(table),
+            list(differences(table, near, content.metric)),
+        )
         for table in content.published
         if (near := concerned(table, boards))
     ]
