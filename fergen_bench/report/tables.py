@@ -335,11 +335,11 @@ def matrix(cells: pd.DataFrame, metric: str) -> Matrix:
     frames = (seeds.mean(), seeds.std(ddof=1), pairs.relation.first(), _marks(cells))
     mean, spread, relation, said = (frame.unstack().reindex(index=sources, columns=targets) for frame in frames)
     own, unseen = mean.where(relation == "source"), mean.where(relation == "unseen")
-    gaps = (own.mean(axis=axis) - unseen.mean(axis=axis) for axis in (1, 0))
+    by_source, by_target = (own.mean(axis=axis) - unseen.mean(axis=axis) for axis in (1, 0))
     annotator = annotators(cells, metric).reindex(targets)
     above = mean.gt(annotator, axis=1).map({True: ABOVE, False: ""}.get)
     marks = said.fillna("").combine(above, lambda one, other: one.str.cat(other, ", ").str.strip(", "))
-    return Matrix(mean, spread, relation, marks, unseen.mean(axis=1), *gaps, annotator=annotator)
+    return Matrix(mean, spread, relation, marks, unseen.mean(axis=1), by_source, by_target, annotator)
 
 
 def annotators(cells: pd.DataFrame, metric: str) -> pd.Series:
