@@ -131,7 +131,7 @@ def pretrained(record: RunRecord, dataset: str, declared: Mapping[str, Iterable[
     if spec.synthetic:
         return PriorExposure("no")
     if spec.exposure is not None:
-        return prior_exposure(spec.exposure.pretrained_on, dataset, "the model before its training")
+        return prior_exposure(spec.exposure.pretrained_on, dataset, "the network that it started from")
     found = []
     for parameter, network in record.networks.items():
         name, digest = str(spec.parameters.get(parameter, network["name"])), str(network["digest"])

@@ -302,7 +302,10 @@ def _exposed(board: Board) -> list[str]:
         ("unknown", "Nobody knows if pre-training has seen the targets"),
     ):
         parts = []
-        for kind, cells in board.cells[board.cells.pretraining_saw == saw].groupby("pretraining", sort=False):
+        asked = board.cells[board.cells.pretraining_saw == saw]
+        if saw == "unknown":  # of a target that is seen in any case, nobody needs to know it
+            asked = asked[asked.relation == "unseen"]
+        for kind, cells in asked.groupby("pretraining", sort=False):
             targets = [name for name in board.targets if name in set(cells.target)]
             every = len(targets) == len(board.targets)
             reasons = "; ".join(dict.fromkeys(cells.pretraining_reason))

@@ -105,6 +105,9 @@ def test_a_row_whose_pretraining_may_have_seen_the_targets_has_one_note() -> Non
         )
         return replace(record, cells=cells, networks={"backbone": {"name": network, "digest": "d" * 16}})
 
+    def own_only(record: RunRecord) -> RunRecord:
+        return replace(record, cells=record.cells[:1])
+
     records = [
         *(marked(record, "abc", "unknown", "webimagetext: never published", "clip") for record in MATRIX),
         *(marked(record, "b", "yes", "trained on b", "faces") for record in MATRIX),
@@ -115,6 +118,7 @@ def test_a_row_whose_pretraining_may_have_seen_the_targets_has_one_note() -> Non
     unknown = f"Nobody knows if pre-training has seen the targets: {letters['clip']} (webimagetext: never published)"
     seen = "Pre-training has seen targets, which are left out of these rows' unseen means"
     assert said.count(unknown) == 1
+    assert not any("Nobody knows" in note for note in notes.board_cautions(board([own_only(records[0])])))
     assert said.count(f"{seen}: {letters['faces']} (b: trained on b)") == 1
     assert not any("re-training has seen" in note for note in notes.board_cautions(board(MATRIX)))
     assert notes.short_mark("seen (pre-training)") == "seen-"
