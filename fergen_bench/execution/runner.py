@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from fergen_bench.networks.name import SCRATCH, digest_of
 from fergen_bench.networks.profiler import Profiler
 from fergen_bench.progress import Progress
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, ShiftedCell, scored_cell
-from fergen_bench.records.sidecar import CHECKPOINT
+from fergen_bench.records.sidecar import CHECKPOINT, PREDICTIONS
 from fergen_bench.records.store import RecordFile, save
 from fergen_bench.training.contract import Context, Method
 from fergen_bench.training.load import load_method
@@ -56,7 +57,8 @@ def run_one(job: Job, progress: Progress) -> Path:
     run = _open(job, progress)
     if job.restore:
         return _add_corruptions(run)
-    _fit(run)
+    if not _take_training(run):
+        _fit(run)
     cells, predictions = _score(run)
     corrupted = _score_corruptions(run)
     record = _assemble(run, cells, corrupted)
@@ -198,6 +200,36 @@ def _fit(run: _OpenRun) -> None:
     run.seconds["fit"] = run.resume.earlier + time.perf_counter() - clock
     if run.profiler is not None:
         run.profiler.end()
+
+
+def _take_training(run: _OpenRun) -> bool:
+    """Restore the fitted method from the checkpoint of the run with the usual options of scoring, if there is one.
+
+    Such a run has the same training. History and duration of the training, and the arrays that it saved, are taken
+    from its record.
+    """
+    spec, usual = run.spec, run.spec.trained
+    path = usual.path(run.runs)
+    if spec == usual or run.job.rerun or not (path.is_file() and usual.model_path(run.runs).is_file()):
+        return False
+    with suppress(BenchError):  # a damaged record or checkpoint: the method is trained again
+        file = RecordFile.open_whole(path)
+        file.check(CHECKPOINT)
+        done = file.record
+        if done.method_digest != run.job.method_digest:
+            return False
+        held_out = file.has(PREDICTIONS) and HELD_OUT in file.predictions()
+        arrays = file.arrays()
+        restore_method(usual.model_path(run.runs), run.method, run.context)
+        run.source.asked_for_all = not held_out
+        run.context.history = [dict(epoch) for epoch in done.history]
+        run.context.selected_epoch = done.selected_epoch
+        scored = tuple(f"{target}." for target in done.spec.targets)
+        run.context.arrays |= {name: array for name, array in arrays.items() if not name.startswith(scored)}
+        run.seconds["fit"] = done.seconds.get("fit", 0.0)
+        run.environment["trained_as"] = usual.key
+        return True
+    return False
 
 
 def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:

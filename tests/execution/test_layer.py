@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -136,6 +137,50 @@ def test_a_checkpoint_answers_as_its_run_was_scored(sided: Project, web: Domain,
     sidecar(path, ARRAYS).unlink()
     with pytest.raises(BenchError, match="--rerun"):
         open_fitted(sided, path, "cpu")
+
+
+def test_a_kept_training_is_scored_again_without_training(sided: Project) -> None:
+    count = sided.root / "trainings"
+    file = sided.root / "methods" / "sided.py"
+    file.write_text(
+        SIDED.replace("        self.weight", f"        open({str(count)!r}, 'a').write('x')\n        self.weight")
+    )
+    usual: dict[str, Any] = WEB | {"selection": "source-val"}
+    layered = usual | {"views": ["plain", "mirror"], "prior": 0.5}
+    runs = sided.results / "runs"
+
+    def logits(**options: Any) -> dict[str, np.ndarray]:
+        ((_, record),) = execute(make_plan(sided, protocol=layered, method="sided", **options), sided, 0)
+        assert record is not None
+        assert record.environment.get("trained_as") == (None if options else record.spec.trained.key)
+        found = RecordFile.open(record.spec.path(runs)).predictions()
+        return {name: one.logits for name, one in found.items()}
+
+    execute(make_plan(sided, protocol=usual, method="sided", keep_models=True), sided, 0)
+    assert count.read_text() == "x"
+    restored = logits()
+    assert count.read_text() == "x"
+    trained = logits(rerun=True)
+    assert count.read_text() == "xx"
+    assert set(restored) == set(trained) == {"web", "film", HELD_OUT}
+    for name, expected in trained.items():
+        np.testing.assert_array_equal(restored[name], expected)
+
+
+def test_a_method_that_was_edited_or_a_damaged_checkpoint_is_trained_again(sided: Project) -> None:
+    execute(make_plan(sided, protocol=WEB, method="sided", keep_models=True), sided, 0)
+    layered = WEB | {"prior": 0.5}
+    (checkpoint,) = (sided.results / "runs").rglob("*.safetensors")
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    ((_, record),) = execute(make_plan(sided, protocol=layered, method="sided"), sided, 0)
+    assert record is not None
+    assert "trained_as" not in record.environment
+    checkpoint.write_bytes(whole)
+    (sided.root / "methods" / "sided.py").write_text(SIDED + "# edited\n")
+    ((_, record),) = execute(make_plan(sided, protocol=WEB | {"prior": 0.25}, method="sided"), sided, 0)
+    assert record is not None
+    assert "trained_as" not in record.environment
 
 
 def test_records_with_and_without_stand_beside_each_other(sided: Project) -> None:

@@ -58,7 +58,7 @@ def test_they_were_made_with_the_methods_and_recipes_of_this_commit(records: lis
             for name, value in method.defaults("small").items()
         }
         if entry.spec.numerics == 1:
-            for later in ("sampling", "logit_adjustment"):  # parameters since numerics 2
+            for later in ("sampling", "logit_adjustment", "criterion"):  # parameters since numerics 2
                 defaults.pop(later, None)
         assert entry.spec.defaults == defaults, entry.spec.title
 
