@@ -16,7 +16,8 @@ source is enough.
 Departures: the trunk is the suite's. Optimiser, schedule, augmentation and selection are those of full_finetune.py
 instead of DomainBed's (Adam, 3e-5, 5001 steps, crops and colour jitter), so that the two differ in R alone. In a vision
 transformer the layers are the ends of the four quarters of its blocks (released: its own list per network). Dropout
-before the head, which was searched between 0 and 0.5, is not used.
+before the head, which was searched between 0 and 0.5, is not used. On a GPU both networks compute in half precision,
+and R in float32.
 """
 
 from __future__ import annotations
