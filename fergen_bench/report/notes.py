@@ -213,6 +213,7 @@ def board_cautions(board: Board) -> list[str]:
         found = "; ".join(sorted(set(board.cells.device)))
         notes.append(f"Runs were made on different devices, whose seconds are not to be compared: {found}")
     notes += _numerics(board)
+    notes += _scoring(board)
     if board.table.seeds.max() == 1 and not board.finished:
         notes.append("One training of each source: numbers and intervals hold for these trainings only; no verdict")
     notes += _exposed(board)
@@ -245,6 +246,16 @@ def _numerics(board: Board) -> list[str]:
     return [
         f"Rows were made with different numerics, which CHANGELOG.md describes. The newest here is {newest}, and these "
         f"are older: {found}. Give the commands that made these once more before you compare them"
+    ]
+
+
+def _scoring(board: Board) -> list[str]:
+    """Return a sentence where rows were scored with different options."""
+    if len(board.cells[["views", "prior"]].drop_duplicates()) < 2:
+        return []
+    return [
+        "Rows were scored with different options (views, prior), which help most methods: compare rows that agree in "
+        "them. --protocol all-views runs every method with the same ones"
     ]
 
 

@@ -62,6 +62,17 @@ def test_rows_of_older_numerics_are_named() -> None:
     assert "The newest here is 3, and these are older: numerics 1: cafe; numerics 2: sd." in note
 
 
+def test_rows_of_different_options_of_scoring_are_said() -> None:
+    usual = entry("a", {"a": 90, "b": 60})
+    for change in ({"views": ("plain", "mirror")}, {"prior": 0.5}):
+        other = entry("a", {"a": 90, "b": 60}, **change)
+        said = [
+            note for note in notes.board_cautions(board([usual, other])) if "different options (views, prior)" in note
+        ]
+        assert len(said) == 1
+        assert not any("options" in note for note in notes.board_cautions(board([other])))
+
+
 def test_the_packaged_encoder_on_photographs_is_said() -> None:
     said = "Pre-training on rendered faces alone (synth)"
     assert any(said in note for note in notes.board_cautions(board(MATRIX)))
