@@ -115,6 +115,11 @@ def find_record(project: Project, name: str | Path) -> Path:
         BenchError: The record does not exist, or there are several.
     """
     path = Path(name).expanduser()
+    if path.suffix not in {"", ".json", CHECKPOINT} and path.is_file():
+        raise BenchError(
+            f"{path}: is neither a record nor its checkpoint; name a record's .json file, or its key. `fergen-bench "
+            f"evaluate` scores a model that was trained elsewhere"
+        )
     if path.suffix == CHECKPOINT:
         path = path.with_name(path.name.removesuffix(CHECKPOINT) + ".json")
     if path.suffix == ".json" or len(path.parts) > 1:
@@ -168,7 +173,7 @@ def open_fitted(
     file.check(CHECKPOINT)
     method_file = project.method(file.record.spec.method)
     spec = identified(file.record, method_file, path, changes or {})
-    method = load_method(method_file.path, method_file.class_name, spec.parameters)
+    method = load_method(method_file.path, method_file.class_name, method_file.completed(spec.parameters))
     context = Context(spec.seed_name, spec.seed, spec.selection, torch.device(device), project.cache, silent)
     context.precision = precision or _nearest_precision(file.record, device)
     restore_method(sidecar(path, CHECKPOINT), method, context)

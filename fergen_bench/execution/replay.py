@@ -120,7 +120,7 @@ def replay(
         )
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         job = Job(
-            spec=replace(again, relations=done.spec.relations),
+            spec=replace(again, relations=done.spec.relations, parameters=method.completed(again.parameters)),
             method_file=str(method.path),
             class_name=method.class_name,
             method_digest=method.digest,

@@ -233,6 +233,13 @@ class MethodFile:
                 )
         return {name: known[name].convert(value, place) for name, value in changes.items()}
 
+    def completed(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a record, with the defaults of those that this version got after the record.
+
+        A new parameter whose default changed a number would need a new version of the method.
+        """
+        return {parameter.name: parameter.default for parameter in self.parameters} | dict(parameters)
+
 
 def lack_of_domains(name: str, least: int, sources: int, parameters: Mapping[str, Any]) -> str | None:
     """Return a sentence where a method needs more domains than a run has, with ways to provide them; else None.

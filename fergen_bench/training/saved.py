@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,8 +87,12 @@ def restore_method(path: Path, method: Method, ctx: Context) -> None:
         _check(header, tensors, method)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise BenchError(f"{path}: this checkpoint cannot be read ({error}); delete it and run again") from None
-    expected = json.loads(json.dumps([type(method).__name__, method.version, asdict(method)]))
-    if [header.get("class"), header.get("version"), header.get("parameters")] != expected:
+    stored = header.get("parameters")
+    stored = dict(stored) if isinstance(stored, dict) else {}
+    # Fields that the class got after the checkpoint was saved have their defaults.
+    stored |= {field.name: field.default for field in fields(method) if field.name not in stored}
+    expected = [type(method).__name__, method.version, asdict(method)]
+    if [header.get("class"), header.get("version"), stored] != json.loads(json.dumps(expected)):
         raise BenchError(f"{path}: this checkpoint belongs to another method, version or parameters; run again")
     state = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
     own = {name.removeprefix(ATTRIBUTE): value for name, value in tensors.items() if name.startswith(ATTRIBUTE)}

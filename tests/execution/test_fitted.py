@@ -92,6 +92,28 @@ def test_a_record_without_a_checkpoint_or_of_another_version_is_refused(
         open_fitted(project, recorded, "cpu")
 
 
+def test_a_file_that_is_no_record_is_named_with_the_next_step(project: Project) -> None:
+    path = project.root / "model.pt"
+    path.write_bytes(b"PK")
+    with pytest.raises(BenchError, match=r"model\.pt: is neither a record nor its checkpoint; name a record's \.json"):
+        find_record(project, path)
+
+
+def test_a_parameter_that_the_method_got_later_has_its_default(
+    project: Project, recorded: Path, web: Domain, bench: Bench
+) -> None:
+    (project.root / "methods" / "probe.py").write_text(
+        METHOD.replace("    def fit", "    later: int = 7\n    def fit", 1)
+    )
+    model = open_fitted(project, recorded, "cpu")
+    assert vars(model.method)["later"] == 7
+    with torch.no_grad():
+        logits = model.method.predict(web.split("test").faces()).numpy()
+    np.testing.assert_array_equal(logits.argmax(1), RecordFile.open(recorded).predictions()["web"].logits.argmax(1))
+    result = bench("run", "--replay", str(recorded))
+    assert (result.code, "Equal: every confusion matrix" in result.out) == (0, True), result.err
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_restored_method_has_the_precision_and_the_random_streams_of_its_run(
     project: Project, bench: Bench, web: Domain, precision: Precision
