@@ -82,7 +82,7 @@ def test_the_leaderboard_has_a_section_of_finished_models(project: Project, smal
         fb.evaluate(small, classes="rafdb", name=name, trained_on=seen, track=False)
     result = bench("report")
     assert result.code == 0, result.err
-    assert "finished models, profile official" in result.out
+    assert "finished models, official splits" in result.out
     assert "Unknown training data: external:unknown" in result.out
     assert "trained on web; pre-trained on unknown" in result.out
     sheet = (project.results / "report" / "leaderboard.csv").read_text()

@@ -71,7 +71,7 @@ def test_a_comparison_is_that_of_the_command(results: fb.Results, bench: Bench) 
 
 def test_a_notebook_shows_tables_and_figures(results: fb.Results) -> None:
     shown = results._repr_html_()
-    assert "<h4>synth5-tiny (synthetic faces): one source" in shown
+    assert "<h4>synth5-tiny (synthetic faces): trained on one source" in shown
     assert "linear_probe" in shown
     figure = results.plot_matrix("linear_probe")
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]

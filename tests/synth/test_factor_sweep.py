@@ -187,6 +187,6 @@ def test_the_command_line_from_runs_to_factor_tables(bench: Bench, lab: Project)
     assert int(left[1]) >= 4, "two runs in one slot, each of which loads torch first"
     assert bench("report").code == 0
     written = (lab.results / "report" / "leaderboard.md").read_text()
-    assert "## Under controlled shift: synth5-tiny (synthetic faces): one source" in written
+    assert "## Under controlled shift: synth5-tiny (synthetic faces): trained on one source" in written
     assert "| method | pre-training | targets | clean | 1 | seeds |" in written
     assert (lab.results / "report" / "synth5-tiny-50percent-shift-blur.png").is_file()
