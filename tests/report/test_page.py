@@ -175,7 +175,7 @@ def test_names_are_text_wherever_they_stand(example: Path) -> None:
 def test_what_the_page_says(example: Path) -> None:
     said = " ".join(Seen(example.read_text(encoding="utf-8")).text.split())
     for needed in (
-        "synth5-tiny (synthetic faces): one source",
+        "synth5-tiny (synthetic faces): trained on one source, last checkpoint",
         "runs/x.json: this record cannot be read",
         f"{HOSTILE}: no record of a training on film, seed 1",
         "Few faces in",
@@ -521,6 +521,17 @@ def test_a_phone_scrolls_tables_and_not_the_page(opened: Any) -> None:
     box = opened.locator("#provenance").bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 360
+
+
+@pytest.mark.slow
+def test_the_leaderboard_fits_a_laptop(browser: Any, tmp_path: Path, sketched: None) -> None:
+    written(tmp_path, tmp_path / "runs", several(tmp_path / "runs", {"nearest_prototype": 3.0, "linear_probe": 2.0}))
+    view = browser.new_page(viewport={"width": 1180, "height": 900})
+    view.goto((tmp_path / "index.html").as_uri())
+    table = view.locator("[data-metric=accuracy] .leaderboard")
+    assert "pre-training" not in table.inner_text(), "a note below names the one that all rows share"
+    assert table.evaluate("table => table.parentElement.scrollWidth - table.parentElement.clientWidth") == 0
+    view.close()
 
 
 @pytest.mark.slow
