@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: install  ## CAFE over leave-none on the embedded suite, and the report
 	$(BIN)/fergen-bench run --method cafe --protocol leave-none --suite synth5 --seeds 0
-	$(BIN)/fergen-bench report --suite synth5
+	$(BIN)/fergen-bench report --suite synth5 --matrices
 
 test: install  ## all tests but the slow ones, in two processes; each wants a core and 2 GB
 	$(BIN)/python -m pytest -n 2 --dist worksteal
