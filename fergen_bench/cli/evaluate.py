@@ -57,7 +57,8 @@ def _show(done: Evaluation, console: Console) -> None:
     spec = done.record.spec
     console.print(_scores(done))
     if done.convention is not None:
-        console.print(f"Convention: {done.convention}", highlight=False)
+        classes = ",".join(name or "-" for name in done.convention.classes)
+        console.print(f"Convention: {done.convention}; classes {classes}", highlight=False)
     console.print(f"{scored_in_words(done.record)}; {spec.exposure}", highlight=False)
     if done.verdicts:
         console.print(_claims(done))

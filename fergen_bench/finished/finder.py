@@ -27,18 +27,21 @@ if TYPE_CHECKING:
     from fergen_bench.data.domain import Domain
     from fergen_bench.progress import Progress
 
-IMAGES = 700
+IMAGES = 1400
 """Training images that a convention is tried on."""
 SCREENED = 140
 """Images of them on which all conventions are tried; the best are tried on all."""
 KEPT = 4
-"""Conventions that are tried on all images."""
+"""Normalisations, layouts and sizes that are tried on all images, each with its best colours."""
 SURE = 4.0
 """Standard errors by which one convention must explain the labels better than another."""
 SURE_RIGHT = 2.0
 """Standard errors by which it must predict more images right, counting those that one of the two predicts right."""
-TIE = 0.005
-"""Difference in accuracy within which the more usual of two values is preferred."""
+SHIFT = 0.02
+"""Accuracy that other pixels must gain. Less may be due to the difference between the domain and the images that the
+model was trained on: a little more brightness or contrast than is right can make up for it."""
+FILTER_MATTERS = 0.01
+"""Difference in accuracy from which filters that fit about as well are named."""
 LEAST_GAIN = 5.0
 """Nats by which it must, beyond those of its order of classes."""
 
@@ -60,6 +63,8 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 """Normalisations by name. Those of Caffe are for BGR."""
 COMMON = ("0 to 1", "-1 to 1", "0 to 255", "ImageNet", "CLIP")
 """Those that most models have. Another one must fit significantly better than all of these."""
+COMMON_KEPT = 2
+"""Common ones that such a one is compared with: those that fit best on the first images."""
 SIZES = (48, 64, 96, 112, 128, 160, 224)
 """Sides that are tried where a model accepts any size."""
 FILTERS: tuple[Filter, ...] = ("bilinear", "bicubic", "area", "nearest")
@@ -106,14 +111,15 @@ class Trial:
     def beats(self, other: Trial) -> bool:
         """Return True where this convention fits significantly better than another.
 
-        It must explain the labels better, and predict more of them right. Half the contrast may make a model less
-        certain, and hence its errors more likely, without a better prediction.
+        It must explain the labels better, and predict more of them right: by SHIFT, if the orders of classes are equal.
+        Half the contrast may make a model less certain, and hence its errors more likely, without a better prediction.
         """
         apart = self.likelihoods - other.likelihoods
         error = apart.std(ddof=1) * math.sqrt(len(apart)) + 1e-12
         explains = self.score - other.score > LEAST_GAIN and apart.sum() / error > SURE
         only, other_only = int((self.right & ~other.right).sum()), int((other.right & ~self.right).sum())
-        return bool(explains) and only - other_only > SURE_RIGHT * math.sqrt(only + other_only)
+        least = SHIFT * len(apart) if self.convention.classes == other.convention.classes else 0.0
+        return bool(explains) and only - other_only > max(least, SURE_RIGHT * math.sqrt(only + other_only))
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class Found:
         best: The convention that fits best; parts that do not matter are as stated, or usual.
         stated: The stated convention, with what is not stated from `best`.
         faults: The parts in which the two differ.
-        alike: Parts that are not stated, and other values of them that fit as well.
+        alike: Parts that are not stated, and other values of them that fit as well, each with its accuracy.
         baseline: The log-likelihood of the labels from their frequencies alone, in nats.
         trials: The trials on all images, best first.
         margin: A trial with another margin that fits significantly better; None if none does. It depends on how the
@@ -184,7 +190,11 @@ class Found:
             )
         second = next((t for t in self.trials if t.convention != self.best.convention and self.best.beats(t)), None)
         behind = "" if second is None else f"; the next different one: {100 * second.accuracy:.1f} %"
-        yield f"The convention that fits best {where}: {self.best.convention}; {100 * self.best.accuracy:.1f} %{behind}"
+        classes = _described("classes", self.best.convention)
+        yield (
+            f"The convention that fits best {where}: {self.best.convention}; classes {classes}; "
+            f"{100 * self.best.accuracy:.1f} %{behind}"
+        )
         for part, values in self.alike:
             yield f"Ambiguous: {part}: {values} would fit about as well"
         if self.margin is not None:
@@ -227,10 +237,12 @@ class _Search:
         split = train.subset(rows[order])
         self._images = np.concatenate([pixels(split, start, start + BATCH) for start in range(0, len(split), BATCH)])
         self._labels = split.labels
-        self._outputs: dict[tuple[Convention, int], np.ndarray] = {}
+        self._without_colour = bool((self._images == self._images[..., :1]).all())
+        self._outputs: dict[Convention, np.ndarray] = {}
         self._resized: dict[Any, np.ndarray] = {}
         self._done, self._all = 0, 0  # images
         self._trials: list[Trial] = []
+        self._screened: list[Trial] = []
         self._refused: BenchError | None = None
 
     def result(self) -> Found:
@@ -269,22 +281,27 @@ class _Search:
         some = slice(SCREENED)
         usual = self._model.fitting(self._stated)
         variants = self._pixel_variants(usual)
-        on_all = KEPT + len(FILTERS) + len(MARGINS) + len(GROUPS)
+        on_all = KEPT + len(COLOURS) + len(FILTERS) + len(MARGINS)
         on_some = len(variants) + (KEPT * len(SIZES) if self._is_free("size") else 0)
         self._all = on_some * len(self._labels[some]) + on_all * len(self._labels)
-        screened = [(self._trial(one, some), one) for one in variants]
+        screened = [self._trial(one, some) for one in variants]
         if self._is_free("size"):
-            kept = [one for _, one in sorted(screened, key=lambda pair: -pair[0].score)[:KEPT]]
-            screened += [(self._trial(one, some), one) for base in kept for one in self._size_variants(base)]
-        screened = sorted((pair for pair in screened if pair[0].score > -np.inf), key=lambda pair: -pair[0].score)
-        if not screened:
+            first = _first_of_each(screened)
+            screened += [self._trial(one, some) for base in first for one in self._size_variants(base.convention)]
+        if all(trial.score == -np.inf for trial in screened):
             assert self._refused is not None
             raise self._refused
-        self._trials = [self._trial(one) for _, one in screened[:KEPT]]
+        self._screened = screened
+        self._trials = [self._trial(trial.convention) for trial in _first_of_each(screened)]
         best = max(self._trials, key=lambda trial: trial.score)
-        others = [self._trial(replace(best.convention, filter=value)) for value in FILTERS]
-        self._trials += others
-        return max(best, *others, key=lambda trial: trial.score)
+        best = self._tried(best, [{"colour": value} for value in dict.fromkeys(one.colour for one in variants)])
+        return self._tried(best, [{"filter": value} for value in FILTERS])
+
+    def _tried(self, best: Trial, others: Sequence[Mapping[str, Any]]) -> Trial:
+        """Return the best of a trial and those of the same convention with other values, on all images."""
+        trials = [self._trial(replace(best.convention, **values)) for values in others]
+        self._trials += trials
+        return max(best, *trials, key=lambda trial: trial.score)
 
     def _is_free(self, part: str) -> bool:
         """Return True for a part that neither the user nor the shape of the input fixes."""
@@ -316,15 +333,12 @@ class _Search:
 
     def _simplified(self, best: Trial) -> Trial:
         """Return the best convention with every part as stated, or as usual, that makes no significant difference."""
-        best = self._common(best)
+        first, best = best, self._common(best)
         for part in GROUPS:
-            for values, is_stated in self._plainer(part, best.convention):
-                if all(getattr(best.convention, name) == value for name, value in values.items()):
-                    break  # the more usual values fit worse
-                plain = self._exactly(replace(best.convention, **values), best.cost)
-                if not best.beats(plain) and (is_stated or plain.accuracy > best.accuracy - TIE):
-                    best = plain
-                    break
+            values = self._plainer(part, best.convention)
+            plain = self._exactly(replace(best.convention, **values), best.cost)
+            if not first.beats(plain):
+                best = plain
         return best
 
     def _common(self, best: Trial) -> Trial:
@@ -333,26 +347,28 @@ class _Search:
         common = [NORMALISATIONS[name] for name in COMMON]
         if set(names) & set(self._stated) or own.range == "uint8" or (own.range, own.mean, own.deviation) in common:
             return best
-        usual = [
-            self._exactly(replace(own, range=span, mean=mean, deviation=deviation, filter=filter), best.cost)
-            for (span, mean, deviation), filter in product(common, dict.fromkeys((own.filter, FILTERS[0])))
-            if len(mean) in {1, own.channels}
+        screened = [
+            trial
+            for trial in self._screened
+            if (trial.convention.range, trial.convention.mean, trial.convention.deviation) in common
         ]
-        first = max(usual, key=lambda trial: trial.score)
+        fields = [{name: getattr(one.convention, name) for name in names} for one in _first_of_each(screened)]
+        usual = [self._exactly(replace(own, **values), best.cost) for values in fields[:COMMON_KEPT]]
         self._trials += usual
+        first = max(usual, key=lambda trial: trial.score, default=best)
         return best if best.beats(first) else first
 
-    def _plainer(self, part: str, convention: Convention) -> Iterator[tuple[dict[str, Any], bool]]:
-        """Yield values of a part to prefer where they fit as well: the stated ones, else the usual ones.
-
-        The second value is True for stated ones.
-        """
+    def _plainer(self, part: str, convention: Convention) -> Mapping[str, Any]:
+        """Return values of a part to prefer where they fit as well: the stated ones, else the usual ones."""
         names = GROUPS[part]
         if set(names) & set(self._stated):
             stated = self._as_stated(convention)
-            yield {name: getattr(stated, name) for name in names}, True
-        elif part in {"colour", "filter"}:
-            yield {part: getattr(self._model.fitting({}), part)}, False
+            return {name: getattr(stated, name) for name in names}
+        if part == "classes":
+            known = [replace(convention, classes=order) for order in _known_orders(len(convention.classes))]
+            trials = [self._exactly(one, 0.0) for one in known]
+            return {"classes": max(trials, key=lambda one: one.score).convention.classes} if trials else {}
+        return {part: getattr(self._model.fitting({}), part)} if part in {"colour", "filter"} else {}
 
     def _alike(self, best: Trial) -> Iterator[tuple[str, str]]:
         """Yield the parts that are not stated, and other values that fit as well."""
@@ -360,19 +376,23 @@ class _Search:
             pairs = [pair for pair in combinations(EXPRESSIONS, 2) if not best.beats(self._exchanged(best, *pair))]
             if pairs:
                 yield "classes", f"{listed((f'{one} with {other}' for one, other in pairs), 4)} exchanged"
+        tried = {replace(trial.convention, classes=best.convention.classes): None for trial in self._trials}
+        trials = [self._exactly(one, best.cost) for one in tried]
         for part, names in GROUPS.items():
-            if part in {"classes", "filter"} or set(names) & set(self._stated):
+            if part == "classes" or set(names) & set(self._stated):
                 continue
             others = [
                 trial
-                for trial in self._trials
-                if trial.convention.classes == best.convention.classes
-                and _differs(trial.convention, best.convention, names)
-                and trial.accuracy > best.accuracy - 4 * TIE
+                for trial in trials
+                if _differs(trial.convention, best.convention, names)
                 and not best.beats(trial)
+                and (part != "filter" or abs(trial.accuracy - best.accuracy) >= FILTER_MATTERS)
             ]
             if others:
-                yield part, listed(dict.fromkeys(_described(part, trial.convention) for trial in others), 3)
+                others.sort(key=lambda trial: trial.accuracy)
+                shares = {_described(part, trial.convention): 100 * trial.accuracy for trial in others}
+                best_first = sorted(shares.items(), key=lambda pair: -pair[1])
+                yield part, listed((f"{value} ({share:.1f} %)" for value, share in best_first), 3)
 
     def _exchanged(self, best: Trial, one: str, other: str) -> Trial:
         """Return the trial of a convention in which two classes are exchanged."""
@@ -401,25 +421,31 @@ class _Search:
 
     def _outputs_of(self, convention: Convention, some: slice = slice(None)) -> np.ndarray:
         shown = replace(convention, classes=EXPRESSIONS, output=None)
+        if self._without_colour and shown.channels == 3:
+            shown = replace(shown, colour="rgb")  # the pixels are the same for all colours
         count = len(self._labels[some])
-        for (known, images), outputs in self._outputs.items():
-            if known == shown and images >= count:
-                return outputs[:count]
-        key = (shown.colour == "grey", shown.size, shown.filter, shown.margin, count)
-        found = []
-        for start in range(0, count, BATCH):
-            batch = self._images[some][start : start + BATCH]
-            place = (*key, start)
-            if place not in self._resized:
-                plain = replace(shown, range="uint8", layout="nhwc", colour="grey" if key[0] else "rgb")
-                self._resized[place] = plain.prepare(batch)
-            ready = self._resized[place]
+        found = [self._outputs[shown]] if shown in self._outputs else []
+        done = sum(map(len, found))
+        for start in range(done, count, BATCH):
+            ready = self._pixels(shown, start, min(start + BATCH, count))
             found.append(self._model(shown.normalised(ready[..., ::-1] if shown.colour == "bgr" else ready)))
-        self._outputs[shown, count] = np.concatenate(found)
-        self._done += count
+        self._outputs[shown] = np.concatenate(found)
+        self._done += max(0, count - done)
         if self._report is not None:
             self._report("trying conventions", min(self._done, self._all), self._all)
-        return self._outputs[shown, count]
+        return self._outputs[shown][:count]
+
+    def _pixels(self, shown: Convention, start: int, stop: int) -> np.ndarray:
+        """Return resized pixels; those on which all conventions are tried are kept."""
+        grey = shown.colour == "grey"
+        place = (grey, shown.size, shown.filter, shown.margin, start, stop)
+        if place in self._resized:
+            return self._resized[place]
+        plain = replace(shown, range="uint8", layout="nhwc", colour="grey" if grey else "rgb")
+        ready = plain.prepare(self._images[start:stop])
+        if stop <= SCREENED:
+            self._resized[place] = ready
+        return ready
 
     def _orders(self, outputs: np.ndarray, labels: np.ndarray) -> Iterator[tuple[tuple[str, ...], float]]:
         """Yield orders of classes, and the logarithm of the number of orders that each is chosen from."""
@@ -434,12 +460,7 @@ class _Search:
             )
         if count < seven:
             return
-        known = dict.fromkeys(ORDERS.values())
-        named = [order for order in known if len(order) == count]
-        if count == seven + 1:  # labels counted from 1
-            named += [(UNUSED, *order) for order in known if len(order) == seven]
-        named += [(*order[shift:], *order[:shift]) for order in known if len(order) == count for shift in (1, -1)]
-        named = list(dict.fromkeys(named))
+        named = _known_orders(count)
         predicted = outputs.argmax(1)
         right = {
             order: sum(order[p] == EXPRESSIONS[y] for p, y in zip(predicted, labels, strict=True)) for order in named
@@ -448,6 +469,25 @@ class _Search:
             yield order, math.log(len(named))
         free = math.lgamma(count + 1) - math.lgamma(count - seven + 1)
         yield _assigned(outputs, labels), free + math.log(2)
+
+
+def _known_orders(count: int) -> list[tuple[str, ...]]:
+    """Return the orders of datasets for a number of outputs, with those of labels that are counted wrong by one."""
+    known = dict.fromkeys(ORDERS.values())
+    named = [order for order in known if len(order) == count]
+    if count == len(EXPRESSIONS) + 1:  # labels counted from 1
+        named += [(UNUSED, *order) for order in known if len(order) == len(EXPRESSIONS)]
+    named += [(*order[shift:], *order[:shift]) for order in known if len(order) == count for shift in (1, -1)]
+    return list(dict.fromkeys(named))
+
+
+def _first_of_each(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the best trial of each of the KEPT best conventions that differ in more than colours and classes."""
+    best: dict[Convention, Trial] = {}
+    for trial in sorted(trials, key=lambda trial: -trial.score):
+        if trial.score > -np.inf:
+            best.setdefault(replace(trial.convention, classes=EXPRESSIONS, colour="grey"), trial)
+    return list(best.values())[:KEPT]
 
 
 def _differs(one: Convention, other: Convention, names: Sequence[str]) -> bool:

