@@ -333,16 +333,16 @@ class _Search:
 
     def _simplified(self, best: Trial) -> Trial:
         """Return the best convention with every part as stated, or as usual, that makes no significant difference."""
-        first, best = best, self._common(best)
+        first = best
         for part in GROUPS:
             values = self._plainer(part, best.convention)
             plain = self._exactly(replace(best.convention, **values), best.cost)
             if not first.beats(plain):
                 best = plain
-        return best
+        return self._common(best, first)
 
-    def _common(self, best: Trial) -> Trial:
-        """Return a trial with a common normalisation, unless that of the best fits significantly better than all."""
+    def _common(self, best: Trial, first: Trial) -> Trial:
+        """Return a trial with a common normalisation, unless the first trial fits significantly better than all."""
         names, own = GROUPS["normalisation"], best.convention
         common = [NORMALISATIONS[name] for name in COMMON]
         if set(names) & set(self._stated) or own.range == "uint8" or (own.range, own.mean, own.deviation) in common:
@@ -355,8 +355,8 @@ class _Search:
         fields = [{name: getattr(one.convention, name) for name in names} for one in _first_of_each(screened)]
         usual = [self._exactly(replace(own, **values), best.cost) for values in fields[:COMMON_KEPT]]
         self._trials += usual
-        first = max(usual, key=lambda trial: trial.score, default=best)
-        return best if best.beats(first) else first
+        common_one = max(usual, key=lambda trial: trial.score, default=best)
+        return best if first.beats(common_one) else common_one
 
     def _plainer(self, part: str, convention: Convention) -> Mapping[str, Any]:
         """Return values of a part to prefer where they fit as well: the stated ones, else the usual ones."""
