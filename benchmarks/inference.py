@@ -2,7 +2,7 @@
 
 Rows of a leaderboard are simulated in the way of the real ones: five domains are sources and targets, each face has a
 difficulty that all trainings share, and trainings vary by as many points as those of the committed records. All rows of
-a table are equally good, so every "behind" and every p below 5 % is an error. The functions that judge the simulated
+a table are equally good, so every "behind" and every p below 5 % is an error. The functions that compare the simulated
 predictions are those of the report.
 
     python benchmarks/inference.py                                   # all worlds
@@ -211,7 +211,7 @@ Counts = defaultdict[tuple[object, ...], list[float]]
 
 
 def measure(world: World, table: Table, counts: Sequence[int], found: Counts) -> None:
-    """Add what the report's statements on a table come to, for each number of seeds."""
+    """Add up the errors of the report's statements on a table, for each number of seeds."""
     metric = world.metric
     for seeds in counts:
         rows = [cells[cells.seed < seeds] for cells in table.cells]

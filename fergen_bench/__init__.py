@@ -142,7 +142,7 @@ class _Package(ModuleType):
 
 
 class _Report(ModuleType):
-    """The type of the subpackage `report`: `fb.report(results)` works beside `import fergen_bench.report.page`."""
+    """Make the package `report` callable, so that `fb.report(results)` and `import fergen_bench.report.x` work."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self.__wrapped__(*arguments, **options)

@@ -127,7 +127,7 @@ class TipAdapter(Method):
                     logits = tip_logits(held, self.classes, keys, self.values, self.first_alpha, self.first_beta)
                 values["val_accuracy"] = (logits.argmax(1) == held_labels).double().mean().item()
                 values["val_loss"] = functional.cross_entropy(logits.double(), held_labels).item()
-                # Of equally accurate epochs, the one with the smallest loss is kept, as in GradientMethod.
+                # Among equally accurate epochs the smallest loss decides, as in GradientMethod.
                 if (rank := (values["val_accuracy"], -values["val_loss"])) > best:
                     best, ctx.selected_epoch, selected = rank, epoch + 1, keys.detach().clone()
             ctx.epoch_done(epoch + 1, self.epochs, **values)

@@ -75,7 +75,7 @@ class Evaluation:
         record: The record, counted as a report does.
         results: The record as `Results`, with leaderboard and matrix.
         convention: The convention under which the model was scored; None for a file of predictions.
-        verdicts: The claims beside the measurements.
+        verdicts: The claims with their measurements.
         found: The result of searching the convention; None where no search was wanted.
         notes: Sentences about what was assumed, dropped or left out.
         warnings: Sentences about what may make the numbers worthless.
@@ -175,7 +175,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What is scored, and how its predictions come about."""
+    """The model or the predictions to score, and the way to compute the outputs."""
 
     subject: Subject
     predict: Callable[[Mapping[str, Domain]], dict[str, Predictions]]

@@ -64,7 +64,7 @@ def sync(project: Project, warn: Callable[[str], None]) -> Synced:
 
 
 def follow(project: Project, warn: Callable[[str], None]) -> Following:
-    """Return a mirror that writes records in a thread of its own, beside the runs."""
+    """Return a mirror that writes records in a thread of its own during the runs."""
     from fergen_bench.records.mlflow_mirror import Following
 
     return Following(partial(_open_mirror, project), _mirror_lock(project), warn)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """A report on disk, and what a terminal shows of it beside the results."""
+    """A report on disk, and the parts of it that a terminal shows in addition to the results."""
 
     page: Path
     published: list[Published]

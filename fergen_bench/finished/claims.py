@@ -1,4 +1,4 @@
-"""Compare an accuracy that somebody claims for a finished model with the one that was measured."""
+"""Compare the claimed accuracy of a finished model with the measured one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNDECIDED: Answer = "cannot be decided"
 
 @dataclass(frozen=True)
 class Claim:
-    """An accuracy in per cent that somebody claims for a target, and the number of images if it is stated."""
+    """A claimed accuracy on a target, in per cent, and the number of images if it is stated."""
 
     target: str
     accuracy: float
@@ -30,7 +30,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim beside the measurement.
+    """A claim and its measurement.
 
     Attributes:
         claim: The claim.
@@ -39,7 +39,7 @@ class Verdict:
         high: Its upper end.
         images: The number of images that were scored.
         answer: The answer.
-        reason: Why it is so; "" where the interval says it all.
+        reason: The reason of the verdict; "" where the interval is enough.
     """
 
     claim: Claim
@@ -79,7 +79,7 @@ def parse_claims(claims: Mapping[str, object], targets: tuple[str, ...]) -> list
 
 
 def verdict(claim: Claim, cell: Cell | None, facts: DataFacts | None) -> Verdict:
-    """Return a claim beside the measurement.
+    """Return a claim with its measurement.
 
     Args:
         claim: The claim.
@@ -106,7 +106,7 @@ def verdict(claim: Claim, cell: Cell | None, facts: DataFacts | None) -> Verdict
 
 
 def _obstacle(claim: Claim, cell: Cell, facts: DataFacts | None) -> str:
-    """Return why a claim and a measurement are of different images or labels; "" where nothing says so."""
+    """Return the reason why a claim and a measurement concern different images or labels; "" if none is known."""
     if cell.absent:
         return f"other n: only {cell.count:,} of {cell.count + cell.absent:,} images have a prediction"
     if claim.images is not None and claim.images != cell.count:

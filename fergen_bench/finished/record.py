@@ -40,7 +40,7 @@ MODEL, FILE = "model", "predictions"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored: a finished model with its convention, or a file of predictions.
+    """The object to score: a finished model with its convention, or a file of predictions.
 
     Attributes:
         name: Its name in tables.

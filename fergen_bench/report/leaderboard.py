@@ -126,7 +126,7 @@ class Line:
         seeds: The number of complete seeds.
         seeds_text: That number, with the number of cells where some are missing.
         cells: Cells with a score.
-        asked: The number of cells that the row has once every seed is complete.
+        asked: The number of cells of the row once every seed is complete.
         unseen_cells: Cells in the unseen mean.
         unseen_cells_text: That number, and how many of them are not audited.
         not_audited: Whether some cell of the unseen mean is not audited.

@@ -23,7 +23,7 @@ class Marker:
     """A mark of a row.
 
     Attributes:
-        short: Its text beside the row, such as "one training".
+        short: Its text in the row, such as "one training".
         reason: A sentence.
     """
 

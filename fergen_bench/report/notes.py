@@ -314,7 +314,7 @@ def _exposed(board: Board) -> list[str]:
     ):
         parts = []
         asked = board.cells[board.cells.pretraining_saw == saw]
-        if saw == "unknown":  # of a target that is seen in any case, nobody needs to know it
+        if saw == "unknown":  # for a target that is seen in any case it makes no difference
             asked = asked[asked.relation == "unseen"]
         for kind, cells in asked.groupby("pretraining", sort=False):
             targets = [name for name in board.targets if name in set(cells.target)]

@@ -1,4 +1,4 @@
-"""Judge the rows of a leaderboard: intervals of their means, and which rows are significantly behind the best.
+"""Compute the intervals of a leaderboard's means, and the rows that are significantly behind the best.
 
 A mean over unseen targets has two intervals. The first covers the variation of trainings and faces and holds for the
 domains of the leaderboard. The second treats these domains as a sample of all domains; with few domains it is wide.

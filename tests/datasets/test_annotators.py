@@ -65,7 +65,7 @@ def test_each_part_has_its_own_share() -> None:
 
 
 def test_a_prepared_domain_has_the_share_of_its_scored_images(tmp_path: Path) -> None:
-    """Of an image that cannot be read, the votes do not count."""
+    """The votes of an unreadable image do not count."""
     faces = []
     for number, (part, one) in enumerate((("train", ALL), ("test", SPLIT), ("test", ALL), ("test", SPLIT))):
         file = tmp_path / f"{number}.png"

@@ -152,7 +152,7 @@ def test_what_a_prepared_folder_cannot_become_is_refused(tmp_path: Path) -> None
 
 
 def test_images_that_a_table_names_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever one stands; a change of them is noticed, and of what lies beside them is not."""
+    """From any directory; changes of these files are noticed, and changes of their neighbours are not."""
     for number, name in enumerate(EXPRESSIONS * 5):
         place = tmp_path / "images" / f"{number}.png"
         place.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Claimed accuracies beside measured ones."""
+"""Claimed and measured accuracies."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_parent_of_a_row_has_the_means_of_the_leaderboard(tmp_path: Path) ->
     ]
     for record in records:
         mirror.mirror(record)
-    mirror.mirror(replace(records[0], started="2026-02-01T00:00:00+00:00"))  # a run made again counts once
+    mirror.mirror(replace(records[0], started="2026-02-01T00:00:00+00:00"))  # a repeated run counts once
     (row,) = leaderboard_views(records, tmp_path)[0][0].rows
     (parent,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.ROW}` = 'cafe'")
     found = parent.data.metrics

@@ -1,4 +1,4 @@
-"""A method becomes an ONNX file that computes what it computes, for images of any size, or says why it cannot."""
+"""An ONNX file computes the scores of its method for images of any size, or export is refused with a reason."""
 
 from __future__ import annotations
 
