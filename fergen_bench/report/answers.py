@@ -26,7 +26,11 @@ def answer(board: Board, metric: str, first: bool = True) -> str:
     rows = _rows(board, metric)
     by = NAMES[metric]
     if rows.empty:
-        return f"No row has a mean over unseen domains by {by}." if first else f"By {by} no row has one."
+        if not first:
+            return f"By {by} no row has one."
+        seen = list(dict.fromkeys(board.cells.target[board.cells.relation == "seen"]))
+        reason = f"; seen (in common with a source or pre-training): {listed(seen)}" if seen else ""
+        return f"No row has a mean over unseen domains by {by}{reason}."
     compared = rows[rows.standing == BEST]
     top = rows.iloc[0] if compared.empty else compared.iloc[0]
     word = "highest" if compared.empty else "best"

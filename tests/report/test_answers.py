@@ -58,3 +58,7 @@ def test_metrics_that_disagree_are_said_to() -> None:
     )
     none = replace(found, table=found.table.assign(unseen_accuracy=np.nan))
     assert answer(none, "accuracy") == "No row has a mean over unseen domains by accuracy."
+    overlapping = replace(none, cells=none.cells.assign(relation="seen", target="web"))
+    assert answer(overlapping, "accuracy") == (
+        "No row has a mean over unseen domains by accuracy; seen (in common with a source or pre-training): web."
+    )
