@@ -20,7 +20,7 @@ from fergen_bench.files.bounded import is_file_name
 from fergen_bench.finished.convention import Convention
 from fergen_bench.finished.model import FinishedModel, outputs_of, reopen
 from fergen_bench.finished.predictions import Match, PredictionFile
-from fergen_bench.records.counting import standing_of
+from fergen_bench.records.counting import standing_of, without
 from fergen_bench.records.record import Predictions, RunRecord, scored_cell
 from fergen_bench.wording import listed, many
 
@@ -244,8 +244,6 @@ def counted(
         project: The project.
         include_near_duplicates: Score images with a near-duplicate in the training data, too.
     """
-    import numpy as np
-
     relations, excluded, found = {}, {}, {}
     for target, entry in predictions.items():
         domain = domains[target]
@@ -255,9 +253,7 @@ def counted(
         relations[target] = standing.relation
         if left_out:
             excluded[target] = digest_of(left_out.values())
-        mask = np.zeros(len(entry.labels), bool)
-        mask[list(left_out)] = True
-        found[target] = replace(entry, left_out=mask)
+        found[target] = without(entry, left_out)
     targets = {target: domains[target].fingerprint for target in predictions}
     return replace(spec, targets=targets, relations=relations, excluded=excluded), found
 
