@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.wording import duration, many
@@ -112,10 +111,6 @@ class Bars(Display):
             if not self._live:
                 self.say(f"{what}: {many(total, 'image')}")
         self._bars.update(self._tasks[what], completed=done, total=total)
-
-    def preparing(self, name: str) -> Callable[[int, int], None]:
-        """Return the progress callback of preparing one domain."""
-        return partial(self.preparation, f"preparing {name}")
 
     def busy(self, what: str) -> AbstractContextManager[Any]:
         """Return a context that shows a spinner on a terminal."""
