@@ -139,6 +139,7 @@ def reporting(count: int, folder: Path, watch: Watch) -> None:
     """Compute a leaderboard with intervals and ties from those records."""
     from fergen_bench.records import counting
     from fergen_bench.records import frame as frames
+    from fergen_bench.records.collection import RecordFolder
     from fergen_bench.report.statistics import Evidence
     from fergen_bench.report.tables import boards
     from fergen_bench.report.verdicts import judged
@@ -146,7 +147,7 @@ def reporting(count: int, folder: Path, watch: Watch) -> None:
     runs = folder.with_name(f"runs{count}")
     with watch.on():
         records = frames.current(counting.load_all(runs)[0])
-        evidence = Evidence(records, runs)
+        evidence = Evidence(records, RecordFolder(runs))
         list(judged(boards(evidence.calibrated(frames.cells_frame(records)), "accuracy"), evidence, "accuracy"))
 
 

@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -175,7 +174,7 @@ def _predicted(
 ) -> tuple[Evidence, list[pd.DataFrame]]:
     """Return evidence and cells of trainings with a latent value (rows, sources, seeds, targets)."""
     rows, sources, seeds, _ = latent.shape
-    evidence = Evidence([], Path())
+    evidence = Evidence()
     lines: list[list[dict[str, object]]] = [[] for _ in range(rows)]
     rest = np.sqrt(1 - FACE**2 - FACE_ROW**2 - FACE_SOURCE**2)
     for place, (target, faces) in enumerate(zip(DOMAINS, world.faces, strict=True)):

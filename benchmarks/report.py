@@ -80,6 +80,7 @@ def done(what):
     started = now()
 from fergen_bench.records.counting import load_all
 from fergen_bench.records.frame import cells_frame
+from fergen_bench.records.packed import open_records
 from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
 from fergen_bench.report.latex import latex
 from fergen_bench.report.markdown import markdown
@@ -91,7 +92,7 @@ records = load_all(Path(sys.argv[1]))[0]
 done("records")
 cells = cells_frame(records)
 done("cells")
-evidence = Evidence(records, Path(sys.argv[1]))
+evidence = Evidence(records, open_records(Path(sys.argv[1])))
 cells = evidence.calibrated(cells)
 done("predictions, calibration")
 (board,) = judged(boards(cells, sys.argv[2]), evidence, sys.argv[2])

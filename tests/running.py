@@ -27,6 +27,7 @@ from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.protocol import Protocol
 from fergen_bench.experiment.run import Job
 from fergen_bench.records import counting, store
+from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.record import RunRecord
 
 METHOD = '''"""A method for tests."""
@@ -130,7 +131,7 @@ def faces_scored(project: Project, plan: planning.Plan) -> list[int]:
 
 def counted(project: Project, records: Iterable[RunRecord], include: bool = False) -> list[RunRecord]:
     """Return records as a report counts them."""
-    return counting.counted(records, project, project.results / "runs", include)[0]
+    return counting.counted(records, project, RecordFolder(project.results / "runs"), include)[0]
 
 
 def stored(project: Project, plan: planning.Plan) -> RunRecord:

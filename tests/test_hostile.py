@@ -35,6 +35,7 @@ from fergen_bench.networks.network import _stored_features
 from fergen_bench.networks.weights_file import read_weights
 from fergen_bench.records import counting, store
 from fergen_bench.records import frame as frames
+from fergen_bench.records.collection import RecordFolder
 from fergen_bench.report.published import read_published
 from fergen_bench.training.contract import Context, Method
 from fergen_bench.training.resume import ResumeState
@@ -478,7 +479,7 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
     ranked = with_data(boards(frames.cells_frame(records), "accuracy"), records)
     views = [LeaderboardView(board, "accuracy") for board in ranked]
     runs = tmp_path / "runs"
-    evidence = Evidence(records, runs)
+    evidence = Evidence(records, RecordFolder(runs))
     files = folder.write(to, views, evidence=evidence)
     content = page.Content({"accuracy": views}, records, runs, evidence, files)
     html = page.write(to, content).read_text()

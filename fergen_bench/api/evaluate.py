@@ -134,6 +134,7 @@ class Evaluation:
 def execute(model: Model | None, options: EvaluateOptions, project: Project, shown: Display) -> Evaluation:
     """Score a model or a file of predictions, and store the record; see `evaluate`."""
     from fergen_bench.api.results import load
+    from fergen_bench.records.collection import RecordFolder
 
     if (model is None) == (options.predictions is None):
         raise BenchError("evaluate: name a model or a file of predictions (--predictions), one of the two")
@@ -142,9 +143,9 @@ def execute(model: Model | None, options: EvaluateOptions, project: Project, sho
     spec, predictions, seconds = _scored(task, opened)
     record = _save(task, opened, spec, predictions, seconds)
     _mirror(record, task)
-    runs = project.results / "runs"
+    stored = RecordFolder(project.results / "runs")
     include = options.include_near_duplicates
-    results = load(project, runs, task.suite.name, include_near_duplicates=include, keys={record.spec.key})
+    results = load(project, stored, task.suite.name, include_near_duplicates=include, keys={record.spec.key})
     (counted,) = results.records
     verdicts = tuple(_verdicts(task.claims, counted))
     return Evaluation(

@@ -38,10 +38,11 @@ def sync(project: Project, warn: Callable[[str], None]) -> Synced:
     from filelock import FileLock
 
     from fergen_bench.records import counting, listing, mlflow_mirror
+    from fergen_bench.records.collection import RecordFolder
 
     runs = project.results / "runs"
     loaded, faults = listing.read_all(runs)
-    records, unreadable = counting.counted(loaded, project, runs)
+    records, unreadable = counting.counted(loaded, project, RecordFolder(runs))
     for fault in (*faults, *unreadable):
         warn(fault)
     written, refused = 0, list[str]()

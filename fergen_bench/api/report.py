@@ -69,7 +69,7 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
         content = page.Content(
             views=views,
             records=records,
-            runs=results.folder,
+            stored=results.stored,
             evidence=results.evidence,
             drawn=files,
             ablations=ablations,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fergen_bench.experiment.project import Project
+    from fergen_bench.records.collection import Records
     from fergen_bench.records.record import RunRecord
     from fergen_bench.report.choosing import Validation
     from fergen_bench.report.data import Data
@@ -56,7 +57,8 @@ def load_results(
 
     Args:
         path: "results" for the results folder of the project; "reference" for the results committed to the repository
-            ("reference/fair" for those selected on held-out images); else a results folder or a folder of records.
+            ("reference/synth5/leave-none" for those of one protocol); else a results folder, a folder of records, or
+            packed records: a folder, a file of rows, or a zip archive.
         suite: The suite. Default: the only one with records, else that of bench.toml.
         methods: Only these methods.
         selection: Only runs with this selection, "last" or "source-val".
@@ -70,25 +72,33 @@ def load_results(
 
     where = open_project(project)
     named = [methods] if isinstance(methods, str) else list(methods)
-    return load(where, records_folder(path, where), suite, named, selection, include_near_duplicates)
+    return load(where, records_at(path, where), suite, named, selection, include_near_duplicates)
 
 
-def records_folder(path: str | os.PathLike[str], project: Project) -> Path:
-    """Return the folder of records that a name or a path stands for; see `load_results`."""
+def records_at(path: str | os.PathLike[str], project: Project) -> Records:
+    """Return the records that a name or a path stands for; see `load_results`."""
     from fergen_bench.experiment.project import shipped
+    from fergen_bench.records.collection import RecordFolder
+    from fergen_bench.records.packed import ROWS, is_packed, open_records
 
-    name = os.fspath(path)
+    name = Path(path).as_posix()
     if name == "results":
-        return project.results / "runs"
-    if name.split("/")[0] == "reference" and not Path(name).exists():
-        folder = shipped("results") / ("reference/last" if name == "reference" else name)
-        if not folder.is_dir():
-            raise BenchError(f"{name}: the committed results are not installed with the package. Clone the repository.")
-        return folder
+        return RecordFolder(project.results / "runs")
     folder = Path(path)
-    if not folder.is_dir():
-        raise BenchError(f"{name}: this folder does not exist. Give a results folder, results or reference.")
-    return folder / "runs" if (folder / "runs").is_dir() else folder
+    if name.split("/")[0] == "reference" and not folder.exists():
+        folder = shipped("results") / name
+        if name == "reference" and not is_packed(folder):
+            folder = folder / "last"
+        if not folder.is_dir():
+            folder = folder.with_name(f"{folder.name}{ROWS}")
+        if not folder.exists():
+            there = shipped("results") / "reference"
+            if there.is_dir():
+                raise BenchError(f"{name}: the committed results have no such part. Look into {near(there)}.")
+            raise BenchError(f"{name}: the committed results are not installed with the package. Clone the repository.")
+    if not folder.exists():
+        raise BenchError(f"{name}: this folder or file does not exist. Give a results folder, results or reference.")
+    return open_records(folder)
 
 
 class _Remarks:
@@ -106,7 +116,7 @@ class _Remarks:
 
 def load(
     project: Project,
-    folder: Path,
+    stored: Records,
     suite: str | None = None,
     methods: Sequence[str] = (),
     selection: str | None = None,
@@ -114,11 +124,11 @@ def load(
     keys: Collection[str] | None = None,
     remark: Remarks = lambda remark: None,
 ) -> Results:
-    """Read the records of one suite below a folder, leave out superseded ones, and count the others as a report does.
+    """Read the records of one suite, leave out superseded ones, and count the others as a report does.
 
     Args:
         project: The project whose suites and audits decide which targets are seen.
-        folder: The folder of the records, such as results/runs.
+        stored: The records, see `records_at`.
         suite: The suite. Default: the only one with records, else that of bench.toml.
         methods: Only these methods.
         selection: Only runs with this selection.
@@ -127,13 +137,13 @@ def load(
         remark: Receives each remark at once, also those before an error.
     """
     from fergen_bench.api.prepared import with_data
-    from fergen_bench.records import counting, listing
+    from fergen_bench.records import counting
     from fergen_bench.records import frame as frames
     from fergen_bench.report import data
 
     remarks = _Remarks(remark)
 
-    everything, faults = listing.read_all(folder)
+    everything, faults = stored.read()
     remarks.add("warning", faults)
     meant, others = _suite(project, everything, suite)
     known = {record.spec.method for record in everything if record.spec.suite == meant}
@@ -154,10 +164,10 @@ def load(
     current = frames.current(records)
     left_out = data.superseded(records, current)
     remarks.add("note", left_out)
-    counted, unreadable = counting.counted(current, project, folder, include_near_duplicates)
+    counted, unreadable = counting.counted(current, project, stored, include_near_duplicates)
     remarks.add("warning", unreadable)
     reasons = {name: why for why, left in reversed(left_out.items()) for one in left for name in _names(one)}
-    return Results(meant, tuple(counted), folder, project, tuple(remarks.all), reasons)
+    return Results(meant, tuple(counted), stored, project, tuple(remarks.all), reasons)
 
 
 def _suite(project: Project, records: Sequence[RunRecord], suite: str | None) -> tuple[str, list[str]]:
@@ -182,11 +192,16 @@ class Results:
 
     suite: str
     records: tuple[RunRecord, ...]
-    folder: Path  # of the records and their predictions
+    stored: Records  # the collection of the records, with their predictions
     project: Project
     remarks: tuple[Remark, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)  # name of a row → why records of it are left out
     _boards: dict[str, list[Board]] = field(default_factory=dict, init=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder or file of the records."""
+        return self.stored.path
 
     @property
     def notes(self) -> list[str]:
@@ -215,7 +230,7 @@ class Results:
         """The stored predictions, from which intervals and tests follow."""
         from fergen_bench.report.statistics import Evidence
 
-        return Evidence(self.scored, self.folder)
+        return Evidence(self.scored, self.stored)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -319,7 +334,7 @@ class Results:
         one, other = comparison.find_rows(boards, first, second, self.left_out)
         comparison.require_same_data(one, other, self.scored)
         keys = {*one.cells.key, *other.cells.key}
-        seen = statistics.Evidence([record for record in self.scored if record.spec.key in keys], self.folder)
+        seen = statistics.Evidence([record for record in self.scored if record.spec.key in keys], self.stored)
         return Compared(one, other, comparison.compare(one.cells, other.cells, seen, metric), tuple(seen.faults))
 
     def validation(self) -> list[Validation]:

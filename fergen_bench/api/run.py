@@ -49,6 +49,7 @@ def run(*, project: Project | str | Path | None = None, progress: bool = True, *
         TypeError: A keyword does not exist.
     """
     from fergen_bench.api.results import load
+    from fergen_bench.records.collection import RecordFolder
 
     chosen: RunOptions = from_keywords(options)
     where = open_project(project)
@@ -65,9 +66,9 @@ def run(*, project: Project | str | Path | None = None, progress: bool = True, *
         raise KeyboardInterrupt
     if finished.failed:
         raise BenchError(_failures(where, finished, len(plan.missing)))
-    runs = where.results / "runs"
+    stored = RecordFolder(where.results / "runs")
     keys = {job.spec.key for job in plan.runs}
-    return load(where, runs, plan.suite.name, include_near_duplicates=chosen.include_near_duplicates, keys=keys)
+    return load(where, stored, plan.suite.name, include_near_duplicates=chosen.include_near_duplicates, keys=keys)
 
 
 def open_project(project: Project | str | Path | None) -> Project:
@@ -344,12 +345,13 @@ def mirror_recounted(resolved: Resolved, plan: Plan, shown: Display) -> Finished
 def counting(project: Project, include_near_duplicates: bool) -> Callable[[RunRecord], RunRecord]:
     """Return a function that counts a record as a report does: with the near-duplicates and overlaps known now."""
     from fergen_bench.datasets.comparisons import Comparisons
+    from fergen_bench.records.collection import RecordFolder
     from fergen_bench.records.counting import counted
 
-    comparisons, runs = Comparisons(project.comparisons), project.results / "runs"
+    comparisons, stored = Comparisons(project.comparisons), RecordFolder(project.results / "runs")
 
     def count(record: RunRecord) -> RunRecord:
-        (found,), _ = counted([record], project, runs, include_near_duplicates, comparisons)
+        (found,), _ = counted([record], project, stored, include_near_duplicates, comparisons)
         return found
 
     return count

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def verify(project: Project, folder: Path) -> Verdict:
-    """Return what is wrong with a results folder, or a folder of records, without changing it.
+    """Return what is wrong with a results folder, a folder of records or packed records, without changing them.
 
     Args:
         project: The project whose method files and prepared domains are compared with what the records state.
-        folder: The folder.
+        folder: The folder or file, or reference, see `load_results`.
     """
+    from fergen_bench.api.results import records_at
     from fergen_bench.records.verify import verify
 
     def digest(method: str) -> str | None:
@@ -28,4 +29,5 @@ def verify(project: Project, folder: Path) -> Verdict:
         except BenchError:
             return None
 
-    return verify(folder, digest, lambda suite, name: prepared.about(project, suite, name))
+    path = folder if folder.exists() else records_at(folder, project).path
+    return verify(path, digest, lambda suite, name: prepared.about(project, suite, name))

@@ -17,6 +17,7 @@ from fergen_bench.cli.evaluate import evaluate
 from fergen_bench.cli.lists import list_
 from fergen_bench.cli.mirror import sync, ui
 from fergen_bench.cli.models import export, predict
+from fergen_bench.cli.packing import results
 from fergen_bench.cli.parameters import Group, PipeClosed
 from fergen_bench.cli.reports import choose, compare, report, verify
 from fergen_bench.cli.runs import run
@@ -83,7 +84,7 @@ def completion(shell: str) -> None:
     click.echo(kind(app, {}, "fergen-bench", "_FERGEN_BENCH_COMPLETE").source())
 
 
-for command in (run, evaluate, report, compare, choose, verify, export, predict, sync, ui, list_, data):
+for command in (run, evaluate, report, compare, choose, verify, export, predict, sync, ui, list_, data, results):
     app.add_command(command)
 
 

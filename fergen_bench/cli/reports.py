@@ -33,8 +33,8 @@ _selection = click.option(
 )
 _from_records = click.option(
     "--records",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Read records from here instead of results/runs.",
+    type=click.Path(path_type=Path),
+    help="Read records from here instead of results/runs: reference (the committed results), a folder, packed records.",
 )
 
 
@@ -139,14 +139,15 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Print all notes; the default is the first ten.")
 def verify(path: Path, everything: bool) -> None:
     """Check that a results folder is what it claims to be. Exit status 1 where something is wrong.
 
-    PATH: a results folder or a copy of one, or a folder of records, such as results/runs. Nothing is changed. The check
-    reads keys, checksums and types, counts confusions again from stored predictions, and compares the runs within each
-    row of a table, and the data of records with the domains that are prepared here.
+    PATH: a results folder or a copy of one; a folder of records, such as results/runs; packed records: a folder, a file
+    of rows or a zip archive; or reference: the committed results. Nothing is changed. The check reads keys, checksums
+    and types, counts confusions again from stored predictions, and compares the runs within each row of a table, and
+    the data of records with the domains that are prepared here.
     """
     from rich.table import Table
 
@@ -191,7 +192,7 @@ def _results(
     include: bool = False,
 ) -> Results:
     """Load results, and print each remark on them."""
-    from fergen_bench.api.results import Remark, load
+    from fergen_bench.api.results import Remark, load, records_at
     from fergen_bench.experiment.project import find_project
 
     def remark(remark: Remark) -> None:
@@ -199,7 +200,8 @@ def _results(
         console_on(stderr=True).print(f"{remark.level}: {remark.text}", style=style)
 
     project = find_project()
-    return load(project, folder or project.results / "runs", suite, methods, selection, include, remark=remark)
+    stored = records_at("results" if folder is None else folder, project)
+    return load(project, stored, suite, methods, selection, include, remark=remark)
 
 
 def _warn(fault: str) -> None:

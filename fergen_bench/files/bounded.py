@@ -13,7 +13,7 @@ import stat
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,6 +186,12 @@ def read_arrays(path: Path, limit: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
         ValueError: The file is damaged, exceeds the limits, or contains something other than numbers and text.
         OSError: The file cannot be read.
     """
+    with _opened(path) as file:
+        return parse_arrays(file, limit)
+
+
+def parse_arrays(file: IO[bytes], limit: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
+    """Return the arrays of an open .npz file by name; see `read_arrays`."""
     import struct
     import zipfile
     import zlib
@@ -194,7 +200,7 @@ def read_arrays(path: Path, limit: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
 
     found: dict[str, np.ndarray] = {}
     try:
-        with _opened(path) as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if len(entries) > MOST_NAMES or sum(entry.file_size for entry in entries) > limit:
                 raise ValueError(f"its arrays exceed {limit:,} bytes or {MOST_NAMES:,} names")

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import Run, digest_of
+from fergen_bench.records.collection import Records
 from fergen_bench.records.frame import current
-from fergen_bench.records.listing import read_all
+from fergen_bench.records.packed import open_records
 from fergen_bench.records.record import Cell, Predictions, RunRecord, scored_cell
-from fergen_bench.records.sidecar import PREDICTIONS
-from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def load_all(
     Obsolete records are left out (see `frame.current`), and so are images with a near-duplicate in the sources.
 
     Args:
-        runs: The folder of the records, such as "results/runs".
+        runs: The folder of the records, such as "results/runs", or packed records.
         project: The project whose suites and audits decide which targets are seen. Default: the project that contains
             the folder, else the current one.
         include_near_duplicates: Count images with a near-duplicate in the sources too.
@@ -42,15 +41,16 @@ def load_all(
     if project is None:
         inside = find_project(folder)
         project = inside if inside.configured else find_project()
-    records, faults = read_all(folder)
-    found, more = counted(current(records), project, folder, include_near_duplicates)
+    stored = open_records(folder)
+    records, faults = stored.read()
+    found, more = counted(current(records), project, stored, include_near_duplicates)
     return found, [*faults, *more]
 
 
 def counted(
     records: Iterable[RunRecord],
     project: Project,
-    runs: Path | None = None,
+    stored: Records | None = None,
     include_near_duplicates: bool = False,
     comparisons: Comparisons | None = None,
 ) -> tuple[list[RunRecord], list[str]]:
@@ -62,7 +62,7 @@ def counted(
     Args:
         records: The records as loaded.
         project: The project whose suites and audits decide which targets are seen.
-        runs: The folder of the records; None to count nothing again.
+        stored: The collection of the records, with their predictions; None to count nothing again.
         include_near_duplicates: Count all images.
         comparisons: The comparisons of the project, if they are already open.
 
@@ -82,7 +82,7 @@ def counted(
             continue
         if suite.name not in standings:
             standings[suite.name] = Standings(suite, comparisons, project.settings.seen_share)
-        found.append(_counted(record, standings[suite.name], project, runs, include_near_duplicates))
+        found.append(_counted(record, standings[suite.name], project, stored, include_near_duplicates))
     return found, comparisons.faults
 
 
@@ -93,7 +93,9 @@ def _not_audited(cell: Cell) -> Cell:
     return replace(cell, audited=False, mark=NOT_AUDITED) if cell.relation == "unseen" else cell
 
 
-def _counted(record: RunRecord, standings: Standings, project: Project, runs: Path | None, include: bool) -> RunRecord:
+def _counted(
+    record: RunRecord, standings: Standings, project: Project, stored: Records | None, include: bool
+) -> RunRecord:
     spec, predictions, cells = record.spec, None, []
     for cell in record.cells:
         facts = record.data.get(cell.target)  # the part that was scored, wherever the domain is now
@@ -106,7 +108,7 @@ def _counted(record: RunRecord, standings: Standings, project: Project, runs: Pa
         fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))
         if cell.excluded != digest_of(left_out.values()):
             if predictions is None:
-                predictions = _predictions_of(record, runs)
+                predictions = _predictions_of(record, stored)
             fresh = recounted(spec, cell, predictions.get(cell.target), left_out)
         stood = _standing(fresh, cell, standing, include)
         cells.append(replace(stood, pretraining_saw=saw.saw, pretraining_reason=saw.because))
@@ -171,13 +173,10 @@ def standing_of(
     return standings.of(sources, target, state, part)
 
 
-def _predictions_of(record: RunRecord, runs: Path | None) -> Mapping[str, Predictions]:
+def _predictions_of(record: RunRecord, stored: Records | None) -> Mapping[str, Predictions]:
     """Return the stored predictions of a record, or an empty mapping if they are missing or damaged."""
-    if runs is None:
-        return {}
-    file = RecordFile(record.spec.path(runs), record)
     try:
-        return file.predictions() if file.has(PREDICTIONS) else {}
+        return {} if stored is None else stored.predictions(record)
     except BenchError:
         return {}
 

@@ -167,12 +167,19 @@ _WHEN_READ = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """The logits of a run for every image of a target split, in the order of the prepared domain."""
+    """The logits of a run for every image of a target split, in the order of the prepared domain.
+
+    Packed records have the predicted classes alone: the logits are 1 for the class and 0 for the others, and the
+    numbers that would follow from the confidences are in `reliability`.
+    """
 
     logits: np.ndarray  # float (N, 7); stored as float16 after subtraction of the maximum
     labels: np.ndarray  # integers (N,)
     left_out: np.ndarray  # bool (N,): images that are not scored: near-duplicates of source images
     absent: np.ndarray | None = None  # bool (N,): images without a prediction; None if there are none
+    # float32 (T, 15, 3), where the logits are those of classes alone, else None: the table of `metric.reliability` as
+    # predicted, and with the run's temperature. T is 0, 1 or 2, as many as are known.
+    reliability: np.ndarray | None = None
 
     @property
     def unscored(self) -> np.ndarray:

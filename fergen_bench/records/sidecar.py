@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from fergen_bench.error import BenchError
 from fergen_bench.files.bounded import MOST_ARRAYS, read_arrays
@@ -39,14 +39,22 @@ def record_files(path: Path) -> tuple[Path, ...]:
 
 
 def pack_predictions(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
-    """Return predictions of several targets as the named arrays of one .npz file."""
+    """Return predictions of several targets as the named arrays of one .npz file.
+
+    A target has logits, float16 (N, 7), or, where only these are known, predicted classes, uint8 (N,).
+    """
     import numpy as np
 
     stored: dict[str, np.ndarray] = {}
     for target, entry in predictions.items():
-        # Only differences between logits carry meaning, and float16 is most precise near zero: subtract the maximum.
-        values = entry.logits.astype(np.float32)
-        stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+        if entry.reliability is None:
+            # Only differences between logits carry meaning, and float16 is most precise near zero: subtract the
+            # maximum.
+            values = entry.logits.astype(np.float32)
+            stored[target] = (values - values.max(1, keepdims=True)).clip(-60000.0).astype(np.float16)
+        else:
+            stored[target] = entry.logits.argmax(1).astype(np.uint8)
+            stored[f"{target}.reliability"] = entry.reliability
         stored[f"{target}.labels"] = entry.labels.astype(np.uint8)
         if entry.left_out.any():
             stored[f"{target}.left_out"] = entry.left_out
@@ -74,6 +82,11 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
     for name, logits in stored.items():
         if "." in name:
             continue
+        reliability = stored.get(f"{name}.reliability")
+        if reliability is not None and logits.ndim == 1 and logits.dtype == np.uint8:
+            if (logits >= classes).any() or not _are_tables(reliability):
+                raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
+            logits = np.eye(classes, dtype=np.float16)[logits]
         count = len(logits) if logits.ndim else 0
         left_out = stored.get(f"{name}.left_out", np.zeros(count, bool))
         labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
@@ -84,8 +97,16 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
         valid = valid and all(mask.shape == (count,) and mask.dtype == bool for mask in masks)
         if not valid or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
             raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
-        found[name] = Predictions(logits, labels, left_out, absent)
+        found[name] = Predictions(logits, labels, left_out, absent, reliability)
     return found
+
+
+def _are_tables(reliability: np.ndarray) -> bool:
+    """Return whether an array has up to two tables of `metric.reliability`."""
+    from fergen_bench.metric import CONFIDENCE_BINS
+
+    shape, kind = reliability.shape, reliability.dtype.kind
+    return shape[1:] == (CONFIDENCE_BINS, 3) and shape[0] <= 2 and kind == "f" and bool((reliability >= 0).all())
 
 
 def load_npz(file: Path) -> dict[str, np.ndarray]:
@@ -111,16 +132,21 @@ def write_npz(draft: Path, file: Path, arrays: Mapping[str, np.ndarray]) -> None
     Raises:
         BenchError: The arrays are larger than a record may store.
     """
-    import numpy as np
-
     if (size := sum(array.nbytes for array in arrays.values())) > MOST_ARRAYS:
         raise BenchError(
             f"{file}: the arrays have {size:,} bytes and a record stores at most {MOST_ARRAYS:,}; save fewer of them"
         )
     with draft.open("wb") as opened:
-        # numpy.savez takes names as keywords, so an array could not be called `file`.
-        with zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        dump_npz(opened, arrays)
         os.fsync(opened.fileno())
+
+
+def dump_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to an open file in the .npz format. Equal arrays give equal bytes."""
+    import numpy as np
+
+    # numpy.savez takes names as keywords, so an array could not be called `file`.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

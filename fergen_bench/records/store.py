@@ -256,18 +256,32 @@ def _read(path: Path) -> RunRecord:
         signed = content.pop("checksum", None)
         if signed is not None and signed != checksum_of(content):
             raise ValueError("its checksum is not that of its content: it was damaged or changed by hand")
-        record = _reader().validate_json(text, strict=True)
-        # Integers in a history stay integers, and tuples among the parameters become tuples again.
-        record = replace(record, spec=Run.from_json(asdict(record.spec)), history=tuple(content["history"]))
-        if fault := _fault(record, content.get("key")):
-            raise ValueError(fault)
-        return record
+        return parsed(content, text)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BenchError(
             f"{path}: this file cannot be read as a record ({reason}); repeat the command that created it to run it "
             f"again"
         ) from None
+
+
+def parsed(content: Mapping[str, Any], text: str | bytes) -> RunRecord:
+    """Return the record that JSON describes.
+
+    Args:
+        content: The JSON, parsed.
+        text: The JSON.
+
+    Raises:
+        ValueError: A value has the wrong type, or is one that no run can have. So do the other errors that `_read`
+            catches.
+    """
+    record = _reader().validate_json(text, strict=True)
+    # Integers in a history stay integers, and tuples among the parameters become tuples again.
+    record = replace(record, spec=Run.from_json(asdict(record.spec)), history=tuple(content["history"]))
+    if fault := _fault(record, content.get("key")):
+        raise ValueError(fault)
+    return record
 
 
 _KEYS = {"format", "key", "synthetic", "checksum", *(f.name for f in fields(RunRecord))}

@@ -7,7 +7,7 @@ table are comparable. It only reads: nothing in the folder is executed or writte
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from fergen_bench.files.bounded import checksum, map_array, read_text
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.records import frame as frames
 from fergen_bench.records import listing
+from fergen_bench.records.collection import RecordFolder, Records
 from fergen_bench.records.frame import row_of
-from fergen_bench.records.record import NUMBERS, RunRecord
-from fergen_bench.records.sidecar import CHECKPOINT, PREDICTIONS, SIDECARS, record_files, sidecar
+from fergen_bench.records.packed import PackedRecords, home, open_records
+from fergen_bench.records.record import NUMBERS, Cell, Predictions, RunRecord
+from fergen_bench.records.sidecar import CHECKPOINT, SIDECARS, record_files, sidecar
 from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
 
@@ -63,10 +65,10 @@ def verify(
     method_digest: Callable[[str], str | None],
     prepared: Callable[[str, str], Mapping[str, Any] | None] = lambda suite, name: None,
 ) -> Verdict:
-    """Verify a results folder or a folder of records.
+    """Verify a results folder, a folder of records or packed records.
 
     Args:
-        path: The folder, such as results or results/runs.
+        path: The folder, such as results or results/runs; or a file of rows or a zip archive.
         method_digest: Returns the digest of a method's file on this machine, or None if the method is missing.
         prepared: Returns the content of domain.json for a suite and a domain that is prepared on this machine.
 
@@ -77,6 +79,44 @@ def verify(
         BenchError: The folder has no records.
     """
     verdict = Verdict()
+    if isinstance(stored := open_records(path), PackedRecords):
+        _verify_packed(stored, verdict)
+    else:
+        _verify_folder(path, verdict)
+    current = frames.current(verdict.records)
+    if old := len(verdict.records) - len(current):
+        verdict.notes.append(
+            f"{many(old, 'record', 'are')} obsolete and in no table: newer ones have other versions, numerics, "
+            f"defaults or images"
+        )
+    verdict.faults += [fault for _, fault in unlike(current)]
+    verdict.notes += _incomplete(current) + _environments(current)
+    _verify_data(verdict, prepared)
+    for name in sorted({entry.spec.method for entry in verdict.records if entry.spec.exposure is None}):
+        texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
+        here = method_digest(name)
+        if here is None:
+            verdict.notes.append(f"{name}: this method does not exist here, so its file cannot be compared")
+        elif texts != {here}:
+            verdict.notes.append(f"{name}: the file of this method here differs from the one that created its records")
+    if not verdict.records and not verdict.faults:
+        raise BenchError(f"{path}: this folder has no records; name a results folder, or one like results/runs")
+    return verdict
+
+
+def _verify_packed(stored: PackedRecords, verdict: Verdict) -> None:
+    """Verify packed records, whose faults name file and line."""
+    verdict.records, faults = stored.read()
+    verdict.faults += faults
+    verdict.files = 2 * len(stored.files)
+    for entry in verdict.records:
+        if (name := home(entry)) != (own := stored.name(entry).rpartition(":")[0]) and Path(name).name != own:
+            verdict.faults.append(f"{stored.place(entry)}: this run belongs into {name}")
+        verdict.faults += _verify_entry(stored, entry, verdict)
+
+
+def _verify_folder(path: Path, verdict: Verdict) -> None:
+    """Verify the records, the companion files, and the cache of a results folder."""
     runs = path / "runs" if (path / "runs").is_dir() else path
     found, links = _files(runs)
     verdict.faults += [f"{link}: this is a link, which is not followed" for link in links]
@@ -87,26 +127,7 @@ def verify(
     verdict.notes += listing.name_strays(strays, runs)
     top = {file for file in found if file.parent == runs and file.suffix in REPORTS}
     verdict.notes += [f"{file}: does not belong to a record" for file in found if file not in known | top]
-    current = frames.current(verdict.records)
-    if old := len(verdict.records) - len(current):
-        verdict.notes.append(
-            f"{many(old, 'record', 'are')} obsolete and in no table: newer ones have other versions, numerics, "
-            f"defaults or images"
-        )
-    verdict.faults += _unlike(current)
-    verdict.notes += _incomplete(current) + _environments(current)
-    _verify_data(verdict, prepared)
-    for name in sorted({entry.spec.method for entry in verdict.records if entry.spec.exposure is None}):
-        texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
-        here = method_digest(name)
-        if here is None:
-            verdict.notes.append(f"{name}: this method does not exist here, so its file cannot be compared")
-        elif texts != {here}:
-            verdict.notes.append(f"{name}: the file of this method here differs from the one that created its records")
     _verify_cache(path / "cache", verdict)
-    if not verdict.records and not verdict.faults:
-        raise BenchError(f"{path}: this folder has no records; name a results folder, or one like results/runs")
-    return verdict
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -133,37 +154,57 @@ def _verify_record(path: Path, runs: Path, verdict: Verdict) -> bool:
     if not listing.is_in_place(file.record, path, runs):
         return False
     verdict.records.append(file.record)
-    _verify_content(file, verdict)
+    _verify_files(file, verdict)
+    verdict.faults += _verify_entry(RecordFolder(runs), file.record, verdict)
     return True
 
 
-def _verify_content(file: RecordFile, verdict: Verdict) -> None:
-    path, entry = file.path, file.record
-    spec = entry.spec
+def _verify_entry(stored: Records, entry: RunRecord, verdict: Verdict) -> list[str]:
+    """Return the faults of a record, and note where all of its confusion matrices were counted again."""
+    found, counted = faults_of(stored, entry)
+    if counted:
+        verdict.recounted.add(entry.spec.key)
+    return found
+
+
+def faults_of(stored: Records, entry: RunRecord) -> tuple[list[str], bool]:
+    """Return what is wrong with a record and its predictions, and whether all of its cells were counted again.
+
+    Args:
+        stored: The collection that has the record.
+        entry: The record.
+    """
+    place, spec, faults = stored.place(entry), entry.spec, []
     if not entry.answers(spec):
-        verdict.faults.append(
-            f"{path}: a target of the run has no score, or a score on other images than those that the run names"
+        faults.append(
+            f"{place}: a target of the run has no score, or a score on other images than those that the run names"
         )
     for cell in entry.cells:
         possible = {"source"} if cell.target in spec.sources else {"seen", "unseen"}
         if cell.relation not in (RELATIONS if spec.exposure is not None else possible):
-            verdict.faults.append(f"{path}: {cell.target} is marked {cell.relation!r}, which is wrong")
+            faults.append(f"{place}: {cell.target} is marked {cell.relation!r}, which is wrong")
+    try:
+        stored.arrays(entry)
+        predictions = stored.predictions(entry)
+    except BenchError as error:
+        return [*faults, str(error).partition("; ")[0]], False
+    if not predictions:
+        return faults, False
+    again = [_recounted(place, cell, predictions.get(cell.target)) for cell in entry.cells]
+    return faults + [fault for fault, _ in again if fault], all(counted for _, counted in again)
+
+
+def _verify_files(file: RecordFile, verdict: Verdict) -> None:
+    """Compare the files next to a record with their checksums."""
+    path, entry = file.path, file.record
     if not entry.files and any(map(file.has, SIDECARS)):
         verdict.notes.append(f"{path}: has no checksums of its other files, as in early versions")
-    for ending in SIDECARS:
+    if file.has(CHECKPOINT):
         try:
-            file.check(ending)
+            file.check(CHECKPOINT)
+            verdict.faults += _verify_model(sidecar(path, CHECKPOINT))
         except BenchError as error:
             verdict.faults.append(str(error).partition("; ")[0])
-            return
-    if file.has(CHECKPOINT):
-        verdict.faults += _verify_model(sidecar(path, CHECKPOINT))
-    try:
-        file.arrays()
-        if file.has(PREDICTIONS):
-            verdict.faults += _recount(file, verdict)
-    except BenchError as error:
-        verdict.faults.append(str(error).partition("; ")[0])
 
 
 def _verify_model(path: Path) -> list[str]:
@@ -177,28 +218,21 @@ def _verify_model(path: Path) -> list[str]:
         return [f"{path}: this checkpoint cannot be read ({error})"]
 
 
-def _recount(file: RecordFile, verdict: Verdict) -> Iterator[str]:
-    """Yield a sentence for each cell whose confusion matrix differs from that of the stored predictions."""
-    path, entry, predictions = file.path, file.record, file.predictions()
-    counted = 0
-    for cell in entry.cells:
-        stored = predictions.get(cell.target)
-        if stored is None:
-            yield f"{path}: {cell.target} has a score but no predictions"
-            continue
-        logits, labels = stored.scored
-        if not len(stored.labels):
-            continue
-        counted += 1
-        again = confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS))
-        differ = int(np.abs(again - np.array(cell.confusion)).sum()) // 2
-        # Two logits whose difference is below the resolution of float16 are equal in the file.
-        equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
-        if cell.count != len(labels) or differ > equal:
-            where = many(differ, "image", of=cell.count)
-            yield f"{path}: the confusion matrix of {cell.target} differs from that of its predictions in {where}"
-    if counted == len(entry.cells):
-        verdict.recounted.add(entry.spec.key)
+def _recounted(place: str, cell: Cell, stored: Predictions | None) -> tuple[str, bool]:
+    """Return a sentence if a confusion matrix differs from that of the stored predictions, and whether both exist."""
+    if stored is None:
+        return f"{place}: {cell.target} has a score but no predictions", False
+    logits, labels = stored.scored
+    if not len(stored.labels):
+        return "", False
+    again = confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS))
+    differ = int(np.abs(again - np.array(cell.confusion)).sum()) // 2
+    # Two logits whose difference is below the resolution of float16 are equal in the file.
+    equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
+    if cell.count == len(labels) and differ <= equal:
+        return "", True
+    where = many(differ, "image", of=cell.count)
+    return f"{place}: the confusion matrix of {cell.target} differs from that of its predictions in {where}", True
 
 
 def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]]:
@@ -209,14 +243,14 @@ def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]
     return rows
 
 
-def _unlike(records: list[RunRecord]) -> list[str]:
-    """Return a fault for each row of a table whose runs are not comparable.
+def unlike(records: Iterable[RunRecord]) -> list[tuple[tuple[Any, ...], str]]:
+    """Return each row of a table whose runs are not comparable, see `frame.row_of`, with a fault.
 
     `current` already ensures that the runs of a row share version, numerics, weights, parameters and fingerprints of
     domains.
     """
     faults = []
-    for (suite, *_, label), entries in _rows(records).items():
+    for row, entries in _rows(records).items():
         loaded = [sorted((name, network["digest"]) for name, network in entry.networks.items()) for entry in entries]
         distinct = {
             "versions of the method's file": {entry.method_digest for entry in entries},
@@ -224,7 +258,7 @@ def _unlike(records: list[RunRecord]) -> list[str]:
         }
         for what, values in distinct.items():
             if len(values) > 1:
-                faults.append(f"{suite}: the runs of {label} used {len(values)} {what}")
+                faults.append((row, f"{row[0]}: the runs of {row[-1]} used {len(values)} {what}"))
     return faults
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,8 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.metric import recalls
+from fergen_bench.records.collection import Records
 from fergen_bench.records.record import RunRecord
-from fergen_bench.records.store import RecordFile
 from fergen_bench.report.tables import Board, complete
 
 Rows = Mapping[str, Sequence[RunRecord]]
@@ -108,7 +107,6 @@ class Inspected:
         target: The name of the target.
         relation: source, seen or unseen.
         mean: Float (7, C), nan for an expression without faces.
-        sd: Float (7, C).
         count: Int (7,).
         varying: Int (V,), the channels that vary most between faces, largest variation first.
         top: Int (V, 8), the indices in the target's scored split of the faces with the largest values.
@@ -121,13 +119,12 @@ class Inspected:
     target: str
     relation: str
     mean: np.ndarray
-    sd: np.ndarray
     count: np.ndarray
     varying: np.ndarray
     top: np.ndarray
 
 
-def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspected]]:
+def inspected(records: Sequence[RunRecord], stored: Records) -> dict[str, list[Inspected]]:
     """Return the stored `inspect` statistics of runs, by the name of the value.
 
     Runs without any and unreadable files are skipped.
@@ -135,7 +132,7 @@ def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspec
     found: dict[str, list[Inspected]] = {}
     for record in records:
         try:
-            arrays = RecordFile(record.spec.path(runs), record).arrays()
+            arrays = stored.arrays(record)
         except BenchError:
             continue
         for entry in _inspected(record, arrays):
@@ -144,17 +141,17 @@ def inspected(records: Sequence[RunRecord], runs: Path) -> dict[str, list[Inspec
 
 
 def _inspected(record: RunRecord, arrays: Mapping[str, np.ndarray]) -> Iterator[Inspected]:
-    parts = ("mean", "sd", "count", "varying", "top")
+    parts = ("mean", "count", "varying", "top")
     for cell in record.cells:
         for kept in arrays:
             target, _, rest = kept.partition(".")
             name = rest.removesuffix(".mean")
             if target != cell.target or name == rest or not all(f"{target}.{name}.{part}" in arrays for part in parts):
                 continue
-            mean, sd, count, varying, top = (arrays[f"{target}.{name}.{part}"] for part in parts)
+            mean, count, varying, top = (arrays[f"{target}.{name}.{part}"] for part in parts)
             spec = record.spec
             identity = (name, spec.key, "+".join(spec.sources), spec.seed, target, cell.relation)
-            yield Inspected(*identity, mean.astype(np.float32), sd.astype(np.float32), count, varying, top)
+            yield Inspected(*identity, mean.astype(np.float32), count, varying, top)
 
 
 def class_means(entries: Sequence[Inspected]) -> np.ndarray:

@@ -88,7 +88,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     shifts = list(shift_boards(pd.DataFrame() if shifted is None else shifted))
     palette = figures.colours([view.board for view in views], shifted)
-    evidence = Evidence((), folder) if evidence is None else evidence
+    evidence = Evidence() if evidence is None else evidence
     files = _write_tables(folder, views, evidence, published, shifts)
     known = list(ablations)
     for view in views:

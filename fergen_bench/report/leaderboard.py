@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fergen_bench.records.collection import Records
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data
 from fergen_bench.report.answers import answer, disagreement
@@ -304,20 +304,20 @@ def _measure(row: Any, metric: str) -> Measure:
 
 
 def leaderboard_views(
-    records: Sequence[RunRecord], runs: Path, metric: str = "accuracy"
+    records: Sequence[RunRecord], stored: Records, metric: str = "accuracy"
 ) -> tuple[list[LeaderboardView], Evidence]:
     """Build the views of all leaderboards of some records.
 
     Args:
         records: Current records of one suite, counted as `records.counting.counted` counts them.
-        runs: The folder of the records, in which the stored predictions are.
+        stored: The collection of the records, with their predictions.
         metric: accuracy, balanced_accuracy or macro_f1.
 
     Returns:
         The views, real faces first, and the evidence: the stored predictions from which intervals and ties come, with a
         sentence in `faults` for each file that cannot be read.
     """
-    evidence = Evidence(records, runs)
+    evidence = Evidence(records, stored)
     cells = evidence.calibrated(scored_cells(records))
     ranked = with_data(judged(boards(cells, metric), evidence, metric), records)
     return [LeaderboardView(board, metric) for board in ranked], evidence

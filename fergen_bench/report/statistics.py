@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,9 +25,9 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.error import BenchError
 from fergen_bench.metric import calibration_error, calibration_floor, fit_temperature, reliability
+from fergen_bench.records.collection import Records
 from fergen_bench.records.counting import without
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord
-from fergen_bench.records.store import RecordFile
 from fergen_bench.report.intervals import Difference, Parts, Sampled, domain_error, domain_limits, limits, tested
 from fergen_bench.report.tables import CALIBRATION, CELL
 
@@ -61,7 +60,7 @@ class Evidence:
         faults: A sentence for each unreadable file.
     """
 
-    def __init__(self, records: Iterable[RunRecord], runs: Path) -> None:
+    def __init__(self, records: Iterable[RunRecord] = (), stored: Records | None = None) -> None:
         self.faults: list[str] = []
         self.reliability: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None]] = {}
         """(key, target) → the cell's table of `metric.reliability`, as predicted and with the run's temperature."""
@@ -71,13 +70,11 @@ class Evidence:
         self._rows: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
         self._targets: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
         for record in records:
-            path = record.spec.path(runs)
-            if not path.with_suffix(".npz").is_file():
-                continue
             try:
-                predictions = RecordFile(path, record).predictions()
+                predictions = {} if stored is None else stored.predictions(record)
             except BenchError as error:
-                self.faults.append(str(error))
+                if str(error) not in self.faults:  # one file may have the predictions of many runs
+                    self.faults.append(str(error))
                 continue
             held = predictions.get(HELD_OUT)
             temperature = None if held is None else fit_temperature(*held.scored)
@@ -88,6 +85,7 @@ class Evidence:
                         self.reliability.pop((record.spec.key, cell.target), None)
 
     def _take(self, key: str, cell: Cell, predictions: Predictions, temperature: float | None) -> None:
+        recorded = predictions.unscored
         if cell.left_out is not None and max(cell.left_out, default=-1) < len(predictions.logits):
             predictions = without(predictions, cell.left_out)
         if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.unscored) != cell.count:
@@ -96,8 +94,11 @@ class Evidence:
         said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
         said[predictions.unscored] = _LEFT_OUT
         self.add(key, cell.target, predictions.labels, said, cell.fingerprint)
-        tempered = None if temperature is None else reliability(logits, labels, temperature)
-        self.reliability[key, cell.target] = reliability(logits, labels), tempered
+        if (tables := predictions.reliability) is None:
+            tempered = None if temperature is None else reliability(logits, labels, temperature)
+            self.reliability[key, cell.target] = reliability(logits, labels), tempered
+        elif len(tables) and np.array_equal(recorded, predictions.unscored):  # else they cover other faces
+            self.reliability[key, cell.target] = tables[0], tables[1] if len(tables) > 1 else None
 
     def add(self, key: str, target: str, labels: np.ndarray, said: np.ndarray, fingerprint: str = "") -> None:
         """Add the predictions of a run for a target.

@@ -13,6 +13,7 @@ from examples import SPEC, finished
 from sample_records import entry
 
 from fergen_bench.records import mlflow_mirror as tracking
+from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.mlflow_mirror import Mirror, RefusedRecord, TrackingError, resolve_uri
 from fergen_bench.records.mlflow_values import view_address
 from fergen_bench.records.record import RunRecord
@@ -56,7 +57,7 @@ def test_the_parent_of_a_row_has_the_means_of_the_leaderboard(tmp_path: Path) ->
     for record in records:
         mirror.mirror(record)
     mirror.mirror(replace(records[0], started="2026-02-01T00:00:00+00:00"))  # a repeated run counts once
-    (row,) = leaderboard_views(records, tmp_path)[0][0].rows
+    (row,) = leaderboard_views(records, RecordFolder(tmp_path))[0][0].rows
     (parent,) = mirror.client.search_runs([mirror.experiment], f"tags.`{tracking.ROW}` = 'cafe'")
     found = parent.data.metrics
     assert 100 * found["accuracy/mean_unseen"] == pytest.approx(row.means["unseen"].value) == pytest.approx(57.0)

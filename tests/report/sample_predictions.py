@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from examples import SPEC
 
+from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import HELD_OUT, Predictions, RunRecord, scored_cell
 from fergen_bench.records.store import save
@@ -65,5 +66,5 @@ def matrix(runs: Path, method: str, skill: float, seeds: int = 2, faces: int = 3
 
 
 def gathered(records: list[RunRecord], runs: Path) -> tuple[statistics.Evidence, pd.DataFrame]:
-    found = statistics.Evidence(records, runs)
+    found = statistics.Evidence(records, RecordFolder(runs))
     return found, found.calibrated(cells_frame(records))

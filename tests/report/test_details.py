@@ -15,7 +15,7 @@ from fergen_bench.report.details import Inspected
 
 
 def one(arrays: dict[str, Any] | None = None, **changes: Any) -> Inspected:
-    values = {"mean": np.ones((7, 4)), "sd": np.ones((7, 4)), "count": np.ones(7), "varying": np.arange(2)}
+    values = {"mean": np.ones((7, 4)), "count": np.ones(7), "varying": np.arange(2)}
     values |= {"top": np.array([[0, 1], [2, 3]]), **(arrays or {})}
     names = {"name": "mask", "key": "k", "source": "web", "seed": 0, "target": "web", "relation": "source"}
     return Inspected(**{**names, **changes}, **values)

@@ -63,4 +63,4 @@ PAIRS = [("c", "b"), ("b", "c"), ("b", "a")]
 
 def _mask(seed: int) -> tuple[np.ndarray, ...]:
     values = 0.75 + 0.05 * np.random.default_rng(seed).standard_normal((7, 16))
-    return values, np.ones((7, 16)), np.full(7, 5), np.arange(4), np.zeros((4, 8), int)
+    return values, np.full(7, 5), np.arange(4), np.zeros((4, 8), int)

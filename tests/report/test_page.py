@@ -20,6 +20,7 @@ from sample_records import views, with_annotators
 from fergen_bench.data.domain import Domain
 from fergen_bench.experiment.project import shipped
 from fergen_bench.metric import METRICS
+from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import Cell, Predictions, RunRecord
 from fergen_bench.records.store import save
@@ -92,10 +93,12 @@ def several(runs: Path, methods: dict[str, float], seeds: tuple[int, ...] = (0, 
 
 
 def written(folder: Path, runs: Path, records: list[RunRecord], **changes: Any) -> str:
-    evidence = Evidence(records, runs)
+    evidence = Evidence(records, RecordFolder(runs))
     cells = evidence.calibrated(cells_frame(records))
     ranked = {name: views(judged(tables.boards(cells, name), evidence, name), name) for name in METRICS}
-    path = page.write(folder, Content(views=ranked, records=records, runs=runs, evidence=evidence, **changes))
+    path = page.write(
+        folder, Content(views=ranked, records=records, stored=RecordFolder(runs), evidence=evidence, **changes)
+    )
     return path.read_text(encoding="utf-8")
 
 
@@ -121,7 +124,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         replace(record, cells=tuple(replace(cell, fingerprint=cells[cell.target]) for cell in record.cells))
         for record in records
     ]
-    evidence = Evidence(records, root / "runs")
+    evidence = Evidence(records, RecordFolder(root / "runs"))
     ranked = views(judged(tables.boards(evidence.calibrated(cells_frame(records)), "accuracy"), evidence, "accuracy"))
     files = folder.write(root, ranked, evidence=evidence)
     complaint = "runs/x.json: this record cannot be read"
@@ -467,7 +470,7 @@ def test_the_difference_is_the_result_of_compare(browser: Any, tmp_path: Path, s
     written(tmp_path, runs, records)
     cells = cells_frame(records)
     one, other = (cells[cells.method == name] for name in ("scn", "cafe"))
-    result = compare(one, other, Evidence(records, runs), metric)
+    result = compare(one, other, Evidence(records, RecordFolder(runs)), metric)
     view = browser.new_page()
     view.goto((tmp_path / "index.html").as_uri())
     view.locator(f"#metric-{metric}").check()
@@ -490,7 +493,7 @@ def test_a_difference_is_over_the_seeds_that_both_have_as_in_compare(browser: An
     written(tmp_path, runs, records)
     cells = cells_frame(records)
     one, other = (cells[cells.method == name] for name in ("scn", "cafe"))
-    expected = compare(one, other, Evidence(records, runs), "accuracy").unseen.value
+    expected = compare(one, other, Evidence(records, RecordFolder(runs)), "accuracy").unseen.value
     view = browser.new_page()
     view.goto((tmp_path / "index.html").as_uri())
     said = view.locator("[data-metric=accuracy] .difference .quiet").last.inner_text()

@@ -171,7 +171,7 @@ def test_a_comparison_pairs_what_both_have_and_names_what_is_unbalanced(lab: Pro
     second = [other(one, 0, "b"), other(two, 0, "b"), other(one, 1, "b")]
     cells = cells_frame([*first, *second])
     rows = [cells[cells.method.str.startswith(name)] for name in "ab"]
-    found = comparison.compare(*rows, statistics.Evidence([], lab.results), "accuracy")
+    found = comparison.compare(*rows, statistics.Evidence(), "accuracy")
     assert found.seeds == 1
     source = "+".join(one.spec.sources)
     assert found.unbalanced == (
@@ -187,7 +187,7 @@ def test_each_source_and_target_counts_the_same_however_many_seeds_it_has() -> N
 
     zero = pd.DataFrame([row("a", 0, 0), row("a", 1, 0), row("b", 0, 0)])
     some = pd.DataFrame([row("a", 0, 2), row("a", 1, 4), row("b", 0, 9)])
-    assert statistics.Evidence([], Path()).difference(zero, some, "x").value == pytest.approx(6)  # not 5
+    assert statistics.Evidence().difference(zero, some, "x").value == pytest.approx(6)  # not 5
 
 
 def test_marks_fit_between_numbers() -> None:

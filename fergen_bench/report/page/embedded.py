@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from fergen_bench.experiment.run import shown_value
+from fergen_bench.records.collection import Records
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.comparison import Comparison, answer
 from fergen_bench.report.leaderboard import LeaderboardView
@@ -122,7 +123,7 @@ def _by_target(found: Comparison) -> list[list[Any]]:
     ]
 
 
-def provenance(records: Sequence[RunRecord], runs: Path) -> dict[str, Any]:
+def provenance(records: Sequence[RunRecord], stored: Records) -> dict[str, Any]:
     """Return the provenance of each record. Equal environments are stored once."""
     environments: dict[str, int] = {}
     found = {}
@@ -130,7 +131,7 @@ def provenance(records: Sequence[RunRecord], runs: Path) -> dict[str, Any]:
         spec = record.spec
         text = json.dumps(dict(record.environment), sort_keys=True)
         found[spec.key] = {
-            "file": spec.path(runs).relative_to(runs).as_posix(),
+            "file": stored.name(record),
             "method": f"{spec.method}, version {spec.version}, numerics {spec.numerics}, {spec.precision}",
             "text": record.method_digest[:12],
             "protocol": spec.protocol,

@@ -123,7 +123,7 @@ def _section(name: str, views: Mapping[str, LeaderboardView], content: Content, 
     errors = {key: name for key, name in ERRORS.items() if any(not pd.isna(getattr(row, key)) for row in view.rows)}
     shown = drawings.of_board(board, content.ablations)
     shown += drawings.of_trainings(board, rows, whole, recalls, content.evidence.reliability)
-    masks = mask_sheets(board, rows, by_key, content.runs, drawings.folder, content.faces)
+    masks = mask_sheets(board, rows, by_key, content.stored, drawings.folder, content.faces)
     explained = [f"{heading}: {EXPLAINED[heading]}" for heading in (*errors.values(), "fit, s")]
     places = row_indices(board)
     at_the_table = {view.standing_note, view.intervals_note, view.spread_note}

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fergen_bench.data.domain import Domain
+from fergen_bench.records.collection import Records
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import details, figures
 from fergen_bench.report.details import Inspected
@@ -78,7 +79,7 @@ def _strip(faces: np.ndarray, size: int = 56) -> str:
 
 
 def mask_sheets(
-    board: Board, rows: details.Rows, by_key: Mapping[str, RunRecord], runs: Path, folder: Path, faces: ShownFaces
+    board: Board, rows: details.Rows, by_key: Mapping[str, RunRecord], stored: Records, folder: Path, faces: ShownFaces
 ) -> list[dict[str, Any]]:
     """Return a part for each row and inspected value: figures over all of its runs, and sheets from one run."""
     known = list(dict.fromkeys(board.cells.target))
@@ -88,7 +89,7 @@ def mask_sheets(
 
     found = []
     for row, records in rows.items():
-        for name, entries in details.inspected(sorted(records, key=order), runs).items():
+        for name, entries in details.inspected(sorted(records, key=order), stored).items():
             stem = f"{board.slug}-{file_name(row)}-{file_name(name)}"
             shown: list[tuple[str, str]] = []
             for kind, draw in (

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.records.collection import Records
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import figures
 from fergen_bench.report.folder import Ablation
@@ -53,7 +54,7 @@ class Content:
     Attributes:
         views: The leaderboards under each metric, that of the report first; in the same order under all.
         records: The records of the leaderboards.
-        runs: The folder of the records, for the arrays of methods.
+        stored: The collection of the records, for the arrays of methods.
         evidence: The stored predictions.
         drawn: The files that `folder.write` has written.
         ablations: The ablations of the suite.
@@ -64,7 +65,7 @@ class Content:
 
     views: Mapping[str, Sequence[LeaderboardView]]
     records: Sequence[RunRecord]
-    runs: Path
+    stored: Records
     evidence: Evidence
     drawn: Sequence[Path] = ()
     ablations: Sequence[Ablation] = ()
@@ -129,7 +130,7 @@ def _data(folder: Path, content: Content, parts: Sequence[Section]) -> dict[str,
         "expressions": EXPRESSIONS,
         "boards": {part.id: board_data(part.views, content.records, content.evidence) for part in parts},
         "files": {path.name: compressed(path) for path in files},
-        **provenance(content.records, content.runs),
+        **provenance(content.records, content.stored),
     }
 
 
