@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from fergen_bench.training.loop import GradientMethod as GradientMethod
     from fergen_bench.training.loop import Inputs as Inputs
     from fergen_bench.training.loop import Losses as Losses
+    from fergen_bench.training.online import OnlineMethod as OnlineMethod
     from fergen_bench.training.trunk import AlignmentMethod as AlignmentMethod
     from fergen_bench.training.trunk import AttentionMethod as AttentionMethod
     from fergen_bench.training.trunk import DomainMethod as DomainMethod
@@ -105,6 +106,7 @@ _FOR_METHODS = {
     "GradientMethod": "training.loop",
     "Inputs": "training.loop",
     "Losses": "training.loop",
+    "OnlineMethod": "training.online",
     "AlignmentMethod": "training.trunk",
     "AttentionMethod": "training.trunk",
     "DomainMethod": "training.trunk",

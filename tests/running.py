@@ -92,7 +92,12 @@ def make_plan(
         {"about": "x", "sources": ["web", "film"], "targets": ["web", "film"], "seeds": [0], **(protocol or {})}
     )
     planned = outline(
-        asked, "p.yaml", suite, [project.method(options.pop("method", "probe"))], Request(settings=changes or {})
+        asked,
+        "p.yaml",
+        suite,
+        [project.method(options.pop("method", "probe"))],
+        Request(settings=changes or {}),
+        find=project.method,
     )
     return planning.make_plan(project, planned, planning.PlanOptions(**options))
 

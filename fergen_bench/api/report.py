@@ -99,7 +99,9 @@ def _ablations(project: Project, suite: str) -> list[Ablation]:
             method, *others = protocol.names(str(path), project.methods()) or (None,)
             if method is None or others:
                 continue
-            planned = outline(protocol, str(path), known[suite], [project.method(method)], Request())
+            planned = outline(
+                protocol, str(path), known[suite], [project.method(method)], Request(), find=project.method
+            )
         except BenchError:
             continue  # a protocol that does not fit the suite or the methods gets no figure
         variants = {}

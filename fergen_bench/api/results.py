@@ -274,7 +274,7 @@ class Results:
             standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`); `standing` (best, tied,
             behind or not compared); the unseen mean and standing under every metric (`unseen_macro_f1`,
             `unseen_macro_f1_standing`, …); and the conditions of the leaderboard (`suite`, `selection`, `sources`,
-            `fraction`, `adaptation`).
+            `fraction`, `adaptation`, `online`).
         """
         from fergen_bench.report.leaderboard import leaderboard_frame
 

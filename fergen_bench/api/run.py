@@ -149,7 +149,7 @@ def resolve(options: RunOptions, project: Project) -> Resolved:
         options.views,
         options.prior,
     )
-    planned = outline(protocol, str(path), suite, files, request, skip_unfit=everyone)
+    planned = outline(protocol, str(path), suite, files, request, skip_unfit=everyone, find=project.method)
     planned = replace(planned, notes=(*planned.notes, *unread))
     return Resolved(options, project, suite, tuple(files), planned, fleet, device, precision)
 

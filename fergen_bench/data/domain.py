@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -140,14 +140,14 @@ class Clean:
 
     Attributes:
         split: The split.
-        positions: The positions of the images in the split.
+        positions: The positions of the images in the split, a slice or int64 (B,).
         version: The version of the tensor when it was returned. A batch that was changed in place has a later version
             and is not clean.
         view: `plain`, or `mirror` for the images of `mirrored`.
     """
 
     split: Split
-    positions: slice
+    positions: slice | np.ndarray
     version: int
     view: View = "plain"
 
@@ -249,9 +249,21 @@ class Split:
         Yields:
             uint8 (size, 3, height, width) on the device; the last batch may be smaller.
         """
-        slices = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        starts = range(0, len(self), size)
+        yield from self.images_at([slice(start, min(start + size, len(self))) for start in starts], device)
+
+    def images_at(self, batches: Sequence[slice | np.ndarray], device: torch.device) -> Iterator[torch.Tensor]:
+        """Yield the images at the positions of each batch; those that were not enlarged are marked clean.
+
+        Args:
+            batches: Positions in the split, slices or int64 (B,).
+            device: Device of the images.
+
+        Yields:
+            uint8 (B, 3, height, width) on the device.
+        """
         same_size = len({piece.domain.faces.shape[1:3] for piece in self.pieces}) == 1
-        for positions, images in zip(slices, read_ahead(self.faces, slices, device), strict=True):
+        for positions, images in zip(batches, read_ahead(self.faces, batches, device), strict=True):
             if same_size:
                 images.clean = Clean(self, positions, images._version)
             yield images

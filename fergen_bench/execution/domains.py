@@ -173,6 +173,7 @@ class PreparedDomains:
         """
         self._check_sources(planned, allow_missing_class)
         self._check_adaptation_targets(planned)
+        self._check_streams(planned)
         return [*self._notes_on_copies(planned), *self._notes_on_targets(planned)]
 
     def _check_sources(self, planned: Planned, allow_missing_class: bool) -> None:
@@ -192,6 +193,20 @@ class PreparedDomains:
                     f"{self.folders[target]}: the domain {target} has no train split, so no method can adapt to it; "
                     f"leave it out with --targets"
                 )
+
+    def _check_streams(self, planned: Planned) -> None:
+        """Raise where a target, or the part of it that is corrupted, has fewer images than a batch of its stream."""
+        corrupted = [] if planned.corruptions is None else [planned.corruptions.faces]
+        for run in planned.runs:
+            size = run.parameters["stream_batch"] if run.online else 0
+            for target in run.targets:
+                part = run.scored_part(target, self._abouts[target])
+                count = min(sum(self._abouts[target]["counts"].get(part, {}).values()), *corrupted, 1 << 62)
+                if count < size:
+                    raise BenchError(
+                        f"{self.folders[target]}: the stream of {target} has {many(count, 'image')}, fewer than one "
+                        f"batch of {run.method}, {size}; lower it with --set stream_batch={max(2, count // 4)}"
+                    )
 
     def _notes_on_copies(self, planned: Planned) -> list[str]:
         notes = [

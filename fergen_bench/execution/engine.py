@@ -97,8 +97,8 @@ def run_all(
 ) -> None:
     """Execute every job that is still wanted when its turn comes.
 
-    A failing run does not stop the others. A run that another process executes now is left to that process. Leaving
-    early (Ctrl-C) ends all workers.
+    A failing run does not stop the others. A run that another process executes now is left to that process. A run that
+    starts from the fitted method of another one starts after it. Leaving early (Ctrl-C) ends all workers.
 
     Args:
         jobs: The runs.
@@ -108,26 +108,37 @@ def run_all(
         finished: Receives every run that ended.
     """
     queue, running = deque(jobs), 0
+    unfinished = {job.spec.key for job in jobs}
+
+    def conclude(outcome: Outcome) -> None:
+        unfinished.discard(outcome.job.spec.key)
+        finished(outcome)
+
     try:
         while queue or running:
             elsewhere: list[Job] = []
+            early: list[Job] = []
             while queue and running < engine.slots:
                 job = queue.popleft()
                 if not wanted(job):
+                    unfinished.discard(job.spec.key)
+                    continue
+                if job.spec.base is not None and job.spec.base.key in unfinished:
+                    early.append(job)
                     continue
                 try:
                     made = finished_since_planned(job)
                 except RunError as error:
-                    finished(Outcome(job, None, refused=str(error)))
+                    conclude(Outcome(job, None, refused=str(error)))
                     continue
                 if made is not None:
-                    finished(Outcome(job, made))
+                    conclude(Outcome(job, made))
                 elif is_claimed(job.spec, Path(job.runs)):
                     elsewhere.append(job)
                 else:
                     engine.start(job, listen)
                     running += 1
-            queue.extend(elsewhere)
+            queue.extend((*elsewhere, *early))
             if elsewhere and not running:
                 time.sleep(POLL)
             for outcome in engine.ended(POLL if elsewhere else None):
@@ -135,7 +146,7 @@ def run_all(
                 if outcome.elsewhere:
                     queue.append(outcome.job)
                 else:
-                    finished(outcome)
+                    conclude(outcome)
     finally:
         engine.stop()
 

@@ -74,14 +74,15 @@ class ExistingRecords:
             record = self._counted_again(record, spec, left_out)
         has_model = spec.model_path(self._runs).is_file()
         complete = record is not None and record.answers(spec) and not rerun
-        complete = complete and (has_model or not self._options.keep_models)
+        # An online method leaves no checkpoint: it is fitted to a stream, and starts from that of its base.
+        complete = complete and (has_model or spec.online or not self._options.keep_models)
         corruptions, restore = domains.corruptions(spec, wanted), False
         if record is not None and complete:
             lacking = [one for one in corruptions if one not in record.shifts_of(spec)]
             complete = not lacking
             restore = bool(lacking) and has_model and record.method_digest == outlined.method.digest
             corruptions = lacking if restore else corruptions
-            self.without_model += bool(lacking) and not restore
+            self.without_model += bool(lacking) and not restore and not spec.online
         if record is not None and not complete and not restore:
             spec, left_out = domains.excluding(self._widened(spec, record), self._options.include_near_duplicates)
             known = [one for one in record.shifts_of(spec) if one.version == VERSION]

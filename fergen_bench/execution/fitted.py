@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.experiment.outline import anchored_values
+from fergen_bench.experiment.parameters import anchored_values
 from fergen_bench.files.bounded import is_path
 from fergen_bench.networks import hub
 from fergen_bench.networks.name import digest_of
@@ -166,6 +166,11 @@ def open_fitted(
     from fergen_bench.training.saved import restore_method
 
     file = RecordFile.open(path)
+    if file.record.spec.online:
+        raise BenchError(
+            f"{path}: {file.record.spec.method} adapts to a stream of test images, so its runs leave no checkpoint; "
+            f"name a run of the method that it starts from"
+        )
     if not file.has(CHECKPOINT):
         raise BenchError(
             f"{path}: this record lacks a checkpoint beside it; repeat its run with --keep-models --rerun to write one"

@@ -93,8 +93,10 @@ class OnRay:
         """Submit a run."""
         text = Path(job.method_file).read_bytes()
         # The task carries the record and the checkpoint to restore, for nodes that do not share the results folder.
-        kept = files_of(job.spec, Path(job.runs)) if job.restore else ()
-        files = {file.name: file.read_bytes() for file in kept}
+        runs = Path(job.runs)
+        kept = files_of(job.spec, runs) if job.restore else []
+        kept += [] if job.spec.base is None else files_of(job.spec.base, runs)
+        files = {file.relative_to(runs).as_posix(): file.read_bytes() for file in kept}
         self._running[self._task.remote(job, text, files, str(self._marker), self._token)] = job
 
     def ended(self, timeout: float | None) -> list[Outcome]:
@@ -129,7 +131,8 @@ def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: st
     Args:
         job: The run.
         method: Text of the method file, which the node may lack.
-        kept: Files of the existing record, by name, where its checkpoint is to be restored.
+        kept: Files of the existing record where its checkpoint is to be restored, and of the base of an online run, by
+            their paths below the folder of records.
         marker: Path of a file that the driver wrote into its results folder.
         token: Content of that file.
 
@@ -145,11 +148,12 @@ def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: st
             own.write_bytes(method)
         here = replace(job, method_file=str(own))
         if not shared:
-            here = replace(here, runs=str(Path(folder, "results", "runs")), replaces=job.replaces if kept else None)
-            place = here.spec.path(Path(here.runs))
-            place.parent.mkdir(parents=True)
+            runs = Path(folder, "results", "runs")
+            here = replace(here, runs=str(runs), replaces=job.replaces if job.restore else None)
+            here.spec.path(runs).parent.mkdir(parents=True)
             for name, content in kept.items():
-                (place.parent / name).write_bytes(content)
+                (runs / name).parent.mkdir(parents=True, exist_ok=True)
+                (runs / name).write_bytes(content)
         outcome = Worker(here).outcome(lambda job, message: None)
         if outcome.killed:
             raise WorkerDied(outcome.failure)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.error import BenchError
+from fergen_bench.execution.bases import bases_to_train, note_on_bases
 from fergen_bench.execution.domains import PreparedDomains
 from fergen_bench.execution.existing import ExistingRecords, RunState
 from fergen_bench.execution.fleet import GPU_THREADS
-from fergen_bench.experiment.run import Job
+from fergen_bench.experiment.run import Job, MethodCode
 from fergen_bench.records import frame as frames
 from fergen_bench.records import store
 from fergen_bench.records.listing import is_in_place
@@ -102,7 +103,13 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     records = ExistingRecords(planned.suite, domains, project.results / "runs", options)
     chosen = planned.outlines[options.shard[0] - 1 :: options.shard[1]]
     states = [records.find(outlined, planned.corruptions) for outlined in chosen]
-    jobs = [_job(project, domains, one, state, options) for one, state in zip(chosen, states, strict=True)]
+    adapting = [one for one, state in zip(chosen, states, strict=True) if one.base is not None and not state.complete]
+    bases = bases_to_train(adapting, domains.fingerprints, project.results / "runs", options.keep_models)
+    notes += note_on_bases(bases, adapting)
+    planned_keys = {state.spec.key for state in states}
+    more = [base for key, base in bases.items() if key not in planned_keys]
+    chosen, states = (*more, *chosen), [*(records.find(base, None) for base in more), *states]
+    jobs = [_job(project, domains, one, state, options, bases) for one, state in zip(chosen, states, strict=True)]
 
     missing = [job for job, state in zip(jobs, states, strict=True) if not state.complete]
     notes += [*records.notes, *_notes_on_models(missing, records), *_notes_on_counts(records, options)]
@@ -120,9 +127,17 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     )
 
 
-def _job(project: Project, domains: PreparedDomains, outlined: Outline, state: RunState, options: PlanOptions) -> Job:
-    """Return a run with its circumstances."""
-    spec, runs = state.spec, project.results / "runs"
+def _job(
+    project: Project,
+    domains: PreparedDomains,
+    outlined: Outline,
+    state: RunState,
+    options: PlanOptions,
+    bases: Container[str],
+) -> Job:
+    """Return a run with its circumstances. bases: keys of the runs that online methods of the plan start from."""
+    spec, runs, base = state.spec, project.results / "runs", outlined.base
+    keep = options.keep_models or spec.key in bases or spec.model_path(runs).is_file()
     return Job(
         spec=spec,
         method_file=str(outlined.method.path),
@@ -136,7 +151,7 @@ def _job(project: Project, domains: PreparedDomains, outlined: Outline, state: R
         excluded=state.left_out,
         # Where a checkpoint exists, the run writes one again: a checkpoint of another run must not lie beside the new
         # record.
-        keep_model=options.keep_models or spec.model_path(runs).is_file(),
+        keep_model=keep and not spec.online,
         save_every=project.settings.save_every,
         capture_steps=project.settings.record_steps,
         corruptions=state.corruptions,
@@ -144,6 +159,7 @@ def _job(project: Project, domains: PreparedDomains, outlined: Outline, state: R
         profile=options.profile,
         replaces=None if state.record is None else state.record.started,
         rerun=options.rerun,
+        base=None if base is None else MethodCode(str(base.method.path), base.method.class_name),
     )
 
 

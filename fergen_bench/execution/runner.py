@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,14 +18,13 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import numpy as np
 import torch
 
-from fergen_bench.data.domain import Domain, Unlabelled
+from fergen_bench.data.domain import Domain, Split, Unlabelled
 from fergen_bench.data.facts import DataFacts, facts_of
-from fergen_bench.data.randomness import seed_of
 from fergen_bench.data.source import Source, open_source
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, RunError
 from fergen_bench.execution.environment import environment_of, resume_identity
 from fergen_bench.execution.layer import COUNTS, ScoringLayer
-from fergen_bench.execution.scoring import exam, fetched, forward, inspect, score_corruptions
+from fergen_bench.execution.scoring import exam, fetched, forward, inspect, score_corruptions, seed_globally, streamed
 from fergen_bench.experiment.run import Job, Run
 from fergen_bench.networks.name import SCRATCH, digest_of
 from fergen_bench.networks.profiler import Profiler
@@ -193,13 +191,39 @@ class TrackedSource(Source):
 def _fit(run: _OpenRun) -> None:
     """Fit the method."""
     # Methods should draw from the context; one that draws from a global generator is repeatable all the same.
-    for seeder in (torch.manual_seed, np.random.seed, random.seed):
-        seeder(seed_of(run.spec.seed_name, run.spec.seed, "global") % 2**32)
+    seed_globally(run.spec, "global")
     clock = time.perf_counter()
+    if run.job.base is not None:
+        run.context.base = _restore_base(run)
     run.method.fit(run.source, run.context)
     run.seconds["fit"] = run.resume.earlier + time.perf_counter() - clock
     if run.profiler is not None:
         run.profiler.end()
+
+
+def _restore_base(run: _OpenRun) -> Method:
+    """Restore the fitted method that an online method starts from.
+
+    Raises:
+        RunError: It was not kept.
+        BenchError: Its record or checkpoint is damaged.
+    """
+    spec, code = run.spec.base, run.job.base
+    assert spec is not None
+    assert code is not None
+    path = spec.path(run.runs)
+    if not path.is_file() or not spec.model_path(run.runs).is_file():
+        raise RunError(
+            f"{spec.model_path(run.runs)}: {run.spec.method} starts from this checkpoint of {spec.title}, which was "
+            f"not kept; repeat the command with --keep-models, which trains it and keeps it"
+        )
+    file = RecordFile.open(path)
+    file.check(CHECKPOINT)
+    base = load_method(Path(code.path), code.class_name, spec.parameters)
+    restore_method(spec.model_path(run.runs), base, run.context)
+    # Images that the base learned from are no evidence about others.
+    run.source.asked_for_all = not (file.has(PREDICTIONS) and HELD_OUT in file.predictions())
+    return base
 
 
 def _take_training(run: _OpenRun) -> bool:
@@ -244,7 +268,7 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
     pending = {}
     for number, (target, split) in enumerate(exams.items(), start=1):
         # A GPU starts on the next target while the host still waits for the logits of this one.
-        pending[target] = forward(run.method, split, run.device, job, run.profiler, run.layer)
+        pending[target] = _logits(run, split, target)
         run.progress(f"scored {target}", number, len(exams))
     if run.profiler is not None:
         run.profiler.end()
@@ -255,19 +279,29 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
         predictions[target] = Predictions(fetched(pending[target], target, job), split.labels, left_out)
         excluded = spec.excluded.get(target, "")
         cells.append(scored_cell(spec, target, spec.targets[target], predictions[target], excluded))
-        for name, array in inspect(run.method, split, run.device, job).items():
+        inspected = {} if spec.online else inspect(run.method, split, run.device, job)
+        for name, array in inspected.items():
             run.context.save_array(f"{target}.{name}", array)
     if spec.prior and run.layer.counts is not None:
         run.context.save_array(COUNTS, run.layer.counts)
     if spec.selection == "source-val" and predictions and not run.source.asked_for_all:
         held_out = run.source.val
-        logits = fetched(forward(run.method, held_out, run.device, job, layer=run.layer), "held-out images", job)
+        logits = fetched(_logits(run, held_out, HELD_OUT), "held-out images", job)
         predictions[HELD_OUT] = Predictions(logits, held_out.labels, np.zeros(len(held_out), bool))
     run.seconds["score"] = time.perf_counter() - clock
     if run.profiler is not None:
         run.profiler.write(run.seconds["fit"], run.seconds["score"])
         run.environment["profiled"] = True  # its durations do not compare with those of other runs
     return cells, predictions
+
+
+def _logits(run: _OpenRun, split: Split, name: str) -> list[torch.Tensor]:
+    """Return the logits of the images of a target, or of held-out images, whose name is `HELD_OUT`."""
+    if run.spec.online:
+        return streamed(run.method, split, name, run.device, run.job, run.layer)
+    # Only the targets count as steps of scoring.
+    profiler = None if name == HELD_OUT else run.profiler
+    return forward(run.method, split, run.device, run.job, profiler, run.layer)
 
 
 def _score_corruptions(run: _OpenRun) -> tuple[ShiftedCell, ...]:
@@ -322,8 +356,8 @@ def _networks(run: _OpenRun) -> dict[str, dict[str, Any]]:
     """Return the networks that a run loaded, by parameter: name, digest of the weights, and notes on them."""
     spec, context = run.spec, run.context
     networks: dict[str, dict[str, Any]] = {}
-    for parameter, digest in spec.weights.items():
-        name = spec.parameters[parameter]
+    of_base = () if spec.base is None else _named_weights(spec.base)
+    for parameter, name, digest in (*of_base, *_named_weights(spec)):
         if name not in context.networks:
             continue
         network, scratch = context.networks[name], digest == SCRATCH
@@ -336,6 +370,11 @@ def _networks(run: _OpenRun) -> dict[str, dict[str, Any]]:
             entry["notes"] = list(dict.fromkeys(notes))
         networks[parameter] = entry
     return networks
+
+
+def _named_weights(spec: Run) -> list[tuple[str, str, str]]:
+    """Return each parameter of a run that names a network, the network and the digest of its weights."""
+    return [(parameter, spec.parameters[parameter], digest) for parameter, digest in spec.weights.items()]
 
 
 def _facts(run: _OpenRun) -> dict[str, DataFacts]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from fergen_bench.data.domain import Domain, Split
+from fergen_bench.data.randomness import seed_of
 from fergen_bench.error import BenchError, RunError
 from fergen_bench.execution.layer import ScoringLayer
-from fergen_bench.experiment.run import Job
+from fergen_bench.execution.stream import stream
+from fergen_bench.experiment.run import Corruption, Job, Run
 from fergen_bench.networks.kernels import scoring_batch
 from fergen_bench.networks.profiler import Profiler, each, phase
 from fergen_bench.progress import Progress
@@ -49,6 +52,65 @@ def forward(
         with phase("forward"):
             logits.append(layer.logits(lambda seen: _logits(method, seen, job), images))
     return logits
+
+
+@torch.no_grad()
+def streamed(
+    method: Method,
+    split: Split,
+    name: str,
+    device: torch.device,
+    job: Job,
+    layer: ScoringLayer,
+    shift: Corruption | None = None,
+) -> list[torch.Tensor]:
+    """Return the logits of a split that an online method receives as a stream.
+
+    The method is reset first, and the global random generators are seeded, so that nothing of an earlier stream is
+    left.
+
+    Args:
+        method: A fitted online method.
+        split: The images.
+        name: Name of the stream: the target, or that of held-out images. The order depends on it, on the suite and on
+            the seed, so that all methods receive the same stream.
+        device: The device of the method.
+        job: The run; its parameters describe the stream.
+        layer: The options of scoring.
+        shift: A corruption of the images, of which only some are scored then.
+
+    Returns:
+        Logits float32 (N, 7), in the order of the images and not of the stream.
+    """
+    spec = job.spec
+    rows = np.arange(len(split)) if shift is None else evenly(len(split), shift.faces)
+    order, size = spec.parameters["stream"], spec.parameters["stream_batch"]
+    batches = stream(split.labels[rows], order, size, spec.suite, name, spec.seed)
+    seed_globally(spec, "stream", name)
+    method.reset()  # type: ignore[attr-defined]
+    logits = [
+        layer.without_prior(_logits(method, images, job))
+        for images in each("data", _streamed_images(split, [rows[batch] for batch in batches], device, shift))
+    ]
+    found = torch.cat(logits)
+    return [torch.empty_like(found).index_copy_(0, torch.from_numpy(np.concatenate(batches)).to(device), found)]
+
+
+def _streamed_images(
+    split: Split, batches: Sequence[np.ndarray], device: torch.device, shift: Corruption | None
+) -> Iterator[torch.Tensor]:
+    """Yield the images of each batch, uint8 (B, 3, height, width) on the device, after a corruption if there is one."""
+    if shift is None:
+        yield from split.images_at(batches, device)
+        return
+    for rows in batches:
+        yield images_at(split, rows, shift.factor, shift.level).to(device)
+
+
+def seed_globally(spec: Run, *names: object) -> None:
+    """Seed the global generators of torch, numpy and Python with the run, its seed and names."""
+    for seeder in (torch.manual_seed, np.random.seed, random.seed):
+        seeder(seed_of(spec.seed_name, spec.seed, *names) % 2**32)
 
 
 def fetched(logits: Sequence[torch.Tensor], target: str, job: Job) -> np.ndarray:
@@ -102,10 +164,11 @@ def score_corruptions(
     for number, shift in enumerate(job.corruptions, start=1):
         split = exam(domains[shift.target], job)
         rows = evenly(len(split), shift.faces)
-        logits = []
-        for start in range(0, len(rows), scoring_batch(device)):
-            images = images_at(split, rows[start : start + scoring_batch(device)], shift.factor, shift.level)
-            logits.append(layer.logits(lambda seen: _logits(method, seen, job), images.to(device)))
+        logits = (
+            streamed(method, split, shift.target, device, job, layer, shift)
+            if spec.online
+            else _corrupted(method, split, rows, device, job, layer, shift)
+        )
         left_out = np.isin(split.ids[rows], job.excluded.get(shift.target, ()))
         excluded = spec.excluded.get(shift.target, "")
         found = fetched(logits, f"{shift.target} with {shift.factor}", job)
@@ -115,6 +178,23 @@ def score_corruptions(
         cells.append(ShiftedCell(cell.target, cell.fingerprint, cell.relation, *at, cell.confusion, excluded))
         progress(f"corruption {shift.factor}", number, len(job.corruptions))
     return tuple(cells)
+
+
+def _corrupted(
+    method: Method,
+    split: Split,
+    rows: np.ndarray,
+    device: torch.device,
+    job: Job,
+    layer: ScoringLayer,
+    shift: Corruption,
+) -> list[torch.Tensor]:
+    """Return the logits of each batch of corrupted images."""
+    logits = []
+    for start in range(0, len(rows), scoring_batch(device)):
+        images = images_at(split, rows[start : start + scoring_batch(device)], shift.factor, shift.level)
+        logits.append(layer.logits(lambda seen: _logits(method, seen, job), images.to(device)))
+    return logits
 
 
 def exam(domain: Domain, job: Job) -> Split:

@@ -44,6 +44,7 @@ _TYPES: dict[str, Any] = {
 }
 _BASES: Mapping[str, str] = {
     "Method": "training/contract",
+    "OnlineMethod": "training/online",
     "GradientMethod": "training/loop",
     "NetworkMethod": "training/trunk",
     "TrunkMethod": "training/trunk",
@@ -73,6 +74,9 @@ GROUPS = (
     "online",
 )
 """The headings of lists of methods, in their order: values of the class variable `group` of a method."""
+
+STREAM_PARAMETERS = {"stream", "stream_batch"}
+"""The parameters of an online method that describe the stream of test images: its order, and the images per batch."""
 
 _PAPER = re.compile(r'^Source: (?P<authors>[^"]+?),? "(?P<title>[^"]+)" \((?P<venue>[^),]+)', re.MULTILINE)
 
@@ -166,6 +170,7 @@ class MethodFile:
     paper: Paper | None = None
     note: str = ""
     group: str = ""
+    online: bool = False
 
     @property
     def requirements(self) -> str:
@@ -174,6 +179,8 @@ class MethodFile:
         if self.least_domains > 1:
             adapts = any(parameter.name == "adapt" for parameter in self.parameters)
             needs.append("two sources" + (", or unlabelled target images" if adapts else ", or pseudo-domains"))
+        if self.online:
+            needs.append("a stream of unlabelled test images")
         return "; ".join(needs)
 
     @property
@@ -302,6 +309,11 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
             raise BenchError(
                 f"{path}: needs of {node.name}: the name {need!r} is unknown{did_you_mean(str(need), NEEDS)}"
             )
+    if declared.online and (lacking := STREAM_PARAMETERS - set(declared.parameters)):
+        raise BenchError(
+            f"{path}: {node.name} is online and lacks the parameter {min(lacking)}; derive it from OnlineMethod, which "
+            f"has it"
+        )
     return MethodFile(
         name=name or path.stem,
         path=path,
@@ -316,6 +328,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
         paper=_paper(ast.get_docstring(tree) or ""),
         note=declared.note,
         group=declared.group,
+        online=declared.online,
     )
 
 
@@ -339,11 +352,12 @@ class _Declared:
     least_domains: int
     note: str
     group: str
+    online: bool
 
 
 def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
     base = _base(node)
-    inherited = _Declared({}, {}, (), True, 1, "", "") if base is None else _inherited(base)
+    inherited = _Declared({}, {}, (), True, 1, "", "", False) if base is None else _inherited(base)
     own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
     recipes = _class_value(node, "recipes", {}, path)
     return _Declared(
@@ -355,6 +369,7 @@ def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
         _class_value(node, "least_domains", inherited.least_domains, path),
         _class_value(node, "note", inherited.note, path),
         _class_value(node, "group", inherited.group, path),
+        _class_value(node, "online", inherited.online, path),
     )
 
 

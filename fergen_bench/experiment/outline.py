@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
@@ -12,10 +12,18 @@ from fergen_bench.data.corruption import FACTORS
 from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.experiment.base import FindMethod, among, read_base
 from fergen_bench.experiment.method_file import MethodFile
+from fergen_bench.experiment.parameters import (
+    anchored_values,
+    completed,
+    digests,
+    lacks,
+    refuse_unnoticed_files,
+    resolved,
+)
 from fergen_bench.experiment.protocol import Corruptions, Protocol
-from fergen_bench.experiment.run import Precision, Run, Selection, View
-from fergen_bench.networks.name import anchored, digest_of, parse_network, resolve_network
+from fergen_bench.experiment.run import PLAIN, Precision, Run, Selection, View
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ class Outline:
         method: The method file.
         variant: Name of the protocol's variant.
         run: The run; its fingerprints are empty until its domains are prepared.
+        base: The run whose fitted method an online method starts from.
     """
 
     method: MethodFile
     variant: str
     run: Run
+    base: Outline | None = None
 
     @property
     def title(self) -> str:
@@ -94,6 +104,16 @@ class Planned:
         return tuple(dict.fromkeys(name for run in self.runs for name in (*run.sources, *run.targets)))
 
 
+class _Configured(NamedTuple):
+    """A method with the parameters of its runs, and the defaults that names in tables compare them with."""
+
+    method: MethodFile
+    parameters: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    weights: Mapping[str, str]
+    base: _Configured | None = None
+
+
 class _Domains(NamedTuple):
     """The domains of a run: those it trains on, those it scores, and the one it adapts to."""
 
@@ -109,6 +129,7 @@ def outline(
     methods: Sequence[MethodFile],
     request: Request,
     skip_unfit: bool = False,
+    find: FindMethod | None = None,
 ) -> Planned:
     """Return every run of a protocol, for some methods on a suite.
 
@@ -120,6 +141,7 @@ def outline(
         request: Changes to the protocol.
         skip_unfit: Leave out, with a note, a method that cannot use so few sources or whose backbone lacks a text
             tower. Otherwise such a method raises.
+        find: Returns the method that the base of an online method names; by default, one of `methods`.
 
     Raises:
         BenchError: The protocol, the request and the methods do not fit together.
@@ -127,7 +149,8 @@ def outline(
     part = _part(protocol, place, suite)
     targets = _targets(protocol, place, part, request)
     domains = _domains(protocol, place, part, targets, request)
-    expansion = _Expansion(protocol, place, suite, request, skip_unfit, domains)
+    find = find or among(methods)
+    expansion = _Expansion(protocol, place, suite, request, skip_unfit, domains, find)
     outlines = tuple(outlined for method in methods for outlined in expansion.of(method))
     if protocol.shifts is not None:
         _check_corruptions(protocol, protocol.shifts, place, suite)
@@ -147,34 +170,71 @@ class _Expansion:
         request: Request,
         skip_unfit: bool,
         domains: Sequence[_Domains],
+        find: FindMethod,
     ) -> None:
         self._protocol, self._place, self._suite = protocol, place, suite
-        self._request, self._skip_unfit, self._pairs = request, skip_unfit, domains
+        self._request, self._skip_unfit, self._pairs, self._find = request, skip_unfit, domains, find
         self.left_out: dict[str, None] = {}
         """notes on methods that do not fit, each once"""
 
     def of(self, method: MethodFile) -> list[Outline]:
         """Return the runs of a method: one for each variant, seed, fraction and choice of domains."""
         protocol, found = self._protocol, dict[tuple[Any, ...], Outline]()
-        usual = anchored_values(method, method.defaults(self._suite.recipe), method.path.parent)
-        defaults = _resolved(method, usual, self._suite, dict.fromkeys(usual, method.path.name), check=False)
+        usual, defaults = self._defaults(method)
         for variant in protocol.variants:
             parameters, places = self._parameters(method, usual, variant)
-            if self._leaves_out(_lacks_text_tower(method, parameters) or _lacks_file(method, parameters)):
+            base = self._base(method, parameters, places)
+            lack = lacks(method, parameters) or (base and lacks(base.method, base.parameters))
+            if self._leaves_out(lack):
                 continue
-            _refuse_unnoticed_files(method, parameters, places)
-            weights = _digests(method, parameters, places)
+            refuse_unnoticed_files(method, parameters, places)
+            one = _Configured(method, parameters, defaults, digests(method, parameters, places), base)
             chosen = _adapted(self._pairs, method.adapts(parameters), method, self._place)
             for seed, fraction in product(self._request.seeds or protocol.seeds, protocol.fraction):
                 for domains in chosen:
-                    lack = method.lack(parameters, len(domains.sources))
+                    count = len(domains.sources)
+                    lack = method.lack(parameters, count) or (base and base.method.lack(base.parameters, count))
                     if self._leaves_out(lack, f"{self._place}: "):
                         continue
-                    run = self._run(method, parameters, defaults, weights, domains, seed, fraction)
+                    outlined = self._outline(one, variant, domains, seed, fraction)
+                    run = outlined.run
                     # Two variants may have equal parameters once --set has been applied: one run serves both.
                     same = (repr(sorted(parameters.items())), run.sources, run.adaptation_target, seed, fraction)
-                    found.setdefault(same, Outline(method, variant, run))
+                    found.setdefault(same, outlined)
         return list(found.values())[: protocol.limit]
+
+    def _defaults(self, method: MethodFile) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the default parameters of a method on the suite, and the same with networks resolved."""
+        usual = anchored_values(method, method.defaults(self._suite.recipe), method.path.parent)
+        return usual, resolved(method, usual, self._suite, dict.fromkeys(usual, method.path.name), check=False)
+
+    def _base(self, method: MethodFile, parameters: Mapping[str, Any], places: Mapping[str, str]) -> _Configured | None:
+        """Return the method that an online method starts from, with its parameters; None for other methods."""
+        if not method.online or "base" not in parameters:
+            return None
+        place = places["base"]
+        base, changes = read_base(parameters["base"], place, self._find)
+        usual, defaults = self._defaults(base)
+        values = usual | anchored_values(base, base.checked(changes, f"{place}: base"), Path())
+        if base.adapts(values):
+            raise BenchError(
+                f"{place}: base: {base.name} adapts to one target (adapt=true), and a base is fitted to the source "
+                f"alone; write {base.name} adapt=false"
+            )
+        values = completed(self._protocol, base, values, place)
+        where = dict.fromkeys(values, f"{place}: base")
+        values = resolved(base, values, self._suite, where)
+        return _Configured(base, values, defaults, digests(base, values, where))
+
+    def _outline(self, one: _Configured, variant: str, domains: _Domains, seed: int, fraction: float) -> Outline:
+        """Return a run with empty fingerprints, and the run of its base."""
+        run = self._run(one, domains, seed, fraction)
+        if one.base is None:
+            return Outline(one.method, variant, run)
+        base = self._run(one.base, domains, seed, fraction).trained
+        # The record of an online run has the identity of its base, which the targets are not part of.
+        run = replace(run, base=replace(base, targets={}, relations={}))
+        return Outline(one.method, variant, run, Outline(one.base.method, "default", base))
 
     def _leaves_out(self, lack: str | None, prefix: str = "") -> bool:
         """Note, or raise, what a method lacks. Return True where it lacks something."""
@@ -198,22 +258,12 @@ class _Expansion:
         ):
             values |= anchored_values(method, method.checked(changes, place), beginning)
             places |= dict.fromkeys(changes, place)
-        if protocol.epochs is not None and "epochs" in values:
-            values["epochs"] = min(values["epochs"], protocol.epochs)
-        _check_training(method, values, self._place)
-        return _resolved(method, values, self._suite, places), places
+        values = completed(protocol, method, values, self._place)
+        return resolved(method, values, self._suite, places), places
 
-    def _run(
-        self,
-        method: MethodFile,
-        parameters: Mapping[str, Any],
-        defaults: Mapping[str, Any],
-        weights: Mapping[str, str],
-        domains: _Domains,
-        seed: int,
-        fraction: float,
-    ) -> Run:
+    def _run(self, one: _Configured, domains: _Domains, seed: int, fraction: float) -> Run:
         """Return a run with empty fingerprints."""
+        method, parameters = one.method, one.parameters
         learned = (*domains.sources, domains.adaptation_target)
         return Run(
             suite=self._suite.name,
@@ -224,30 +274,43 @@ class _Expansion:
             method=method.name,
             version=method.version,
             parameters=parameters,
-            weights=weights,
+            weights=one.weights,
             seed=seed,
             selection=self._request.selection or self._protocol.selection,
             fraction=fraction,
             adaptation_target=domains.adaptation_target,
             numerics=NUMERICS,
             precision=self._request.precision,
-            # In one order: that of the average does not matter.
-            views=tuple(sorted(self._request.views or self._protocol.views, reverse=True)),
-            prior=self._prior(method, parameters),
+            views=self._views(method),
+            prior=self._prior(one),
             targets=dict.fromkeys(domains.targets, ""),
             relations={name: self._suite.relation(domains.sources, name) for name in domains.targets},
-            defaults=defaults,
+            defaults=one.defaults,
             synthetic=self._suite.synthetic,
             protocol=Path(self._place).stem,
             note=method.note,
+            online=method.online,
         )
 
-    def _prior(self, method: MethodFile, parameters: Mapping[str, Any]) -> float:
+    def _views(self, method: MethodFile) -> tuple[View, ...]:
+        """Return the views of a scored image; the plain one alone, with a note, for an online method."""
+        # In one order: that of the average does not matter.
+        views = tuple(sorted(self._request.views or self._protocol.views, reverse=True))
+        if method.online and views != PLAIN:
+            self.left_out[
+                f"views {'+'.join(views)} are not applied to {method.name}: it would adapt to each image twice"
+            ] = None
+            return PLAIN
+        return views
+
+    def _prior(self, one: _Configured) -> float:
         """Return the share of the class frequencies to take out of the logits; 0, with a note, where they have none."""
         prior = self._protocol.prior if self._request.prior is None else self._request.prior
-        reason = method.lacks_prior(parameters) if prior else ""
+        reason = one.method.lacks_prior(one.parameters) if prior else ""
+        if prior and not reason and one.base is not None:
+            reason = one.base.method.lacks_prior(one.base.parameters)
         if reason:
-            self.left_out[f"prior {prior:g} is not applied to {method.name}: {reason}"] = None
+            self.left_out[f"prior {prior:g} is not applied to {one.method.name}: {reason}"] = None
         return 0.0 if reason else float(prior)
 
 
@@ -357,117 +420,6 @@ def _known(suite: Suite, names: Sequence[str] | None, place: str) -> tuple[str, 
                 f"{place}: the suite {suite.name} has no domain {name!r}{did_you_mean(name, suite.domains)}"
             )
     return tuple(dict.fromkeys(names or ()))
-
-
-# ---------------------------------------------------------------------------------------------------------- parameters
-
-
-def anchored_values(method: MethodFile, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return parameters with absolute paths of files and weights.
-
-    Args:
-        method: The method.
-        values: Parameters by name.
-        folder: The folder that relative paths begin in.
-    """
-    known = {parameter.name: parameter for parameter in method.parameters}
-    found = dict(values)
-    for name, value in values.items():
-        if value and known[name].is_file:
-            found[name] = (folder / Path(value).expanduser()).resolve().as_posix()
-        elif value and known[name].network:
-            found[name] = anchored(value, folder.resolve())
-    return found
-
-
-def _resolved(
-    method: MethodFile, values: Mapping[str, Any], suite: Suite, places: Mapping[str, str], check: bool = True
-) -> dict[str, Any]:
-    """Return parameters with the networks that they mean on a suite.
-
-    Args:
-        method: The method.
-        values: Parameters by name.
-        suite: The suite, which names the networks behind `suite` and `trunk`.
-        places: The place that set each parameter, for errors.
-        check: True to raise where a file of weights does not exist.
-    """
-    kinds = {parameter.name: parameter.network for parameter in method.parameters}
-    return {
-        name: resolve_network(value, kind, suite, f"{places[name]}: {name}", check)
-        if (kind := kinds[name]) and value
-        else value
-        for name, value in values.items()
-    }
-
-
-def _digests(method: MethodFile, parameters: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, str]:
-    """Return the digest of what each parameter that names a network or a file refers to."""
-    return {
-        parameter.name: digest_of(parameters[parameter.name], f"{places[parameter.name]}: {parameter.name}")
-        for parameter in method.parameters
-        if (parameter.network and parameters[parameter.name] is not None)
-        or (parameter.is_file and parameters[parameter.name])
-    }
-
-
-def _check_training(method: MethodFile, values: Mapping[str, Any], place: str) -> None:
-    """Raise for parameters that no training can start with, before anything is prepared for it."""
-    if not method.trains:
-        return
-    for name, least in (("epochs", 1), ("batch_size", 2)):
-        if values[name] < least:
-            raise BenchError(f"{place}: {method.name}: {name} is {values[name]}; it takes {least} or more")
-    if values["learning_rate"] <= 0:
-        raise BenchError(f"{place}: {method.name}: learning_rate is {values['learning_rate']:g}; it must be above 0")
-
-
-def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
-    """Return a sentence where a method needs a text tower and its backbone has none."""
-    for parameter in method.parameters if "text" in method.needs else ():
-        if parameter.network != "Backbone":
-            continue
-        name = parse_network(parameters[parameter.name], parameter.name)
-        if name.family != "open_clip":
-            return (
-                f"the method {method.name} needs a backbone with a text tower, and {name.without_path} has none; "
-                f"choose one that has: --set {parameter.name}=open_clip:ViT-B-32-quickgelu/openai"
-            )
-    return None
-
-
-def _lacks_file(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
-    """Return a sentence where a method needs a file and none is named."""
-    for parameter in method.parameters if "file" in method.needs else ():
-        if parameter.is_file and not parameters[parameter.name]:
-            return f"the method {method.name} needs a file; name it with --set {parameter.name}=FILE"
-    return None
-
-
-def _refuse_unnoticed_files(method: MethodFile, parameters: Mapping[str, Any], places: Mapping[str, str]) -> None:
-    """Raise where a plain text is the path of a file: the run's key would not change when the file does."""
-    for parameter in method.parameters:
-        value = parameters[parameter.name]
-        if parameter.network or parameter.is_file or "Literal" in parameter.annotation:
-            continue
-        for text in value if isinstance(value, tuple) else (value,):
-            if isinstance(text, str) and _is_file(text, (Path(), method.path.parent)):
-                raise BenchError(
-                    f"{places[parameter.name]}: {parameter.name}: {text!r} is a file, and the type "
-                    f"{parameter.annotation} keeps its content out of the key of the run; write `{parameter.name}: "
-                    f"File` in {method.path} (from fergen_bench import File)"
-                )
-
-
-def _is_file(text: str, folders: Iterable[Path]) -> bool:
-    """Return True where a text with a separator or an ending is the path of a file in one of the folders."""
-    path = Path(text)
-    if len(path.parts) < 2 and not path.suffix:
-        return False
-    try:
-        return any((folder / path.expanduser()).is_file() for folder in folders)
-    except (OSError, ValueError, RuntimeError):  # too long for a name, or of a user who does not exist
-        return False
 
 
 # --------------------------------------------------------------------------------------------------------- corruptions

@@ -72,6 +72,7 @@ class Run:
             Records with numerics 1 have fp32 by default, although those of a GPU were computed as bf16 is now.
         views: Views of a scored image whose logits are averaged.
         prior: Share of the source's log class frequencies that scoring takes out of the logits.
+        base: The run whose fitted method an online method starts from; its identity replaces the parameter `base`.
         targets: Fingerprint of every target. Not part of the key, like all attributes that follow.
         relations: Relation of every target to the sources: source, seen or unseen.
         excluded: Digest of the ids of the images that are not scored, by target.
@@ -79,6 +80,7 @@ class Run:
         synthetic: True for rendered faces.
         protocol: Name of the protocol that planned the run first.
         note: Sentence that every table shows below the method.
+        online: True for a method that learns from the unlabelled test images of a target while it predicts them.
         exposure: The datasets that a finished model has seen; None for a run of a method. A finished model has no
             sources, and its parameters are its file and its convention.
     """
@@ -99,6 +101,7 @@ class Run:
     precision: Precision = "fp32"
     views: tuple[View, ...] = PLAIN
     prior: float = 0.0
+    base: Run | None = None
     targets: Mapping[str, str] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class Run:
     synthetic: bool = False
     protocol: str = ""
     note: str = ""
+    online: bool = False
     exposure: Exposure | None = None
 
     def with_fingerprints(self, fingerprints: Mapping[str, str]) -> Run:
@@ -118,17 +122,20 @@ class Run:
             self,
             fingerprints={name: fingerprints[name] for name in self.fingerprints},
             targets={name: fingerprints[name] for name in self.targets},
+            base=None if self.base is None else self.base.with_fingerprints(fingerprints),
         )
 
     def identity(self) -> dict[str, Any]:
         """Return what changes the numbers: the digest of a file counts, its path does not.
 
-        Numerics 1, precision fp32, plain views and prior 0 are left out, so that records that were written without them
-        keep their keys.
+        Numerics 1, precision fp32, plain views, prior 0 and the lack of a base are left out, so that records that were
+        written without them keep their keys.
         """
         parameters = {
             name: _without_path(value) if name in self.weights else value for name, value in self.parameters.items()
         }
+        if self.base is not None:
+            parameters["base"] = self.base.identity()
         numerics = {} if self.numerics == 1 else {"numerics": self.numerics}
         return {
             **numerics,
@@ -146,6 +153,14 @@ class Run:
             "adaptation_target": self.adaptation_target
             and {self.adaptation_target: self.fingerprints.get(self.adaptation_target, "")},
         }
+
+    def shared_identity(self) -> list[Any]:
+        """Return what all runs of a row in the tables share: version, numerics, parameters and weights."""
+        identity = self.identity()
+        parameters = identity["parameters"]
+        if self.base is not None:
+            parameters = {**parameters, "base": self.base.shared_identity()}
+        return [identity["version"], self.numerics, parameters, identity["weights"]]
 
     def learns_from(self, target: str) -> bool:
         """Return True where training images of a target are or were used, with labels or without."""
@@ -170,8 +185,9 @@ class Run:
     @property
     def changes(self) -> dict[str, Any]:
         """The parameters that differ from the method's defaults on this suite."""
+        shown = {} if self.base is None else {"base": self.base.label}
         return {
-            name: shown_value(value, self.weights[name]) if name in self.weights else value
+            name: shown_value(value, self.weights[name]) if name in self.weights else shown.get(name, value)
             for name, value in self.parameters.items()
             if name not in self.defaults or self.defaults[name] != value
         }
@@ -265,6 +281,8 @@ class Run:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.get("defaults", {}).items()
         }
+        if isinstance(base := values.get("base"), Mapping):
+            values["base"] = cls.from_json(base)
         if isinstance(seen := values.get("exposure"), Mapping):
             trained = {name: None if names is None else tuple(names) for name, names in seen.items()}
             values["exposure"] = Exposure(trained["trained_on"], trained["pretrained_on"])
@@ -314,6 +332,13 @@ class Corruption(NamedTuple):
     version: int  # of the code that changes the images
 
 
+class MethodCode(NamedTuple):
+    """The file of a method, and its class there."""
+
+    path: str
+    class_name: str
+
+
 @dataclass(frozen=True)
 class Job:
     """A run and the circumstances under which it executes, which are not part of its identity.
@@ -337,6 +362,7 @@ class Job:
         restore: Train nothing: load the checkpoint and compute the missing corruption scores.
         capture_steps: Capture training steps as a CUDA graph, on a GPU, where the method allows it.
         profile: Measure the phases of the run and trace some of its steps.
+        base: The code of the method of `spec.base`; None without a base.
     """
 
     spec: Run
@@ -357,6 +383,7 @@ class Job:
     restore: bool = False
     capture_steps: bool = True
     profile: bool = False
+    base: MethodCode | None = None
 
     @property
     def profile_path(self) -> Path:
@@ -371,4 +398,5 @@ class Job:
     def from_json(cls, content: Mapping[str, Any]) -> Job:
         """Return a job from the content of `to_json`."""
         corruptions = tuple(Corruption(*entry) for entry in content["corruptions"])
-        return cls(**{**content, "spec": Run.from_json(content["spec"]), "corruptions": corruptions})
+        base = None if content.get("base") is None else MethodCode(*content["base"])
+        return cls(**{**content, "spec": Run.from_json(content["spec"]), "corruptions": corruptions, "base": base})

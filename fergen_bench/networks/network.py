@@ -280,7 +280,7 @@ class Network(nn.Module):
         super().train(mode and not self.frozen)
         return self
 
-    def cached(self, split: Split, positions: slice | None = None, view: View = "plain") -> np.ndarray:
+    def cached(self, split: Split, positions: slice | np.ndarray | None = None, view: View = "plain") -> np.ndarray:
         """Return the features of a split's unchanged images, computing them on first use.
 
         They are computed once per weights, preprocessing, numerics, view and fingerprint of the domain. Features of a
@@ -288,12 +288,14 @@ class Network(nn.Module):
 
         Args:
             split: The split.
-            positions: Rows of the split; by default, all.
+            positions: Rows of the split, a slice or integers; by default, all.
             view: `plain`, or `mirror` for the mirror images.
 
         Returns:
             float32 (N, features).
         """
+        if isinstance(positions, np.ndarray):
+            return self.cached(split, view=view)[positions]
         first, last, _ = (positions or slice(None)).indices(len(split))
         parts: list[np.ndarray] = []
         start = 0

@@ -50,9 +50,7 @@ def row_of(spec: Run) -> tuple[Any, ...]:
 
 def _shared_identity(spec: Run) -> str:
     """Return the part of a run's identity that all runs of a row share, as JSON."""
-    identity = spec.identity()
-    shared = [identity["version"], spec.numerics, identity["parameters"], identity["weights"]]
-    return json.dumps(shared, sort_keys=True)
+    return json.dumps(spec.shared_identity(), sort_keys=True)
 
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -116,6 +114,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "sources": len(spec.sources),
         "adaptation": spec.adaptation_target is not None,
         "adapted_to": spec.adaptation_target or "",
+        "online": spec.online,
         "fraction": spec.fraction,
         "seed": spec.seed,
         "key": spec.key,

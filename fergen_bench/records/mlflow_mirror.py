@@ -219,6 +219,8 @@ class Mirror:
         }
         if spec.adaptation_target is not None:
             tags["adapted_to"] = spec.adaptation_target
+        if spec.online:
+            tags["online"] = "true"
         return tags
 
     def _log_values(self, run: str, record: RunRecord, begin: int) -> None:

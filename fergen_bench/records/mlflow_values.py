@@ -76,8 +76,7 @@ def means_over_seeds(records: Sequence[tuple[str, Mapping[str, float]]]) -> dict
 
 def row_digest(spec: Run) -> str:
     """Return a digest of what the records of a row share."""
-    identity = spec.identity()
-    shared = [
+    shared: list[object] = [
         spec.label,
         spec.profile,
         spec.selection,
@@ -85,7 +84,7 @@ def row_digest(spec: Run) -> str:
         len(spec.sources),
         spec.adaptation_target is None,
     ]
-    shared += [identity["version"], spec.numerics, identity["parameters"], identity["weights"]]
+    shared += spec.shared_identity()
     return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 

@@ -200,6 +200,11 @@ def board_cautions(board: Board) -> list[str]:
         notes.append(f"Not the whole matrix: nothing was trained on {', '.join(untrained)}")
     if board.adaptation:
         notes.append("Each run also learned from the training images of its target, without their labels")
+    if board.online:
+        notes.append(
+            "Each method learned from the test images of a target, without their labels, while it predicted them: "
+            "compare a row with its base in the table of the same training, not with rows that saw no test image"
+        )
     notes += _collapsed(board)
     words = [part.split() for kind in board.marks for part in kind.split(", ")]
     rendered = sorted({name for name, *digest in words if name in RENDERED and digest})

@@ -1,8 +1,8 @@
 """Build leaderboards and matrices from records, as data frames; `leaderboard.py` formats them.
 
 A leaderboard ranks only what was measured under the same conditions: one suite, profile, class set, selection, number
-of sources and fraction of data, and with unlabelled images of the target or without. Numbers are in per cent. A mean
-over cells exists only where all of the cells do.
+of sources and fraction of data, and with unlabelled training or test images of the target or without. Numbers are in
+per cent. A mean over cells exists only where all of the cells do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 """The names of metrics in tables and texts."""
 
-CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation"]
+CONDITIONS = ["suite", "synthetic", "profile", "selection", "sources", "fraction", "adaptation", "online"]
 
 ROW = ["method", "pretraining"]
 
@@ -70,6 +70,7 @@ class Board:
     sources: int
     fraction: float
     adaptation: bool  # whether its runs saw the training images of their target, without labels
+    online: bool  # whether its methods adapted to the test images of a target while they predicted them
     table: pd.DataFrame  # one row per method and pre-training, best mean over unseen targets first
     cells: pd.DataFrame  # its cells
     data: Data = field(default_factory=dict)  # its domains
@@ -97,6 +98,7 @@ class Board:
         """Return the sources and the checkpoint in words."""
         count = "one source" if self.sources == 1 else f"{self.sources} sources"
         trained = f"trained on {count}" + (" with unlabelled target images" if self.adaptation else "")
+        trained += ", adapted online to the unlabelled test images" if self.online else ""
         last = self.selection == "last"
         return [trained, "last checkpoint" if last else "checkpoint best on held-out source images"]
 
@@ -149,6 +151,7 @@ class Board:
             self.suite,
             "finished" if self.finished else f"{self.sources}-sources" if self.sources > 1 else "",
             "adaptation" if self.adaptation else "",
+            "online" if self.online else "",
             "" if self.selection == "last" or self.finished else self.selection,
         ]
         parts += ["" if self.profile == "official" else self.profile]
@@ -176,11 +179,18 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
     """Yield one leaderboard per set of conditions.
 
     Real faces come before synthetic ones, one source before several, all of the data before parts of it, and methods
-    that adapted to their target after the others. Finished models come last.
+    that adapted to their target, by training or online, after the others. Finished models come last.
     """
     if cells.empty:
         return
-    order = {"synthetic": True, "finished": True, "adaptation": True, "sources": True, "fraction": False}
+    order = {
+        "synthetic": True,
+        "finished": True,
+        "online": True,
+        "adaptation": True,
+        "sources": True,
+        "fraction": False,
+    }
     cells = cells.assign(finished=cells.sources == 0)
     cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable").drop(columns="finished")
     for conditions, group in cells.groupby(CONDITIONS, sort=False):

@@ -51,6 +51,7 @@ class Context:
         networks: Pretrained networks that the method loaded, by name.
         text_towers: Text towers that the method loaded, by name.
         unlabelled: Training images of the target for a method with `adapt`; None for other methods.
+        base: The fitted method that an online method starts from; None for other methods.
         arrays: Arrays of `save_array`, by name.
         resume: File of the resume state of a long training; None where no state is saved.
         profiler: Profiler of the run; None without `--profile`.
@@ -79,6 +80,7 @@ class Context:
         self.networks: dict[str, Network] = {}
         self.text_towers: dict[str, TextTower] = {}
         self.unlabelled = unlabelled
+        self.base: Method | None = None
         self.arrays: dict[str, np.ndarray] = {}
         self.resume = resume
         self.profiler = profiler
@@ -183,6 +185,11 @@ class Method(ABC):
     learns_prior: ClassVar[bool] = True
     """False for a method whose logits do not contain the class frequencies of its source, such as zero-shot; the option
     `prior` of scoring is then left out.
+    """
+    online: ClassVar[bool] = False
+    """True for a method that learns from the test images of a target, without labels, while it predicts them.
+
+    Such a method has the parameters and the method `reset` of `OnlineMethod`.
     """
     least_domains: ClassVar[int] = 1
     """2 for a method that compares domains; a single source is then refused without `adapt` or `pseudo_domains`."""

@@ -43,6 +43,11 @@ def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> M
         raise BenchError(
             f"{path}: {class_name} is not a Method; derive it from fergen_bench.Method or fergen_bench.GradientMethod"
         )
+    if method.online and not callable(getattr(method, "reset", None)):
+        raise BenchError(
+            f"{path}: {class_name} is online and lacks the method reset, which forgets a target; derive it from "
+            f"fergen_bench.OnlineMethod"
+        )
     if sorted(f.name for f in fields(method)) != sorted(parameters):
         raise BenchError(
             f"{path}: {class_name} must be a dataclass with its fields written out in the class; put @dataclass above"

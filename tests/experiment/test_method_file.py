@@ -104,6 +104,7 @@ def test_every_shipped_method_is_what_was_read(tmp_path: Path) -> None:
         assert type(made).needs == method.needs
         assert type(made).least_domains == method.least_domains
         assert type(made).note == method.note
+        assert type(made).online == method.online
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from fergen_bench.data.domain import Domain, Unlabelled
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.runner import TrackedSource, repeatable_on_gpu
+from fergen_bench.execution.stream import stream
+from fergen_bench.experiment.base import read_base
 from fergen_bench.experiment.method_file import MethodFile, read_method
 from fergen_bench.experiment.run import Precision
 from fergen_bench.metric import confusion_matrix
@@ -28,6 +30,7 @@ from fergen_bench.training.export import export_method
 from fergen_bench.training.images import labelled
 from fergen_bench.training.load import load_method
 from fergen_bench.training.loop import GradientMethod
+from fergen_bench.training.online import OnlineMethod
 from fergen_bench.training.saved import restore_method, save_method
 
 CPU = torch.device("cpu")
@@ -101,8 +104,19 @@ def fitted(
     unlabelled = None if adapted_to is None else Unlabelled(adapted_to)
     ctx = Context("exam", 0, selection, device, cache, lambda what, done, total: None, unlabelled)
     ctx.precision = precision or ctx.precision
+    if candidate.online:
+        ctx.base = fitted_base(values.get("base", ""), domains, cache, fraction, device, selection, source, precision)
     method.fit(source or open_source(domains, 0, fraction / len(domains)), ctx)
     return method
+
+
+def fitted_base(text: str, domains: list[Domain], *options: Any) -> Method:
+    """The method that an online method starts from."""
+    base, changes = read_base(text, "exam", lambda name: read_method(ROOT / "methods" / f"{name}.py"))
+    changes |= {"backbone": "synth-trunk"} if changes.get("backbone") == "trunk" else {}
+    cache, fraction, device, selection, source, precision = options
+    networks = {**SUITE_NETWORKS, **changes}
+    return fitted(base, networks, domains, cache, None, fraction, device, selection, source, precision, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +142,11 @@ def on_disk(domains: list[Domain]) -> dict[Path, bytes]:
 @torch.no_grad()
 def confusion(method: Method, domain: Domain, device: torch.device = CPU) -> np.ndarray:
     split = domain.split("test")
+    if isinstance(method, OnlineMethod):
+        order = np.concatenate(batches := stream(split.labels, "shuffled", 50, domain.name))
+        method.reset()
+        predicted = [method.predict(split.faces(batch).to(device)).argmax(1).cpu().numpy() for batch in batches]
+        return confusion_matrix(split.labels[order], np.concatenate(predicted), 7)
     predicted = [method.predict(images).argmax(1).cpu().numpy() for images, _ in labelled(split, device)]
     return confusion_matrix(split.labels, np.concatenate(predicted), 7)
 
@@ -175,11 +194,30 @@ def test_exam_it_is_better_than_always_saying_the_commonest(candidate_fitted: tu
 @torch.no_grad()
 def test_exam_a_prediction_does_not_depend_on_the_batch(candidate_fitted: tuple[Method, Path], film: Domain) -> None:
     method, faces = candidate_fitted[0], film.split("test").faces()[:40]
+    if method.online:
+        pytest.skip("it adapts to each batch")
     whole = method.predict(faces)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(method.predict(faces[order]), whole[order], atol=2e-3, rtol=1e-3)
     alone = torch.cat([method.predict(faces[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(alone, whole[:4], atol=2e-3, rtol=1e-3)
+
+
+def test_exam_a_stream_leaves_nothing_behind(candidate_fitted: tuple[Method, Path], web: Domain, film: Domain) -> None:
+    method = candidate_fitted[0]
+    if not isinstance(method, OnlineMethod):
+        pytest.skip("it is not online")
+    alone = streamed_logits(method, film)
+    streamed_logits(method, web)
+    assert torch.equal(streamed_logits(method, film), alone)
+
+
+@torch.no_grad()
+def streamed_logits(method: OnlineMethod, domain: Domain) -> torch.Tensor:
+    split = domain.split("test")
+    method.reset()
+    batches = stream(split.labels, "shuffled", 30, domain.name)
+    return torch.cat([method.predict(split.faces(batch)) for batch in batches])
 
 
 @torch.no_grad()
@@ -206,6 +244,8 @@ def test_exam_it_predicts_the_same_after_it_was_kept_and_restored(
     candidate: MethodFile, candidate_fitted: tuple[Method, Path], film: Domain, tmp_path: Path
 ) -> None:
     method, cache = candidate_fitted
+    if method.online:
+        pytest.skip("it leaves no checkpoint")
     save_method(method, tmp_path / "kept.safetensors")
     ctx = Context("exam", 0, "last", CPU, cache, lambda what, done, total: None)
     values = {parameter.name: getattr(method, parameter.name) for parameter in candidate.parameters}
@@ -220,6 +260,8 @@ def test_exam_its_onnx_file_computes_what_it_computes(
     candidate_fitted: tuple[Method, Path], film: Domain, tmp_path: Path
 ) -> None:
     method, faces = candidate_fitted[0], np.array(film.faces[:64])
+    if method.online:
+        pytest.skip("it leaves no checkpoint to export")
     made = export_method(method, tmp_path / "m.onnx", [faces, faces[:8, :48, :60].copy()])
     assert made.difference <= 1e-4
     (found,) = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"image": faces})

@@ -91,6 +91,7 @@ def conditions(board: Board) -> str:
         "trained on one domain" if board.sources == 1 else f"trained on {board.sources} domains",
     ]
     parts += ["with unlabelled target images"] if board.adaptation else []
+    parts += ["adapted online to the test images"] if board.online else []
     parts += ["epoch chosen on held-out faces"] if board.selection == "source-val" else []
     parts += [] if board.profile == "official" else [f"{board.profile} split"]
     parts += [] if board.fraction == 1 else [f"{percent(board.fraction)} of the data"]

@@ -1,0 +1,139 @@
+"""Resolve the parameters of a method on a suite, and check what a run could not start with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fergen_bench.error import BenchError
+from fergen_bench.networks.name import anchored, digest_of, parse_network, resolve_network
+
+if TYPE_CHECKING:
+    from fergen_bench.data.suite import Suite
+    from fergen_bench.experiment.method_file import MethodFile
+    from fergen_bench.experiment.protocol import Protocol
+
+
+def anchored_values(method: MethodFile, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return parameters with absolute paths of files and weights.
+
+    Args:
+        method: The method.
+        values: Parameters by name.
+        folder: The folder that relative paths begin in.
+    """
+    known = {parameter.name: parameter for parameter in method.parameters}
+    found = dict(values)
+    for name, value in values.items():
+        if value and known[name].is_file:
+            found[name] = (folder / Path(value).expanduser()).resolve().as_posix()
+        elif value and known[name].network:
+            found[name] = anchored(value, folder.resolve())
+    return found
+
+
+def resolved(
+    method: MethodFile, values: Mapping[str, Any], suite: Suite, places: Mapping[str, str], check: bool = True
+) -> dict[str, Any]:
+    """Return parameters with the networks that they mean on a suite.
+
+    Args:
+        method: The method.
+        values: Parameters by name.
+        suite: The suite, which names the networks behind `suite` and `trunk`.
+        places: The place that set each parameter, for errors.
+        check: True to raise where a file of weights does not exist.
+    """
+    kinds = {parameter.name: parameter.network for parameter in method.parameters}
+    return {
+        name: resolve_network(value, kind, suite, f"{places[name]}: {name}", check)
+        if (kind := kinds[name]) and value
+        else value
+        for name, value in values.items()
+    }
+
+
+def digests(method: MethodFile, parameters: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, str]:
+    """Return the digest of what each parameter that names a network or a file refers to."""
+    return {
+        parameter.name: digest_of(parameters[parameter.name], f"{places[parameter.name]}: {parameter.name}")
+        for parameter in method.parameters
+        if (parameter.network and parameters[parameter.name] is not None)
+        or (parameter.is_file and parameters[parameter.name])
+    }
+
+
+def completed(protocol: Protocol, method: MethodFile, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return parameters with the protocol's limit on epochs, after checking those that a run could not start with."""
+    found = dict(values)
+    if protocol.epochs is not None and "epochs" in found:
+        found["epochs"] = min(found["epochs"], protocol.epochs)
+    _check_training(method, found, place)
+    if method.online and found["stream_batch"] < 1:
+        raise BenchError(f"{place}: {method.name}: stream_batch is {found['stream_batch']}; it takes 1 or more")
+    return found
+
+
+def lacks(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
+    """Return a sentence where a method lacks a text tower or a file, else None."""
+    return _lacks_text_tower(method, parameters) or _lacks_file(method, parameters)
+
+
+def _check_training(method: MethodFile, values: Mapping[str, Any], place: str) -> None:
+    """Raise for parameters that no training can start with, before anything is prepared for it."""
+    if not method.trains:
+        return
+    for name, least in (("epochs", 1), ("batch_size", 2)):
+        if values[name] < least:
+            raise BenchError(f"{place}: {method.name}: {name} is {values[name]}; it takes {least} or more")
+    if values["learning_rate"] <= 0:
+        raise BenchError(f"{place}: {method.name}: learning_rate is {values['learning_rate']:g}; it must be above 0")
+
+
+def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
+    """Return a sentence where a method needs a text tower and its backbone has none."""
+    for parameter in method.parameters if "text" in method.needs else ():
+        if parameter.network != "Backbone":
+            continue
+        name = parse_network(parameters[parameter.name], parameter.name)
+        if name.family != "open_clip":
+            return (
+                f"the method {method.name} needs a backbone with a text tower, and {name.without_path} has none; "
+                f"choose one that has: --set {parameter.name}=open_clip:ViT-B-32-quickgelu/openai"
+            )
+    return None
+
+
+def _lacks_file(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
+    """Return a sentence where a method needs a file and none is named."""
+    for parameter in method.parameters if "file" in method.needs else ():
+        if parameter.is_file and not parameters[parameter.name]:
+            return f"the method {method.name} needs a file; name it with --set {parameter.name}=FILE"
+    return None
+
+
+def refuse_unnoticed_files(method: MethodFile, parameters: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Raise where a plain text is the path of a file: the run's key would not change when the file does."""
+    for parameter in method.parameters:
+        value = parameters[parameter.name]
+        if parameter.network or parameter.is_file or "Literal" in parameter.annotation:
+            continue
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and _is_file(text, (Path(), method.path.parent)):
+                raise BenchError(
+                    f"{places[parameter.name]}: {parameter.name}: {text!r} is a file, and the type "
+                    f"{parameter.annotation} keeps its content out of the key of the run; write `{parameter.name}: "
+                    f"File` in {method.path} (from fergen_bench import File)"
+                )
+
+
+def _is_file(text: str, folders: Iterable[Path]) -> bool:
+    """Return True where a text with a separator or an ending is the path of a file in one of the folders."""
+    path = Path(text)
+    if len(path.parts) < 2 and not path.suffix:
+        return False
+    try:
+        return any((folder / path.expanduser()).is_file() for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or of a user who does not exist
+        return False

@@ -1,0 +1,228 @@
+"""Runs of online methods: streams, resets, and the fitted methods that they start from."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from running import MINE, execute, make_plan
+
+from conftest import Bench
+from fergen_bench.error import BenchError
+from fergen_bench.execution.plan import Plan
+from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.run import Job
+from fergen_bench.records.record import HELD_OUT, RunRecord
+from fergen_bench.records.store import RecordFile, find
+
+FOLLOW = '''"""An online method for tests: the mean of all images so far, and a random number, are in its logits."""
+from dataclasses import dataclass
+import torch
+from fergen_bench import OnlineMethod
+@dataclass
+class Follow(OnlineMethod):
+    base: str = "mine"
+    weight: float = 1.0  # of the state
+    def start(self, base, ctx):
+        self.base_method = base
+        self.reset()
+    def reset(self):
+        self.seen, self.total = 0, 0.0
+    def predict(self, images):
+        self.seen += len(images)
+        self.total += images.float().mean((1, 2, 3)).sum()
+        state = self.weight * (self.total / self.seen + torch.rand(()))
+        return self.base_method.predict(images) + state * images.float().mean((2, 3)) @ torch.ones(3, 7)
+'''
+
+
+@pytest.fixture
+def adapting(project: Project) -> Project:
+    """Return a project with the methods mine and follow."""
+    (project.root / "methods").mkdir()
+    (project.root / "methods" / "mine.py").write_text(MINE)
+    (project.root / "methods" / "follow.py").write_text(FOLLOW)
+    return project
+
+
+def planned(project: Project, changes: dict[str, Any] | None = None, **options: Any) -> Plan:
+    """A plan of follow."""
+    protocol = {"sources": ["web"], **options.pop("protocol", {})}
+    return make_plan(project, changes, protocol, method="follow", **options)
+
+
+def ran(project: Project, changes: dict[str, Any] | None = None, **options: Any) -> tuple[RunRecord, dict[str, Any]]:
+    """The record of follow and its logits by target."""
+    plan = planned(project, changes, **options)
+    for outcome, _ in execute(plan, project, 0):
+        assert outcome.record is not None, outcome.log
+    return kept(project, plan.runs[-1])
+
+
+def kept(project: Project, job: Job) -> tuple[RunRecord, dict[str, Any]]:
+    file = RecordFile.open(job.spec.path(project.results / "runs"))
+    return file.record, {name: part.logits for name, part in file.predictions().items()}
+
+
+def test_the_base_is_trained_first_and_kept_and_then_reused(adapting: Project) -> None:
+    plan = planned(adapting)
+    assert [job.spec.method for job in plan.missing] == ["mine", "follow"]
+    assert any("1 run is trained first, with models kept (mine): follow starts from them" in n for n in plan.notes)
+    outcomes = [outcome.job.spec.method for outcome, record in execute(plan, adapting, 0) if record]
+    assert outcomes == ["mine", "follow"]
+    assert plan.missing[0].spec.model_path(adapting.results / "runs").is_file()
+    assert not plan.missing[1].spec.model_path(adapting.results / "runs").exists()
+    assert not planned(adapting).missing
+    again = planned(adapting, {"stream": "sorted"})
+    assert [job.spec.method for job in again.missing] == ["follow"]
+    assert not planned(adapting, keep_models=True).missing, "an online method leaves no checkpoint"
+
+
+def test_a_base_waits_for_its_turn_in_processes(adapting: Project) -> None:
+    plan = planned(adapting)
+    ended = execute(plan, adapting, 2)
+    assert [(outcome.job.spec.method, bool(record)) for outcome, record in ended] == [("mine", True), ("follow", True)]
+
+
+def test_a_target_alone_and_after_others_in_any_order_has_the_same_numbers(adapting: Project) -> None:
+    _, alone = ran(adapting, protocol={"targets": ["film"]})
+    _, before = ran(adapting, protocol={"targets": ["film", "web"]}, rerun=True)
+    _, after = ran(adapting, protocol={"targets": ["grey48", "web", "film"]}, rerun=True)
+    assert (list(alone), set(after) > set(before)) == (["film"], True)
+    np.testing.assert_array_equal(before["film"], alone["film"])
+    np.testing.assert_array_equal(after["film"], alone["film"])
+    np.testing.assert_array_equal(after["web"], before["web"])
+
+
+def test_predictions_are_in_the_order_of_the_images(adapting: Project) -> None:
+    record, logits = ran(adapting, {"weight": 0.0})
+    base = record.spec.base
+    assert base is not None
+    _, expected = kept_base(adapting, record)
+    for target in ("web", "film"):
+        np.testing.assert_array_equal(logits[target], expected[target])
+
+
+def kept_base(project: Project, record: RunRecord) -> tuple[RunRecord, dict[str, Any]]:
+    assert record.spec.base is not None
+    file = RecordFile.open(record.spec.base.path(project.results / "runs"))
+    return file.record, {name: part.logits for name, part in file.predictions().items()}
+
+
+def test_stream_base_and_seed_are_in_key_record_and_label(adapting: Project) -> None:
+    plans = [
+        planned(adapting),
+        planned(adapting, {"stream": "sorted"}),
+        planned(adapting, {"stream_batch": 8}),
+        planned(adapting, {"base": "mine shift=1.5"}),
+        planned(adapting, protocol={"seeds": [1]}),
+    ]
+    specs = [plan.runs[-1].spec for plan in plans]
+    assert len({spec.key for spec in specs}) == 5
+    assert [spec.label for spec in specs[:4]] == [
+        "follow",
+        "follow (stream=sorted)",
+        "follow (stream_batch=8)",
+        "follow (base=mine (shift=1.5))",
+    ]
+    bases = [spec.base for spec in specs]
+    assert [base and base.seed for base in bases] == [0, 0, 0, 0, 1]
+    assert bases[0] is not None
+    assert bases[0].key == plans[0].runs[0].spec.key
+    record, _ = ran(adapting, {"stream": "sorted", "stream_batch": 8})
+    assert (record.spec.online, record.spec.parameters["stream_batch"]) == (True, 8)
+    assert record.spec.base == bases[0]
+    assert find(record.spec, adapting.results / "runs") == record
+
+
+def test_held_out_images_are_a_stream_where_the_base_left_them_alone(adapting: Project) -> None:
+    _, logits = ran(adapting, {"stream_batch": 8}, protocol={"selection": "source-val"})
+    assert HELD_OUT not in logits, "mine learns from all training images"
+    text = MINE.replace("source.train", "source.fit")
+    (adapting.root / "methods" / "careful.py").write_text(text)
+    _, logits = ran(adapting, {"stream_batch": 8, "base": "careful"}, protocol={"selection": "source-val"})
+    assert len(logits[HELD_OUT])
+
+
+def test_a_corruption_is_a_stream_of_its_own(adapting: Project) -> None:
+    shifts = {"shifts": {"factors": {"blur": [1]}, "targets": "all", "faces": 64}}
+    together, _ = ran(adapting, protocol=shifts)
+    alone, _ = ran(adapting, protocol={**shifts, "targets": ["film"], "sources": ["web"]}, rerun=True)
+    cells = [{c.shift: c.confusion for c in record.shifted if c.target == "film"} for record in (together, alone)]
+    assert cells[0] == cells[1] != {}
+
+
+def test_both_views_are_left_out_with_a_note_and_a_prior_is_taken_out(adapting: Project) -> None:
+    plan = planned(adapting, protocol={"views": ["plain", "mirror"], "prior": 0.5})
+    assert any("views plain+mirror are not applied to follow" in note for note in plan.notes)
+    spec = plan.runs[-1].spec
+    assert (spec.views, spec.prior, spec.base and spec.base.prior) == (("plain",), 0.5, 0.0)
+    execute(plan, adapting, 0)
+    _, with_prior = kept(adapting, plan.runs[-1])
+    _, without = ran(adapting)
+    assert np.ptp((with_prior["film"] - without["film"]).std(0)) < 1e-2
+    assert np.abs(with_prior["film"] - without["film"]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "min"}, r"--set: base: no method 'min' .*did you mean mine"),
+        ({"base": "follow"}, r"--set: base: follow is itself online, and a base is a method that is fitted"),
+        ({"base": "' '"}, r"--set: base: no method ''"),
+        ({"base": "mine 3"}, r"--set: base: '3' is not a setting; write the name of a method, then NAME=VALUE"),
+        ({"base": "mine shft=3"}, r"--set: base: the method mine has no parameter 'shft'; did you mean shift"),
+        ({"base": "coral adapt=true"}, r"base: coral adapts to one target .* write coral adapt=false"),
+        ({"stream_batch": 0}, r"follow: stream_batch is 0; it takes 1 or more"),
+        (
+            {"stream_batch": 500},
+            r"the stream of web has 100 images, fewer than one batch of follow, 500; lower it with",
+        ),
+        ({"stream": "random"}, r"--set: stream is 'random'; use 'shuffled' or 'sorted'"),
+    ],
+)
+def test_bad_input_is_refused_in_the_plan(
+    adapting: Project, bench: Bench, changes: dict[str, Any], message: str
+) -> None:
+    settings = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    result = bench("run", "-m", "follow", "--sources", "web", "--seeds", "0", "--jobs", "0", "--dry-run", *settings)
+    assert result.code == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert re.search(message, result.err), result.err
+
+
+def test_a_base_that_was_not_kept_is_refused_and_trained_again_on_request(adapting: Project) -> None:
+    execute(planned(adapting), adapting, 0)
+    base = planned(adapting).runs[-1].spec.base
+    assert base is not None
+    base.model_path(adapting.results / "runs").unlink()
+    assert not planned(adapting).missing, "a complete run needs no base"
+    with pytest.raises(BenchError, match=r"follow starts from the checkpoint of this run, mine on web, seed 0, which"):
+        planned(adapting, {"stream": "sorted"})
+    plan = planned(adapting, {"stream": "sorted"}, keep_models=True)
+    assert [job.spec.method for job in plan.missing] == ["mine", "follow"]
+
+
+def test_a_base_that_vanishes_before_the_run_is_one_sentence(adapting: Project) -> None:
+    execute(planned(adapting), adapting, 0)
+    plan = planned(adapting, {"stream": "sorted"})
+    assert plan.missing[0].spec.base is not None
+    plan.missing[0].spec.base.model_path(adapting.results / "runs").unlink()
+    ((outcome, _),) = execute(plan, adapting, 0)
+    assert "follow starts from this checkpoint of mine on web, seed 0, which was not kept" in (outcome.refused or "")
+
+
+def test_an_online_method_without_its_parameters_or_reset_is_refused(adapting: Project) -> None:
+    path = adapting.root / "methods" / "bare.py"
+    path.write_text(MINE.replace("    shift: float", "    online: ClassVar[bool] = True\n    shift: float"))
+    with pytest.raises(BenchError, match=r"Mine is online and lacks the parameter stream; derive it from OnlineMethod"):
+        adapting.method("bare")
+
+
+def test_an_online_run_answers_no_photographs(adapting: Project, bench: Bench) -> None:
+    record, _ = ran(adapting)
+    result = bench("export", str(record.spec.path(adapting.results / "runs")), "--to", "follow.onnx")
+    assert result.code == 2
+    assert "follow adapts to a stream of test images, so its runs leave no checkpoint" in result.err
