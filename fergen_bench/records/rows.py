@@ -29,7 +29,7 @@ SHIFTS = "shifts"
 
 _RUN = frozenset(one.name for one in fields(Run))
 _SHARED = {
-    "method": ("method", "version", "parameters", "weights", "defaults", "note", "networks", "method_digest"),
+    "method": ("method", "version", "parameters", "weights", "defaults", "note", "online", "networks", "method_digest"),
     "setting": (
         *("suite", "profile", "selection", "fraction", "numerics", "precision", "views", "prior", "targets"),
         *("synthetic", "protocol", "exposure"),
@@ -48,8 +48,8 @@ _EMPTY: Mapping[str, Any] = {
     **{
         name: {} for name in ("networks", "environment", "measured", "data", "cells", "otherwise", "history", "seconds")
     },
-    **dict.fromkeys(("adaptation_target", "exposure", "selected_epoch")),
-    **{"sources": [], "shifts": [], "protocol": "", "note": ""},
+    **dict.fromkeys(("adaptation_target", "base", "exposure", "selected_epoch")),
+    **{"sources": [], "shifts": [], "protocol": "", "note": "", "online": False},
 }
 """Fields that are left out where they have this value."""
 _CELL = ("fingerprint", "relation", "excluded", "absent")

@@ -31,6 +31,7 @@ def read(text: bytes, shifts: np.ndarray | None = None) -> tuple[list[RunRecord]
         finished(cells=(Cell("b", "old", "unseen", MATRIX, "0123456789ab", 4),)),
         finished(replace(SPEC, excluded={"b": "0123456789ab"}, fingerprints={"a": "f0"}, note="n", protocol="p")),
         finished(replace(SPEC, method="external:m", sources=(), exposure=Exposure(("a",), None), weights={})),
+        finished(replace(SPEC, method="t3a", online=True, base=replace(SPEC, targets={}, relations={}))),
         finished(history=({"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_accuracy": 0.5})),
     ],
 )
