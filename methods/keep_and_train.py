@@ -98,15 +98,16 @@ class KeepAndTrain(NetworkMethod):
         self.encoder = ctx.backbone(self.backbone)
         self.network = ctx.backbone(self.trunk, trainable=True)
         encoder = ctx.backbone(self.backbone, trainable=True)
+        head = nn.Linear(encoder.features, len(EXPRESSIONS))
         members = nn.ModuleDict(
             {
-                "encoder": nn.Sequential(encoder, nn.Linear(encoder.features, len(EXPRESSIONS))),
+                "encoder": nn.Sequential(encoder, head),
                 "trunk": nn.Sequential(self.network, nn.Linear(self.network.features, len(EXPRESSIONS))),
             }
         )
         if hasattr(self, "_start"):  # a checkpoint is opened without it
             with torch.no_grad():
-                for parameter, value in zip(members["encoder"][1].parameters(), self._start, strict=True):
+                for parameter, value in zip(head.parameters(), self._start, strict=True):
                     parameter.copy_(value)
         self.shares = torch.full((3,), 1 / 3, device=ctx.device)  # while the networks are trained
         return nn.ModuleDict({"trained": members, "mean": copy.deepcopy(members).requires_grad_(False)})
