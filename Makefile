@@ -6,7 +6,7 @@ PYTHON ?= python3
 # Compiled modules halve the time a command takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow lint format benchmark benchmark-gpu install clean
+.PHONY: demo test slow lint format docs site dist benchmark benchmark-gpu install clean
 
 demo: install  ## CAFE over leave-none on the embedded suite, and the report
 	$(BIN)/fergen-bench run --method cafe --protocol leave-none --suite synth5 --seeds 0
@@ -26,6 +26,16 @@ lint: install  ## style, format, types
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install  ## the documentation as pages, in site/docs
+	$(BIN)/python -m mkdocs build --strict
+
+site: install  ## leaderboards, methods and the documentation as pages, in site
+	$(BIN)/fergen-bench site site --docs mkdocs.yml
+
+dist: install  ## the source distribution, and the wheel that is built from it
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 benchmark: install  ## timings of the hot functions
 	$(BIN)/python -m pytest tests/test_benchmarks.py --benchmark-enable --benchmark-only
@@ -48,4 +58,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results/cache results/runs results/report results/failed
+	rm -rf $(VENV) results/cache results/runs results/report results/failed site dist

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fergen_bench.api.results import Results as Results
     from fergen_bench.api.results import load_results as load_results
     from fergen_bench.api.run import run as run
+    from fergen_bench.api.site import site as site
     from fergen_bench.data.domain import Split as Split
     from fergen_bench.data.labels import EXPRESSIONS as EXPRESSIONS
     from fergen_bench.data.source import Source as Source
@@ -72,6 +73,7 @@ _API = {
     "load_results": "api.results",
     "Results": "api.results",
     "report": "api.report",
+    "site": "api.site",
     "export": "api.export",
     "predict": "api.predict",
     "prepare": "api.data",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from browsing import browser  # noqa: F401  (fixture)
 from filelock import FileLock
 from matplotlib.figure import Figure
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)

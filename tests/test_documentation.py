@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from pydantic import BaseModel
 
 import fergen_bench
 from conftest import ROOT, Bench
+from fergen_bench import cli
 from fergen_bench.data.corruption import FACTORS
 from fergen_bench.data.domain import Split
 from fergen_bench.data.labels import EXPRESSIONS
@@ -87,10 +89,64 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in map(slug, headings), link
 
 
+def test_every_page_has_a_title_and_is_reached_from_the_readme() -> None:
+    reached, ahead = set[Path](), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        links = re.findall(r"\]\(([^)\s#]+\.md)[^)]*\)", prose(page.read_text()))
+        ahead += [(page.parent / link).resolve() for link in links if not re.match(r"https?:", link)]
+    assert [page.name for page in PAGES if page not in reached] == []
+    for page in PAGES:
+        titles = re.findall(r"^# .+$", prose(page.read_text()), flags=re.MULTILINE)
+        assert len(titles) == 1, page.name
+        assert page.read_text().startswith(titles[0]), page.name
+
+
+def test_lists_are_nested_as_both_github_and_mkdocs_read_them() -> None:
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        nested = re.findall(r"^ {1,3}(?:[-*]|\d+\.) .*$", prose(page.read_text()), flags=re.MULTILINE)
+        assert nested == [], page.name
+
+
 def test_the_readme_is_a_first_page() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 150
     assert all(len(line) <= 120 for line in lines if not line.startswith("|"))
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """The words of each command in code, without those from a comment or a pipe on."""
+    code = [block for _, block in re.findall(r"^( *)```[^\n]*\n(.*?)^ *```", page, flags=re.DOTALL | re.MULTILINE)]
+    lines = [*"\n".join(code).replace("\\\n", " ").splitlines(), *re.findall(r"`([^`\n]+)`", prose(page))]
+    for line in lines:
+        if (found := re.match(r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(fergen-bench|make) (.*)", line)) is not None:
+            yield [found[1], *re.split(r"\s[#|>]|[;&…]", found[2])[0].split()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_on_the_pages_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for program, *words in commands(page.read_text()):
+        if program == "make":
+            assert words[0] in targets, words
+            continue
+        command: click.Command = cli.app
+        while isinstance(command, click.Group) and words and not words[0].startswith(("-", '"')):
+            name = words.pop(0)
+            if name == name.upper():  # COMMAND stands for any
+                break
+            assert name in command.commands, f"{command.name} {name}"
+            command = command.commands[name]
+        known = {option for part in command.params for option in (*part.opts, *part.secondary_opts)}
+        for word in words:
+            if re.fullmatch(r"--[a-z][a-z-]*(=.*)?", word) and isinstance(command, click.Command):
+                assert word.partition("=")[0] in known | {"--help", "--debug", "--version"}, f"{command.name} {word}"
 
 
 # -------------------------------------------------------------------------------------------------------------- keys
@@ -140,6 +196,11 @@ def test_every_public_name_stands_on_the_page_of_its_readers() -> None:
     for page, names in ((METHODS, fergen_bench._FOR_METHODS), (PYTHON, fergen_bench._API)):
         named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose(page)))))
         assert set(names) <= named
+
+
+def test_the_page_of_the_api_shows_every_public_name() -> None:
+    shown = re.findall(r"^::: (fergen_bench\.\S+)$", (DOCS / "api.md").read_text(), flags=re.MULTILINE)
+    assert sorted(shown) == sorted(f"fergen_bench.{home}.{name}" for name, home in fergen_bench._HOME.items())
 
 
 def test_what_a_method_is_given_is_there(ctx: Context, source: Source) -> None:

@@ -16,14 +16,18 @@ from fergen_bench.cli.templates import method_template
 
 pytestmark = pytest.mark.slow
 
+LARGEST = 20_000_000
+"""Bytes of a wheel that is still sensible: the packaged networks and the committed results are most of it."""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean environment with the wheel in it. The dependencies are those of the environment the tests run in."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)  # the source distribution, and from it the wheel
     (wheel,) = folder.glob("*.whl")
+    assert wheel.stat().st_size < LARGEST
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
     site = subprocess.run(
@@ -69,6 +73,9 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     assert ran.returncode == 0, ran.stderr
     assert "mine on web, seed 0: in-domain" in ran.stderr
     assert len(list((tmp_path / "results" / "runs").glob("synth5-tiny/*/*.json"))) == 2
+    site = call(installed, tmp_path, "site", "public", "--records", "results")
+    assert site.returncode == 0, site.stderr
+    assert "Mine" in (tmp_path / "public" / "methods" / "mine.html").read_text(encoding="utf-8")
     report = call(installed, tmp_path, "report")
     assert report.returncode == 0, report.stderr
     assert "results/report/index.html" in report.stdout
@@ -81,6 +88,19 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
         "print(*fb.load_results('results').leaderboard().method)"
     )
     assert set(call(python, tmp_path, "-c", code).stdout.split()) == {"mine", "linear_probe"}
+
+
+def test_the_committed_results_methods_and_protocols_are_installed(installed: Path, tmp_path: Path) -> None:
+    python = installed.parent / "python"
+    code = (
+        "import fergen_bench as fb; print(len(fb.load_results('reference').leaderboard()), len(fb.list_methods()), "
+        "len(fb.list_protocols()))"
+    )
+    answer = call(python, tmp_path, "-c", code)
+    rows, methods, protocols = map(int, answer.stdout.split())
+    assert rows >= 5
+    assert methods == len(list((ROOT / "methods").glob("[!_]*.py")))
+    assert protocols == len(list((ROOT / "protocols").glob("*.yaml")))
 
 
 def test_the_wheel_is_what_is_used(installed: Path, tmp_path: Path) -> None:

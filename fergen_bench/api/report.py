@@ -45,8 +45,11 @@ def report(
     return write(results, None if to is None else Path(to), metric, faces, Display()).page
 
 
-def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Display) -> Report:
-    """Write the files of a report; see `report`. Remarks about the data go to `shown`, and all remarks on the page."""
+def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Display, home: str = "") -> Report:
+    """Write the files of a report; see `report`. Remarks about the data go to `shown`, and all remarks on the page.
+
+    `home` is the link of the page to the index of a site.
+    """
     from fergen_bench.experiment.project import shipped
     from fergen_bench.report import folder, page
     from fergen_bench.report.published import read_published
@@ -76,6 +79,7 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
             published=tables,
             complaints=[remark.text for remark in remarks],
             faces=page.ShownFaces(lambda name: prepared.domain(project, results.suite, name), faces),
+            home=home,
         )
         page.write(draft, content)
     return Report(target / "index.html", tables)

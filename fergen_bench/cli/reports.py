@@ -1,4 +1,4 @@
-"""The commands that read records: `report`, `compare`, `choose` and `verify`."""
+"""The commands that read records: `report`, `site`, `compare`, `choose` and `verify`."""
 
 from __future__ import annotations
 
@@ -74,9 +74,43 @@ def report(
     what = ", ".join([results.suite, *(f"only {name}" for name in methods[:1]), *methods[1:]])
     console.print(f"\nReport of {what}: {near(written.page)}, and beside it tables (.md, .csv, .tex) and figures")
     if opened:
-        import webbrowser
+        _open(written.page)
 
-        webbrowser.open(written.page.resolve().as_uri())
+
+SITE_EXAMPLES = """
+\b
+Examples:
+  fergen-bench site public
+  fergen-bench site public --records results
+  fergen-bench site public --docs mkdocs.yml
+"""
+
+
+@click.command(epilog=SITE_EXAMPLES)
+@click.argument("to", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--records",
+    default="reference",
+    show_default=True,
+    help="Read these records: reference (the committed results), results (those of the project), or a folder.",
+)
+@click.option(
+    "--docs", type=click.Path(path_type=Path), help="Also build the documentation of this mkdocs.yml into DIR/docs."
+)
+@click.option("--open", "opened", is_flag=True, help="Open the index in a browser.")
+def site(to: Path, records: str, docs: Path | None, opened: bool) -> None:
+    """Write a folder of static pages: the leaderboards of all suites with records, and a page for each method.
+
+    DIR: a new or an empty folder, or one that this command has written. Its pages need no server.
+    """
+    from fergen_bench.api.display import Bars
+    from fergen_bench.api.site import build
+    from fergen_bench.experiment.project import find_project
+
+    page = build(find_project(), to, records, docs, Bars(console_on(stderr=True)))
+    console_on().print(f"Site: {near(page)}")
+    if opened:
+        _open(page)
 
 
 COMPARE_EXAMPLES = """
@@ -202,6 +236,12 @@ def _results(
     project = find_project()
     stored = records_at("results" if folder is None else folder, project)
     return load(project, stored, suite, methods, selection, include, remark=remark)
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    webbrowser.open(page.resolve().as_uri())
 
 
 def _warn(fault: str) -> None:

@@ -285,7 +285,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     Raises:
         BenchError: The file does not declare one method; the error names file and line.
     """
-    text = _text(path)
+    text = source_text(path)
     try:
         tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
@@ -332,7 +332,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     )
 
 
-def _text(path: Path) -> str:
+def source_text(path: Path) -> str:
     """Return the text of a method file as Python reads it, in UTF-8 or the encoding that it names."""
     try:
         with tokenize.open(path) as file:

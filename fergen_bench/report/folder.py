@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fergen_bench.error import BenchError
 from fergen_bench.report import data, figures
 from fergen_bench.report.latex import PACKAGES, difference_table, leaderboard_table, matrix_table, target_table
 from fergen_bench.report.leaderboard import LeaderboardView, leaderboard_frame
@@ -42,24 +43,52 @@ WRITTEN = ".written"
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write a report to, and move its files into `folder` at the end.
+def replaced(folder: Path, listing: str = WRITTEN) -> Iterator[Path]:
+    """Yield an empty folder to write a report or a site to, and move its files into `folder` at the end.
 
-    Files of the report before are removed unless the new report wrote them too: figures of other methods and suites
-    must not remain in the folder of its page. Files that no report wrote stay. After an error the folder is unchanged.
+    Files that were written before are removed unless they are written again: figures of other methods and suites must
+    not remain in the folder of a page. Other files stay. After an error the folder is unchanged.
+
+    Args:
+        folder: The folder. Created where it does not exist.
+        listing: The name of the file in it that lists what is written.
+
+    Raises:
+        BenchError: A link in the folder leads a file out of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
         yield Path(draft)
-        names = sorted(path.name for path in Path(draft).iterdir())
-        before = (folder / WRITTEN).read_text("utf-8", "replace").splitlines() if (folder / WRITTEN).is_file() else []
-        (folder / WRITTEN).write_text("\n".join(dict.fromkeys((*before, *names))), encoding="utf-8")
+        names = sorted(path.relative_to(draft).as_posix() for path in Path(draft).rglob("*") if path.is_file())
         for name in names:
+            if not _is_inside(folder, name):
+                raise BenchError(f"{folder / name}: a link leads out of {folder}. Remove the link.")
+        listed = folder / listing
+        before = listed.read_text("utf-8", "replace").splitlines() if listed.is_file() else []
+        listed.write_text("\n".join(dict.fromkeys((*before, *names))), encoding="utf-8")
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(draft, name), folder / name)
         for name in set(before) - set(names):
-            if name and Path(name).name == name:
-                (folder / name).unlink(missing_ok=True)
-        (folder / WRITTEN).write_text("\n".join(names), encoding="utf-8")
+            if name and _is_inside(folder, name):
+                _remove(folder / name, folder)
+        listed.write_text("\n".join(names), encoding="utf-8")
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a file is below a folder, and no link on the way leads out of it."""
+    return (folder / name).parent.resolve().is_relative_to(folder.resolve()) and Path(name).name not in {"", ".", ".."}
+
+
+def _remove(path: Path, folder: Path) -> None:
+    """Remove a file, and the folders up to `folder` that are empty then."""
+    if path.is_dir() and not path.is_symlink():
+        return
+    path.unlink(missing_ok=True)
+    for parent in path.parents:
+        if parent == folder or not parent.is_dir() or any(parent.iterdir()):
+            return
+        parent.rmdir()
 
 
 def write(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -283,18 +282,6 @@ def test_twenty_methods_make_a_page_that_can_be_sent(tmp_path: Path, cache: Path
     ]
     assert len(records) == 300
     assert len(written(tmp_path, tmp_path / "runs", records).encode()) < 10_000_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path is not None), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(names)} is installed")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.records.collection import Records
@@ -26,6 +18,7 @@ from fergen_bench.report.page.drawings import Drawings
 from fergen_bench.report.page.embedded import as_json, board_data, compressed, provenance
 from fergen_bench.report.page.sections import Section, sections
 from fergen_bench.report.page.sheets import ShownFaces
+from fergen_bench.report.page.template import policy, script, style, template
 from fergen_bench.report.published import (
     MISPRINTS,
     PUBLISHED,
@@ -36,12 +29,9 @@ from fergen_bench.report.published import (
     misprints,
     summary,
 )
-from fergen_bench.report.rounding import tenth
 from fergen_bench.report.statistics import Evidence
-from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES, number
+from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES
 from fergen_bench.wording import many
-
-CHANCE = 100 / len(EXPRESSIONS)
 
 SAVED = ("cells.csv", "leaderboard.csv", "leaderboard.tex", "matrix.tex")
 """The files of the report's folder that a reader can save from the page."""
@@ -61,6 +51,7 @@ class Content:
         published: Published tables.
         complaints: Warnings of reading the records.
         faces: The images that the page may show.
+        home: A link to the index of the site that the page is part of; "" for a page of its own.
     """
 
     views: Mapping[str, Sequence[LeaderboardView]]
@@ -72,6 +63,7 @@ class Content:
     published: Sequence[Published] = ()
     complaints: Sequence[str] = ()
     faces: ShownFaces = field(default_factory=ShownFaces)
+    home: str = ""
 
     @property
     def metric(self) -> str:
@@ -98,7 +90,7 @@ def write(folder: Path, content: Content) -> Path:
     boards = [view.board for view in content.main]
     drawings = Drawings(folder, [path.stem for path in content.drawn], figures.colours(boards))
     parts = sections(content, drawings)
-    html = _template("page.html").render(
+    html = template("page.html").render(
         title=f"fergen-bench: {', '.join(dict.fromkeys(board.suite for board in boards))}",
         names=NAMES,
         annotator_row=ANNOTATOR_ROW,
@@ -113,9 +105,12 @@ def write(folder: Path, content: Content) -> Path:
         complaints=content.complaints,
         records=many(len(content.records), "record"),
         saved=[name for name in SAVED if (folder / name).is_file()],
-        citation=_citation(content),
+        citation=citation(content),
         data=as_json(_data(folder, content, parts)),
-        **_own_files(),
+        policy=policy(script()),
+        style=style(),
+        script=script(),
+        home=content.home,
     )
     path = folder / "index.html"
     path.write_text(html, encoding="utf-8")
@@ -149,7 +144,7 @@ def _beside_published(content: Content) -> list[tuple[Any, ...]]:
     ]
 
 
-def _citation(content: Content) -> str:
+def citation(content: Content) -> str:
     """Return BibTeX of the software, with what a reader needs to find these results again."""
     commits = sorted({str(record.environment.get("commit") or "")[:12] for record in content.records} - {""})
     suites = ", ".join(dict.fromkeys(view.board.suite for view in content.main))
@@ -162,41 +157,3 @@ def _citation(content: Content) -> str:
         f"  note    = {{Suite {suites}, {many(len(content.records), 'record')}{made_by}}},\n"
         "}"
     )
-
-
-def _own_files() -> dict[str, str]:
-    """Return style and script of the page, and a policy that allows this script alone."""
-    script = _text("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return {
-        "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
-        f"base-uri 'none'; form-action 'none'",
-        "style": Markup(_text("page.css")),  # noqa: S704 - our own file
-        "script": Markup(script),  # noqa: S704 - our own file
-    }
-
-
-def _template(name: str) -> Template:
-    environment = Environment(
-        loader=PackageLoader("fergen_bench.report.page", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"breakable": _breakable, "number": number, "share": _share, "tenth": tenth}
-    return environment.get_template(name)
-
-
-def _text(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _breakable(name: str) -> Markup:
-    """Return a name that a browser breaks after punctuation where it has to, and not within a word."""
-    return Markup("<wbr>").join(Markup.escape(part) for part in re.split(r"(?<=[_=/,:-])", name))
-
-
-def _share(value: float) -> float:
-    """Return the strength of a cell's colour, 0 (chance) to 1."""
-    return 0.0 if pd.isna(value) else round(float(np.clip((value - CHANCE) / (100 - CHANCE), 0, 1)), 3)
