@@ -27,7 +27,7 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: install  ## the documentation as pages, in site/docs
+docs: install  ## the documentation as pages, in build/docs
 	$(BIN)/python -m mkdocs build --strict
 
 site: install  ## leaderboards, methods and the documentation as pages, in site
@@ -58,4 +58,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results/cache results/runs results/report results/failed site dist
+	rm -rf $(VENV) results/cache results/runs results/report results/failed site build dist

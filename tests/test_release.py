@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from conftest import ROOT
+from fergen_bench.records.collection import RecordFolder
 from fergen_bench.report.page import Content
 from fergen_bench.report.page.writer import citation
 from fergen_bench.report.statistics import Evidence
@@ -28,7 +29,7 @@ def test_the_citation_file_names_this_version_and_the_changelog_describes_it() -
 
 def test_the_citation_of_a_page_is_that_of_the_citation_file() -> None:
     stated = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    content = Content(views={"accuracy": []}, records=[], runs=Path(), evidence=Evidence((), Path()))
+    content = Content(views={"accuracy": []}, records=[], stored=RecordFolder(Path()), evidence=Evidence())
     entry = citation(content)
     assert f"title   = {{{stated['title']}}}" in entry
     assert f"author  = {{{{{stated['authors'][0]['name']}}}}}" in entry

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fergen_bench.api.results import Results
     from fergen_bench.experiment.project import Project
     from fergen_bench.report.folder import Ablation
+    from fergen_bench.report.page import Around
     from fergen_bench.report.published import Published
 
 
@@ -45,10 +46,12 @@ def report(
     return write(results, None if to is None else Path(to), metric, faces, Display()).page
 
 
-def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Display, home: str = "") -> Report:
+def write(
+    results: Results, to: Path | None, metric: str, faces: bool, shown: Display, around: Around | None = None
+) -> Report:
     """Write the files of a report; see `report`. Remarks about the data go to `shown`, and all remarks on the page.
 
-    `home` is the link of the page to the index of a site.
+    `around` is the site that the page is part of.
     """
     from fergen_bench.experiment.project import shipped
     from fergen_bench.report import folder, page
@@ -79,7 +82,7 @@ def write(results: Results, to: Path | None, metric: str, faces: bool, shown: Di
             published=tables,
             complaints=[remark.text for remark in remarks],
             faces=page.ShownFaces(lambda name: prepared.domain(project, results.suite, name), faces),
-            home=home,
+            around=around,
         )
         page.write(draft, content)
     return Report(target / "index.html", tables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,9 +66,10 @@ def build(project: Project, to: Path, records: str | os.PathLike[str], docs: Pat
     if docs is not None:
         _require_mkdocs(docs)
     with folder.replaced(to, LISTING) as draft:
-        suites = _suites(project, records_at(records, project), draft, shown)
+        methods = _methods(project, shown)
+        suites = _suites(project, records_at(records, project), methods, draft, shown)
         documents = {} if docs is None else _documents(docs, draft, shown)
-        pages.write(draft, pages.Site(suites, _methods(project, shown), documents))
+        pages.write(draft, pages.Site(suites, methods, documents))
     return to / "index.html"
 
 
@@ -82,10 +84,14 @@ def _refuse_foreign(to: Path) -> None:
         )
 
 
-def _suites(project: Project, stored: Records, draft: Path, shown: Display) -> list[SuitePage]:
+def _suites(
+    project: Project, stored: Records, methods: Sequence[MethodFile], draft: Path, shown: Display
+) -> list[SuitePage]:
     """Write the page of each suite with scored records, and return what the index shows of it."""
-    from fergen_bench.report.site import SuitePage, page_name
+    from fergen_bench.report.page import Around
+    from fergen_bench.report.site import SuitePage, method_link, page_name
 
+    around = Around("../../index.html", {method.name: f"../../{method_link(method.name)}" for method in methods})
     found = []
     with shown.busy(f"reading {near(stored.path)}"):
         names = sorted({record.spec.suite for record in stored.read()[0]})
@@ -96,7 +102,7 @@ def _suites(project: Project, stored: Records, draft: Path, shown: Display) -> l
         if not any(record.cells for record in results.records):
             continue
         href = f"leaderboards/{page_name(name)}/index.html"
-        write_report(results, (draft / href).parent, "accuracy", False, shown, home="../../index.html")
+        write_report(results, (draft / href).parent, "accuracy", False, shown, around)
         found.append(SuitePage(name, href, results.views(), many(len(results.records), "run")))
     if not found:
         raise BenchError(f"{near(stored.path)}: no scored records. Make some with: fergen-bench run")

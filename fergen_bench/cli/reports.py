@@ -92,7 +92,7 @@ Examples:
     "--records",
     default="reference",
     show_default=True,
-    help="Read these records: reference (the committed results), results (those of the project), or a folder.",
+    help="Read these records: reference (the committed results), results (the project's), a folder, packed records.",
 )
 @click.option(
     "--docs", type=click.Path(path_type=Path), help="Also build the documentation of this mkdocs.yml into DIR/docs."

@@ -26,6 +26,7 @@ def test_a_site_has_an_index_leaderboards_and_methods_with_working_links(public:
     assert f'href="leaderboards/{results.suite}/index.html#b0"' in index
     leaderboard = (public / "leaderboards" / results.suite / "index.html").read_text(encoding="utf-8")
     assert 'href="../../index.html"' in leaderboard
+    assert 'href="../../methods/' in leaderboard
     assert "Documentation" not in index
     assert (public / "methods" / "cafe.html").is_file()
 
@@ -62,7 +63,7 @@ def test_a_link_in_the_folder_does_not_lead_a_page_out_of_it(
     [
         (("taken",), r"taken: this folder contains mine\.txt, which is not part of a site\. Name a new or an empty"),
         (("taken/mine.txt",), r"mine\.txt: this is a file\. Name a folder for the site\."),
-        (("new", "--records", "nowhere"), r"nowhere: this folder does not exist\."),
+        (("new", "--records", "nowhere"), r"nowhere: this folder or file does not exist\."),
         (("new", "--records", "results"), r"results/runs: no scored records\. Make some with: fergen-bench run"),
         (("new", "--docs", "mkdocs.yml"), r"--docs: mkdocs\.yml does not exist\. Name the mkdocs\.yml"),
     ],

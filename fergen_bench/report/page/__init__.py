@@ -9,6 +9,6 @@ every script but this one.
 from __future__ import annotations
 
 from fergen_bench.report.page.sheets import ShownFaces
-from fergen_bench.report.page.writer import Content, write
+from fergen_bench.report.page.writer import Around, Content, write
 
-__all__ = ["Content", "ShownFaces", "write"]
+__all__ = ["Around", "Content", "ShownFaces", "write"]

@@ -38,6 +38,19 @@ SAVED = ("cells.csv", "leaderboard.csv", "leaderboard.tex", "matrix.tex")
 
 
 @dataclass(frozen=True)
+class Around:
+    """The pages of the site that a page is part of.
+
+    Attributes:
+        home: The link to its index.
+        methods: Method → link to its page.
+    """
+
+    home: str
+    methods: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything that a page shows.
 
@@ -51,7 +64,7 @@ class Content:
         published: Published tables.
         complaints: Warnings of reading the records.
         faces: The images that the page may show.
-        home: A link to the index of the site that the page is part of; "" for a page of its own.
+        around: The site that the page is part of; None for a page of its own.
     """
 
     views: Mapping[str, Sequence[LeaderboardView]]
@@ -63,7 +76,7 @@ class Content:
     published: Sequence[Published] = ()
     complaints: Sequence[str] = ()
     faces: ShownFaces = field(default_factory=ShownFaces)
-    home: str = ""
+    around: Around | None = None
 
     @property
     def metric(self) -> str:
@@ -110,7 +123,7 @@ def write(folder: Path, content: Content) -> Path:
         policy=policy(script()),
         style=style(),
         script=script(),
-        home=content.home,
+        around=content.around,
     )
     path = folder / "index.html"
     path.write_text(html, encoding="utf-8")

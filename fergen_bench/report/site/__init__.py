@@ -6,6 +6,6 @@ They need neither a server nor a script. Jinja escapes all text in them, and a p
 
 from __future__ import annotations
 
-from fergen_bench.report.site.writer import Site, SuitePage, page_name, write
+from fergen_bench.report.site.writer import Site, SuitePage, method_link, page_name, write
 
-__all__ = ["Site", "SuitePage", "page_name", "write"]
+__all__ = ["Site", "SuitePage", "method_link", "page_name", "write"]

@@ -28,6 +28,11 @@ def page_name(name: str) -> str:
     return file_name(name).lstrip(".") or "_"
 
 
+def method_link(name: str) -> str:
+    """Return the link from the index to the page of a method."""
+    return f"methods/{page_name(name)}.html"
+
+
 @dataclass(frozen=True)
 class SuitePage:
     """The page of a suite, which exists already.
@@ -88,7 +93,7 @@ class Site:
     @cached_property
     def links(self) -> dict[str, str]:
         """Return the link from the index to the page of each method."""
-        return {method.name: f"methods/{page_name(method.name)}.html" for method in self.methods}
+        return {method.name: method_link(method.name) for method in self.methods}
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[SuitePage, LeaderboardView, list[Row]]]]:
