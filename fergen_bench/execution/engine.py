@@ -1,7 +1,7 @@
 """Execute many runs at a time: on this machine (local), on Ray (on_ray) or on Slurm (on_slurm).
 
-Every engine but one starts the worker command once per run, so that a crash ends one run only. The module does not
-import torch: the driver stays small and quick.
+Every engine but one executes each run in a process of its own, below a `Worker`, so that a crash ends one run only. The
+module does not import torch: the driver stays small and quick.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ class Outcome:
         failure: Sentence about the failure.
         killed: True where the process was killed from outside; the same run may succeed elsewhere, or later.
         elsewhere: True where another process executes this run.
-        log: Standard error of the worker.
+        log: Standard error of the worker during the run.
     """
 
     job: Job
@@ -152,25 +153,22 @@ def run_all(
 
 
 class Worker:
-    """A process that executes one run."""
+    """A process that executes runs, one after another; see `fergen_bench.execution.worker`."""
 
-    def __init__(self, job: Job, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, threads: int, environment: Mapping[str, str] | None = None) -> None:
         """Start the process.
 
         Args:
-            job: The run.
+            threads: CPU threads of a run.
             environment: Environment variables that differ from those of this process.
         """
-        self._job = job
         # A process that is still ending there must not make the removal fail.
         self._folder = tempfile.TemporaryDirectory(prefix="fergen-bench-", ignore_cleanup_errors=True)
-        spec, self._log = Path(self._folder.name, "job.json"), Path(self._folder.name, "log.txt")
-        spec.write_text(json.dumps(job.to_json()), encoding="utf-8")
-        threads = str(job.threads)
-        with self._log.open("w", encoding="utf-8") as errors:
+        self._log = Path(self._folder.name, "log.txt")
+        with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
                 # -P: nothing is imported from the working directory, where a random.py would break every worker.
-                [sys.executable, "-P", "-m", "fergen_bench.execution.worker", str(spec)],
+                [sys.executable, "-P", "-m", "fergen_bench.execution.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -178,8 +176,8 @@ class Worker:
                 env={
                     **os.environ,
                     "PYTHONIOENCODING": "utf-8",  # for messages and log, whatever the locale
-                    "OMP_NUM_THREADS": threads,
-                    "MKL_NUM_THREADS": threads,
+                    "OMP_NUM_THREADS": str(threads),
+                    "MKL_NUM_THREADS": str(threads),
                     **(environment or {}),
                 },
                 # A session of its own: Ctrl-C, and Slurm's warning before it takes the machine away, reach the driver
@@ -187,43 +185,65 @@ class Worker:
                 start_new_session=True,
             )
 
-    def outcome(self, listen: Listen) -> Outcome:
-        """Wait for the end of the run. Leaving early ends the process.
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        """True while the process can execute a run."""
+        return self._process.poll() is None
+
+    def run(self, job: Job, listen: Listen) -> Outcome:
+        """Execute a run.
 
         Args:
+            job: The run.
             listen: Receives the messages of the worker.
         """
-        process, last = self._process, dict[str, Any]()
+        process, last, code = self._process, dict[str, Any](), None
         assert process.stdout is not None
         assert process.stdin is not None
-        try:
-            for line in process.stdout:
-                last = json.loads(line)
-                listen(self._job, last)
-            code = process.wait()
-            text = self._log.read_text(encoding="utf-8", errors="replace")
-        finally:
-            self.kill()
-            process.wait()
-            process.stdin.close()
-            process.stdout.close()
-            self._folder.cleanup()
-        if code == 0 and "record" in last:
-            return Outcome(self._job, Path(last["record"]), log=text)
+        start = self._log.stat().st_size
+        with suppress(BrokenPipeError):  # the process was killed just now
+            process.stdin.write(json.dumps(job.to_json()) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            message = json.loads(line)
+            if "ended" in message:
+                code = message["ended"]
+                break
+            last = message
+            listen(job, last)
+        code = process.wait() if code is None else code
+        text = self._log.read_bytes()[start:].decode(errors="replace")
+        if "record" in last:
+            return Outcome(job, Path(last["record"]), log=text)
         if "elsewhere" in last:
-            return Outcome(self._job, None, elsewhere=True, log=text)
+            return Outcome(job, None, elsewhere=True, log=text)
         if "refused" in last:
-            return Outcome(
-                self._job, None, last["refused"], everywhere=last["everywhere"], stops=last["stops"], log=text
-            )
+            return Outcome(job, None, last["refused"], everywhere=last["everywhere"], stops=last["stops"], log=text)
         killed = code in (-signal.SIGKILL, -signal.SIGTERM) if os.name == "posix" else False
-        return Outcome(
-            self._job, None, failure=_reason(code, text) + in_method(self._job, text), killed=killed, log=text
-        )
+        return Outcome(job, None, failure=_reason(code, text) + in_method(job, text), killed=killed, log=text)
 
     def kill(self) -> None:
-        """End the process at once."""
-        self._process.kill()
+        """End the process and its fork at once."""
+        if os.name != "posix":
+            self._process.kill()
+        elif self.alive:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process, and remove its files."""
+        self.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # it may contain a job that the process never read
+                pipe.close()
+        self._folder.cleanup()
 
 
 def in_method(job: Job, log: str) -> str:

@@ -53,7 +53,7 @@ class Local:
         self.slots = slots
         self._free = list(range(slots))
         self._gpus = tuple(gpus)
-        self._alive: set[Worker] = set()
+        self._workers: dict[int, Worker] = {}
         self._lock = threading.Lock()
         self._stopping = False
         self._pool = ThreadPoolExecutor(slots)
@@ -63,7 +63,7 @@ class Local:
         """Start a run in a free slot."""
         slot = min(self._free)
         self._free.remove(slot)
-        self._pending[self._pool.submit(self._run, job, self.environment(slot), listen)] = slot
+        self._pending[self._pool.submit(self._run, job, slot, listen)] = slot
 
     def environment(self, slot: int) -> dict[str, str]:
         """Return the environment variables of a slot's workers that differ from those of this process."""
@@ -76,29 +76,35 @@ class Local:
             self._free.append(self._pending.pop(future))
         return [future.result() for future in done]
 
-    def _run(self, job: Job, environment: dict[str, str], listen: Listen) -> Outcome:
+    def _run(self, job: Job, slot: int, listen: Listen) -> Outcome:
         with self._lock:
             if self._stopping:
                 return Outcome(job, None, failure="stopped before it began")
             try:
-                worker = Worker(job, environment)
+                worker = self._worker(slot, job.threads)
             except OSError as error:  # no room for its files, or no further process: other runs may succeed
                 known = circumstance(error) or BenchError(f"the process of this run could not be started: {error}")
                 return Outcome(job, None, refused=str(known), stops=isinstance(known, NoRoom))
-            self._alive.add(worker)
-        try:
-            return worker.outcome(listen)
-        finally:
-            with self._lock:
-                self._alive.discard(worker)
+        return worker.run(job, listen)
+
+    def _worker(self, slot: int, threads: int) -> Worker:
+        """Return the worker of a slot: a new one where there is none, or where it has ended."""
+        worker = self._workers.get(slot)
+        if worker is None or not worker.alive:
+            if worker is not None:
+                self._workers.pop(slot).close()
+            worker = self._workers[slot] = Worker(threads, self.environment(slot))
+        return worker
 
     def stop(self) -> None:
         """End all workers."""
         with self._lock:
             self._stopping = True
-            for worker in self._alive:
+            for worker in self._workers.values():
                 worker.kill()
         self._pool.shutdown()
+        for worker in self._workers.values():
+            worker.close()
 
 
 class InProcess:

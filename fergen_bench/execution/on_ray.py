@@ -154,7 +154,8 @@ def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: st
             for name, content in kept.items():
                 (runs / name).parent.mkdir(parents=True, exist_ok=True)
                 (runs / name).write_bytes(content)
-        outcome = Worker(here).outcome(lambda job, message: None)
+        with Worker(here.threads) as worker:
+            outcome = worker.run(here, lambda job, message: None)
         if outcome.killed:
             raise WorkerDied(outcome.failure)
         files = [] if shared or outcome.record is None else outcome.record.parent.iterdir()

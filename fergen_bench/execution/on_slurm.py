@@ -182,7 +182,8 @@ class _Launch:
         self._job = job
 
     def __call__(self) -> Outcome:
-        return Worker(self._job).outcome(lambda job, message: None)
+        with Worker(self._job.threads) as worker:
+            return worker.run(self._job, lambda job, message: None)
 
     def checkpoint(self) -> Any:
         """Return the same job, for the queue: the run continues from its resume state."""

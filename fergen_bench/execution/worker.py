@@ -1,21 +1,26 @@
-"""Execute one run in its own process: `python -m fergen_bench.execution.worker JOB.json`, which every engine launches.
+"""Execute runs in processes of their own: `python -m fergen_bench.execution.worker`, which every engine starts.
 
-The worker writes JSON lines to its standard output: {"what": …, "done": …, "total": …} while it works, and at the end
+The worker reads jobs from its standard input, one JSON line each, and executes each in a fork of itself. So torch is
+loaded once for all runs, a crash ends one run, and a run inherits nothing from those before it. With a GPU and outside
+Linux, where libraries do not survive a fork, the worker executes one job itself and ends.
+
+It writes JSON lines to its standard output: {"what": …, "done": …, "total": …} during a run, and at its end
 {"record": path}, {"refused": sentence, "everywhere": …, "stops": …}, or {"elsewhere": true} where another process
-executes this run. The output of a method goes to standard error. Exit status: 0 done, 2 refused (bad input, or no room
-left), 1 failed, 4 elsewhere.
+executes this run; then {"ended": exit status} about the fork. The output of a method goes to standard error. Exit
+status: 0 done, 1 failed, 2 refused (bad input, or no room left), 3 the driver is gone, 4 elsewhere.
 
-Standard input shows that the driver is alive: the worker ends when it closes.
+Standard input shows that the driver is alive: the worker and its fork end when it closes.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
-import stat
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +29,55 @@ from fergen_bench.experiment.run import Job
 from fergen_bench.progress import Progress
 from fergen_bench.records.claim import claim, finished_since_planned
 
+Send = Callable[..., None]
+"""send(**message) writes one line to the driver."""
+
 
 def main() -> int:
-    """Execute the run whose job file is the only argument, and return the exit status."""
-    (path,) = sys.argv[1:]
+    """Execute the runs whose jobs come on standard input, and return the exit status of this process."""
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    if stat.S_ISFIFO(os.fstat(0).st_mode):  # a pipe from a driver, not a terminal or /dev/null
-        threading.Thread(target=_end_with_driver, daemon=True).start()
 
     def send(**message: Any) -> None:
         messages.write(json.dumps(message) + "\n")
         messages.flush()
 
+    trains = mmap.mmap(-1, 1)  # shared with the forks: 1 after a run that used an optimiser
+    for line in sys.stdin.buffer:
+        job = Job.from_json(json.loads(line))
+        if job.device != "cpu" or sys.platform != "linux":
+            return _perform(job, send)
+        send(ended=_perform_in_fork(job, send, trains))
+    return 0
+
+
+def _perform_in_fork(job: Job, send: Send, trains: mmap.mmap) -> int:
+    """Execute a run in a fork, and return its exit status, or the negative number of the signal that killed it."""
+    import fergen_bench.execution.runner  # noqa: F401  loads torch, once for all forks
+
+    if trains[0]:
+        import torch._dynamo  # noqa: F401  every optimiser loads it, which takes as long as torch itself
+
+    fork = os.fork()
+    if fork == 0:
+        code = 1
+        try:
+            code = _perform(job, send)
+            trains[0] = "torch._dynamo" in sys.modules
+        except BaseException:  # such as SystemExit, from a method
+            traceback.print_exc()
+        _exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+
+
+def _perform(job: Job, send: Send) -> int:
+    """Execute a run, send how it ended, and return the exit status."""
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
     def progress(what: str, done: int, total: int, /) -> None:
         send(what=what, done=done, total=total)
 
     try:
-        job = Job.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         progress("started", 0, 1)
         record = execute(job, progress)
     except Exception as error:
@@ -91,13 +127,18 @@ def execute(job: Job, progress: Progress) -> Path | None:
 
 
 def _end_with_driver() -> None:
-    sys.stdin.buffer.read()
+    """Wait for the end of standard input, and end this process."""
+    while os.read(0, 1):
+        pass
     os._exit(3)
 
 
-if __name__ == "__main__":
-    code = main()
-    # Skip the shutdown of the interpreter: unloading torch takes longer than many runs.
+def _exit(code: int) -> None:
+    """End this process without the shutdown of the interpreter: unloading torch takes longer than many runs."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+if __name__ == "__main__":
+    _exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import threading
 from typing import Any
@@ -56,6 +57,22 @@ def test_leaving_early_ends_the_workers_and_nothing_is_torn(lab: Project) -> Non
     assert started.is_set()
     assert wait_for(lambda: not workers())
     assert not list((lab.results / "runs").rglob("*"))
+
+
+def test_a_worker_that_was_killed_between_runs_is_replaced(noted_lab: Project) -> None:
+    engine, jobs = local.Local(1), plan_noted(noted_lab, [0, 1, 2], ["web"]).missing
+    pids = []
+    for job in jobs:
+        engine.start(job, lambda job, message: None)
+        (outcome,) = engine.ended(None)
+        assert outcome.record is not None
+        pids += workers()
+        if job is jobs[1]:
+            os.kill(pids[-1], signal.SIGKILL)
+            engine._workers[0]._process.wait()
+    engine.stop()
+    assert pids[0] == pids[1] != pids[2]
+    assert not workers()
 
 
 def test_a_process_that_cannot_be_begun_is_one_run_less(noted_lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,45 +3,76 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from running import make_plan, plan_noted
+import pytest
+from running import METHOD, make_plan, plan_noted, wait_for
 
 from fergen_bench.execution.engine import Worker
 from fergen_bench.experiment.project import Project
 from fergen_bench.records.claim import is_claimed
 
 
-def test_a_worker_whose_driver_is_gone_ends(lab: Project, tmp_path: Path) -> None:
-    plan = make_plan(lab, {"kind": "slow"}, {"sources": ["web"]})
-    job = tmp_path / "job.json"
-    job.write_text(json.dumps(plan.runs[0].to_json()))
+def test_a_worker_whose_driver_is_gone_ends(lab: Project) -> None:
+    (job,) = make_plan(lab, {"kind": "slow"}, {"sources": ["web"]}).runs
     process = subprocess.Popen(
-        [sys.executable, "-m", "fergen_bench.execution.worker", str(job)],
+        [sys.executable, "-m", "fergen_bench.execution.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdin is not None
-    assert b"started" in process.stdout.readline()
+    print(json.dumps(job.to_json()), file=process.stdin, flush=True)
+    assert "started" in process.stdout.readline()
     process.stdin.close()
-    assert process.wait(timeout=30) == 3
+    assert '"ended": 3' in process.stdout.read()  # the fork
+    assert process.wait(timeout=30) == 0
 
 
 def test_a_run_whose_process_was_killed_is_free_again(noted_lab: Project) -> None:
     (job,) = plan_noted(noted_lab, [0], ["web"], settings={"seconds": 60.0}).missing
-    worker = Worker(job)
-    until = time.monotonic() + 60
-    while not (noted_lab.root / "trainings").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert is_claimed(job.spec, Path(job.runs))
-    os.kill(worker._process.pid, signal.SIGKILL)
-    outcome = worker.outcome(lambda job, message: None)
-    assert outcome.killed
+    with Worker(1) as worker, ThreadPoolExecutor() as pool:
+        outcome = pool.submit(worker.run, job, lambda job, message: None)
+        assert wait_for((noted_lab.root / "trainings").exists, 60)
+        assert is_claimed(job.spec, Path(job.runs))
+        worker.kill()
+        assert outcome.result().killed
     assert not is_claimed(job.spec, Path(job.runs))
+
+
+def test_runs_of_one_worker_share_nothing_but_what_it_loaded(lab: Project) -> None:
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(
+        METHOD.replace('print("methods may print")', 'print(ctx.seed, hasattr(torch, "left")); torch.left = 1')
+    )
+    jobs = make_plan(lab, protocol={"sources": ["web"], "seeds": [0, 1]}).runs
+    with Worker(1) as worker:
+        outcomes = [worker.run(job, lambda job, message: None) for job in jobs]
+        assert worker.alive
+    assert [outcome.log for outcome in outcomes] == ["0 False\n", "1 False\n"]
+    assert all(outcome.record for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        ("os.kill(os.getpid(), 9)", "the process was killed (SIGKILL); the machine may have run out of memory"),
+        ("os.kill(os.getpid(), 11)", "the process was killed (SIGSEGV)"),
+        ("raise SystemExit(5)", "SystemExit: 5"),
+        ("os._exit(0)", "the process ended with status 0"),
+    ],
+)
+def test_a_crash_ends_one_run_of_a_worker(lab: Project, fault: str, failure: str) -> None:
+    path = lab.root / "methods" / "probe.py"
+    path.write_text(METHOD.replace('print("methods may print")', f"if ctx.seed == 0: {fault}"))
+    jobs = make_plan(lab, protocol={"sources": ["web"], "seeds": [0, 1]}).runs
+    with Worker(1) as worker:
+        first, second = [worker.run(job, lambda job, message: None) for job in jobs]
+    assert (first.failure or "").startswith(failure)
+    assert first.killed == ("SIGKILL" in failure)
+    assert second.record is not None
