@@ -43,17 +43,12 @@ from fergen_bench.synth.scene import (
     ACTION_UNITS,
     STRONGEST,
     Columns,
-    Constant,
-    Humped,
-    Normal,
     Scene,
-    Sometimes,
-    Style,
-    Uniform,
     sample_circumstances,
     sample_identity,
     unit_columns,
 )
+from fergen_bench.synth.style import Constant, Humped, Normal, Sometimes, Style, Uniform
 
 VERSION = 1
 SEED = 0

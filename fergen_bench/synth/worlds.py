@@ -14,19 +14,8 @@ import numpy as np
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import Draws
-from fergen_bench.synth.scene import (
-    Columns,
-    Constant,
-    Humped,
-    Normal,
-    Scene,
-    Sometimes,
-    Style,
-    Uniform,
-    sample_circumstances,
-    sample_expression,
-    sample_identity,
-)
+from fergen_bench.synth.scene import Columns, Scene, sample_circumstances, sample_expression, sample_identity
+from fergen_bench.synth.style import Constant, Humped, Normal, Sometimes, Style, Uniform
 
 VOTERS = 10
 _SCENES = 1
