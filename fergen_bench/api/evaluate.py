@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from fergen_bench.experiment.run import Exposure, Run
     from fergen_bench.finished.claims import Claim, Verdict
     from fergen_bench.finished.convention import Convention
-    from fergen_bench.finished.finder import Found
     from fergen_bench.finished.model import FinishedModel
     from fergen_bench.finished.record import Subject
+    from fergen_bench.finished.trial import Found
     from fergen_bench.records.record import Predictions, RunRecord
 
 Model = str | Path | Callable[..., Any]

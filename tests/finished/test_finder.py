@@ -17,8 +17,9 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.numbering import ORDERS
 from fergen_bench.error import BenchError
 from fergen_bench.finished.convention import Convention
-from fergen_bench.finished.finder import NORMALISATIONS, find_convention
+from fergen_bench.finished.finder import find_convention
 from fergen_bench.finished.model import open_model
+from fergen_bench.finished.trial import NORMALISATIONS
 
 PLAIN = Convention(size=(SIDE, SIDE))
 USUAL = ("0 to 1", "-1 to 1", "0 to 255", "ImageNet", "-128 to 127")
