@@ -7,7 +7,6 @@ precede the shipped ones. Installed packages can provide methods, too (entry poi
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from fergen_bench.networks.name import anchored
 from fergen_bench.progress import silent
 
 if TYPE_CHECKING:
-    from fergen_bench.datasets.reader import Dataset
     from fergen_bench.datasets.settings import DomainSettings
     from fergen_bench.experiment.settings import Settings
     from fergen_bench.progress import Progress
@@ -357,8 +355,10 @@ class Project:
             return path
         if not path.exists():
             raise BenchError(f"{self.root / 'bench.toml'}: domains.{domain}.path: there is no {path}")
+        from fergen_bench.datasets.copies import copy_digest
+
         kind = datasets.dataset(self.dataset_of(domain), domain)
-        return self.cache / "domains" / f"{domain}-{_listing_digest(kind, self.domain_settings(domain))}"
+        return self.cache / "domains" / f"{domain}-{copy_digest(kind, self.domain_settings(domain))}"
 
     def _refuse_idle(self, domain: str, folder: Path) -> None:
         """Raise for reading options of a domain that was prepared with other ones."""
@@ -419,47 +419,3 @@ def _installed_methods() -> Iterator[tuple[str, Path]]:
             yield from (
                 (entry.name, path) for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()
             )
-
-
-def _listing_digest(kind: Dataset, settings: DomainSettings) -> str:
-    """Return a digest that changes when a file is added, removed or rewritten, or when a reading option changes.
-
-    Args:
-        kind: The dataset.
-        settings: The table of the domain, with absolute paths.
-    """
-    # An absent crop is not part of the digest, so that earlier digests stay valid.
-    said = settings.model_dump_json(exclude={"path", "images", *(("crop",) if settings.crop is None else ())})
-    digest = hashlib.sha256(f"{datasets.VERSION} {kind.name} {said}\n".encode())
-    for path, root in _files_of(kind, settings):
-        try:
-            state = os.stat(path)
-            text = f"{os.path.relpath(path, root)}\x1f{state.st_size}\x1f{state.st_mtime_ns}\n"
-        except OSError:
-            text = f"{os.path.relpath(path, root)}\x1fmissing\n"  # such as a link to nowhere, which the reader names
-        digest.update(text.encode(errors="surrogateescape"))
-    return digest.hexdigest()[:12]
-
-
-def _files_of(kind: Dataset, settings: DomainSettings) -> Iterator[tuple[str | Path, Path]]:
-    """Yield every file of a copy, with the folder that its name is relative to."""
-    from fergen_bench.datasets.kinds import is_leftover
-    from fergen_bench.datasets.reader import read
-
-    path, images = settings.path, settings.images
-    if path.is_file() or images is not None:
-        if path.is_file():
-            yield path, path.parent
-        if kind.name != "fer2013":  # its table contains the images; other tables list files
-            _, listing = read(kind, settings)
-            yield from ((face.file, images or path.parent) for face in listing.faces if face.file is not None)
-    if path.is_file():
-        return
-    seen: set[str] = set()  # a link to a parent folder would never end
-    for folder, folders, names in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_leftover(name))
-        yield from ((os.path.join(folder, name), path) for name in sorted(names) if not is_leftover(name))
