@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from fergen_bench.execution.engine import Engine, Outcome
     from fergen_bench.execution.fleet import Fleet
     from fergen_bench.execution.plan import Plan
-    from fergen_bench.execution.replay import Replay
     from fergen_bench.experiment.method_file import MethodFile
     from fergen_bench.experiment.outline import Outline, Planned
     from fergen_bench.experiment.project import Project
@@ -423,33 +422,3 @@ def summary(record: RunRecord) -> str:
         every = without == sum(cell.relation == "unseen" for cell in record.cells)
         unseen += " (not audited)" if every else f" ({many(without, 'target')} not audited)"
     return f"in-domain {own or '— (not scored)'}, unseen {unseen} {took}"
-
-
-# ------------------------------------------------------------------------------------------------------------- replay
-
-
-def replay(options: RunOptions, project: Project, shown: Display) -> Replay:
-    """Repeat the run of a record in a temporary folder, and return both records.
-
-    Args:
-        options: `replay` is the file of the record; `device`, `parameters` and `backbone` apply, the others do not.
-        project: The project with the method and the domains.
-        shown: Shows the progress.
-    """
-    from fergen_bench.execution import replay
-    from fergen_bench.execution.fleet import resolve_device
-
-    assert options.replay is not None
-    device = resolve_device(check_device(options.device or project.settings.device))
-    changes = dict(options.parameters)
-    if options.backbone is not None:
-        changes["backbone"] = options.backbone
-    shown.begin(1)
-    return replay.replay(
-        project,
-        options.replay,
-        device,
-        changes,
-        shown.preparation,
-        lambda job, message: shown.listen(job.spec, message),
-    )

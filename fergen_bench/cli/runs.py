@@ -37,6 +37,7 @@ def run(**values: Any) -> None:
     """Train on sources, score targets, store records. Runs that have a record are not repeated."""
     from fergen_bench.api import run as api
     from fergen_bench.api.display import Bars
+    from fergen_bench.api.replay import replay
     from fergen_bench.experiment.project import find_project
 
     options, project = run_options(values), find_project()
@@ -44,7 +45,7 @@ def run(**values: Any) -> None:
     if options.replay is not None:
         refuse_beside("replay", {"device", "parameters", "backbone"})
         with Bars(console) as shown:
-            played = api.replay(options, project, shown)
+            played = replay(options, project, shown)
         sys.exit(_show_replay(played))
     resolved = api.resolve(options, project)
     with Bars(console) as shown:
