@@ -8,7 +8,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from running import METHOD, make_plan, plan_noted, wait_for
 
 from fergen_bench.execution.engine import Worker
@@ -58,21 +57,23 @@ def test_runs_of_one_worker_share_nothing_but_what_it_loaded(lab: Project) -> No
     assert all(outcome.record for outcome in outcomes)
 
 
-@pytest.mark.parametrize(
-    ("fault", "failure"),
-    [
-        ("os.kill(os.getpid(), 9)", "the process was killed (SIGKILL); the machine may have run out of memory"),
-        ("os.kill(os.getpid(), 11)", "the process was killed (SIGSEGV)"),
-        ("raise SystemExit(5)", "SystemExit: 5"),
-        ("os._exit(0)", "the process ended with status 0"),
-    ],
-)
-def test_a_crash_ends_one_run_of_a_worker(lab: Project, fault: str, failure: str) -> None:
+FAULTS = {
+    "os.kill(os.getpid(), 9)": "the process was killed (SIGKILL); the machine may have run out of memory: lower --jobs",
+    "os.kill(os.getpid(), 11)": "the process was killed (SIGSEGV)",
+    "raise SystemExit(5)": "SystemExit: 5",
+    "os._exit(0)": "the process ended with status 0",
+}
+"""Ends of the process of a run, and how each is reported."""
+
+
+def test_a_crash_ends_one_run_of_a_worker(lab: Project) -> None:
     path = lab.root / "methods" / "probe.py"
-    path.write_text(METHOD.replace('print("methods may print")', f"if ctx.seed == 0: {fault}"))
-    jobs = make_plan(lab, protocol={"sources": ["web"], "seeds": [0, 1]}).runs
+    crashes = "; ".join(f"ctx.seed == {seed} and exec({fault!r})" for seed, fault in enumerate(FAULTS))
+    path.write_text(METHOD.replace('print("methods may print")', crashes))
+    jobs = make_plan(lab, protocol={"sources": ["web"], "seeds": [0, 1, 2, 3, 4]}).runs
     with Worker(1) as worker:
-        first, second = [worker.run(job, lambda job, message: None) for job in jobs]
-    assert (first.failure or "").startswith(failure)
-    assert first.killed == ("SIGKILL" in failure)
-    assert second.record is not None
+        *crashed, last = [worker.run(job, lambda job, message: None) for job in jobs]
+    for outcome, (fault, failure) in zip(crashed, FAULTS.items(), strict=True):
+        assert outcome.failure == (f"{failure} ({path}:10)" if "raise" in fault else failure)
+    assert [outcome.killed for outcome in crashed] == [True, False, False, False]
+    assert last.record is not None

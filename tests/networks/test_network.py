@@ -11,7 +11,6 @@ import torch
 from fergen_bench.data.domain import Domain, mirrored
 from fergen_bench.data.source import open_source
 from fergen_bench.error import BenchError
-from fergen_bench.execution.similarity import feature_similarity
 from fergen_bench.networks.loading import load_network
 from fergen_bench.networks.network import Network
 from fergen_bench.training.contract import Context
@@ -174,26 +173,6 @@ def test_a_frozen_network_stays_frozen_inside_a_method_that_trains(tmp_path: Pat
     torch.nn.ModuleDict({"frozen": network}).train()
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
-def test_the_audits_similarity_is_the_cosine_of_the_features_of_whatever_part(
-    web: Domain, film: Domain, tmp_path: Path
-) -> None:
-    measured = feature_similarity("synth", 0.9, tmp_path, quiet)
-    rows = [int(domain.rows(part)[2]) for domain, part in ((web, "train"), (film, "test"), (web, "test"))]
-    pairs = np.array([[(0, rows[0]), (1, rows[1])], [(0, rows[2]), (0, rows[2])], [(1, rows[1]), (0, rows[2])]])
-    network = load_network("synth", CPU).eval()
-    with torch.no_grad():
-        faces = [
-            torch.from_numpy(np.array(d.faces[r])).permute(2, 0, 1)[None]
-            for d, r in zip((web, film, web), rows, strict=True)
-        ]
-        a, b, c = (network(face) for face in faces)
-    cosine = torch.nn.functional.cosine_similarity
-    expected = [cosine(a, b).item(), 1.0, cosine(b, c).item()]
-    np.testing.assert_allclose(measured.similarity([web, film], pairs), expected, atol=1e-4)
-    assert measured.limit == 0.9
-    assert measured.name.startswith("cosine of the features of synth ")
 
 
 def test_features_in_half_precision_are_stored_apart_and_near(tmp_path: Path, web: Domain) -> None:
