@@ -33,6 +33,26 @@ def test_a_worker_whose_driver_is_gone_ends(lab: Project) -> None:
     assert process.wait(timeout=30) == 0
 
 
+def test_outside_linux_a_worker_executes_one_run_and_ends(lab: Project) -> None:
+    job, other = make_plan(lab).runs
+    elsewhere = (
+        "import sys, fergen_bench.execution.runner as _, fergen_bench.execution.worker as worker; "
+        "sys.platform = 'darwin'; worker._exit(worker.main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", elsewhere], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for one in (job, other):
+        print(json.dumps(one.to_json()), file=process.stdin, flush=True)
+    *_, last = map(json.loads, process.stdout)
+    assert last == {"record": str(job.spec.path(Path(job.runs)))}
+    assert process.wait() == 0
+    process.stdin.close()
+    process.stdout.close()
+
+
 def test_a_run_whose_process_was_killed_is_free_again(noted_lab: Project) -> None:
     (job,) = plan_noted(noted_lab, [0], ["web"], settings={"seconds": 60.0}).missing
     with Worker(1) as worker, ThreadPoolExecutor() as pool:
