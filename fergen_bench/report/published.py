@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
-from fergen_bench.error import BenchError
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.experiment.run import Exposure
 from fergen_bench.files.bounded import read_text
 from fergen_bench.report.notes import EASIER, MOST_NAMED
 from fergen_bench.report.rounding import tenth
@@ -17,6 +19,17 @@ from fergen_bench.report.tables import Board, annotators, matrix, number
 from fergen_bench.wording import listed
 
 COLUMNS = ["method", "source", "target", "accuracy"]
+
+SETTINGS = ("generalization", "adaptation", "zero-shot")
+"""The conditions of published tables: trained on a source, with unlabelled images of the target too, or on nothing."""
+
+ZERO_SHOT = frozenset({"zero_shot", "exp_clip"})
+"""The methods here that no image trains; a leaderboard with one of them is beside zero-shot tables."""
+
+CLASSES = len(EXPRESSIONS)
+
+NO_SOURCE = "none"
+"""The source of zero-shot cells."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +40,9 @@ class Published:
         name: The name of its file, without the suffix.
         about: The source, from the first line of comment.
         notes: The other lines of comment.
-        cells: method, source, target, accuracy (%).
+        cells: method, source, target, accuracy (%), and backbone in some tables. All are over seven classes.
         printed: method, source, accuracy (%): means over all targets as they are printed.
+        setting: One of `SETTINGS`.
     """
 
     name: str
@@ -36,15 +50,30 @@ class Published:
     notes: tuple[str, ...]
     cells: pd.DataFrame
     printed: pd.DataFrame
+    setting: str = "generalization"
+
+    @property
+    def explained(self) -> str:
+        """Return an explanation of the columns of `summary`."""
+        if self.setting == "generalization":
+            return PUBLISHED
+        return "by target; —: not published" + ("; mean: over these targets" if len(self.printed) else "")
+
+    @property
+    def training(self) -> list[str]:
+        """Return the columns that identify a training."""
+        return [name for name in ("method", "backbone", "source") if name in self.cells]
 
 
 def read_published(folder: Path) -> list[Published]:
     """Return every table of the form method,source,target,accuracy in a folder.
 
-    Lines that begin with # name the source. A row with the target `mean` is a mean over all targets as it is printed.
+    Lines that begin with # name the source; one of them may be `setting: adaptation` or `setting: zero-shot`. A row
+    with the target `mean` is a mean over all targets as it is printed. Where a column `classes` has another number than
+    seven, the row is left out, with a note.
 
     Raises:
-        BenchError: A table cannot be read, or its source is missing.
+        BenchError: A table cannot be read, its source is missing or its setting does not exist.
     """
     tables = []
     for path in sorted(folder.glob("[!.]*.csv")):
@@ -53,10 +82,34 @@ def read_published(folder: Path) -> list[Published]:
             continue
         if not comments:
             raise BenchError(f"{path}:1: a published table begins with a line # that names its source")
+        setting, notes = _setting(path, comments)
+        rows, left_out = _of_seven(rows)
         printed = rows.target == "mean"
         means = rows[printed].drop(columns="target")
-        tables.append(Published(path.stem, comments[0], tuple(comments[1:]), rows[~printed], means))
+        tables.append(Published(path.stem, notes[0], (*notes[1:], *left_out), rows[~printed], means, setting))
     return tables
+
+
+def _setting(path: Path, comments: list[str]) -> tuple[str, list[str]]:
+    """Return the setting of a table, and the other comments."""
+    stated = [line.removeprefix("setting:").strip() for line in comments if line.startswith("setting:")]
+    for name in stated:
+        if name not in SETTINGS:
+            raise BenchError(f"{path}: setting: {name!r} is not a setting{did_you_mean(name, SETTINGS)}")
+    return next(iter(stated), SETTINGS[0]), [line for line in comments if not line.startswith("setting:")]
+
+
+def _of_seven(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows over seven classes, and a note on the others."""
+    if "classes" not in rows:
+        return rows, []
+    others = rows[rows.classes != CLASSES]
+    notes = [
+        f"Left out, since they are over {classes} classes and these are {CLASSES}: {listed(dict.fromkeys(own.target))} "
+        f"of {listed(dict.fromkeys(own.method))}"
+        for classes, own in others.groupby("classes")
+    ]
+    return rows[rows.classes == CLASSES].reset_index(drop=True), notes
 
 
 def _read(path: Path) -> tuple[list[str], pd.DataFrame]:
@@ -94,8 +147,14 @@ _VARIANTS = {"none": "no mask", "mask": "mask only", "mask+separation": "no dive
 
 
 def summary(published: Published) -> pd.DataFrame:
-    """Return means over targets, one row per method: on the source, on all, on others; and on others by source."""
+    """Return a row per method with means over targets: on the source, on all, on others; and on others by source.
+
+    A table with another setting than generalization has a row per training instead, with a column for each target and
+    the mean that is printed beside them.
+    """
     cells = published.cells
+    if published.setting != "generalization":
+        return _by_target(published)
     rows = []
     for method, group in cells.groupby("method", sort=False):
         own, other = group[group.source == group.target], group[group.source != group.target]
@@ -109,22 +168,53 @@ def summary(published: Published) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _by_target(published: Published) -> pd.DataFrame:
+    keys, cells = published.training, published.cells
+    table = cells.set_index([*keys, "target"]).accuracy.unstack()
+    table = table.reindex(index=cells.set_index(keys).index.unique(), columns=cells.target.unique())
+    if len(published.printed):
+        table["mean"] = published.printed.set_index(keys).accuracy
+    names = [training_name(dict(zip(keys, key, strict=True))) for key in table.index]
+    return pd.concat([pd.Series(names, name="method"), table.reset_index(drop=True)], axis=1)
+
+
+def training_name(row: Mapping[str, str]) -> str:
+    """Return the name of a published training: ICID, ResNet-50 from rafdb."""
+    name = ", ".join(filter(None, (row["method"], row.get("backbone", ""))))
+    return name if row["source"] == NO_SOURCE else f"{name} from {row['source']}"
+
+
 def reprinted(published: Published) -> pd.DataFrame:
     """Return the printed means over all targets that differ from the means of the printed cells.
 
-    Only differences larger than rounding to two decimals explains are returned. Columns: method, source, printed,
+    Only differences larger than rounding to two decimals explains are returned. Columns: those of a training, printed,
     recomputed, difference.
     """
-    means = published.cells.groupby(["method", "source"]).accuracy.mean().rename("recomputed").reset_index()
-    frame = published.printed.rename(columns={"accuracy": "printed"}).merge(means, on=["method", "source"], how="left")
+    keys = published.training
+    means = published.cells.groupby(keys).accuracy.mean().rename("recomputed").reset_index()
+    frame = published.printed.rename(columns={"accuracy": "printed"}).merge(means, on=keys, how="left")
     frame["difference"] = frame.printed - frame.recomputed
     return frame[frame.difference.abs() > 0.0051].reset_index(drop=True)
 
 
 def concerned(published: Published, boards: Iterable[Board]) -> list[Board]:
-    """Return the leaderboards of real faces that share a domain with a published table."""
-    domains = {*published.cells.source, *published.cells.target}
-    return [board for board in boards if not board.synthetic and domains & set(board.cells.target)]
+    """Return the leaderboards of real faces under the conditions of a published table that share a domain with it."""
+    domains = {*published.cells.source, *published.cells.target} - {NO_SOURCE}
+    return [
+        board
+        for board in boards
+        if not board.synthetic and domains & set(board.cells.target) and _same_conditions(published, board)
+    ]
+
+
+def _same_conditions(published: Published, board: Board) -> bool:
+    """Return True where a leaderboard has rows that learned from what the methods of a published table learned from."""
+    if published.setting == "adaptation":
+        return board.adaptation
+    if published.setting == "zero-shot":
+        untrained = board.cells.pretraining.str.startswith(f"{Exposure((), None)}".partition(";")[0])
+        return bool(board.cells.base_method.isin(ZERO_SHOT).any() or (board.finished and untrained.any()))
+    return not board.adaptation
 
 
 def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -133,7 +223,7 @@ def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFra
     Each item is the name, the source x target table as published, and measured minus published; nan for cells that were
     not measured.
     """
-    for name, group in published.cells.groupby("method", sort=False):
+    for name, group in published.cells.groupby("method", sort=False) if published.setting == "generalization" else ():
         cells = board.cells
         usual = (cells.changes == "{}") & (cells["views"] == "plain") & (cells.prior == 0)
         own = cells[(cells.base_method == str(name).casefold()) & usual]
@@ -164,7 +254,8 @@ def above_annotator(published: Published, boards: Iterable[Board]) -> list[str]:
     if cells.empty:
         return []
     targets = ", ".join(f"{target} {tenth(known[target])}" for target in dict.fromkeys(cells.target))
-    numbers = [f"{row.method} from {row.source} {row.accuracy:.2f}" for row in cells.itertuples()]
+    names = map(training_name, cells[published.training].to_dict("records"))
+    numbers = [f"{name} {accuracy:.2f}" for name, accuracy in zip(names, cells.accuracy, strict=True)]
     return [
         f"Above a single annotator, as measured on the labels here ({targets}): {listed(numbers, MOST_NAMED)}; {EASIER}"
     ]
@@ -172,12 +263,12 @@ def above_annotator(published: Published, boards: Iterable[Board]) -> list[str]:
 
 def misprints(published: Published) -> list[list[str]]:
     """Return head and lines of a table of the printed means that disagree with their numbers; empty if none does."""
-    frame = reprinted(published)
+    frame, keys = reprinted(published), published.training
     lines = [
-        [row.method, row.source, f"{row.printed:.2f}", f"{row.recomputed:.2f}", f"{row.difference:+.2f}"]
-        for row in frame.itertuples()
+        [*row[keys], f"{row.printed:.2f}", f"{row.recomputed:.2f}", f"{row.difference:+.2f}"]
+        for _, row in frame.iterrows()
     ]
-    return [["method", "source", "printed", "recomputed", "difference"], *lines] if lines else []
+    return [[*keys, "printed", "recomputed", "difference"], *lines] if lines else []
 
 
 def differences(published: Published, real: list[Board], metric: str) -> Iterator[tuple[str, list[list[str]]]]:

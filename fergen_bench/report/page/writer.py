@@ -21,7 +21,6 @@ from fergen_bench.report.page.sheets import ShownFaces
 from fergen_bench.report.page.template import policy, script, style, template
 from fergen_bench.report.published import (
     MISPRINTS,
-    PUBLISHED,
     Published,
     above_annotator,
     concerned,
@@ -113,7 +112,6 @@ def write(folder: Path, content: Content) -> Path:
         expressions=EXPRESSIONS,
         curves=drawings.curves(content.main),
         published=_beside_published(content),
-        published_note=PUBLISHED,
         misprints=MISPRINTS,
         complaints=content.complaints,
         records=many(len(content.records), "record"),
