@@ -41,6 +41,11 @@ class Compared:
         return self.found.unseen.p
 
     @property
+    def unbalanced(self) -> tuple[str, ...]:
+        """A sentence for each part that only some seeds, or only one of the rows, have, and what is left out."""
+        return self.found.unbalanced
+
+    @property
     def cells(self) -> pd.DataFrame:
         """The difference of every cell: one row per source and target."""
         return self.found.cells
@@ -58,6 +63,6 @@ class Compared:
     def __str__(self) -> str:
         from fergen_bench.report.comparison import answer
 
-        return answer(self.first.name, self.second.name, self.found)
+        return "\n".join([answer(self.first.name, self.second.name, self.found), *self.unbalanced])
 
     __repr__ = __str__

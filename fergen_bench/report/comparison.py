@@ -5,7 +5,7 @@ The comparison covers the mean over unseen targets, each cell, each target and e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -20,6 +20,7 @@ from fergen_bench.report.intervals import ALPHA, Difference, holm
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.statistics import Evidence
 from fergen_bench.report.tables import CELL, CONDITIONS, NAMES, Board, unevenly_scored
+from fergen_bench.wording import listed
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,23 @@ class Comparison:
     unbalanced: tuple[str, ...] = ()
 
 
+def _comparable(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the cells of two rows that can be paired: those on unseen targets if one of the rows alone adapts."""
+    if first.adaptation.any() == second.adaptation.any():
+        return first, second
+    one, other = (row[row.relation == "unseen"].assign(adapted_to="") for row in (first, second))
+    return one, other
+
+
 def shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the cells that two rows share, by source, target and seed, in one order.
 
     If a training lacks a target for some seed, that seed is left out.
+
+    Args:
+        first: The cells of a row, see `_comparable`.
+        second: Those of the other row.
     """
-    if first.adaptation.any() != second.adaptation.any():  # then only cells on unseen targets are comparable
-        first, second = (row[row.relation == "unseen"].assign(adapted_to="") for row in (first, second))
     on = [*CELL, "seed"]
     both = first[on].merge(second[on], on=on)
     training = both.groupby(["source", "adapted_to"])
@@ -187,8 +198,8 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
     Raises:
         BenchError: The rows share no cell of an unseen target.
     """
-    rows = first, second
-    first, second = shared(first, second)
+    rows = _comparable(first, second)
+    first, second = shared(*rows)
     # Finished models differ in the data that they have seen.
     unseen = ((first.relation == "unseen") & (second.relation == "unseen")).to_numpy()
     if not unseen.any():
@@ -231,7 +242,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
     whole = one[_of_whole_seeds(one)]
     per_seed = (other[metric] - one[metric])[whole.index].groupby(whole.seed).mean()
     seeds = len(per_seed), float(per_seed.std(ddof=1))
-    unbalanced = (*_unbalanced(one), *_of_one_alone(*rows, first))
+    unbalanced = (*_unbalanced(one), *_left_out(*rows, first))
     return Comparison(metric, overall, pd.DataFrame(cells), by_target, by_expression, *seeds, covered, unbalanced)
 
 
@@ -254,19 +265,52 @@ def _unbalanced(cells: pd.DataFrame) -> list[str]:
     return found
 
 
-def _of_one_alone(first: pd.DataFrame, second: pd.DataFrame, both: pd.DataFrame) -> list[str]:
-    """Return sentences on the runs that only one of two rows has, which the comparison leaves out."""
+def _left_out(first: pd.DataFrame, second: pd.DataFrame, both: pd.DataFrame) -> list[str]:
+    """Return sentences on the trainings and targets that the comparison leaves out, with the reason.
+
+    Args:
+        first: The cells of a row.
+        second: Those of the other row.
+        both: The cells that are compared.
+    """
+    cells, compared = {"first": first, "second": second}, _trainings(both)
+    known = {which: _trainings(row) for which, row in cells.items()}
     found = []
-    for which, row in (("first", first), ("second", second)):
-        runs = row.drop_duplicates("key").merge(both[["source", "seed"]].drop_duplicates(), "left", indicator=True)
-        alone = runs[runs["_merge"] == "left_only"]
-        if len(alone):
-            names = "; ".join(
-                f"{source}, seed {', '.join(map(str, sorted(set(part.seed))))}"
-                for source, part in alone.groupby("source", sort=False)
-            )
-            found.append(f"left out, since the {which} row alone has it: {names}")
+    for which, other in (("first", "second"), ("second", "first")):
+        if alone := known[which].keys() - known[other].keys():
+            found.append(f"left out, since the {which} row alone has it: {_named(alone)}")
+    if partial := (known["first"].keys() & known["second"].keys()) - compared.keys():
+        found.append(f"left out, since the two rows do not share all of its targets: {_named(partial)}")
+    for which in cells:
+        extra: dict[str, set[str]] = {}
+        for training, names in compared.items():
+            for name in known[which][training] - names:
+                extra.setdefault(name, set()).add(training[0])
+        if extra:
+            there = "; ".join(f"{name} (trained on {listed(sorted(of))})" for name, of in sorted(extra.items()))
+            found.append(f"left out, since the {which} row alone is scored there: {there}")
     return found
+
+
+_Training = tuple[str, str, int]
+"""Source, the target that it adapted to, and seed."""
+
+
+def _trainings(cells: pd.DataFrame) -> dict[_Training, set[str]]:
+    """Return the targets of each training."""
+    found: dict[_Training, set[str]] = {}
+    for source, adapted_to, seed, target in zip(cells.source, cells.adapted_to, cells.seed, cells.target, strict=True):
+        found.setdefault((source, adapted_to, int(seed)), set()).add(target)
+    return found
+
+
+def _named(trainings: Iterable[_Training]) -> str:
+    """Return trainings as text: web, seed 0, 1; film adapted to web, seed 2."""
+    seeds: dict[str, list[str]] = {}
+    for source, adapted_to, seed in sorted(trainings):
+        name = f"{source} adapted to {adapted_to}" if adapted_to else source
+        seeds.setdefault(name, []).append(str(seed))
+    return "; ".join(f"{name}, seed {', '.join(own)}" for name, own in seeds.items())
 
 
 def _line(difference: Difference) -> dict[str, float]:

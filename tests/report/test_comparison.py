@@ -142,3 +142,18 @@ def test_a_comparison_has_an_interval_over_domains(tmp_path: Path) -> None:
     left = [pairs.query("source != @name and target != @name").accuracy.mean() for name in "abc"]
     error = np.sqrt(2 / 3 * ((np.array(left) - np.mean(left)) ** 2).sum())
     assert (unseen.domains_high - unseen.domains_low) / 2 == pytest.approx(4.303 * error, rel=1e-3)
+
+
+def test_what_one_row_alone_has_is_left_out_and_named(tmp_path: Path) -> None:
+    found, cells = gathered([*matrix(tmp_path, "good", 0.7, seeds=3), *matrix(tmp_path, "poor", 0.55)], tmp_path)
+    one, other = (cells[cells.method == method] for method in ("good", "poor"))
+    no_c = one[(one.target != "c") | (one.source != "a")]
+    short = other[(other.source != "b") | (other.seed != 1) | (other.target == "a")]
+    result = comparison.compare(no_c, short, found, "accuracy")
+    assert set(result.unbalanced) == {
+        "seed 1 has 2 of 3 sources (a, c), 3 of 5 unseen cells",
+        "left out, since the first row alone has it: a, seed 2; b, seed 2; c, seed 2",
+        "left out, since the two rows do not share all of its targets: b, seed 1",
+        "left out, since the second row alone is scored there: c (trained on a)",
+    }
+    assert comparison.compare(one, one, found, "accuracy").unbalanced == ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sample_records import MATRIX, board, entry
+from sample_records import MATRIX, board, entry, ranked, views
 
+from fergen_bench.records.record import RunRecord
 from fergen_bench.report import markers, notes
 from fergen_bench.report.leaderboard import LeaderboardView
 
@@ -66,3 +67,21 @@ def test_targets_without_an_expression_and_with_few_faces_are_named() -> None:
     found = notes._of_targets(type(board(MATRIX))(**{**vars(board(MATRIX)), "cells": few}))
     assert any("surprise" not in note and note.startswith("No face of fear, disgust") for note in found)
     assert any("d (3 faces) too" in note for note in found)
+
+
+def test_seeds_that_hardly_vary_are_named_and_not_those_of_a_training_that_draws() -> None:
+    def rows(method: str, moved: dict[str, int]) -> list[RunRecord]:
+        found = []
+        for seed in (0, 1):
+            for source in "abc":
+                rights = {target: 60 + seed * moved[source] for target in "abc"}
+                record = entry(source, rights, seed=seed, method=method)
+                found.append(record)
+        return found
+
+    records = [*rows("still", {"a": 0, "b": 0, "c": 5}), *rows("drawing", {"a": 0, "b": 4, "c": 5})]
+    (view,) = views(ranked(records))
+    marks = {row.name: [marker.short for marker in row.markers] for row in view.rows}
+    assert ("seeds hardly vary" in marks["still"], "seeds hardly vary" in marks["drawing"]) == (True, False)
+    (note,) = [note for note in view.notes if note.startswith("Seeds hardly change the scores of still")]
+    assert "its ± does not compare with that of other rows" in note
