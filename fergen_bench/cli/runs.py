@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,8 +113,12 @@ def _show_plan(resolved: Resolved, plan: Plan) -> None:
     console_on().print(text, highlight=False)
 
 
+MOST_PRINTED = 20
+"""The number of runs above which a plan is printed as a line per method."""
+
+
 def _print_runs(runs: Iterable[tuple[str, Run, str]], shown: Mapping[str, str]) -> None:
-    """Print a table of runs.
+    """Print a table of runs, or of their numbers by method where they are many.
 
     Args:
         runs: The label of each run, the run, and its state.
@@ -123,6 +128,10 @@ def _print_runs(runs: Iterable[tuple[str, Run, str]], shown: Mapping[str, str]) 
 
     from fergen_bench.experiment.run import percent
 
+    runs = list(runs)
+    if len(runs) > MOST_PRINTED:
+        _print_summary(runs, shown)
+        return
     table = Table()
     for column in ("method", "trained on", "scored on", "seed", "record"):
         table.add_column(column, overflow="fold")
@@ -132,6 +141,38 @@ def _print_runs(runs: Iterable[tuple[str, Run, str]], shown: Mapping[str, str]) 
         gap = " · " if any(" " in name for name in targets) else " "
         table.add_row(label, share + " + ".join(sources), gap.join(targets) or "—", str(run.seed), state)
     console_on().print(table)
+
+
+def _print_summary(runs: Sequence[tuple[str, Run, str]], shown: Mapping[str, str]) -> None:
+    """Print a line for each method: its sources, seeds and targets, and how many of its runs have records."""
+    from rich.table import Table
+
+    from fergen_bench.experiment.run import percent
+    from fergen_bench.wording import listed
+
+    table = Table()
+    for column in ("method", "trained on", "scored on", "seeds", "runs", "record"):
+        table.add_column(column, overflow="fold", justify="right" if column == "runs" else "left")
+    methods: dict[str, list[tuple[Run, str]]] = {}
+    for label, run, state in runs:
+        methods.setdefault(label, []).append((run, state))
+    for label, own in methods.items():
+        shares = dict.fromkeys(percent(run.fraction) for run, _ in own if run.fraction != 1)
+        sources = dict.fromkeys("+".join(shown.get(name, name) for name in run.sources) for run, _ in own)
+        targets = dict.fromkeys(shown.get(name, name) for run, _ in own for name in run.targets)
+        seeds = ", ".join(map(str, sorted({run.seed for run, _ in own})))
+        states = Counter(state for _, state in own)
+        of = f"{', '.join(shares)} of " if shares else ""
+        left = ", ".join(f"{count:,} {state}" for state, count in states.items())
+        said = next(iter(states)) if len(states) == 1 else left
+        table.add_row(label, of + listed(sources), listed(targets) or "—", seeds, f"{len(own):,}", said)
+    console = console_on()
+    console.print(table)
+    rest = [(run, state) for own in methods.values() for run, state in own if state != "done"]
+    if 0 < len(rest) <= MOST_PRINTED < len(runs) and {state for _, state in rest} != {"?"}:
+        for run, state in rest:
+            console.print(f"{state}: {run.called(shown)}", highlight=False)
+    console.print(f"Each run is listed where there are at most {MOST_PRINTED}: see --method, --sources, --seeds")
 
 
 def _sum_up(project: Project, plan: Plan, finished: Finished) -> int:

@@ -19,8 +19,10 @@ from fergen_bench.datasets.standing import Standings
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.project import available_cores
 from fergen_bench.experiment.run import Corruption, digest_of
+from fergen_bench.files.bounded import is_path
+from fergen_bench.networks.name import PACKAGED, PACKAGED_SIZE, parse_network
 from fergen_bench.progress import silent
-from fergen_bench.wording import many
+from fergen_bench.wording import listed, many
 
 if TYPE_CHECKING:
     from fergen_bench.data.suite import Suite
@@ -166,7 +168,8 @@ class PreparedDomains:
             allow_missing_class: True to accept sources without training images of some expression.
 
         Returns:
-            Sentences about incomplete copies, contradictory labels and targets without some expression.
+            Sentences about incomplete copies, contradictory labels, targets without some expression and images that
+            are larger than the networks see them.
 
         Raises:
             BenchError: A domain has no image of the part that is needed, or a source lacks an expression.
@@ -174,7 +177,7 @@ class PreparedDomains:
         self._check_sources(planned, allow_missing_class)
         self._check_adaptation_targets(planned)
         self._check_streams(planned)
-        return [*self._notes_on_copies(planned), *self._notes_on_targets(planned)]
+        return [*self._notes_on_copies(planned), *self._notes_on_targets(planned), *self._notes_on_sizes(planned)]
 
     def _check_sources(self, planned: Planned, allow_missing_class: bool) -> None:
         for source in dict.fromkeys(name for run in planned.runs for name in run.sources):
@@ -236,6 +239,27 @@ class PreparedDomains:
                 count = sum(self._abouts[target]["counts"][part].values())
                 notes.append(f"profile {profile}: {target} is scored on its {many(count, f'{part} image')}")
         return notes
+
+    def _notes_on_sizes(self, planned: Planned) -> list[str]:
+        """Note images that are stored larger than the packaged networks see them, if the runs use no others."""
+        networks = {
+            str(value)
+            for run in planned.runs
+            for parameter in run.weights
+            if (value := run.parameters[parameter]) is not None and not is_path(str(value))
+        }
+        if not networks or any(parse_network(name, "", check=False).family not in PACKAGED for name in networks):
+            return []
+        large = [name for name in planned.domains if max(self._abouts[name].get("size", [0])) > PACKAGED_SIZE]
+        if not large:
+            return []
+        remedy = f"give them size = {PACKAGED_SIZE} in bench.toml"
+        if self._suite.synthetic:
+            remedy = "name the suite of the same people at this size with --suite"
+        return [
+            f"images of {listed(large)} are stored larger than the {PACKAGED_SIZE} pixels per side that these networks "
+            f"see, which takes longer (from 224 pixels about 2.5 times); {remedy}, which makes new runs"
+        ]
 
     def _absent(self, name: str, part: str, role: str) -> list[str]:
         """Return the expressions without images in a part of a domain; raise where the part is empty."""

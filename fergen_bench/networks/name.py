@@ -25,6 +25,8 @@ from fergen_bench.files.bounded import is_path
 from fergen_bench.synth import WEIGHTS
 
 PACKAGED = {"synth": WEIGHTS / "encoder.safetensors", "synth-trunk": WEIGHTS / "trunk.safetensors"}
+PACKAGED_SIZE = 64
+"""Pixels per side of the images that the packaged networks see."""
 FAMILIES = ("open_clip", "timm")
 CAFFE = "vggface2-resnet50"
 SCRATCH = "scratch"

@@ -81,6 +81,21 @@ def test_runs_are_mirrored_and_can_be_mirrored_later(mine: Project, bench: Bench
     assert "2 records: 2 already mirrored" in bench("sync").err
 
 
+def test_a_dry_run_of_many_runs_counts_them_by_method(mine: Project, bench: Bench) -> None:
+    arguments = ("--method", "mine", "--no-track", "--jobs", "0")
+    assert bench("run", *arguments, "--seeds", "0,1").code == 0
+    said = bench("run", *arguments, "--seeds", "0,1,2,3,4", "--dry-run")
+    assert said.code == 0, said.err
+    text = " ".join(said.out.split())
+    assert "25 │ 10 done, 15 to run" in text, text
+    assert "0, 1, 2, 3, 4" in text
+    assert text.count("│ mine") == 1
+    assert "to run: mine on web, seed 4" in text
+    assert "25 runs, 10 done before, 15 to do" in text
+    few = bench("run", *arguments, "--seeds", "0,1,2,3", "--dry-run").out
+    assert few.count("│ mine") == 20
+
+
 def test_a_dry_run_runs_nothing(mine: Project, bench: Bench) -> None:
     result = bench("run", "--method", "mine", "--protocol", "leave-one-out", "--seeds", "0,1", "--dry-run")
     assert result.code == 0

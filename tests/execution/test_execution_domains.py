@@ -12,11 +12,14 @@ from running import execute
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.error import BenchError
+from fergen_bench.execution import domains as execution_domains
 from fergen_bench.execution import plan as planning
 from fergen_bench.experiment.outline import Request, outline
 from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.experiment.protocol import Protocol
+from fergen_bench.networks.name import PACKAGED_SIZE
 from fergen_bench.records import store
+from fergen_bench.synth.networks import FaceEncoder, Trunk
 
 
 def faces_of(domain: Domain, keep: np.ndarray, folder: Path, name: str) -> Path:
@@ -51,3 +54,26 @@ def test_a_missing_expression_is_refused_in_a_source_and_noted_in_a_target(proje
     assert entry is not None
     assert store.find(entry.spec, lab.results / "runs") == entry
     assert plan(["whole"]).notes[:1] == allowed.notes[:1]
+
+
+def test_images_larger_than_the_packaged_networks_see_are_noted(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def notes(method: str) -> list[str]:
+        suite = project.suite("synth5-tiny")
+        planned = outline(
+            Protocol(about="x", sources=["web"], targets=["web"]), "p", suite, [project.method(method)], Request()
+        )
+        return [note for note in planning.make_plan(project, planned, planning.PlanOptions()).notes if "larger" in note]
+
+    assert notes("linear_probe") == []
+    monkeypatch.setattr(execution_domains, "PACKAGED_SIZE", 32)
+    (note,) = notes("linear_probe")
+    assert note.startswith("images of web are stored larger than the 32 pixels per side that these networks see")
+    assert "--suite" in note
+    monkeypatch.setattr(execution_domains, "PACKAGED", {})
+    assert notes("linear_probe") == []
+
+
+def test_the_packaged_networks_see_images_of_that_size() -> None:
+    assert FaceEncoder.size == Trunk.size == PACKAGED_SIZE
