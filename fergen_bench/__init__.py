@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fergen_bench.api.evaluate import evaluate as evaluate
     from fergen_bench.api.evaluate_options import EvaluateOptions as EvaluateOptions
     from fergen_bench.api.export import export as export
+    from fergen_bench.api.filtering import RecordFilter as RecordFilter
     from fergen_bench.api.options import RunOptions as RunOptions
     from fergen_bench.api.predict import predict as predict
     from fergen_bench.api.report import report as report
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 _API = {
     "run": "api.run",
     "RunOptions": "api.options",
+    "RecordFilter": "api.filtering",
     "evaluate": "api.evaluate",
     "Evaluation": "api.evaluate",
     "EvaluateOptions": "api.evaluate_options",

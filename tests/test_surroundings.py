@@ -65,7 +65,8 @@ def test_errors_are_printed_in_any_encoding(tmp_path: Path, encoding: str, shown
     assert f"nothing is called '{shown}'" in result.stderr.decode(encoding)
 
 
-def _into_a_closed_pipe(folder: Path, *arguments: str) -> tuple[int, bytes]:
+def _into_a_closed_pipe(folder: Path, *arguments: str, remarks: bool = False) -> tuple[int, bytes]:
+    """Run a command whose standard output, and on request standard error too, is a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -74,12 +75,12 @@ def _into_a_closed_pipe(folder: Path, *arguments: str) -> tuple[int, bytes]:
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=writer,
-            stderr=subprocess.PIPE,
+            stderr=writer if remarks else subprocess.PIPE,
             check=False,
         )
     finally:
         os.close(writer)
-    return result.returncode, result.stderr
+    return result.returncode, result.stderr or b""
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["list", "suites"], ["run", "--help"], ["list", "smoke"]])
@@ -87,8 +88,11 @@ def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path, arguments: list[st
     assert _into_a_closed_pipe(tmp_path, *arguments) == (141, b"")
 
 
-def test_a_report_into_a_closed_pipe_leaves_all_its_files(reported: Path) -> None:
-    code, said = _into_a_closed_pipe(reported, "report")
+@pytest.mark.parametrize("remarks", [False, True])
+def test_a_report_into_a_closed_pipe_leaves_all_its_files(reported: Path, remarks: bool) -> None:
+    stray = reported / "results" / "runs" / "stray.json"
+    stray.write_text("{}")  # the report has a remark on it
+    code, said = _into_a_closed_pipe(reported, "report", remarks=remarks)
     assert code == 141
     assert b"Traceback" not in said
     there = {path.name for path in (reported / "results" / "report").iterdir()}

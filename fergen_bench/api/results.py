@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fergen_bench.api.compared import Compared
+from fergen_bench.api.filtering import RecordFilter
+from fergen_bench.api.options import from_keywords
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.wording import near
+from fergen_bench.wording import many, near
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,10 +47,9 @@ def load_results(
     path: str | os.PathLike[str] = "results",
     suite: str | None = None,
     *,
-    methods: Collection[str] = (),
-    selection: str | None = None,
     include_near_duplicates: bool = False,
     project: Project | str | Path | None = None,
+    **filters: Any,
 ) -> Results:
     """Load the records of one suite as `fergen-bench report` counts them.
 
@@ -60,19 +61,20 @@ def load_results(
             ("reference/synth5/leave-none" for those of one protocol); else a results folder, a folder of records, or
             packed records: a folder, a file of rows, or a zip archive.
         suite: The suite. Default: the only one with records, else that of bench.toml.
-        methods: Only these methods.
-        selection: Only runs with this selection, "last" or "source-val".
         include_near_duplicates: Also count images with a near-duplicate in the sources.
         project: The project with the suites and audits, or a folder in it. Default: that of the working directory.
+        **filters: The fields of `RecordFilter`: `methods`, `selection`, `protocol`, `fraction`, `seeds`, `sources` and
+            `targets`, such as `seeds=[0, 1]`. docs/python.md lists them.
 
     Raises:
         BenchError: There are no such records, or records of several suites and none is named.
+        TypeError: A keyword does not exist.
     """
     from fergen_bench.api.run import open_project
 
     where = open_project(project)
-    named = [methods] if isinstance(methods, str) else list(methods)
-    return load(where, records_at(path, where), suite, named, selection, include_near_duplicates)
+    only = from_keywords(filters, RecordFilter, "load_results")
+    return load(where, records_at(path, where), suite, only, include_near_duplicates)
 
 
 def records_at(path: str | os.PathLike[str], project: Project) -> Records:
@@ -118,8 +120,7 @@ def load(
     project: Project,
     stored: Records,
     suite: str | None = None,
-    methods: Sequence[str] = (),
-    selection: str | None = None,
+    only: RecordFilter | None = None,
     include_near_duplicates: bool = False,
     keys: Collection[str] | None = None,
     remark: Remarks = lambda remark: None,
@@ -130,8 +131,7 @@ def load(
         project: The project whose suites and audits decide which targets are seen.
         stored: The records, see `records_at`.
         suite: The suite. Default: the only one with records, else that of bench.toml.
-        methods: Only these methods.
-        selection: Only runs with this selection.
+        only: The records to return; None for all.
         include_near_duplicates: Also count images with a near-duplicate in the sources.
         keys: Only the runs with these keys.
         remark: Receives each remark at once, also those before an error.
@@ -141,33 +141,32 @@ def load(
     from fergen_bench.records import frame as frames
     from fergen_bench.report import data
 
-    remarks = _Remarks(remark)
-
+    remarks, only = _Remarks(remark), only or RecordFilter()
     everything, faults = stored.read()
     remarks.add("warning", faults)
     meant, others = _suite(project, everything, suite)
     known = {record.spec.method for record in everything if record.spec.suite == meant}
-    for name in methods:
+    for name in only.methods:
         if known and name not in known:
             raise BenchError(f"--method: no records of {name!r} on {meant}{did_you_mean(name, known)}")
     if others:
         remark(Remark("note", f"there are also records of {', '.join(others)}; see them with --suite"))
     records = [
         record
-        for record in everything
-        if record.spec.suite == meant
-        and (not methods or record.spec.method in methods)
-        and selection in {None, record.spec.selection}
-        and (keys is None or record.spec.key in keys)
+        for record in only.named(everything)
+        if record.spec.suite == meant and (keys is None or record.spec.key in keys)
     ]
     records = with_data(project, records)
     current = frames.current(records)
     left_out = data.superseded(records, current)
     remarks.add("note", left_out)
-    counted, unreadable = counting.counted(current, project, stored, include_near_duplicates)
+    # After the choice of current records: which ones are superseded does not depend on the filter.
+    chosen = only.chosen(current, project, meant)
+    remarks.add("note", [f"only {only.text}: {many(len(chosen), 'record', of=len(current))}"] if only.text else [])
+    counted, unreadable = counting.counted(chosen, project, stored, include_near_duplicates)
     remarks.add("warning", unreadable)
     reasons = {name: why for why, left in reversed(left_out.items()) for one in left for name in _names(one)}
-    return Results(meant, tuple(counted), stored, project, tuple(remarks.all), reasons)
+    return Results(meant, tuple(counted), stored, project, tuple(remarks.all), reasons, only)
 
 
 def _suite(project: Project, records: Sequence[RunRecord], suite: str | None) -> tuple[str, list[str]]:
@@ -196,6 +195,7 @@ class Results:
     project: Project
     remarks: tuple[Remark, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)  # name of a row → why records of it are left out
+    only: RecordFilter = field(default_factory=RecordFilter)
     _boards: dict[str, list[Board]] = field(default_factory=dict, init=False, compare=False)
 
     @property
@@ -254,7 +254,8 @@ class Results:
         _check_metric(metric)
         if metric not in self._boards:
             cells = self.evidence.calibrated(scored_cells(self.scored))
-            self._boards[metric] = list(with_data(judged(boards(cells, metric), self.evidence, metric), self.scored))
+            ranked = judged(boards(cells, metric), self.evidence, metric)
+            self._boards[metric] = list(with_data(ranked, self.scored, self.only.text))
         return self._boards[metric]
 
     def views(self, metric: str = "accuracy") -> list[LeaderboardView]:
@@ -295,42 +296,42 @@ class Results:
         _, _, cells = self._row(method, metric)
         return matrix(cells, metric).mean.rename_axis(index="source", columns="target")
 
-    def compare(
-        self,
-        first: str,
-        second: str,
-        metric: str = "accuracy",
-        *,
-        sources: Sequence[str] | None = None,
-        targets: Sequence[str] | None = None,
-    ) -> Compared:
+    def filtered(self, **filters: Any) -> Results:
+        """Return the results of some of the records.
+
+        Args:
+            **filters: The fields of `RecordFilter`, as in `load_results`. Those that these results were loaded with
+                stay unless they are given anew.
+
+        Raises:
+            BenchError: No record has one of the values.
+            TypeError: A keyword does not exist.
+        """
+        new: RecordFilter = from_keywords(filters, RecordFilter, "filtered")
+        records = new.chosen(new.named(self.records), self.project, self.suite)
+        both = replace(self.only, **{name: getattr(new, name) for name in filters})
+        return replace(self, records=tuple(records), only=both)
+
+    def compare(self, first: str, second: str, metric: str = "accuracy", **filters: Any) -> Compared:
         """Compare two rows on the cells that both have.
 
         Args:
             first: A row as tables name it, such as "linear_probe".
             second: The row to compare with it.
             metric: "accuracy", "balanced_accuracy" or "macro_f1".
-            sources: Only runs trained on these domains; "a+b" for two together.
-            targets: Only cells scored on these domains.
+            **filters: The fields of `RecordFilter`, as in `load_results`.
 
         Raises:
             BenchError: A row or a domain does not exist, the rows share no unseen target, or they were run on different
                 data of a domain.
+            TypeError: A keyword does not exist.
         """
         from fergen_bench.report import comparison, statistics, tables
 
         _check_metric(metric)
-        cells = self.cells
-        sources = None if sources is None else ["+".join(sorted(name.split("+"))) for name in sources]
-        for option, column, names in (("--sources", "source", sources), ("--targets", "target", targets)):
-            known = set(cells[column])
-            for name in names or ():
-                if name not in known:
-                    raise BenchError(f"{option}: no record of {self.suite} has {name!r}{did_you_mean(name, known)}")
-            cells = cells if names is None else cells[cells[column].isin(names)]
-        if cells.empty:
-            raise BenchError(f"{near(self.folder)}: no such records of {self.suite}. Make some with: fergen-bench run")
-        boards = list(tables.with_data(tables.boards(cells, metric), self.scored))
+        if filters:
+            return self.filtered(**filters).compare(first, second, metric)
+        boards = list(tables.with_data(tables.boards(self.cells, metric), self.scored, self.only.text))
         one, other = comparison.find_rows(boards, first, second, self.left_out)
         comparison.require_same_data(one, other, self.scored)
         keys = {*one.cells.key, *other.cells.key}

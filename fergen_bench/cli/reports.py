@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fergen_bench.api.display import busy
+from fergen_bench.api.display import Display, busy
+from fergen_bench.api.filtering import RecordFilter
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import Words, complete, include_near_duplicates
+from fergen_bench.cli.parameters import complete, include_near_duplicates, options_of
 from fergen_bench.wording import many, near
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fergen_bench.api.results import Results
 
 _suite = click.option(
@@ -28,9 +32,6 @@ _methods = click.option(
 _metric = click.option(
     "--metric", type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]), default="accuracy", show_default=True
 )
-_selection = click.option(
-    "--selection", type=click.Choice(["last", "source-val"]), help="Only runs with this selection."
-)
 _from_records = click.option(
     "--records",
     type=click.Path(path_type=Path),
@@ -40,9 +41,8 @@ _from_records = click.option(
 
 @click.command()
 @_suite
-@_methods
 @_metric
-@_selection
+@options_of(RecordFilter)
 @_from_records
 @include_near_duplicates
 @click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
@@ -51,27 +51,28 @@ _from_records = click.option(
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def report(
     suite: str | None,
-    methods: tuple[str, ...],
     metric: str,
-    selection: str | None,
     records: Path | None,
     include_near_duplicates: bool,
     to: Path | None,
     faces: bool,
     matrices: bool,
     opened: bool,
+    **filters: Any,
 ) -> None:
     """Show the leaderboards of one suite, and write them, matrices and figures to files and one page, index.html."""
-    from fergen_bench.api.display import Bars
     from fergen_bench.api.report import write
     from fergen_bench.report import terminal
 
     console = console_on()
-    results = _results(records, suite, methods, selection, include_near_duplicates)
-    written = write(results, to, metric, faces, Bars(console_on(stderr=True)))
-    # The tables come after the files: their reader may be head, which closes the pipe before their end.
+    only = RecordFilter(**filters)
+    # Text comes after the files: its reader may be head, which closes the pipe before its end.
+    with _Later(console_on(stderr=True)) as shown:
+        results = _results(records, suite, only, include_near_duplicates, shown)
+        written = write(results, to, metric, faces, shown)
     terminal.show(console, results.views(metric), written.published, results.corruptions, matrices)
-    what = ", ".join([results.suite, *(f"only {name}" for name in methods[:1]), *methods[1:]])
+    what = ", only ".join([results.suite, *only.methods[:1]]) + "".join(f", {name}" for name in only.methods[1:])
+    what += f"; only {only.text}" if only.text else ""
     console.print(f"\nReport of {what}: {near(written.page)}, and beside it tables (.md, .csv, .tex) and figures")
     if opened:
         _open(written.page)
@@ -113,12 +114,35 @@ def site(to: Path, records: str, docs: Path | None, opened: bool) -> None:
         _open(page)
 
 
+class _Later(Display):
+    """A display that prints remarks on leaving its context."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._held: list[tuple[str, str]] = []
+
+    def __enter__(self) -> _Later:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for text, style in self._held:
+            self._console.print(text, style=style)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Hold a line back."""
+        self._held.append((text, style))
+
+    def busy(self, what: str) -> AbstractContextManager[Any]:
+        """Return a context that shows a spinner on a terminal."""
+        return busy(self._console, what)
+
+
 COMPARE_EXAMPLES = """
 \b
 Examples:
   fergen-bench compare linear_probe cafe
   fergen-bench compare cafe "cafe (gate=linear)" --metric macro_f1
-  fergen-bench compare cafe scn --sources rafdb,ferplus --targets sfew
+  fergen-bench compare cafe scn --sources rafdb,ferplus --targets sfew --seeds 0,1
 """
 
 
@@ -127,9 +151,7 @@ Examples:
 @click.argument("second")
 @_suite
 @_metric
-@_selection
-@click.option("--sources", type=Words(), help="Only runs trained on these domains; a+b for two together.")
-@click.option("--targets", type=Words(), help="Only cells scored on these domains.")
+@options_of(RecordFilter)
 @_from_records
 @include_near_duplicates
 def compare(
@@ -137,11 +159,9 @@ def compare(
     second: str,
     suite: str | None,
     metric: str,
-    selection: str | None,
-    sources: list[str] | None,
-    targets: list[str] | None,
     records: Path | None,
     include_near_duplicates: bool,
+    **filters: Any,
 ) -> None:
     """Compare two methods on unseen domains: the difference, its interval and p-value, by cell and by expression.
 
@@ -149,8 +169,8 @@ def compare(
     """
     from fergen_bench.report.terminal import show_comparison
 
-    results = _results(records, suite, selection=selection, include=include_near_duplicates)
-    compared = results.compare(first, second, metric, sources=sources, targets=targets)
+    results = _results(records, suite, RecordFilter(**filters), include_near_duplicates)
+    compared = results.compare(first, second, metric)
     for fault in compared.faults:
         _warn(fault)
     show_comparison(console_on(), compared.first, compared.second, compared.found)
@@ -166,7 +186,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
     """
     from fergen_bench.report import choosing, data
 
-    results = _results(None, suite, methods, "source-val")
+    results = _results(None, suite, RecordFilter(methods, "source-val"))
     for part in results.validation():
         console_on().print(choosing.shown(results.suite, part, results.domains))
     console_on().print(data.block(results.source_data(), results.records[0].spec.synthetic))
@@ -219,23 +239,19 @@ def verify(path: Path, everything: bool) -> None:
 
 
 def _results(
-    folder: Path | None,
-    suite: str | None,
-    methods: tuple[str, ...] = (),
-    selection: str | None = None,
-    include: bool = False,
+    folder: Path | None, suite: str | None, only: RecordFilter, include: bool = False, shown: Display | None = None
 ) -> Results:
-    """Load results, and print each remark on them."""
+    """Load results, and print each remark on them at once, or give it to a display."""
     from fergen_bench.api.results import Remark, load, records_at
     from fergen_bench.experiment.project import find_project
 
     def remark(remark: Remark) -> None:
-        style = "yellow" if remark.level == "warning" else "dim"
-        console_on(stderr=True).print(f"{remark.level}: {remark.text}", style=style)
+        text, style = f"{remark.level}: {remark.text}", "yellow" if remark.level == "warning" else "dim"
+        console_on(stderr=True).print(text, style=style) if shown is None else shown.say(text, style)
 
     project = find_project()
     stored = records_at("results" if folder is None else folder, project)
-    return load(project, stored, suite, methods, selection, include, remark=remark)
+    return load(project, stored, suite, only, include, remark=remark)
 
 
 def _open(page: Path) -> None:

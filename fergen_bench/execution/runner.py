@@ -29,7 +29,7 @@ from fergen_bench.experiment.run import Job, Run
 from fergen_bench.networks.name import SCRATCH, digest_of
 from fergen_bench.networks.profiler import Profiler
 from fergen_bench.progress import Progress
-from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, ShiftedCell, scored_cell
+from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, ShiftedCell, confusion_of, scored_cell
 from fergen_bench.records.sidecar import CHECKPOINT, PREDICTIONS
 from fergen_bench.records.store import RecordFile, save
 from fergen_bench.training.contract import Context, Method
@@ -59,7 +59,7 @@ def run_one(job: Job, progress: Progress) -> Path:
         _fit(run)
     cells, predictions = _score(run)
     corrupted = _score_corruptions(run)
-    record = _assemble(run, cells, corrupted)
+    record = _assemble(run, cells, corrupted, predictions.get(HELD_OUT))
     return _save(run, record, predictions)
 
 
@@ -260,8 +260,8 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
     """Score the method on every target.
 
     Returns:
-        The cells, and the predictions by target; under HELD_OUT those on held-out images of the source, where the run
-        selects by source-val and the method did not read `source.train`.
+        The cells, and the predictions by target; under HELD_OUT those on held-out images of the source, see
+        `_held_out`.
     """
     spec, job, clock = run.spec, run.job, time.perf_counter()
     exams = {target: exam(run.domains[target], job) for target in spec.targets}
@@ -284,8 +284,7 @@ def _score(run: _OpenRun) -> tuple[list[Cell], dict[str, Predictions]]:
             run.context.save_array(f"{target}.{name}", array)
     if spec.prior and run.layer.counts is not None:
         run.context.save_array(COUNTS, run.layer.counts)
-    if spec.selection == "source-val" and predictions and not run.source.asked_for_all:
-        held_out = run.source.val
+    if (held_out := _held_out(run)) is not None:
         logits = fetched(_logits(run, held_out, HELD_OUT), "held-out images", job)
         predictions[HELD_OUT] = Predictions(logits, held_out.labels, np.zeros(len(held_out), bool))
     run.seconds["score"] = time.perf_counter() - clock
@@ -302,6 +301,20 @@ def _logits(run: _OpenRun, split: Split, name: str) -> list[torch.Tensor]:
     # Only the targets count as steps of scoring.
     profiler = None if name == HELD_OUT else run.profiler
     return forward(run.method, split, run.device, run.job, profiler, run.layer)
+
+
+def _held_out(run: _OpenRun) -> Split | None:
+    """Return the images held out of the source; None where there are none or the method learned from some of them.
+
+    With the selection `last` the images of `val` are among those to train on, unless they are the datasets' own
+    validation parts.
+    """
+    source = run.source
+    if source.undivided:
+        return None
+    own = all(piece.part == "val" for piece in source.held_out.pieces)
+    kept_apart = own or (run.spec.selection == "source-val" and not source.asked_for_all)
+    return source.held_out if kept_apart else None
 
 
 def _score_corruptions(run: _OpenRun) -> tuple[ShiftedCell, ...]:
@@ -331,7 +344,9 @@ def _add_corruptions(run: _OpenRun) -> Path:
 # --------------------------------------------------------------------------------------------------- assemble and save
 
 
-def _assemble(run: _OpenRun, cells: list[Cell], corrupted: tuple[ShiftedCell, ...]) -> RunRecord:
+def _assemble(
+    run: _OpenRun, cells: list[Cell], corrupted: tuple[ShiftedCell, ...], held_out: Predictions | None
+) -> RunRecord:
     """Return the record of a run."""
     context, environment = run.context, dict(run.environment)
     if run.device.type == "cuda":
@@ -349,6 +364,7 @@ def _assemble(run: _OpenRun, cells: list[Cell], corrupted: tuple[ShiftedCell, ..
         method_digest=run.job.method_digest,
         shifted=corrupted,
         data=_facts(run),
+        source_val=None if held_out is None else confusion_of(held_out),
     )
 
 

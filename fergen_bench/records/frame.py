@@ -118,10 +118,26 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "fraction": spec.fraction,
         "seed": spec.seed,
         "key": spec.key,
+        **source_val_columns(record.source_val),
         "device": record.device,
         # The profiler makes a run slower, so its duration does not count.
         "fit_seconds": float("nan") if record.environment.get("profiled") else record.seconds.get("fit", float("nan")),
     }
+
+
+SOURCE_VAL = {"source_val_accuracy": "accuracy", "source_val_balanced_accuracy": "balanced_accuracy"}
+"""The columns with a run's scores on images held out of its sources, and the metric of each."""
+
+
+def source_val_columns(confusion: list[list[int]] | None) -> dict[str, float]:
+    """Return the scores on held-out images, in per cent; nan where there are none."""
+    import numpy as np
+
+    from fergen_bench.metric import METRICS
+
+    if confusion is None:
+        return dict.fromkeys(SOURCE_VAL, float("nan"))
+    return {column: 100.0 * METRICS[metric](np.array(confusion)) for column, metric in SOURCE_VAL.items()}
 
 
 def _annotator(record: RunRecord, target: str) -> float:

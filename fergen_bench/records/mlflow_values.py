@@ -39,6 +39,9 @@ def metrics_of(record: RunRecord) -> dict[str, float]:
             if scores:
                 values[f"{name}/mean_{part}"] = float(np.mean(scores))
                 values[f"cells/{part}"] = float(len(scores))
+    if record.source_val is not None:
+        for name in ("accuracy", "balanced_accuracy"):
+            values[f"{name}/source_val"] = METRICS[name](np.array(record.source_val))
     return {name: value for name, value in values.items() if math.isfinite(value)} | {
         f"seconds/{n}": s for n, s in record.seconds.items()
     }

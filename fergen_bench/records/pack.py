@@ -15,7 +15,7 @@ from fergen_bench.records import rows, store
 from fergen_bench.records.collection import Records
 from fergen_bench.records.columns import digest
 from fergen_bench.records.packed import ROWS, PackedRecords, contents, files_of
-from fergen_bench.records.record import RunRecord
+from fergen_bench.records.record import RunRecord, with_source_val
 from fergen_bench.records.verify import faults_of, unlike
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def _sound(records: Records, done: Packing) -> Iterator[Entry]:
     for record in found:
         wrong, counted = faults_of(records, record)
         arrays = {} if wrong else contents(records, record)
+        if record.source_val is None and not wrong:  # packed records lack the held-out predictions
+            record = with_source_val(record, records.predictions(record))
         done.refused += wrong
         without += not (wrong or counted)
         if not wrong:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fergen_bench.data.facts import DataFacts
@@ -54,6 +54,15 @@ class Cell:
         return sum(map(sum, self.confusion))
 
 
+def confusion_of(predictions: Predictions) -> list[list[int]]:
+    """Count the confusion matrix of the images that are scored."""
+    from fergen_bench.metric import confusion_matrix
+
+    logits, labels = predictions.scored
+    found: list[list[int]] = confusion_matrix(labels, logits.argmax(1), logits.shape[1]).tolist()
+    return found
+
+
 def scored_cell(spec: Run, target: str, fingerprint: str, predictions: Predictions, excluded: str = "") -> Cell:
     """Count the confusion matrix of a target.
 
@@ -64,12 +73,8 @@ def scored_cell(spec: Run, target: str, fingerprint: str, predictions: Predictio
         predictions: The predictions for the target.
         excluded: The digest of the ids of the images that the predictions leave out.
     """
-    from fergen_bench.metric import confusion_matrix
-
-    logits, labels = predictions.scored
-    confusion = confusion_matrix(labels, logits.argmax(1), logits.shape[1])
     absent = 0 if predictions.absent is None else int((predictions.absent & ~predictions.left_out).sum())
-    return Cell(target, fingerprint, spec.relations[target], confusion.tolist(), excluded, absent)
+    return Cell(target, fingerprint, spec.relations[target], confusion_of(predictions), excluded, absent)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,14 @@ class ShiftedCell:
         return Corruption(self.target, self.factor, self.level, self.faces, self.version)
 
 
+def with_source_val(record: RunRecord, predictions: Mapping[str, Predictions]) -> RunRecord:
+    """Return a record of an early version with the confusion matrix of held-out images from its predictions."""
+    held_out = predictions.get(HELD_OUT)
+    if record.source_val is not None or held_out is None:
+        return record
+    return replace(record, source_val=confusion_of(held_out))
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """The stored result of a run."""
@@ -107,6 +120,9 @@ class RunRecord:
     method_digest: str
     shifted: tuple[ShiftedCell, ...] = ()  # not part of any leaderboard
     data: Mapping[str, DataFacts] = field(default_factory=dict)  # of each domain; empty in records of early versions
+    # Confusion matrix of the images held out of the sources. None where there are none or the method learned from some,
+    # for finished models, and in records of early versions.
+    source_val: list[list[int]] | None = None
     # Checksums of the sidecar files by ending, as read from the file; empty in records of early versions.
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 

@@ -48,7 +48,7 @@ _EMPTY: Mapping[str, Any] = {
     **{
         name: {} for name in ("networks", "environment", "measured", "data", "cells", "otherwise", "history", "seconds")
     },
-    **dict.fromkeys(("adaptation_target", "base", "exposure", "selected_epoch")),
+    **dict.fromkeys(("adaptation_target", "base", "exposure", "selected_epoch", "source_val")),
     **{"sources": [], "shifts": [], "protocol": "", "note": "", "online": False},
 }
 """Fields that are left out where they have this value."""

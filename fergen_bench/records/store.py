@@ -323,19 +323,25 @@ def _fault(record: RunRecord, key: Any) -> str | None:
     scored: tuple[Cell | ShiftedCell, ...] = (*record.cells, *record.shifted)
     if fault := next(filter(None, (_cell_fault(cell, spec) for cell in scored)), None):
         return fault
+    if record.source_val is not None and (fault := _confusion_fault(record.source_val, "the held-out images")):
+        return fault
     if key != spec.key:
         return f"its key is {str(key)[:20]!r}, and its content has the key {spec.key}"
     return None
 
 
 def _cell_fault(cell: Cell | ShiftedCell, spec: Run) -> str | None:
+    if cell.target not in spec.targets:
+        return f"it has a score of {cell.target[:60]!r}, which is not one of its targets"
+    return _confusion_fault(cell.confusion, cell.target)
+
+
+def _confusion_fault(confusion: list[list[int]], name: str) -> str | None:
     from fergen_bench.data.labels import EXPRESSIONS
 
     classes = len(EXPRESSIONS)
-    if cell.target not in spec.targets:
-        return f"it has a score of {cell.target[:60]!r}, which is not one of its targets"
-    if len(cell.confusion) != classes or any(len(row) != classes for row in cell.confusion):
-        return f"the confusion matrix of {cell.target} is not {classes} x {classes}"
-    if not all(0 <= count < 1 << 40 for row in cell.confusion for count in row):
-        return f"the confusion matrix of {cell.target} contains values that are not counts"
+    if len(confusion) != classes or any(len(row) != classes for row in confusion):
+        return f"the confusion matrix of {name} is not {classes} x {classes}"
+    if not all(0 <= count < 1 << 40 for row in confusion for count in row):
+        return f"the confusion matrix of {name} contains values that are not counts"
     return None

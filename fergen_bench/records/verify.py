@@ -26,7 +26,7 @@ from fergen_bench.records import listing
 from fergen_bench.records.collection import RecordFolder, Records
 from fergen_bench.records.frame import row_of
 from fergen_bench.records.packed import PackedRecords, home, open_records
-from fergen_bench.records.record import NUMBERS, Cell, Predictions, RunRecord
+from fergen_bench.records.record import HELD_OUT, NUMBERS, Cell, Predictions, RunRecord
 from fergen_bench.records.sidecar import CHECKPOINT, SIDECARS, record_files, sidecar
 from fergen_bench.records.store import RecordFile
 from fergen_bench.wording import many
@@ -190,6 +190,9 @@ def faults_of(stored: Records, entry: RunRecord) -> tuple[list[str], bool]:
         return [*faults, str(error).partition("; ")[0]], False
     if not predictions:
         return faults, False
+    if entry.source_val is not None and HELD_OUT in predictions:
+        fault = _difference(place, "the held-out images", entry.source_val, predictions[HELD_OUT])
+        faults += [fault] if fault else []
     again = [_recounted(place, cell, predictions.get(cell.target)) for cell in entry.cells]
     return faults + [fault for fault, _ in again if fault], all(counted for _, counted in again)
 
@@ -222,17 +225,23 @@ def _recounted(place: str, cell: Cell, stored: Predictions | None) -> tuple[str,
     """Return a sentence if a confusion matrix differs from that of the stored predictions, and whether both exist."""
     if stored is None:
         return f"{place}: {cell.target} has a score but no predictions", False
-    logits, labels = stored.scored
     if not len(stored.labels):
         return "", False
+    return _difference(place, cell.target, cell.confusion, stored), True
+
+
+def _difference(place: str, name: str, confusion: list[list[int]], stored: Predictions) -> str:
+    """Return a sentence if a confusion matrix differs from that of the stored predictions, else ""."""
+    logits, labels = stored.scored
+    count = sum(map(sum, confusion))
     again = confusion_matrix(labels, logits.argmax(1), len(EXPRESSIONS))
-    differ = int(np.abs(again - np.array(cell.confusion)).sum()) // 2
+    differ = int(np.abs(again - np.array(confusion)).sum()) // 2
     # Two logits whose difference is below the resolution of float16 are equal in the file.
     equal = int(((logits == logits.max(1, keepdims=True)).sum(1) > 1).sum())
-    if cell.count == len(labels) and differ <= equal:
-        return "", True
-    where = many(differ, "image", of=cell.count)
-    return f"{place}: the confusion matrix of {cell.target} differs from that of its predictions in {where}", True
+    if count == len(labels) and differ <= equal:
+        return ""
+    where = many(differ, "image", of=count)
+    return f"{place}: the confusion matrix of {name} differs from that of its predictions in {where}"
 
 
 def _rows(records: Iterable[RunRecord]) -> dict[tuple[Any, ...], list[RunRecord]]:

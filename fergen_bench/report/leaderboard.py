@@ -131,6 +131,8 @@ class Line:
         unseen_cells_text: That number, and how many of them are not audited.
         not_audited: Whether some cell of the unseen mean is not audited.
         fit_seconds: Mean seconds of one training; nan for runs on different devices.
+        source_val: Accuracy on images held out of the sources, mean over trainings; nan unless each has it.
+        source_val_balanced: Balanced accuracy on them.
         ece: Expected calibration error on unseen targets, in points; nan without predictions.
         ece_tempered: The same after temperature scaling.
         ece_floor: The error that a perfectly calibrated row would show with these confidences and numbers of faces.
@@ -155,6 +157,8 @@ class Line:
     unseen_cells_text: str
     not_audited: bool
     fit_seconds: float
+    source_val: float
+    source_val_balanced: float
     ece: float
     ece_tempered: float
     ece_floor: float
@@ -181,6 +185,11 @@ class LeaderboardView:
     def has_intervals(self) -> bool:
         """Return True where some row has an interval; otherwise writers omit the column."""
         return has_intervals(self.board)
+
+    @property
+    def has_source_val(self) -> bool:
+        """Return True where some row has scores on held-out images; otherwise writers omit the columns."""
+        return bool(self.board.table.source_val_accuracy.notna().any())
 
     @property
     def has_several_marks(self) -> bool:
@@ -216,6 +225,8 @@ class LeaderboardView:
                 unseen_cells_text=board.unseen_cells(row),
                 not_audited=bool(row.unseen_not_audited),
                 fit_seconds=row.fit_seconds,
+                source_val=row.source_val_accuracy,
+                source_val_balanced=row.source_val_balanced_accuracy,
                 ece=getattr(row, "unseen_ece", np.nan),
                 ece_tempered=getattr(row, "unseen_ece_tempered", np.nan),
                 ece_floor=getattr(row, "unseen_ece_floor", np.nan),
@@ -341,6 +352,6 @@ def leaderboard_frame(views: Iterable[LeaderboardView]) -> pd.DataFrame:
         annotator = {
             f"{column}_annotator": view.annotator.get(column, np.nan) for column in ("in_domain", "all", "unseen")
         }
-        table = view.board.table.assign(**conditions, metric=view.metric, **annotator)
+        table = view.board.table.assign(**conditions, only=view.board.only, metric=view.metric, **annotator)
         frames.append(table.drop(columns=["texts"]))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

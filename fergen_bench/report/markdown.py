@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fergen_bench.data.corruption import FACTORS
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView
 from fergen_bench.report.notes import GAP
-from fergen_bench.report.published import PUBLISHED, Published, above_annotator, concerned, differences, summary
+from fergen_bench.report.published import Published, above_annotator, concerned, differences, summary
 from fergen_bench.report.shifts import factors, shift_note, shift_rows
 from fergen_bench.report.tables import ANNOTATOR_ROW, NAMES, Board, Matrix, number
 
@@ -37,7 +37,7 @@ def markdown(
                 list(frame),
                 *([row[0], *(number(value) for value in row[1:])] for row in frame.itertuples(index=False)),
             ]
-            parts += ["## Published, not measured here", table.about, _table(rows), PUBLISHED, *table.notes]
+            parts += ["## Published, not measured here", table.about, _table(rows), table.explained, *table.notes]
             parts += above_annotator(table, near)
             for title, grid in differences(table, near, metric):
                 parts += [f"### {title}", _table(grid)]
@@ -49,12 +49,15 @@ def _sections(view: LeaderboardView) -> list[str]:
     intervals = ["95 % of unseen", "against the best"] if view.has_intervals else []
     others = [metric for metric in NAMES if metric != view.metric]
     measures = [f"unseen, {NAMES[metric]}" for metric in others]
-    rows = [["method", *COLUMNS.values(), *intervals, *measures, "seeds", "cells", "unseen cells", "pre-training"]]
+    held_out = ["source-val", "source-val, balanced"] if view.has_source_val else []
+    counted = ["seeds", "cells", "unseen cells", "pre-training"]
+    rows = [["method", *COLUMNS.values(), *intervals, *measures, *held_out, *counted]]
     for row in view.rows:
         numbers = [row.means[column].text for column in COLUMNS]
         if view.has_intervals:
             numbers += [row.means["unseen"].interval, row.standing]
         numbers += [row.measures[metric].mean.text for metric in others]
+        numbers += [number(row.source_val), number(row.source_val_balanced)] if view.has_source_val else []
         counts = [row.seeds_text, f"{row.cells}/{row.asked}", row.unseen_cells_text]
         rows.append([row.name, *numbers, *counts, row.mark])
     if view.annotator:

@@ -12,7 +12,7 @@ from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, PRETRAINED, SAME
 from fergen_bench.experiment.run import percent
 from fergen_bench.report import data
-from fergen_bench.report.markers import markers
+from fergen_bench.report.markers import ALIKE, HARDLY, markers
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import ABOVE, CELL, COLLAPSED, ONE_CLASS, Board, annotators, unevenly_scored
 from fergen_bench.wording import listed, many
@@ -116,7 +116,8 @@ def board_facts(board: Board) -> list[str]:
     several = board.cells.groupby("target", sort=False).faces.unique()
     shown = (f"{target} {' or '.join(f'{c:,}' for c in sorted(counts))}" for target, counts in several.items())
     notes.append("Faces scored: " + ", ".join(shown))
-    return [*notes, *filter(None, (spread_note(board), intervals_note(board), standing_note(board)))]
+    beside = (spread_note(board), intervals_note(board), standing_note(board), source_val_note(board))
+    return [*notes, *filter(None, beside)]
 
 
 def spread_note(board: Board) -> str:
@@ -146,6 +147,18 @@ def standing_note(board: Board) -> str:
         "Tied: not significantly different from the best row, so it may be the best; that does not mean as good. "
         "Behind: significantly lower. The row that is truly best is called behind in at most 5 % of tables; of many "
         "equally good rows, some row is more often (docs/statistics.md)"
+    )
+
+
+def source_val_note(board: Board) -> str:
+    """Return a sentence on the scores on held-out images; "" where no row has them."""
+    there = board.table.source_val_accuracy.notna()
+    if not there.any():
+        return ""
+    without = "" if there.all() else "; — where a method learned from them too, or none are held out"
+    return (
+        f"source-val: accuracy on images held out of the source (and balanced accuracy), mean over the sources; rows "
+        f"are not ranked by it{without}"
     )
 
 
@@ -344,8 +357,13 @@ def _of_rows(board: Board) -> list[str]:
     for row, (name, cells) in zip(board.table.itertuples(), board.rows(), strict=True):
         for marker in markers(board, row, cells):
             marks.setdefault(marker.short, []).append((name, marker.reason))
-    if alike := [name for name, _ in marks.get("seeds alike", [])]:
+    if alike := [name for name, _ in marks.get(ALIKE, [])]:
         found.append(f"Seeds do not change the scores of {listed(alike, MOST_NAMED)}: their ± is 0")
+    if hardly := [name for name, _ in marks.get(HARDLY, [])]:
+        found.append(
+            f"Seeds hardly change the scores of {listed(hardly, MOST_NAMED)}, as is expected of a deterministic "
+            f"method: more seeds measure next to nothing, and its ± does not compare with that of other rows"
+        )
     found += [f"{name}: {reason.removesuffix('.')}" for name, reason in marks.get("collapsed training", [])]
     return found
 

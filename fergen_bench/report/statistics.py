@@ -27,7 +27,8 @@ from fergen_bench.error import BenchError
 from fergen_bench.metric import calibration_error, calibration_floor, fit_temperature, reliability
 from fergen_bench.records.collection import Records
 from fergen_bench.records.counting import without
-from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord
+from fergen_bench.records.frame import source_val_columns
+from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, with_source_val
 from fergen_bench.report.intervals import Difference, Parts, Sampled, domain_error, domain_limits, limits, tested
 from fergen_bench.report.tables import CALIBRATION, CELL
 
@@ -64,6 +65,7 @@ class Evidence:
         self.faults: list[str] = []
         self.reliability: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None]] = {}
         """(key, target) → the cell's table of `metric.reliability`, as predicted and with the run's temperature."""
+        self._source_val: dict[str, dict[str, float]] = {}  # by key of the run
         self._faces: dict[tuple[str, str, bytes], _Faces] = {}
         self._places: dict[tuple[str, str], tuple[_Faces, int]] = {}
         self._scores: dict[tuple[int, str], np.ndarray] = {}
@@ -78,6 +80,8 @@ class Evidence:
                 continue
             held = predictions.get(HELD_OUT)
             temperature = None if held is None else fit_temperature(*held.scored)
+            if record.source_val is None:
+                self._source_val[record.spec.key] = source_val_columns(with_source_val(record, predictions).source_val)
             for cell in record.cells:
                 if cell.target in predictions:
                     self._take(record.spec.key, cell, predictions[cell.target], temperature)
@@ -121,6 +125,9 @@ class Evidence:
         The temperature of `ece_tempered` was fitted to held-out faces of the source. `ece_floor` is the error that
         perfectly calibrated predictions would show, see `metric.calibration_floor`. Values are nan without
         predictions, and `ece_tempered` also without held-out faces.
+
+        Runs whose records lack the scores on held-out faces have them from their predictions, see
+        `frame.source_val_columns`.
         """
         errors = {
             place: [
@@ -132,7 +139,11 @@ class Evidence:
         }
         places = zip(cells.key, cells.target, strict=True)
         found = 100.0 * np.array([errors.get(place, [np.nan] * 3) for place in places]).reshape(-1, 3)
-        return cells.assign(**dict(zip(CALIBRATION, found.T, strict=True)))
+        cells = cells.assign(**dict(zip(CALIBRATION, found.T, strict=True)))
+        if self._source_val:
+            known = pd.DataFrame.from_dict(self._source_val, orient="index").reindex(cells.key).set_index(cells.index)
+            cells = cells.fillna(known)
+        return cells
 
     def covers(self, cells: pd.DataFrame) -> bool:
         """Return True where every one of these cells has predictions."""

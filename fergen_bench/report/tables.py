@@ -18,7 +18,7 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.run import percent
 from fergen_bench.metric import METRICS
-from fergen_bench.records.frame import cells_frame
+from fergen_bench.records.frame import SOURCE_VAL, cells_frame
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
@@ -74,6 +74,7 @@ class Board:
     table: pd.DataFrame  # one row per method and pre-training, best mean over unseen targets first
     cells: pd.DataFrame  # its cells
     data: Data = field(default_factory=dict)  # its domains
+    only: str = ""  # the filter that its records passed, in words
 
     @property
     def finished(self) -> bool:
@@ -92,7 +93,8 @@ class Board:
         parts = ["finished models"] if self.finished else self._training()
         parts += [f"{self.profile} splits"]
         parts += [] if self.fraction == 1 or self.finished else [f"{percent(self.fraction)} of the data"]
-        return f"{self.suite} ({kind}): {', '.join(parts)}"
+        filtered = f"; only {self.only}" if self.only else ""
+        return f"{self.suite} ({kind}): {', '.join(parts)}{filtered}"
 
     def _training(self) -> list[str]:
         """Return the sources and the checkpoint in words."""
@@ -204,14 +206,21 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
         yield Board(**dict(zip(CONDITIONS, conditions, strict=True)), table=table, cells=group)
 
 
-def with_data(some: Iterable[Board], records: Iterable[RunRecord]) -> Iterator[Board]:
-    """Yield leaderboards with the descriptions of their domains. The records may contain others than theirs."""
+def with_data(some: Iterable[Board], records: Iterable[RunRecord], only: str = "") -> Iterator[Board]:
+    """Yield leaderboards with the descriptions of their domains. The records may contain others than theirs.
+
+    Args:
+        some: The leaderboards.
+        records: Records.
+        only: The filter that the records passed, in words.
+    """
     by_key = {record.spec.key: record for record in records}
     for board in some:
         domains = [*board.cells.source.str.split("+").explode(), *board.cells.adapted_to]
         sources, targets = ordered(pd.Series(domains), board.cells.target)
         known = described(by_key[key] for key in dict.fromkeys(board.cells.key) if key in by_key)
-        yield replace(board, data={n: known[n] for n in dict.fromkeys((*targets, *sources)) if n in known})
+        data = {n: known[n] for n in dict.fromkeys((*targets, *sources)) if n in known}
+        yield replace(board, data=data, only=only)
 
 
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
@@ -254,6 +263,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "device": "; ".join(devices := sorted(set(rows.device))),
         "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
+        **whole.drop_duplicates("key")[[*SOURCE_VAL]].mean(skipna=False).to_dict(),
         **_beside(whole[whole.relation == "unseen"]),
         **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},
     }

@@ -21,7 +21,7 @@ from fergen_bench.report.comparison import Comparison, Row, answer, caveats, p_t
 from fergen_bench.report.intervals import ALPHA
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView, Mean
 from fergen_bench.report.notes import GAP, mark_notes, short_mark, standing_notes
-from fergen_bench.report.published import PUBLISHED, Published, above_annotator, concerned, differences, summary
+from fergen_bench.report.published import Published, above_annotator, concerned, differences, summary
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.shifts import factors, shift_boards, shift_note, shift_rows
 from fergen_bench.report.statistics import DRAWS
@@ -113,7 +113,7 @@ def _leaderboard(view: LeaderboardView, width: int, stacked: bool) -> Table:
         name: 1 + max(len(line) for text in (heads[name], *map(str, texts)) for line in text.split("\n"))
         for name, texts in columns.items()
     }
-    for name in ("all targets", "in-domain", "worst unseen", *NAMES.values()):
+    for name in ("source-val", "all targets", "in-domain", "worst unseen", *NAMES.values()):
         if stacked and name in widths and sum(widths.values()) + LEAST_NAME > width:
             del widths[name], columns[name]  # the files of the report have it
     taken = sum(widths.values())
@@ -153,6 +153,8 @@ def _columns(view: LeaderboardView, stacked: bool) -> dict[str, list[Text]]:
     for column, name in COLUMNS.items():
         if column != "unseen":
             columns[name] = [_mean(row.means[column], stacked) for row in view.rows]
+    if view.has_source_val:
+        columns["source-val"] = [Text(number(row.source_val)) for row in view.rows]
     columns["seeds"] = [Text(row.seeds_text.replace(" ", between)) for row in view.rows]
     return columns
 
@@ -247,7 +249,7 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
         table.add_column(column, justify="left" if column == "method" else "right", style="grey50")
     for row in frame.itertuples(index=False):
         table.add_row(row[0], *(number(value) for value in row[1:]))
-    notes = [PUBLISHED, *published.notes, *above_annotator(published, real)]
+    notes = [published.explained, *published.notes, *above_annotator(published, real)]
     parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
     for title, rows in differences(published, real, metric):
         grid = Table(style="dim")

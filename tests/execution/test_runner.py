@@ -53,10 +53,29 @@ def test_held_out_faces_are_kept_where_they_were_not_learned_from(
     ((_, entry),) = execute(plan, lab, 0)
     assert entry is not None
     found = store.RecordFile.open(entry.spec.path(lab.results / "runs")).predictions()
-    assert (record.HELD_OUT in found) == kept
+    assert (record.HELD_OUT in found) == kept == (entry.source_val is not None)
     if kept:
+        assert entry.source_val == record.confusion_of(found[record.HELD_OUT])
         source = open_source([Domain(Path(plan.runs[0].folders["web"]))], seed=0)
         np.testing.assert_array_equal(found[record.HELD_OUT].labels, source.val.labels)
+
+
+def test_images_of_a_validation_part_are_scored_whatever_the_selection(
+    lab: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divided = source_module._divided
+
+    def with_own_part(domain: Domain, seed: int, fraction: float) -> tuple[np.ndarray, np.ndarray, Any]:
+        train, fit, held_out = divided(domain, seed, fraction)
+        return train, fit, held_out._replace(part="val")
+
+    monkeypatch.setattr(source_module, "_divided", with_own_part)
+    file = lab.root / "methods" / "probe.py"
+    file.write_text(METHOD.replace('print("methods', 'source.train; print("methods'))
+    ((_, entry),) = execute(make_plan(lab, protocol=WEB | {"selection": "last"}), lab, 0)
+    assert entry is not None
+    assert entry.source_val is not None
+    assert entry.spec.identity().keys() == make_plan(lab, protocol=WEB).runs[0].spec.identity().keys()
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def conditions(board: Board) -> str:
     parts += ["epoch chosen on held-out faces"] if board.selection == "source-val" else []
     parts += [] if board.profile == "official" else [f"{board.profile} split"]
     parts += [] if board.fraction == 1 else [f"{percent(board.fraction)} of the data"]
+    parts += [f"only {board.only}"] if board.only else []
     return ", ".join(parts)
 
 

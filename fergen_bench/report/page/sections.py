@@ -26,8 +26,13 @@ EXPLAINED = {
 }
 """Explanations of columns of the page."""
 
-ERRORS = {"ece": "ECE", "ece_tempered": "ECE, tempered"}
-"""Columns of a leaderboard with stored predictions: calibration on unseen targets."""
+UNRANKED = {
+    "source_val": "source-val",
+    "source_val_balanced": "source-val, balanced",
+    "ece": "ECE",
+    "ece_tempered": "ECE, tempered",
+}
+"""Columns of a leaderboard by which no row is ranked: held-out images, and calibration on unseen targets."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Section:
     Attributes:
         id: The id of the HTML element.
         panels: By metric.
-        errors: Column → heading of the calibration errors.
+        unranked: Column → heading of the measures by which no row is ranked.
         notes: Sentences on how to read the tables, and what may mislead.
         cautions: Sentences that a reader has to know.
         recalls: Recall of each expression by row; None without any.
@@ -86,7 +91,7 @@ class Section:
 
     id: str
     panels: Mapping[str, Panel]
-    errors: Mapping[str, str]
+    unranked: Mapping[str, str]
     notes: list[str]
     cautions: list[str]
     recalls: pd.DataFrame | None
@@ -120,17 +125,19 @@ def _section(name: str, views: Mapping[str, LeaderboardView], content: Content, 
     by_key = {record.spec.key: record for record in content.records}
     rows, whole = (details.rows_of(board, by_key, whole) for whole in (False, True))
     recalls = details.recall_table(whole)
-    errors = {key: name for key, name in ERRORS.items() if any(not pd.isna(getattr(row, key)) for row in view.rows)}
+    unranked = {key: name for key, name in UNRANKED.items() if any(not pd.isna(getattr(row, key)) for row in view.rows)}
     shown = drawings.of_board(board, content.ablations)
     shown += drawings.of_trainings(board, rows, whole, recalls, content.evidence.reliability)
     masks = mask_sheets(board, rows, by_key, content.stored, drawings.folder, content.faces)
-    explained = [f"{heading}: {EXPLAINED[heading]}" for heading in (*errors.values(), "fit, s")]
+    explained = [
+        f"{heading}: {EXPLAINED[heading]}" for heading in (*unranked.values(), "fit, s") if heading in EXPLAINED
+    ]
     places = row_indices(board)
     at_the_table = {view.standing_note, view.intervals_note, view.spread_note}
     return Section(
         id=name,
         panels={metric: _panel(view, places, content) for metric, view in views.items()},
-        errors=errors,
+        unranked=unranked,
         notes=[*(note for note in view.facts() if note not in at_the_table), *explained],
         cautions=[*view.cautions, *view.missing],
         recalls=recalls if recalls.notna().any(axis=None) else None,
