@@ -214,7 +214,7 @@ def _same_conditions(published: Published, board: Board) -> bool:
     if published.setting == "zero-shot":
         untrained = board.cells.pretraining.str.startswith(f"{Exposure((), None)}".partition(";")[0])
         return bool(board.cells.base_method.isin(ZERO_SHOT).any() or (board.finished and untrained.any()))
-    return not board.adaptation
+    return not (board.adaptation or board.online)
 
 
 def beside(published: Published, board: Board) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
