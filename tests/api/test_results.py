@@ -84,7 +84,7 @@ def test_a_notebook_shows_tables_and_figures(results: fb.Results) -> None:
         (lambda: fb.run(methods=["cafe"], suite="synth6"), r"no suite 'synth6'; did you mean synth5\?"),
         (lambda: fb.run(methods=["cafe"], device="tpu"), "'tpu' is not a device"),
         (lambda: fb.run(methods=["cafe"], ray="local", jobs=2), "--jobs"),
-        (lambda: fb.load_results("nowhere"), "nowhere: this folder does not exist"),
+        (lambda: fb.load_results("nowhere"), "nowhere: this folder or file does not exist"),
         (lambda: fb.load_results("results").leaderboard(), "results/runs: no such records of synth5-tiny"),
         (lambda: fb.prepare("rafdb", "nowhere", name="web"), "'web' is a domain that comes with the package"),
         (lambda: fb.prepare("folder", "nowhere"), "the domain has no name; give one with --name"),
