@@ -123,6 +123,13 @@ class RunOptions:
     )
     dry_run: bool = option(False, "--dry-run", "Print the plan and stop.", command_only=True)
     rerun: bool = option(False, "--rerun", "Re-run even where a record exists.")
+    records: str | None = option(
+        None,
+        "--records",
+        "Runs in these records count as done, too, and are copied to results/runs: reference (the committed results), "
+        "a results folder or packed records.",
+        metavar="PATH",
+    )
     include_near_duplicates: bool = option(
         False,
         "--include-near-duplicates",

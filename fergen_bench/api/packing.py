@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fergen_bench.api.results import records_at
+from fergen_bench.api.results import load, records_at
+from fergen_bench.files.atomic import atomically
 
 if TYPE_CHECKING:
     from fergen_bench.experiment.project import Project
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def pack(project: Project, results: str | Path, to: Path) -> Packing:
-    """Add the records of a results folder to a packed folder; see `records.pack.pack`.
+    """Add the records of a results folder to a packed folder, and write the leaderboard.md of each suite into it.
+
+    See `records.pack.pack`.
 
     Args:
         project: The project, whose results folder "results" stands for.
@@ -22,7 +25,24 @@ def pack(project: Project, results: str | Path, to: Path) -> Packing:
     """
     from fergen_bench.records.pack import pack
 
-    return pack(records_at(results, project), to)
+    done = pack(records_at(results, project), to)
+    _write_leaderboards(project, to)
+    return done
+
+
+def _write_leaderboards(project: Project, folder: Path) -> None:
+    """Write SUITE/leaderboard.md for each suite of a packed folder that has scores."""
+    from fergen_bench.records.packed import PackedRecords
+    from fergen_bench.report.markdown import markdown
+    from fergen_bench.report.shifts import shift_boards
+
+    stored = PackedRecords(folder)
+    for suite in sorted({record.spec.suite for record in stored.read()[0]}):
+        results = load(project, stored, suite)
+        if any(record.cells for record in results.records):
+            text = markdown(results.views(), shifts=list(shift_boards(results.corruptions)))
+            with atomically(folder / suite / "leaderboard.md") as draft:
+                draft.write_text(text, encoding="utf-8")
 
 
 def unpack(project: Project, packed: str | Path, to: Path) -> tuple[list[Path], int]:

@@ -205,6 +205,7 @@ def make_plan(resolved: Resolved, shown: Display) -> Plan:
         BenchError: Weights of a missing run are neither on this machine nor within reach, or a domain cannot be
             prepared.
     """
+    from fergen_bench.api.results import records_at
     from fergen_bench.execution import plan
 
     options, project, prepared = resolved.options, resolved.project, resolved.prepared
@@ -218,6 +219,7 @@ def make_plan(resolved: Resolved, shown: Display) -> Plan:
             gpu_threads=resolved.fleet.threads(resolved.device),
             shard=(options.shard[0], options.shard[1]),
             rerun=options.rerun,
+            offered=None if options.records is None else records_at(options.records, project),
             dry_run=options.dry_run,
             allow_missing_class=options.allow_missing_class,
             include_near_duplicates=options.include_near_duplicates,

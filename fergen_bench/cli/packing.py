@@ -25,8 +25,8 @@ def pack(records: Path, to: Path) -> None:
     """Add the records of RESULTS to a packed folder, with their predicted classes. Exit status 1 if some are refused.
 
     RESULTS: a results folder, a folder of records, or packed records. Default: results. Each suite and protocol has a
-    file of rows and a file of arrays. What `verify` finds fault with is refused. Rows of other runs stay, and a row
-    that is replaced by another result is named.
+    file of rows and a file of arrays, and each suite a leaderboard.md. What `verify` finds fault with is refused. Rows
+    of other runs stay, and a row that is replaced by another result is named.
     """
     from fergen_bench.api import packing
     from fergen_bench.experiment.project import find_project

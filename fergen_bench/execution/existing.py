@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from fergen_bench.data.corruption import VERSION
 from fergen_bench.error import BenchError
 from fergen_bench.records import counting, store
 from fergen_bench.records.claim import claim
+from fergen_bench.records.pack import copied
 from fergen_bench.records.store import RecordFile
+from fergen_bench.records.verify import faults_of
 
 if TYPE_CHECKING:
     from fergen_bench.data.suite import Suite
@@ -56,6 +59,8 @@ class ExistingRecords:
         """records that were counted again; in a dry run, those that would be"""
         self.without_model = 0
         """runs that have to be trained again for corruption scores, because they have no checkpoint"""
+        self.copied = 0
+        """records that were copied from those offered; in a dry run, those that would be"""
 
     def find(self, outlined: Outline, wanted: Corruptions | None) -> RunState:
         """Return the state of an outlined run.
@@ -94,7 +99,7 @@ class ExistingRecords:
         """Return the record of a run, or None. A damaged record is set aside, with a note."""
         path = spec.path(self._runs)
         if not path.exists():
-            return None
+            return self._copied(spec)
         with suppress(BenchError):
             return RecordFile.open_whole(path).record
         with self._claim(spec) as claimed:
@@ -106,6 +111,29 @@ class ExistingRecords:
                 where = "" if self._options.dry_run else f", and this is now {store.set_aside(path, self._runs)}"
                 self.notes.append(f"{str(error).partition(';')[0]}; the run is executed again{where}")
         return None
+
+    def _copied(self, spec: Run) -> RunRecord | None:
+        """Return the offered record of a run after copying it, or None. A record that `verify` refuses is left out."""
+        offered = self._options.offered
+        if offered is None or self._options.rerun or (record := self._offered.get(spec.key)) is None:
+            return None
+        if faults := faults_of(offered, record)[0]:
+            self.notes.append(f"{faults[0]}; the record is not copied")
+            return None
+        with self._claim(spec) as claimed:
+            if not claimed:  # another process is writing it now
+                return None
+            self.copied += 1
+            if not self._options.dry_run:
+                copied(offered, record, self._runs)
+        return record
+
+    @cached_property
+    def _offered(self) -> dict[str, RunRecord]:
+        """The offered records by key."""
+        records, faults = ([], []) if self._options.offered is None else self._options.offered.read()
+        self.notes += faults
+        return {record.spec.key: record for record in records}
 
     def _counted_again(self, record: RunRecord, spec: Run, left_out: Mapping[str, Mapping[int, str]]) -> RunRecord:
         """Return a record with its cells counted without the images to leave out, and save it if they changed."""

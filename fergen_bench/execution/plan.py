@@ -17,13 +17,14 @@ from fergen_bench.experiment.run import Job, MethodCode
 from fergen_bench.records import frame as frames
 from fergen_bench.records import store
 from fergen_bench.records.listing import is_in_place
-from fergen_bench.wording import many
+from fergen_bench.wording import many, near
 
 if TYPE_CHECKING:
     from fergen_bench.data.suite import Suite
     from fergen_bench.experiment.outline import Outline, Planned
     from fergen_bench.experiment.project import Project
     from fergen_bench.progress import Progress
+    from fergen_bench.records.collection import Records
     from fergen_bench.records.record import RunRecord
 
 
@@ -36,6 +37,7 @@ class PlanOptions:
         gpu_threads: CPU threads of a run on a GPU. A run on a CPU has one.
         shard: (i, n) keeps every n-th run, beginning with the i-th (from 1).
         rerun: Run every run again, even where a record exists.
+        offered: Records of other folders, which are copied where a run has none; None for no others.
         dry_run: Change no record and start no audit.
         allow_missing_class: Accept sources without training images of some expression.
         include_near_duplicates: Score target images that have a near-duplicate in the sources, too.
@@ -48,6 +50,7 @@ class PlanOptions:
     gpu_threads: int = GPU_THREADS
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
+    offered: Records | None = None
     dry_run: bool = False
     allow_missing_class: bool = False
     include_near_duplicates: bool = False
@@ -112,7 +115,8 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     jobs = [_job(project, domains, one, state, options, bases) for one, state in zip(chosen, states, strict=True)]
 
     missing = [job for job, state in zip(jobs, states, strict=True) if not state.complete]
-    notes += [*records.notes, *_notes_on_models(missing, records), *_notes_on_counts(records, options)]
+    notes += [*records.notes, *_notes_on_copies(records, options)]
+    notes += [*_notes_on_models(missing, records), *_notes_on_counts(records, options)]
     edited = _edited(jobs, states)
     if missing:
         edited += _edited_in_same_row(jobs, project.results / "runs")
@@ -177,6 +181,15 @@ def _notes_on_models(missing: Sequence[Job], records: ExistingRecords) -> list[s
             f"with, so training starts again; add --keep-models to avoid that next time"
         )
     return notes
+
+
+def _notes_on_copies(records: ExistingRecords, options: PlanOptions) -> list[str]:
+    """Return a note on the records that were copied from other folders."""
+    if options.offered is None:
+        return []
+    count = records.copied
+    subject = f"{many(count, 'record')} would be" if options.dry_run else many(count, "record", "were")
+    return [f"{subject} copied from {near(options.offered.path)}"]
 
 
 def _notes_on_counts(records: ExistingRecords, options: PlanOptions) -> list[str]:

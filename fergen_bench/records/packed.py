@@ -206,7 +206,7 @@ def is_packed(folder: Path) -> bool:
 
 def _open(path: Path) -> tuple[dict[str, PackedFile], list[str]]:
     """Return the files of packed records by name, and a sentence for each that cannot be read."""
-    if path.suffix == ".zip":
+    if path.is_file() and path.suffix != ROWS:
         return _open_archive(path)
     names = [path] if path.is_file() else sorted({*path.glob(f"*{ROWS}"), *path.glob(f"*/*{ROWS}")})
     found: dict[str, PackedFile] = {}

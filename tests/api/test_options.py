@@ -34,8 +34,8 @@ def test_a_command_line_and_keywords_give_the_same_options() -> None:
     line = (
         "-m cafe -m scn -p leave-one-out -s synth5 -b synth --set gate=linear --set epochs=3 --seeds 0,1 --sources web "
         "--targets film,wild --selection source-val --views plain,mirror --prior 0.5 --device cpu --precision auto "
-        "-j 2 --shard 2/8 --rerun --no-audit --no-track --keep-models --slurm gpus=1,time=1:00 --gpus-per-run 0.5 "
-        "--cpus-per-run 2 --ray"
+        "-j 2 --shard 2/8 --rerun --records reference --no-audit --no-track --keep-models --slurm gpus=1,time=1:00 "
+        "--gpus-per-run 0.5 --cpus-per-run 2 --ray"
     )
     assert parsed(*line.split()) == from_keywords(
         {
@@ -55,6 +55,7 @@ def test_a_command_line_and_keywords_give_the_same_options() -> None:
             "jobs": 2,
             "shard": (2, 8),
             "rerun": True,
+            "records": "reference",
             "audit": False,
             "track": False,
             "keep_models": True,

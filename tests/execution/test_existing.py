@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import rewritten
 from running import (
     WEB,
     another_looks,
@@ -26,6 +27,9 @@ from running import (
 from fergen_bench.execution import local
 from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.records import store
+from fergen_bench.records.collection import RecordFolder
+from fergen_bench.records.pack import pack
+from fergen_bench.records.packed import open_records
 
 
 def test_a_subset_of_targets_does_not_lose_the_others(lab: Project) -> None:
@@ -183,3 +187,36 @@ def test_two_commands_that_count_again_run_nothing_again(noted_lab: Project) -> 
     assert [process.returncode for process in processes] == [0, 0], said
     assert set(trainings(noted_lab).values()) == {1}, said
     assert all("Nothing to do" in text for text in said), said
+
+
+def test_runs_in_offered_records_count_as_done_and_are_copied(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    runs, packed = lab.results / "runs", lab.root / "packed"
+    whole = stored(lab, plan)
+    pack(RecordFolder(runs), packed)
+    runs.rename(lab.root / "before")
+    offered = open_records(packed)
+    dry = make_plan(lab, protocol=WEB, offered=offered, dry_run=True)
+    assert (dry.missing, dry.notes[-1]) == ((), "1 record would be copied from packed")
+    assert not runs.exists()
+    again = make_plan(lab, protocol=WEB, offered=offered)
+    assert (again.missing, again.notes[-1]) == ((), "1 record was copied from packed")
+    assert stored(lab, plan).cells == whole.cells
+    assert make_plan(lab, protocol=WEB).missing == ()
+    assert make_plan(lab, protocol=WEB, offered=offered, rerun=True).missing
+    # Images that an audit finds later are left out by the copied classes.
+    write_audit(lab, 3, "film")
+    assert make_plan(lab, protocol=WEB).missing == ()
+    assert faces_scored(lab, plan) == [100, 97]
+
+
+def test_an_unsound_offered_record_is_not_copied(lab: Project) -> None:
+    plan = make_plan(lab, protocol=WEB)
+    execute(plan, lab, 0)
+    other = lab.root / "other"
+    (lab.results / "runs").rename(other)
+    rewritten(plan.runs[0].spec.path(other), lambda content: content["cells"][1]["confusion"].reverse())
+    again = make_plan(lab, protocol=WEB, offered=RecordFolder(other))
+    assert len(again.missing) == 1
+    assert any("the confusion matrix of film differs" in note and "is not copied" in note for note in again.notes)
