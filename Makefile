@@ -6,7 +6,7 @@ PYTHON ?= python3
 # Compiled modules halve the time a command takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow lint format docs site dist benchmark benchmark-gpu install clean
+.PHONY: demo test slow submissions lint format docs site dist benchmark benchmark-gpu install clean
 
 demo: install  ## CAFE over leave-none on the embedded suite, and the report
 	$(BIN)/fergen-bench run --method cafe --protocol leave-none --suite synth5 --seeds 0
@@ -17,6 +17,9 @@ test: install  ## all tests but the slow ones, in two processes; each wants a co
 
 slow: install  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+submissions: install  ## check the submissions that this branch adds to BASE, and repeat SHARE of their runs
+	.ci/submissions $(or $(BASE),main) $(or $(SHARE),10%)
 
 lint: install  ## style, format, types
 	$(BIN)/ruff check .

@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "training",
         "wording",
     },
+    "submission": {"data", "error", "execution", "experiment", "files", "metric", "progress", "records", "wording"},
     "report": {"data", "datasets", "error", "experiment", "files", "metric", "records", "wording"},
     "prediction": {"data", "datasets", "error", "files", "report", "wording"},
     "api": {
@@ -73,6 +74,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "progress",
         "records",
         "report",
+        "submission",
         "synth",
         "wording",
     },

@@ -21,6 +21,7 @@ from fergen_bench.cli.packing import results
 from fergen_bench.cli.parameters import Group, PipeClosed
 from fergen_bench.cli.reports import choose, compare, report, site, verify
 from fergen_bench.cli.runs import run
+from fergen_bench.cli.submissions import submit
 from fergen_bench.error import BenchError, circumstance
 from fergen_bench.wording import near
 
@@ -84,7 +85,23 @@ def completion(shell: str) -> None:
     click.echo(kind(app, {}, "fergen-bench", "_FERGEN_BENCH_COMPLETE").source())
 
 
-for command in (run, evaluate, report, site, compare, choose, verify, export, predict, sync, ui, list_, data, results):
+for command in (
+    run,
+    evaluate,
+    report,
+    site,
+    compare,
+    choose,
+    verify,
+    submit,
+    export,
+    predict,
+    sync,
+    ui,
+    list_,
+    data,
+    results,
+):
     app.add_command(command)
 
 

@@ -13,12 +13,14 @@ from fergen_bench.api.display import Display, busy
 from fergen_bench.api.filtering import RecordFilter
 from fergen_bench.cli.console import console_on
 from fergen_bench.cli.parameters import complete, include_near_duplicates, options_of
+from fergen_bench.cli.submissions import Share
 from fergen_bench.wording import many, near
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fergen_bench.api.results import Results
+    from fergen_bench.records.verify import Verdict
 
 _suite = click.option(
     "--suite",
@@ -195,22 +197,68 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Print all notes; the default is the first ten.")
-def verify(path: Path, everything: bool) -> None:
-    """Check that a results folder is what it claims to be. Exit status 1 where something is wrong.
+@click.option(
+    "--replay", "share", type=Share(), help="Of a submission, repeat this random share of the runs. Executes its files."
+)
+@click.option("--seed", type=int, help="With --replay: choose the runs by this seed.")
+@click.option("--device", help="With --replay: auto, cpu, cuda or cuda:1. Default: that of bench.toml.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100),
+    default=2.0,
+    show_default=True,
+    help="With --replay: points by which the accuracy of a cell may differ.",
+)
+@click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write the result as Markdown too.")
+def verify(
+    path: Path,
+    everything: bool,
+    share: float | None,
+    seed: int | None,
+    device: str | None,
+    tolerance: float,
+    summary: Path | None,
+) -> None:
+    """Check that results are what they claim to be. Exit status 1 where something is wrong.
 
     PATH: a results folder or a copy of one; a folder of records, such as results/runs; packed records: a folder, a file
-    of rows or a zip archive; or reference: the committed results. Nothing is changed. The check reads keys, checksums
-    and types, counts confusions again from stored predictions, and compares the runs within each row of a table, and
-    the data of records with the domains that are prepared here.
+    of rows or a zip archive; a submission; or reference: the committed results. Nothing is changed. The check reads
+    keys, checksums and types, counts confusions again from stored predictions, and compares the runs within each row of
+    a table, and the data of records with the domains that are prepared here. The method files of a submission are
+    executed with --replay alone.
     """
-    from rich.table import Table
-
+    from fergen_bench.api.display import Bars
     from fergen_bench.api.verify import verify as verify_folder
+    from fergen_bench.cli.submissions import replay_and_show
     from fergen_bench.experiment.project import find_project
 
+    console, project = console_on(), find_project()
+    with Bars(console_on(stderr=True)) as shown, shown.busy(f"reading {near(path)}"):
+        verdict = verify_folder(project, path, shown.preparation)
+    _show_verdict(verdict, path, everything)
+    if share is not None and not verdict.faults:
+        verdict.faults += replay_and_show(project, path, share, seed, device, tolerance)
+        for fault in verdict.faults:
+            console.print(f"fault: {fault}", style="red")
+    if summary is not None:
+        from fergen_bench.api.submission import summarised
+
+        summary.write_text(summarised(project, path, verdict, share), encoding="utf-8")
+    if verdict.faults:
+        console.print(f"Not sound: {many(len(verdict.faults), 'fault')} in {many(verdict.files, 'file')}.")
+        sys.exit(1)
+    unproved = len(verdict.records) - len(verdict.recounted)
+    console.print(
+        f"Sound: {many(len(verdict.records), 'record')} in {many(verdict.files, 'file')}"
+        + (f"; {many(unproved, 'record', 'have')} no predictions to count again." if unproved else ".")
+    )
+
+
+def _show_verdict(verdict: Verdict, path: Path, everything: bool) -> None:
+    """Print the extent of a verification, its faults and its notes."""
+    from rich.table import Table
+
     console = console_on()
-    with busy(console_on(stderr=True), f"reading {near(path)}"):
-        verdict = verify_folder(find_project(), path)
     table = Table(title=near(path), title_justify="left")
     for column in ("suite", "method", "version", "records", "counted again"):
         table.add_column(column, justify="left" if column in {"suite", "method"} else "right")
@@ -228,14 +276,6 @@ def verify(path: Path, everything: bool) -> None:
         console.print(f"note: {note}", style="dim")
     if len(shown) < len(verdict.notes):
         console.print(f"note: and {len(verdict.notes) - len(shown):,} more, with --all", style="dim")
-    if verdict.faults:
-        console.print(f"Not sound: {many(len(verdict.faults), 'fault')} in {many(verdict.files, 'file')}.")
-        sys.exit(1)
-    unproved = len(verdict.records) - len(verdict.recounted)
-    console.print(
-        f"Sound: {many(len(verdict.records), 'record')} in {many(verdict.files, 'file')}"
-        + (f"; {many(unproved, 'record', 'have')} no predictions to count again." if unproved else ".")
-    )
 
 
 def _results(

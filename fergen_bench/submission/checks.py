@@ -1,0 +1,221 @@
+"""Check a submission: whatever is wrong with it that its files and the data on this machine can show.
+
+A submission whose author computed every checksum again after a change is sound in itself. What such a change cannot
+keep equal are the labels of the domains, which are compared with those prepared here, the method files, which are
+compared with the digests in the records, and the numbers, which `repeat` computes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.numerics import NUMERICS
+from fergen_bench.error import BenchError
+from fergen_bench.experiment.method_file import MethodFile
+from fergen_bench.experiment.project import Project
+from fergen_bench.records.frame import row_of
+from fergen_bench.wording import many
+
+if TYPE_CHECKING:
+    from fergen_bench.progress import Progress
+    from fergen_bench.records.record import RunRecord
+    from fergen_bench.submission.archive import Submission
+
+ENOUGH = 100
+"""Images of a target from which on equal or perfect predictions cannot be chance."""
+
+
+@dataclass(frozen=True)
+class SubmittedProject(Project):
+    """A project in which the methods of a submission take the place of those of the same names.
+
+    Attributes:
+        folder: The folder of the submitted method files.
+    """
+
+    folder: Path = Path()
+
+    def methods(self) -> dict[str, Path]:
+        """Return every method file by name; submitted ones precede all others."""
+        return {**super().methods(), **{path.stem: path for path in sorted(self.folder.glob("*.py"))}}
+
+
+def with_methods(project: Project, submission: Submission, folder: Path) -> SubmittedProject:
+    """Write the method files of a submission to an empty folder, and return the project that finds them there."""
+    for name, text in submission.methods.items():
+        (folder / f"{name}.py").write_bytes(text)
+    return SubmittedProject(project.root, project.configured, folder)
+
+
+def faults_of(
+    submission: Submission, records: Sequence[RunRecord], project: SubmittedProject, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """Return the faults of a submission beyond those of its packed records, and notes.
+
+    Args:
+        submission: The submission.
+        records: Its records.
+        project: The project that finds its methods; embedded suites are rendered for it where they are not yet.
+        progress: Receives the progress of rendering.
+    """
+    faults = [*_methods(submission, records, project), *_incomplete(records)]
+    faults += [
+        f"{submission.records.place(one)}: was made with numerics {one.spec.numerics}, and leaderboards have "
+        f"{NUMERICS}; run it again"
+        for one in records
+        if one.spec.numerics != NUMERICS
+    ]
+    found, notes = _data(submission, records, project, progress)
+    doubtful, more = _predictions(submission, records, project)
+    return [*faults, *found, *doubtful], [*notes, *more]
+
+
+def _methods(submission: Submission, records: Sequence[RunRecord], project: SubmittedProject) -> Iterator[str]:
+    """Yield a sentence for each method whose file is missing, wrong, or another one than the records name."""
+    for name in sorted({one.spec.method for one in records}):
+        of = [one for one in records if one.spec.method == name]
+        place = f"{submission.path}/methods/{name}.py"
+        if any(one.spec.exposure is not None for one in of):
+            yield f"{submission.path}: {name} is a finished model, which no training can repeat; submit methods"
+            continue
+        if name not in submission.methods:
+            yield f"{place}: is missing; name it with --method-file"
+            continue
+        try:
+            file = project.method(name)
+            yield from _unlike(place, file, of)
+        except BenchError as error:
+            yield str(error)
+
+
+def _unlike(place: str, file: MethodFile, records: Sequence[RunRecord]) -> Iterator[str]:
+    """Yield a sentence where records were made by another file, version or set of parameters of their method."""
+    if other := sum(one.method_digest != file.digest for one in records):
+        yield f"{place}: differs from the file that made {many(other, 'record', of=len(records))}; submit that file"
+    if versions := sorted({one.spec.version for one in records} - {file.version}):
+        yield f"{place}: is version {file.version}, and records are of version {versions[0]}; submit that file"
+    for parameters in {repr(one.spec.parameters): one.spec.parameters for one in records}.values():
+        file.checked(parameters, place)
+
+
+def _incomplete(records: Sequence[RunRecord]) -> Iterator[str]:
+    """Yield a sentence for each row whose sources do not have the same seeds and targets."""
+    rows: dict[object, list[RunRecord]] = {}
+    for one in records:
+        rows.setdefault(row_of(one.spec), []).append(one)
+    for entries in rows.values():
+        label = f"{entries[0].spec.suite}: {entries[0].spec.label}"
+        seeds = {one.spec.seed for one in entries}
+        by_source: dict[tuple[str, ...], set[int]] = {}
+        for one in entries:
+            training = (*one.spec.sources, *([one.spec.adaptation_target] if one.spec.adaptation_target else []))
+            by_source.setdefault(training, set()).add(one.spec.seed)
+        if short := {source: own for source, own in by_source.items() if own != seeds}:
+            source, own = next(iter(short.items()))
+            missing = ", ".join(map(str, sorted(seeds - own)))
+            yield f"{label}: the training on {'+'.join(source)} lacks seed {missing}; submit whole rows"
+        if not any(one.cells for one in entries):
+            yield f"{label}: has no scores; submit runs that scored a target"
+
+
+def _data(
+    submission: Submission, records: Sequence[RunRecord], project: Project, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """Compare fingerprints, labels and numbers of images with the domains on this machine."""
+    faults, notes = [], []
+    for suite_name in sorted({one.spec.suite for one in records}):
+        of = [one for one in records if one.spec.suite == suite_name]
+        names = sorted({name for one in of for name in (*one.spec.fingerprints, *one.spec.targets)})
+        try:
+            suite = project.suite(suite_name)
+            if unknown := sorted(set(names) - set(suite.domains)):
+                raise BenchError(f"the suite {suite_name} here has no domain {unknown[0]!r}; rename the suite")
+            if not suite.synthetic and not project.is_prepared(suite, names):
+                notes.append(f"{suite_name}: is not prepared here, so its images and labels cannot be compared")
+                continue
+            domains = {name: Domain(path, name) for name, path in project.prepared(suite, names, progress).items()}
+        except BenchError as error:
+            notes.append(f"{suite_name}: cannot be compared with the images here: {error}")
+            continue
+        for one in of:
+            faults += _unlike_data(submission, one, domains)
+            left_out = [cell.target for cell in one.cells if cell.excluded]
+            if left_out and suite.synthetic:
+                faults.append(
+                    f"{submission.records.place(one)}: images of {left_out[0]} are left out as near-duplicates, and "
+                    f"rendered suites have none; run it again"
+                )
+    return faults, notes
+
+
+def _unlike_data(submission: Submission, record: RunRecord, domains: dict[str, Domain]) -> Iterator[str]:
+    """Yield a sentence where a record was made or scored on other images or labels than those of the domains."""
+    place = submission.records.place(record)
+    for name, state in (*record.spec.fingerprints.items(), *record.spec.targets.items()):
+        if domains[name].fingerprint != state:
+            yield f"{place}: {name} has other images or labels in the run than here; run it on the data of the suite"
+            return
+    try:
+        predictions = submission.records.predictions(record)
+    except BenchError:
+        return  # a fault of the packed records
+    for cell in record.cells:
+        part = record.spec.scored_part(cell.target, domains[cell.target].about)
+        labels = domains[cell.target].split(part).labels
+        stored = predictions.get(cell.target)
+        if stored is None or not len(stored.labels):
+            yield f"{place}: {cell.target} has no predictions, so nobody can count its score again; run it again"
+        elif len(stored.labels) != len(labels) or (stored.labels != labels).any():
+            yield f"{place}: the labels of {cell.target} beside the predictions are not those of the domain"
+        elif not cell.excluded and cell.count != len(labels):
+            yield f"{place}: {cell.target} has scores of {cell.count:,} images, and the domain has {len(labels):,}"
+
+
+def _predictions(
+    submission: Submission, records: Sequence[RunRecord], project: SubmittedProject
+) -> tuple[list[str], list[str]]:
+    """Return faults and notes on predictions that no training gives: perfect ones, and those of another run."""
+    faults: list[str] = []
+    seeds: dict[str, int] = {}
+    known: dict[tuple[str, str, str, bytes], RunRecord] = {}
+    for one in records:
+        try:
+            predictions = submission.records.predictions(one)
+        except BenchError:
+            continue  # a fault of the packed records
+        for target, entry in predictions.items():
+            said = np.asarray(entry.logits).argmax(1).astype(np.uint8)
+            if len(said) < ENOUGH:
+                continue
+            if np.array_equal(said, entry.labels):
+                faults.append(
+                    f"{submission.records.place(one)}: all {len(said):,} predictions for {target} are the labels, "
+                    f"which contain errors of annotators; no method that does not read them predicts these"
+                )
+            first = known.setdefault((one.spec.suite, one.spec.label, target, said.tobytes()), one)
+            if first.spec.sources != one.spec.sources and not _learns_nothing(project, one.spec.method):
+                faults.append(
+                    f"{submission.records.place(one)}: the predictions for {target} are those of {first.spec.title}, "
+                    f"which learned from another source"
+                )
+            elif first.spec.seed != one.spec.seed:
+                seeds[one.spec.label] = seeds.get(one.spec.label, 0) + 1
+    notes = [
+        f"{label}: {many(count, 'cell', 'have')} the predictions of another seed, as methods without chance do"
+        for label, count in seeds.items()
+    ]
+    return faults, notes
+
+
+def _learns_nothing(project: SubmittedProject, method: str) -> bool:
+    """Return whether a method is in the section of methods that use no source."""
+    try:
+        return project.method(method).group == "zero-shot"
+    except BenchError:
+        return False

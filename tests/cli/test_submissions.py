@@ -1,0 +1,117 @@
+"""The commands `submit` and `verify` with a submission, and the script of the workflow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click import BadParameter
+
+import fergen_bench as fb
+from conftest import ROOT, Bench
+from fergen_bench.cli.submissions import Share
+from fergen_bench.experiment.project import Project
+
+
+@pytest.fixture
+def made(project: Project) -> Project:
+    """Return a project with the runs of a method that trains for a moment."""
+    fb.run(methods=["nearest_prototype"], sources=["web"], seeds=[0], jobs=0, track=False, project=project.root)
+    return project
+
+
+def test_a_submission_is_written_checked_and_repeated(made: Project, bench: Bench) -> None:
+    done = bench("submit", "--to", "mine.zip")
+    assert done.code == 0, done.err
+    assert "mine.zip: 1 run of synth5-tiny: nearest_prototype" in done.out
+    checked = bench("verify", "mine.zip", "--replay", "100%", "--summary", "summary.md")
+    assert checked.code == 0, checked.out + checked.err
+    assert "Sound: 1 record" in checked.out
+    text = (made.root / "summary.md").read_text(encoding="utf-8")
+    assert "mine.zip: sound" in text
+    assert "100% of the runs were repeated" in text
+    assert "| nearest_prototype |" in text
+
+
+def test_results_that_verify_refuses_are_not_submitted(made: Project, bench: Bench) -> None:
+    (path,) = (made.root / "results" / "runs").rglob("*.json")
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 5'), encoding="utf-8")
+    done = bench("submit")
+    assert done.code != 0
+    assert "nothing is submitted" in done.err
+    assert not Path("submission.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--method", "cafe"], "no record of 'cafe'"),
+        (["--suite", "synth5"], "no record of 'synth5'"),
+        (["--method-file", "cafe.py"], "no record is of a method 'cafe'"),
+        (["--method-file", "nearest_prototype.py"], "this file does not exist"),
+        (["nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_argument_is_named(made: Project, bench: Bench, arguments: list[str], reason: str) -> None:
+    done = bench("submit", *arguments)
+    assert done.code != 0
+    assert reason in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_method_file_that_did_not_make_the_records_is_refused(made: Project, bench: Bench) -> None:
+    text = (ROOT / "methods" / "nearest_prototype.py").read_text(encoding="utf-8")
+    Path("nearest_prototype.py").write_text(text + "\n", encoding="utf-8")
+    done = bench("submit", "--method-file", "nearest_prototype.py")
+    assert done.code != 0
+    assert "differs from the file that made 1 of 1 records" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "120%", "a tenth", "-1"])
+def test_a_share_outside_its_range_is_refused(text: str) -> None:
+    with pytest.raises(BadParameter, match="is not a share"):
+        Share().convert(text, None, None)
+
+
+def test_a_share_is_a_number_or_per_cent() -> None:
+    assert [Share().convert(text, None, None) for text in ("10%", "0.1", "1")] == [0.1, 0.1, 1.0]
+
+
+def git(*arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+def test_the_script_of_the_workflow_checks_added_submissions(made: Project, bench: Bench, tmp_path: Path) -> None:
+    git("init", "-q", "-b", "main")
+    git("add", "bench.toml")
+    git("commit", "-qm", "Begin")
+    git("switch", "-qc", "mine")
+    assert bench("submit", "--to", "results/submissions/mine.zip").code == 0
+    Path("results/submissions/broken.zip").write_bytes(b"nothing")
+    git("add", "-f", "results/submissions")
+    git("commit", "-qm", "Submit")
+    tool = tmp_path / "tool"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m fergen_bench "$@"\n')
+    tool.chmod(0o755)
+    environment = {**os.environ, "BENCH": str(tool)}
+    done = subprocess.run(
+        [ROOT / ".ci" / "submissions", "main", "100%"], env=environment, capture_output=True, text=True
+    )
+    summary = Path(".submissions/summary.md").read_text(encoding="utf-8")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "mine.zip: sound" in summary
+    assert "results/submissions/broken.zip could not be read." in summary
+
+
+def test_the_script_has_nothing_to_do_without_submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q", "-b", "main")
+    Path("a").write_text("a")
+    git("add", "a")
+    git("commit", "-qm", "Begin")
+    done = subprocess.run([ROOT / ".ci" / "submissions", "main", "10%"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "No submission was added or changed.")
