@@ -67,7 +67,7 @@ def test_a_method_file_that_did_not_make_the_records_is_refused(made: Project, b
     Path("nearest_prototype.py").write_text(text + "\n", encoding="utf-8")
     done = bench("submit", "--method-file", "nearest_prototype.py")
     assert done.code != 0
-    assert "differs from the file that made 1 of 1 records" in " ".join(done.err.split())
+    assert "differs from the file that made 1 of 1 record" in " ".join(done.err.split())
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "120%", "a tenth", "-1"])
