@@ -128,7 +128,8 @@ def _data(
     submission: Submission, records: Sequence[RunRecord], project: Project, progress: Progress
 ) -> tuple[list[str], list[str]]:
     """Compare fingerprints, labels and numbers of images with the domains on this machine."""
-    faults, notes = [], []
+    faults: list[str] = []
+    notes: list[str] = []
     for suite_name in sorted({one.spec.suite for one in records}):
         of = [one for one in records if one.spec.suite == suite_name]
         names = sorted({name for one in of for name in (*one.spec.fingerprints, *one.spec.targets)})

@@ -80,6 +80,13 @@ def with_cell(record: RunRecord, target: str, **changes: Any) -> RunRecord:
     return replace(record, cells=cells)
 
 
+def wild(record: RunRecord) -> list[list[int]]:
+    """Return the confusion matrix of a record for the target that most forgeries change."""
+    cell = record.cell("wild")
+    assert cell is not None
+    return cell.confusion
+
+
 def with_spec(record: RunRecord, **changes: Any) -> RunRecord:
     """Return a record of a run with other fields; its key follows from them."""
     return replace(record, spec=replace(record.spec, **changes))
@@ -90,7 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """Return a project with the runs of a linear probe, and the submission of them."""
     folder = tmp_path_factory.mktemp("submitter")
     (folder / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
-    options = {"suite": "synth5-tiny", "sources": SOURCES, "seeds": SEEDS, "jobs": 0, "track": False}
+    options: dict[str, Any] = {"suite": "synth5-tiny", "sources": SOURCES, "seeds": SEEDS, "jobs": 0, "track": False}
     fb.run(methods=["linear_probe"], project=folder, **options)
     api.submit(find_project(folder), folder / "results", to=folder / "submission.zip")
     return folder
@@ -132,12 +139,12 @@ def test_packing_twice_gives_equal_bytes(host: Project, place: Path, tmp_path: P
 
 def better_matrix(sent: Sent, host: Project) -> None:
     record = sent.found[0]
-    sent.put(0, with_cell(record, "wild", confusion=np.diag(np.sum(record.cell("wild").confusion, 1)).tolist()))
+    sent.put(0, with_cell(record, "wild", confusion=np.diag(np.sum(wild(record), 1)).tolist()))
 
 
 def worse_matrix_of_a_rival(sent: Sent, host: Project) -> None:
     record = sent.found[0]
-    sent.put(0, with_cell(record, "wild", confusion=np.roll(record.cell("wild").confusion, 1, 1).tolist()))
+    sent.put(0, with_cell(record, "wild", confusion=np.roll(wild(record), 1, 1).tolist()))
 
 
 def predictions_of_another_run(sent: Sent, host: Project) -> None:
