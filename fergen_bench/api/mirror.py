@@ -13,7 +13,8 @@ from fergen_bench.wording import many
 
 if TYPE_CHECKING:
     from fergen_bench.experiment.project import Project
-    from fergen_bench.records.mlflow_mirror import Following, Mirror
+    from fergen_bench.records.mlflow_following import Following
+    from fergen_bench.records.mlflow_mirror import Mirror
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ def sync(project: Project, warn: Callable[[str], None]) -> Synced:
 
 def follow(project: Project, warn: Callable[[str], None]) -> Following:
     """Return a mirror that writes records in a thread of its own during the runs."""
-    from fergen_bench.records.mlflow_mirror import Following
+    from fergen_bench.records.mlflow_following import Following
 
     return Following(partial(_open_mirror, project), _mirror_lock(project), warn)
 
 
 def finish(following: Following, warn: Callable[[str], None]) -> None:
     """Wait up to `PATIENCE` seconds for a mirror to write its records, and warn about those that are left."""
-    from fergen_bench.records.mlflow_mirror import PATIENCE
+    from fergen_bench.records.mlflow_following import PATIENCE
 
     if left := following.close():
         warn(

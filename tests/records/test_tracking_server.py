@@ -20,7 +20,8 @@ from examples import SPEC, finished
 from fergen_bench.experiment.project import Project
 from fergen_bench.records import mlflow_mirror as tracking
 from fergen_bench.records import store
-from fergen_bench.records.mlflow_mirror import Following, Mirror, TrackingError
+from fergen_bench.records.mlflow_following import Following
+from fergen_bench.records.mlflow_mirror import Mirror, TrackingError
 from fergen_bench.records.record import Predictions, RunRecord
 
 pytestmark = pytest.mark.slow
