@@ -12,6 +12,9 @@ its scale. The two halves of a domain's images make the product an unbiased esti
 With one source the penalty compares no domains; it only regularises the scale of the logits on that source. One source
 is therefore not refused. With `pseudo_domains`, clusters of the source are the domains.
 
+With `logit_adjustment`, which the release lacks, ce and the softmax get z + o, and s scales z alone: the offsets are no
+part of the classifier that has to be optimal.
+
 Departures are those of every `DomainMethod`: the suite's trunk, CAFE's augmentation, and passes over the sources.
 """
 
@@ -47,7 +50,7 @@ class Irm(DomainMethod):
         return self.penalty if step >= self.anneal else 1.0
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.adjusted(self.model(batch.images).float()).chunk(batch.domains)
+        logits = self.model(batch.images).float().chunk(batch.domains)
         return self.terms(list(logits), list(batch.labels.chunk(batch.domains)), self.weight(batch.step))
 
     def terms(self, logits: list[Tensor], labels: list[Tensor], weight: float) -> dict[str, Tensor]:
@@ -61,18 +64,27 @@ class Irm(DomainMethod):
         Returns:
             The scalars `classification` and `penalty`.
         """
+        classified = [self.adjusted(part) for part in logits]
+        penalties = [irm_penalty(*domain) for domain in zip(logits, classified, labels, strict=True)]
         return {
-            "classification": domain_losses(logits, labels).mean(),
-            "penalty": weight * torch.stack([irm_penalty(z, y) for z, y in zip(logits, labels, strict=True)]).mean(),
+            "classification": domain_losses(classified, labels).mean(),
+            "penalty": weight * torch.stack(penalties).mean(),
         }
 
 
-def irm_penalty(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return g of the even images times g of the odd images of one domain, from logits (n, K) and labels (n,)."""
-    return scale_gradient(logits[0::2], labels[0::2]) * scale_gradient(logits[1::2], labels[1::2])
+def irm_penalty(logits: Tensor, classified: Tensor, labels: Tensor) -> Tensor:
+    """Return g of the even images times g of the odd images of one domain; see `scale_gradient`."""
+    even, odd = (scale_gradient(logits[s::2], classified[s::2], labels[s::2]) for s in (0, 1))
+    return even * odd
 
 
-def scale_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return g, a scalar, in closed form from logits (n, K) and labels (n,)."""
-    expected = (torch.softmax(logits, 1) * logits).sum(1)
+def scale_gradient(logits: Tensor, classified: Tensor, labels: Tensor) -> Tensor:
+    """Return g, a scalar, in closed form.
+
+    Args:
+        logits: z, (n, K).
+        classified: The logits that the cross-entropy gets, (n, K): z, or z + o.
+        labels: y, int64 (n,).
+    """
+    expected = (torch.softmax(classified, 1) * logits).sum(1)
     return (expected - logits.gather(1, labels[:, None])[:, 0]).mean()

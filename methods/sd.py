@@ -6,7 +6,8 @@ DomainBed (github.com/facebookresearch/DomainBed at b93c22a). There are N images
     L = ce(z, y) + 0.1 * mean over n, k of z[n, k] ** 2.
 
 The mean also runs over expressions, so the weight is K times smaller than that of a sum per image. DomainBed puts all
-domains into one batch, so the method needs only one source.
+domains into one batch, so the method needs only one source. With `logit_adjustment`, which DomainBed lacks, the penalty
+is that of the plain logits z, which are scored.
 
 Departures: it trains the suite's trunk. Optimiser, schedule, augmentation and selection are those of full_finetune.py
 instead of DomainBed's (Adam, 5e-5, 5001 steps, crops and colour jitter), so that the two differ in the penalty alone.

@@ -62,7 +62,7 @@ def test_golden_penalties_on_pairs_of_domains(name: str, single: float | None, d
 def test_golden_irm(dtype: torch.dtype) -> None:
     irm, golden = method_module("irm"), Golden("irm", dtype)
     domains, limit = Domains(golden), limit_in(dtype, 1e-4)
-    penalties = [irm.irm_penalty(z, y) for z, y in zip(domains.logits, domains.labels, strict=True)]
+    penalties = [irm.irm_penalty(z, z, y) for z, y in zip(domains.logits, domains.labels, strict=True)]
     for place, penalty in enumerate(penalties):
         golden.check(f"penalty_env{place}", penalty, limit)
     method = irm.Irm(penalty=golden("penalty_weight").item())

@@ -11,14 +11,14 @@ import torch
 from fergen_bench.data.domain import mirrored
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import PLAIN, View
-from fergen_bench.training.contract import CLASSES
-from fergen_bench.training.logit_adjustment import corrected_logits
+from fergen_bench.training.logit_adjustment import class_counts, corrected_logits
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fergen_bench.data.source import Source
     from fergen_bench.experiment.run import Run
+    from fergen_bench.training.contract import Method
 
 
 COUNTS = "scoring.counts"
@@ -33,7 +33,7 @@ class ScoringLayer:
         views: Views whose logits are averaged. The average of log-probabilities would differ by a constant for each
             image, so predictions and probabilities are the same.
         prior: Share of the log class frequencies that is taken out of the logits; 0 takes nothing out.
-        counts: Training images of each expression, int64 (7,). An expression without images counts as one image.
+        counts: Training images of each expression, (7,), see `class_counts`; one image for an expression without any.
     """
 
     views: tuple[View, ...] = PLAIN
@@ -41,15 +41,15 @@ class ScoringLayer:
     counts: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, spec: Run, source: Source) -> ScoringLayer:
+    def of(cls, spec: Run, source: Source, method: Method) -> ScoringLayer:
         """Return the layer of a run.
 
         Args:
             spec: The run.
-            source: Its source. The images of several domains are counted together.
+            source: Its source.
+            method: Its method, which decides whether the images of several sources are counted together.
         """
-        labels = torch.from_numpy(source.train.labels)
-        return cls(spec.views, spec.prior, torch.bincount(labels, minlength=CLASSES).clamp_min(1))
+        return cls(spec.views, spec.prior, class_counts(source.train, method.sources_alike).clamp_min(1))
 
     @classmethod
     def of_record(cls, spec: Run, arrays: Mapping[str, np.ndarray], place: str) -> ScoringLayer:

@@ -100,9 +100,10 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     whole = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
     if spec.selection == "source-val" and whole.undivided:
         raise BenchError(whole.undivided)
-    source, layer = TrackedSource.over(whole), ScoringLayer.of(spec, whole)
+    source = TrackedSource.over(whole)
     _check_unchanged(job)
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
+    layer = ScoringLayer.of(spec, whole, method)
     unlabelled = None if spec.adaptation_target is None else Unlabelled(domains[spec.adaptation_target])
     environment = environment_of(job, device)
     # A captured CUDA graph hides the single operations that a profiler measures.

@@ -212,6 +212,11 @@ class Method(ABC):
             images: uint8 RGB (B, 3, height, width) on the device of the run.
         """
 
+    @property
+    def sources_alike(self) -> bool:
+        """True if the method sees as many images of each source, whatever their number."""
+        return False
+
     def inspect(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return other quantities of images, such as a mask, by name.
 

@@ -12,8 +12,29 @@ A network gets one of the two, never both: each makes the mean recall of the cla
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fergen_bench.data.domain import Split
+
+
+def class_counts(split: Split, sources_alike: bool = False) -> Tensor:
+    """Return the training images of each class that a method sees, (7,).
+
+    Args:
+        split: The training images.
+        sources_alike: The method sees as many images of each source, whatever their number. The counts are then those
+            of as many images, as shares of which each class has the mean of its frequencies in the sources.
+    """
+    counts = torch.from_numpy(split.counts)
+    if not sources_alike or len(split.pieces) == 1:
+        return counts
+    labels, source = torch.from_numpy(split.labels), torch.from_numpy(split.domain_index)
+    each = [torch.bincount(labels[source == place], minlength=len(counts)) for place in range(len(split.pieces))]
+    return torch.stack([part / part.sum() for part in each]).double().mean(0) * len(labels)
 
 
 def prior_offset(counts: Tensor, tau: float) -> Tensor:

@@ -132,6 +132,11 @@ class GradientMethod(Method):
         """
         return None
 
+    @property
+    def sources_alike(self) -> bool:
+        """True for a method with `domains`, unless they are pseudo-domains."""
+        return type(self).domains is not GradientMethod.domains and not getattr(self, "pseudo_domains", 0)
+
     def restarts(self, step: int) -> bool:
         """Return True if the optimiser loses its state before a step; by default, it never does.
 

@@ -21,7 +21,7 @@ from fergen_bench.training.augment import SampleDraws, random_erase, random_flip
 from fergen_bench.training.contract import Context
 from fergen_bench.training.domains import Domains
 from fergen_bench.training.graph import Batch
-from fergen_bench.training.logit_adjustment import prior_offset
+from fergen_bench.training.logit_adjustment import class_counts, prior_offset
 from fergen_bench.training.loop import GradientMethod, Inputs, Losses
 
 
@@ -61,7 +61,7 @@ class NetworkMethod(GradientMethod):
                 "logit_adjustment corrects for the class frequencies of the source, which sampling=balanced has "
                 "removed already; set one of the two"
             )
-        offset = prior_offset(torch.from_numpy(split.counts), tau).float().to(ctx.device)
+        offset = prior_offset(class_counts(split, self.sources_alike), tau).float().to(ctx.device)
         self._offset: Tensor | None = offset if tau else None
         return super().inputs(split, ctx)
 
@@ -105,6 +105,9 @@ class DomainMethod(TrunkMethod):
     DomainBed in three ways. It trains the suite's trunk in place of a ResNet-50. It uses CAFE's augmentation in place
     of DomainBed's crops and colour jitter, so that methods differ in the method alone. It counts passes over the
     sources in place of 5001 updates; an epoch has as many labelled images as the sources, equally many of each domain.
+
+    The class frequencies for `logit_adjustment` and `prior` are the mean of those of the sources. With `pseudo_domains`
+    they are those of all images together.
     """
 
     group: ClassVar[str] = "several sources"

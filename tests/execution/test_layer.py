@@ -14,15 +14,19 @@ from examples import SPEC
 from running import WEB, execute, make_plan
 from scipy.special import softmax
 
-from fergen_bench.data.domain import Domain
+from conftest import ROOT
+from fergen_bench.data.domain import Domain, Split
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.fitted import open_fitted
 from fergen_bench.execution.layer import ScoringLayer
+from fergen_bench.experiment.method_file import read_method
 from fergen_bench.experiment.project import Project
 from fergen_bench.records.record import HELD_OUT, RunRecord
 from fergen_bench.records.sidecar import ARRAYS, sidecar
 from fergen_bench.records.store import RecordFile
+from fergen_bench.training.contract import Method
+from fergen_bench.training.load import load_method
 
 SIDED = '''"""Logits from the brightness of the left half of an image."""
 from dataclasses import dataclass
@@ -104,15 +108,40 @@ def test_class_frequencies_are_those_of_the_training_images(web: Domain, film: D
     for domains, fraction in (([web], 1.0), ([web], 0.5), ([web, film], 1.0)):
         source = open_source(domains, seed=0, fraction=fraction)
         counts = np.bincount(np.concatenate([source.fit.labels, source.val.labels]), minlength=7)
-        found = ScoringLayer.of(spec, source).without_prior(torch.zeros(2, 7, dtype=torch.float64))
+        found = ScoringLayer.of(spec, source, shipped("linear_probe")).without_prior(torch.zeros(2, 7).double())
         np.testing.assert_allclose(found, np.tile(-0.5 * np.log(counts / counts.sum()), (2, 1)), atol=1e-9)
+
+
+def test_class_frequencies_are_a_mean_over_sources_where_batches_have_as_many_images_of_each(
+    web: Domain, film: Domain
+) -> None:
+    train, few = web.split("train"), film.split("train")
+    few = few.subset(np.flatnonzero((few.labels < 3) & (np.arange(len(few)) % 3 == 0)))
+    both = Split((*train.pieces, *few.pieces))
+    source = Source(("web", "film"), both, both, both)
+    each = [split.counts / len(split) for split in (train, few)]
+    pooled = both.counts / len(both)
+    assert np.abs(np.mean(each, 0) - pooled).max() > 0.02
+    for method, expected in (
+        (shipped("coral"), np.mean(each, 0)),
+        (shipped("coral", pseudo_domains=2), pooled),
+        (shipped("full_finetune"), pooled),
+    ):
+        layer = ScoringLayer.of(replace(SPEC, prior=1.0), source, method)
+        np.testing.assert_allclose(layer.without_prior(torch.zeros(1, 7).double())[0], -np.log(expected), atol=1e-6)
+
+
+def shipped(name: str, **changes: Any) -> Method:
+    """Return a shipped method with its defaults."""
+    file = read_method(ROOT / "methods" / f"{name}.py")
+    return load_method(file.path, file.class_name, file.defaults("small") | changes)
 
 
 def test_an_expression_without_images_counts_as_one_image(web: Domain) -> None:
     train = web.split("train")
     some = train.subset(np.flatnonzero(train.labels != 2))
     source = Source(("web",), some, some, some)
-    layer = ScoringLayer.of(replace(SPEC, prior=0.5), source)
+    layer = ScoringLayer.of(replace(SPEC, prior=0.5), source, shipped("linear_probe"))
     counts = np.maximum(some.counts, 1)
     found = layer.without_prior(torch.zeros(1, 7, dtype=torch.float64))
     np.testing.assert_allclose(found[0], -0.5 * np.log(counts / counts.sum()), atol=1e-9)
