@@ -49,8 +49,7 @@ class CoOp(GradientMethod):
     version: ClassVar[int] = 1
     group: ClassVar[str] = "frozen features"
     needs: ClassVar[tuple[str, ...]] = ("features", "text")
-    # The learning rate is that of every small network, not yet chosen for this method.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3, "context": 4}}
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"context": 4}}
 
     epochs: int = 50  # passes over the source
     batch_size: int = 32  # images per step

@@ -20,7 +20,7 @@ Version 1 computed the product in half precision on a GPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,6 @@ class Flyp(GradientMethod):
     version: ClassVar[int] = 2
     group: ClassVar[str] = "fine-tuning"
     needs: ClassVar[tuple[str, ...]] = ("images", "text")
-    # The learning rate is not tuned for this method yet. It is below full_finetune's 2.5e-4, with which a small CLIP
-    # lost its pre-trained abilities within six epochs.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 1e-4}}
-
     epochs: int = 10  # passes over the source
     batch_size: int = 512  # images per step
     learning_rate: float = 1e-5  # highest value of the schedule
