@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from fergen_bench.experiment.method_file import File as File
     from fergen_bench.experiment.method_file import Trunk as Trunk
     from fergen_bench.networks.network import Network as Network
+    from fergen_bench.networks.network import Preprocessing as Preprocessing
     from fergen_bench.networks.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
     from fergen_bench.networks.prompts import prompt_names as prompt_names
     from fergen_bench.networks.text import TextTower as TextTower
+    from fergen_bench.networks.weights_file import load_weights as load_weights
     from fergen_bench.networks.weights_file import read_weights as read_weights
     from fergen_bench.training.adversary import AdversarialMethod as AdversarialMethod
     from fergen_bench.training.augment import SampleDraws as SampleDraws
@@ -96,9 +98,11 @@ _FOR_METHODS = {
     "File": "experiment.method_file",
     "Trunk": "experiment.method_file",
     "Network": "networks.network",
+    "Preprocessing": "networks.network",
     "PROMPT_TEMPLATES": "networks.prompts",
     "prompt_names": "networks.prompts",
     "TextTower": "networks.text",
+    "load_weights": "networks.weights_file",
     "read_weights": "networks.weights_file",
     "AdversarialMethod": "training.adversary",
     "SampleDraws": "training.augment",

@@ -18,7 +18,7 @@ by subtracting e.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from fergen_bench import Batch, Context, TrunkMethod
+from fergen_bench.training.sharpness import worst_point
 
 
 @dataclass
@@ -43,29 +44,10 @@ class Sam(TrunkMethod):
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, ctx: Context) -> dict[str, Tensor]:
         terms = self.descend(batch, optimizer, ctx)
-        weights = [weight for weight in self.model.parameters() if weight.grad is not None]
-        before = [weight.detach().clone() for weight in weights]
-        offsets, _ = ascent(before, [weight.grad for weight in weights], self.rho, self.adaptive)
-        with torch.no_grad():
-            torch._foreach_add_(weights, offsets)
-        with frozen_statistics(self.model):
+        with worst_point(self.model.parameters(), self.rho, self.adaptive), frozen_statistics(self.model):
             terms["loss_perturbed"] = self.descend(batch, optimizer, ctx)["loss"]
-        with torch.no_grad():
-            torch._foreach_copy_(weights, before)
         optimizer.step()
         return terms
-
-
-def ascent(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, adaptive: bool
-) -> tuple[list[Tensor], Tensor]:
-    """Return the offset e of each weight, and the norm || a * g || over all weights."""
-    scaled = [weight.abs() * g for weight, g in zip(weights, gradients, strict=True)] if adaptive else list(gradients)
-    norm = torch.stack([g.norm() for g in scaled]).norm()
-    scale = rho / (norm + 1e-12)
-    if adaptive:
-        return [weight.abs() * g * scale for weight, g in zip(weights, scaled, strict=True)], norm
-    return [g * scale for g in scaled], norm
 
 
 @contextlib.contextmanager

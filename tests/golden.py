@@ -34,6 +34,7 @@ UNUSED: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("video_*", "frames_*", "dynamic_*"), "runs score images, not videos"),
     },
+    "poster_pp": {"unused_fusion_parameters": "the method leaves them out"},
     "sagnet": {"alpha_content*": "the reference draws them and does not use them"},
     "tip_adapter": {"test_labels": "no result depends on them"},
     "latent_ofer": dict.fromkeys(

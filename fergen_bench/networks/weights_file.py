@@ -7,7 +7,7 @@ import pickle
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,33 @@ def find_fit(sets: WeightSets, network: nn.Module) -> Fit:
     return Fit(weights, left, notes)
 
 
-def fill(network: nn.Module, fit: Fit, path: Path, name: str) -> tuple[str, ...]:
+def load_weights(
+    network: nn.Module, path: Path, name: str, advice: str, renamed: Callable[[str], str] = str
+) -> tuple[str, ...]:
+    """Load the weights of a file into a network, below wrappers and prefixes.
+
+    Args:
+        network: The network. The file must contain each of its weights in the same shape.
+        path: The file.
+        name: Name of the network, for errors.
+        advice: The next step for a user whose file does not fit, for errors.
+        renamed: Returns the network's name of a weight in the file.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        BenchError: The file cannot be read, or does not fit.
+    """
+    sets = {
+        place: {renamed(key): value for key, value in weights.items()} for place, weights in read_weights(path).items()
+    }
+    return fill(network, find_fit(sets, network), path, name, advice)
+
+
+def fill(
+    network: nn.Module, fit: Fit, path: Path, name: str, advice: str = "name the network that it was made for"
+) -> tuple[str, ...]:
     """Load weights into a network.
 
     Args:
@@ -97,6 +123,7 @@ def fill(network: nn.Module, fit: Fit, path: Path, name: str) -> tuple[str, ...]
         fit: The weights of the file.
         path: The file, for errors.
         name: Name of the network, for errors.
+        advice: The next step for a user whose file does not fit, for errors.
 
     Returns:
         Notes for the user, such as the names of omitted layers outside the network (classifiers).
@@ -118,7 +145,7 @@ def fill(network: nn.Module, fit: Fit, path: Path, name: str) -> tuple[str, ...]
     faults = (("lacks", missing), ("adds", left if missing else unknown), ("has in another shape", other))
     if missing or unknown or other:
         parts = "; ".join(f"it {what} {_listed(keys)}" for what, keys in faults if keys)
-        raise BenchError(f"{path} does not fit {name}: {parts}; name the network that it was made for")
+        raise BenchError(f"{path} does not fit {name}: {parts}; {advice}")
     network.load_state_dict(
         {key: value.float() if value.is_floating_point() else value for key, value in fit.weights.items()}, strict=False
     )
