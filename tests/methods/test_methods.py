@@ -142,6 +142,8 @@ def fitted_base(text: str, domains: list[Domain], *options: Any) -> Method:
     base, changes = read_base(text, "exam", lambda name: read_method(ROOT / "methods" / f"{name}.py"))
     changes |= {"backbone": "synth-trunk"} if changes.get("backbone") == "trunk" else {}
     cache, fraction, device, selection, source, precision = options
+    if fraction < 1 and any(parameter.name == "epochs" for parameter in base.parameters):
+        changes["epochs"] = 1
     networks = {**SUITE_NETWORKS, **changes}
     return fitted(base, networks, domains, cache, None, fraction, device, selection, source, precision, **changes)
 
