@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import fergen_bench as fb
 import links
 from conftest import Bench
 from fergen_bench.api import site
+from fergen_bench.api.display import Display
 
 
 @pytest.fixture
@@ -86,3 +88,26 @@ def test_documentation_needs_mkdocs(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(site, "find_spec", lambda name: None)
     with pytest.raises(fb.BenchError, match=r"--docs: MkDocs is not installed here\. .*fergen-bench\[docs\]"):
         fb.site(tmp_path / "new", docs=tmp_path / "mkdocs.yml")
+
+
+def test_documentation_is_linked_from_the_index_and_its_fault_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built = subprocess.CompletedProcess([], 0, "", "")
+
+    def build(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        folder = Path(command[command.index("--site-dir") + 1])
+        folder.mkdir()
+        (folder / "index.html").touch()
+        (folder / "findings.html").touch()
+        return built
+
+    monkeypatch.setattr(site.subprocess, "run", build)
+    found = site._documents(tmp_path / "mkdocs.yml", tmp_path, Display())
+    assert found == {"Findings": "docs/findings.html", "Documentation": "docs/index.html"}
+    built = subprocess.CompletedProcess([], 1, "INFO    -  x\n", "WARNING -  a.md contains a link\nAborted\n")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(
+        fb.BenchError, match=r"mkdocs\.yml: mkdocs build failed: WARNING -  a\.md contains a link\. See"
+    ):
+        site._documents(tmp_path / "mkdocs.yml", tmp_path / "other", Display())
