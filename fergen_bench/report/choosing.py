@@ -21,6 +21,7 @@ from rich.text import Text
 
 from fergen_bench.experiment.run import Run, percent
 from fergen_bench.records.record import RunRecord
+from fergen_bench.report.intervals import t_quantile
 from fergen_bench.report.tables import number
 from fergen_bench.wording import many
 
@@ -128,13 +129,11 @@ def _noise(scores: pd.DataFrame, of_faces: pd.Series) -> pd.Series:
         scores: The accuracy of each training (row) and setting (column).
         of_faces: The variance of each setting's mean over held-out faces.
     """
-    from scipy.stats import t
-
     top, count = scores.mean().idxmax(), len(scores)
     reach = 1.96 * np.sqrt(of_faces + of_faces[top])
     if count > 1:
         apart = scores.sub(scores[top], axis=0).std(ddof=1)
-        reach = np.maximum(reach, t.isf(0.025, count - 1) * apart / np.sqrt(count))
+        reach = np.maximum(reach, t_quantile(0.025, count - 1) * apart / np.sqrt(count))
     return reach
 
 

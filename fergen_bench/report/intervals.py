@@ -74,6 +74,20 @@ def seeds_of(first: Parts, second: Parts | None = None) -> list[np.ndarray]:
     return found
 
 
+def t_quantile(tail: float, freedom: float) -> float:
+    """Return the value that Student's t exceeds with the probability `tail`; a normal distribution's for inf."""
+    from scipy.special import ndtri, stdtrit  # scipy.stats would take half a second to load
+
+    return -float(stdtrit(freedom, tail) if np.isfinite(freedom) else ndtri(tail))
+
+
+def t_tail(value: float, freedom: float) -> float:
+    """Return the probability that Student's t exceeds a value; a normal distribution's for inf."""
+    from scipy.special import ndtr, stdtr
+
+    return float(stdtr(freedom, -value) if np.isfinite(freedom) else ndtr(-value))
+
+
 def freedom_of(seeds: Iterable[np.ndarray], variance: float) -> float:
     """Return the degrees of freedom of a mean's variance, that of its replicates; infinite where no seeds vary.
 
@@ -95,13 +109,13 @@ def limits(value: float, sampled: Sampled) -> tuple[float, float]:
     interval is moved by as much the other way. It is widened by the ratio of Student's t to a normal distribution. The
     limits are nan where nothing varies: if the few faces of a cell are all right, the next one may still be wrong.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri
 
     known = sampled.drawn[~np.isnan(sampled.drawn)]  # a replicate may lack faces of a rare expression
     if not len(known) or np.ptp(known) == 0:
         return np.nan, np.nan
     low, middle, high = np.quantile(known, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    wider = t.isf(ALPHA / 2, freedom_of(seeds_of(sampled.parts), np.var(known, ddof=1))) / norm.isf(ALPHA / 2)
+    wider = t_quantile(ALPHA / 2, freedom_of(seeds_of(sampled.parts), np.var(known, ddof=1))) / -ndtri(ALPHA / 2)
     centre = 2 * value - float(known.mean(dtype=np.float64))
     return float(max(0.0, centre - wider * (middle - low))), float(min(100.0, centre + wider * (high - middle)))
 
@@ -134,9 +148,7 @@ def domain_error(cells: pd.DataFrame, values: np.ndarray) -> tuple[float, int]:
 
 def domain_limits(value: float, error: float, freedom: int) -> tuple[float, float]:
     """Return the 95 % interval that belongs to a `domain_error`."""
-    from scipy.stats import t
-
-    reach = float(t.isf(ALPHA / 2, freedom)) * error if error > 0 else np.nan
+    reach = t_quantile(ALPHA / 2, freedom) * error if error > 0 else np.nan
     return value - reach, value + reach
 
 
@@ -148,8 +160,6 @@ def tested(value: float, sampled: Sampled, finished: bool) -> Difference:
         sampled: The difference in every replicate.
         finished: True for finished models, which have no trainings that could vary.
     """
-    from scipy.stats import t
-
     known = sampled.drawn[~np.isnan(sampled.drawn)]
     if np.isnan(value) or len(known) < 2:  # without a number there is neither a test nor a count in Holm's correction
         return Difference(value)
@@ -157,8 +167,8 @@ def tested(value: float, sampled: Sampled, finished: bool) -> Difference:
     if error == 0:  # equal predictions (p = 1), or equal replicates since faces are few (p unknown)
         return Difference(value, p=1.0 if several and abs(value) < 1e-9 else np.nan)
     freedom = freedom_of(seeds_of(sampled.parts), error**2)
-    reach = float(t.isf(ALPHA / 2, freedom)) * error
-    p = 2 * float(t.sf(abs(value) / error, freedom)) if several else np.nan
+    reach = t_quantile(ALPHA / 2, freedom) * error
+    p = 2 * t_tail(abs(value) / error, freedom) if several else np.nan
     return Difference(value, value - reach, value + reach, p)
 
 

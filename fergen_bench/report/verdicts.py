@@ -226,7 +226,7 @@ def _too_small(freedom: float, count: int) -> np.ndarray:
 
     They turn normal replicates into those of Student's t.
     """
-    from scipy.stats import chi2
+    from scipy.special import gammaincinv
 
     luck = np.random.default_rng(seed_of("bootstrap scale")).random(count)
-    return np.sqrt(freedom / chi2.ppf(luck, freedom)) if np.isfinite(freedom) else np.ones(count)
+    return np.sqrt(freedom / (2 * gammaincinv(freedom / 2, luck))) if np.isfinite(freedom) else np.ones(count)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fontTools.subset import Options
 from matplotlib.colors import to_rgb
 from PIL import Image
 from sample_records import MATRIX, entry, ranked
 
 from fergen_bench.report import figures
+from fergen_bench.report.canvas import blank
 from fergen_bench.report.figures import layout
 
 
@@ -58,3 +62,22 @@ def test_files_of_a_figure_have_its_width_and_fonts_that_publishers_take(tmp_pat
     title = figures.unseen_means(ranked(MATRIX)[0], "accuracy").get_suptitle()
     assert "selection" not in title
     assert "trained on one domain" in title
+
+
+def test_fonts_in_pdfs_lack_the_tables_that_place_glyphs(tmp_path: Path) -> None:
+    usual = list(Options._drop_tables_default)
+    figure = blank(2, 1)
+    figure.text(0.1, 0.5, "difficult ± —")
+    layout.save(figure, tmp_path, "x")
+    assert usual == Options._drop_tables_default
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", (tmp_path / "x.pdf").read_bytes(), re.DOTALL)
+    fonts = [font for font in map(_inflated, streams) if font[:4] == b"\0\1\0\0"]
+    assert fonts
+    assert all(b"glyf" in font[:400] and b"GSUB" not in font[:400] and b"GPOS" not in font[:400] for font in fonts)
+
+
+def _inflated(stream: bytes) -> bytes:
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:
+        return stream

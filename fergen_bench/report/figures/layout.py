@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.run import percent
-from fergen_bench.report.canvas import Bbox, Figure, Line2D, LinearSegmentedColormap, blank, sns, styled
+from fergen_bench.report.canvas import PALETTE, Bbox, Figure, Line2D, LinearSegmentedColormap, blank, despine, styled
 from fergen_bench.report.tables import Board
 from fergen_bench.wording import wrapped
 
@@ -41,10 +43,11 @@ SHORT_EXPRESSIONS = [name[:3] for name in EXPRESSIONS]
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Write NAME.png, NAME.pdf and NAME.svg, without dates, so that the same records give the same files."""
-    with styled(svg_hashsalt=name):  # unique ids: one page can contain several figures
+    with styled(svg_hashsalt=name), _small_fonts():  # unique ids: one page can contain several figures
         # Layout takes most of the time, so it is computed once for the three files.
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         # A paper scales a picture to its column, so the width stays as designed unless something sticks out.
         tight, (width, _) = figure.get_tightbbox(), figure.get_size_inches()
         left, right = min(0.0, tight.x0), max(float(width), tight.x1)
@@ -53,6 +56,26 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
         figure.savefig(folder / f"{name}.pdf", bbox_inches=box, metadata={"CreationDate": None})
         figure.savefig(folder / f"{name}.svg", dpi=160, bbox_inches=box, transparent=True, metadata={"Date": None})
     return folder / f"{name}.png"
+
+
+_TYPESETTING = ["GSUB", "GPOS", "GDEF", "BASE", "JSTF", "MATH"]
+"""Tables of a font that choose and place glyphs. A PDF has its glyphs placed, so viewers do not read them."""
+
+
+@contextmanager
+def _small_fonts() -> Iterator[None]:
+    """Leave tables for typesetting out of the fonts in PDFs: they took four fifths of the time of embedding."""
+    from fontTools.subset import Options
+
+    usual = getattr(Options, "_drop_tables_default", None)
+    if usual is None:  # another version of fontTools, which takes its time
+        yield
+        return
+    Options._drop_tables_default = [*usual, *_TYPESETTING]
+    try:
+        yield
+    finally:
+        Options._drop_tables_default = usual
 
 
 _GREY = 7
@@ -75,7 +98,7 @@ def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Col
     if shifted is not None and len(shifted):
         known += zip(shifted.method, shifted.pretraining, strict=True)
     rows = list(dict.fromkeys(known))
-    distinct: list[Any] = [colour for place, colour in enumerate(sns.color_palette("colorblind")) if place != _GREY]
+    distinct: list[Any] = [colour for place, colour in enumerate(PALETTE) if place != _GREY]
     return dict(zip(rows, [*distinct, *["0.65"] * len(rows)], strict=False))
 
 
@@ -132,7 +155,7 @@ def panel_grid(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure,
         axes.set_visible(False)
     for axes, name in zip(grid.flat, names, strict=False):
         axes.set_title(wrapped(name, 24), fontsize=7)
-        sns.despine(ax=axes)
+        despine(ax=axes)
     for axes in grid.flat[max(len(names) - across, 0) : len(names)]:
         axes.set_xlabel(xlabel)
     return figure, dict(zip(names, grid.flat, strict=False))
@@ -140,6 +163,5 @@ def panel_grid(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure,
 
 def source_legend(figure: Figure, sources: Sequence[str]) -> None:
     """Add a legend of sources below a figure, in the colours that its panels use."""
-    colours = sns.color_palette("colorblind", len(sources))
-    lines = [Line2D([], [], color=colour) for colour in colours]
+    lines = [Line2D([], [], color=colour) for colour, _ in zip(cycle(PALETTE), sources, strict=False)]
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)
