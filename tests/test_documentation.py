@@ -222,8 +222,9 @@ def test_what_a_method_is_given_is_there(ctx: Context, source: Source) -> None:
     batch = [name for name, _ in rows(section(METHODS, "`Batch`"))]
     fields = [name for name in Batch.__annotations__ if not name.startswith("_")]
     assert sorted(batch) == sorted([*fields, "drawn", "with_images"])
-    behind_val = {"held_out", "undivided"}
-    assert {*Source.__annotations__, "val"} - behind_val == {name for name, _ in rows(section(METHODS, "`Source`"))}
+    given_as_val = {"held_out", "undivided"}
+    of_source = {*Source.__annotations__, "val", "fit_index", "val_index"} - given_as_val
+    assert of_source == {name for name, _ in rows(section(METHODS, "`Source`"))}
     public = {name for name in vars(Split) if not name.startswith("_")} | {"pieces"}
     assert public == {name for name, _ in rows(section(METHODS, "`Split`"))}
 

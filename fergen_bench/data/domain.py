@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fergen_bench.data.labels import EXPRESSIONS, VOTES, expression_index
+from fergen_bench.data.labels import EXPRESSIONS, SPLITS, VOTES, expression_index
 from fergen_bench.data.prepared import read_about
 from fergen_bench.data.randomness import shuffled
-from fergen_bench.error import BenchError
+from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.files.bounded import map_array, read_text
-from fergen_bench.wording import many
+from fergen_bench.wording import listed, many
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +122,20 @@ class Domain:
         return np.flatnonzero(self._columns["split"] == part)
 
     def split(self, part: str) -> Split:
-        """Return the images of "train", "val" or "test"."""
-        return Split((Piece(self, self.rows(part), part),))
+        """Return the images of "train", "val" or "test".
+
+        Raises:
+            BenchError: The domain has no image of this part, or no part has this name.
+        """
+        rows = self.rows(part)
+        if not len(rows):
+            sizes = {name: many(len(self.rows(name)), "image") for name in SPLITS if len(self.rows(name))}
+            raise BenchError(
+                f"{self.folder}: the domain {self.name} has no split {part!r}"
+                f"{'' if part in SPLITS else did_you_mean(part, SPLITS).rstrip('?.')}; it has "
+                f"{listed(f'{name} ({size})' for name, size in sizes.items())}"
+            )
+        return Split((Piece(self, rows, part),))
 
 
 class Piece(NamedTuple):
@@ -188,6 +200,11 @@ class Split:
     def ids(self) -> np.ndarray:
         """Names of the images in their domains, text (N,)."""
         return np.concatenate([piece.domain.ids[piece.rows] for piece in self.pieces])
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Rows of the images in faces.npy and labels.csv of their domains, int64 (N,)."""
+        return np.concatenate([piece.rows for piece in self.pieces])
 
     @cached_property
     def domain_index(self) -> np.ndarray:

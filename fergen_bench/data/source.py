@@ -50,6 +50,33 @@ class Source:
             raise BenchError(self.undivided)
         return self.held_out
 
+    @property
+    def fit_index(self) -> np.ndarray:
+        """Positions of the images of `fit` in `train`, ascending, int64 (len(fit),)."""
+        return self._index(self.fit)
+
+    @property
+    def val_index(self) -> np.ndarray:
+        """Positions of the images of `val` in `train`, ascending, int64 (len(val),).
+
+        Raises:
+            BenchError: Images of `val` are not in `train`, because their dataset has a validation part of its own.
+        """
+        for piece in self.val.pieces:
+            if piece.part != "train":
+                raise BenchError(
+                    f"{piece.domain.folder}: the images of source.val are the {piece.part} split of "
+                    f"{piece.domain.name}, so they have no position in source.train; use source.val itself"
+                )
+        return self._index(self.val)
+
+    def _index(self, split: Split) -> np.ndarray:
+        # Not self.train: methods that know positions have not learned from held-out images (`TrackedSource`).
+        whole = vars(self)["train"].pieces
+        starts = np.cumsum([0, *(len(piece.rows) for piece in whole[:-1])])
+        parts = zip(starts, whole, split.pieces, strict=True)
+        return np.concatenate([start + np.searchsorted(piece.rows, part.rows) for start, piece, part in parts])
+
 
 def open_source(domains: Sequence[Domain], seed: int, fraction: float = 1.0) -> Source:
     """Return a source of one or more domains.

@@ -81,9 +81,9 @@ class _Search:
         self, model: FinishedModel, stated: Mapping[str, Any], domain: Domain, report: Progress | None
     ) -> None:
         self._model, self._stated, self._domain, self._report = model, dict(stated), domain, report
-        train = domain.split("train")
-        if not len(train):
+        if not len(domain.rows("train")):
             raise BenchError(f"{domain.folder}: {domain.name} has no training images to find a convention on")
+        train = domain.split("train")
         rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), IMAGES)).astype(np.int64))
         order = np.random.default_rng(0).permutation(len(rows))  # many domains are sorted by class
         split = train.subset(rows[order])

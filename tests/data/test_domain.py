@@ -13,6 +13,7 @@ from fergen_bench.data.domain import Domain, read_ahead
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.data.source import open_source
+from fergen_bench.error import BenchError
 
 
 def make(folder: Path, count: int = 70, size: int = 8, subjects: list[str] | None = None, seed: int = 0) -> Domain:
@@ -98,3 +99,15 @@ def test_reading_ahead_keeps_the_order_and_raises_errors() -> None:
     assert list(read_ahead(fetch, [], device)) == []
     with pytest.raises(OSError, match="gone"):
         list(read_ahead(fetch, [4, 5, 6], device))
+
+
+def test_a_split_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    domain = make(tmp_path / "noise")
+    with pytest.raises(
+        BenchError, match=r"noise: the domain noise has no split 'val'; it has train \(47 images\) and "
+    ):
+        domain.split("val")
+    with pytest.raises(
+        BenchError, match=r"no split 'tset'; did you mean test; it has train \(47 images\) and test \(23"
+    ):
+        domain.split("tset")

@@ -99,3 +99,24 @@ def test_the_hold_out_of_a_fraction_is_nested_and_a_tenth(web: Domain) -> None:
         expected = full.val.counts * source.train.counts / full.train.counts
         assert (abs(source.val.counts - expected) <= 1).all()
     assert set(open_source([web], seed=4, fraction=0.5).train.ids) != set(sources[2].train.ids)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.25])
+def test_the_positions_of_fit_and_val_in_train(web: Domain, film: Domain, fraction: float) -> None:
+    source = open_source([film, web], seed=1, fraction=fraction)
+    np.testing.assert_array_equal(source.train.ids[source.fit_index], source.fit.ids)
+    np.testing.assert_array_equal(source.train.rows[source.val_index], source.val.rows)
+    np.testing.assert_array_equal(source.train.domain_index[source.val_index], source.val.domain_index)
+    assert sorted([*source.fit_index, *source.val_index]) == list(range(len(source.train)))
+
+
+def test_a_validation_part_of_its_own_has_no_positions_in_train(tmp_path: Path) -> None:
+    domain = make(tmp_path / "noise")
+    path = domain.folder / "labels.csv"
+    path.write_text(path.read_text().replace("face0,surprise,train", "face0,surprise,val"))
+    source = open_source([Domain(domain.folder)], seed=0)
+    np.testing.assert_array_equal(source.fit_index, np.arange(len(source.train)))
+    with pytest.raises(
+        BenchError, match=r"noise: .* source\.val are the val split of noise, .*; use source\.val itself"
+    ):
+        _ = source.val_index

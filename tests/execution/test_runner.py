@@ -42,7 +42,12 @@ def test_what_a_method_saves_and_what_its_faces_come_to_stand_beside_the_record(
 
 @pytest.mark.parametrize(
     ("selection", "learned", "kept"),
-    [("source-val", "fit", True), ("source-val", "train", False), ("last", "fit", False)],
+    [
+        ("source-val", "fit", True),
+        ("source-val", "val_index", True),
+        ("source-val", "train", False),
+        ("last", "fit", False),
+    ],
 )
 def test_held_out_faces_are_kept_where_they_were_not_learned_from(
     lab: Project, selection: str, learned: str, kept: bool
