@@ -276,14 +276,15 @@ def test_expressions_are_named_in_their_order() -> None:
 
 def test_the_method_files_on_the_pages_run(project: Project, bench: Bench) -> None:
     (short,) = blocks((ROOT / "README.md").read_text(), "python")
-    whole = blocks(METHODS, "python")[0]
+    whole, on_cafe = blocks(METHODS, "python")[:2]
     (project.root / "methods").mkdir()
     (project.root / "methods" / "my_idea.py").write_text(short)
     (project.root / "methods" / "two_views.py").write_text(whole)
-    names = ("--method", "my_idea", "--method", "two_views")
+    (project.root / "methods" / "smooth_cafe.py").write_text(on_cafe)
+    names = ("--method", "my_idea", "--method", "two_views", "--method", "smooth_cafe")
     result = bench("run", *names, "--protocol", "smoke", "--targets", "web", "--jobs", "0", "--no-track")
     assert result.code == 0, result.err
-    assert "2 runs done" in result.err
+    assert "3 runs done" in result.err
 
 
 @pytest.mark.parametrize(("page", "runs"), [("README.md", 12), ("docs/protocols.md", 8)])

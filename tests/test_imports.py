@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "datasets": {"data", "error", "files", "progress", "wording"},
     "networks": {"data", "error", "files", "progress", "synth", "wording"},
     "experiment": {"data", "datasets", "error", "files", "networks", "progress", "synth", "wording"},
+    "methods": {"experiment"},
     "records": {"data", "datasets", "error", "experiment", "files", "metric", "wording"},
     "finished": {
         "data",
@@ -194,6 +195,15 @@ def test_reports_never_load_torch(tmp_path: Path) -> None:
     code = f"import sys; import {modules}; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert answer.stdout.strip() == "False", answer.stderr
+
+
+def test_the_package_of_methods_loads_torch_with_a_method_only(tmp_path: Path) -> None:
+    code = (
+        "import sys, fergen_bench.methods; print('torch' in sys.modules); from fergen_bench.methods import knn; knn.Knn"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert answer.stdout.strip() == "False", answer.stderr
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_public_names_are_all_there() -> None:

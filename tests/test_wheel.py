@@ -67,19 +67,27 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
     assert "leave-none" in listed.stdout
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "mine.py").write_text(method_template("mine", "frozen"))
+    (tmp_path / "methods" / "nearer.py").write_text(
+        '"""A method on a shipped one."""\nfrom dataclasses import dataclass\nfrom fergen_bench.methods import knn\n'
+        "@dataclass\nclass Nearer(knn.Knn):\n    k: int = 1\n"
+    )
     ran = call(
-        installed, tmp_path, "run", "--protocol", "smoke", "--method", "mine", "--method", "linear_probe", "--no-track"
+        installed,
+        tmp_path,
+        "run",
+        *("--protocol", "smoke", "--no-track"),
+        *("--method", "mine", "--method", "linear_probe", "--method", "nearer"),
     )
     assert ran.returncode == 0, ran.stderr
     assert "mine on web, seed 0: in-domain" in ran.stderr
-    assert len(list((tmp_path / "results" / "runs").glob("synth5-tiny/*/*.json"))) == 2
+    assert len(list((tmp_path / "results" / "runs").glob("synth5-tiny/*/*.json"))) == 3
     site = call(installed, tmp_path, "site", "public", "--records", "results")
     assert site.returncode == 0, site.stderr
     assert "Mine" in (tmp_path / "public" / "methods" / "mine.html").read_text(encoding="utf-8")
     report = call(installed, tmp_path, "report")
     assert report.returncode == 0, report.stderr
     assert "results/report/index.html" in report.stdout
-    code = "from fergen_bench.experiment.project import shipped; print(*(shipped('results') / 'published').iterdir())"
+    code = "from fergen_bench.experiment.shipped import shipped; print(*(shipped('results') / 'published').iterdir())"
     python = installed.parent / "python"
     published = call(python, tmp_path, "-c", code)
     assert "cafe_table1.csv" in published.stdout
@@ -87,7 +95,7 @@ def test_an_empty_folder_and_ones_own_method(installed: Path, tmp_path: Path) ->
         "from importlib.resources import files; import fergen_bench as fb; assert (files(fb) / 'py.typed').is_file(); "
         "print(*fb.load_results('results').leaderboard().method)"
     )
-    assert set(call(python, tmp_path, "-c", code).stdout.split()) == {"mine", "linear_probe"}
+    assert set(call(python, tmp_path, "-c", code).stdout.split()) == {"mine", "linear_probe", "nearer"}
 
 
 def test_the_committed_results_methods_and_protocols_are_installed(installed: Path, tmp_path: Path) -> None:

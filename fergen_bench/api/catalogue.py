@@ -55,7 +55,7 @@ class SuiteEntry(Entry):
 
 def methods(project: Project) -> list[MethodEntry]:
     """Return the methods of a project, by name, without loading any."""
-    from fergen_bench.experiment.project import shipped
+    from fergen_bench.experiment.shipped import shipped
 
     found = []
     for name, path in sorted(project.methods().items()):

@@ -53,7 +53,7 @@ def write(
 
     `around` is the site that the page is part of.
     """
-    from fergen_bench.experiment.project import shipped
+    from fergen_bench.experiment.shipped import shipped
     from fergen_bench.report import folder, page
     from fergen_bench.report.published import read_published
 
@@ -91,8 +91,8 @@ def write(
 def _ablations(project: Project, suite: str) -> list[Ablation]:
     """Return the protocols with several variants of one method, with the parameters that each variant changes."""
     from fergen_bench.experiment.outline import Request, outline
-    from fergen_bench.experiment.project import shipped
     from fergen_bench.experiment.protocol import read_protocol
+    from fergen_bench.experiment.shipped import shipped
     from fergen_bench.report.folder import Ablation
     from fergen_bench.report.published import read_published_ablation
 

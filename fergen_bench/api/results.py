@@ -79,7 +79,7 @@ def load_results(
 
 def records_at(path: str | os.PathLike[str], project: Project) -> Records:
     """Return the records that a name or a path stands for; see `load_results`."""
-    from fergen_bench.experiment.project import shipped
+    from fergen_bench.experiment.shipped import shipped
     from fergen_bench.records.collection import RecordFolder
     from fergen_bench.records.packed import ROWS, is_packed, open_records
 

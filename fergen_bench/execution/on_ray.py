@@ -7,7 +7,6 @@ other nodes the driver receives the files.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import socket
@@ -19,6 +18,7 @@ from typing import Any
 from fergen_bench.error import BenchError, reason
 from fergen_bench.execution.engine import Listen, Outcome, Worker
 from fergen_bench.experiment.run import Job
+from fergen_bench.experiment.shipped import digest_of_method
 from fergen_bench.records.store import files_of, receive
 
 RETRIES = 3
@@ -143,7 +143,7 @@ def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: st
     shared = path.is_file() and path.read_text(encoding="utf-8") == token
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         own = Path(job.method_file)
-        if not own.is_file() or hashlib.sha256(own.read_bytes()).hexdigest() != job.method_digest:
+        if not own.is_file() or digest_of_method(own) != job.method_digest:
             own = Path(folder, own.name)
             own.write_bytes(method)
         here = replace(job, method_file=str(own))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from fergen_bench.execution.environment import environment_of, resume_identity
 from fergen_bench.execution.layer import COUNTS, ScoringLayer
 from fergen_bench.execution.scoring import exam, fetched, forward, inspect, score_corruptions, seed_globally, streamed
 from fergen_bench.experiment.run import Job, Run
+from fergen_bench.experiment.shipped import digest_of_method
 from fergen_bench.networks.name import SCRATCH, digest_of
 from fergen_bench.networks.profiler import Profiler
 from fergen_bench.progress import Progress
@@ -131,8 +131,11 @@ def _open_domains(job: Job) -> dict[str, Domain]:
 
 def _check_unchanged(job: Job) -> None:
     """Raise where the method file or a file of weights changed since the run was planned."""
-    if hashlib.sha256(Path(job.method_file).read_bytes()).hexdigest() != job.method_digest:
-        raise BenchError(f"{job.method_file}: this method file was changed after the runs were planned; run again")
+    if digest_of_method(Path(job.method_file)) != job.method_digest:
+        raise BenchError(
+            f"{job.method_file}: this method file, or a shipped method that it imports, differs from the one that the "
+            f"runs were planned with; run again"
+        )
     for parameter, digest in job.spec.weights.items():
         value = job.spec.parameters[parameter]
         if digest_of(value, parameter) != digest:

@@ -8,7 +8,6 @@ raises where the class differs from these declarations.
 from __future__ import annotations
 
 import ast
-import hashlib
 import keyword
 import re
 import tokenize
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.experiment.shipped import base_in, digest_of_method
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -210,8 +210,8 @@ class MethodFile:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file's text, stored in records so that two texts under one version are noticed."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """SHA-256 of the method's text, stored in records so that two texts under one version are noticed."""
+        return digest_of_method(self.path)
 
     def defaults(self, recipe: str) -> dict[str, Any]:
         """Return the default parameters: those of the class, changed by the recipe of the suite if the method has it.
@@ -290,15 +290,15 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
         tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
         raise BenchError(f"{path}:{error.lineno}: this method file is not valid Python: {error.msg}") from None
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _base(node)]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _base(node, tree, path)]
     if len(classes) != 1:
         found = "no class" if not classes else f"{len(classes)} classes"
         raise BenchError(
-            f"{path}: a method file contains one class derived from {', '.join(list(_BASES)[:-1])} or "
-            f"{list(_BASES)[-1]}; this one has {found}"
+            f"{path}: a method file contains one class derived from {', '.join(_BASES)} or a shipped method; this one "
+            f"has {found}"
         )
     (node,) = classes
-    declared = _declared(node, text, path)
+    declared = _declared(node, tree, text, path)
     about = (ast.get_docstring(tree) or ast.get_docstring(node) or "").split("\n")[0]
     if declared.group not in ("", *GROUPS):
         raise BenchError(
@@ -319,7 +319,7 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
         path=path,
         about=about,
         class_name=node.name,
-        version=_class_value(node, "version", 1, path),
+        version=declared.version,
         parameters=tuple(declared.parameters.values()),
         recipes=declared.recipes,
         needs=declared.needs,
@@ -345,6 +345,7 @@ def source_text(path: Path) -> str:
 class _Declared:
     """The fields and class variables of a class, with inherited ones."""
 
+    version: int
     parameters: Mapping[str, Parameter]
     recipes: Mapping[str, Mapping[str, Any]]
     needs: tuple[str, ...]
@@ -355,12 +356,13 @@ class _Declared:
     online: bool
 
 
-def _declared(node: ast.ClassDef, text: str, path: Path) -> _Declared:
-    base = _base(node)
-    inherited = _Declared({}, {}, (), True, 1, "", "", False) if base is None else _inherited(base)
+def _declared(node: ast.ClassDef, tree: ast.Module, text: str, path: Path) -> _Declared:
+    base = _base(node, tree, path)
+    inherited = _Declared(1, {}, {}, (), True, 1, "", "", False) if base is None else _inherited(*base, _text(base[0]))
     own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
     recipes = _class_value(node, "recipes", {}, path)
     return _Declared(
+        _class_value(node, "version", inherited.version, path),
         # A dataclass keeps an inherited field in its first place and takes the new default.
         {**{name: own.get(name, field) for name, field in inherited.parameters.items()}, **own},
         merged_recipes(inherited.recipes, recipes, own),
@@ -390,16 +392,32 @@ def merged_recipes(
 
 
 @cache
-def _inherited(base: str) -> _Declared:
-    path = Path(__file__).parents[1] / f"{_BASES[base]}.py"
-    text = path.read_text(encoding="utf-8")
-    (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == base)
-    return _declared(node, text, path)
+def _inherited(path: Path, name: str, text: str) -> _Declared:
+    """Return the declarations of a base class; the text of its file is part of the key of the cache."""
+    tree = ast.parse(text)
+    (node,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    return _declared(node, tree, text, path)
 
 
-def _base(node: ast.ClassDef) -> str | None:
+def _base(node: ast.ClassDef, tree: ast.Module, path: Path) -> tuple[Path, str] | None:
+    """Return the file and the name of the base class of a method, or None for another class.
+
+    Raises:
+        BenchError: The base class is imported from a shipped method that does not have it.
+    """
     names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", None) for base in node.bases]
-    return next((name for name in names if name in _BASES), None)
+    for name in names:
+        if name in _BASES:
+            return Path(__file__).parents[1] / f"{_BASES[name]}.py", name
+    found = base_in(tree, node, path)
+    if found is None:
+        return None
+    own, name = found
+    inside = ast.parse(_text(own))
+    classes = {inner.name: inner for inner in inside.body if isinstance(inner, ast.ClassDef)}
+    if name not in classes:
+        raise BenchError(f"{path}:{node.lineno}: {own} has no class {name!r}{did_you_mean(name, classes)}")
+    return found if _base(classes[name], inside, own) else None
 
 
 def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Parameter]:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fergen_bench import datasets, synth
 from fergen_bench.data.prepared import is_prepared, read_about
 from fergen_bench.data.suite import Suite
 from fergen_bench.error import BenchError, did_you_mean, explain
 from fergen_bench.experiment.method_file import MethodFile, read_method, valid_name
+from fergen_bench.experiment.shipped import shipped
 from fergen_bench.files import toml as tomlfile
 from fergen_bench.files.bounded import is_file_name
 from fergen_bench.networks.name import anchored
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
     from fergen_bench.progress import Progress
 
 ENTRY_POINTS = "fergen_bench.methods"
-
-
-def shipped(kind: Literal["methods", "protocols", "results"]) -> Path:
-    """Return a folder shipped with the package: inside it in a wheel, beside it in a checkout."""
-    inside = Path(__file__).parents[1] / "shipped" / kind
-    return inside if inside.is_dir() else Path(__file__).parents[2] / kind
 
 
 def find_project(start: Path | None = None) -> Project:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fergen_bench.error import BenchError
+from fergen_bench.experiment.shipped import IMPORTABLE, methods_behind
 from fergen_bench.training.contract import Method
 
 
@@ -29,6 +30,7 @@ def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> M
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look up the module of a class
+    _forget_methods(path)
     try:
         spec.loader.exec_module(module)
         method = getattr(module, class_name)(**parameters)
@@ -53,6 +55,14 @@ def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> M
             f"{path}: {class_name} must be a dataclass with its fields written out in the class; put @dataclass above"
         )
     return method
+
+
+def _forget_methods(path: Path) -> None:
+    """Let a method file import the shipped methods behind it anew, because their files may have been edited."""
+    for name in methods_behind(path):
+        sys.modules.pop(f"{IMPORTABLE}.{name}", None)
+        if (package := sys.modules.get(IMPORTABLE)) is not None:
+            vars(package).pop(name, None)
 
 
 def _line_in(path: Path, error: Exception) -> int | None:

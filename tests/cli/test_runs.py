@@ -254,3 +254,17 @@ def test_extra_weights_in_a_file_are_reported_once_and_recorded(mine: Project, b
     records, faults = load_all(mine.results / "runs")
     assert (len(records), faults) == (2, [])
     assert all(entry.networks["backbone"]["notes"] == [said.partition("resnet: ")[2]] for entry in records)
+
+
+def test_a_method_on_a_shipped_one_runs_in_a_worker_and_is_replayed(mine: Project, bench: Bench) -> None:
+    (mine.root / "methods" / "mine.py").write_text(
+        '"""Mine."""\nfrom dataclasses import dataclass\nfrom fergen_bench.methods import nearest_prototype\n'
+        "@dataclass\nclass Mine(nearest_prototype.NearestPrototype):\n    factor: float = 2.0\n"
+        "    def predict(self, images):\n        return self.factor * super().predict(images)\n"
+    )
+    ran = bench("run", "--method", "mine", "--protocol", "smoke", "--jobs", "1", "--no-track")
+    assert ran.code == 0, ran.err
+    (record,) = (mine.results / "runs").rglob("*.json")
+    assert json.loads(record.read_text())["method_digest"] == mine.method("mine").digest
+    replayed = bench("run", "--replay", str(record))
+    assert replayed.code == 0, replayed.err

@@ -12,7 +12,7 @@ from sample_records import MATRIX, board, entry
 from test_page import several
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.experiment.project import shipped
+from fergen_bench.experiment.shipped import shipped
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.report import figures, published, tables
 from fergen_bench.report.tables import Board

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sample_records import views, with_annotators
 
 from fergen_bench.data.domain import Domain
-from fergen_bench.experiment.project import shipped
+from fergen_bench.experiment.shipped import shipped
 from fergen_bench.metric import METRICS
 from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.frame import cells_frame

@@ -11,8 +11,9 @@ from examples import finished
 from sample_records import MATRIX, PLAIN, REAL, adapted, board, confusion, entry, ranked, shown, views, with_annotators
 
 from fergen_bench.error import BenchError
-from fergen_bench.experiment.project import find_project, shipped
+from fergen_bench.experiment.project import find_project
 from fergen_bench.experiment.run import Exposure
+from fergen_bench.experiment.shipped import shipped
 from fergen_bench.records.record import Cell
 from fergen_bench.report import folder, published
 
