@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.experiment.reserved import refuse_reserved
 from fergen_bench.experiment.shipped import base_in, digest_of_method
 
 if TYPE_CHECKING:
@@ -405,10 +406,10 @@ def _base(node: ast.ClassDef, tree: ast.Module, path: Path) -> tuple[Path, str] 
     Raises:
         BenchError: The base class is imported from a shipped method that does not have it.
     """
-    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", None) for base in node.bases]
-    for name in names:
-        if name in _BASES:
-            return Path(__file__).parents[1] / f"{_BASES[name]}.py", name
+    for expression in node.bases:
+        known = expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
+        if known in _BASES:
+            return Path(__file__).parents[1] / f"{_BASES[known]}.py", known
     found = base_in(tree, node, path)
     if found is None:
         return None
@@ -445,6 +446,7 @@ def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Param
             raise BenchError(
                 f"{place}: {name} has the type {annotation!r}, which parameters cannot have: {error}"
             ) from None
+        refuse_reserved(name, annotation, _resolve(statement.annotation), place)
         fields[name] = Parameter(name, annotation, default, comment)
     return fields
 

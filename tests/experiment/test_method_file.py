@@ -7,9 +7,12 @@ import pytest
 
 from conftest import ROOT
 from fergen_bench.error import BenchError
+from fergen_bench.experiment import reserved
 from fergen_bench.experiment.method_file import read_method
 from fergen_bench.experiment.project import Project
+from fergen_bench.training.contract import Method
 from fergen_bench.training.load import load_method
+from fergen_bench.training.loop import GradientMethod
 
 HEADER = '''"""One line about it."""
 from dataclasses import dataclass
@@ -146,6 +149,20 @@ def test_right_values_are_converted(tmp_path: Path, value: object, expected: obj
             BODY.replace("int = 2", "Counter = 2"),
             r"mine\.py:\d+: count has the type 'Counter', which parameters cannot",
         ),
+        (
+            BODY.replace("rate: float = 1e-3", "prior: float = 1e-3"),
+            r"mine\.py:\d+: a parameter cannot have the name 'prior', because an option of the run has it \(--prior\);",
+        ),
+        (BODY.replace("count: int", "seed: int"), r"mine\.py:\d+: .* the name 'seed', because .* \(--seeds\); choose"),
+        (
+            BODY.replace("version: ClassVar[int]", "version: int"),
+            r"'version' is a class variable .* write ClassVar\[int\]",
+        ),
+        (
+            BODY.replace("count: int", "sampling: int"),
+            r"'sampling' has the type int, .* write Literal\['natural', 'balanced'\]",
+        ),
+        (BODY.replace("deep: bool", "epochs: bool"), r"'epochs' has the type bool, and plans .* as int; write int, or"),
         (BODY.replace("= 3", "= 3; needs = ('txt',)"), r"the name 'txt' is unknown; did you mean text\?"),
         (BODY.replace("= 3", "= 3; needs = 'text'"), r"mine\.py:\d+: needs must be a tuple, not 'text'"),
         (BODY.replace("= 3", "= 'three'"), r"mine\.py:\d+: version must be a int, not 'three'"),
@@ -260,3 +277,11 @@ def test_a_group_is_read_inherited_and_checked(tmp_path: Path) -> None:
 def test_every_shipped_method_has_a_group() -> None:
     methods = [read_method(path) for path in sorted((ROOT / "methods").glob("*.py"))]
     assert [method.name for method in methods if not method.group] == []
+
+
+def test_every_class_variable_and_logged_option_is_a_reserved_name() -> None:
+    annotated = {**Method.__annotations__, **GradientMethod.__annotations__}
+    variables = {name for name, kind in annotated.items() if str(kind).startswith("ClassVar")}
+    assert variables <= set(reserved.CLASS_VARIABLES)
+    logged = {"seed", "fraction", "version", "numerics", "precision", "views", "prior", "selection", "profile", "suite"}
+    assert logged <= {*reserved.OPTIONS, *reserved.CLASS_VARIABLES}
