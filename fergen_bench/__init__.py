@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fergen_bench.api.evaluate_options import EvaluateOptions as EvaluateOptions
     from fergen_bench.api.export import export as export
     from fergen_bench.api.filtering import RecordFilter as RecordFilter
+    from fergen_bench.api.opened import open_run as open_run
+    from fergen_bench.api.opened import suite as suite
     from fergen_bench.api.options import RunOptions as RunOptions
     from fergen_bench.api.predict import predict as predict
     from fergen_bench.api.report import report as report
@@ -81,6 +83,8 @@ _API = {
     "export": "api.export",
     "predict": "api.predict",
     "prepare": "api.data",
+    "open_run": "api.opened",
+    "suite": "api.opened",
     "list_methods": "api.catalogue",
     "list_protocols": "api.catalogue",
     "list_suites": "api.catalogue",

@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
 """The rooms, in an order in which they could be built, and what each may import from fergen_bench."""
 
 WITH_TORCH = {
+    "execution/by_hand.py",
     "execution/environment.py",
     "execution/layer.py",
     "execution/runner.py",

@@ -95,7 +95,7 @@ class _OpenRun:
 
 def _open(job: Job, progress: Progress) -> _OpenRun:
     """Open the domains, the method and the context of a run."""
-    spec, started, device = job.spec, datetime.now(UTC), _prepare_device(job)
+    spec, started, device = job.spec, datetime.now(UTC), prepare_device(job.device, job.threads, job.spec.precision)
     domains = _open_domains(job)
     whole = open_source([domains[name] for name in spec.sources], spec.seed, spec.fraction)
     if spec.selection == "source-val" and whole.undivided:
@@ -144,19 +144,28 @@ def _check_unchanged(job: Job) -> None:
             )
 
 
-def _prepare_device(job: Job) -> torch.device:
-    """Return the device of a run, after setting the number of threads and deterministic kernels."""
-    device = torch.device(job.device)
+def prepare_device(name: str, threads: int, precision: str) -> torch.device:
+    """Return the device of a run, after setting the number of threads and deterministic kernels.
+
+    Args:
+        name: cpu, cuda or cuda:1.
+        threads: CPU threads of the run.
+        precision: Precision of the run.
+
+    Raises:
+        BenchError: The machine lacks the device.
+    """
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(
-            f"--device {job.device}: torch {torch.__version__} sees {many(torch.cuda.device_count(), 'CUDA device')}; "
+            f"--device {name}: torch {torch.__version__} sees {many(torch.cuda.device_count(), 'CUDA device')}; "
             f"use another, or --device cpu"
         )
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(threads)
     if device.type == "cuda":  # one CPU thread adds in one order anyway
         repeatable_on_gpu()
         # cuDNN rounds the factors of its products to 10 bits where it may. An earlier run may have set the other value.
-        torch.backends.cudnn.allow_tf32 = job.spec.precision != "fp32"
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
     return device
 
 

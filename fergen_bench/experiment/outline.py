@@ -33,6 +33,7 @@ class Request:
     Attributes:
         seeds: Seeds of the runs.
         sources: Domains to train on, each alone.
+        together: Train on all of `sources` together instead.
         targets: Domains to score.
         selection: The checkpoint that is scored.
         settings: Parameters of the methods, from --set and --backbone.
@@ -49,6 +50,7 @@ class Request:
     precision: Precision = "fp32"
     views: Sequence[View] | None = None
     prior: float | None = None
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -378,6 +380,8 @@ def _domains(
         ]
     if request.sources is not None:
         alone = _known(suite, request.sources, "--sources")
+        if request.together:
+            return [_Domains(alone, targets)]
     elif protocol.sources == "each":
         alone = suite.domains
     else:
