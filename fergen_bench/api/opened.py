@@ -235,6 +235,10 @@ def _identified(suite: Suite, asked: _Request, domains: Mapping[str, Domain]) ->
     from fergen_bench.experiment.protocol import Protocol
     from fergen_bench.networks import hub
 
+    if asked.method is not None and asked.method.online:
+        raise BenchError(
+            f"open_run: {asked.method.name} starts from the checkpoint of another run, which only fb.run provides"
+        )
     method = asked.method or MethodFile(BY_HAND, Path(BY_HAND), "", "", 1, (), {})
     try:
         protocol = Protocol.model_validate({"about": BY_HAND, **asked.protocol})

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from fergen_bench.data.domain import Domain, Unlabelled
-from fergen_bench.data.randomness import seed_of
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.error import BenchError
 from fergen_bench.execution.fleet import GPU_THREADS
 from fergen_bench.execution.runner import prepare_device
+from fergen_bench.execution.scoring import seed_globally
 from fergen_bench.experiment.method_file import MethodFile
 from fergen_bench.experiment.run import Run
 from fergen_bench.progress import Progress
@@ -49,6 +45,5 @@ def open_by_hand(
     unlabelled = None if run.adaptation_target is None else Unlabelled(domains[run.adaptation_target])
     context = Context(run.seed_name, run.seed, run.selection, place, cache, progress, unlabelled)
     context.precision, context.capture_steps = run.precision, False
-    for seeder in (torch.manual_seed, np.random.seed, random.seed):
-        seeder(seed_of(run.seed_name, run.seed, "global") % 2**32)
+    seed_globally(run, "global")
     return source, context, method

@@ -62,6 +62,7 @@ def test_a_method_that_adapts_receives_the_unlabelled_images(project: Project) -
         ({"fraction": 0.0}, r"open_run: fraction"),
         ({"selection": "best"}, r"open_run: selection"),
         ({"device": "gpu"}, "--device: 'gpu' is not a device"),
+        ({"method": "t3a"}, "open_run: t3a starts from the checkpoint of another run"),
         ({"method": "coral"}, "coral compares domains and does nothing with one"),
         ({"method": "dann", "parameters": {"adapt": True}}, "open_run: dann adapts to a target; name it with adapt_to"),
         ({"method": "cafe", "adapt_to": "film"}, "open_run: adapt_to: cafe does not adapt to a target; leave it out"),
