@@ -359,7 +359,9 @@ class _Declared:
 
 def _declared(node: ast.ClassDef, tree: ast.Module, text: str, path: Path) -> _Declared:
     base = _base(node, tree, path)
-    inherited = _Declared(1, {}, {}, (), True, 1, "", "", False) if base is None else _inherited(*base, _text(base[0]))
+    inherited = (
+        _Declared(1, {}, {}, (), True, 1, "", "", False) if base is None else _inherited(*base, source_text(base[0]))
+    )
     own = _fields(node, text.split("\n"), path)  # a syntax tree counts no other line ends, such as a form feed
     recipes = _class_value(node, "recipes", {}, path)
     return _Declared(
@@ -414,7 +416,7 @@ def _base(node: ast.ClassDef, tree: ast.Module, path: Path) -> tuple[Path, str] 
     if found is None:
         return None
     own, name = found
-    inside = ast.parse(_text(own))
+    inside = ast.parse(source_text(own))
     classes = {inner.name: inner for inner in inside.body if isinstance(inner, ast.ClassDef)}
     if name not in classes:
         raise BenchError(f"{path}:{node.lineno}: {own} has no class {name!r}{did_you_mean(name, classes)}")
