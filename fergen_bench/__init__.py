@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fergen_bench.api.evaluate_options import EvaluateOptions as EvaluateOptions
     from fergen_bench.api.export import export as export
     from fergen_bench.api.filtering import RecordFilter as RecordFilter
+    from fergen_bench.api.opened import OpenRun as OpenRun
+    from fergen_bench.api.opened import OpenSuite as OpenSuite
     from fergen_bench.api.opened import open_run as open_run
     from fergen_bench.api.opened import suite as suite
     from fergen_bench.api.options import RunOptions as RunOptions
@@ -84,7 +86,9 @@ _API = {
     "predict": "api.predict",
     "prepare": "api.data",
     "open_run": "api.opened",
+    "OpenRun": "api.opened",
     "suite": "api.opened",
+    "OpenSuite": "api.opened",
     "list_methods": "api.catalogue",
     "list_protocols": "api.catalogue",
     "list_suites": "api.catalogue",
