@@ -17,8 +17,9 @@ import fergen_bench as fb
 from fergen_bench.api import submission as api
 from fergen_bench.data.domain import Domain
 from fergen_bench.error import BenchError
-from fergen_bench.experiment.project import Project, find_project, shipped
+from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.experiment.run import Exposure
+from fergen_bench.experiment.shipped import shipped
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.records.collection import Records
 from fergen_bench.records.record import Predictions, RunRecord
