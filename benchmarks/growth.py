@@ -217,8 +217,10 @@ def draw(rows: list[tuple[str, str, int, float, float, float]], path: Path) -> N
     """Time and memory against faces and against runs, on logarithmic axes, with a line of slope 1 to compare with."""
     import matplotlib.pyplot as plt
     import pandas as pd
+    import seaborn as sns
     from matplotlib.ticker import NullFormatter
 
+    sns.set_theme(style="whitegrid", context="notebook")
     table = pd.DataFrame(rows, columns=["work", "by", "size", "wall", "processor seconds", "megabytes"])
     table["megabytes"] = table["megabytes"].clip(lower=1)
     figure, panels = plt.subplots(2, 2, figsize=(11, 8), sharex="col")
@@ -226,9 +228,9 @@ def draw(rows: list[tuple[str, str, int, float, float, float]], path: Path) -> N
         part = table[table["by"] == by]
         for row, value in enumerate(("processor seconds", "megabytes")):
             panel = panels[row, column]
-            for marker, (work, own) in zip("osD^vP*X", part.groupby("work", sort=False), strict=False):
-                panel.plot(own["size"], own[value], marker=marker, label=work)
-            panel.grid(color="0.9")
+            sns.lineplot(
+                part, x="size", y=value, hue="work", style="work", markers=True, dashes=False, ax=panel, legend=row == 0
+            )
             panel.set(xscale="log", yscale="log", xlabel=by, ylabel=value)
             ends = np.array([part["size"].min(), part["size"].max()])
             top = part[value].max() * 3

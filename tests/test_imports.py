@@ -141,6 +141,7 @@ def test_other_modules_never_import_torch_at_the_top(name: str) -> None:
     ("package", "home"),
     [
         ("mlflow", "records"),
+        ("seaborn", "report"),
         ("open_clip", "networks"),
         ("timm", "networks"),
         ("ray", "execution"),

@@ -33,6 +33,7 @@ def _import_matplotlib() -> None:
 if "matplotlib" not in sys.modules:
     _import_matplotlib()
 
+import seaborn as sns  # noqa: E402
 from matplotlib import figure as figures  # noqa: E402
 from matplotlib import style  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
@@ -41,13 +42,7 @@ from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.transforms import Bbox  # noqa: E402
 
-__all__ = ["PALETTE", "Bbox", "Figure", "Line2D", "LinearSegmentedColormap", "Rectangle", "blank", "despine", "styled"]
-
-PALETTE = (
-    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
-    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
-)
-"""Colours that people with any kind of colour vision can tell apart."""
+__all__ = ["Bbox", "Figure", "Line2D", "LinearSegmentedColormap", "Rectangle", "blank", "sns", "styled"]
 
 _STYLE = {
     "axes.titlesize": 9,
@@ -94,16 +89,3 @@ def blank(width: float, height: float, layout: Literal["constrained"] | None = N
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
-
-
-def despine(figure: Figure | None = None, ax: Any = None, left: bool = False) -> None:
-    """Hide the lines at the top and at the right of axes.
-
-    Args:
-        figure: All axes of this figure.
-        ax: These axes alone.
-        left: Hide the lines at the left too.
-    """
-    hidden = ["top", "right", *(["left"] if left else [])]
-    for axes in [ax] if figure is None else figure.axes:
-        axes.spines[hidden].set_visible(False)

@@ -12,7 +12,7 @@ import pandas as pd
 from fergen_bench.data.corruption import CLEAN, FACTORS
 from fergen_bench.data.labels import EXPRESSIONS, SPLITS
 from fergen_bench.records.record import RunRecord
-from fergen_bench.report.canvas import PALETTE, Figure, Line2D, blank, despine, styled
+from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
 from fergen_bench.report.figures.layout import HEAT, INK, LINE, SHORT_EXPRESSIONS, Colours, colours, panel_grid, titled
 from fergen_bench.report.shifts import shift_means
 from fergen_bench.report.tables import NAMES, Board
@@ -38,7 +38,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
         for place, (part, row) in enumerate(counts.items()):
             heights = [row[name] for name in EXPRESSIONS]
             centres = np.arange(len(EXPRESSIONS)) + (place - (len(counts) - 1) / 2) * width
-            colour = PALETTE[SPLITS.index(part)]
+            colour = sns.color_palette("colorblind")[SPLITS.index(part)]
             axes.bar(centres, heights, width * 0.94, color=colour, label=f"{part} ({sum(heights):,})")
             for centre, height in zip(centres, heights, strict=True):  # zeros too, to show an absent expression
                 above: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7}
@@ -51,7 +51,7 @@ def class_histogram(about: Mapping[str, Any]) -> Figure:
         note = ", synthetic faces" if about.get("synthetic") else ""
         axes.set_title(f"{about['name']}: {about.get('layout', 'layout not said')}{note}; {many(total, 'face')}")
         figure.legend(loc="outside lower center", ncol=len(counts), frameon=False)
-        despine(figure)
+        sns.despine(figure)
     return figure
 
 
@@ -67,6 +67,7 @@ def confusions(record: RunRecord) -> Figure:
             confusion = np.array(cell.confusion, float)
             total = confusion.sum(1, keepdims=True)
             share = np.divide(confusion, total, out=np.full_like(confusion, np.nan), where=total > 0)
+            # Every run has this figure, and seaborn's heatmap would draw the whole figure again for every panel.
             axes.imshow(share, vmin=0, vmax=1, cmap=HEAT)
             for row, column in np.argwhere(share >= 0.005):
                 value = share[row, column]
@@ -75,7 +76,7 @@ def confusions(record: RunRecord) -> Figure:
             axes.set_yticks(range(len(SHORT_EXPRESSIONS)), SHORT_EXPRESSIONS if place == 0 else [], fontsize=7)
             axes.tick_params(length=0)
             axes.grid(False)
-            axes.spines[:].set_visible(False)
+            sns.despine(ax=axes, left=True, bottom=True)
             axes.set_title(f"{cell.target} ({cell.relation}, n = {cell.count})", fontsize=8)
         note = " (synthetic faces)" if record.spec.synthetic else ""
         figure.suptitle(f"{record.spec.title}{note}", fontsize=9)
@@ -98,7 +99,7 @@ def reliability(board: Board, bins: pd.DataFrame) -> Figure:
         board: The leaderboard.
         bins: See `details.reliability_curves`.
     """
-    colours = dict(zip(("source", "unseen"), PALETTE[1::-1], strict=True))
+    colours = dict(zip(("source", "unseen"), sns.color_palette("colorblind")[1::-1], strict=True))
     with styled():
         figure, panels = panel_grid(list(dict.fromkeys(bins.row)), "confidence", sharey=True)
         for row, axes in panels.items():
@@ -165,5 +166,5 @@ def shift_curves(shifted: pd.DataFrame, factor: str, metric: str, title: str, pa
             handles.append(Line2D([], [], color="0.3", lw=0.8, ls="--"))
             labels.append("the same faces as they are")
         figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False, fontsize=7)
-        despine(figure)
+        sns.despine(figure)
     return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.run import percent
-from fergen_bench.report.canvas import PALETTE, Bbox, Figure, Line2D, LinearSegmentedColormap, blank, despine, styled
+from fergen_bench.report.canvas import Bbox, Figure, Line2D, LinearSegmentedColormap, blank, sns, styled
 from fergen_bench.report.tables import Board
 from fergen_bench.wording import wrapped
 
@@ -98,7 +97,7 @@ def colours(boards: Iterable[Board], shifted: pd.DataFrame | None = None) -> Col
     if shifted is not None and len(shifted):
         known += zip(shifted.method, shifted.pretraining, strict=True)
     rows = list(dict.fromkeys(known))
-    distinct: list[Any] = [colour for place, colour in enumerate(PALETTE) if place != _GREY]
+    distinct: list[Any] = [colour for place, colour in enumerate(sns.color_palette("colorblind")) if place != _GREY]
     return dict(zip(rows, [*distinct, *["0.65"] * len(rows)], strict=False))
 
 
@@ -155,7 +154,7 @@ def panel_grid(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure,
         axes.set_visible(False)
     for axes, name in zip(grid.flat, names, strict=False):
         axes.set_title(wrapped(name, 24), fontsize=7)
-        despine(ax=axes)
+        sns.despine(ax=axes)
     for axes in grid.flat[max(len(names) - across, 0) : len(names)]:
         axes.set_xlabel(xlabel)
     return figure, dict(zip(names, grid.flat, strict=False))
@@ -163,5 +162,6 @@ def panel_grid(names: Sequence[str], xlabel: str, sharey: bool) -> tuple[Figure,
 
 def source_legend(figure: Figure, sources: Sequence[str]) -> None:
     """Add a legend of sources below a figure, in the colours that its panels use."""
-    lines = [Line2D([], [], color=colour) for colour, _ in zip(cycle(PALETTE), sources, strict=False)]
+    colours = sns.color_palette("colorblind", len(sources))
+    lines = [Line2D([], [], color=colour) for colour in colours]
     figure.legend(lines, sources, loc="outside lower center", ncol=min(len(sources), 5), frameon=False)

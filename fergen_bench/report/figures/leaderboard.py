@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.report.canvas import PALETTE, Figure, Line2D, Rectangle, blank, despine, styled
+from fergen_bench.report.canvas import Figure, Line2D, Rectangle, blank, sns, styled
 from fergen_bench.report.figures.layout import COLUMN, HEAT, INK, LINE, NEUTRAL, WIDTH, most_lines, stacked, titled
 from fergen_bench.report.notes import mark_notes, short_mark
 from fergen_bench.report.rounding import tenth
@@ -55,7 +55,7 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
         axes.set(xlim=(0, columns + 2.1), ylim=(rows + 0.8, 0), ylabel="trained on")
         axes.set_xlabel(f"scored on; {NAMES[metric]} (%)")
         axes.xaxis.set_label_position("top")
-        axes.spines[:].set_visible(False)
+        sns.despine(ax=axes, left=True, bottom=True)
         notes = "; ".join(mark_notes(found.marks.to_numpy().ravel()))
         figure.suptitle(titled(board, method, int(width / 0.06)), fontsize=8)
         if notes:
@@ -114,7 +114,7 @@ def unseen_means(board: Board, metric: str) -> Figure:
         look = {"fontsize": 7, "handletextpad": 0.4, "columnspacing": 1.0, "handlelength": 1.2}
         figure.legend(there.values(), there.keys(), loc="outside lower center", ncol=3, frameon=False, **look)
         figure.suptitle(titled(board, "Unseen targets", 56), fontsize=8)
-        despine(ax=axes, left=True)
+        sns.despine(ax=axes, left=True)
     return figure
 
 
@@ -147,7 +147,7 @@ def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
         axes.set_xticks(np.arange(columns) + 0.5, recalls.columns, rotation=45, ha="right", rotation_mode="anchor")
         axes.tick_params(length=0)
         axes.invert_yaxis()
-        axes.spines[:].set_visible(False)
+        sns.despine(ax=axes, left=True, bottom=True)
         title = titled(board, "Recall of each expression (%), mean over unseen targets", 56)
         figure.suptitle(title, fontsize=8)
     return figure
@@ -183,7 +183,7 @@ def ablation(
         axes = figure.add_subplot(grid[0])
         if published:
             _published(figure.add_subplot(grid[1]), published, source)
-        blue, orange = PALETTE[:2]
+        blue, orange = sns.color_palette("colorblind")[:2]
         notes = axes.secondary_yaxis("right")
         notes.spines["right"].set_visible(False)
         said = []
@@ -206,7 +206,7 @@ def ablation(
             ylim=(len(names) - 0.4, -0.6),
         )
         figure.suptitle(titled(board, title), fontsize=9)
-        despine(ax=axes)
+        sns.despine(ax=axes)
     return figure
 
 
@@ -219,6 +219,6 @@ def _published(axes: Any, accuracies: Mapping[str, float], source: str) -> None:
     axes.set_xlabel("\n".join(["accuracy (%)", *textwrap.wrap(source, 46)]), fontsize=6, color="0.45")
     axes.margins(x=0.15)
     axes.set_title("published, not measured here", fontsize=8, color="0.45")
-    despine(ax=axes)
+    sns.despine(ax=axes)
     for spine in axes.spines.values():
         spine.set_color("0.6")

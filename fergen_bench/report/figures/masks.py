@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.report.canvas import Figure, blank, despine, styled
+from fergen_bench.report.canvas import Figure, blank, sns, styled
 from fergen_bench.report.details import Inspected, class_means, domain_means, similarity
 from fergen_bench.report.figures.layout import DIVERGING, INK, SHORT_EXPRESSIONS, WIDTH, in_suite_order, titled
 from fergen_bench.report.tables import Board
@@ -18,39 +18,17 @@ from fergen_bench.wording import wrapped
 
 def mask_distribution(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
     """Draw the values over the channels, by expression: the mean of each channel over the faces of an expression."""
+    means = pd.DataFrame(class_means(entries).T, columns=list(EXPRESSIONS)).melt(var_name="expression")
     with styled():
         figure = blank(WIDTH, 2.6, "constrained")
         axes = figure.subplots()
-        for place, means in enumerate(class_means(entries)):
-            _violin(axes, place, means[~np.isnan(means)].astype(float))
-        axes.set_xticks(range(len(EXPRESSIONS)), EXPRESSIONS)
-        axes.set(xlim=(-0.5, len(EXPRESSIONS) - 0.5), ylabel=f"{entries[0].name} of a channel")
+        colour = sns.color_palette("colorblind")[0]
+        look = {"color": colour, "inner": "quartile", "cut": 0, "linewidth": 0.8, "density_norm": "width"}
+        sns.violinplot(means.dropna(), x="expression", y="value", order=list(EXPRESSIONS), ax=axes, **look)
+        axes.set(xlabel="", ylabel=f"{entries[0].name} of a channel")
         axes.set_title(titled(board, f"{method}: {entries[0].name} by expression"))
-        despine(figure)
+        sns.despine(figure)
     return figure
-
-
-_FILL, _OUTLINE = "#176d9c", "#363636"
-"""The colours of a violin."""
-
-
-def _violin(axes: Any, place: int, values: np.ndarray) -> None:
-    """Draw the distribution of values as a vertical shape of one width, with lines at its quartiles.
-
-    The shape is a Gaussian kernel density with Scott's bandwidth, between the smallest and the largest value.
-    """
-    if not len(values):
-        return
-    grid = np.linspace(values.min(), values.max(), 100)
-    bandwidth = float(values.std(ddof=1)) * len(values) ** -0.2 if len(values) > 1 else 0.0
-    apart = (grid[:, None] - values) / (bandwidth or 1.0)
-    density = np.exp(-0.5 * apart**2).sum(1)
-    reach = 0.4 * density / density.max()
-    axes.fill_betweenx(grid, place - reach, place + reach, facecolor=_FILL, edgecolor=_OUTLINE, lw=0.8)
-    for share, dashes in ((25, (1.25, 0.75)), (50, (2.5, 1)), (75, (1.25, 0.75))):
-        value = np.percentile(values, share)
-        half = np.interp(value, grid, reach)
-        axes.plot([place - half, place + half], [value, value], color=_OUTLINE, lw=0.8, dashes=dashes)
 
 
 def mask_channels(board: Board, method: str, entries: Sequence[Inspected]) -> Figure:
@@ -101,15 +79,10 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
             cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
             above = np.triu(np.ones_like(cosine, dtype=bool))
             names = [textwrap.shorten(name, 12, placeholder="…") for name in vectors]
-            shown = np.ma.masked_array(correlation, above | np.isnan(correlation))
-            axes.pcolormesh(shown, cmap=DIVERGING, vmin=-1, vmax=1, lw=0.5, ec="white")
-            for row, column in zip(*np.nonzero(~np.ma.getmaskarray(shown)), strict=True):
-                number = f"{correlation[row, column]:.2f}"
-                axes.text(column + 0.5, row + 0.5, number, ha="center", va="center", fontsize=6, color=INK)
-            axes.set(xlim=(0, len(names)), ylim=(len(names), 0), aspect="equal")
-            axes.set_xticks(np.arange(len(names)) + 0.5, names)
-            axes.set_yticks(np.arange(len(names)) + 0.5, names)
-            axes.spines[:].set_visible(False)
+            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
+            labels = {"xticklabels": names, "yticklabels": names}
+            small = {"fontsize": 6, "color": INK}
+            sns.heatmap(correlation, mask=above, annot=True, fmt=".2f", annot_kws=small, ax=axes, **look, **labels)
             for row, column in zip(*np.triu_indices(len(names), 1), strict=True):
                 apart = 1000 * (1 - cosine[row, column])
                 text = f"{apart:.1f}" if apart >= 0.05 else f"{max(apart, 0):.2g}"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
-from fergen_bench.report.canvas import PALETTE, Figure, Line2D, blank, despine, styled
+from fergen_bench.report.canvas import Figure, Line2D, blank, sns, styled
 from fergen_bench.report.figures.layout import (
     LINE,
     NEUTRAL,
@@ -43,11 +42,13 @@ def training_curves(board: Board, histories: pd.DataFrame, value: str = "loss") 
         figure, panels = panel_grid(list(dict.fromkeys(frame.row)), "epoch", sharey=value != "loss")
         for row, axes in panels.items():
             own = frame[frame.row == row]
+            look = {"palette": "colorblind", "hue_order": sources, "legend": False, "lw": 1}
+            spread = {"errorbar": lambda seeds: (seeds.min(), seeds.max()), "err_kws": {"alpha": 0.2, "lw": 0}}
             marker = "o" if own.epoch.nunique() == 1 else None
-            for colour, source in zip(cycle(PALETTE), sources, strict=False):
-                seeds = own[own.source == source].groupby("epoch")[value].agg(["mean", "min", "max"])
-                axes.plot(seeds.index, seeds["mean"], color=colour, lw=1, marker=marker, mew=0.75, mec="w")
-                axes.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.2, lw=0)
+            said = axes.get_xlabel()
+            sns.lineplot(own, x="epoch", y=value, hue="source", ax=axes, marker=marker, **look, **spread)
+            axes.set_xlabel(said)
+            axes.set_ylabel("")
             axes.xaxis.get_major_locator().set_params(integer=True)
         source_legend(figure, sources)
         figure.suptitle(titled(board, f"{name} by epoch: mean and range over seeds"), fontsize=9)
@@ -93,7 +94,7 @@ def cost(board: Board, histories: pd.DataFrame) -> Figure:
             line[0].set_yticklabels(labels)
             line[0].set_title(device, loc="left", fontsize=8)
         figure.suptitle(titled(board, "Accuracy and cost"), fontsize=9)
-        despine(figure, left=True)
+        sns.despine(figure, left=True)
     return figure
 
 
@@ -161,5 +162,5 @@ def data_scale(boards: Sequence[Board], metric: str, palette: Colours | None = N
         lines.append(Line2D([], [], color="grey", lw=0.8, ls=":"))
         figure.legend(lines, [*shown, "chance"], loc="outside lower left", ncol=across, frameon=False, fontsize=7)
         figure.suptitle(titled(replace(whole, fraction=1.0), "Accuracy by share of the training faces"), fontsize=9)
-        despine(figure)
+        sns.despine(figure)
     return figure
