@@ -182,3 +182,88 @@ def test_golden_sar_steps_and_recoveries(dtype: torch.dtype) -> None:
         average = -1.0 if one.average is None else one.average
         golden.check(f"ema{t}", torch.tensor(average, dtype=torch.float64), limit)
         golden.exact(f"reset{t}", torch.tensor(step.recovered, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_golden_shot_pseudo_labels_losses_and_steps(dtype: torch.dtype) -> None:
+    shot, golden = method_module("shot"), Golden("shot", dtype)
+    inputs, labels = golden("inputs"), golden("labels")
+    assert len(inputs) == len(labels)
+    backbone, bottleneck, batch_norm, head = _shot_net(golden)
+    with torch.no_grad():
+        features = batch_norm.eval()(bottleneck(backbone(inputs)))
+        logits = head(features)
+    golden.check("eval_features", features)
+    golden.check("eval_logits", logits)
+    golden.check("fc_weight", head.weight)
+    kinds = {"cosine": 0, "cosine_pda": int(golden("pda_threshold")), "euclidean": 0}
+    for kind, threshold in kinds.items():
+        distance = kind.partition("_")[0]
+        golden.check(f"{kind}_features", shot.compared(features, distance))
+        rounds = shot.pseudo_labels(features, logits, distance, threshold)
+        for k, found in enumerate(rounds):
+            golden.exact(f"{kind}_class_set{k}", found.classes)
+            golden.check(f"{kind}_centroids{k}", found.centroids)
+            golden.check(f"{kind}_distances{k}", found.distances)
+            golden.exact(f"{kind}_pseudo_labels{k}", found.labels)
+    chosen = shot.pseudo_labels(features, logits)[-1].labels
+
+    assert float(golden("epsilon")) == pytest.approx(shot.EPSILON)
+    rate, decays = float(golden("lr")), (float(golden("lr_decay1")), float(golden("lr_decay2")))
+    rest = [*bottleneck.parameters(), *batch_norm.parameters()]
+    optimizer = shot.target_optimizer(backbone.parameters(), rest, rate, decays, float(golden("momentum")))
+    for group in optimizer.param_groups:
+        group["weight_decay"] = float(golden("weight_decay"))
+    batch_norm.train()
+    parts = {"backbone": backbone, "bottleneck": bottleneck, "bn": batch_norm}
+    steps = [name for name in golden.names("batch") if name.isdigit()]
+    for s in range(len(steps)):
+        rows = golden(f"batch{s}")
+        golden.exact(f"batch_pseudo_labels{s}", chosen[rows])
+        shot.set_rates(optimizer, rate, int(golden("iter_num0")) + s, int(golden("max_iter")))
+        golden.check(f"lr{s}", torch.tensor([group["lr"] for group in optimizer.param_groups], dtype=torch.float64))
+        logits = head(batch_norm(bottleneck(backbone(inputs[rows]))))
+        weights = float(golden("cls_par")), float(golden("ent_par"))
+        terms = shot.target_loss(logits, chosen[rows], *weights)
+        golden.check(f"logits{s}", logits)
+        golden.check(f"loss_ce{s}", terms.ce)
+        golden.check(f"loss_entropy{s}", terms.entropy)
+        golden.check(f"loss_diversity{s}", terms.diversity)
+        golden.check(f"loss_im{s}", weights[1] * (terms.entropy - terms.diversity))
+        golden.check(f"loss_total{s}", terms.total)
+        optimizer.zero_grad()
+        terms.total.backward()
+        for place, part in parts.items():
+            for name, parameter in part.named_parameters():
+                if (place, name) != ("bottleneck", "bias"):  # its gradient is 0, since batch norm follows
+                    assert parameter.grad is not None
+                    golden.check(f"grad{s}.{place}.{name}", parameter.grad)
+        optimizer.step()
+        for place, part in parts.items():
+            for name, value in part.state_dict().items():
+                if name != "num_batches_tracked":
+                    golden.check(f"after{s}.{place}.{name}", value)
+
+    source_logits = golden("source_logits", grad=True)
+    loss = shot.smoothed_loss(source_logits, golden("source_labels"), float(golden("smoothing")))
+    golden.check("source_loss", loss)
+    golden.check("grad_source_logits", torch.autograd.grad(loss, source_logits)[0])
+
+
+def _shot_net(golden: Golden) -> tuple[nn.Linear, nn.Linear, nn.BatchNorm1d, nn.Linear]:
+    """Return trunk, bottleneck, batch norm and frozen classifier of the SHOT vectors."""
+    weights = {name: golden(f"param.{name}").clone() for name in golden.names("param.")}
+    trunk = nn.Linear(*weights["backbone.weight"].shape[::-1], bias=False)
+    bottleneck = nn.Linear(*weights["bottleneck.weight"].shape[::-1])
+    batch_norm, head = nn.BatchNorm1d(len(weights["bn.weight"])), nn.Linear(*weights["fc.weight_v"].shape[::-1])
+    head = nn.utils.parametrizations.weight_norm(head, dim=0)
+    weights |= {
+        "fc.parametrizations.weight.original0": weights.pop("fc.weight_g"),
+        "fc.parametrizations.weight.original1": weights.pop("fc.weight_v"),
+    }
+    net = nn.ModuleDict({"backbone": trunk, "bottleneck": bottleneck, "bn": batch_norm, "fc": head}).to(golden.dtype)
+    lacking, unknown = net.load_state_dict(weights, strict=False)
+    assert not unknown
+    assert set(lacking) <= {"bn.num_batches_tracked"}
+    head.requires_grad_(False)
+    return trunk, bottleneck, batch_norm, head

@@ -126,7 +126,11 @@ def fitted(
         few["epochs"] = min(6, round(share * values["epochs"]))  # of the ten that most small recipes have
     if "batch_size" in values:
         few["batch_size"] = 16
+    if "target_epochs" in values:
+        few["target_epochs"] = 2
     method = replace(method, **few | changes)
+    if getattr(method, "adapt", False) and adapted_to is None:  # by default
+        adapted_to = domains[0]
     torch.manual_seed(0)
     unlabelled = None if adapted_to is None else Unlabelled(adapted_to)
     ctx = Context("exam", 0, selection, device, cache, lambda what, done, total: None, unlabelled)
