@@ -261,7 +261,7 @@ def test_the_shipped_protocols_stand_there(project: Project) -> None:
 def test_the_methods_without_a_learning_rate_are_named(project: Project) -> None:
     methods = [project.method(name) for name in project.methods()]
     without = {one.name for one in methods if all(field.name != "learning_rate" for field in one.parameters)}
-    named = "`zero_shot`, `exp_clip`, `linear_probe`, `even_probe`, `nearest_prototype`, `knn`"
+    named = "`zero_shot`, `exp_clip`, `linear_probe`, `even_probe`, `nearest_prototype`, `knn`, `t3a`"
     assert set(re.findall(r"\w+", named)) == without
     for page in (METHODS, PROTOCOLS):
         assert named in " ".join(page.split())
