@@ -47,6 +47,6 @@ def results(folder: Path, seeds: int = 2) -> RecordFolder:
 
 
 def packed(folder: Path) -> Path:
-    """Return a packed folder with two runs, beside the folder that they come from."""
+    """Return a packed folder with two runs, and the folder that they come from."""
     pack(results(folder / "runs"), folder / "packed")
     return folder / "packed"

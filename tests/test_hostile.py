@@ -118,7 +118,7 @@ def test_arrays(what: str, tmp_path: Path) -> None:
     path.write_bytes(ARRAYS[what])
     with pytest.raises((ValueError, OSError)):
         map_array(path)
-    assert _stored_features(path, (3, 2)) is None  # features are made again
+    assert _stored_features(path, (3, 2)) is None  # features are computed again
 
 
 @pytest.mark.parametrize("what", ARCHIVES)

@@ -66,7 +66,7 @@ def test_errors_are_printed_in_any_encoding(tmp_path: Path, encoding: str, shown
 
 
 def _into_a_closed_pipe(folder: Path, *arguments: str, remarks: bool = False) -> tuple[int, bytes]:
-    """Run a command whose standard output, and on request standard error too, is a pipe that nobody reads."""
+    """Run a command whose standard output, and on request standard error too, is a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

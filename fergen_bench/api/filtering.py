@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordFilter:
-    """The records that a report or a comparison is over. Each table names the filter.
+    """A choice of records for a report or a comparison. Each table names the filter.
 
     Lists become tuples, and one value stands for a list of one.
     """

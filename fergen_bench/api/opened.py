@@ -1,4 +1,4 @@
-"""Open the domains of a suite, and what the method of a run receives, for work by hand in a notebook."""
+"""Open the domains of a suite, and the inputs of a run's method, for training by hand in a notebook."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class OpenRun:
             float32 (N, 7).
 
         Raises:
-            BenchError: The run has no method, and no model is given.
+            BenchError: The run was opened without a method, and no model is given.
         """
         import torch
 
@@ -216,7 +216,7 @@ def open_run(
 
 @dataclass(frozen=True)
 class _Request:
-    """What the keywords of `open_run` ask for."""
+    """The keywords of `open_run`, with names replaced by what they stand for."""
 
     sources: tuple[str, ...]
     adapt_to: str | None

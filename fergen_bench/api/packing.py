@@ -20,7 +20,7 @@ def pack(project: Project, results: str | Path, to: Path) -> Packing:
 
     Args:
         project: The project, whose results folder "results" stands for.
-        results: A results folder, a folder of records, or packed records, such as those of somebody else.
+        results: A results folder, a folder of records, or packed records, such as those of another group.
         to: The packed folder, such as results/reference. It is created if it is missing.
     """
     from fergen_bench.records.pack import pack

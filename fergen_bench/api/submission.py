@@ -60,7 +60,7 @@ def submit(
         progress: Receives the progress of rendering embedded suites, with which labels are compared.
 
     Raises:
-        BenchError: There are no such records, or something is wrong with them; then no file is written.
+        BenchError: The records do not exist or are faulty; then no file is written.
     """
     from fergen_bench.api.results import records_at
     from fergen_bench.records import frame as frames

@@ -1,7 +1,7 @@
-"""Decode the images of a listing into a draft: an unfinished faces.npy in a hidden folder beside the prepared domain.
+"""Decode the images of a listing into a draft: an unfinished faces.npy in a hidden folder next to the prepared domain.
 
-The draft is filled in blocks, on several processes and in bounded memory. A journal beside it lists the blocks whose
-pixels are on the disk, each by a digest of everything that its pixels depend on. So a preparation that was killed
+The draft is filled in blocks, on several processes and in bounded memory. A journal in the same folder lists the blocks
+whose pixels are on the disk, each by a digest of everything that its pixels depend on. So a preparation that was killed
 continues, a draft can serve another listing as far as the digests agree, and a repaired file costs one block.
 """
 

@@ -26,7 +26,7 @@ def bases_to_train(
         keep_models: Train a base again that has a record without a checkpoint.
 
     Raises:
-        BenchError: A base has a record and was not kept.
+        BenchError: A base has a record without a checkpoint.
     """
     found = {}
     for outlined in adapting:

@@ -181,8 +181,8 @@ def repeatable_on_gpu() -> None:
 class TrackedSource(Source):
     """A source that tracks accesses to `train`, which contains the held-out images of `val`, too.
 
-    After such an access, the method may have learned from the held-out images, and its confidence on them is no
-    evidence about other images.
+    After such an access, the method may have learned from the held-out images, and its confidence on them reveals
+    nothing about other images.
     """
 
     asked_for_all = False
@@ -218,7 +218,7 @@ def _restore_base(run: _OpenRun) -> Method:
     """Restore the fitted method that an online method starts from.
 
     Raises:
-        RunError: It was not kept.
+        RunError: It lacks a checkpoint.
         BenchError: Its record or checkpoint is damaged.
     """
     spec, code = run.spec.base, run.job.base
@@ -234,7 +234,7 @@ def _restore_base(run: _OpenRun) -> Method:
     file.check(CHECKPOINT)
     base = load_method(Path(code.path), code.class_name, spec.parameters)
     restore_method(spec.model_path(run.runs), base, run.context)
-    # Images that the base learned from are no evidence about others.
+    # The confidence on images that the base learned from reveals nothing about others.
     run.source.asked_for_all = not (file.has(PREDICTIONS) and HELD_OUT in file.predictions())
     return base
 

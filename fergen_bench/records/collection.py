@@ -41,7 +41,7 @@ class Records(ABC):
 
     @abstractmethod
     def predictions(self, record: RunRecord) -> Mapping[str, Predictions]:
-        """Return the stored predictions of a record by target, without any an empty mapping.
+        """Return the stored predictions of a record by target; without any, an empty mapping.
 
         Raises:
             BenchError: They are damaged.
@@ -49,7 +49,7 @@ class Records(ABC):
 
     @abstractmethod
     def arrays(self, record: RunRecord) -> Mapping[str, np.ndarray]:
-        """Return the stored arrays of a record's method by name, without any an empty mapping.
+        """Return the stored arrays of a record's method by name; without any, an empty mapping.
 
         Raises:
             BenchError: They are damaged.
@@ -57,7 +57,7 @@ class Records(ABC):
 
 
 class RecordFolder(Records):
-    """A folder with a JSON file per record and files of the same name beside it, such as results/runs."""
+    """A folder with a JSON file per record and companion files of the same name, such as results/runs."""
 
     def read(self) -> tuple[list[RunRecord], list[str]]:
         """Return the records at their own paths; see `listing.read_all`."""

@@ -282,7 +282,7 @@ class Mirror:
         from mlflow.entities import Metric
 
         query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'"
-        newest: dict[str, Any] = {}  # a record that was made again counts once
+        newest: dict[str, Any] = {}  # a record of a repeated run counts once
         for run in self.client.search_runs([self.experiment], query, 1, 10_000, ["tags.`fergen.started` ASC"]):
             newest[run.data.tags[KEY]] = run
         means = means_over_seeds([(run.data.params["seed"], run.data.metrics) for run in newest.values()])

@@ -32,7 +32,7 @@ class Packing:
     added: int = 0
     equal: int = 0
     replaced: dict[str, str] = field(default_factory=dict)  # by key
-    kept: list[str] = field(default_factory=list)  # those in the folder, because the others lack scores that they have
+    kept: list[str] = field(default_factory=list)  # rows that stay, because the new record lacks some of their scores
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     runs: int = 0  # in the folder afterwards
@@ -76,7 +76,7 @@ def _existing(folder: Path) -> dict[str, Entry]:
 
 
 def _sound(records: Records, done: Packing) -> Iterator[Entry]:
-    """Yield the records without a fault, with what packed records have of them."""
+    """Yield the records without a fault, each with its `contents`."""
     found, faults = records.read()
     done.refused += [fault.partition("; ")[0] for fault in faults]
     without = 0

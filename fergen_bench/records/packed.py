@@ -1,4 +1,4 @@
-"""Packed records: per suite and protocol a file of rows, and beside it a file with the predicted classes of all runs.
+"""Packed records: per suite and protocol, a file of rows and a file with the predicted classes of all runs.
 
 `SUITE/PROTOCOL.jsonl` has the rows (`rows`), `SUITE/PROTOCOL.npz` the arrays (`columns`, `reduced`). The same files in
 a zip archive are packed records, too. Everything is read into memory and nothing is extracted.
@@ -53,7 +53,7 @@ def contents(records: Records, record: RunRecord) -> dict[str, np.ndarray]:
     """
     import numpy as np
 
-    # A file of expressions has no confidences.
+    # Files of predicted expressions lack confidences.
     confident = bool(record.spec.parameters.get("scores", True)) or record.spec.exposure is None
     scored = {cell.target for cell in record.cells}
     classes = reduced.reduce_predictions(records.predictions(record), confident)
@@ -97,7 +97,7 @@ class PackedRecords(Records):
         return _open(self.path)
 
     def read(self) -> tuple[list[RunRecord], list[str]]:
-        """Return the records of all files. A run that two files have is a fault."""
+        """Return the records of all files. A run in two files is a fault."""
         found: dict[str, RunRecord] = {}
         faults = list(self._opened[1])
         for file in self.files.values():

@@ -39,7 +39,7 @@ def reduce_predictions(predictions: Mapping[str, Predictions], confident: bool =
     temperatures = [1.0] if held is None else [1.0, fit_temperature(*held.scored)]
     found = {}
     for target, entry in predictions.items():
-        if target == HELD_OUT or not len(entry.labels):  # early records have no labels
+        if target == HELD_OUT or not len(entry.labels):  # early records lack labels
             continue
         if entry.reliability is None:
             logits, labels = entry.scored

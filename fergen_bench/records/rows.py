@@ -1,7 +1,7 @@
 """Records as lines of JSON: one row per run, and before the rows each value that several runs share.
 
 The first line has the version of the format and the number of runs. A line with an `id` has the shared values of that
-name. A row has the id of its method, setting, data and environment in place of these values, and what is its own:
+name. A row has the id of its method, setting, data and environment in place of these values, and its own values:
 sources, seed, confusion matrices, history, seconds. Fields of a cell that follow from the run are left out, histories
 have the columns that tables show, and their numbers five digits. The confusion matrices of changed images are in the
 arrays of the run (`SHIFTS`).

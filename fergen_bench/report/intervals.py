@@ -158,7 +158,7 @@ def tested(value: float, sampled: Sampled, finished: bool) -> Difference:
     Args:
         value: The difference.
         sampled: The difference in every replicate.
-        finished: True for finished models, which have no trainings that could vary.
+        finished: True for finished models, of which no training varies.
     """
     known = sampled.drawn[~np.isnan(sampled.drawn)]
     if np.isnan(value) or len(known) < 2:  # without a number there is neither a test nor a count in Holm's correction

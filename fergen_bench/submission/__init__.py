@@ -1,1 +1,1 @@
-"""Results of others in one file, with the methods that made them: checked, and repeated before they count."""
+"""Submissions: results in one file with the method files that made them, to be checked and repeated elsewhere."""

@@ -66,7 +66,7 @@ def write_submission(
 
     Args:
         path: The archive.
-        stored: The collection that has the records.
+        stored: The collection that contains the records.
         records: The records that are submitted.
         methods: The text of each method file by the name of the method.
         about: Further content of the manifest, for JSON.

@@ -1,8 +1,8 @@
-"""Check a submission: whatever is wrong with it that its files and the data on this machine can show.
+"""Check a submission against its own files and against the data on this machine.
 
-A submission whose author computed every checksum again after a change is sound in itself. What such a change cannot
-keep equal are the labels of the domains, which are compared with those prepared here, the method files, which are
-compared with the digests in the records, and the numbers, which `repeat` computes again.
+A submission whose author computed every checksum again after a change is consistent in itself. Three comparisons still
+reveal the change: labels with those of the domains prepared here, method files with the digests in the records, and
+scores with those of runs that `repeat` executes again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fergen_bench.submission.archive import Submission
 
 ENOUGH = 100
-"""Images of a target from which on equal or perfect predictions cannot be chance."""
+"""Smallest number of images for which perfect predictions, or those of another run, cannot be chance."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _unlike_data(submission: Submission, record: RunRecord, domains: dict[str, D
         labels = domains[cell.target].split(part).labels
         stored = predictions.get(cell.target)
         if stored is None or not len(stored.labels):
-            yield f"{place}: {cell.target} has no predictions, so nobody can count its score again; run it again"
+            yield f"{place}: {cell.target} has no predictions, so its score cannot be counted again; run it again"
         elif len(stored.labels) != len(labels) or (stored.labels != labels).any():
             yield f"{place}: the labels of {cell.target} beside the predictions are not those of the domain"
         elif not cell.excluded and cell.count != len(labels):
@@ -191,15 +191,15 @@ def _predictions(
         except BenchError:
             continue  # a fault of the packed records
         for target, entry in predictions.items():
-            said = np.asarray(entry.logits).argmax(1).astype(np.uint8)
-            if len(said) < ENOUGH:
+            predicted = np.asarray(entry.logits).argmax(1).astype(np.uint8)
+            if len(predicted) < ENOUGH:
                 continue
-            if np.array_equal(said, entry.labels):
+            if np.array_equal(predicted, entry.labels):
                 faults.append(
-                    f"{submission.records.place(one)}: all {len(said):,} predictions for {target} are the labels, "
+                    f"{submission.records.place(one)}: all {len(predicted):,} predictions for {target} are the labels, "
                     f"which contain errors of annotators; no method that does not read them predicts these"
                 )
-            first = known.setdefault((one.spec.suite, one.spec.label, target, said.tobytes()), one)
+            first = known.setdefault((one.spec.suite, one.spec.label, target, predicted.tobytes()), one)
             if first.spec.sources != one.spec.sources and not _learns_nothing(project, one.spec.method):
                 faults.append(
                     f"{submission.records.place(one)}: the predictions for {target} are those of {first.spec.title}, "

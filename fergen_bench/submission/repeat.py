@@ -1,6 +1,6 @@
 """Repeat some runs of a submission with its own method files, and compare the scores.
 
-This executes the submitted method files: read them first, or repeat the runs on a machine that has nothing to lose.
+This executes the submitted method files: read them first, or repeat the runs on an isolated machine.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def chosen(records: Sequence[RunRecord], share: float, seed: int | None = None) 
     Args:
         records: The records.
         share: The share, above 0 and at most 1.
-        seed: The seed of the choice. Default: none, so that nobody can know the choice before.
+        seed: The seed of the choice. Default: a choice that its author cannot predict.
     """
     count = max(1, round(share * len(records)))
     picks = (random.SystemRandom() if seed is None else random.Random(seed)).sample(range(len(records)), count)

@@ -47,7 +47,7 @@ def use_batch_statistics(layers: Sequence[nn.Module], images: int, name: str) ->
     """Let batch norms use the statistics of each batch, and delete those of the training.
 
     Args:
-        layers: Layers; those that are no batch norm stay as they are.
+        layers: Layers; those other than batch norms stay as they are.
         images: Images per batch.
         name: Name of the method, for the error.
 

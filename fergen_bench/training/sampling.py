@@ -33,7 +33,7 @@ def balanced_weights(labels: Tensor) -> Tensor:
         labels: int64 (N,).
 
     Returns:
-        float64 (N,). A class without images has no weight, so that it is never drawn.
+        float64 (N,). A class without images has the weight 0, so that it is never drawn.
     """
     return labels.bincount()[labels].double().reciprocal()
 

@@ -65,7 +65,7 @@ def test_features_of_unchanged_faces_are_computed_once_and_kept(tmp_path: Path, 
     np.testing.assert_array_equal(other.cached(test.subset(part)), plain.numpy()[part])
     whole = other.cached(test)
     assert isinstance(whole, np.memmap)
-    whole[:] = 0.0  # one's own: neither the disk nor the next to ask sees it
+    whole[:] = 0.0  # a copy: neither the disk nor the next call sees the change
     np.testing.assert_array_equal(other.cached(test), plain.numpy())
     assert counter.seen == 0
     fresh = load_network("synth", CPU)

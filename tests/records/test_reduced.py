@@ -1,4 +1,4 @@
-"""What packed records have of predictions and arrays."""
+"""The reduced form of predictions and arrays in packed records."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_server_that_dies_in_the_middle_gets_later_what_it_missed(server: Serv
     started = time.monotonic()
     for entry in RECORDS[1:]:
         following.add(entry)
-    assert time.monotonic() - started < 1  # nobody waits for a server
+    assert time.monotonic() - started < 1  # no call waits for a server
     assert following.close(patience=60) == 3
     assert len(said) == 1
     assert "The records are complete without it" in said[0]

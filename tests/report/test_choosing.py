@@ -59,7 +59,7 @@ def test_no_setting_is_called_best_that_is_within_the_noise_of_the_next() -> Non
         return said
 
     (found,) = choosing.validation(records, lambda spec: 1000)
-    assert [label for _, label in found.table.index][1] == "cafe (rate=0.002, epochs=1)"  # the default rate is said too
+    assert [label for _, label in found.table.index][1] == "cafe (rate=0.002, epochs=1)"  # the default rate, too
     assert found.table.faces.tolist() == [1000, 1000, 1000]
     assert found.table.error.tolist() == pytest.approx(
         [100 * np.sqrt(share * (1 - share) / 1000) for share in (0.72, 0.7, 0.5)], rel=0.01

@@ -46,7 +46,7 @@ def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_pat
     folder.write(tmp_path, views([only]))
     assert "| a | **90.0** | 14.3, one class | 50.0 |" in (tmp_path / "leaderboard.md").read_text()
     (plain,) = tables.boards(tables.scored_cells([entry("a", {"a": 90, "b": 100})]), "accuracy")
-    assert (plain.cells.collapsed == "").all()  # its faces are all surprised, and it says so
+    assert (plain.cells.collapsed == "").all()  # all its faces are surprised, so one predicted class is right
 
 
 def test_different_pre_training_is_said() -> None:

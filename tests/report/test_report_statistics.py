@@ -82,7 +82,7 @@ def test_a_paired_difference_is_surer_than_its_two_means(tmp_path: Path) -> None
     assert (same.value, same.p) == (0, 1)
     single = found.difference(one[:1], other[:1], "accuracy")
     assert single.high - single.low == pytest.approx(difference.high - difference.low)
-    assert np.isnan(single.p)  # nobody knows how much trainings differ
+    assert np.isnan(single.p)  # one training: how much trainings vary is unknown
 
 
 class Scored(statistics.Evidence):
@@ -135,7 +135,7 @@ def test_faces_that_either_run_leaves_out_are_no_disagreement(tmp_path: Path) ->
     first = keep(tmp_path, {"b": predictions(labels, ~everyone, out)})
     second = keep(tmp_path, {"b": predictions(labels, everyone)}, method="other")
     found, cells = gathered([first, second], tmp_path)
-    assert np.isnan(found.interval(cells[:1], "accuracy")).all()  # none of six is no proof that the next one is wrong
+    assert np.isnan(found.interval(cells[:1], "accuracy")).all()  # none of six right does not prove the next one wrong
     assert np.isnan(found.difference(cells[:1], cells[1:], "accuracy").p)
 
 
@@ -174,4 +174,4 @@ def test_a_temperature_comes_from_held_out_faces_of_the_source(tmp_path: Path) -
     assert cells.ece_tempered[0] < 6
     assert np.isnan(cells.ece_tempered[1])
     (board,) = tables.boards(cells, "accuracy")
-    assert np.isnan(board.table.unseen_ece_tempered[0])  # a mean over fewer cells is no mean
+    assert np.isnan(board.table.unseen_ece_tempered[0])  # no mean over fewer cells

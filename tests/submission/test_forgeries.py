@@ -32,7 +32,7 @@ SOURCES, SEEDS = ["web", "film"], [0, 1]
 
 @dataclass
 class Sent(Records):
-    """What a forger packs: records, predictions and method files, of which every checksum is computed again."""
+    """Records, predictions and method files as a forger packs them, with every checksum computed again."""
 
     found: list[RunRecord]
     said: dict[str, dict[str, Predictions]]  # by key of the run
