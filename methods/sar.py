@@ -15,12 +15,12 @@ recovery the low e remains, so that it may recover again in the next batches, an
 rate is lower for batches of less than 32 images: rate / 64 * images * 2, and twice that for one image.
 
 Departures: E0 is 0.4 ln K, and e0 is the released share of ln K, too: 0.2 nats with the K = 1000 of ImageNet are
-0.029 ln K (`recovery`). With K = 7, 0.2 nats would be usual for a network that works, and it would be recovered all the
+0.029 ln K (`recovery`). With K = 7, a working network often has 0.2 nats, so it would be reset to the source all the
 time. The momentum is reset before each target (released: kept), because nothing may pass from one target to another.
 All other parts of the network are in evaluation mode (released: training mode). `skipped` names the last stage and the
-expansion of the packaged trunk under the recipe `small`. The learning rate is the published one for ResNets: no label
-of the source tells which rate is best for a target, so none is chosen. The base is full fine-tuning of the suite's
-trunk.
+expansion of the packaged trunk under the recipe `small`. The learning rate is the published one for ResNets: labels
+of the source do not show which rate is best for a target, so none is chosen. The base is full fine-tuning of the
+suite's trunk.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def rate_for(rate: float, images: int) -> float:
 
 
 class Step(NamedTuple):
-    """What happened in a batch of N images.
+    """The computations of one batch of N images.
 
     Attributes:
         logits: (N, K), at w.

@@ -17,13 +17,13 @@ I, counted from 1, and a tenth of that for the trunk. The last epoch is scored, 
 image is left out.
 
 This is offline adaptation: it needs all target images at once, here the training part of the target, and the tables
-show it beside methods with `adapt`. The last term of L pushes predictions towards equal shares of the expressions,
-which faces in the wild do not have; `diversity=0` leaves it out.
+show it with the methods that have `adapt`. The last term of L pushes predictions towards equal shares of the
+expressions, which faces in the wild do not have; `diversity=0` leaves it out.
 
 Departures: the trunk is the suite's. The source is learned with the recipe and the augmentation of `NetworkMethod`
 (released: SGD, 100 epochs or fewer, and a tenth of the source held out in any case); the rate of the recipe `small` is
 that of full fine-tuning of the trunk, not chosen for this method. Target images are augmented like those of the source
-(released: crops and mirror images). Target rates are the published ones, as no label of the source tells a better one.
+(released: crops and mirror images). Target rates are the published ones: labels of the source do not show better ones.
 """
 
 from __future__ import annotations

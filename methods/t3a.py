@@ -15,7 +15,7 @@ that predictions are those of a cosine and confidences are not. A batch is added
 was dropped does not return.
 
 `supports` is M; `supports=null` keeps all. The released code takes M = -1 for that, but its slice `[:-1]` then drops
-the most uncertain support of every label at every call. A large M is what does not filter.
+the most uncertain support of every label at every call. There, only a large M keeps all.
 
 Departures: supports with equal entropies are kept in the order in which they came (released: undefined). Batches have
 64 images, as those of every online method here (released: 32), and the last batch is scored too (released: left out).

@@ -14,8 +14,8 @@ expression. A batch of one image is refused, and so is a network without 2-d bat
 
 Departures: all other parts of the network stay in evaluation mode (released: training mode, so that dropout would be
 active). The learning rate is the published one for CIFAR-10-C, 0.001 with batches of 200 images, scaled by the images
-of a batch (`stream_batch / 200`): no label of the source tells which rate is best for a target, so none is chosen. The
-base is full fine-tuning of the suite's trunk.
+of a batch (`stream_batch / 200`): labels of the source do not show which rate is best for a target, so none is chosen.
+The base is full fine-tuning of the suite's trunk.
 """
 
 from __future__ import annotations

@@ -271,11 +271,11 @@ class Results:
             metric: "accuracy", "balanced_accuracy" or "macro_f1".
 
         Returns:
-            One row per method and pre-training, with means in per cent (`in_domain`, `all`, `unseen`, `worst`), their
-            standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`); `standing` (best, tied,
-            behind or not compared); the unseen mean and standing under every metric (`unseen_macro_f1`,
-            `unseen_macro_f1_standing`, …); and the conditions of the leaderboard (`suite`, `selection`, `sources`,
-            `fraction`, `adaptation`, `online`).
+            One row per method and pre-training. It has means in per cent (`in_domain`, `all`, `unseen`, `worst`), their
+            standard deviations over seeds (`_sd`) and 95 % intervals (`_low`, `_high`). `standing` is best, tied,
+            behind or not compared. Every metric has an unseen mean and standing, such as `unseen_macro_f1` and
+            `unseen_macro_f1_standing`. The conditions of the leaderboard are `suite`, `selection`, `sources`,
+            `fraction`, `adaptation` and `online`.
         """
         from fergen_bench.report.leaderboard import leaderboard_frame
 

@@ -49,8 +49,8 @@ def site(
         The path of index.html.
 
     Raises:
-        BenchError: The folder contains files that are not part of a site, the records do not exist, or the documentation
-            cannot be built.
+        BenchError: The folder contains files that are not part of a site, the records do not exist, or the
+            documentation cannot be built.
     """
     from fergen_bench.api.run import open_project
 

@@ -1,4 +1,4 @@
-"""Open what a method receives, for a training by hand: no job, no record, no resume state."""
+"""Open the inputs of a method for a training by hand, without a job, a record or a resume state."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def _job(
         device=options.device,
         threads=1 if options.device == "cpu" else options.gpu_threads,
         excluded=state.left_out,
-        # Where a checkpoint exists, the run writes one again: a checkpoint of another run must not lie beside the new
+        # Where a checkpoint exists, the run writes one again: a checkpoint of another run must not lie next to the new
         # record.
         keep_model=keep and not spec.online,
         save_every=project.settings.save_every,

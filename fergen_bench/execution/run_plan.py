@@ -24,9 +24,9 @@ def execute(
 ) -> None:
     """Execute the missing runs of a plan.
 
-    A run that fails leaves its log in results/failed and does not stop the others. Runs of the same method and
-    parameters are skipped after bad input that they share, such as a method file that cannot be loaded or weights that
-    cannot be downloaded; they are skipped, too, after a second failure at the same line of the method file. A full disk
+    The log of a failed run goes to results/failed, and the other runs continue. Runs of the same method and parameters
+    are skipped after bad input that they share, such as a method file that cannot be loaded or weights that cannot be
+    downloaded. They are skipped, too, after a second failure at the same line of the method file. A full disk
     stops all runs. A run that succeeded, was refused or was killed from outside does not count as the first failure:
     its log may name such a line, too.
 

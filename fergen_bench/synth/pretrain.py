@@ -13,9 +13,9 @@ action units are not targets.
   contrast alone.
 - trunk: the same losses with identity attributes only.
 
-A rule that was fixed beforehand selects the epoch without the five domains: for the encoder the best mean R2 of a ridge
-regression from its features to the true action units, on renders of the pretraining world that training did not use;
-for the trunk the last epoch.
+A rule that was fixed beforehand selects the epoch without the five domains. For the encoder it is the epoch with the
+best mean R2 of a ridge regression from features to the true action units, on renders of the pretraining world that
+training did not use. For the trunk it is the last epoch.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_they_were_made_with_the_methods_and_recipes_of_this_commit(records: lis
     networks = {"suite": {"backbone": "synth", "trunk": "synth-trunk"}}
     for entry in records:
         method = project.method(entry.spec.method)
-        earlier = entry.spec.method == "linear_probe" and entry.spec.selection == "last"  # the page says so
+        earlier = entry.spec.method == "linear_probe" and entry.spec.selection == "last"  # as the page states
         earlier |= entry.spec.numerics == 1 and entry.spec.method in {"lp_ft", "tip_adapter"}
         assert entry.spec.version == (1 if earlier else method.version), entry.spec.title
         defaults = {
