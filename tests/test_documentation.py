@@ -248,7 +248,7 @@ def test_the_shipped_methods_stand_there_in_their_own_words() -> None:
     for method in shipped:
         paper = "this project" if method.paper is None else method.paper.short
         assert f"| `{method.name}` | {paper} | {method.about} |" in table
-    groups, _, each = table.partition("Each in the words of its file")
+    groups, _, each = table.partition("Each with the description in its file")
     names = {method.name for method in shipped}
     assert {name for name, _ in rows(each)} == names
     assert sorted(first_cells(groups)) == sorted(names)
