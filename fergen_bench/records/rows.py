@@ -168,7 +168,9 @@ def decode(
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             reason = " ".join(str(error).split())[:300]
             faults.append(f"{place}:{number}: this line cannot be read ({reason}); restore the file")
-    if stated is not None and not faults and stated != len(rows):
+    if stated is None and not faults:
+        faults.append(f"{place}:1: the file does not begin with the number of its runs; restore the file")
+    elif not faults and stated != len(rows):
         faults.append(f"{place}:1: the file states {stated:,} runs and has {len(rows):,}; restore the file")
     return rows, faults
 

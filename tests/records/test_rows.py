@@ -100,6 +100,11 @@ def test_a_line_of_another_kind_is_a_fault(line: bytes) -> None:
     assert faults[0].startswith("x.jsonl:6: this line cannot be read")
 
 
+@pytest.mark.parametrize("text", [b"", b"\n"])
+def test_a_file_without_its_first_line_is_a_fault(text: bytes) -> None:
+    assert read(text)[1] == ["x.jsonl:1: the file does not begin with the number of its runs; restore the file"]
+
+
 def test_a_repeated_run_is_a_fault() -> None:
     text = encode([(finished(), "")])
     assert "it repeats the run" in read(text + text.splitlines()[-1])[1][0]
