@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "submission.json"
-_METHOD = re.compile(r"methods/(?P<name>[A-Za-z]\w{0,99})\.py")
+_METHOD = re.compile(r"methods/(?P<name>\w[\w.@-]{0,99})\.py")
 _RECORDS = re.compile(r"\w[\w.@-]{0,99}/\w[\w.@-]{0,99}\.(?:jsonl|npz)")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the oldest date of a zip archive: equal contents give equal bytes
 

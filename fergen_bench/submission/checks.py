@@ -7,8 +7,11 @@ scores with those of runs that `repeat` executes again.
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +22,9 @@ from fergen_bench.data.numerics import NUMERICS
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import MethodFile
 from fergen_bench.experiment.project import Project
+from fergen_bench.experiment.shipped import methods_behind
 from fergen_bench.records.frame import row_of
-from fergen_bench.wording import many
+from fergen_bench.wording import listed, many
 
 if TYPE_CHECKING:
     from fergen_bench.progress import Progress
@@ -90,6 +94,7 @@ def _methods(submission: Submission, records: Sequence[RunRecord], project: Subm
         try:
             file = project.method(name)
             yield from _unlike(place, file, of)
+            yield from _imports(place, submission.methods[name])
         except BenchError as error:
             yield str(error)
 
@@ -97,11 +102,41 @@ def _methods(submission: Submission, records: Sequence[RunRecord], project: Subm
 def _unlike(place: str, file: MethodFile, records: Sequence[RunRecord]) -> Iterator[str]:
     """Yield a sentence where records were made by another file, version or set of parameters of their method."""
     if other := sum(one.method_digest != file.digest for one in records):
-        yield f"{place}: differs from the file that made {many(other, 'record', of=len(records))}; submit that file"
+        behind = listed(methods_behind(file.path))
+        also = f", or it imports another text of {behind}" if behind else ""
+        found = many(other, "record", of=len(records))
+        yield f"{place}: differs from the file that made {found}{also}; submit that file"
     if versions := sorted({one.spec.version for one in records} - {file.version}):
         yield f"{place}: is version {file.version}, and records are of version {versions[0]}; submit that file"
     for parameters in {repr(one.spec.parameters): one.spec.parameters for one in records}.values():
         file.checked(parameters, place)
+
+
+def _imports(place: str, text: bytes) -> Iterator[str]:
+    """Yield a sentence for each import of a method file that neither Python nor an installed package provides.
+
+    A file beside the method file is such an import: the archive lacks it, and no digest covers it.
+    """
+    known = {*sys.stdlib_module_names, "fergen_bench", "torch", "numpy"}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{'.' * node.level}{node.module or ''}"]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            if (first := name.partition(".")[0]) not in known and first not in _installed():
+                yield (
+                    f"{place}:{node.lineno}: imports {name}, which is not in an installed package; copy its code into "
+                    f"the method file, or install its package"
+                )
+
+
+@cache
+def _installed() -> frozenset[str]:
+    """Return the names of the modules and packages that installed distributions provide."""
+    from importlib.metadata import packages_distributions
+
+    return frozenset(packages_distributions())
 
 
 def _incomplete(records: Sequence[RunRecord]) -> Iterator[str]:

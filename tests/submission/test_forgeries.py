@@ -244,6 +244,14 @@ def broken_method_file(sent: Sent, host: Project) -> None:
     sent.methods["linear_probe"] = b"class Probe(:\n"
 
 
+def file_beside_the_method(sent: Sent, host: Project) -> None:
+    sent.methods["linear_probe"] += b"import my_layers\n"
+
+
+def relative_import(sent: Sent, host: Project) -> None:
+    sent.methods["linear_probe"] += b"from . import layers\n"
+
+
 def other_version(sent: Sent, host: Project) -> None:
     for place, record in enumerate(list(sent.found)):
         sent.put(place, with_spec(record, version=99))
@@ -299,6 +307,8 @@ REFUSED: list[tuple[Forge, str]] = [
     (predictions_missing, "wild has a score but no predictions|no predictions"),
     (worst_seed_left_out, "film lacks seed 1"),
     (other_method_file, "differs from the file that made 4 of 4 records"),
+    (file_beside_the_method, "linear_probe.py:\\d+: imports my_layers, which is not in an installed package"),
+    (relative_import, "linear_probe.py:\\d+: imports [.], which is not in an installed package"),
     (no_method_file, "linear_probe.py: is missing"),
     (broken_method_file, "linear_probe.py"),
     (other_version, "is version 2, and records are of version 99"),
@@ -425,6 +435,12 @@ def test_a_file_that_differs_from_the_manifest_is_refused(host: Project, place: 
     (tmp_path / "forged.zip").write_bytes(packed(files))
     with pytest.raises(BenchError, match=r"linear_probe\.py' is missing or differs from submission\.json"):
         api.check(host, tmp_path / "forged.zip")
+
+
+@pytest.mark.parametrize("name", ["my-idea", "idée", "v1.2"])
+def test_a_method_may_have_each_name_that_projects_allow(name: str, tmp_path: Path) -> None:
+    write_archive(tmp_path / "named.zip", {f"methods/{name}.py": b"x"}, {})
+    assert read_submission(tmp_path / "named.zip").methods == {name: b"x"}
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
