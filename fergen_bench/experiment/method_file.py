@@ -291,6 +291,8 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
         tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
         raise BenchError(f"{path}:{error.lineno}: this method file is not valid Python: {error.msg}") from None
+    except (RecursionError, MemoryError):
+        raise BenchError(f"{path}: this method file has an expression that is too long for Python; divide it") from None
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _base(node, tree, path)]
     if len(classes) != 1:
         found = "no class" if not classes else f"{len(classes)} classes"

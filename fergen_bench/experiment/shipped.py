@@ -100,7 +100,7 @@ def methods_behind(path: Path) -> dict[str, Path]:
     while waiting:
         try:
             tree = ast.parse(waiting.pop().read_bytes())
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for one in imported_methods(tree):
             if one.method not in found and one.path.is_file():

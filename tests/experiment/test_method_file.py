@@ -285,3 +285,11 @@ def test_every_class_variable_and_logged_option_is_a_reserved_name() -> None:
     assert variables <= set(reserved.CLASS_VARIABLES)
     logged = {"seed", "fraction", "version", "numerics", "precision", "views", "prior", "selection", "profile", "suite"}
     assert logged <= {*reserved.OPTIONS, *reserved.CLASS_VARIABLES}
+
+
+@pytest.mark.parametrize("value", ["-" * 200_000 + "1", "a" + ".a" * 200_000])
+def test_an_expression_that_python_cannot_parse_is_one_sentence(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "long.py"
+    path.write_text(f"x = {value}\n")
+    with pytest.raises(BenchError, match=r"long\.py: this method file has an expression that is too long for Python"):
+        read_method(path)
