@@ -121,8 +121,10 @@ def _imports(place: str, text: bytes) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
             names = [f"{'.' * node.level}{node.module or ''}"]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
         else:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            continue
         for name in names:
             if (first := name.partition(".")[0]) not in known and first not in _installed():
                 yield (
