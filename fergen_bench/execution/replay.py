@@ -18,7 +18,7 @@ from fergen_bench.execution.domains import PreparedDomains
 from fergen_bench.execution.fitted import identified
 from fergen_bench.execution.fleet import GPU_THREADS
 from fergen_bench.execution.local import InProcess
-from fergen_bench.experiment.run import Job
+from fergen_bench.experiment.run import Job, MethodCode
 from fergen_bench.records import store
 from fergen_bench.records.record import Cell, ShiftedCell
 
@@ -133,12 +133,39 @@ def replay(
             capture_steps=project.settings.record_steps,
             corruptions=[shift for shift in done.shifts_of(done.spec) if shift.version == VERSION],
         )
-        engine = InProcess()
-        engine.start(job, listen)
-        (outcome,) = engine.ended(None)
-        if outcome.record is None:
-            raise BenchError(f"{path}: its run cannot be repeated: {outcome.refused or outcome.failure}")
-        return Replay(done, store.load(outcome.record))
+        if done.spec.base is not None:
+            job = _with_base(project, job, done, path, listen)
+        return Replay(done, store.load(_executed(job, path, listen)))
+
+
+def _with_base(project: Project, job: Job, done: RunRecord, path: Path, listen: Listen) -> Job:
+    """Execute the run that an online method starts from, and return the online run that starts from its checkpoint."""
+    assert done.spec.base is not None
+    method = project.method(done.spec.base.method)
+    spec = identified(replace(done, spec=done.spec.base), method, path, {})
+    base = replace(
+        job,
+        spec=spec,
+        method_file=str(method.path),
+        class_name=method.class_name,
+        method_digest=method.digest,
+        folders={name: job.folders[name] for name in spec.fingerprints},
+        excluded={},
+        keep_model=True,
+        corruptions=(),
+    )
+    _executed(base, path, lambda _, message: listen(job, message))
+    return replace(job, spec=replace(job.spec, base=spec), base=MethodCode(str(method.path), method.class_name))
+
+
+def _executed(job: Job, path: Path, listen: Listen) -> Path:
+    """Execute a run, and return the path of its new record."""
+    engine = InProcess()
+    engine.start(job, listen)
+    (outcome,) = engine.ended(None)
+    if outcome.record is None:
+        raise BenchError(f"{path}: its run cannot be repeated: {outcome.refused or outcome.failure}")
+    return outcome.record
 
 
 def _domain_names(done: RunRecord) -> tuple[str, ...]:

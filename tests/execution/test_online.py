@@ -12,8 +12,10 @@ from running import MINE, execute, make_plan
 from conftest import Bench
 from fergen_bench.error import BenchError
 from fergen_bench.execution.plan import Plan
+from fergen_bench.execution.replay import replay
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.run import Job
+from fergen_bench.progress import silent
 from fergen_bench.records.record import HELD_OUT, RunRecord
 from fergen_bench.records.store import RecordFile, find
 
@@ -203,6 +205,14 @@ def test_a_base_that_was_not_kept_is_refused_and_trained_again_on_request(adapti
         planned(adapting, {"stream": "sorted"})
     plan = planned(adapting, {"stream": "sorted"}, keep_models=True)
     assert [job.spec.method for job in plan.missing] == ["mine", "follow"]
+
+
+def test_a_replay_trains_the_base_and_gives_the_same_numbers(adapting: Project) -> None:
+    record, _ = ran(adapting)
+    path = record.spec.path(adapting.results / "runs")
+    again = replay(adapting, path, "cpu", {}, silent, lambda job, message: None)
+    assert [images for *_, images in again.differences()] == [0] * len(record.cells)
+    assert again.again.spec.key == record.spec.key
 
 
 def test_a_base_that_vanishes_before_the_run_is_one_sentence(adapting: Project) -> None:
