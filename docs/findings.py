@@ -616,7 +616,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, replicates: int = 20
     return float(spearmanr(first, second).statistic), float(low), float(high)
 
 
-OWN: tuple[str, ...] = ()
+OWN = ("keep_and_train",)
 SECTIONS: tuple[Section, ...] = (
     fair,
     ablation,
