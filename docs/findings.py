@@ -153,32 +153,26 @@ TRUNK = "full_finetune (learning_rate=0.004, backbone=synth-trunk)"
 
 def fair(results: fb.Results) -> Finding | None:
     """Which method is best under equal conditions?"""
-    board = next(
-        (board for board in results.views() if board.board.fraction == 0.5 and not board.board.adaptation), None
-    )
-    if board is None:
-        return None
-    frame = rows(results, [row.name for row in board.rows if not changed(row.name)])
+    results = results.filtered(protocol=BASE)
+    names = [row.name for view in results.views() if not view.board.adaptation for row in view.rows]
+    frame = rows(results, [name for name in names if not changed(name)], fraction=0.5)
     if "cafe" not in frame.index:
         return None
     best = frame.index[0]
     tied = [name for name in frame.index[1:] if frame.standing[name] == "tied"]
-    first = f"{best} has the highest mean, {tenth(frame.unseen[best])}"
-    answer = f"{first}; " + (f"not significantly different from it: {', '.join(tied)}." if tied else "")
+    others = f"not significantly different: {', '.join(tied)}" if tied else "every row with as many seeds is behind it"
     if frame.standing[best] == "not compared":
-        answer = f"{first} (95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}, one seed)."
+        others = f"95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}, one seed"
+    answer = f"{best} has the highest mean, {tenth(frame.unseen[best])} ({others})."
     if (pair := differences(results, "linear_probe", ["cafe"])) and best != "cafe":
         answer += f" {apart('CAFE', 'the linear probe on the same frozen features', pair['cafe'])}."
-    if TRUNK in frame.index:
-        trained = [name for name in frame.index if "trunk" in frame.pretraining[name] and name != TRUNK]
-        trained = [name for name in trained if frame.pretraining[name].count("synth") == 1]
-        top = max((frame.unseen[name], name) for name in trained)
+    trunk = [name for name in frame.index if frame.pretraining[name].startswith("synth-trunk")]
+    if TRUNK in trunk:
+        top = frame.unseen[[name for name in trunk if name != TRUNK]].idxmax()
         answer += (
             f" Rows that classify features of the frozen encoder have {tenth(frame.unseen[frozen(frame)].min())} or "
-            f"more; "
-            f"of the other rows that train the trunk, {top[1]} has the most, {tenth(top[0])}, and plain fine-tuning of the "
-            f"trunk has "
-            f"{tenth(frame.unseen[TRUNK])}."
+            f"more; plain fine-tuning of the trunk has {tenth(frame.unseen[TRUNK])}, and of the other rows that train "
+            f"the trunk {top} has the most, {tenth(frame.unseen[top])}."
         )
     limits = list(zip(frame.unseen_low, frame.unseen_high, strict=True))
     return Finding(
@@ -422,11 +416,14 @@ def expressions(results: fb.Results) -> Finding | None:
     lost = [name for name in EXPRESSIONS if frame.high[name] < 0 and (not verdict or p[name] < 0.05)]
 
     def listing(names: Sequence[str]) -> str:
-        return ", ".join(f"{name} ({tenth(frame.difference[name], signed=True)})" for name in names) or "none"
+        return ", ".join(f"{name} ({tenth(frame.difference[name], signed=True)})" for name in names) or "no expression"
 
+    strongest = frame.difference.abs().idxmax()
     answer = (
         f"Against the linear probe CAFE gains recall in {listing(gained)} and loses it in {listing(lost)}, on unseen "
-        f"domains" + (", after Holm's correction." if verdict else ", for these trainings.")
+        f"domains{' after Holm correction for seven tests' if verdict else ', for these trainings'}; the largest "
+        f"difference is {strongest}, {tenth(frame.difference[strongest], signed=True)} points "
+        f"(95 %: {reach(frame.low[strongest], frame.high[strongest])})."
     )
     shown = pd.DataFrame(
         {
