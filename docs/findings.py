@@ -36,8 +36,8 @@ that a run was not trained on, unless a section says otherwise. Intervals are 95
 them. An interval of runs with one seed covers faces alone: it holds for these trainings, and no verdict follows.
 The results are in `results/reference`; `python docs/findings.py` writes this page from them.
 
-**synth5 consists of rendered faces.** What holds there need not hold on photographs: see [the section on
-photographs](#does-the-order-on-synth5-hold-on-photographs) and [what is not known](unknown.md).
+**synth5 consists of rendered faces.** What holds there need not hold on photographs: see [what is not
+known](unknown.md).
 """
 
 
@@ -666,6 +666,9 @@ def main(argv: list[str] | None = None) -> int:
         if one.figure is not None:
             with styled():
                 one.figure.savefig(PICTURES / f"{one.name}.svg", metadata={"Date": None})
+    matrix = results.filtered(protocol=BASE).plot_matrix("cafe")
+    with styled():
+        matrix.savefig(PICTURES / "cafe-matrix.png", dpi=200, bbox_inches="tight")
     return 0
 
 
