@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
