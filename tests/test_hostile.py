@@ -481,7 +481,7 @@ def test_reports_take_text_for_text(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     evidence = Evidence(records, RecordFolder(runs))
     files = folder.write(to, views, evidence=evidence)
-    content = page.Content({"accuracy": views}, records, runs, evidence, files)
+    content = page.Content({"accuracy": views}, records, RecordFolder(runs), evidence, files)
     html = page.write(to, content).read_text()
     assert "<script>alert" not in html
     text = dict.fromkeys((".md", ".csv", ".tex"), "")

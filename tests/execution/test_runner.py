@@ -123,7 +123,7 @@ def test_a_method_edited_between_plan_and_run_is_refused(lab: Project) -> None:
     plan = make_plan(lab)
     (lab.root / "methods" / "probe.py").write_text(METHOD + "# other text\n")
     ((outcome, _),) = execute(plan, lab, 0)
-    assert "was changed after the runs were planned; run again" in (outcome.refused or "")
+    assert "differs from the one that the runs were planned with; run again" in (outcome.refused or "")
 
 
 def test_a_domain_prepared_anew_between_plan_and_run_is_refused(lab: Project, tmp_path: Path) -> None:
@@ -153,15 +153,12 @@ def test_a_source_goes_by_the_name_its_suite_gives_it(lab: Project, tmp_path: Pa
     assert outcome.failure.startswith("RuntimeError: ('web',)")
 
 
-def test_a_gpu_rounds_factors_of_products_in_bf16_only_whatever_ran_before(
-    lab: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_rounds_factors_of_products_in_bf16_only_whatever_ran_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(runner, "repeatable_on_gpu", lambda: None)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    job = make_plan(lab, protocol=WEB).runs[0]
     for precision in ("fp32", "bf16", "fp32"):
-        runner._prepare_device(replace(job, device="cuda", spec=replace(job.spec, precision=precision)))
+        runner.prepare_device("cuda", 1, precision)
         assert torch.backends.cudnn.allow_tf32 == (precision == "bf16")
 
 

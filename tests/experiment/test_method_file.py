@@ -214,7 +214,7 @@ def test_how_many_domains_a_method_needs_is_read_without_running_it(tmp_path: Pa
 
 def test_the_paper_of_a_method_is_read_from_its_first_lines() -> None:
     papers = {path.stem: read_method(path).paper for path in sorted((ROOT / "methods").glob("*.py"))}
-    assert [name for name, paper in papers.items() if paper is None] == []
+    assert [name for name, paper in papers.items() if paper is None] == ["keep_and_train"]  # a method of this project
     cafe, adapter = papers["cafe"], papers["clip_adapter"]
     assert cafe is not None
     assert (cafe.authors, cafe.title, cafe.venue) == (

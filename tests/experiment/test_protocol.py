@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_outline import CAFE, CORAL, PROBE, SUITE, plan
+from test_outline import CAFE, CORAL, PROBE, SUITE, T3A, plan
 
 from conftest import ROOT
 from fergen_bench.error import BenchError
@@ -15,7 +15,8 @@ from fergen_bench.experiment.protocol import Protocol, read_protocol
 @pytest.mark.parametrize("path", sorted((ROOT / "protocols").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
     protocol = read_protocol(path)
-    method = CORAL if "adapted" in protocol.variants else CAFE
+    named = {"adapted": CORAL, "batches of 8": T3A}
+    method = next((method for variant, method in named.items() if variant in protocol.variants), CAFE)
     assert outline(protocol, str(path), SUITE, [method], Request()).outlines
 
 

@@ -83,7 +83,8 @@ def test_a_row_can_be_read_by_its_file_its_folder_and_an_archive(folder: Path) -
         assert open_records(path).read() == expected
         verdict = looked(path)
         assert (verdict.faults, len(verdict.recounted), verdict.files) == ([], 2, 2)
-    assert counting.load_all(folder)[0] == counting.load_all(folder.parent / "runs")[0]
+    unpacked = [replace(record, files={}) for record in counting.load_all(folder.parent / "runs")[0]]
+    assert counting.load_all(folder)[0] == unpacked
 
 
 def test_places_name_file_and_line(folder: Path) -> None:
