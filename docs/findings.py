@@ -559,14 +559,14 @@ def photographs(results: fb.Results) -> Finding | None:
     order, low, high = rank_correlation(frame.unseen[names].to_numpy(), real.unseen[names].to_numpy())
     best = real.unseen.idxmax()
     inside = "says little about" if low <= 0 else "agrees with"
+    one = real.loc["cafe"]
     answer = (
-        f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of "
-        f"their means on "
-        f"unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two domains of "
-        f"photographs "
-        f"`news` and `web48`, with the networks of synth5, which never saw a photograph, {best} has the highest mean, "
-        f"{tenth(real.unseen[best])}; CAFE has {tenth(real.unseen['cafe'])} and the linear probe "
-        f"{tenth(real.unseen['linear_probe'])}."
+        f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
+        f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
+        f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} has "
+        f"the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
+        f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
+        f"{reach(one.over_low, one.over_high)}, for these trainings)."
     )
     shown = pd.DataFrame(
         {
@@ -591,7 +591,7 @@ def photographs(results: fb.Results) -> Finding | None:
     return Finding(
         "Does the order on synth5 hold on photographs?",
         answer,
-        "fergen-bench run --protocol all  # in a project with the suite `photographs` of docs/results.md",
+        "fergen-bench run --suite photographs --protocol all --seeds 0",
         shown,
         figure,
         "findings-photographs",

@@ -9,6 +9,7 @@ from test_outline import CAFE, CORAL, PROBE, SUITE, T3A, plan
 from conftest import ROOT
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.outline import Request, outline
+from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.protocol import Protocol, read_protocol
 
 
@@ -17,7 +18,8 @@ def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
     protocol = read_protocol(path)
     named = {"adapted": CORAL, "batches of 8": T3A}
     method = next((method for variant, method in named.items() if variant in protocol.variants), CAFE)
-    assert outline(protocol, str(path), SUITE, [method], Request()).outlines
+    find = Project(ROOT, configured=False).method
+    assert outline(protocol, str(path), SUITE, [method], Request(), find=find).outlines
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_exam_the_same_seed_gives_the_same_confusion_with_an_empty_and_a_filled_
     few = {"epochs": 1} if any(parameter.name == "epochs" for parameter in candidate.parameters) else {}
     found = []
     for _ in range(2):
-        method = fitted(candidate, networks, sources, tmp_path, fraction=0.15, precision=precision, **few)
+        method = fitted(candidate, networks, sources, tmp_path, fraction=0.25, precision=precision, **few)
         found.append(confusion(method, film))
     np.testing.assert_array_equal(*found)
 
