@@ -347,7 +347,7 @@ def scale(results: fb.Results) -> Finding | None:
     wanted = ["cafe", "linear_probe", "full_finetune", *OWN]
     frame = frame[frame.method.isin(wanted) & (frame.selection == "source-val") & ~frame.adaptation]
     curves = {name: part.set_index("fraction").sort_index() for name, part in frame.groupby("method")}
-    curves = {name: part for name, part in curves.items() if len(part) >= 4}
+    curves = {name: part for name, part in curves.items() if len(part) >= 3}
     if "cafe" not in curves or "linear_probe" not in curves:
         return None
     shares = sorted(set.intersection(*(set(part.index) for part in curves.values())))
@@ -563,8 +563,8 @@ def photographs(results: fb.Results) -> Finding | None:
     answer = (
         f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
         f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
-        f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} has "
-        f"the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
+        f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
+        f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
         f"{reach(one.over_low, one.over_high)}, for these trainings)."
     )
