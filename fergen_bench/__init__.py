@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from fergen_bench.data.labels import EXPRESSIONS as EXPRESSIONS
     from fergen_bench.data.source import Source as Source
     from fergen_bench.error import BenchError as BenchError
-    from fergen_bench.experiment.method_file import Backbone as Backbone
-    from fergen_bench.experiment.method_file import File as File
-    from fergen_bench.experiment.method_file import Trunk as Trunk
+    from fergen_bench.experiment.parameter_types import Backbone as Backbone
+    from fergen_bench.experiment.parameter_types import File as File
+    from fergen_bench.experiment.parameter_types import Trunk as Trunk
     from fergen_bench.networks.network import Network as Network
     from fergen_bench.networks.network import Preprocessing as Preprocessing
     from fergen_bench.networks.prompts import PROMPT_TEMPLATES as PROMPT_TEMPLATES
@@ -102,9 +102,9 @@ _FOR_METHODS = {
     "EXPRESSIONS": "data.labels",
     "Source": "data.source",
     "BenchError": "error",
-    "Backbone": "experiment.method_file",
-    "File": "experiment.method_file",
-    "Trunk": "experiment.method_file",
+    "Backbone": "experiment.parameter_types",
+    "File": "experiment.parameter_types",
+    "Trunk": "experiment.parameter_types",
     "Network": "networks.network",
     "Preprocessing": "networks.network",
     "PROMPT_TEMPLATES": "networks.prompts",

@@ -15,34 +15,13 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.experiment.parameter_types import Parameter, UnsupportedTypeError, type_of
 from fergen_bench.experiment.reserved import refuse_reserved
 from fergen_bench.experiment.shipped import base_in, digest_of_method
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-Backbone: TypeAlias = str
-"""The type of a parameter that names a pretrained image encoder; "suite" is the suite's own backbone."""
-Trunk: TypeAlias = str
-"""The type of a parameter that names a small network to be trained; "suite" is the suite's own trunk."""
-File: TypeAlias = str
-"""The type of a parameter that names a file; its content, and not its path, is part of a run's key."""
-
-
-_TYPES: dict[str, Any] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "bool": bool,
-    "tuple": tuple,
-    "Literal": Literal,
-    "Backbone": Backbone,
-    "Trunk": Trunk,
-    "File": File,
-}
 _BASES: Mapping[str, str] = {
     "Method": "training/contract",
     "OnlineMethod": "training/online",
@@ -99,59 +78,6 @@ class Paper:
 def _paper(docstring: str) -> Paper | None:
     found = _PAPER.search(re.sub(r"\n(?=\S)", " ", docstring).replace(" Source: ", "\nSource: "))
     return None if found is None else Paper(**found.groupdict())
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A field of a method's dataclass."""
-
-    name: str
-    annotation: str
-    default: Any
-    about: str  # the comment that follows it on its line
-
-    @property
-    def network(self) -> str | None:
-        """Backbone or Trunk for a parameter that names a network, else None."""
-        return next((kind for kind in ("Backbone", "Trunk") if kind in self.annotation.split(" | ")), None)
-
-    @property
-    def is_file(self) -> bool:
-        """True for a parameter that names a file whose content is part of the key."""
-        return "File" in self.annotation.split(" | ")
-
-    def convert(self, value: Any, place: str) -> Any:
-        """Convert a value to the field's type.
-
-        Args:
-            value: The value.
-            place: The place that set it, for the error.
-
-        Raises:
-            BenchError: The type does not fit.
-        """
-        from pydantic import ValidationError
-
-        if isinstance(value, list):
-            value = tuple(value)
-        try:
-            return _adapter(self.annotation).validate_python(value, strict=True)
-        except ValidationError as error:
-            first, *more = error.errors()
-            if first["type"] == "literal_error" and not more:
-                raise BenchError(f"{place}: {self.name} is {value!r}; use {first['ctx']['expected']}") from None
-            message = first["msg"]
-            raise BenchError(
-                f"{place}: {self.name} takes {self.annotation}, not {value!r} ({message[0].lower()}{message[1:]})"
-            ) from None
-
-
-@cache
-def _adapter(annotation: str) -> TypeAdapter[Any]:
-    """Return the validator of a type, built once: thirty methods have three hundred parameters of a few types."""
-    from pydantic import ConfigDict, TypeAdapter
-
-    return TypeAdapter(_resolve(ast.parse(annotation, mode="eval").body), config=ConfigDict(allow_inf_nan=False))
 
 
 @dataclass(frozen=True)
@@ -446,11 +372,11 @@ def _fields(node: ast.ClassDef, lines: list[str], path: Path) -> dict[str, Param
         parameter = Parameter(name, annotation, default, comment)
         try:
             default = parameter.convert(default, place)
-        except _Unsupported as error:
+        except UnsupportedTypeError as error:
             raise BenchError(
                 f"{place}: {name} has the type {annotation!r}, which parameters cannot have: {error}"
             ) from None
-        refuse_reserved(name, annotation, _resolve(statement.annotation), place)
+        refuse_reserved(name, annotation, type_of(statement.annotation), place)
         fields[name] = Parameter(name, annotation, default, comment)
     return fields
 
@@ -476,32 +402,6 @@ def _class_value(node: ast.ClassDef, name: str, default: Any, path: Path) -> Any
                 raise BenchError(f"{path}:{statement.lineno}: {name} must be a {type(default).__name__}, not {value!r}")
             return value
     return default
-
-
-class _Unsupported(Exception):
-    pass
-
-
-def _resolve(node: ast.expr) -> Any:
-    """Return the type of an annotation; only a short list of names is accepted."""
-    match node:
-        case ast.Name(id=name) if name in _TYPES:
-            return _TYPES[name]
-        case ast.Constant(value=None):
-            return None
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=items):
-            return Literal[ast.literal_eval(items)]
-        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, ast.Constant()])):
-            if isinstance(item, ast.Name) and item.id == "File":
-                raise _Unsupported("File stands alone or with | None; give each file a parameter of its own")
-            kind: Any = _resolve(item)
-            return tuple.__class_getitem__((kind, ...))
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _resolve(left) | _resolve(right)
-    raise _Unsupported(
-        f"use int, float, str, bool, Literal[…], tuple[…, ...], Backbone, Trunk, File, or one of them | None; not "
-        f"{ast.unparse(node)!r}"
-    )
 
 
 def valid_name(name: str) -> bool:

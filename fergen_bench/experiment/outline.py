@@ -1,4 +1,7 @@
-"""Expand a protocol into runs: for each method the variants, seeds, fractions, sources and targets."""
+"""Expand a protocol into runs: for each method the variants, seeds, fractions, sources and targets.
+
+The steps of an expansion share its state, so they stay in one file although it is a long one.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fergen_bench.data.domain import Split
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError
-from fergen_bench.experiment.method_file import Trunk
+from fergen_bench.experiment.parameter_types import Trunk
 from fergen_bench.networks.network import Network
 from fergen_bench.training.augment import SampleDraws, random_erase, random_flip, random_noise, random_turn_and_shift
 from fergen_bench.training.contract import Context
