@@ -352,11 +352,15 @@ def scale(results: fb.Results) -> Finding | None:
         return None
     shares = sorted(set.intersection(*(set(part.index) for part in curves.values())))
     low, high = shares[0], shares[-1]
-    gains = {name: part.unseen[high] - part.unseen[low] for name, part in curves.items()}
-    first = max(curves, key=lambda name: curves[name].unseen[low])
+    at = {
+        share: results.filtered(fraction=(share,)).compare("linear_probe", "cafe", selection="source-val")
+        for share in (low, high)
+    }
+    gains = ", ".join(f"{name} {tenth(part.unseen[high] - part.unseen[low])}" for name, part in curves.items())
     answer = (
-        f"With {low:.0%} of the faces {first} is first with {tenth(curves[first].unseen[low])}; from {low:.0%} to "
-        f"{high:.0%} " + ", ".join(f"{name} gains {tenth(gain)} points" for name, gain in gains.items()) + "."
+        f"{apart('With ' + f'{low:.0%} of the faces CAFE', 'the linear probe', at[low])}; "
+        f"{apart(f'with {high:.0%} CAFE', 'the linear probe', at[high])}. From {low:.0%} to {high:.0%} the rows gain, "
+        f"in points: {gains}."
     )
     lines = {
         name: [
