@@ -255,7 +255,7 @@ class Level(nn.Module):
         count, tokens, width = windows.shape
         shape = (count, tokens, 2, self.heads, width // self.heads)
         keys, values = self.qkv(windows).reshape(shape).permute(2, 0, 3, 1, 4)
-        query = split_heads(landmarks, self.heads).repeat_interleave(count // len(landmarks), 0)
+        query = split_heads(landmarks, self.heads).repeat_interleave(count // landmarks.shape[0], 0)
         bias = self.bias[self.place].permute(2, 0, 1)
         weights = (query * shape[-1] ** -0.5 @ keys.mT + bias).softmax(-1)
         attended: Tensor = self.proj((weights @ values).transpose(1, 2).reshape(count, tokens, width))
