@@ -22,6 +22,7 @@ import pandas as pd
 import fergen_bench as fb
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.report.canvas import Figure, blank, sns, styled
+from fergen_bench.report.comparison import range_text
 from fergen_bench.report.rounding import tenth
 
 ROOT = Path(__file__).parents[1]
@@ -70,11 +71,6 @@ Section = Callable[[fb.Results], Finding | None]
 # ---------------------------------------------------------------------------------------------------------------- words
 
 
-def reach(low: float, high: float) -> str:
-    """Return an interval of a difference as text."""
-    return f"{tenth(low, signed=True)} to {tenth(high, signed=True)}"
-
-
 def apart(second: str, first: str, compared: fb.Compared) -> str:
     """Return a sentence without its full stop: where the second row stands against the first, by their interval."""
     low, high = compared.interval
@@ -84,10 +80,10 @@ def apart(second: str, first: str, compared: fb.Compared) -> str:
     one_seed = ", for these trainings" if np.isnan(compared.p) else ""
     if low > 0 or high < 0:
         word = "above" if low > 0 else "below"
-        return f"{second} is {size} {word} {first} (95 %: {reach(low, high)}{one_seed})"
+        return f"{second} is {size} {word} {first} (95 %: {range_text(low, high)}{one_seed})"
     return (
         f"{second} is not significantly different from {first} "
-        f"({tenth(compared.difference, signed=True)} points, 95 %: {reach(low, high)}{one_seed})"
+        f"({tenth(compared.difference, signed=True)} points, 95 %: {range_text(low, high)}{one_seed})"
     )
 
 
@@ -243,14 +239,14 @@ def ablation(results: fb.Results) -> Finding | None:
         one = sizes["no mask"]
         answer += (
             f" Without the mask, CAFE changes by {tenth(one.difference, signed=True)} points (95 %: "
-            f"{reach(*one.interval)}); "
+            f"{range_text(*one.interval)}); "
             f"{published_mask()}"
         )
     shown = pd.DataFrame(
         {
             "variant": list(sizes),
             "difference from CAFE": [tenth(one.difference, signed=True) for one in sizes.values()],
-            "95 %": [reach(*one.interval) for one in sizes.values()],
+            "95 %": [range_text(*one.interval) for one in sizes.values()],
         }
     )
     names, values = list(sizes), [one.difference for one in sizes.values()]
@@ -300,7 +296,7 @@ def adaptation(results: fb.Results) -> Finding | None:
         {
             "row": list(found),
             "difference from CAFE": [tenth(one.difference, signed=True) for one in found.values()],
-            "95 %": [reach(*one.interval) for one in found.values()],
+            "95 %": [range_text(*one.interval) for one in found.values()],
         }
     )
     return Finding(
@@ -427,7 +423,7 @@ def expressions(results: fb.Results) -> Finding | None:
         f"Against the linear probe CAFE gains recall in {listing(gained)} and loses it in {listing(lost)}, on unseen "
         f"domains{' after Holm correction for seven tests' if verdict else ', for these trainings'}; the largest "
         f"difference is {strongest}, {tenth(frame.difference[strongest], signed=True)} points "
-        f"(95 %: {reach(frame.low[strongest], frame.high[strongest])})."
+        f"(95 %: {range_text(frame.low[strongest], frame.high[strongest])})."
     )
     shown = pd.DataFrame(
         {
@@ -435,7 +431,7 @@ def expressions(results: fb.Results) -> Finding | None:
             "linear probe": [tenth(frame["first"][name]) for name in EXPRESSIONS],
             "CAFE": [tenth(frame.second[name]) for name in EXPRESSIONS],
             "difference": [tenth(frame.difference[name], signed=True) for name in EXPRESSIONS],
-            "95 %": [reach(frame.low[name], frame.high[name]) for name in EXPRESSIONS],
+            "95 %": [range_text(frame.low[name], frame.high[name]) for name in EXPRESSIONS],
         }
     )
     limits = [(frame.low[name], frame.high[name]) for name in EXPRESSIONS]
@@ -539,9 +535,9 @@ def sampling(results: fb.Results) -> Finding | None:
         {
             "row": list(found),
             "accuracy": [tenth(one.difference, signed=True) for one in found.values()],
-            "95 %": [reach(*one.interval) for one in found.values()],
+            "95 %": [range_text(*one.interval) for one in found.values()],
             "balanced accuracy": [tenth(one.difference, signed=True) for one in balanced.values()],
-            "95 % ": [reach(*one.interval) for one in balanced.values()],
+            "95 % ": [range_text(*one.interval) for one in balanced.values()],
         }
     )
     return Finding(
@@ -570,7 +566,7 @@ def photographs(results: fb.Results) -> Finding | None:
         f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
         f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{reach(one.over_low, one.over_high)}, for these trainings)."
+        f"{range_text(one.over_low, one.over_high)}, for these trainings)."
     )
     shown = pd.DataFrame(
         {
