@@ -81,7 +81,7 @@ def records_at(path: str | os.PathLike[str], project: Project) -> Records:
     """Return the records that a name or a path stands for; see `load_results`."""
     from fergen_bench.experiment.shipped import shipped
     from fergen_bench.records.collection import RecordFolder
-    from fergen_bench.records.packed import ROWS, is_packed, open_records
+    from fergen_bench.records.packed import ROWS, open_records
 
     name = Path(path).as_posix()
     if name == "results":
@@ -89,8 +89,6 @@ def records_at(path: str | os.PathLike[str], project: Project) -> Records:
     folder = Path(path)
     if name.split("/")[0] == "reference" and not folder.exists():
         folder = shipped("results") / name
-        if name == "reference" and not is_packed(folder):
-            folder = folder / "last"
         if not folder.is_dir():
             folder = folder.with_name(f"{folder.name}{ROWS}")
         if not folder.exists():
