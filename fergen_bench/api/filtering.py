@@ -163,7 +163,9 @@ class _Planned:
             if method not in files or (own and method not in own):
                 continue
             try:
-                planned = outline(protocol, str(path), project.suite(suite), [project.method(method)], Request())
+                planned = outline(
+                    protocol, str(path), project.suite(suite), [project.method(method)], Request(), find=project.method
+                )
             except BenchError:  # the protocol is not for this suite or this method
                 continue
             found |= {_identity(run) for run in planned.runs}
