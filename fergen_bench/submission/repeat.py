@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from fergen_bench.records.record import RunRecord
     from fergen_bench.submission.archive import Submission
 
-TOLERANCE = 2.0
-"""Points by which a cell may differ on another kind of processor. docs/synth5.md has measured differences."""
-
 
 @dataclass(frozen=True)
 class Repeated:

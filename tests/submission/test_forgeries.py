@@ -23,9 +23,10 @@ from fergen_bench.experiment.shipped import shipped
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.records.collection import Records
 from fergen_bench.records.record import Predictions, RunRecord
+from fergen_bench.submission import TOLERANCE
 from fergen_bench.submission.archive import MANIFEST, read_submission, write_archive, write_submission
 from fergen_bench.submission.checks import with_methods
-from fergen_bench.submission.repeat import TOLERANCE, chosen, repeat
+from fergen_bench.submission.repeat import chosen, repeat
 
 SOURCES, SEEDS = ["web", "film"], [0, 1]
 
