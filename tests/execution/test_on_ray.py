@@ -30,13 +30,14 @@ def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(noted_l
     (job,) = plan_noted(noted_lab, [0], ["web"]).runs
     shift = run.Corruption("web", "blur", 1.0, 10, VERSION)
     job = replace(job, restore=True, corruptions=[shift])
-    before = store.load(job.spec.path(Path(job.runs)))
-    kept = {file.name: file.read_bytes() for file in store.files_of(job.spec, Path(job.runs))}
+    runs = Path(job.runs)
+    before = store.load(job.spec.path(runs))
+    kept = {file.relative_to(runs).as_posix(): file.read_bytes() for file in store.files_of(job.spec, runs)}
     outcome, files = on_ray._run(
         job, Path(job.method_file).read_bytes(), kept, str(noted_lab.root / "nowhere"), "token"
     )
     assert outcome.failure is None
-    assert outcome.refused is None
+    assert not outcome.refused, outcome.refused
     path = store.receive(job, files)
     after = store.load(path)
     assert (after.cells, after.started) == (before.cells, before.started)
