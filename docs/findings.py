@@ -274,6 +274,9 @@ def published_mask() -> str:
     )
 
 
+BASES = {"t3a": "linear_probe", "tent": TRUNK, "sar": TRUNK}
+
+
 def adaptation(results: fb.Results) -> Finding | None:
     """Do unlabelled images of the target help more than CAFE does?"""
     frame = results.leaderboard()
@@ -304,6 +307,81 @@ def adaptation(results: fb.Results) -> Finding | None:
         answer,
         "fergen-bench run --protocol synth5-adaptation",
         shown,
+    )
+
+
+def online(results: fb.Results) -> Finding | None:
+    """Does it help to adapt to the test images while they are predicted?"""
+    frame = results.leaderboard()
+    frame = frame[frame.online & frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    if frame.empty:
+        return None
+    found = {name: results.compare(BASES[frame.base_method[name]], name) for name in frame.index}
+    plain = [name for name in frame.index if "stream" not in name]
+    words = {"linear_probe": "the linear probe", TRUNK: "the fine-tuned trunk"}
+    sentences = [
+        apart(name.split(" (")[0], f"{words[BASES[frame.base_method[name]]]} that it starts from", found[name])
+        for name in plain
+    ]
+    answer = f"Images in random order, 64 at a time: {'; '.join(sentences)}."
+    ordered = [
+        f"{name.split(' (')[0]} {tenth(found[name].difference, signed=True)}" for name in found if "sorted" in name
+    ]
+    if ordered:
+        answer += f" If the images come sorted by expression, the differences are: {', '.join(ordered)}."
+    shown = pd.DataFrame(
+        {
+            "row": list(frame.index),
+            "unseen": [tenth(value) for value in frame.unseen],
+            "difference from its base": [tenth(one.difference, signed=True) for one in found.values()],
+            "95 %": [range_text(*one.interval) for one in found.values()],
+            "seeds": [str(value) for value in frame.seeds],
+        }
+    )
+    return Finding(
+        "Does it help to adapt to test images while they are predicted?",
+        answer,
+        "fergen-bench run --protocol synth5-online",
+        shown,
+        forest(
+            list(found),
+            [one.difference for one in found.values()],
+            [one.interval for one in found.values()],
+            "adapted minus its base (points)",
+        ),
+        "findings-online",
+        "Difference of each online method from the fitted method that it starts from, with 95 % intervals.",
+    )
+
+
+def several(results: fb.Results) -> Finding | None:
+    """Which method makes the best use of several sources?"""
+    frame = results.leaderboard()
+    frame = frame[(frame.sources > 1) & frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    if TRUNK not in frame.index:
+        return None
+    own = results.filtered(protocol="synth5-sources")
+    rivals = [name for name in frame.index if "trunk" in frame.pretraining[name] and name not in (TRUNK, "cafe")]
+    found = differences(own, TRUNK, rivals)
+    above = [name for name, one in found.items() if one.interval[0] > 0]
+    gain = f"{', '.join(above)} {'is' if len(above) == 1 else 'are'}" if above else "none is"
+    best = frame.index[0]
+    answer = (
+        f"{best} has the highest mean on a domain that is left out, {tenth(frame.unseen[best])}. Of the "
+        f"{len(found)} other methods that train the trunk {gain} above its plain fine-tuning, "
+        f"{tenth(frame.unseen[TRUNK])}, by its interval."
+    )
+    if pair := differences(own, "linear_probe", ["cafe"]):
+        answer += f" {apart('CAFE', 'the linear probe', pair['cafe'])}."
+    limits = list(zip(frame.unseen_low, frame.unseen_high, strict=True))
+    return Finding(
+        "Which method makes the best use of several sources?",
+        answer,
+        "fergen-bench run --protocol synth5-sources",
+        table(frame),
+        forest(list(frame.index), list(frame.unseen), limits, "accuracy on the domain left out (%)"),
+        "findings-sources",
+        "Trained on four domains together, scored on the fifth; a quarter of each domain's training faces.",
     )
 
 
@@ -618,6 +696,8 @@ SECTIONS: tuple[Section, ...] = (
     fair,
     ablation,
     adaptation,
+    online,
+    several,
     networks,
     scale,
     expressions,
