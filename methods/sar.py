@@ -62,14 +62,18 @@ class Sar(OnlineMethod):
     skipped: tuple[str, ...] = ("layer4", "blocks.9", "blocks.10", "blocks.11", "norm.")  # parts of names left out
 
     def start(self, base: Method, ctx: Context) -> None:
+        self._check()
         model = trained_network(base, "sar")
         layers = normalisations(model)
         use_batch_statistics(list(layers.values()), self.stream_batch, "sar")
         trained = [layer for name, layer in layers.items() if not any(part in f"{name}." for part in self.skipped)]
         if not trained:
+            one = f"sar: the network of its base, {type(base).__name__}, has no normalisation layer"
+            if not layers:
+                raise BenchError(f"{one} with scale and shift; choose another base")
             raise BenchError(
-                f"sar: the network of its base, {type(base).__name__}, has no normalisation layer outside of "
-                f"{', '.join(self.skipped)}; choose another base, or leave fewer out with --set skipped=[]"
+                f"{one} outside of {', '.join(self.skipped)}; choose another base, or leave fewer out with --set "
+                f"skipped=[]"
             )
         most = math.log(len(EXPRESSIONS))
         rate = rate_for(self.learning_rate, self.stream_batch)
@@ -81,6 +85,18 @@ class Sar(OnlineMethod):
             self.recovery * most,
             self.rho,
         )
+
+    def _check(self) -> None:
+        """Raise for parameters with which nothing could be adapted."""
+        for name, fits, wanted in (
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("momentum", 0 <= self.momentum < 1, "0 or more, and less than 1"),
+            ("rho", self.rho >= 0, "0 or more"),
+            ("margin", self.margin > 0, "above 0"),
+            ("recovery", self.recovery >= 0, "0 or more"),
+        ):
+            if not fits:
+                raise BenchError(f"sar: {name} is {getattr(self, name):g}; it must be {wanted}")
 
     def reset(self) -> None:
         self._descent.restore()

@@ -74,9 +74,29 @@ class Shot(NetworkMethod):
             raise BenchError(
                 "shot adapts to unlabelled images of a target, which this run lacks; use --protocol adaptation"
             )
+        self._check(None if ctx.unlabelled is None else len(ctx.unlabelled))
         super().fit(source, ctx)
         if self.adapt and ctx.unlabelled is not None:
             self._adapt(SplitImages(ctx.unlabelled, ctx.device), len(ctx.unlabelled), ctx)
+
+    def _check(self, count: int | None) -> None:
+        """Raise, before the source is learned, where a target of `count` images could not be adapted to."""
+        for name, fits, wanted in (
+            ("width", self.width >= 1, "1 or more"),
+            ("smoothing", 0 <= self.smoothing < 1, "0 or more, and less than 1"),
+            ("target_epochs", self.target_epochs >= 1, "1 or more; adapt=false scores the source model"),
+            ("target_batch", self.target_batch >= 2, "2 or more, because batch norm needs two images"),
+            ("target_rate", self.target_rate > 0, "above 0"),
+            ("pseudo_labels", self.pseudo_labels >= 0, "0 or more"),
+            ("diversity", self.diversity >= 0, "0 or more"),
+        ):
+            if not fits:
+                raise BenchError(f"shot: {name} is {getattr(self, name):g}; it must be {wanted}")
+        if self.adapt and count == 1:
+            raise BenchError(
+                "shot: the target has one training image, and batch norm needs two to adapt to it; leave it out with "
+                "--targets"
+            )
 
     def _adapt(self, images: SplitImages, count: int, ctx: Context) -> None:
         """Train trunk and bottleneck on all target images."""

@@ -55,6 +55,11 @@ class Tent(OnlineMethod):
     steps: int = 1  # updates per batch
 
     def start(self, base: Method, ctx: Context) -> None:
+        if self.steps < 1 or self.learning_rate <= 0:
+            raise BenchError(
+                f"tent: steps is {self.steps} and learning_rate {self.learning_rate:g}; one step at least and a rate "
+                f"above 0 are needed to adapt anything"
+            )
         model = trained_network(base, "tent")
         layers = [layer for layer in normalisations(model).values() if isinstance(layer, nn.BatchNorm2d)]
         if not layers:

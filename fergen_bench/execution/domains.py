@@ -206,9 +206,10 @@ class PreparedDomains:
                 part = run.scored_part(target, self._abouts[target])
                 count = min(sum(self._abouts[target]["counts"].get(part, {}).values()), *corrupted, 1 << 62)
                 if count < size:
+                    fewer = min(count, max(2, count // 4))
                     raise BenchError(
                         f"{self.folders[target]}: the stream of {target} has {many(count, 'image')}, fewer than one "
-                        f"batch of {run.method}, {size}; lower it with --set stream_batch={max(2, count // 4)}"
+                        f"batch of {run.method}, {size}; lower it with --set stream_batch={fewer}"
                     )
 
     def _notes_on_copies(self, planned: Planned) -> list[str]:

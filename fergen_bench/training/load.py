@@ -12,6 +12,7 @@ from typing import Any
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.shipped import IMPORTABLE, methods_behind
 from fergen_bench.training.contract import Method
+from fergen_bench.wording import listed
 
 
 def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> Method:
@@ -23,7 +24,8 @@ def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> M
         parameters: A value for every field of the class.
 
     Raises:
-        BenchError: The file fails to load, or its class differs from what was read in the file without executing it.
+        BenchError: The file fails to load, its class lacks a function of its base class, or the class differs from what
+            was read in the file without executing it.
     """
     spec = importlib.util.spec_from_file_location(f"fergen_bench_method_{path.stem}", path)
     assert spec is not None
@@ -33,7 +35,14 @@ def load_method(path: Path, class_name: str, parameters: Mapping[str, Any]) -> M
     _forget_methods(path)
     try:
         spec.loader.exec_module(module)
-        method = getattr(module, class_name)(**parameters)
+        found = getattr(module, class_name)
+        if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+            one = len(lacking) == 1
+            raise BenchError(
+                f"{path}: {class_name} lacks the {'method' if one else 'methods'} {listed(lacking)}; write "
+                f"{'it' if one else 'them'}, as the base class {found.__mro__[1].__name__} requires"
+            )
+        method = found(**parameters)
     except BenchError:
         raise
     except Exception as error:

@@ -58,5 +58,8 @@ class OnlineMethod(Method):
     def fit(self, source: Source, ctx: Context) -> None:
         """Take what the method adapts from `ctx.base`; the source is not used."""
         if ctx.base is None:
-            raise BenchError(f"{type(self).__name__} starts from the fitted method of a run, and this context has none")
+            raise BenchError(
+                f"{type(self).__name__} starts from the fitted method of another run, and ctx.base has none; execute "
+                f"it with fb.run, or set ctx.base to a fitted method"
+            )
         self.start(ctx.base, ctx)

@@ -224,7 +224,7 @@ def test_a_base_that_vanishes_before_the_run_is_one_sentence(adapting: Project) 
     assert "follow starts from this checkpoint of mine on web, seed 0, which was not kept" in (outcome.refused or "")
 
 
-def test_an_online_method_without_its_parameters_or_reset_is_refused(adapting: Project) -> None:
+def test_an_online_method_without_its_parameters_is_refused(adapting: Project) -> None:
     path = adapting.root / "methods" / "bare.py"
     path.write_text(MINE.replace("    shift: float", "    online: ClassVar[bool] = True\n    shift: float"))
     with pytest.raises(BenchError, match=r"Mine is online and lacks the parameter stream; derive it from OnlineMethod"):

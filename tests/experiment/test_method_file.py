@@ -180,7 +180,7 @@ def test_a_file_that_is_no_method_is_refused_with_its_line(tmp_path: Path, text:
         (HEADER + "import does_not_exist\n" + BODY, r"mine\.py:6: this method file fails to load: ModuleNotFoundError"),
         (HEADER + BODY + "\nraise ValueError('no')\n", r"mine\.py:\d+: this method file fails to load: ValueError: no"),
         (HEADER + BODY.replace("@dataclass\n", ""), r"fails to load: TypeError|must be a dataclass"),
-        (HEADER + BODY.replace("def predict", "def forward"), r"fails to load: TypeError: Can't instantiate"),
+        (HEADER + BODY.replace("def predict", "def forward"), r"Mine lacks the method predict; write it, as"),
     ],
 )
 def test_a_method_that_cannot_be_made_is_refused(tmp_path: Path, text: str, message: str) -> None:
