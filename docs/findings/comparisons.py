@@ -1,0 +1,240 @@
+"""Which method generalises best: under equal conditions, with images of the target, with several sources, elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from finding import BASE, REFERENCE, TRUNK, Finding, apart, differences, forest, rows, table
+
+import fergen_bench as fb
+from fergen_bench.report.canvas import blank, sns, styled
+from fergen_bench.report.comparison import range_text
+from fergen_bench.report.rounding import tenth
+
+
+def fair(results: fb.Results) -> Finding | None:
+    """Which method is best under equal conditions?"""
+    results = results.filtered(protocol=BASE)
+    names = [row.name for view in results.views() if not view.board.adaptation for row in view.rows]
+    frame = rows(results, [name for name in names if not changed(name)], fraction=0.5)
+    if "cafe" not in frame.index:
+        return None
+    best = frame.index[0]
+    tied = [name for name in frame.index[1:] if frame.standing[name] == "tied"]
+    others = f"not significantly different: {', '.join(tied)}" if tied else "every row with as many seeds is behind it"
+    if frame.standing[best] == "not compared":
+        others = f"95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}, one seed"
+    answer = f"{best} has the highest mean, {tenth(frame.unseen[best])} ({others})."
+    if (pair := differences(results, "linear_probe", ["cafe"])) and best != "cafe":
+        answer += f" {apart('CAFE', 'the linear probe on the same frozen features', pair['cafe'])}."
+    trunk = [name for name in frame.index if frame.pretraining[name].startswith("synth-trunk")]
+    if TRUNK in trunk:
+        top = frame.unseen[[name for name in trunk if name != TRUNK]].idxmax()
+        answer += (
+            f" Rows that classify features of the frozen encoder have {tenth(frame.unseen[frozen(frame)].min())} or "
+            f"more; plain fine-tuning of the trunk has {tenth(frame.unseen[TRUNK])}, and of the other rows that train "
+            f"the trunk {top} has the most, {tenth(frame.unseen[top])}."
+        )
+    limits = list(zip(frame.unseen_low, frame.unseen_high, strict=True))
+    return Finding(
+        "Which method generalises best on synth5?",
+        answer,
+        f"fergen-bench run --protocol {BASE}",
+        table(frame),
+        forest(list(frame.index), list(frame.unseen), limits, "accuracy on unseen domains (%)"),
+        "findings-fair",
+        "Mean accuracy on unseen domains and its 95 % interval; half of the training faces, source validation.",
+    )
+
+
+def changed(name: str) -> bool:
+    """Return True for rows of other questions: rows with changed parameters that are not those of the fair table."""
+    return "(" in name and name not in {
+        TRUNK,
+        "lp_ft (learning_rate=0.001, backbone=synth-trunk)",
+        "wise_ft (learning_rate=0.004, backbone=synth-trunk)",
+        "dan (turning=0.5)",
+        "latent_ofer (turning=0.5)",
+    }
+
+
+def frozen(frame: pd.DataFrame) -> list[str]:
+    """Return the rows whose only network is the frozen encoder."""
+    alone = {"linear_probe", "even_probe", "nearest_prototype", "knn", "tip_adapter", "clip_adapter"}
+    return [name for name in frame.index if name in alone]
+
+
+BASES = {"t3a": "linear_probe", "tent": TRUNK, "sar": TRUNK}
+
+
+def adaptation(results: fb.Results) -> Finding | None:
+    """Do unlabelled images of the target help more than CAFE does?"""
+    frame = results.leaderboard()
+    adapted = list(frame[frame.adaptation & frame.unseen.notna()].method)
+    if not adapted:
+        return None
+    found = differences(results, "cafe", adapted)
+    plain = differences(results, TRUNK, adapted)
+    sentences = [apart(name.split(" (")[0], "CAFE", one) for name, one in found.items()]
+    answer = f"{'; '.join(sentences)}."
+    if plain:
+        gains = [apart(name.split(" (")[0], "it", one) for name, one in plain.items()]
+        answer += f" Against plain fine-tuning of the same trunk: {'; '.join(gains)}."
+    answer += (
+        " CDANN needs labels of every domain, so it cannot use unlabelled images. The methods train the trunk, and "
+        "CAFE keeps "
+        "the encoder's features: most of the difference is the network."
+    )
+    shown = pd.DataFrame(
+        {
+            "row": list(found),
+            "difference from CAFE": [tenth(one.difference, signed=True) for one in found.values()],
+            "95 %": [range_text(*one.interval) for one in found.values()],
+        }
+    )
+    return Finding(
+        "Do unlabelled images of the target help more than CAFE?",
+        answer,
+        "fergen-bench run --protocol synth5-adaptation",
+        shown,
+    )
+
+
+def online(results: fb.Results) -> Finding | None:
+    """Does it help to adapt to the test images while they are predicted?"""
+    frame = results.leaderboard()
+    frame = frame[frame.online & frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    if frame.empty:
+        return None
+    found = {name: results.compare(BASES[frame.base_method[name]], name) for name in frame.index}
+    plain = [name for name in frame.index if "stream" not in name]
+    words = {"linear_probe": "the linear probe", TRUNK: "the fine-tuned trunk"}
+    sentences = [
+        apart(name.split(" (")[0], f"{words[BASES[frame.base_method[name]]]} that it starts from", found[name])
+        for name in plain
+    ]
+    answer = f"Images in random order, 64 at a time: {'; '.join(sentences)}."
+    ordered = [
+        f"{name.split(' (')[0]} {tenth(found[name].difference, signed=True)}" for name in found if "sorted" in name
+    ]
+    if ordered:
+        answer += f" If the images come sorted by expression, the differences are: {', '.join(ordered)}."
+    shown = pd.DataFrame(
+        {
+            "row": list(frame.index),
+            "unseen": [tenth(value) for value in frame.unseen],
+            "difference from its base": [tenth(one.difference, signed=True) for one in found.values()],
+            "95 %": [range_text(*one.interval) for one in found.values()],
+            "seeds": [str(value) for value in frame.seeds],
+        }
+    )
+    return Finding(
+        "Does it help to adapt to test images while they are predicted?",
+        answer,
+        "fergen-bench run --protocol synth5-online",
+        shown,
+        forest(
+            list(found),
+            [one.difference for one in found.values()],
+            [one.interval for one in found.values()],
+            "adapted minus its base (points)",
+        ),
+        "findings-online",
+        "Difference of each online method from the fitted method that it starts from, with 95 % intervals.",
+    )
+
+
+def several(results: fb.Results) -> Finding | None:
+    """Which method makes the best use of several sources?"""
+    frame = results.leaderboard()
+    frame = frame[(frame.sources > 1) & frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    if TRUNK not in frame.index:
+        return None
+    own = results.filtered(protocol="synth5-sources")
+    rivals = [name for name in frame.index if "trunk" in frame.pretraining[name] and name not in (TRUNK, "cafe")]
+    found = differences(own, TRUNK, rivals)
+    above = [name for name, one in found.items() if one.interval[0] > 0]
+    gain = f"{', '.join(above)} {'is' if len(above) == 1 else 'are'}" if above else "none is"
+    best = frame.index[0]
+    answer = (
+        f"{best} has the highest mean on a domain that is left out, {tenth(frame.unseen[best])}. Of the "
+        f"{len(found)} other methods that train the trunk {gain} above its plain fine-tuning, "
+        f"{tenth(frame.unseen[TRUNK])}, by its interval."
+    )
+    if pair := differences(own, "linear_probe", ["cafe"]):
+        answer += f" {apart('CAFE', 'the linear probe', pair['cafe'])}."
+    limits = list(zip(frame.unseen_low, frame.unseen_high, strict=True))
+    return Finding(
+        "Which method makes the best use of several sources?",
+        answer,
+        "fergen-bench run --protocol synth5-sources",
+        table(frame),
+        forest(list(frame.index), list(frame.unseen), limits, "accuracy on the domain left out (%)"),
+        "findings-sources",
+        "Trained on four domains together, scored on the fifth; a quarter of each domain's training faces.",
+    )
+
+
+def photographs(results: fb.Results) -> Finding | None:
+    """Does the order on synth5 hold on photographs?"""
+    path = REFERENCE / "photographs.csv"
+    if not path.is_file():
+        return None
+    real = pd.read_csv(path).set_index("method")
+    frame = rows(results, list(real.index), fraction=0.5)
+    names = [name for name in real.index if name in frame.index]
+    order, low, high = rank_correlation(frame.unseen[names].to_numpy(), real.unseen[names].to_numpy())
+    best = real.unseen.idxmax()
+    inside = "says little about" if low <= 0 else "agrees with"
+    one = real.loc["cafe"]
+    answer = (
+        f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
+        f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
+        f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
+        f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
+        f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
+        f"{range_text(one.over_low, one.over_high)}, for these trainings)."
+    )
+    shown = pd.DataFrame(
+        {
+            "row": names,
+            "synth5": [tenth(frame.unseen[name]) for name in names],
+            "photographs": [tenth(real.unseen[name]) for name in names],
+            "95 %": [f"{tenth(real.unseen_low[name])} to {tenth(real.unseen_high[name])}" for name in names],
+            "seeds": [str(real.seeds[name]) for name in names],
+        }
+    )
+    with styled():
+        figure = blank(4.6, 3.6, "constrained")
+        axes = figure.subplots()
+        axes.scatter(frame.unseen[names], real.unseen[names], s=14, color="#0072b2")
+        for name in ("cafe", "linear_probe", best):
+            axes.annotate(
+                name, (frame.unseen[name], real.unseen[name]), xytext=(4, 3), textcoords="offset points", fontsize=7
+            )
+        axes.set_xlabel("synth5, unseen (%)")
+        axes.set_ylabel("photographs, unseen (%)")
+        sns.despine(figure)
+    return Finding(
+        "Does the order on synth5 hold on photographs?",
+        answer,
+        "fergen-bench run --suite photographs --protocol all --seeds 0",
+        shown,
+        figure,
+        "findings-photographs",
+        "Mean accuracy on unseen domains: one point per row of the fair table.",
+    )
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray, replicates: int = 2000) -> tuple[float, float, float]:
+    """Return Spearman's correlation of two arrays (N,) and its 95 % interval by bootstrap over the N rows."""
+    from scipy.stats import spearmanr
+
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(replicates):
+        taken = random.integers(0, len(first), len(first))
+        if len(np.unique(taken)) > 2:
+            found.append(spearmanr(first[taken], second[taken]).statistic)
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(spearmanr(first, second).statistic), float(low), float(high)

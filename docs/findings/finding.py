@@ -1,0 +1,117 @@
+"""A section of the page of findings: its words, its table and its figure, from records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import fergen_bench as fb
+from fergen_bench.report.canvas import Figure, blank, sns, styled
+from fergen_bench.report.comparison import range_text
+from fergen_bench.report.rounding import tenth
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "results" / "reference"
+BASE = "synth5-all"
+TRUNK = "full_finetune (learning_rate=0.004, backbone=synth-trunk)"
+OWN = ("keep_and_train",)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A section of the page.
+
+    Attributes:
+        question: The heading.
+        answer: The first paragraph; its first sentence is the answer.
+        command: The command that repeats the runs.
+        table: A table below the answer, or None.
+        figure: A figure, or None.
+        name: The file name of the figure, without its ending.
+        caption: What the figure shows.
+    """
+
+    question: str
+    answer: str
+    command: str
+    table: pd.DataFrame | None = None
+    figure: Figure | None = None
+    name: str = ""
+    caption: str = ""
+
+
+Section = Callable[[fb.Results], Finding | None]
+
+
+def apart(second: str, first: str, compared: fb.Compared) -> str:
+    """Return a sentence without its full stop: where the second row stands against the first, by their interval."""
+    low, high = compared.interval
+    size = f"{tenth(abs(compared.difference))} points"
+    if np.isnan(low):
+        return f"{second} differs from {first} by {tenth(compared.difference, signed=True)} points"
+    one_seed = ", for these trainings" if np.isnan(compared.p) else ""
+    if low > 0 or high < 0:
+        word = "above" if low > 0 else "below"
+        return f"{second} is {size} {word} {first} (95 %: {range_text(low, high)}{one_seed})"
+    return (
+        f"{second} is not significantly different from {first} "
+        f"({tenth(compared.difference, signed=True)} points, 95 %: {range_text(low, high)}{one_seed})"
+    )
+
+
+def rows(results: fb.Results, names: Sequence[str], **conditions: object) -> pd.DataFrame:
+    """Return the rows of leaderboards with these names, in this order, indexed by name; without those that are missing.
+
+    Args:
+        results: The results.
+        names: Names of rows, as tables have them.
+        **conditions: Values of columns, such as fraction="50%".
+    """
+    frame = results.leaderboard()
+    for column, value in conditions.items():
+        frame = frame[frame[column] == value]
+    frame = frame[frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    return frame.loc[[name for name in names if name in frame.index]]
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of a table from rows of leaderboards, as text."""
+    spread = [f"{tenth(low)} to {tenth(high)}" for low, high in zip(frame.unseen_low, frame.unseen_high, strict=True)]
+    return pd.DataFrame(
+        {
+            "row": frame.index,
+            "unseen": [tenth(value) for value in frame.unseen],
+            "95 %": spread,
+            "standing": list(frame.standing),
+            "in-domain": [tenth(value) for value in frame.in_domain],
+            "worst unseen": [tenth(value) for value in frame.worst],
+            "seeds": [str(value) for value in frame.seeds],
+        }
+    )
+
+
+def differences(results: fb.Results, first: str, others: Sequence[str]) -> dict[str, fb.Compared]:
+    """Return the comparisons of rows with one row, without the rows that are missing."""
+    there = set(results.leaderboard().method)
+    return {name: results.compare(first, name) for name in others if name in there and name != first}
+
+
+def forest(names: Sequence[str], values: Sequence[float], limits: Sequence[tuple[float, float]], label: str) -> Figure:
+    """Draw values with their intervals, one line each, the first on top; a line at 0 if they are differences."""
+    with styled():
+        figure = blank(6.4, 0.7 + 0.22 * len(names), "constrained")
+        axes = figure.subplots()
+        for place, (value, (low, high)) in enumerate(zip(values, limits, strict=True)):
+            axes.plot([low, high], [place, place], color="#555555", lw=1.2)
+            axes.plot([value], [place], "o", color="#0072b2", ms=4)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        if min(low for low, _ in limits) < 0 < max(high for _, high in limits):
+            axes.axvline(0, color="#999999", lw=0.8, zorder=0)
+        sns.despine(figure)
+    return figure
