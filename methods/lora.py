@@ -36,9 +36,8 @@ class Lora(NetworkMethod):
     version: ClassVar[int] = 1
     group: ClassVar[str] = "fine-tuning"
     static_step: ClassVar[bool] = True
-    # The packaged encoder is convolutional. The learning rate is that of every small network: half and twice of it
-    # were as accurate on 73 held-out images of a quarter of web (protocols/learning-rate.yaml).
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 2e-3, "targets": ("stages", "project")}}
+    # The packaged encoder is convolutional. The learning rate is the best of protocols/learning-rate.yaml on web and film.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 1e-3, "targets": ("stages", "project")}}
 
     backbone: Backbone = "suite"  # the network that is adapted
     rank: int = 8  # r
