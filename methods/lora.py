@@ -36,7 +36,7 @@ class Lora(NetworkMethod):
     version: ClassVar[int] = 1
     group: ClassVar[str] = "fine-tuning"
     static_step: ClassVar[bool] = True
-    # The packaged encoder is convolutional. The learning rate is the best of protocols/learning-rate.yaml on web and film.
+    # The packaged encoder is convolutional. The rate is the best of protocols/learning-rate.yaml on web and film.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 1e-3, "targets": ("stages", "project")}}
 
     backbone: Backbone = "suite"  # the network that is adapted

@@ -180,8 +180,9 @@ def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
     """Yield one leaderboard per set of conditions.
 
-    Real faces come before synthetic ones, one source before several, all of the data before parts of it, and methods
-    that adapted to their target, by training or online, after the others. Finished models come last.
+    Real faces come before synthetic ones, one source before several, the share of the data with the most rows before
+    the others, and methods that adapted to their target, by training or online, after the others. Finished models come
+    last.
     """
     if cells.empty:
         return
@@ -191,10 +192,14 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
         "online": True,
         "adaptation": True,
         "sources": True,
+        "rows": False,
         "fraction": False,
     }
-    cells = cells.assign(finished=cells.sources == 0)
-    cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable").drop(columns="finished")
+    names = cells.method + " " + cells.pretraining
+    cells = cells.assign(
+        finished=cells.sources == 0, rows=names.groupby([cells[name] for name in CONDITIONS]).transform("nunique")
+    )
+    cells = cells.sort_values([*order], ascending=[*order.values()], kind="stable").drop(columns=["finished", "rows"])
     for conditions, group in cells.groupby(CONDITIONS, sort=False):
         # Records of early versions lack this fact about the same faces.
         group = group.assign(annotator=group.groupby("target").annotator.transform("max"))
@@ -430,7 +435,7 @@ def by_share(items: Iterable[Item], board_of: Callable[[Item], Board]) -> list[l
     """Group items whose leaderboards differ only in the share of the data.
 
     Args:
-        items: Such as views, in the order of their leaderboards: the largest share first.
+        items: Such as views, in the order of their leaderboards: the share with the most rows first.
         board_of: Returns the leaderboard of an item.
     """
     sets: dict[tuple[Any, ...], list[Item]] = {}

@@ -38,7 +38,8 @@ def show(
 ) -> None:
     """Print published tables, corruptions and matrices, then the leaderboards and the answers last.
 
-    Leaderboards that differ only in the share of the data are printed as one table.
+    Of leaderboards that differ only in the share of the data, the one with the most rows is printed, and a table of the
+    rows that others have too.
 
     Args:
         console: The terminal.
@@ -55,17 +56,14 @@ def show(
     for board in shift_boards(pd.DataFrame() if shifted is None else shifted):
         console.print(_shift(board, metric))
     for group in reversed(by_share(views, lambda view: view.board)):
-        several = len(group) > 1
-        for view in group:
-            if several and view.board.fraction < 1:
-                continue
-            for name, found in view.matrices if matrices else ():
-                console.print(_fitting(console, partial(_matrix, view, name, found)))
-            if view.board.data:
-                console.print(data.block(view.board.data, view.board.synthetic))
-            _print_leaderboard(console, view)
-        if several:
-            console.print(_shares(group))
+        view, *others = group
+        if others:
+            console.print(_shares(view, others))
+        for name, found in view.matrices if matrices else ():
+            console.print(_fitting(console, partial(_matrix, view, name, found)))
+        if view.board.data:
+            console.print(data.block(view.board.data, view.board.synthetic))
+        _print_leaderboard(console, view)
 
 
 def _print_leaderboard(console: Console, view: LeaderboardView) -> None:
@@ -159,12 +157,12 @@ def _columns(view: LeaderboardView, stacked: bool) -> dict[str, list[Text]]:
     return columns
 
 
-def _shares(views: Sequence[LeaderboardView]) -> RenderableType:
-    """Draw the mean over unseen targets by method and share of the data."""
-    first = min(views, key=lambda view: view.board.fraction)
-    rows = list(dict.fromkeys(pair for view in views for pair in view.board.names()))
+def _shares(whole: LeaderboardView, others: Sequence[LeaderboardView]) -> RenderableType:
+    """Draw the mean over unseen targets by share of the data, for the rows that others than the first one have."""
+    views = sorted([whole, *others], key=lambda view: -view.board.fraction)
+    rows = list(dict.fromkeys(pair for view in others for pair in view.board.names()))
     several = len({method for method, _ in rows}) < len(rows)
-    table = Table(title=f"Unseen targets by share of the data, {first.metric_name} (%)", title_justify="left")
+    table = Table(title=f"Unseen targets by share of the data, {whole.metric_name} (%)", title_justify="left")
     table.add_column("method", overflow="fold")
     for view in views:
         table.add_column(percent(view.board.fraction), justify="right")
@@ -172,7 +170,8 @@ def _shares(views: Sequence[LeaderboardView]) -> RenderableType:
     for pair in rows:
         numbers = (_mean(means[pair], True) if pair in means else Text("—") for means in known)
         table.add_row(f"{pair[0]} [{pair[1]}]" if several else pair[0], *numbers)
-    notes = [first.title.rpartition(", ")[0], "The leaderboard of each share, and its notes, are on the page"]
+    conditions = views[-1].title.rpartition(", ")[0]
+    notes = [conditions, "The leaderboard of every other share, and its notes, are on the page"]
     return _noted([table], notes)
 
 

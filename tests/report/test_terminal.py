@@ -79,11 +79,15 @@ def test_no_word_is_broken_in_80_columns() -> None:
 
 def test_a_terminal_shows_one_table_of_the_shares_of_the_data() -> None:
     half = [replace(item, spec=replace(item.spec, fraction=0.5)) for item in MATRIX]
-    text = shown([*MATRIX, *half, *(replace(i, spec=replace(i.spec, method="other")) for i in half)])
+    tenth = [replace(item, spec=replace(item.spec, fraction=0.1, method="small")) for item in MATRIX]
+    text = shown([*MATRIX, *tenth, *half, *(replace(i, spec=replace(i.spec, method="other")) for i in half)])
     assert text.count("Leaderboard") == 1
-    assert re.search(r"method +┃ 100% ┃ +50%", text)
-    assert re.search(r"cafe +│ 51.7 │ 51.7", text)
-    assert re.search(r"other +│ +— │ 51.7", text)
+    words = " ".join(text[text.index("Leaderboard") :].split())
+    assert "50% of the data" in words  # the share with the most rows
+    assert re.search(r"method +┃ 100% ┃ +50% ┃ +10%", text)
+    assert re.search(r"cafe +│ 51.7 │ 51.7 │ +—", text)
+    assert re.search(r"small +│ +— │ +— │ 51.7", text)
+    assert not re.search(r"other +│", text)
 
 
 def test_a_terminal_shows_what_shifts_do() -> None:
