@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class Cdann(AdversarialMethod):
     """Features should not reveal the dataset, except where datasets differ in how often expressions occur."""
 
     version: ClassVar[int] = 1
+    # The learning rate is the best of protocols/learning-rate-sources.yaml, without web and without wild.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 8e-3}}
 
     def build(self, ctx: Context) -> nn.ModuleDict:
         model = super().build(ctx)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional
@@ -35,6 +35,8 @@ class Dann(AdversarialMethod):
     """Features that do not reveal their dataset cannot depend on what is specific to it."""
 
     version: ClassVar[int] = 1
+    # The learning rate is the best of protocols/learning-rate-sources.yaml, without web and without wild.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"learning_rate": 4e-3}}
 
     adapt: bool = False  # treat the unlabelled training images of the target as one more domain
 
