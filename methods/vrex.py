@@ -30,7 +30,7 @@ class Vrex(DomainMethod):
 
     version: ClassVar[int] = 1
     # The weight changes after a tenth of the few hundred updates, as in the released 500 of 5001.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"anneal": 50}}
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {"small": {"anneal": 50, "learning_rate": 1e-3}}
 
     penalty: float = 10.0  # weight of the penalty from update `anneal` on; 1 before
     anneal: int = 500  # update, counted from 0, at which the weight changes and the optimiser's state is reset

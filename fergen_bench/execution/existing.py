@@ -62,7 +62,7 @@ class ExistingRecords:
         self.copied = 0
         """records that were copied from those offered; in a dry run, those that would be"""
 
-    def find(self, outlined: Outline, wanted: Corruptions | None) -> RunState:
+    def find(self, outlined: Outline, wanted: Corruptions | None, with_model: bool = False) -> RunState:
         """Return the state of an outlined run.
 
         The method counts a record again where other images are to be left out, and sets damaged records aside.
@@ -70,6 +70,7 @@ class ExistingRecords:
         Args:
             outlined: The run, with empty fingerprints.
             wanted: The corruptions that the protocol evaluates, or None.
+            with_model: The run needs a checkpoint, as with the option to keep models.
         """
         domains, rerun = self._domains, self._options.rerun
         spec = outlined.run.with_fingerprints(domains.fingerprints)
@@ -80,7 +81,7 @@ class ExistingRecords:
         has_model = spec.model_path(self._runs).is_file()
         complete = record is not None and record.answers(spec) and not rerun
         # An online method leaves no checkpoint: it is fitted to a stream, and starts from that of its base.
-        complete = complete and (has_model or spec.online or not self._options.keep_models)
+        complete = complete and (has_model or spec.online or not (with_model or self._options.keep_models))
         corruptions, restore = domains.corruptions(spec, wanted), False
         if record is not None and complete:
             lacking = [one for one in corruptions if one not in record.shifts_of(spec)]

@@ -111,7 +111,7 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     notes += note_on_bases(bases, adapting)
     planned_keys = {state.spec.key for state in states}
     more = [base for key, base in bases.items() if key not in planned_keys]
-    chosen, states = (*more, *chosen), [*(records.find(base, None) for base in more), *states]
+    chosen, states = (*more, *chosen), [*(records.find(base, None, with_model=True) for base in more), *states]
     jobs = [_job(project, domains, one, state, options, bases) for one, state in zip(chosen, states, strict=True)]
 
     missing = [job for job, state in zip(jobs, states, strict=True) if not state.complete]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from fergen_bench.execution.replay import replay
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.run import Job
 from fergen_bench.progress import silent
+from fergen_bench.records.collection import RecordFolder
+from fergen_bench.records.pack import pack
+from fergen_bench.records.packed import open_records
 from fergen_bench.records.record import HELD_OUT, RunRecord
 from fergen_bench.records.store import RecordFile, find
 
@@ -205,6 +209,18 @@ def test_a_base_that_was_not_kept_is_refused_and_trained_again_on_request(adapti
         planned(adapting, {"stream": "sorted"})
     plan = planned(adapting, {"stream": "sorted"}, keep_models=True)
     assert [job.spec.method for job in plan.missing] == ["mine", "follow"]
+
+
+def test_a_base_among_offered_records_is_trained_since_records_have_no_checkpoint(adapting: Project) -> None:
+    execute(planned(adapting), adapting, 0)
+    runs = adapting.results / "runs"
+    packed = adapting.root / "packed"
+    pack(RecordFolder(runs), packed)
+    shutil.rmtree(runs)
+    plan = planned(adapting, {"stream": "sorted"}, offered=open_records(packed))
+    assert [job.spec.method for job in plan.missing] == ["mine", "follow"]
+    assert all(record is not None for _, record in execute(plan, adapting, 0))
+    assert plan.missing[0].spec.model_path(runs).is_file()
 
 
 def test_a_replay_trains_the_base_and_gives_the_same_numbers(adapting: Project) -> None:
