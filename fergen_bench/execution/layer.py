@@ -47,7 +47,8 @@ class ScoringLayer:
         Args:
             spec: The run.
             source: Its source.
-            method: Its method, which decides whether the images of several sources are counted together.
+            method: The method that learned from the source, which is the base of an online method. It decides whether
+                the images of several sources are counted together.
         """
         return cls(spec.views, spec.prior, class_counts(source.train, method.sources_alike).clamp_min(1))
 

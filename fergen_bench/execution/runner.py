@@ -76,6 +76,7 @@ class _OpenRun:
     domains: Mapping[str, Domain]
     source: TrackedSource
     method: Method
+    base: Method | None  # the method that an online method starts from
     context: Context
     layer: ScoringLayer
     resume: ResumeState
@@ -103,7 +104,11 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     source = TrackedSource.over(whole)
     _check_unchanged(job)
     method = load_method(Path(job.method_file), job.class_name, spec.parameters)
-    layer = ScoringLayer.of(spec, whole, method)
+    code, base = job.base, None
+    if code is not None and spec.base is not None:
+        base = load_method(Path(code.path), code.class_name, spec.base.parameters)
+    # The class frequencies in the logits of an online method are those that its base learned.
+    layer = ScoringLayer.of(spec, whole, method if base is None else base)
     unlabelled = None if spec.adaptation_target is None else Unlabelled(domains[spec.adaptation_target])
     environment = environment_of(job, device)
     # A captured CUDA graph hides the single operations that a profiler measures.
@@ -116,7 +121,7 @@ def _open(job: Job, progress: Progress) -> _OpenRun:
     )
     context.capture_steps, context.precision = capture, spec.precision
     return _OpenRun(
-        job, started, device, domains, source, method, context, layer, resume, profiler, environment, progress
+        job, started, device, domains, source, method, base, context, layer, resume, profiler, environment, progress
     )
 
 
@@ -206,24 +211,24 @@ def _fit(run: _OpenRun) -> None:
     # Methods should draw from the context; one that draws from a global generator is repeatable all the same.
     seed_globally(run.spec, "global")
     clock = time.perf_counter()
-    if run.job.base is not None:
-        run.context.base = _restore_base(run)
+    if run.base is not None:
+        _restore_base(run, run.base)
+        run.context.base = run.base
     run.method.fit(run.source, run.context)
     run.seconds["fit"] = run.resume.earlier + time.perf_counter() - clock
     if run.profiler is not None:
         run.profiler.end()
 
 
-def _restore_base(run: _OpenRun) -> Method:
+def _restore_base(run: _OpenRun, base: Method) -> None:
     """Restore the fitted method that an online method starts from.
 
     Raises:
         RunError: It lacks a checkpoint.
         BenchError: Its record or checkpoint is damaged.
     """
-    spec, code = run.spec.base, run.job.base
+    spec = run.spec.base
     assert spec is not None
-    assert code is not None
     path = spec.path(run.runs)
     if not path.is_file() or not spec.model_path(run.runs).is_file():
         raise RunError(
@@ -232,11 +237,9 @@ def _restore_base(run: _OpenRun) -> Method:
         )
     file = RecordFile.open(path)
     file.check(CHECKPOINT)
-    base = load_method(Path(code.path), code.class_name, spec.parameters)
     restore_method(spec.model_path(run.runs), base, run.context)
     # The confidence on images that the base learned from reveals nothing about others.
     run.source.asked_for_all = not (file.has(PREDICTIONS) and HELD_OUT in file.predictions())
-    return base
 
 
 def _take_training(run: _OpenRun) -> bool:

@@ -313,7 +313,8 @@ class _Expansion:
         prior = self._protocol.prior if self._request.prior is None else self._request.prior
         reason = one.method.lacks_prior(one.parameters) if prior else ""
         if prior and not reason and one.base is not None:
-            reason = one.base.method.lacks_prior(one.base.parameters)
+            lack = one.base.method.lacks_prior(one.base.parameters)
+            reason = f"its base is {one.base.method.name}, and {lack}" if lack else ""
         if reason:
             self.left_out[f"prior {prior:g} is not applied to {one.method.name}: {reason}"] = None
         return 0.0 if reason else float(prior)

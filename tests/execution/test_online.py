@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from running import MINE, execute, make_plan
 
 from conftest import Bench
 from fergen_bench.error import BenchError
+from fergen_bench.execution.layer import COUNTS
 from fergen_bench.execution.plan import Plan
 from fergen_bench.execution.replay import replay
 from fergen_bench.experiment.project import Project
@@ -170,6 +172,33 @@ def test_both_views_are_left_out_with_a_note_and_a_prior_is_taken_out(adapting: 
     _, without = ran(adapting)
     assert np.ptp((with_prior["film"] - without["film"]).std(0)) < 1e-2
     assert np.abs(with_prior["film"] - without["film"]).max() > 0.1
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_prior_is_that_which_the_base_learned(
+    adapting: Project, monkeypatch: pytest.MonkeyPatch, alike: bool
+) -> None:
+    even = MINE.replace("self.counts.expand(len(images), 7)", "torch.zeros(len(images), 7)")
+    declared = f"    @property\n    def sources_alike(self):\n        return {alike}\n    def fit"
+    (adapting.root / "methods" / "several.py").write_text(even.replace("    def fit", declared))
+    # The sources of synth5-tiny have as many images each, so both ways of counting give the same frequencies.
+    counts = {True: torch.arange(1, 8).double(), False: torch.arange(8, 1, -1)}
+    monkeypatch.setattr("fergen_bench.execution.layer.class_counts", lambda split, alike: counts[alike])
+    protocol = {"domains": ["web", "film", "grey48"], "sources": "all-but-target", "targets": ["grey48"], "prior": 0.5}
+    record, logits = ran(adapting, {"base": "several", "weight": 0.0}, protocol=protocol)
+    assert record.spec.sources == ("film", "web")
+    stored = RecordFile.open(record.spec.path(adapting.results / "runs")).arrays()[COUNTS]
+    np.testing.assert_array_equal(stored, counts[alike])
+    expected = -0.5 * np.log(stored)
+    np.testing.assert_allclose(logits["grey48"][0], expected - expected.max(), atol=1e-3)
+
+
+def test_a_prior_is_left_out_with_a_note_where_the_base_learned_none(adapting: Project) -> None:
+    path = adapting.root / "methods" / "even.py"
+    path.write_text(MINE.replace("    shift: float", "    learns_prior = False\n    shift: float"))
+    plan = planned(adapting, {"base": "even"}, protocol={"prior": 0.5})
+    assert plan.runs[-1].spec.prior == 0.0
+    assert any("prior 0.5 is not applied to follow: its base is even, and its logits" in n for n in plan.notes)
 
 
 @pytest.mark.parametrize(
