@@ -81,7 +81,8 @@ def submit(
     ]
     if not records:
         raise BenchError(f"{near(stored.path)}: there are no records. Make some with: fergen-bench run")
-    texts = _texts(project, sorted({one.spec.method for one in records}), method_files)
+    bases = {one.spec.base.method for one in records if one.spec.base is not None}
+    texts = _texts(project, sorted(bases | {one.spec.method for one in records}), method_files)
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         draft = Path(folder, "submission.zip")
         size = write_submission(draft, stored, records, texts, _about(records))
@@ -137,7 +138,9 @@ def check(project: Project, path: Path, progress: Progress = silent) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         submitted = checks.with_methods(project, submission, Path(folder))
         # A method without a file, or with another one, is a fault below and not a note.
-        digests = {one.spec.method: one.method_digest for one in submission.records.read()[0]}
+        found = submission.records.read()[0]
+        digests = {one.spec.base.method: one.base_digest for one in found if one.spec.base is not None}
+        digests |= {one.spec.method: one.method_digest for one in found}
         verdict = verify(path, digests.get, lambda suite, name: prepared.about(project, suite, name))
         faults, notes = checks.faults_of(submission, verdict.records, submitted, progress)
         texts = {f"{Path(folder, name)}.py": f"{path}/methods/{name}.py" for name in submission.methods}

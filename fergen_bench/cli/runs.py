@@ -246,3 +246,5 @@ def _notes_on_replay(played: Replay) -> Iterable[str]:
     if again.method_digest != done.method_digest:
         commit = done.method_commit or "which is unknown"
         yield (f"{done.spec.method}.py here differs from that at the record's commit, {commit}, under the same version")
+    if done.spec.base is not None and done.base_digest not in ("", again.base_digest):
+        yield f"{done.spec.base.method}.py here differs from the text that its base was made by, under the same version"

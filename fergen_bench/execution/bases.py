@@ -45,6 +45,26 @@ def bases_to_train(
     return found
 
 
+def edited_bases(adapting: Sequence[Outline], fingerprints: Mapping[str, str], runs: Path) -> list[str]:
+    """Return the method of each base, once per base, whose checkpoint another text of the method's file made.
+
+    Args:
+        adapting: The online runs that have to be executed.
+        fingerprints: Fingerprint of every domain.
+        runs: The folder of the records.
+    """
+    bases = {
+        spec.key: (spec, one.base.method)
+        for one in adapting
+        if one.base is not None and (spec := one.base.run.with_fingerprints(fingerprints)).model_path(runs).is_file()
+    }
+    return [
+        method.name
+        for spec, method in bases.values()
+        if (record := store.find(spec, runs)) is not None and record.method_digest != method.digest
+    ]
+
+
 def note_on_bases(bases: Mapping[str, Outline], adapting: Sequence[Outline]) -> list[str]:
     """Return a note on the bases that are trained first."""
     if not bases:

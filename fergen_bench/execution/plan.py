@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.error import BenchError
-from fergen_bench.execution.bases import bases_to_train, note_on_bases
+from fergen_bench.execution.bases import bases_to_train, edited_bases, note_on_bases
 from fergen_bench.execution.domains import PreparedDomains
 from fergen_bench.execution.existing import ExistingRecords, RunState
 from fergen_bench.execution.fleet import GPU_THREADS
@@ -120,6 +120,7 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     edited = _edited(jobs, states)
     if missing:
         edited += _edited_in_same_row(jobs, project.results / "runs")
+        edited += edited_bases(adapting, domains.fingerprints, project.results / "runs")
     return Plan(
         planned.suite,
         planned.protocol,
@@ -163,7 +164,7 @@ def _job(
         profile=options.profile,
         replaces=None if state.record is None else state.record.started,
         rerun=options.rerun,
-        base=None if base is None else MethodCode(str(base.method.path), base.method.class_name),
+        base=None if base is None else MethodCode(str(base.method.path), base.method.class_name, base.method.digest),
     )
 
 
@@ -202,17 +203,28 @@ def _notes_on_counts(records: ExistingRecords, options: PlanOptions) -> list[str
     return [f"{subject} counted again from stored predictions, {how}"]
 
 
-def _edited(jobs: Sequence[Job], states: Sequence[RunState]) -> list[RunRecord]:
-    """Return the complete records that another text of their method's file made."""
+def _edited(jobs: Sequence[Job], states: Sequence[RunState]) -> list[str]:
+    """Return a method for each complete record that another text of its file, or of that of its base, made."""
     return [
-        state.record
+        name
         for job, state in zip(jobs, states, strict=True)
-        if state.complete and state.record is not None and state.record.method_digest != job.method_digest
+        if state.complete and state.record is not None
+        for name in _other_texts(state.record, job)
     ]
 
 
-def _edited_in_same_row(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
-    """Return records outside the plan that share a table row with a job but come from another text of its method."""
+def _other_texts(record: RunRecord, job: Job) -> list[str]:
+    """Return the method of a record, or its base, if the record was made by another text than a job has."""
+    if record.method_digest != job.method_digest:
+        return [record.spec.method]
+    # Records of early versions lack the digest of their base.
+    if job.base is not None and record.spec.base is not None and record.base_digest not in ("", job.base.digest):
+        return [record.spec.base.method]
+    return []
+
+
+def _edited_in_same_row(jobs: Sequence[Job], runs: Path) -> list[str]:
+    """Return a method for each record outside the plan that shares a table row with a job but not its texts."""
     rows = {frames.row_of(job.spec): job for job in jobs}
     paths = {job.spec.path(runs) for job in jobs}
     found = []
@@ -227,14 +239,14 @@ def _edited_in_same_row(jobs: Sequence[Job], runs: Path) -> list[RunRecord]:
             if not is_in_place(entry, path, runs):
                 continue
             job = rows.get(frames.row_of(entry.spec))
-            if job is not None and job.spec.version == entry.spec.version and job.method_digest != entry.method_digest:
-                found.append(entry)
+            if job is not None and job.spec.version == entry.spec.version:
+                found += _other_texts(entry, job)
     return found
 
 
-def _warnings(edited: Iterable[RunRecord]) -> tuple[str, ...]:
-    """Return a warning for each method whose file was edited under one version."""
-    counts = Counter(entry.spec.method for entry in edited)
+def _warnings(edited: Iterable[str]) -> tuple[str, ...]:
+    """Return a warning for each method whose file was edited under one version, which is named once per record."""
+    counts = Counter(edited)
     return tuple(
         f"{many(count, 'record', 'were')} made by another text of {method}'s file under the same version, and tables "
         f"show all of its records in one row; if the edit may change numbers, repeat the command of those records with "

@@ -155,7 +155,9 @@ def _with_base(project: Project, job: Job, done: RunRecord, path: Path, listen: 
         corruptions=(),
     )
     _executed(base, path, lambda _, message: listen(job, message))
-    return replace(job, spec=replace(job.spec, base=spec), base=MethodCode(str(method.path), method.class_name))
+    return replace(
+        job, spec=replace(job.spec, base=spec), base=MethodCode(str(method.path), method.class_name, method.digest)
+    )
 
 
 def _executed(job: Job, path: Path, listen: Listen) -> Path:

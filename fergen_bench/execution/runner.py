@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -83,6 +84,7 @@ class _OpenRun:
     profiler: Profiler | None
     environment: dict[str, Any]
     progress: Progress
+    base_digest: str = ""
     seconds: dict[str, float] = field(default_factory=dict)  # by step: fit, score, shift
 
     @property
@@ -136,11 +138,13 @@ def _open_domains(job: Job) -> dict[str, Domain]:
 
 def _check_unchanged(job: Job) -> None:
     """Raise where the method file or a file of weights changed since the run was planned."""
-    if digest_of_method(Path(job.method_file)) != job.method_digest:
-        raise BenchError(
-            f"{job.method_file}: this method file, or a shipped method that it imports, differs from the one that the "
-            f"runs were planned with; run again"
-        )
+    files = {job.method_file: job.method_digest} | ({} if job.base is None else {job.base.path: job.base.digest})
+    for path, digest in files.items():
+        if digest and digest_of_method(Path(path)) != digest:
+            raise BenchError(
+                f"{path}: this method file, or a shipped method that it imports, differs from the one that the runs "
+                f"were planned with; run again"
+            )
     for parameter, digest in job.spec.weights.items():
         value = job.spec.parameters[parameter]
         if digest_of(value, parameter) != digest:
@@ -238,6 +242,10 @@ def _restore_base(run: _OpenRun, base: Method) -> None:
     file = RecordFile.open(path)
     file.check(CHECKPOINT)
     restore_method(spec.model_path(run.runs), base, run.context)
+    run.base_digest = file.record.method_digest
+    if run.job.base is not None and run.job.base.digest not in ("", run.base_digest):
+        # One text trained the base and another one predicts, so that the numbers are those of neither.
+        run.base_digest = hashlib.sha256(f"{run.base_digest} {run.job.base.digest}".encode()).hexdigest()
     # The confidence on images that the base learned from reveals nothing about others.
     run.source.asked_for_all = not (file.has(PREDICTIONS) and HELD_OUT in file.predictions())
 
@@ -381,6 +389,7 @@ def _assemble(
         shifted=corrupted,
         data=_facts(run),
         source_val=None if held_out is None else confusion_of(held_out),
+        base_digest=run.base_digest,
     )
 
 

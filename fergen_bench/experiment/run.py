@@ -333,10 +333,11 @@ class Corruption(NamedTuple):
 
 
 class MethodCode(NamedTuple):
-    """The file of a method, and its class there."""
+    """The file of a method, its class there, and the SHA-256 of the file."""
 
     path: str
     class_name: str
+    digest: str = ""
 
 
 @dataclass(frozen=True)

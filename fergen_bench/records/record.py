@@ -123,6 +123,9 @@ class RunRecord:
     # Confusion matrix of the images held out of the sources. None where there are none or the method learned from some,
     # for finished models, and in records of early versions.
     source_val: list[list[int]] | None = None
+    # SHA-256 of the method file that trained the base of an online method; of two digests where another text restored
+    # it. Empty without a base, and in records of early versions.
+    base_digest: str = ""
     # Checksums of the sidecar files by ending, as read from the file; empty in records of early versions.
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 

@@ -29,7 +29,10 @@ SHIFTS = "shifts"
 
 _RUN = frozenset(one.name for one in fields(Run))
 _SHARED = {
-    "method": ("method", "version", "parameters", "weights", "defaults", "note", "online", "networks", "method_digest"),
+    "method": (
+        *("method", "version", "parameters", "weights", "defaults", "note", "online", "networks", "method_digest"),
+        "base_digest",
+    ),
     "setting": (
         *("suite", "profile", "selection", "fraction", "numerics", "precision", "views", "prior", "targets"),
         *("synthetic", "protocol", "exposure"),
@@ -49,7 +52,7 @@ _EMPTY: Mapping[str, Any] = {
         name: {} for name in ("networks", "environment", "measured", "data", "cells", "otherwise", "history", "seconds")
     },
     **dict.fromkeys(("adaptation_target", "base", "exposure", "selected_epoch", "source_val")),
-    **{"sources": [], "shifts": [], "protocol": "", "note": "", "online": False},
+    **{"sources": [], "shifts": [], "protocol": "", "note": "", "online": False, "base_digest": ""},
 }
 """Fields that are left out where they have this value."""
 _CELL = ("fingerprint", "relation", "excluded", "absent")

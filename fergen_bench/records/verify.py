@@ -92,8 +92,7 @@ def verify(
     verdict.faults += [fault for _, fault in unlike(current)]
     verdict.notes += _incomplete(current) + _environments(current)
     _verify_data(verdict, prepared)
-    for name in sorted({entry.spec.method for entry in verdict.records if entry.spec.exposure is None}):
-        texts = {entry.method_digest for entry in verdict.records if entry.spec.method == name}
+    for name, texts in sorted(_texts(verdict.records).items()):
         here = method_digest(name)
         if here is None:
             verdict.notes.append(f"{name}: this method does not exist here, so its file cannot be compared")
@@ -102,6 +101,17 @@ def verify(
     if not verdict.records and not verdict.faults:
         raise BenchError(f"{path}: this folder has no records; name a results folder, or one like results/runs")
     return verdict
+
+
+def _texts(records: Iterable[RunRecord]) -> dict[str, set[str]]:
+    """Return the digests of the files that made records, by method, with those of the bases of online methods."""
+    found: dict[str, set[str]] = {}
+    for entry in records:
+        if entry.spec.exposure is None:
+            found.setdefault(entry.spec.method, set()).add(entry.method_digest)
+        if entry.spec.base is not None and entry.base_digest:
+            found.setdefault(entry.spec.base.method, set()).add(entry.base_digest)
+    return found
 
 
 def _verify_packed(stored: PackedRecords, verdict: Verdict) -> None:
@@ -263,6 +273,8 @@ def unlike(records: Iterable[RunRecord]) -> list[tuple[tuple[Any, ...], str]]:
         loaded = [sorted((name, network["digest"]) for name, network in entry.networks.items()) for entry in entries]
         distinct = {
             "versions of the method's file": {entry.method_digest for entry in entries},
+            # Records of early versions lack the digest of their base.
+            "versions of the base's file": {entry.base_digest for entry in entries} - {""},
             "sets of pre-trained weights": {repr(networks) for networks in loaded},
         }
         for what, values in distinct.items():

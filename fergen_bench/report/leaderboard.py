@@ -353,5 +353,5 @@ def leaderboard_frame(views: Iterable[LeaderboardView]) -> pd.DataFrame:
             f"{column}_annotator": view.annotator.get(column, np.nan) for column in ("in_domain", "all", "unseen")
         }
         table = view.board.table.assign(**conditions, only=view.board.only, metric=view.metric, **annotator)
-        frames.append(table.drop(columns=["texts"]))
+        frames.append(table.drop(columns=["texts", "base_texts"]))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

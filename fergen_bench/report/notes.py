@@ -248,6 +248,10 @@ def board_cautions(board: Board) -> list[str]:
         notes.append(f"{method}: {said}")
     for row in board.table[board.table.texts > 1].itertuples():
         notes.append(f"{row.method}: its records were made by {row.texts} different texts of the method file")
+    for row in board.table[board.table.base_texts > 1].itertuples():
+        notes.append(
+            f"{row.method}: its records start from {row.base_texts} different texts of the method file of its base"
+        )
     return notes
 
 

@@ -268,6 +268,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "device": "; ".join(devices := sorted(set(rows.device))),
         "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
+        "base_texts": rows.base_digest[rows.base_digest != ""].nunique(),
         **whole.drop_duplicates("key")[[*SOURCE_VAL]].mean(skipna=False).to_dict(),
         **_beside(whole[whole.relation == "unseen"]),
         **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},

@@ -97,6 +97,24 @@ def _methods(submission: Submission, records: Sequence[RunRecord], project: Subm
             yield from _imports(place, submission.methods[name])
         except BenchError as error:
             yield str(error)
+    yield from _bases(submission, records, project)
+
+
+def _bases(submission: Submission, records: Sequence[RunRecord], project: SubmittedProject) -> Iterator[str]:
+    """Yield a sentence for each base of online methods whose file is missing or another one than the records name."""
+    for name in sorted({one.spec.base.method for one in records if one.spec.base is not None}):
+        place = f"{submission.path}/methods/{name}.py"
+        try:
+            digest = project.method(name).digest
+        except BenchError:
+            yield f"{place}: is missing, and online methods start from it; name it with --method-file"
+            continue
+        of = [one for one in records if one.spec.base is not None and one.spec.base.method == name]
+        if other := sum(one.base_digest not in ("", digest) for one in of):
+            found = many(other, "record", of=len(of))
+            yield f"{place}: differs from the file that made the base of {found}; submit that file"
+        if name in submission.methods and all(one.spec.method != name for one in records):
+            yield from _imports(place, submission.methods[name])
 
 
 def _unlike(place: str, file: MethodFile, records: Sequence[RunRecord]) -> Iterator[str]:

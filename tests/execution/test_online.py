@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from examples import rewritten
 from running import MINE, execute, make_plan
 
 from conftest import Bench
@@ -250,6 +252,67 @@ def test_a_base_among_offered_records_is_trained_since_records_have_no_checkpoin
     assert [job.spec.method for job in plan.missing] == ["mine", "follow"]
     assert all(record is not None for _, record in execute(plan, adapting, 0))
     assert plan.missing[0].spec.model_path(runs).is_file()
+
+
+def edit_base(adapting: Project) -> None:
+    """Change the text of the base's file, and nothing that it does."""
+    (adapting.root / "methods" / "mine.py").write_text(MINE + "# edited\n")
+
+
+def test_the_text_of_the_base_is_recorded_and_an_edited_one_is_noticed(adapting: Project) -> None:
+    first, _ = ran(adapting)
+    assert first.base_digest == adapting.method("mine").digest
+    assert first.method_digest == adapting.method("follow").digest
+    edit_base(adapting)
+    warning = "record was made by another text of mine's file under the same version"
+    assert any(f"1 {warning}" in said for said in planned(adapting).warnings)
+    plan = planned(adapting, {"stream": "sorted"})
+    assert any(f"1 {warning}" in said for said in plan.warnings), "its checkpoint is that of the other text"
+    execute(plan, adapting, 0)
+    mixed, _ = kept(adapting, plan.runs[-1])
+    assert mixed.base_digest not in ("", first.base_digest, adapting.method("mine").digest)
+    assert mixed.spec.base == first.spec.base
+
+
+def test_a_base_that_is_edited_after_the_plan_is_refused(adapting: Project) -> None:
+    execute(planned(adapting), adapting, 0)
+    plan = planned(adapting, {"stream": "sorted"})
+    edit_base(adapting)
+    ((outcome, _),) = execute(plan, adapting, 0)
+    assert "mine.py: this method file, or a shipped method that it imports, differs from" in (outcome.refused or "")
+
+
+def test_packing_takes_rows_of_one_text_of_the_base_and_those_that_do_not_name_it(
+    adapting: Project, tmp_path: Path, bench: Bench
+) -> None:
+    record, _ = ran(adapting)
+    path = record.spec.path(adapting.results / "runs")
+    rewritten(path, lambda content: content.pop("base_digest"))  # as early versions wrote it
+    ran(adapting, protocol={"seeds": [1]})
+    done = pack(open_records(adapting.results / "runs"), tmp_path / "packed")
+    assert (done.refused, done.runs) == ([], 4)
+    digests = {one.spec.seed: one.base_digest for one in open_records(tmp_path / "packed").read()[0] if one.spec.online}
+    assert digests == {0: "", 1: record.base_digest}
+    edit_base(adapting)
+    said = bench("verify", "results")
+    assert "mine: the file of this method here differs from the one that" in " ".join((said.out + said.err).split())
+    ran(adapting, protocol={"seeds": [2]})
+    done = pack(open_records(adapting.results / "runs"), tmp_path / "packed")
+    assert "synth5-tiny: the runs of follow used 2 versions of the base's file" in " ".join(done.refused)
+
+
+def test_a_submission_has_the_file_of_the_base(adapting: Project, bench: Bench) -> None:
+    ran(adapting)
+    done = bench("submit", "--method", "follow", "--to", "follow.zip")
+    assert done.code == 0, done.err
+    (adapting.root / "methods" / "mine.py").unlink()
+    checked = bench("verify", "follow.zip", "--replay", "100%")
+    assert checked.code == 0, checked.out + checked.err
+    (adapting.root / "methods" / "mine.py").write_text(MINE + "# edited\n")
+    done = bench("submit", "--method", "follow", "--to", "other.zip")
+    assert "mine.py: differs from the file that made the base of 1 of 1 record; submit that" in " ".join(
+        done.err.split()
+    )
 
 
 def test_a_replay_trains_the_base_and_gives_the_same_numbers(adapting: Project) -> None:

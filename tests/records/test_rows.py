@@ -32,6 +32,7 @@ def read(text: bytes, shifts: np.ndarray | None = None) -> tuple[list[RunRecord]
         finished(replace(SPEC, excluded={"b": "0123456789ab"}, fingerprints={"a": "f0"}, note="n", protocol="p")),
         finished(replace(SPEC, method="external:m", sources=(), exposure=Exposure(("a",), None), weights={})),
         finished(replace(SPEC, method="t3a", online=True, base=replace(SPEC, targets={}, relations={}))),
+        finished(replace(SPEC, method="t3a", online=True, base=replace(SPEC, targets={})), base_digest="b" * 64),
         finished(history=({"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_accuracy": 0.5})),
     ],
 )

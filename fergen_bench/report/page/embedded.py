@@ -133,7 +133,7 @@ def provenance(records: Sequence[RunRecord], stored: Records) -> dict[str, Any]:
         found[spec.key] = {
             "file": stored.name(record),
             "method": f"{spec.method}, version {spec.version}, numerics {spec.numerics}, {spec.precision}",
-            "text": record.method_digest[:12],
+            "text": record.method_digest[:12] + (f", base {record.base_digest[:12]}" if record.base_digest else ""),
             "protocol": spec.protocol,
             "started": record.started,
             "seconds": {name: round(value, 1) for name, value in record.seconds.items()},
