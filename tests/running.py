@@ -71,6 +71,27 @@ class Mine(Method):
 '''
 
 
+FOLLOW = '''"""An online method for tests: the mean of all images so far, and a random number, are in its logits."""
+from dataclasses import dataclass
+import torch
+from fergen_bench import OnlineMethod
+@dataclass
+class Follow(OnlineMethod):
+    base: str = "mine"
+    weight: float = 1.0  # of the state
+    def start(self, base, ctx):
+        self.base_method = base
+        self.reset()
+    def reset(self):
+        self.seen, self.total = 0, 0.0
+    def predict(self, images):
+        self.seen += len(images)
+        self.total += images.float().mean((1, 2, 3)).sum()
+        state = self.weight * (self.total / self.seen + torch.rand(()))
+        return self.base_method.predict(images) + state * images.float().mean((2, 3)) @ torch.ones(3, 7)
+'''
+
+
 WEB = {"sources": ["web"], "targets": ["web", "film"]}
 
 

@@ -30,7 +30,7 @@ class RecordFilter:
     protocol: str | None = option(
         None,
         "--protocol -p",
-        "Only runs that this protocol plans, with any seed, or that were made by it.",
+        "Only runs that this protocol plans, with any seed, or that were made by it; with the bases of online methods.",
         completes="protocol",
     )
     fraction: tuple[float, ...] | None = option(
@@ -138,7 +138,10 @@ def _only(record: RunRecord, targets: Sequence[str]) -> RunRecord:
 
 @dataclass(frozen=True)
 class _Planned:
-    """The runs of a protocol. Protocols share records, so the one that a record names is not the only one."""
+    """The runs of a protocol, and those that its online methods start from.
+
+    Protocols share records, so the one that a record names is not the only one.
+    """
 
     name: str
     runs: frozenset[tuple[Any, ...]]
@@ -169,6 +172,7 @@ class _Planned:
             except BenchError:  # the protocol is not for this suite or this method
                 continue
             found |= {_identity(run) for run in planned.runs}
+            found |= {_identity(one.base.run) for one in planned.outlines if one.base is not None}
         return cls(name, frozenset(found))
 
     def includes(self, spec: Run) -> bool:

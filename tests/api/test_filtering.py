@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from examples import SPEC
+from running import FOLLOW, MINE
 from sample_predictions import matrix
 
 import fergen_bench as fb
@@ -111,3 +112,32 @@ def test_a_protocol_leaves_the_runs_that_it_plans_whichever_made_them(results: f
     assert len(fb.load_results("results", protocol="leave-none").records) == len(results.records)
     with pytest.raises(fb.BenchError, match="no record of synth5-tiny has all of: protocol mine, source film"):
         fb.load_results("results", protocol="mine", sources="film")
+
+
+def test_a_protocol_leaves_online_runs_and_the_runs_that_they_start_from(project: Project, bench: Bench) -> None:
+    for folder in ("methods", "protocols"):
+        (project.root / folder).mkdir()
+    (project.root / "methods" / "mine.py").write_text(MINE)
+    (project.root / "methods" / "follow.py").write_text(FOLLOW)
+    text = "about: x\nsources: [web]\nseeds: [0]\nmethod: follow\nvariants: {a: {}, b: {stream: sorted}}\n"
+    (project.root / "protocols" / "online-here.yaml").write_text(text)
+    quick = {"seeds": [0], "jobs": 0, "track": False}
+    fb.run(methods=["mine"], sources=["web", "film"], keep_models=True, **quick)  # the base, by another protocol
+    fb.run(methods=["mine"], sources=["web"], parameters={"shift": 2.0}, **quick)
+    fb.run(methods=["follow"], sources=["web"], parameters={"stream_batch": 8}, **quick)
+    fb.run(protocol="online-here", jobs=0, track=False)
+    found = fb.load_results("results", protocol="online-here")
+    assert sorted(record.spec.title for record in found.records) == [
+        "follow (stream=sorted) on web, seed 0",
+        "follow on web, seed 0",
+        "mine on web, seed 0",
+    ]
+    table = found.leaderboard()
+    assert table.groupby("online").method.agg(list).to_dict() == {
+        False: ["mine"],
+        True: ["follow", "follow (stream=sorted)"],
+    }
+    said = bench("report", "--protocol", "online-here")
+    assert said.code == 0, said.err
+    assert "adapted online to the unlabelled test images" in " ".join(said.out.split())
+    assert "follow (stream_batch=8)" not in said.out
