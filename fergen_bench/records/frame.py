@@ -121,9 +121,21 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "key": spec.key,
         **source_val_columns(record.source_val),
         "device": record.device,
-        # The profiler makes a run slower, so its duration does not count.
-        "fit_seconds": float("nan") if record.environment.get("profiled") else record.seconds.get("fit", float("nan")),
+        "fit_seconds": fit_seconds(record),
     }
+
+
+def fit_seconds(record: RunRecord) -> float:
+    """Return the seconds of a run's training without scoring; nan where they are unknown.
+
+    An online method learns while it is scored: its seconds are those of adapting to all targets and predicting them,
+    without the training of its base.
+    """
+    # The profiler makes a run slower, so its duration does not count.
+    if record.environment.get("profiled"):
+        return float("nan")
+    seconds = record.seconds.get("fit", float("nan"))
+    return seconds + record.seconds.get("score", float("nan")) if record.spec.online else seconds
 
 
 SOURCE_VAL = {"source_val_accuracy": "accuracy", "source_val_balanced_accuracy": "balanced_accuracy"}

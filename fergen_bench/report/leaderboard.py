@@ -45,6 +45,7 @@ from fergen_bench.report.tables import (
     with_data,
 )
 from fergen_bench.report.verdicts import judged
+from fergen_bench.wording import listed
 
 COLUMNS = {"in_domain": "in-domain", "all": "all targets", "unseen": "unseen", "worst": "worst unseen"}
 """The means of a leaderboard, and the heading of the column of each."""
@@ -130,7 +131,7 @@ class Line:
         unseen_cells: Cells in the unseen mean.
         unseen_cells_text: That number, and how many of them are not audited.
         not_audited: Whether some cell of the unseen mean is not audited.
-        fit_seconds: Mean seconds of one training; nan for runs on different devices.
+        fit_seconds: Mean seconds of one run, see `records.frame.fit_seconds`; nan for runs on different devices.
         source_val: Accuracy on images held out of the sources, mean over trainings; nan unless each has it.
         source_val_balanced: Balanced accuracy on them.
         ece: Expected calibration error on unseen targets, in points; nan without predictions.
@@ -190,6 +191,16 @@ class LeaderboardView:
     def has_source_val(self) -> bool:
         """Return True where some row has scores on held-out images; otherwise writers omit the columns."""
         return bool(self.board.table.source_val_accuracy.notna().any())
+
+    @property
+    def seconds_title(self) -> str:
+        """Return the meaning of the seconds of a row, with the processors that they were measured on."""
+        what = "one training, without scoring"
+        if self.board.online:
+            what = "adapting to all targets and predicting them, without the training of the base"
+        devices = sorted(set(self.board.cells.device))
+        several = "; empty for a row on several of them" if len(devices) > 1 else ""
+        return f"mean seconds of {what}, on {listed(devices)}{several}"
 
     @property
     def has_several_marks(self) -> bool:

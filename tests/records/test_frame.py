@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -57,3 +58,10 @@ def test_the_frame_has_a_row_per_cell_in_per_cent() -> None:
     assert frame.method.unique().tolist() == ["cafe (gate=sigmoid)"]
     half = frames.cells_frame([later(1, precision="bf16"), later(1, precision="bf16", parameters={}, weights={})])
     assert half.method.unique().tolist() == ["cafe (gate=sigmoid, precision=bf16)", "cafe (precision=bf16)"]
+
+
+def test_an_online_method_learns_in_the_seconds_of_scoring() -> None:
+    assert frames.fit_seconds(finished()) == 1.0
+    assert frames.fit_seconds(finished(replace(SPEC, online=True))) == 1.5
+    assert math.isnan(frames.fit_seconds(finished(environment={"profiled": True})))
+    assert math.isnan(frames.fit_seconds(finished(seconds={})))

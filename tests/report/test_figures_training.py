@@ -9,6 +9,7 @@ from sample_records import MATRIX, board, on, ranked
 
 from fergen_bench.report import details, figures, notes
 from fergen_bench.report.details import Inspected
+from fergen_bench.report.leaderboard import LeaderboardView
 
 
 def test_seconds_of_different_devices_are_not_averaged_nor_drawn_together() -> None:
@@ -16,11 +17,14 @@ def test_seconds_of_different_devices_are_not_averaged_nor_drawn_together() -> N
     mixed = board([*on("fast", MATRIX, 1.0), *on("slow", again, 9.0)])
     (row,) = mixed.table.itertuples()
     assert np.isnan(row.fit_seconds)
+    several = "mean seconds of one training, without scoring, on fast and slow; empty for a row on several of them"
+    assert LeaderboardView(mixed, "accuracy").seconds_title == several
     assert row.device == "fast; slow"
     assert any("whose seconds are not to be compared: fast; slow" in note for note in notes.board_cautions(mixed))
     one = board(on("fast", [*MATRIX, *again], 1.0))
     assert one.table.fit_seconds[0] == 1.0
     assert not any("devices" in note for note in notes.board_cautions(one))
+    assert LeaderboardView(one, "accuracy").seconds_title == "mean seconds of one training, without scoring, on fast"
     panels = figures.cost(mixed, details.histories({})).axes
     assert [axes.get_title(loc="left") for axes in panels] == ["fast", "", "slow", ""]
     assert [axes.lines[0].get_xdata().tolist() for axes in panels[1::2]] == [[1.0], [9.0]]

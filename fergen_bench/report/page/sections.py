@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 EXPLAINED = {
     "ECE": "expected calibration error on unseen targets: how far confidence is from accuracy, in points",
     "ECE, tempered": "after its logits were divided by a temperature fitted to held-out faces of the source",
-    "fit, s": "mean seconds of one training, without scoring",
 }
 """Explanations of columns of the page."""
 
@@ -129,9 +128,8 @@ def _section(name: str, views: Mapping[str, LeaderboardView], content: Content, 
     shown = drawings.of_board(board, content.ablations)
     shown += drawings.of_trainings(board, rows, whole, recalls, content.evidence.reliability)
     masks = mask_sheets(board, rows, by_key, content.stored, drawings.folder, content.faces)
-    explained = [
-        f"{heading}: {EXPLAINED[heading]}" for heading in (*unranked.values(), "fit, s") if heading in EXPLAINED
-    ]
+    explained = [f"{heading}: {EXPLAINED[heading]}" for heading in unranked.values() if heading in EXPLAINED]
+    explained.append(f"fit, s: {view.seconds_title}")
     places = row_indices(board)
     at_the_table = {view.standing_note, view.intervals_note, view.spread_note}
     return Section(
