@@ -49,8 +49,8 @@ class Qcs(TrunkMethod):
 
     version: ClassVar[int] = 1
     group: ClassVar[str] = "FER"
-    # The learning rate is the best of protocols/learning-rate.yaml on web and film. A step has four images per anchor, so
-    # its batch is a quarter.
+    # The learning rate is the best of protocols/learning-rate.yaml on web and film. A step has four images per anchor,
+    # so its batch is a quarter.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"batch_size": 16, "learning_rate": 4e-3, "width": 128, "heads": 4}
     }
