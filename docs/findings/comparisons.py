@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from finding import BASE, REFERENCE, TRUNK, Finding, apart, differences, forest, rows, table
@@ -10,6 +12,7 @@ import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
 from fergen_bench.report.comparison import range_text
 from fergen_bench.report.rounding import tenth
+from fergen_bench.wording import listed
 
 
 def fair(results: fb.Results) -> Finding | None:
@@ -67,6 +70,17 @@ def frozen(frame: pd.DataFrame) -> list[str]:
 BASES = {"t3a": "linear_probe", "tent": TRUNK, "sar": TRUNK}
 
 
+def short(name: str) -> str:
+    """Return the name of a row without its parameters."""
+    return name.split(" (")[0]
+
+
+def sources_of(results: fb.Results, names: Sequence[str]) -> list[str]:
+    """Return the sources of rows that adapt to a target, in the order of the suite."""
+    trained = {record.spec.sources for record in results.records if record.spec.label in names}
+    return [name for name in results.domains if any(name in sources for sources in trained)]
+
+
 def adaptation(results: fb.Results) -> Finding | None:
     """Do unlabelled images of the target help more than CAFE does?"""
     frame = results.leaderboard()
@@ -75,23 +89,23 @@ def adaptation(results: fb.Results) -> Finding | None:
         return None
     found = differences(results, "cafe", adapted)
     plain = differences(results, TRUNK, adapted)
-    sentences = [apart(name.split(" (")[0], "CAFE", one) for name, one in found.items()]
-    answer = f"{'; '.join(sentences)}."
+    above = [short(name) for name, one in found.items() if one.interval[0] > 0]
+    sizes = [one.difference for one in found.values()]
+    lead = f"Yes, for {listed(above)}" if above else f"No: none of {listed(map(short, found))} is above CAFE"
+    answer = (
+        f"{lead}; their differences from it are {tenth(min(sizes), signed=True)} to {tenth(max(sizes), signed=True)} "
+        f"points, on the same sources ({listed(sources_of(results, adapted))}) and targets. They train the trunk, and "
+        f"CAFE keeps the encoder's features: most of the difference is the network."
+    )
     if plain:
-        gains = [apart(name.split(" (")[0], "it", one) for name, one in plain.items()]
+        gains = [apart(short(name), "it", one) for name, one in plain.items()]
         answer += f" Against plain fine-tuning of the same trunk: {'; '.join(gains)}."
-    answer += (
-        " CDANN needs labels of every domain, so it cannot use unlabelled images. The methods train the trunk, and "
-        "CAFE keeps "
-        "the encoder's features: most of the difference is the network."
-    )
-    shown = pd.DataFrame(
-        {
-            "row": list(found),
-            "difference from CAFE": [tenth(one.difference, signed=True) for one in found.values()],
-            "95 %": [range_text(*one.interval) for one in found.values()],
-        }
-    )
+    answer += " CDANN needs labels of every domain, so it cannot use unlabelled images."
+    shown = pd.DataFrame({"row": list(found)})
+    for title, several in (("CAFE", found), ("plain fine-tuning", plain)):
+        if several:
+            shown[f"difference from {title}"] = [tenth(one.difference, signed=True) for one in several.values()]
+            shown[f"95 %{' ' * (title != 'CAFE')}"] = [range_text(*one.interval) for one in several.values()]
     return Finding(
         "Do unlabelled images of the target help more than CAFE?",
         answer,
@@ -110,13 +124,11 @@ def online(results: fb.Results) -> Finding | None:
     plain = [name for name in frame.index if "stream" not in name]
     words = {"linear_probe": "the linear probe", TRUNK: "the fine-tuned trunk"}
     sentences = [
-        apart(name.split(" (")[0], f"{words[BASES[frame.base_method[name]]]} that it starts from", found[name])
+        apart(short(name), f"{words[BASES[frame.base_method[name]]]} that it starts from", found[name])
         for name in plain
     ]
     answer = f"Images in random order, 64 at a time: {'; '.join(sentences)}."
-    ordered = [
-        f"{name.split(' (')[0]} {tenth(found[name].difference, signed=True)}" for name in found if "sorted" in name
-    ]
+    ordered = [f"{short(name)} {tenth(found[name].difference, signed=True)}" for name in found if "sorted" in name]
     if ordered:
         answer += f" If the images come sorted by expression, the differences are: {', '.join(ordered)}."
     shown = pd.DataFrame(
