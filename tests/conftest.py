@@ -25,6 +25,7 @@ from fergen_bench.data.source import Source, open_source
 from fergen_bench.experiment.project import Project, find_project
 from fergen_bench.synth import DOMAINS
 from fergen_bench.training.contract import Context
+from lasting import lasting_processes, own_processes  # noqa: F401  (fixtures)
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]

@@ -38,7 +38,8 @@ def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def processes(own_processes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers be processes, which inherit what a test sets."""
     monkeypatch.setattr(module, "worker_pool", worker_processes)
 
 

@@ -16,6 +16,7 @@ from running import execute, execute_on, make_plan, plan_noted, wait_for
 from fergen_bench.execution import local, run_plan
 from fergen_bench.execution.local import Local
 from fergen_bench.experiment.project import Project
+from lasting import idle
 
 
 def test_workers_and_one_process_give_the_same_numbers(lab: Project) -> None:
@@ -38,11 +39,13 @@ def test_a_killed_worker_is_one_failed_run(lab: Project) -> None:
 
 
 def workers() -> list[int]:
-    """Processes of this machine that run a worker and are children of this one."""
+    """Processes of this machine that run a worker for a test and are children of this one."""
     answer = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    return [int(line.split()[0]) for line in answer.stdout.splitlines() if "fergen_bench.execution.worker" in line]
+    found = [int(line.split()[0]) for line in answer.stdout.splitlines() if "fergen_bench.execution.worker" in line]
+    return [pid for pid in found if pid not in idle()]
 
 
+@pytest.mark.usefixtures("own_processes")
 def test_leaving_early_ends_the_workers_and_nothing_is_torn(lab: Project) -> None:
     plan = make_plan(lab, {"kind": "slow"})
     started = threading.Event()
@@ -59,6 +62,7 @@ def test_leaving_early_ends_the_workers_and_nothing_is_torn(lab: Project) -> Non
     assert not list((lab.results / "runs").rglob("*"))
 
 
+@pytest.mark.usefixtures("own_processes")
 def test_a_worker_that_was_killed_between_runs_is_replaced(noted_lab: Project) -> None:
     engine, jobs = local.Local(1), plan_noted(noted_lab, [0, 1, 2], ["web"]).missing
     pids = []
@@ -75,6 +79,7 @@ def test_a_worker_that_was_killed_between_runs_is_replaced(noted_lab: Project) -
     assert not workers()
 
 
+@pytest.mark.usefixtures("own_processes")
 def test_a_process_that_cannot_be_begun_is_one_run_less(noted_lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     begin, begun = subprocess.Popen, list[str]()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from running import METHOD, make_plan, plan_noted, wait_for
 
 from fergen_bench.execution.engine import Worker
@@ -64,15 +66,21 @@ def test_a_run_whose_process_was_killed_is_free_again(noted_lab: Project) -> Non
     assert not is_claimed(job.spec, Path(job.runs))
 
 
-def test_runs_of_one_worker_share_nothing_but_what_it_loaded(lab: Project) -> None:
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """Start one worker for the tests of what its runs leave behind."""
+    with Worker(1) as started:
+        yield started
+
+
+def test_runs_of_one_worker_share_nothing_but_what_it_loaded(lab: Project, worker: Worker) -> None:
     path = lab.root / "methods" / "probe.py"
     path.write_text(
         METHOD.replace('print("methods may print")', 'print(ctx.seed, hasattr(torch, "left")); torch.left = 1')
     )
     jobs = make_plan(lab, protocol={"sources": ["web"], "seeds": [0, 1]}).runs
-    with Worker(1) as worker:
-        outcomes = [worker.run(job, lambda job, message: None) for job in jobs]
-        assert worker.alive
+    outcomes = [worker.run(job, lambda job, message: None) for job in jobs]
+    assert worker.alive
     assert [outcome.log for outcome in outcomes] == ["0 False\n", "1 False\n"]
     assert all(outcome.record for outcome in outcomes)
 
@@ -86,13 +94,12 @@ FAULTS = {
 """Ends of the process of a run, and how each is reported."""
 
 
-def test_a_crash_ends_one_run_of_a_worker(lab: Project) -> None:
+def test_a_crash_ends_one_run_of_a_worker(lab: Project, worker: Worker) -> None:
     path = lab.root / "methods" / "probe.py"
     crashes = "; ".join(f"ctx.seed == {seed} and exec({fault!r})" for seed, fault in enumerate(FAULTS))
     path.write_text(METHOD.replace('print("methods may print")', crashes))
     jobs = make_plan(lab, protocol={"sources": ["web"], "seeds": [0, 1, 2, 3, 4]}).runs
-    with Worker(1) as worker:
-        *crashed, last = [worker.run(job, lambda job, message: None) for job in jobs]
+    *crashed, last = [worker.run(job, lambda job, message: None) for job in jobs]
     for outcome, (fault, failure) in zip(crashed, FAULTS.items(), strict=True):
         assert outcome.failure == (f"{failure} ({path}:10)" if "raise" in fault else failure)
     assert [outcome.killed for outcome in crashed] == [True, False, False, False]
