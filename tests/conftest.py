@@ -16,7 +16,7 @@ from browsing import browser  # noqa: F401  (fixture)
 from filelock import FileLock
 from matplotlib.figure import Figure
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
-from running import lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
+from running import exported, kept_run, lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
 from small_models import small, weights  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
 
@@ -87,8 +87,7 @@ class Result(NamedTuple):
 Bench = Callable[..., Result]
 
 
-@pytest.fixture
-def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave PDF files empty, whose fonts take most of the time of a report. tests/report examines real ones."""
     complete = Figure.savefig
 
@@ -99,6 +98,12 @@ def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
             complete(figure, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave PDF files empty in this test."""
+    without_pdf(monkeypatch)
 
 
 @pytest.fixture

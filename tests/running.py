@@ -298,3 +298,26 @@ def results(project: Project, probe_runs: Path, quick_figures: None) -> fb.Resul
     """Return the results in a project of its own."""
     shutil.copytree(probe_runs, project.results / "runs")
     return fb.run(methods=PROBES, **PROBE_RUN)
+
+
+@pytest.fixture(scope="session")
+def kept_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Return a folder with `runs`, which contains a trained network's record and checkpoint, and its model.onnx."""
+    root = tmp_path_factory.mktemp("kept")
+    (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
+    training = {"parameters": {"epochs": 1}, "selection": "source-val", "keep_models": True}
+    once = {**PROBE_RUN, "sources": ["web"], "targets": ["web", "film"]}
+    with contextlib.chdir(root):
+        fb.run(methods="full_finetune", **training, **once)
+        (record,) = (root / "results" / "runs").glob("*/*/*.json")
+        fb.export(record, root / "results" / "model.onnx")
+    return root / "results"
+
+
+@pytest.fixture
+def exported(project: Project, kept_run: Path) -> Path:
+    """Return the record of a run with a checkpoint, in a project whose root contains its model.onnx."""
+    shutil.copytree(kept_run / "runs", project.results / "runs")
+    shutil.copy(kept_run / "model.onnx", project.root / "model.onnx")
+    (record,) = (project.results / "runs").glob("*/*/*.json")
+    return record

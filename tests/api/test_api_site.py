@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,16 +11,26 @@ import pytest
 
 import fergen_bench as fb
 import links
-from conftest import Bench
+from conftest import Bench, without_pdf
 from fergen_bench.api import site
 from fergen_bench.api.display import Display
 
 
+@pytest.fixture(scope="module")
+def finished_site(probe_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a site about the results of two methods."""
+    folder = tmp_path_factory.mktemp("site") / "public"
+    with pytest.MonkeyPatch.context() as patch:
+        without_pdf(patch)
+        patch.chdir(probe_runs.parents[1])
+        fb.site(folder, records=probe_runs.parent)
+    return folder
+
+
 @pytest.fixture
-def public(results: fb.Results, quick_figures: None, tmp_path: Path) -> Path:
-    """Return the folder of a site about the results of the project."""
-    fb.site(tmp_path / "public", records=results.folder)
-    return tmp_path / "public"
+def public(finished_site: Path, tmp_path: Path) -> Path:
+    """Return a copy of the site."""
+    return shutil.copytree(finished_site, tmp_path / "public")
 
 
 def test_a_site_has_an_index_leaderboards_and_methods_with_working_links(public: Path, results: fb.Results) -> None:

@@ -25,10 +25,12 @@ RUN = ("run", "--sources", "web", "--targets", "web,film", "--seeds", "0", "--no
 
 @pytest.mark.parametrize("method", ["linear_probe", "full_finetune"])
 def test_an_exported_model_gives_the_confusion_of_its_record(
-    project: Project, bench: Bench, web: Domain, film: Domain, method: str
+    project: Project, bench: Bench, web: Domain, film: Domain, method: str, request: pytest.FixtureRequest
 ) -> None:
-    few = () if method == "linear_probe" else ("--set", "epochs=1")
-    assert bench(*RUN, "--method", method, *few, "--selection", "source-val").code == 0
+    if method == "full_finetune":
+        request.getfixturevalue("exported")
+    else:
+        assert bench(*RUN, "--method", method, "--selection", "source-val").code == 0
     (path,) = (project.results / "runs").glob("*/*/*.json")
     record = store.load(path)
     done = bench("export", record.spec.key, "--to", "out/model.onnx")
@@ -50,22 +52,19 @@ def test_an_exported_model_gives_the_confusion_of_its_record(
 
 
 def test_an_evaluation_of_the_file_gives_the_confusion_of_its_record(
-    project: Project, bench: Bench, web: Domain
+    project: Project, exported: Path, web: Domain
 ) -> None:
-    assert bench(*RUN, "--method", "full_finetune", "--set", "epochs=1", "--selection", "source-val").code == 0
-    (path,) = (project.results / "runs").glob("*/*/*.json")
-    fb.export(path, "model.onnx")
     done = fb.evaluate(
         "model.onnx", suite="synth5-tiny", targets=["web", "film"], trained_on=["web"], track=False, progress=False
     )
-    fitted = store.load(path)
+    fitted = store.load(exported)
     assert {cell.target: cell.confusion for cell in done.record.cells} == {
         cell.target: cell.confusion for cell in fitted.cells
     }
     (project.root / "faces").mkdir()
     for row in web.rows("test")[:3]:
         Image.fromarray(np.asarray(web.faces[row])).save(project.root / "faces" / f"{row}.png")
-    frames = [fb.predict("faces", model, crop="none", progress=False) for model in (path, done.record.spec.key)]
+    frames = [fb.predict("faces", model, crop="none", progress=False) for model in (exported, done.record.spec.key)]
     pd.testing.assert_frame_equal(*frames, atol=1e-5)
 
 

@@ -20,18 +20,6 @@ from fergen_bench.datasets.detector import Detection
 from fergen_bench.execution.fitted import open_fitted
 from fergen_bench.experiment.project import Project
 
-RUN = ("run", "--sources", "web", "--targets", "web", "--seeds", "0", "--no-track", "-j", "0", "--keep-models")
-FIT = ("--method", "full_finetune", "--set", "epochs=1", "--selection", "source-val")
-
-
-@pytest.fixture
-def recorded(project: Project, bench: Bench) -> Path:
-    """Return the record of a run with a checkpoint, and write model.onnx to the working directory."""
-    assert bench(*RUN, *FIT).code == 0
-    (path,) = (project.results / "runs").glob("*/*/*.json")
-    assert bench("export", str(path), "--to", "model.onnx").code == 0
-    return path
-
 
 @pytest.fixture
 def faces(project: Project, web: Domain) -> list[Path]:
@@ -57,10 +45,10 @@ class Middle:
 
 
 def test_cropped_faces_get_the_probabilities_of_the_model(
-    project: Project, recorded: Path, faces: list[Path], web: Domain
+    project: Project, exported: Path, faces: list[Path], web: Domain
 ) -> None:
-    frame = fb.predict(project.root / "faces", recorded, crop="none", at_least=0.2, progress=False)
-    model = open_fitted(project, recorded, "cpu")
+    frame = fb.predict(project.root / "faces", exported, crop="none", at_least=0.2, progress=False)
+    model = open_fitted(project, exported, "cpu")
     assert model.calibration is not None
     with torch.no_grad():
         logits = model.method.predict(torch.from_numpy(np.array(web.faces[web.rows("test")[:5]])).permute(0, 3, 1, 2))
@@ -74,7 +62,7 @@ def test_cropped_faces_get_the_probabilities_of_the_model(
 
 
 def test_the_command_answers_what_it_can_and_names_the_rest(
-    project: Project, recorded: Path, web: Domain, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    project: Project, exported: Path, web: Domain, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detector, "open_detector", Middle)
     folder = project.root / "photographs"
@@ -85,7 +73,7 @@ def test_the_command_answers_what_it_can_and_names_the_rest(
         picture.save(folder / f"{at}.png")
     Image.new("RGB", (50, 50)).save(folder / "small.png")
     (folder / "z.jpg").write_bytes(b"\xff\xd8\xff broken")
-    key = recorded.stem.rpartition("-")[2]
+    key = exported.stem.rpartition("-")[2]
     done = bench("predict", str(folder), "--model", key, "--to", "out/faces.csv", "--show", "seen")
     assert done.code == 1, done.err
     assert f"{folder / 'small.png'}: no face was found" in done.err
@@ -95,9 +83,9 @@ def test_the_command_answers_what_it_can_and_names_the_rest(
     frame = pd.read_csv("out/faces.csv")
     assert frame.file.tolist() == [str(folder / "0.png"), str(folder / "1.png")]
     assert frame[["left", "top", "width", "height"]].to_numpy().tolist() == [[70, 52, 60, 60]] * 2
-    whole = fb.predict(folder / "0.png", recorded, progress=False)
+    whole = fb.predict(folder / "0.png", exported, progress=False)
     Image.fromarray(np.asarray(web.faces[web.rows("test")[0]])).save("face.png")
-    alone = fb.predict("face.png", recorded, crop="none", progress=False)
+    alone = fb.predict("face.png", exported, crop="none", progress=False)
     np.testing.assert_allclose(whole[list(EXPRESSIONS)], alone[list(EXPRESSIONS)], atol=1e-5)
     done = bench("predict", str(folder / "0.png"), "--model", "model.onnx", "--at-least", "1", "--to", "faces.json")
     assert done.code == 0, done.err
@@ -110,7 +98,7 @@ def test_the_command_answers_what_it_can_and_names_the_rest(
 
 
 def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
-    project: Project, recorded: Path, bench: Bench, tmp_path: Path
+    project: Project, exported: Path, bench: Bench, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no image")
     (tmp_path / "b.jpg").write_bytes(b"no image")

@@ -104,15 +104,12 @@ def test_a_row_that_is_not_there_is_named(results: fb.Results) -> None:
 
 
 def test_the_committed_results_load_by_name() -> None:
-    reference = fb.load_results("reference", "synth5", project=ROOT)
+    """tests/report/test_reference.py examines all of their rows."""
+    reference = fb.load_results("reference", "synth5", project=ROOT, methods=["cafe", "linear_probe"])
+    assert is_packed(ROOT / "results" / "reference")
     board = reference.leaderboard()
-    if is_packed(ROOT / "results" / "reference"):
-        assert board.unseen.notna().any()
-        return
-    committed = pd.read_csv(ROOT / "results" / "reference" / "last" / "leaderboard.csv")
-    both = committed.merge(board, on=["method", "pretraining"], suffixes=("", "_here"))
-    assert len(both) == len(committed) == len(board)
-    assert both.unseen_here.round(4).tolist() == pytest.approx(both.unseen.tolist(), abs=1e-4)
+    assert {"cafe", "linear_probe"} <= set(board.method)
+    assert board.unseen.notna().any()
 
 
 def test_importing_and_loading_results_load_nothing_heavy(results: fb.Results) -> None:
