@@ -127,10 +127,14 @@ def online(results: fb.Results) -> Finding | None:
         apart(short(name), f"{words[BASES[frame.base_method[name]]]} that it starts from", found[name])
         for name in plain
     ]
-    answer = f"Images in random order, 64 at a time: {'; '.join(sentences)}."
+    helped = [short(name) for name in plain if found[name].interval[0] > 0]
+    answer = (
+        f"{f'It helps {listed(helped)}' if helped else 'No'}: with images in random order, 64 at a time, "
+        f"{'; '.join(sentences)}."
+    )
     ordered = [f"{short(name)} {tenth(found[name].difference, signed=True)}" for name in found if "sorted" in name]
     if ordered:
-        answer += f" If the images come sorted by expression, the differences are: {', '.join(ordered)}."
+        answer += f" If the images come sorted by expression, the differences are {', '.join(ordered)} points."
     shown = pd.DataFrame(
         {
             "row": list(frame.index),
