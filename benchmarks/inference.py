@@ -222,7 +222,7 @@ def measure(world: World, table: Table, counts: Sequence[int], found: Counts) ->
             low, high = limits(value, drawn)
             found["mean", seeds].append(low <= truths[place] <= high)
             pairs = unseen[place].groupby(["source", "target"], sort=False)[metric].mean()
-            low, high = domain_limits(value, *domain_error(pairs.index.to_frame(index=False), pairs.to_numpy()))
+            low, high = domain_limits(value, *domain_error(list(pairs.index), pairs.to_numpy()))
             found["mean over domains", seeds].append(low <= table.truth[place] <= high)
             if world.collapsing and seeds > 1:
                 _collapses(table, rows[place], place, found, seeds, limits(value, drawn))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
@@ -176,7 +177,7 @@ class Run:
         """
         return scored_part(about, self.profile, self.learns_from(target))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The first 12 digits of the SHA-256 of the run's identity."""
         text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +120,7 @@ def limits(value: float, sampled: Sampled) -> tuple[float, float]:
     return float(max(0.0, centre - wider * (middle - low))), float(min(100.0, centre + wider * (high - middle)))
 
 
-def domain_error(cells: pd.DataFrame, values: np.ndarray) -> tuple[float, int]:
+def domain_error(pairs: Sequence[tuple[str, str]], values: np.ndarray) -> tuple[float, int]:
     """Return the standard error of a mean over cells if its domains are a sample of all domains, and its freedom.
 
     The mean is computed again without each domain in turn, as a source and as a target (the jackknife; Arvesen 1969
@@ -128,17 +128,17 @@ def domain_error(cells: pd.DataFrame, values: np.ndarray) -> tuple[float, int]:
     target alone. Trainings and faces differ between domains, so their variation is included.
 
     Args:
-        cells: The cells: `source`, `target`.
+        pairs: The source and the target of each cell.
         values: The score of each cell, (cells,); nan for cells without a score.
 
     Returns:
         The standard error, nan for fewer than three domains, and the degrees of freedom.
     """
-    names = list(dict.fromkeys(cells.target))
+    names = list(dict.fromkeys(target for _, target in pairs))
     if len(names) < 3 or np.isnan(values).any():
         return np.nan, len(names) - 1
-    trained = [set(domains_of(source)) for source in cells.source]
-    on = np.array([cells.target == name for name in names])  # (domains, cells)
+    trained = [set(domains_of(source)) for source, _ in pairs]
+    on = np.array([[target == name for _, target in pairs] for name in names])  # (domains, cells)
     either = on | np.array([[name in sources for sources in trained] for name in names])
     left_out = on if either.all(1).any() else either
     left = np.array([values[~out].mean() for out in left_out])

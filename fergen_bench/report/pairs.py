@@ -26,7 +26,7 @@ class _Row:
     """The unseen means of a row with complete seeds and predictions, and these means in every bootstrap replicate."""
 
     seeds: np.ndarray  # the mean of each seed
-    where: pd.DataFrame  # source and target of each cell
+    where: list[tuple[str, str]]  # source and target of each cell
     cells: np.ndarray  # the mean of each over seeds
     targets: Mapping[str, tuple[float, int]]  # mean and number of faces
     unseen: Sampled
@@ -58,7 +58,7 @@ def compared_pairs(board: Board, evidence: Evidence, metric: str) -> Iterator[tu
             by_pair = score.groupby([unseen.source, unseen.target]).mean()
             rows[index] = _Row(
                 seeds=score.groupby(unseen.seed).mean().to_numpy(),
-                where=by_pair.index.to_frame(index=False),
+                where=list(by_pair.index),
                 cells=by_pair.to_numpy(),
                 targets={
                     str(target): (float(own[metric].mean()), int(own.faces.max()))

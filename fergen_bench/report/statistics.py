@@ -15,8 +15,9 @@ docs/statistics.md has the measured error rates of all statements.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -24,17 +25,18 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.error import BenchError
-from fergen_bench.metric import calibration_error, calibration_floor, fit_temperature, reliability
+from fergen_bench.metric import METRICS, calibration_error, calibration_floor, fit_temperature, reliability
 from fergen_bench.records.collection import Records
 from fergen_bench.records.counting import without
 from fergen_bench.records.frame import source_val_columns
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, with_source_val
+from fergen_bench.report.averages import coded
 from fergen_bench.report.intervals import Difference, Parts, Sampled, domain_error, domain_limits, limits, tested
 from fergen_bench.report.tables import CALIBRATION, CELL
 
 DRAWS = 2000
 
-_BLOCK = 2**22
+_BLOCK = 2**20
 """The maximum of numbers in memory at a time in an array of resampling counts, or of sums over them."""
 
 _LEFT_OUT = 255
@@ -175,21 +177,27 @@ class Evidence:
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
-        """Return the scores of all cells on some faces in every replicate of the faces, (cells, DRAWS), in per cent."""
-        known = (id(faces), metric)
-        if known not in self._scores:
-            said, labels = np.stack(faces.said), faces.labels
+        """Return the scores of all cells on some faces in every replicate of the faces, (cells, DRAWS), in per cent.
+
+        One drawing of the faces serves all metrics of the same kind, see `_weighted`.
+        """
+        if (id(faces), metric) not in self._scores:
+            order = np.argsort(faces.labels, kind="stable")
+            said, labels = np.stack(faces.said)[:, order], faces.labels[order]
             count = len(labels)
             random = np.random.default_rng(seed_of("bootstrap faces", faces.name, count))
             size = max(1, _BLOCK // max(count, 4 * len(said)))
-            blocks = []
+            blocks: dict[str, list[np.ndarray]] = {}
             for start in range(0, DRAWS, size):
                 drawn = random.integers(0, count, (min(size, DRAWS - start), count))
                 drawn += np.arange(len(drawn))[:, None] * count
-                weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float32)
-                blocks.append(100.0 * _weighted(weights, said, labels, metric))
-            self._scores[known] = np.concatenate(blocks).T.astype(np.float32, order="C")
-        return self._scores[known]
+                times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+                found = _weighted(times[:, order].astype(np.float32), said, labels, recalls=metric not in METRICS)
+                for name, scores in found.items():
+                    blocks.setdefault(name, []).append(100.0 * scores)
+            for name, parts in blocks.items():
+                self._scores[id(faces), name] = np.concatenate(parts).T.astype(np.float32, order="C")
+        return self._scores[id(faces), metric]
 
     def row_means(self, cells: pd.DataFrame, metric: str) -> dict[str, Sampled]:
         """Return the means of a leaderboard's row, `in_domain`, `all`, `unseen` and `worst`, in every replicate.
@@ -202,7 +210,7 @@ class Evidence:
         if known not in self._rows:
             scores, weights = cells[metric].to_numpy(), _weights(cells)
             drawn = means(cells, self.resampled(cells, metric), weights)
-            parts = {mean: _by_training(cells, each * scores) for mean, each in weights.items()}
+            parts = _by_training(cells, {mean: each * scores for mean, each in weights.items()})
             parts["worst"] = parts["unseen"]
             self._rows[known] = {mean: Sampled(values, parts[mean]) for mean, values in drawn.items()}
         return self._rows[known]
@@ -217,11 +225,13 @@ class Evidence:
         known = metric, tuple(cells.key), tuple(cells.target)
         if known not in self._targets:
             scores, drawn, unseen = cells[metric].to_numpy(), self.resampled(cells, metric), cells.relation == "unseen"
-            found = self._targets[known] = {}
-            for target in dict.fromkeys(cells.target[unseen]):
-                counted = (unseen & (cells.target == target)).to_numpy()
-                means = drawn[:, counted].mean(1)
-                found[target] = Sampled(means, _by_training(cells, counted * scores / counted.sum()))
+            counted = {
+                name: (unseen & (cells.target == name)).to_numpy() for name in dict.fromkeys(cells.target[unseen])
+            }
+            parts = _by_training(cells, {name: each * scores / each.sum() for name, each in counted.items()})
+            self._targets[known] = {
+                name: Sampled(drawn[:, each].mean(1), parts[name]) for name, each in counted.items()
+            }
         return self._targets[known]
 
     def interval(self, cells: pd.DataFrame, metric: str) -> tuple[float, float]:
@@ -229,8 +239,8 @@ class Evidence:
         if not self.covers(cells):
             return np.nan, np.nan
         scores = cells[metric].to_numpy()
-        drawn = self.resampled(cells, metric).mean(1)
-        return limits(float(scores.mean()), Sampled(drawn, _by_training(cells, scores / len(cells))))
+        parts = _by_training(cells, {"mean": scores / len(cells)})
+        return limits(float(scores.mean()), Sampled(self.resampled(cells, metric).mean(1), parts["mean"]))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
         """Return second minus first in the mean over cells, with its interval and p.
@@ -244,7 +254,9 @@ class Evidence:
         counts = Counter(pairs)
         weights = np.array([1 / counts[pair] for pair in pairs]) / len(counts)
         value = float((weights * apart).sum())
-        over = domain_limits(value, *domain_error(*_by_pair(pairs, apart)))
+        distinct, codes = coded(pairs)
+        by_pair = np.bincount(codes, apart) / np.bincount(codes)
+        over = domain_limits(value, *domain_error([pair[:2] for pair in distinct], by_pair))
         if np.isnan(value) or not (self.covers(first) and self.covers(second)):
             return Difference(value, domains_low=over[0], domains_high=over[1])
         drawn = self.resampled(second, metric) - self.resampled(first, metric)
@@ -252,64 +264,88 @@ class Evidence:
         with np.errstate(invalid="ignore"):
             means = np.where(there, drawn, 0) @ weights / (there @ weights)
         finished = "sources" in first and bool(((first.sources == 0) & (second.sources == 0).to_numpy()).all())
-        found = tested(value, Sampled(means, _by_training(first, apart * weights)), finished)
+        parts = _by_training(first, {"mean": apart * weights})
+        found = tested(value, Sampled(means, parts["mean"]), finished)
         return replace(found, domains_low=over[0], domains_high=over[1])
 
 
-def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
-    """Return a metric of cells under counts of faces: (draws, N), (cells, N), (N,) → (draws, cells). Absent is nan."""
-
-    def count(chosen: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-        if among is not None:
-            return weights[:, among] @ chosen[:, among].T.astype(np.float32)
-        return weights @ chosen.T.astype(np.float32)
-
-    scored = said != _LEFT_OUT
-    everyone = scored[:1] if scored.all() else scored  # one row for all cells where no cell leaves faces out
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if metric == "accuracy":
-            return count(said == labels) / count(everyone)
-        of = list(range(len(EXPRESSIONS)))
-        if metric.startswith("recall_"):
-            of = [EXPRESSIONS.index(metric.removeprefix("recall_"))]
-        right = [count(said == place, labels == place) for place in of]
-        there = [count(everyone, labels == place) for place in of]
-        if metric == "macro_f1":
-            there = [(own + count(said == place)) / 2 for place, own in zip(of, there, strict=True)]
-        shares = np.stack([found / own for found, own in zip(right, there, strict=True)])
-        present = np.isfinite(shares)
-        return np.where(present, shares, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
-
-
-def _by_pair(pairs: Iterable[tuple[str, ...]], values: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return a line for each source and target, and the mean over its seeds."""
-    found: dict[tuple[str, ...], list[float]] = {}
-    for pair, value in zip(pairs, values, strict=True):
-        found.setdefault(pair, []).append(value)
-    return pd.DataFrame(list(found), columns=CELL), np.array([np.mean(of) for of in found.values()])
-
-
-def _by_training(cells: pd.DataFrame, added: np.ndarray) -> Parts:
-    """Return the sum of the contributions of cells to a mean, by training and seed.
+def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, recalls: bool) -> dict[str, np.ndarray]:
+    """Return metrics of cells under counts of faces, by name; an absent one is nan.
 
     Args:
-        cells: The cells of the mean.
-        added: The contribution of each cell.
+        weights: How often each face counts, float32 (draws, N): integers, and those of a draw sum to N.
+        said: The predictions, uint8 (cells, N).
+        labels: The true expressions (N,), in ascending order.
+        recalls: Return the recall of each expression instead of `METRICS`.
+
+    Returns:
+        Each metric as (draws, cells).
     """
-    found: dict[tuple[str, str], dict[int, float]] = {}
-    # Far faster than groupby for so few cells.
-    for source, adapted_to, seed, value in zip(cells.source, cells.adapted_to, cells.seed, added, strict=True):
-        of = found.setdefault((source, adapted_to), {})
-        of[seed] = of.get(seed, 0.0) + value
-    return {
-        training: (tuple(sorted(of)), np.array([of[seed] for seed in sorted(of)])) for training, of in found.items()
-    }
+    ends = np.searchsorted(labels, np.arange(len(EXPRESSIONS) + 1))
+    of = [slice(*pair) for pair in pairwise(ends)]  # the faces of each expression
+    scored = said != _LEFT_OUT
+    everyone = scored[:1] if scored.all() else scored  # one row for all cells where no cell leaves faces out
+    right = [weights[:, own] @ (said[:, own] == place).T.astype(np.float32) for place, own in enumerate(of)]
+    there = [weights[:, own] @ everyone[:, own].T.astype(np.float32) for own in of]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = [found / own for found, own in zip(right, there, strict=True)]
+        if recalls:
+            return {f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)}
+        total = sum(there)
+        both = [(own + called) / 2 for own, called in zip(there, _predicted(weights, said, total), strict=True)]
+        f1 = [found / own for found, own in zip(right, both, strict=True)]
+        return {"accuracy": sum(right) / total, "balanced_accuracy": _mean_of(shares), "macro_f1": _mean_of(f1)}
+
+
+def _predicted(weights: np.ndarray, said: np.ndarray, total: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield how often each expression is predicted, (draws, cells).
+
+    These products take most of the time of a leaderboard. A float32 is exact up to 2 ** 24, so one product counts as
+    many expressions as have room in its 24 bits; the last count is the rest of the total.
+    """
+    bits = weights.shape[1].bit_length()
+    among = max(1, 24 // bits)
+    rest = total
+    for first in range(0, len(EXPRESSIONS) - 1, among):
+        places = range(first, min(first + among, len(EXPRESSIONS) - 1))
+        value = np.zeros(256, np.float32)
+        value[places] = [2.0 ** (bits * number) for number in range(len(places))]
+        counts = (weights @ value[said].T).astype(np.int32)
+        for number in range(len(places)):
+            found = (counts >> (bits * number) & ((1 << bits) - 1)).astype(np.float32)
+            rest = rest - found
+            yield found
+    yield rest
+
+
+def _mean_of(shares: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of shares of expressions, without those that are nan; nan where all are."""
+    stacked = np.stack(shares)
+    present = np.isfinite(stacked)
+    return np.where(present, stacked, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
+
+
+def _by_training(cells: pd.DataFrame, added: Mapping[str, np.ndarray]) -> dict[str, Parts]:
+    """Return the sums of the contributions of cells to several means, by training and seed.
+
+    Args:
+        cells: The cells of the means.
+        added: The contribution of each cell, by mean.
+    """
+    runs, codes = coded(zip(cells.source, cells.adapted_to, cells.seed, strict=True))
+    places: dict[tuple[str, str], list[int]] = {}
+    for place in sorted(range(len(runs)), key=lambda place: runs[place][2]):
+        places.setdefault(runs[place][:2], []).append(place)
+    seeds = {training: tuple(runs[place][2] for place in of) for training, of in places.items()}
+    sums = {mean: np.bincount(codes, each, len(runs)) for mean, each in added.items()}
+    return {mean: {one: (seeds[one], total[of]) for one, of in places.items()} for mean, total in sums.items()}
 
 
 def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the weight of each cell in those means of a leaderboard's row that are sums; all zero without cells."""
-    relation = cells.relation.to_numpy()
-    in_pair = cells.groupby(["source", "target"]).key.transform("size").to_numpy()
+    relation = cells.relation.to_numpy(object)
+    pairs = coded(zip(cells.source, cells.target, strict=True))[1]
+    in_pair = np.bincount(pairs)[pairs]
     found = {"in_domain": 1.0 * (relation == "source"), "all": 1.0 / in_pair, "unseen": 1.0 * (relation == "unseen")}
     return {mean: weights / max(weights.sum(), 1e-12) for mean, weights in found.items()}
 

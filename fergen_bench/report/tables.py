@@ -20,6 +20,7 @@ from fergen_bench.experiment.run import percent
 from fergen_bench.metric import METRICS
 from fergen_bench.records.frame import SOURCE_VAL, cells_frame
 from fergen_bench.records.record import RunRecord
+from fergen_bench.report.averages import coded, group_means, mean, spread
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
 
@@ -129,7 +130,7 @@ class Board:
         """Return the targets in the order of the suite."""
         return ordered(self.cells.source, self.cells.target)[1]
 
-    @property
+    @cached_property
     def asked(self) -> int:
         """Return the number of cells of a complete seed."""
         return len(self.cells.drop_duplicates(CELL))
@@ -230,28 +231,15 @@ def with_data(some: Iterable[Board], records: Iterable[RunRecord], only: str = "
 
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
     """Return one line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
-    per_seed = []
     whole = complete(rows, asked)
-    for _, seed in whole.groupby("seed"):
-        score = seed[metric]
-        unseen = score[seed.relation == "unseen"]
-        worst = seed[seed.relation == "unseen"].groupby("target")[metric].mean()
-        per_seed.append(
-            {
-                "in_domain": score[seed.relation == "source"].mean(),
-                "all": seed.groupby(["source", "target"], sort=False)[metric].mean().mean(),
-                "unseen": unseen.mean(),
-                "worst": worst.min() if len(worst) else np.nan,
-            }
-        )
-    means = pd.DataFrame(per_seed, columns=MEANS, dtype=float)
-    spread = means.std(ddof=1) if len(means) > 1 else means.mean() * np.nan
+    by_seed = _means_of_seeds(whole, metric)
+    once = whole.loc[~whole.key.duplicated(), [*SOURCE_VAL]]
     return {
         "method": name[0],
         "base_method": rows.base_method.iloc[0],
         "pretraining": name[1],
-        **means.mean().to_dict(),
-        **{f"{column}_sd": value for column, value in spread.items()},
+        **{column: mean(by_seed[column]) for column in MEANS},
+        **{f"{column}_sd": spread(by_seed[column]) for column in MEANS},
         # The columns below are filled in by verdicts.judged.
         **{f"{mean}_{end}": np.nan for mean in MEANS for end in ("low", "high")},
         **{f"unseen_domains_{end}": np.nan for end in ("low", "high")},
@@ -266,13 +254,33 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "near_duplicates_left_out": int(rows.left_out.sum()),
         "seen_share": rows.seen_share.iloc[0],
         "device": "; ".join(devices := sorted(set(rows.device))),
-        "fit_seconds": rows.drop_duplicates("key").fit_seconds.mean() if len(devices) == 1 else np.nan,
+        "fit_seconds": rows.fit_seconds[~rows.key.duplicated()].mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
         "base_texts": rows.base_digest[rows.base_digest != ""].nunique(),
-        **whole.drop_duplicates("key")[[*SOURCE_VAL]].mean(skipna=False).to_dict(),
+        **once.mean(skipna=False).to_dict(),
         **_beside(whole[whole.relation == "unseen"]),
         **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},
     }
+
+
+def _means_of_seeds(cells: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
+    """Return the means of a leaderboard's row for each seed. The cells are those of complete seeds."""
+    scores, relation = cells[metric].to_numpy(), cells.relation.to_numpy(object)
+    seeds, targets = cells.seed.to_numpy(), cells.target.to_numpy(object)
+    pairs = np.fromiter(zip(cells.source, targets, strict=True), object, len(cells))
+
+    def by(groups: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        names, codes = coded(groups[chosen])
+        return group_means(codes, len(names), scores[chosen])
+
+    found: dict[str, list[float]] = {column: [] for column in MEANS}
+    for seed in np.unique(seeds):
+        own, unseen = ((seeds == seed) & (relation == kind) for kind in ("source", "unseen"))
+        found["in_domain"].append(mean(scores[own]))
+        found["all"].append(mean(by(pairs, seeds == seed)))
+        found["unseen"].append(mean(scores[unseen]))
+        found["worst"].append(np.fmin.reduce(by(targets, unseen), initial=np.nan))
+    return {column: np.array(values, float) for column, values in found.items()}
 
 
 _UNJUDGED: dict[str, object] = {
@@ -300,7 +308,9 @@ def unevenly_scored(cells: pd.DataFrame) -> list[str]:
 
 def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
     """Return the cells of a row's seeds that have the full number of cells."""
-    return cells[cells.groupby("seed").target.transform("size") == asked]
+    _, place, sizes = np.unique(cells.seed.to_numpy(), return_inverse=True, return_counts=True)
+    whole = sizes[place] == asked
+    return cells if whole.all() else cells[whole]
 
 
 def _beside(unseen: pd.DataFrame) -> dict[str, float]:
@@ -309,7 +319,7 @@ def _beside(unseen: pd.DataFrame) -> dict[str, float]:
     A recall is the mean of the cells with faces of the expression; a calibration error exists only where all cells have
     one.
     """
-    found = {name: unseen[name].mean() for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
+    found = {name: mean(unseen[name].to_numpy()) for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
     found |= {name: unseen[name].mean(skipna=False) for name in CALIBRATION if name in unseen}
     return {f"unseen_{name}": float(value) for name, value in found.items()}
 

@@ -15,9 +15,10 @@ import pandas as pd
 
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.metric import METRICS
+from fergen_bench.report.averages import coded, group_means, mean, spread
 from fergen_bench.report.intervals import ALPHA, Sampled, domain_error, domain_limits, freedom_of, limits, seeds_of
 from fergen_bench.report.statistics import Evidence
-from fergen_bench.report.tables import MEANS, NOT_COMPARED, Board, complete
+from fergen_bench.report.tables import CELL, MEANS, NOT_COMPARED, ROW, Board, complete
 
 BEST, TIED, BEHIND = "best", "tied", "behind"
 """The standings of rows that are compared."""
@@ -60,7 +61,7 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         metric: The metric of the leaderboards.
     """
     for board in boards:
-        rows = [complete(cells, board.asked) for _, cells in board.rows()]
+        rows = [complete(cells, board.asked) for _, cells in replace(board, cells=_light(board.cells)).rows()]
         covered = [evidence if evidence is not None and evidence.covers(cells) else None for cells in rows]
         columns = _limits_of_means(board.table, rows, covered, metric)
         for name in METRICS:
@@ -73,17 +74,23 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         yield replace(board, table=board.table.assign(**columns, **over, **own))
 
 
+def _light(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of cells that verdicts need, with texts as Python objects, which are faster to compare."""
+    texts = [*ROW, *CELL, "relation", "key"]
+    return cells[[*texts, "seed", *METRICS]].astype(dict.fromkeys(texts, object))
+
+
 def _limits_of_means(
     table: pd.DataFrame, rows: Sequence[pd.DataFrame], covered: Sequence[Evidence | None], metric: str
 ) -> dict[str, Sequence[object]]:
     """Return the limits of the means of each row over trainings and faces, as columns."""
-    found: dict[str, list[object]] = {f"{mean}_{end}": [] for mean in MEANS for end in ("low", "high")}
+    found: dict[str, list[object]] = {f"{name}_{end}": [] for name in MEANS for end in ("low", "high")}
     for place, (cells, evidence) in enumerate(zip(rows, covered, strict=True)):
         sampled = {} if evidence is None else evidence.row_means(cells, metric)
-        for mean in MEANS:
-            ends = limits(table[mean][place], sampled[mean]) if sampled else (np.nan, np.nan)
-            found[f"{mean}_low"].append(ends[0])
-            found[f"{mean}_high"].append(ends[1])
+        for name in MEANS:
+            ends = limits(table[name][place], sampled[name]) if sampled else (np.nan, np.nan)
+            found[f"{name}_low"].append(ends[0])
+            found[f"{name}_high"].append(ends[1])
     return {**found}
 
 
@@ -100,22 +107,24 @@ def _unseen(
     """
     lines, values, sampled, averaged = [], [], [], []
     for cells, evidence in zip(rows, covered, strict=True):
-        unseen = cells[cells.relation == "unseen"]
-        scores = unseen.groupby("seed")[metric].mean()
-        value = float(scores.mean())
+        unseen = (cells.relation == "unseen").to_numpy()
+        scores = cells[metric].to_numpy()[unseen]
+        seeds, of_seed = coded(cells.seed.to_numpy()[unseen])
+        pairs, of_pair = coded(zip(cells.source[unseen], cells.target[unseen], strict=True))
+        by_seed = group_means(of_seed, len(seeds), scores)
+        value = mean(by_seed)
         drawn = None if evidence is None or np.isnan(value) else evidence.row_means(cells, metric)["unseen"]
-        pairs = unseen.groupby(["source", "target"], sort=False)[metric].mean()
-        over = domain_limits(value, *domain_error(pairs.index.to_frame(index=False), pairs.to_numpy()))
+        over = domain_limits(value, *domain_error(pairs, group_means(of_pair, len(pairs), scores)))
         lines.append(
             {
-                "sd": float(scores.std(ddof=1)),
+                "sd": spread(by_seed),
                 **dict(zip(("low", "high"), (np.nan, np.nan) if drawn is None else limits(value, drawn), strict=True)),
                 **dict(zip(("domains_low", "domains_high"), np.clip(over, 0.0, 100.0), strict=True)),
             }
         )
         values.append(value)
         sampled.append(drawn)
-        averaged.append(frozenset(pairs.index))
+        averaged.append(frozenset(pairs))
     verdicts = compared(values, sampled, finished, [] if finished else _others(averaged))
     columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
     return {

@@ -31,15 +31,11 @@ def test_holm_corrects_for_the_tests_that_there_are() -> None:
 def test_the_error_over_domains_is_that_of_the_jackknife() -> None:
     random = np.random.default_rng(0)
     names, effects = "abcde", random.normal(0, 3, 5)
-    pairs = pd.DataFrame(
-        [(one, other) for one in names for other in names if one != other], columns=["source", "target"]
-    )
-    values = np.array([effects[names.index(s)] + effects[names.index(t)] for s, t in pairs.itertuples(index=False)])
+    pairs = [(one, other) for one in names for other in names if one != other]
+    values = np.array([effects[names.index(source)] + effects[names.index(target)] for source, target in pairs])
     # The mean of pairs is twice the mean of the domains' effects.
     assert intervals.domain_error(pairs, values) == (pytest.approx(2 * effects.std(ddof=1) / np.sqrt(5)), 4)
-    others = pd.DataFrame(
-        {"source": ["+".join(n for n in names if n != name) for name in names], "target": list(names)}
-    )
+    others = [("+".join(n for n in names if n != name), name) for name in names]
     assert intervals.domain_error(others, effects) == (pytest.approx(effects.std(ddof=1) / np.sqrt(5)), 4)
     low, high = intervals.domain_limits(70.0, 2.0, 4)
     assert (high - low) / 2 == pytest.approx(2.776 * 2, abs=0.01)

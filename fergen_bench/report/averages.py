@@ -1,0 +1,46 @@
+"""Average the values of groups.
+
+A row of a leaderboard has few cells, and a table many rows: pandas would take most of its time to prepare such groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+import numpy as np
+
+Value = TypeVar("Value", bound=Hashable)
+
+
+def coded(values: Iterable[Value]) -> tuple[list[Value], np.ndarray]:
+    """Return the distinct values in the order of their appearance, and the position of each value among them."""
+    places: dict[Value, int] = {}
+    codes = np.array([places.setdefault(value, len(places)) for value in values], int)
+    return list(places), codes
+
+
+def mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are not nan; nan without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def spread(values: np.ndarray) -> float:
+    """Return the standard deviation of a sample, of the values that are not nan; nan below two."""
+    known = values[~np.isnan(values)]
+    return float(known.std(ddof=1)) if len(known) > 1 else np.nan
+
+
+def group_means(codes: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
+    """Return the mean of the values of each group that are not nan; nan for a group without any.
+
+    Args:
+        codes: The group of each value, an integer below `count`, (N,).
+        count: The number of groups.
+        values: The values, (N,).
+    """
+    known = ~np.isnan(values)
+    sums = np.bincount(codes[known], values[known], count)
+    sizes = np.bincount(codes[known], minlength=count)
+    return np.divide(sums, sizes, out=np.full(count, np.nan), where=sizes > 0)

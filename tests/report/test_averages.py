@@ -1,0 +1,27 @@
+"""Means of groups are those of pandas, also where values are missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fergen_bench.report import averages
+
+
+def test_means_of_groups_are_those_of_pandas() -> None:
+    random = np.random.default_rng(0)
+    values, groups = random.normal(size=60), random.choice(list("abcde"), 60)
+    values[::7] = np.nan
+    values[groups == "d"] = np.nan  # a group without values
+    names, codes = averages.coded(groups.tolist())
+    frame = pd.Series(values).groupby(groups, sort=False)
+    assert names == list(frame.groups)
+    np.testing.assert_allclose(averages.group_means(codes, len(names), values), frame.mean())
+
+
+def test_means_leave_out_missing_values() -> None:
+    values = np.array([1.0, np.nan, 3.0])
+    assert averages.mean(values) == 2
+    assert averages.spread(values) == np.sqrt(2)
+    assert np.isnan([averages.mean(values[1:2]), averages.spread(values[:2])]).all()
+    assert not averages.coded([])[0]
