@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.files.atomic import atomically
 from fergen_bench.files.bounded import MOST_TEXT, read_bytes
 from fergen_bench.progress import silent
 from fergen_bench.wording import many, near
@@ -91,7 +92,8 @@ def submit(
             more = f" (and {len(verdict.faults) - 1:,} more)" if len(verdict.faults) > 1 else ""
             raise BenchError(f"nothing is submitted: {verdict.faults[0].replace(f'{draft}/', '')}{more}")
         to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_bytes(draft.read_bytes())
+        with atomically(to) as whole:
+            whole.write_bytes(draft.read_bytes())
     return Submitted(to, size, records, verdict.notes)
 
 
@@ -141,7 +143,7 @@ def check(project: Project, path: Path, progress: Progress = silent) -> Verdict:
         found = submission.records.read()[0]
         digests = {one.spec.base.method: one.base_digest for one in found if one.spec.base is not None}
         digests |= {one.spec.method: one.method_digest for one in found}
-        verdict = verify(path, digests.get, lambda suite, name: prepared.about(project, suite, name))
+        verdict = verify(submission.records, digests.get, lambda suite, name: prepared.about(project, suite, name))
         faults, notes = checks.faults_of(submission, verdict.records, submitted, progress)
         texts = {f"{Path(folder, name)}.py": f"{path}/methods/{name}.py" for name in submission.methods}
         for here, there in texts.items():

@@ -6,11 +6,12 @@ Every fault of a file raises a ValueError or an OSError and nothing else. The ca
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Any
@@ -218,6 +219,41 @@ def parse_arrays(file: IO[bytes], limit: int = MOST_ARRAYS) -> dict[str, np.ndar
                         raise ValueError(f"{name} is longer than its header allows")
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError) as error:
         raise ValueError(f"it is not a complete archive of arrays ({error})") from None
+    return found
+
+
+def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, bytes]:
+    """Return the content of each file of a zip archive by its name. Nothing is extracted.
+
+    Args:
+        path: The archive.
+        wanted: Returns whether a file with this name is read.
+
+    Raises:
+        ValueError: The archive is damaged, contains a name twice, or exceeds the limits. Archives of arrays count with
+            the size of their arrays.
+        OSError: The file cannot be read.
+    """
+    import struct
+    import zipfile
+    import zlib
+
+    found: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path, MOST_ARRAYS))) as archive:
+            entries = [entry for entry in archive.infolist() if wanted(entry.filename)]
+            if len({entry.filename for entry in entries}) < len(entries) or len(entries) > MOST_NAMES:
+                raise ValueError(f"it contains a name twice, or more than {MOST_NAMES:,} names")
+            room = MOST_ARRAYS - sum(entry.file_size for entry in entries)
+            for entry in entries if room >= 0 else ():
+                content = found[entry.filename] = archive.read(entry)
+                if entry.filename.endswith(".npz") and zipfile.is_zipfile(io.BytesIO(content)):
+                    with zipfile.ZipFile(io.BytesIO(content)) as arrays:
+                        room -= sum(inner.file_size for inner in arrays.infolist())
+            if room < 0:
+                raise ValueError(f"its files have more than {MOST_ARRAYS:,} bytes")
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"it is not a complete archive ({error})") from None
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,10 @@ from fergen_bench.records import frame as frames
 from fergen_bench.records import rows, store
 from fergen_bench.records.collection import Records
 from fergen_bench.records.columns import digest
-from fergen_bench.records.packed import ROWS, PackedRecords, contents, files_of
+from fergen_bench.records.packed import ROWS, PackedRecords, contents, files_of, is_packed
 from fergen_bench.records.record import RunRecord, with_source_val
 from fergen_bench.records.verify import faults_of, unlike
+from fergen_bench.wording import near
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +51,10 @@ def pack(records: Records, to: Path) -> Packing:
         to: The folder; it may be missing.
 
     Raises:
-        BenchError: The folder has files of another kind, or rows that cannot be read and would be lost.
+        BenchError: The folder is a results folder or a part of a packed one, or has rows that cannot be read and would
+            be lost.
     """
+    _refuse_inside(records, to)
     to.mkdir(parents=True, exist_ok=True)
     with _alone(to):
         before, done = _existing(to), Packing()
@@ -64,6 +67,18 @@ def pack(records: Records, to: Path) -> Packing:
     done.added = len(set(there) - set(before))
     done.runs, done.size = len(there), sum(map(len, files.values()))
     return done
+
+
+def _refuse_inside(records: Records, to: Path) -> None:
+    """Raise an error for a folder in which packed records would hide others, or a suite would be in its own folder."""
+    if (to / "runs").is_dir():
+        raise BenchError(f"{near(to)}: this is a results folder; name another folder with --to, such as packed")
+    here, above = to.resolve(), to.resolve().parent
+    of_store = here.name in {record.spec.suite for record in records.read()[0]} and is_packed(above)
+    if of_store or any(to.glob(f"*{ROWS}")):
+        raise BenchError(
+            f"{near(to)}: this is the folder of one suite in the packed folder {near(above)}; give --to {near(above)}"
+        )
 
 
 def _existing(folder: Path) -> dict[str, Entry]:
@@ -171,12 +186,14 @@ def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other process packs into a folder."""
     from filelock import FileLock
 
-    lock = FileLock(folder / ".packing.lock")
-    with lock:
+    path = folder / ".packing.lock"
+    with FileLock(path):
         try:
             yield
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            # Deleted before the release, as in `claim`: a process that waits with the deleted file opens a new one.
+            with suppress(OSError):
+                path.unlink()
 
 
 def unpack(records: Records, runs: Path, keys: frozenset[str] | None = None) -> tuple[list[Path], int]:

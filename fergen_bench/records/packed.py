@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fergen_bench.error import BenchError
-from fergen_bench.files.bounded import MOST_ARRAYS, MOST_TEXT, parse_arrays, read_bytes
+from fergen_bench.files.bounded import MOST_ARRAYS, MOST_TEXT, parse_arrays, read_archive, read_bytes
 from fergen_bench.records import columns, reduced, rows
 from fergen_bench.records.collection import RecordFolder, Records
 from fergen_bench.records.record import Predictions, RunRecord
@@ -26,9 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROWS, ARRAYS = ".jsonl", ".npz"
-_NAME = re.compile(r"(?:\w[\w.@-]{0,99}/)?\w[\w.@-]{0,99}\.jsonl")
+_NAME = re.compile(r"(?:\w[\w.@-]{0,99}/)?\w[\w.@-]{0,99}\.(?:jsonl|npz)")
 _OUTSIDE = re.compile(r"[^\w@-]")
-_MOST_FILES = 1000
 _PREDICTED, _INSPECTED = "predictions/", "arrays/"
 
 
@@ -87,6 +84,11 @@ def files_of(runs: Iterable[tuple[RunRecord, Mapping[str, np.ndarray]]]) -> dict
 class PackedRecords(Records):
     """The records of a packed folder, of one file of rows, or of a zip archive of them."""
 
+    def __init__(self, path: Path, contents: Mapping[str, bytes] | None = None) -> None:
+        """Name the folder or file; of an archive that is already read, give the content of each file by name."""
+        super().__init__(path)
+        self._contents = contents
+
     @property
     def files(self) -> dict[str, PackedFile]:
         """The files of rows by their names in the folder or archive."""
@@ -94,7 +96,7 @@ class PackedRecords(Records):
 
     @cached_property
     def _opened(self) -> tuple[dict[str, PackedFile], list[str]]:
-        return _open(self.path)
+        return _open(self.path) if self._contents is None else _of_archive(self.path, self._contents)
 
     def read(self) -> tuple[list[RunRecord], list[str]]:
         """Return the records of all files. A run in two files is a fault."""
@@ -227,21 +229,16 @@ def _open(path: Path) -> tuple[dict[str, PackedFile], list[str]]:
 def _open_archive(path: Path) -> tuple[dict[str, PackedFile], list[str]]:
     """Return the files of packed records in a zip archive."""
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path, MOST_ARRAYS))) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            if len(sizes) < len(archive.infolist()) or len(sizes) > _MOST_FILES:
-                raise ValueError(f"it contains a name twice, or more than {_MOST_FILES:,} names")
-            names = sorted(filter(_NAME.fullmatch, sizes))
-            wanted = {name: name.removesuffix(ROWS) + ARRAYS for name in names}
-            total = sum(sizes.get(one, 0) for pair in wanted.items() for one in pair)
-            if total > MOST_ARRAYS:
-                raise ValueError(f"its files have {total:,} bytes, and {MOST_ARRAYS:,} are the limit")
-            found = {
-                name: PackedFile(
-                    f"{path}/{name}", archive.read(name), archive.read(beside) if beside in sizes else None
-                )
-                for name, beside in wanted.items()
-            }
-        return found, [] if found else [f"{path}: this archive has no packed records; name another file"]
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+        return _of_archive(path, read_archive(path, lambda name: _NAME.fullmatch(name) is not None))
+    except (OSError, ValueError) as error:
         raise BenchError(f"{path}: this archive cannot be read ({error}); name another file") from None
+
+
+def _of_archive(path: Path, contents: Mapping[str, bytes]) -> tuple[dict[str, PackedFile], list[str]]:
+    """Return the files of packed records among those of an archive."""
+    found = {
+        name: PackedFile(f"{path}/{name}", text, contents.get(name.removesuffix(ROWS) + ARRAYS))
+        for name, text in sorted(contents.items())
+        if name.endswith(ROWS) and _NAME.fullmatch(name)
+    }
+    return found, [] if found else [f"{path}: this archive has no packed records; name another file"]

@@ -61,14 +61,14 @@ class Verdict:
 
 
 def verify(
-    path: Path,
+    path: Path | PackedRecords,
     method_digest: Callable[[str], str | None],
     prepared: Callable[[str, str], Mapping[str, Any] | None] = lambda suite, name: None,
 ) -> Verdict:
     """Verify a results folder, a folder of records or packed records.
 
     Args:
-        path: The folder, such as results or results/runs; or a file of rows or a zip archive.
+        path: The folder, such as results or results/runs; a file of rows or a zip archive; or packed records.
         method_digest: Returns the digest of a method's file on this machine, or None if the method is missing.
         prepared: Returns the content of domain.json for a suite and a domain that is prepared on this machine.
 
@@ -79,10 +79,11 @@ def verify(
         BenchError: The folder has no records.
     """
     verdict = Verdict()
-    if isinstance(stored := open_records(path), PackedRecords):
+    where, stored = (path, open_records(path)) if isinstance(path, Path) else (path.path, path)
+    if isinstance(stored, PackedRecords):
         _verify_packed(stored, verdict)
     else:
-        _verify_folder(path, verdict)
+        _verify_folder(where, verdict)
     current = frames.current(verdict.records)
     if old := len(verdict.records) - len(current):
         verdict.notes.append(
@@ -99,7 +100,7 @@ def verify(
         elif texts != {here}:
             verdict.notes.append(f"{name}: the file of this method here differs from the one that created its records")
     if not verdict.records and not verdict.faults:
-        raise BenchError(f"{path}: this folder has no records; name a results folder, or one like results/runs")
+        raise BenchError(f"{where}: this folder has no records; name a results folder, or one like results/runs")
     return verdict
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from packs import made, packed, results
 
 from fergen_bench.error import BenchError
 from fergen_bench.records.collection import RecordFolder
-from fergen_bench.records.pack import pack, unpack
+from fergen_bench.records.pack import _alone, pack, unpack
 from fergen_bench.records.packed import PackedRecords
 from fergen_bench.records.record import HELD_OUT, confusion_of
 from fergen_bench.records.sidecar import PREDICTIONS, sidecar
@@ -51,6 +53,42 @@ def test_the_score_on_held_out_images_of_an_early_record_is_packed(tmp_path: Pat
     pack(runs, tmp_path / "packed")
     ((row,), _) = PackedRecords(tmp_path / "packed").read()
     assert row.source_val == confusion_of(runs.predictions(record)[HELD_OUT])
+
+
+def test_the_folder_of_a_suite_is_not_packed_into(tmp_path: Path) -> None:
+    folder = packed(tmp_path)
+    before = files(folder)
+    with pytest.raises(BenchError, match=f"^{folder / 's'}: this is the folder of one suite .*; give --to {folder}$"):
+        pack(results(tmp_path / "runs"), folder / "s")
+    made(tmp_path / "more", replace(RUN, suite="t"))
+    with pytest.raises(BenchError, match=f"; give --to {folder}$"):
+        pack(RecordFolder(tmp_path / "more"), folder / "t")
+    assert files(folder) == before
+    assert not (folder / "t").exists()
+    assert pack(RecordFolder(tmp_path / "more"), tmp_path / "t").added == 1  # a packed folder with the name of a suite
+
+
+def test_a_results_folder_is_not_packed_into(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="this is a results folder; name another folder with --to"):
+        pack(results(tmp_path / "runs"), tmp_path)
+
+
+def test_one_process_packs_at_a_time_and_the_lock_leaves_no_file(tmp_path: Path) -> None:
+    """A lock that is deleted after its release may be deleted while the next process has it, and a third one enters."""
+    inside, most, ends = [0], [0], time.monotonic() + 1
+
+    def enter(_: int) -> None:
+        while time.monotonic() < ends:
+            with _alone(tmp_path):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.001)
+                inside[0] -= 1
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(enter, range(3)))
+    assert most == [1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_packing_adds_to_what_is_there(tmp_path: Path) -> None:
