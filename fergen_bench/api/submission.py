@@ -61,7 +61,7 @@ def submit(
         progress: Receives the progress of rendering embedded suites, with which labels are compared.
 
     Raises:
-        BenchError: The records do not exist or are faulty; then no file is written.
+        BenchError: The records do not exist or are faulty, and then no file is written; or it cannot be written.
     """
     from fergen_bench.api.results import records_at
     from fergen_bench.records import frame as frames
@@ -91,9 +91,12 @@ def submit(
         if verdict.faults:
             more = f" (and {len(verdict.faults) - 1:,} more)" if len(verdict.faults) > 1 else ""
             raise BenchError(f"nothing is submitted: {verdict.faults[0].replace(f'{draft}/', '')}{more}")
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with atomically(to) as whole:
-            whole.write_bytes(draft.read_bytes())
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with atomically(to) as whole:
+                whole.write_bytes(draft.read_bytes())
+        except OSError as error:
+            raise BenchError(f"{near(to)}: cannot be written ({error.strerror}); name another file with --to") from None
     return Submitted(to, size, records, verdict.notes)
 
 
@@ -105,7 +108,15 @@ def _texts(project: Project, names: Sequence[str], files: Sequence[Path]) -> dic
             raise BenchError(f"--method-file: {path}: no record is of a method {name!r}{did_you_mean(name, names)}")
         if not path.is_file():
             raise BenchError(f"--method-file: {path}: this file does not exist; name the file of {name}")
-    return {name: read_bytes(named.get(name) or project.method(name).path, MOST_TEXT) for name in names}
+    paths = {name: named.get(name) or project.method(name).path for name in names}
+    return {name: _text(path) for name, path in paths.items()}
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_TEXT)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: this method file cannot be read ({error}); name another one") from None
 
 
 def _about(records: Sequence[RunRecord]) -> Mapping[str, object]:

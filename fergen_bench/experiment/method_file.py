@@ -216,7 +216,8 @@ def read_method(path: Path, name: str | None = None) -> MethodFile:
     try:
         tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
-        raise BenchError(f"{path}:{error.lineno}: this method file is not valid Python: {error.msg}") from None
+        line = "" if error.lineno is None else f":{error.lineno}"  # none for a null byte
+        raise BenchError(f"{path}{line}: this method file is not valid Python: {error.msg}") from None
     except (RecursionError, MemoryError):
         raise BenchError(f"{path}: this method file has an expression that is too long for Python; divide it") from None
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _base(node, tree, path)]

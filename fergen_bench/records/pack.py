@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,15 +51,18 @@ def pack(records: Records, to: Path) -> Packing:
         to: The folder; it may be missing.
 
     Raises:
-        BenchError: The folder is a results folder or a part of a packed one, or has rows that cannot be read and would
-            be lost.
+        BenchError: There are no records; or the folder is a results folder or a part of a packed one, or has rows that
+            cannot be read and would be lost.
     """
-    _refuse_inside(records, to)
+    found, faults = records.read()
+    if not (found or faults):
+        raise BenchError(f"{near(records.path)}: there are no records. Make some with: fergen-bench run")
+    _refuse_inside(to, {record.spec.suite for record in found})
     to.mkdir(parents=True, exist_ok=True)
     with _alone(to):
-        before, done = _existing(to), Packing()
+        before, done = _existing(to), Packing(refused=[fault.partition("; ")[0] for fault in faults])
         there = dict(before)
-        for record, arrays in _sound(records, done):
+        for record, arrays in _sound(records, found, done):
             _merge(there, record, arrays, done)
         _refuse_unlike(there, before, done)
         files = files_of(there.values())
@@ -69,13 +72,12 @@ def pack(records: Records, to: Path) -> Packing:
     return done
 
 
-def _refuse_inside(records: Records, to: Path) -> None:
+def _refuse_inside(to: Path, suites: Collection[str]) -> None:
     """Raise an error for a folder in which packed records would hide others, or a suite would be in its own folder."""
     if (to / "runs").is_dir():
         raise BenchError(f"{near(to)}: this is a results folder; name another folder with --to, such as packed")
     here, above = to.resolve(), to.resolve().parent
-    of_store = here.name in {record.spec.suite for record in records.read()[0]} and is_packed(above)
-    if of_store or any(to.glob(f"*{ROWS}")):
+    if (here.name in suites and is_packed(above)) or any(to.glob(f"*{ROWS}")):
         raise BenchError(
             f"{near(to)}: this is the folder of one suite in the packed folder {near(above)}; give --to {near(above)}"
         )
@@ -90,10 +92,8 @@ def _existing(folder: Path) -> dict[str, Entry]:
     return {record.spec.key: (record, packed.contents(record)) for record in found}
 
 
-def _sound(records: Records, done: Packing) -> Iterator[Entry]:
+def _sound(records: Records, found: Iterable[RunRecord], done: Packing) -> Iterator[Entry]:
     """Yield the records without a fault, each with its `contents`."""
-    found, faults = records.read()
-    done.refused += [fault.partition("; ")[0] for fault in faults]
     without = 0
     for record in found:
         wrong, counted = faults_of(records, record)
@@ -208,11 +208,13 @@ def unpack(records: Records, runs: Path, keys: frozenset[str] | None = None) -> 
         The paths of the written records, and the number of runs that had a record in the folder.
 
     Raises:
-        BenchError: A record cannot be read.
+        BenchError: There are no records, or one cannot be read.
     """
     found, faults = records.read()
     if faults:
         raise BenchError(faults[0])
+    if not found:
+        raise BenchError(f"{near(records.path)}: there are no records; name a packed folder, or reference")
     written, existing = [], 0
     for record in found:
         if keys is not None and record.spec.key not in keys:

@@ -52,6 +52,8 @@ def test_results_that_verify_refuses_are_not_submitted(made: Project, bench: Ben
         (["--suite", "synth5"], "no record of 'synth5'"),
         (["--method-file", "cafe.py"], "no record is of a method 'cafe'"),
         (["--method-file", "nearest_prototype.py"], "this file does not exist"),
+        (["--method-file", "bench.toml/nearest_prototype.py"], "this file does not exist"),
+        (["--to", "bench.toml/mine.zip"], "bench.toml/mine.zip: cannot be written"),
         (["nowhere"], "nowhere"),
     ],
 )
@@ -68,6 +70,26 @@ def test_a_method_file_that_did_not_make_the_records_is_refused(made: Project, b
     done = bench("submit", "--method-file", "nearest_prototype.py")
     assert done.code != 0
     assert "differs from the file that made 1 of 1 record" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("begins", "reason"),
+    [
+        (b"import beside\n", "differs from the file that made 1 of 1 record"),
+        (b"x = '\0'\n", "nearest_prototype.py: this method file is not valid Python"),
+        (b"#" * (65 << 20), "nearest_prototype.py: this method file cannot be read (it is larger"),
+    ],
+    ids=["sibling", "null", "large"],
+)
+def test_a_method_file_that_cannot_be_submitted_is_named(
+    made: Project, bench: Bench, begins: bytes, reason: str
+) -> None:
+    Path("beside.py").write_text("x = 1\n", encoding="utf-8")
+    Path("nearest_prototype.py").write_bytes(begins + (ROOT / "methods" / "nearest_prototype.py").read_bytes())
+    done = bench("submit", "--method-file", "nearest_prototype.py")
+    assert done.code == 2
+    assert reason in " ".join(done.err.split())
+    assert not Path("submission.zip").exists()
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "120%", "a tenth", "-1"])

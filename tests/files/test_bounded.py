@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +82,28 @@ def test_arrays_are_mapped_or_read_and_objects_are_refused(tmp_path: Path) -> No
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
     with pytest.raises(ValueError, match="11 bytes of data, which does not match its header"):
         bounded.map_array(tmp_path / "a.npy")
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_an_archive_is_read_within_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "MOST_ARRAYS", 10_000)
+    path = tmp_path / "a.zip"
+    zeros = zipped({"a.npy": bytes(4_000)})
+    path.write_bytes(zipped({"../a.npz": zeros, "b": b"b"}))
+    assert bounded.read_archive(path) == {"../a.npz": zeros, "b": b"b"}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
+    assert bounded.read_archive(path, lambda name: name == "b") == {"b": b"b"}
+    for large in ({"b": bytes(10_001)}, {"b": bytes(9_000), "c": bytes(1_001)}, {f"{n}.npz": zeros for n in range(3)}):
+        path.write_bytes(zipped(large))
+        with pytest.raises(ValueError, match="more than 10,000 bytes"):
+            bounded.read_archive(path)
+    path.write_bytes(zipped({"b": bytes(range(250))})[:-30])
+    with pytest.raises(ValueError, match="not a complete archive"):
+        bounded.read_archive(path)

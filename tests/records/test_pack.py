@@ -73,6 +73,14 @@ def test_a_results_folder_is_not_packed_into(tmp_path: Path) -> None:
         pack(results(tmp_path / "runs"), tmp_path)
 
 
+def test_a_folder_without_records_is_neither_packed_nor_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    for tried in (pack, unpack):
+        with pytest.raises(BenchError, match="none: there are no records"):
+            tried(RecordFolder(tmp_path / "none"), tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
 def test_one_process_packs_at_a_time_and_the_lock_leaves_no_file(tmp_path: Path) -> None:
     """A lock that is deleted after its release may be deleted while the next process has it, and a third one enters."""
     inside, most, ends = [0], [0], time.monotonic() + 1
