@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 
 Value = TypeVar("Value", bound=Hashable)
 
@@ -44,3 +45,28 @@ def group_means(codes: np.ndarray, count: int, values: np.ndarray) -> np.ndarray
     sums = np.bincount(codes[known], values[known], count)
     sizes = np.bincount(codes[known], minlength=count)
     return np.divide(sums, sizes, out=np.full(count, np.nan), where=sizes > 0)
+
+
+def seed_means(cells: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
+    """Return the means of a leaderboard's row for each seed: `in_domain`, `all`, `unseen` and `worst`.
+
+    Args:
+        cells: The cells of complete seeds.
+        metric: The name of the metric.
+    """
+    scores, relation = cells[metric].to_numpy(), cells.relation.to_numpy(object)
+    seeds, targets = cells.seed.to_numpy(), cells.target.to_numpy(object)
+    pairs = np.fromiter(zip(cells.source, targets, strict=True), object, len(cells))
+
+    def by(groups: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        names, codes = coded(groups[chosen])
+        return group_means(codes, len(names), scores[chosen])
+
+    found: dict[str, list[float]] = {name: [] for name in ("in_domain", "all", "unseen", "worst")}
+    for seed in np.unique(seeds):
+        own, unseen = ((seeds == seed) & (relation == kind) for kind in ("source", "unseen"))
+        found["in_domain"].append(mean(scores[own]))
+        found["all"].append(mean(by(pairs, seeds == seed)))
+        found["unseen"].append(mean(scores[unseen]))
+        found["worst"].append(np.fmin.reduce(by(targets, unseen), initial=np.nan))
+    return {name: np.array(values, float) for name, values in found.items()}

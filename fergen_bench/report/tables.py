@@ -20,7 +20,7 @@ from fergen_bench.experiment.run import percent
 from fergen_bench.metric import METRICS
 from fergen_bench.records.frame import SOURCE_VAL, cells_frame
 from fergen_bench.records.record import RunRecord
-from fergen_bench.report.averages import coded, group_means, mean, spread
+from fergen_bench.report.averages import mean, seed_means, spread
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
 
@@ -232,7 +232,7 @@ def with_data(some: Iterable[Board], records: Iterable[RunRecord], only: str = "
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
     """Return one line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
     whole = complete(rows, asked)
-    by_seed = _means_of_seeds(whole, metric)
+    by_seed = seed_means(whole, metric)
     once = whole.loc[~whole.key.duplicated(), [*SOURCE_VAL]]
     return {
         "method": name[0],
@@ -261,26 +261,6 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         **_beside(whole[whole.relation == "unseen"]),
         **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},
     }
-
-
-def _means_of_seeds(cells: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
-    """Return the means of a leaderboard's row for each seed. The cells are those of complete seeds."""
-    scores, relation = cells[metric].to_numpy(), cells.relation.to_numpy(object)
-    seeds, targets = cells.seed.to_numpy(), cells.target.to_numpy(object)
-    pairs = np.fromiter(zip(cells.source, targets, strict=True), object, len(cells))
-
-    def by(groups: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        names, codes = coded(groups[chosen])
-        return group_means(codes, len(names), scores[chosen])
-
-    found: dict[str, list[float]] = {column: [] for column in MEANS}
-    for seed in np.unique(seeds):
-        own, unseen = ((seeds == seed) & (relation == kind) for kind in ("source", "unseen"))
-        found["in_domain"].append(mean(scores[own]))
-        found["all"].append(mean(by(pairs, seeds == seed)))
-        found["unseen"].append(mean(scores[unseen]))
-        found["worst"].append(np.fmin.reduce(by(targets, unseen), initial=np.nan))
-    return {column: np.array(values, float) for column, values in found.items()}
 
 
 _UNJUDGED: dict[str, object] = {
