@@ -1,7 +1,7 @@
 """Records as lines of JSON: one row per run, and before the rows each value that several runs share.
 
 The first line has the version of the format and the number of runs. A line with an `id` has the shared values of that
-name. A row has the id of its method, setting, data and environment in place of these values, and its own values:
+name. A row has the id of its method, setting, base, data and environment in place of these values, and its own values:
 sources, seed, confusion matrices, history, seconds. Fields of a cell that follow from the run are left out, histories
 have the columns that tables show, and their numbers five digits. The confusion matrices of changed images are in the
 arrays of the run (`SHIFTS`).
@@ -37,6 +37,7 @@ _SHARED = {
         *("suite", "profile", "selection", "fraction", "numerics", "precision", "views", "prior", "targets"),
         *("synthetic", "protocol", "exposure"),
     ),
+    "base": ("base",),
     "data": ("data",),
     "environment": ("environment",),
     "shifts": ("shifts",),
@@ -195,7 +196,7 @@ def _row(
     flat = dict(content)
     key, checksum = flat.pop("key"), flat.pop("checksum", None)
     for word in _SHARED:
-        if word in flat:
+        if isinstance(flat.get(word), str):
             if (name := flat.pop(word)) not in shared:
                 raise ValueError(f"no line before it has the id {str(name)[:60]!r}")
             flat |= shared[name]
