@@ -322,7 +322,12 @@ REFUSED: list[tuple[Forge, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("forge", "reason"), REFUSED, ids=[forge.__name__ for forge, _ in REFUSED])
+SLOW = {own_suite: pytest.mark.slow}  # it renders synth5 as a whole
+
+
+@pytest.mark.parametrize(
+    ("forge", "reason"), [pytest.param(*one, id=one[0].__name__, marks=SLOW.get(one[0], ())) for one in REFUSED]
+)
 def test_a_forgery_is_refused(forge: Forge, reason: str, host: Project, sent: Sent, tmp_path: Path) -> None:
     forge(sent, host)
     found = faults(host, sent, tmp_path)
