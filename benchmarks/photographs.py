@@ -1,7 +1,8 @@
 """Write the numbers of a table, without pictures or predictions, as one row of CSV per method.
 
 The licences of most datasets forbid to pass pictures on. The two domains of photographs of `docs/findings.md` are shown
-by this table alone: the mean accuracy on unseen domains with its interval, and the difference from the linear probe.
+by this table alone: the mean accuracy on unseen domains with its interval, and the difference from the linear probe;
+the number of scored faces, and the mean accuracy of an answer that is always the commonest expression of the domain.
 
     python benchmarks/photographs.py results --suite photographs --csv results/reference/photographs.csv
 """
@@ -16,7 +17,17 @@ import pandas as pd
 
 import fergen_bench as fb
 
-COLUMNS = ["method", "in_domain", "unseen", "unseen_low", "unseen_high", "seeds", "unseen_balanced_accuracy"]
+COLUMNS = [
+    "method",
+    "in_domain",
+    "unseen",
+    "unseen_low",
+    "unseen_high",
+    "seeds",
+    "unseen_balanced_accuracy",
+    "faces",
+    "commonest",
+]
 FIRST = "linear_probe"
 
 
@@ -37,6 +48,9 @@ def main(argv: list[str] | None = None) -> None:
         values = (np.nan,) * 3 if compared is None else (compared.difference, *compared.interval)
         for column, value in zip(over, values, strict=True):
             over[column].append(value)
+    faces = {cell.target: np.sum(cell.confusion, axis=1) for record in results.records for cell in record.cells}
+    frame["faces"] = sum(int(counts.sum()) for counts in faces.values())
+    frame["commonest"] = 100 * np.mean([counts.max() / counts.sum() for counts in faces.values()])
     table = pd.DataFrame({**{column: frame[column] for column in COLUMNS}, **over})
     table.sort_values("unseen", ascending=False).round(2).to_csv(options.csv, index=False)
 

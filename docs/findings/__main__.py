@@ -28,11 +28,18 @@ HEAD = """# Findings
 
 What the committed results answer. All numbers are accuracies in per cent, or differences of them in points, on domains
 that a run was not trained on, unless a section says otherwise. Intervals are 95 %; [statistics](statistics.md) explains
-them. An interval of runs with one seed covers faces alone: it holds for these trainings, and no verdict follows.
-The results are in `results/reference`; `python docs/findings` writes this page from them.
+them. An interval of runs with one seed covers faces alone: it holds for these trainings, and says nothing about others.
 
-**synth5 consists of rendered faces.** What holds there need not hold on photographs: see [what is not
-known](unknown.md).
+Unless a section says otherwise, rows train on half of the training faces of each of the five domains alone, and are
+scored on 1,000 faces of every domain, on one view of each, with nothing taken out of their logits. A difference is
+paired: it is taken over the seeds, sources and targets that both rows have, so it can differ from the difference of
+their means. The linear probe and `even_probe` are fitted on all of these faces of a source; rows that choose an epoch
+never learn from a tenth of them. The results are in `results/reference`; `python docs/findings` writes this page from them.
+
+**synth5 consists of rendered faces, and so do the images that its two networks were trained on.** The frozen encoder
+learned landmarks and pose from the same renderer, and the trunk identities alone: that rows on the encoder are ahead of
+rows that train the trunk shows this advantage, and no more. What holds here need not hold on photographs: see [what is
+not known](unknown.md).
 """
 SECTIONS: tuple[Section, ...] = (
     fair,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from finding import BASE, REFERENCE, TRUNK, Finding, apart, differences, forest, rows, table
+import yaml
+from finding import BASE, REFERENCE, ROOT, TRUNK, Finding, apart, differences, forest, rows, table
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -27,6 +28,7 @@ def fair(results: fb.Results) -> Finding | None:
     others = f"not significantly different: {', '.join(tied)}" if tied else "every row with as many seeds is behind it"
     if frame.standing[best] == "not compared":
         others = f"95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}, one seed"
+    missing = [name for name in planned(BASE) if name not in set(frame.base_method)]
     answer = f"{best} has the highest mean, {tenth(frame.unseen[best])} ({others})."
     if (pair := differences(results, "linear_probe", ["cafe"])) and best != "cafe":
         answer += f" {apart('CAFE', 'the linear probe on the same frozen features', pair['cafe'])}."
@@ -36,8 +38,10 @@ def fair(results: fb.Results) -> Finding | None:
         answer += (
             f" Rows that classify features of the frozen encoder have {tenth(frame.unseen[frozen(frame)].min())} or "
             f"more; plain fine-tuning of the trunk has {tenth(frame.unseen[TRUNK])}, and of the other rows that train "
-            f"the trunk {top} has the most, {tenth(frame.unseen[top])}."
+            f"the trunk alone {top} has the most, {tenth(frame.unseen[top])}."
         )
+    if missing:
+        answer += f" Without complete runs yet: {listed(missing)}."
     limits = list(zip(frame.unseen_low, frame.unseen_high, strict=True))
     return Finding(
         "Which method generalises best on synth5?",
@@ -48,6 +52,11 @@ def fair(results: fb.Results) -> Finding | None:
         "findings-fair",
         "Mean accuracy on unseen domains and its 95 % interval; half of the training faces, source validation.",
     )
+
+
+def planned(protocol: str) -> list[str]:
+    """Return the methods of a protocol."""
+    return list(yaml.safe_load((ROOT / "protocols" / f"{protocol}.yaml").read_text(encoding="utf-8"))["method"])
 
 
 def changed(name: str) -> bool:
@@ -209,7 +218,9 @@ def photographs(results: fb.Results) -> Finding | None:
         f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
         f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{range_text(one.over_low, one.over_high)}, for these trainings)."
+        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if one.seeds == 1 else ''}). The lowest row "
+        f"there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest expression "
+        f"of a domain has {tenth(one.commonest)}. {one.faces:,} faces are scored."
     )
     shown = pd.DataFrame(
         {

@@ -130,8 +130,8 @@ def extremes(results: fb.Results) -> Finding | None:
     answer = (
         f"At the hardest level of a factor CAFE differs from the linear probe in {listed(told) or 'no factor'}; the "
         f"other differences are at most {tenth(max(abs(gap) for gap in gaps.values() if abs(gap) <= chance))} points, "
-        f"and {tenth(chance)} may be due to the {faces:,} faces of a number. The largest loss of CAFE against unchanged "
-        f"faces is that of {min(hardest, key=lambda factor: hardest[factor].cafe)}."
+        f"and {tenth(chance)} may be due to the {faces:,} faces of a number. CAFE loses most against unchanged faces by "
+        f"{min(hardest, key=lambda factor: hardest[factor].cafe)}."
     )
     shown = pd.DataFrame(lines, columns=["factor", "hardest level", *names])
     sources = listed(dict.fromkeys(frame.source))

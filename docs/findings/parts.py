@@ -53,9 +53,9 @@ def ablation(results: fb.Results) -> Finding | None:
         )
         if names
     ]
-    one_seed = " One seed: the intervals hold for these trainings." if np.isnan(next(iter(found.values())).p) else ""
+    one_seed = any(np.isnan(one.p) for one in found.values())
     sizes, paper = {ABLATION[name]: one for name, one in found.items()}, published()
-    answer = f"On synth5, {'; '.join(parts)}.{one_seed}"
+    answer = f"On synth5{', for the trainings of one seed' if one_seed else ''}, {'; '.join(parts)}."
     if "no mask" in sizes:
         one = sizes["no mask"]
         answer += (
@@ -64,6 +64,8 @@ def ablation(results: fb.Results) -> Finding | None:
             f"the published ablation on RAF-DB has {tenth(paper['none'])} without the mask and {tenth(paper['full'])} "
             f"with all parts."
         )
+    if "channel head" in sizes:
+        answer += " The channel head scores the largest channel of each group, without a trained linear layer."
     shown = pd.DataFrame(
         {
             "variant": list(sizes),

@@ -161,6 +161,11 @@ class MethodFile:
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in changes:
+            if name not in known and name in STREAM_PARAMETERS and not self.online:
+                raise BenchError(
+                    f"{place}: {self.name} is not an online method, so it has no parameter {name!r}; choose one that "
+                    f"`fergen-bench list methods` has under online"
+                )
             if name not in known:
                 raise BenchError(
                     f"{place}: the method {self.name} has no parameter {name!r}{did_you_mean(name, known)}"

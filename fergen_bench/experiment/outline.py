@@ -226,7 +226,7 @@ class _Expansion:
                 f"{place}: base: {base.name} adapts to one target (adapt=true), and a base is fitted to the source "
                 f"alone; write {base.name} adapt=false"
             )
-        values = completed(self._protocol, base, values, place)
+        values = completed(self._protocol, base, values, dict.fromkeys(values, place))
         where = dict.fromkeys(values, f"{place}: base")
         values = resolved(base, values, self._suite, where)
         return _Configured(base, values, defaults, digests(base, values, where))
@@ -263,7 +263,7 @@ class _Expansion:
         ):
             values |= anchored_values(method, method.checked(changes, place), beginning)
             places |= dict.fromkeys(changes, place)
-        values = completed(protocol, method, values, self._place)
+        values = completed(protocol, method, values, places)
         return resolved(method, values, self._suite, places), places
 
     def _run(self, one: _Configured, domains: _Domains, seed: int, fraction: float) -> Run:

@@ -64,14 +64,18 @@ def digests(method: MethodFile, parameters: Mapping[str, Any], places: Mapping[s
     }
 
 
-def completed(protocol: Protocol, method: MethodFile, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+def completed(
+    protocol: Protocol, method: MethodFile, values: Mapping[str, Any], places: Mapping[str, str]
+) -> dict[str, Any]:
     """Return parameters with the protocol's limit on epochs, after checking those that a run could not start with."""
     found = dict(values)
     if protocol.epochs is not None and "epochs" in found:
         found["epochs"] = min(found["epochs"], protocol.epochs)
-    _check_training(method, found, place)
+    _check_training(method, found, places)
     if method.online and found["stream_batch"] < 1:
-        raise BenchError(f"{place}: {method.name}: stream_batch is {found['stream_batch']}; it takes 1 or more")
+        raise BenchError(
+            f"{places['stream_batch']}: {method.name}: stream_batch is {found['stream_batch']}; it takes 1 or more"
+        )
     return found
 
 
@@ -80,15 +84,15 @@ def lacks(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
     return _lacks_text_tower(method, parameters) or _lacks_file(method, parameters)
 
 
-def _check_training(method: MethodFile, values: Mapping[str, Any], place: str) -> None:
+def _check_training(method: MethodFile, values: Mapping[str, Any], places: Mapping[str, str]) -> None:
     """Raise for parameters that no training can start with, before anything is prepared for it."""
     if not method.trains:
         return
     for name, least in (("epochs", 1), ("batch_size", 2)):
         if values[name] < least:
-            raise BenchError(f"{place}: {method.name}: {name} is {values[name]}; it takes {least} or more")
-    if values["learning_rate"] <= 0:
-        raise BenchError(f"{place}: {method.name}: learning_rate is {values['learning_rate']:g}; it must be above 0")
+            raise BenchError(f"{places[name]}: {method.name}: {name} is {values[name]}; it takes {least} or more")
+    if (rate := values["learning_rate"]) <= 0:
+        raise BenchError(f"{places['learning_rate']}: {method.name}: learning_rate is {rate:g}; it must be above 0")
 
 
 def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:

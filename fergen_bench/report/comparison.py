@@ -42,7 +42,7 @@ def find_rows(
 ) -> tuple[Row, Row]:
     """Return two rows by their names as tables print them.
 
-    Both come from the first leaderboard that contains both, or else from two leaderboards.
+    Both come from the first leaderboard that contains both, or else from the two whose conditions differ least.
 
     Args:
         boards: The leaderboards, in their order.
@@ -67,7 +67,7 @@ def find_rows(
     pairs = [
         (one, other) for one in found[0] for other in found[1] if one.board is not other.board or one.name != other.name
     ]
-    pairs.sort(key=lambda pair: pair[0].board is not pair[1].board)
+    pairs.sort(key=lambda pair: len(differing(*pair)))
     if first == second or not pairs:
         raise BenchError(f"{first!r} and {second!r} are one row; name two, as fergen-bench report prints them")
     one, other = pairs[0]
@@ -92,12 +92,16 @@ def require_same_data(first: Row, second: Row, records: Sequence[RunRecord]) -> 
         )
 
 
+def differing(first: Row, second: Row) -> list[str]:
+    """Return the conditions in which the leaderboards of two rows differ."""
+    return [name for name in CONDITIONS if getattr(first.board, name) != getattr(second.board, name)]
+
+
 def caveats(first: Row, second: Row) -> list[str]:
     """Return other differences between the two rows, which may explain the result."""
     found = [
         f"{name} differs: {getattr(first.board, name)} and {getattr(second.board, name)}"
-        for name in CONDITIONS
-        if getattr(first.board, name) != getattr(second.board, name)
+        for name in differing(first, second)
     ]
     if first.pretraining != second.pretraining:
         found.append(f"pre-training differs: {first.pretraining} and {second.pretraining}")

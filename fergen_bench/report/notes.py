@@ -145,8 +145,8 @@ def standing_note(board: Board) -> str:
         return ""
     return (
         "Tied: not significantly different from the best row, so it may be the best; that does not mean as good. "
-        "Behind: significantly lower. The row that is truly best is called behind in at most 5 % of tables; of many "
-        "equally good rows, some row is more often (docs/statistics.md)"
+        "Behind: significantly lower; the aim is that the row which is truly best is called behind in at most 5 % of "
+        "tables, and docs/statistics.md has how often it is"
     )
 
 
@@ -356,7 +356,7 @@ def _of_rows(board: Board) -> list[str]:
     if counts.nunique() > 1:
         usual = int(counts.mode().max())
         odd = [text for text, count in zip(mixed, board.table.seeds, strict=True) if count not in (0, usual)]
-        found.append(f"Rows have {usual} seeds, but {listed(odd, MOST_NAMED)}")
+        found.append(f"Rows have {many(usual, 'seed')}, but {listed(odd, MOST_NAMED)}")
     marks: dict[str, list[tuple[str, str]]] = {}
     for row, (name, cells) in zip(board.table.itertuples(), board.rows(), strict=True):
         for marker in markers(board, row, cells):

@@ -193,7 +193,8 @@ def test_smoke_runs_every_method_that_can_run(mine: Project, bench: Bench) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "epochs=0"], "leave-none.yaml: sd: epochs is 0; it takes 1 or more"),
+        (["--set", "epochs=0"], "--set: sd: epochs is 0; it takes 1 or more"),
+        (["--set", "stream_batch=8"], "--set: sd is not an online method, so it has no parameter 'stream_batch'"),
         (["--set", "batch_size=1"], "sd: batch_size is 1; it takes 2 or more"),
         (["--backbone", "synth"], "--backbone: the method sd has no parameter backbone. It has --set trunk=…."),
         (["--set", "learning_rate=0.0"], "sd: learning_rate is 0; it must be above 0"),

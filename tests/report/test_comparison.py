@@ -71,6 +71,16 @@ def runs(project: Project) -> Path:
     return project.results / "runs"
 
 
+def test_a_row_is_compared_with_the_one_under_the_nearest_conditions(tmp_path: Path) -> None:
+    base = matrix(tmp_path, "base", 0.6)
+    online = [replace(one, spec=replace(one.spec, method="follow", online=True)) for one in base]
+    last = [replace(one, spec=replace(one.spec, selection="source-val", fraction=0.5)) for one in base]
+    _, cells = gathered([*last, *base, *online], tmp_path)
+    boards = list(tables.boards(cells, "accuracy"))
+    one, other = comparison.find_rows(boards, "base", "follow")
+    assert comparison.differing(one, other) == ["online"]
+
+
 def test_compare_on_the_command_line(bench: Bench, runs: Path) -> None:
     real = {"suite": "s", "synthetic": False}
     matrix(runs, "good", 0.7, **real)
