@@ -34,7 +34,8 @@ Unless a section says otherwise, rows train on half of the training faces of eac
 scored on 1,000 faces of every domain, on one view of each, with nothing taken out of their logits. A difference is
 paired: it is taken over the seeds, sources and targets that both rows have, so it can differ from the difference of
 their means. The linear probe and `even_probe` are fitted on all of these faces of a source; rows that choose an epoch
-never learn from a tenth of them. The results are in `results/reference`; `python docs/findings` writes this page from them.
+never learn from a tenth of them. The results are in `results/reference`; `python docs/findings` writes this page from
+them.
 
 **synth5 consists of rendered faces, and so do the images that its two networks were trained on.** The frozen encoder
 learned landmarks and pose from the same renderer, and the trunk identities alone: that rows on the encoder are ahead of

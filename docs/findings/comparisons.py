@@ -218,9 +218,9 @@ def photographs(results: fb.Results) -> Finding | None:
         f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
         f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if one.seeds == 1 else ''}). The lowest row "
-        f"there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest expression "
-        f"of a domain has {tenth(one.commonest)}. {one.faces:,} faces are scored."
+        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if one.seeds == 1 else ''}). The lowest "
+        f"row there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
+        f"expression of a domain has {tenth(one.commonest)}. {one.faces:,} faces are scored."
     )
     shown = pd.DataFrame(
         {

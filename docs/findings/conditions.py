@@ -126,12 +126,13 @@ def extremes(results: fb.Results) -> Finding | None:
     faces = frame[(frame.method == "cafe") & (frame.factor == "clean")].asked.sum()
     chance = 196 * (0.5 / faces) ** 0.5
     gaps = {factor: row.cafe - row.linear_probe for factor, row in hardest.items()}
+    least = min(hardest, key=lambda factor: hardest[factor].cafe)
+    within = max(abs(gap) for gap in gaps.values() if abs(gap) <= chance)
     told = [f"{factor} ({tenth(gap, signed=True)})" for factor, gap in gaps.items() if abs(gap) > chance]
     answer = (
         f"At the hardest level of a factor CAFE differs from the linear probe in {listed(told) or 'no factor'}; the "
-        f"other differences are at most {tenth(max(abs(gap) for gap in gaps.values() if abs(gap) <= chance))} points, "
-        f"and {tenth(chance)} may be due to the {faces:,} faces of a number. CAFE loses most against unchanged faces by "
-        f"{min(hardest, key=lambda factor: hardest[factor].cafe)}."
+        f"other differences are at most {tenth(within)} points, and {tenth(chance)} may be due to the {faces:,} faces of "
+        f"a number. CAFE loses most against unchanged faces by {least}."
     )
     shown = pd.DataFrame(lines, columns=["factor", "hardest level", *names])
     sources = listed(dict.fromkeys(frame.source))
