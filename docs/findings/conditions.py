@@ -131,8 +131,8 @@ def extremes(results: fb.Results) -> Finding | None:
     told = [f"{factor} ({tenth(gap, signed=True)})" for factor, gap in gaps.items() if abs(gap) > chance]
     answer = (
         f"At the hardest level of a factor CAFE differs from the linear probe in {listed(told) or 'no factor'}; the "
-        f"other differences are at most {tenth(within)} points, and {tenth(chance)} may be due to the {faces:,} faces of "
-        f"a number. CAFE loses most against unchanged faces by {least}."
+        f"other differences are at most {tenth(within)} points, and {tenth(chance)} may be due to the {faces:,} faces "
+        f"of a number. CAFE loses most against unchanged faces by {least}."
     )
     shown = pd.DataFrame(lines, columns=["factor", "hardest level", *names])
     sources = listed(dict.fromkeys(frame.source))
