@@ -106,6 +106,7 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
         "views": "+".join(spec.views),
         "prior": spec.prior,
         "digest": record.method_digest,
+        "base": spec.base.label if spec.base else "",
         "base_digest": record.base_digest,
         "changes": json.dumps(spec.changes, sort_keys=True),
         "pretraining": str(spec.exposure) if finished else ", ".join(sorted(networks)) or "none",

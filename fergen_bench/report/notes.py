@@ -218,6 +218,8 @@ def board_cautions(board: Board) -> list[str]:
             "Each method learned from the test images of a target, without their labels, while it predicted them: "
             "compare a row with its base in the table of the same training, not with rows that saw no test image"
         )
+        starts = board.cells.drop_duplicates(["base_method", "base"]).groupby("base", sort=False).base_method
+        notes.append("Bases: " + "; ".join(f"{base}, for {listed(methods)}" for base, methods in starts))
     notes += _collapsed(board)
     words = [part.split() for kind in board.marks for part in kind.split(", ")]
     rendered = sorted({name for name, *digest in words if name in RENDERED and digest})

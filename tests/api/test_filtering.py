@@ -140,4 +140,5 @@ def test_a_protocol_leaves_online_runs_and_the_runs_that_they_start_from(project
     said = bench("report", "--protocol", "online-here")
     assert said.code == 0, said.err
     assert "adapted online to the unlabelled test images" in " ".join(said.out.split())
+    assert "Bases: mine, for follow" in said.out
     assert "follow (stream_batch=8)" not in said.out
