@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import yaml
-from finding import BASE, REFERENCE, ROOT, TRUNK, Finding, apart, differences, forest, rows, table
+from finding import BASE, REFERENCE, ROOT, TRUNK, Finding, apart, differences, forest, leaderboard, rows, table
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -92,7 +92,7 @@ def sources_of(results: fb.Results, names: Sequence[str]) -> list[str]:
 
 def adaptation(results: fb.Results) -> Finding | None:
     """Do unlabelled images of the target help more than CAFE does?"""
-    frame = results.leaderboard()
+    frame = leaderboard(results)
     adapted = list(frame[frame.adaptation & frame.unseen.notna()].method)
     if not adapted:
         return None
@@ -125,7 +125,7 @@ def adaptation(results: fb.Results) -> Finding | None:
 
 def online(results: fb.Results) -> Finding | None:
     """Does it help to adapt to the test images while they are predicted?"""
-    frame = results.leaderboard()
+    frame = leaderboard(results)
     frame = frame[frame.online & frame.unseen.notna()].drop_duplicates("method").set_index("method")
     if frame.empty:
         return None
@@ -171,7 +171,7 @@ def online(results: fb.Results) -> Finding | None:
 
 def several(results: fb.Results) -> Finding | None:
     """Which method makes the best use of several sources?"""
-    frame = results.leaderboard()
+    frame = leaderboard(results)
     frame = frame[(frame.sources > 1) & frame.unseen.notna()].drop_duplicates("method").set_index("method")
     if TRUNK not in frame.index:
         return None

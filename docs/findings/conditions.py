@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-from finding import OWN, TRUNK, Finding, apart, differences, rows, table
+from finding import OWN, TRUNK, Finding, apart, differences, leaderboard, rows, table
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -44,9 +44,9 @@ def networks(results: fb.Results) -> Finding | None:
 
 def scale(results: fb.Results) -> Finding | None:
     """How much of a source does a method need?"""
-    frame = results.leaderboard()
+    frame = leaderboard(results)
     wanted = ["cafe", "linear_probe", "full_finetune", *OWN]
-    frame = frame[frame.method.isin(wanted) & (frame.selection == "source-val") & ~frame.adaptation]
+    frame = frame[frame.method.isin(wanted) & (frame.sources == 1) & ~frame.adaptation & ~frame.online]
     curves = {name: part.set_index("fraction").sort_index() for name, part in frame.groupby("method")}
     curves = {name: part for name, part in curves.items() if len(part) >= 3}
     if "cafe" not in curves or "linear_probe" not in curves:

@@ -63,6 +63,16 @@ def apart(second: str, first: str, compared: fb.Compared) -> str:
     )
 
 
+_BOARDS: dict[int, tuple[fb.Results, pd.DataFrame]] = {}
+
+
+def leaderboard(results: fb.Results) -> pd.DataFrame:
+    """Return all leaderboards of the results, which are computed once."""
+    if id(results) not in _BOARDS:
+        _BOARDS[id(results)] = results, results.leaderboard()
+    return _BOARDS[id(results)][1]
+
+
 def rows(results: fb.Results, names: Sequence[str], **conditions: object) -> pd.DataFrame:
     """Return the rows of leaderboards with these names, in this order, indexed by name; without those that are missing.
 
@@ -71,7 +81,7 @@ def rows(results: fb.Results, names: Sequence[str], **conditions: object) -> pd.
         names: Names of rows, as tables have them.
         **conditions: Values of columns, such as fraction="50%".
     """
-    frame = results.leaderboard()
+    frame = leaderboard(results)
     for column, value in conditions.items():
         frame = frame[frame[column] == value]
     frame = frame[frame.unseen.notna()].drop_duplicates("method").set_index("method")
@@ -96,7 +106,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def differences(results: fb.Results, first: str, others: Sequence[str]) -> dict[str, fb.Compared]:
     """Return the comparisons of rows with one row, without the rows that are missing."""
-    there = set(results.leaderboard().method)
+    there = set(leaderboard(results).method)
     return {name: results.compare(first, name) for name in others if name in there and name != first}
 
 
