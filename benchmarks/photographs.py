@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     results = fb.load_results(options.results, suite=options.suite)
     frame = results.leaderboard()
+    frame = frame[frame.unseen.notna()].copy()
     if not (frame.method == FIRST).any():
         parser.error(f"{options.results}: suite {options.suite} has no row {FIRST}, which the others are compared with")
     over: dict[str, list[float]] = {"over_linear_probe": [], "over_low": [], "over_high": []}

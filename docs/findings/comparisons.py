@@ -220,7 +220,7 @@ def photographs(results: fb.Results) -> Finding | None:
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
         f"{range_text(one.over_low, one.over_high)}{', for these trainings' if one.seeds == 1 else ''}). The lowest "
         f"row there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
-        f"expression of a domain has {tenth(one.commonest)}. {one.faces:,} faces are scored."
+        f"expression of a domain has {tenth(one.commonest)}. {int(one.faces):,} faces are scored."
     )
     shown = pd.DataFrame(
         {
