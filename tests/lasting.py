@@ -32,6 +32,12 @@ def _environment() -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in os.environ.items() if name not in OF_A_TEST)
 
 
+def _in_folder(folder: str, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+    """Call a function in a folder: a process that outlasts a test was started in the folder of another one."""
+    os.chdir(folder)
+    return work(*arguments, **named)
+
+
 class LastingPool(ProcessPoolExecutor):
     """A pool whose processes stay when it is shut down, unless one of them was killed."""
 
@@ -41,7 +47,7 @@ class LastingPool(ProcessPoolExecutor):
         self._futures: list[Future[Any]] = []
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        self._futures.append(super().submit(work, *arguments, **named))
+        self._futures.append(super().submit(_in_folder, os.getcwd(), work, *arguments, **named))
         return self._futures[-1]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

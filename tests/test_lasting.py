@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,10 @@ def test_pools_in_use_at_a_time_have_separate_processes() -> None:
 def test_own_processes_end_with_their_pool() -> None:
     alone = process_id()
     assert alone not in {child.pid for child in multiprocessing.active_children()}
+
+
+def test_a_lent_process_works_in_the_folder_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process_id()
+    monkeypatch.chdir(tmp_path)
+    with worker_pool(1) as pool:
+        assert pool.submit(os.getcwd).result() == str(tmp_path)

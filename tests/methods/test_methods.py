@@ -123,7 +123,9 @@ def fitted(
     if "epochs" in values:
         # With a pre-trained encoder, half of the time is enough, except for attention heads that start at random.
         share = 0.3 if "backbone" in values and not isinstance(method, AttentionMethod) else 0.6
-        few["epochs"] = min(6, round(share * values["epochs"]))  # of the ten that most small recipes have
+        # Of the ten that most small recipes have; slow and unsteady ones need them all.
+        most = 6 if 2e-3 <= values.get("learning_rate", 2e-3) <= 4e-3 else 10
+        few["epochs"] = min(most, round(share * values["epochs"] * most / 6))
     if "batch_size" in values:
         few["batch_size"] = 16
     if "target_epochs" in values:
