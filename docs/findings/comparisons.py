@@ -7,7 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import yaml
-from finding import BASE, REFERENCE, ROOT, TRUNK, Finding, apart, differences, forest, leaderboard, rows, table
+from finding import (
+    BASE,
+    REFERENCE,
+    ROOT,
+    TRUNK,
+    Finding,
+    apart,
+    differences,
+    forest,
+    forest_of,
+    leaderboard,
+    rows,
+    short,
+    signed,
+    table,
+)
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -76,14 +91,6 @@ def frozen(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.index if name in alone]
 
 
-BASES = {"t3a": "linear_probe", "tent": TRUNK, "sar": TRUNK}
-
-
-def short(name: str) -> str:
-    """Return the name of a row without its parameters."""
-    return name.split(" (")[0]
-
-
 def sources_of(results: fb.Results, names: Sequence[str]) -> list[str]:
     """Return the sources of rows that adapt to a target, in the order of the suite."""
     trained = {record.spec.sources for record in results.records if record.spec.label in names}
@@ -113,8 +120,7 @@ def adaptation(results: fb.Results) -> Finding | None:
     shown = pd.DataFrame({"row": list(found)})
     for title, several in (("CAFE", found), ("plain fine-tuning", plain)):
         if several:
-            shown[f"difference from {title}"] = [tenth(one.difference, signed=True) for one in several.values()]
-            shown[f"95 %{' ' * (title != 'CAFE')}"] = [range_text(*one.interval) for one in several.values()]
+            shown[f"difference from {title}"], shown[f"95 %{' ' * (title != 'CAFE')}"] = signed(several)
     return Finding(
         "Do unlabelled images of the target help more than CAFE?",
         answer,
@@ -129,13 +135,12 @@ def online(results: fb.Results) -> Finding | None:
     frame = frame[frame.online & frame.unseen.notna()].drop_duplicates("method").set_index("method")
     if frame.empty:
         return None
-    found = {name: results.compare(BASES[frame.base_method[name]], name) for name in frame.index}
+    bases = {record.spec.label: record.spec.base.label for record in results.records if record.spec.base is not None}
+    found = {name: results.compare(bases[name], name) for name in frame.index}
     plain = [name for name in frame.index if "stream" not in name]
     words = {"linear_probe": "the linear probe", TRUNK: "the fine-tuned trunk"}
-    sentences = [
-        apart(short(name), f"{words[BASES[frame.base_method[name]]]} that it starts from", found[name])
-        for name in plain
-    ]
+    sentences = [apart(short(name), f"{words[bases[name]]} that it starts from", found[name]) for name in plain]
+    sizes, intervals = signed(found)
     helped = [short(name) for name in plain if found[name].interval[0] > 0]
     answer = (
         f"{f'It helps {listed(helped)}' if helped else 'No'}: with images in random order, 64 at a time, "
@@ -148,8 +153,8 @@ def online(results: fb.Results) -> Finding | None:
         {
             "row": list(frame.index),
             "unseen": [tenth(value) for value in frame.unseen],
-            "difference from its base": [tenth(one.difference, signed=True) for one in found.values()],
-            "95 %": [range_text(*one.interval) for one in found.values()],
+            "difference from its base": sizes,
+            "95 %": intervals,
             "seeds": [str(value) for value in frame.seeds],
         }
     )
@@ -158,12 +163,7 @@ def online(results: fb.Results) -> Finding | None:
         answer,
         "fergen-bench run --protocol synth5-online",
         shown,
-        forest(
-            list(found),
-            [one.difference for one in found.values()],
-            [one.interval for one in found.values()],
-            "adapted minus its base (points)",
-        ),
+        forest_of(found, "adapted minus its base (points)"),
         "findings-online",
         "Difference of each online method from the fitted method that it starts from, with 95 % intervals.",
     )

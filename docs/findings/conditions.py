@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-from finding import OWN, TRUNK, Finding, apart, differences, leaderboard, rows, table
+from finding import OWN, TRUNK, Finding, apart, differences, leaderboard, rows, short, table
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -154,8 +154,8 @@ def sampling(results: fb.Results) -> Finding | None:
     found = {name: one for first, others in pairs.items() for name, one in differences(results, first, others).items()}
     if not found:
         return None
-    balanced = {name: results.compare(name.split(" (")[0], name, "balanced_accuracy") for name in found}
-    sentences = [apart(name, name.split(" (")[0], one) for name, one in found.items()]
+    balanced = {name: results.compare(short(name), name, "balanced_accuracy") for name in found}
+    sentences = [apart(name, short(name), one) for name, one in found.items()]
     shown = pd.DataFrame(
         {
             "row": list(found),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,3 +125,20 @@ def forest(names: Sequence[str], values: Sequence[float], limits: Sequence[tuple
             axes.axvline(0, color="#999999", lw=0.8, zorder=0)
         sns.despine(figure)
     return figure
+
+
+def forest_of(found: Mapping[str, fb.Compared], label: str) -> Figure:
+    """Draw the difference of each row with its interval; see `forest`."""
+    several = found.values()
+    return forest(list(found), [one.difference for one in several], [one.interval for one in several], label)
+
+
+def signed(found: Mapping[str, fb.Compared]) -> tuple[list[str], list[str]]:
+    """Return the differences of rows and their intervals as two columns of text."""
+    several = found.values()
+    return [tenth(one.difference, signed=True) for one in several], [range_text(*one.interval) for one in several]
+
+
+def short(name: str) -> str:
+    """Return the name of a row without its parameters."""
+    return name.split(" (")[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from finding import REFERENCE, ROOT, Finding, differences, forest
+from finding import REFERENCE, ROOT, Finding, differences, forest, forest_of
 
 import fergen_bench as fb
 from fergen_bench.data.labels import EXPRESSIONS
@@ -84,12 +84,7 @@ def ablation(results: fb.Results) -> Finding | None:
         answer,
         "fergen-bench run --protocol synth5-ablation",
         shown,
-        forest(
-            list(near),
-            [one.difference for one in near.values()],
-            [one.interval for one in near.values()],
-            "difference from CAFE on unseen domains (points)",
-        ),
+        forest_of(near, "difference from CAFE on unseen domains (points)"),
         "findings-ablation",
         f"Difference of each variant from CAFE, with 95 % intervals{beyond}.",
     )
