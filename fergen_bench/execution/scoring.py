@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -88,12 +89,32 @@ def streamed(
     batches = stream(split.labels[rows], order, size, spec.suite, name, spec.seed)
     seed_globally(spec, "stream", name)
     method.reset()  # type: ignore[attr-defined]
-    logits = [
-        layer.without_prior(_logits(method, images, job))
-        for images in each("data", _streamed_images(split, [rows[batch] for batch in batches], device, shift))
-    ]
+    with _without_gradients_translated(job):
+        logits = [
+            layer.without_prior(_logits(method, images, job))
+            for images in each("data", _streamed_images(split, [rows[batch] for batch in batches], device, shift))
+        ]
     found = torch.cat(logits)
     return [torch.empty_like(found).index_copy_(0, torch.from_numpy(np.concatenate(batches)).to(device), found)]
+
+
+_NO_GRADIENT = ("does not require grad", "not have been used in the graph")
+"""Parts of torch's messages about the gradient of a result that does not depend on a parameter."""
+
+
+@contextmanager
+def _without_gradients_translated(job: Job) -> Iterator[None]:
+    """Raise BenchError where an online method descends on parameters that do not change the logits of its base."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(part in str(error) for part in _NO_GRADIENT):
+            raise
+        base = "its base" if job.spec.base is None else f"its base, {job.spec.base.label},"
+        raise BenchError(
+            f"{job.spec.method}: the logits of {base} do not depend on all layers that {job.spec.method} adapts, so "
+            f"these have no gradient; choose a base whose predict uses them, or leave base out"
+        ) from error
 
 
 def _streamed_images(

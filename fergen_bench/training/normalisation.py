@@ -27,8 +27,9 @@ def trained_network(base: Method, name: str) -> nn.Module:
     model = getattr(base, "model", None)
     if not isinstance(model, nn.Module):
         raise BenchError(
-            f"{name}: its base, {type(base).__name__}, trains no network whose normalisation could adapt; choose one "
-            f"that does, such as --set 'base=full_finetune backbone=trunk'"
+            f"{name}: its base, {type(base).__name__}, trains no network whose normalisation could adapt; leave base "
+            f"out, or choose one that does, with every parameter that its runs changed, such as --set "
+            f"'base=full_finetune backbone=trunk learning_rate=0.004'"
         )
     return model.eval().requires_grad_(False)
 

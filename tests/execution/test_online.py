@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from examples import rewritten
-from running import FOLLOW, MINE, execute, make_plan
+from running import FOLLOW, MINE, WEB, execute, make_plan
 
 from conftest import Bench
 from fergen_bench.error import BenchError
@@ -310,6 +310,42 @@ def test_a_base_that_vanishes_before_the_run_is_one_sentence(adapting: Project) 
     plan.missing[0].spec.base.model_path(adapting.results / "runs").unlink()
     ((outcome, _),) = execute(plan, adapting, 0)
     assert "follow starts from this checkpoint of mine on web, seed 0, which was not kept" in (outcome.refused or "")
+
+
+APART = '''"""A base with a normalisation layer that does not change its logits."""
+from dataclasses import dataclass
+import torch
+from torch import nn
+from fergen_bench import TrunkMethod
+class Both(nn.Module):
+    def __init__(self, used):
+        super().__init__()
+        self.used, self.aside = used, nn.BatchNorm2d(3)
+    def forward(self, images):
+        return self.used(images)
+@dataclass
+class Apart(TrunkMethod):
+    uses: bool = True  # the other normalisation layers
+    def build(self, ctx):
+        return Both(super().build(ctx))
+    def predict(self, images):
+        return super().predict(images) if self.uses else images.float().mean((2, 3)) @ torch.ones(3, 7)
+'''
+
+
+@pytest.mark.parametrize(("method", "uses"), [("tent", "false"), ("sar", "false"), ("sar", "true")])
+def test_a_base_that_does_not_use_the_layers_to_adapt_is_one_sentence(
+    adapting: Project, method: str, uses: str
+) -> None:
+    (adapting.root / "methods" / "apart.py").write_text(APART)
+    changes = {"base": f"apart epochs=1 uses={uses}"}
+    ended = execute(make_plan(adapting, changes, WEB, method=method), adapting, 0)
+    assert [bool(record) for _, record in ended] == [True, False]
+    expected = (
+        f"{method}: the logits of its base, apart (epochs=1{', uses=False' * (uses == 'false')}), do not depend on all "
+        f"layers that {method} adapts, so these have no gradient; choose a base whose predict uses them"
+    )
+    assert expected in (ended[1][0].refused or ended[1][0].log)
 
 
 def test_an_online_method_without_its_parameters_is_refused(adapting: Project) -> None:
