@@ -173,6 +173,8 @@ def explain(
     fault = next((f for f in faults if f["type"] in unknown), fault)
     path = [part for part in fault["loc"] if not (isinstance(part, str) and _is_kind(part))]
     keys = tuple(str(part) for part in path)
+    if path and isinstance(path[-1], int) and keys not in lines and keys[:-1] in lines:
+        path, keys = path[:-1], keys[:-1]  # the file has one value where a list of values could stand, and no item 0
     line = next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), None)
     if line is None:  # a table may occur in the file only as part of the names of other tables
         line = min((number for at, number in lines.items() if keys and at[: len(keys)] == keys), default=None)

@@ -32,7 +32,8 @@ class Option:
     help: str
     completes: Literal["method", "protocol", "suite"] | None = None  # the kind of name that a shell completes
     choices: tuple[str, ...] = ()
-    least: int | None = None  # the smallest integer allowed
+    least: float | None = None  # the smallest number allowed
+    most: float | None = None  # the largest number allowed
     above: float | None = None  # the number that a float must exceed
     metavar: str | None = None
     without_value: str | None = None  # the value of an option that is given without one
@@ -90,6 +91,8 @@ class RunOptions:
         None,
         "--prior",
         "Take this share of the source's class frequencies out of the logits, from 0 to 1. Default: the protocol's.",
+        least=0,
+        most=1,
     )
     device: str | None = option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
     precision: Literal["fp32", "bf16", "auto"] | None = option(

@@ -40,6 +40,26 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class RunCommand(click.Command):
+    """A command that names the place of a setting that is a key of protocols and no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, or raise a UsageError."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from fergen_bench.experiment.protocol import Protocol
+
+            key = error.option_name.lstrip("-").replace("-", "_")
+            if key not in Protocol.model_fields:
+                raise
+            raise click.UsageError(
+                f"no option {error.option_name}: a protocol sets it. Write protocols/NAME.yaml with the key `{key}` "
+                f"(docs/protocols.md), and give --protocol NAME",
+                ctx,
+            ) from None
+
+
 @contextmanager
 def _closed_pipes() -> Iterator[None]:
     """Translate the error of a closed pipe: click would exit with 1, as after any failure."""
@@ -168,8 +188,8 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
         return {"type": click.Choice(option.choices)}
     arguments: dict[str, Callable[[], dict[str, Any]]] = {
         "bool": lambda: {"is_flag": True},
-        "int | None": lambda: {"type": click.IntRange(min=option.least)},
-        "float | None": lambda: {"type": click.FloatRange(min=option.above, min_open=True)},
+        "int | None": lambda: {"type": _range(click.IntRange, click.INT, option)},
+        "float | None": lambda: {"type": _range(click.FloatRange, click.FLOAT, option)},
         "tuple[str, ...]": lambda: {"multiple": True},
         "tuple[str, ...] | None": lambda: {"type": Words()},
         "tuple[View, ...] | None": lambda: {"type": Words()},
@@ -182,6 +202,16 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
         "Path | None": lambda: {"type": click.Path(path_type=Path, exists=True, dir_okay=False)},
     }
     return arguments.get(str(one.type), dict)()
+
+
+def _range(
+    kind: Callable[..., click.ParamType[Any]], plain: click.ParamType[Any], option: Option
+) -> click.ParamType[Any]:
+    """Return the type of an option that takes a number: a range where it has a limit, else `plain`."""
+    least = option.least if option.above is None else option.above
+    if least is None and option.most is None:
+        return plain
+    return kind(min=least, max=option.most, min_open=option.above is not None)
 
 
 def _click_option(one: Field[Any], option: Option) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import options_of_run, refuse_beside, run_options
+from fergen_bench.cli.parameters import RunCommand, options_of_run, refuse_beside, run_options
 from fergen_bench.wording import duration, many, near
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Examples:
 """
 
 
-@click.command(epilog=RUN_EXAMPLES)
+@click.command(cls=RunCommand, epilog=RUN_EXAMPLES)
 @options_of_run
 def run(**values: Any) -> None:
     """Train on sources, score targets, store records. Runs that have a record are not repeated."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import pytest
 
+from conftest import Bench
+from fergen_bench.cli import app
 from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, pairs
 from fergen_bench.error import BenchError
 
@@ -40,6 +43,26 @@ def test_text_becomes_a_value(kind: click.ParamType, text: str, value: Any) -> N
 def test_other_text_is_refused(kind: click.ParamType, text: str, message: str) -> None:
     with pytest.raises(click.BadParameter, match=message):
         kind.convert(text, None, None)
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    """Yield all commands of a group and of the groups in it."""
+    for command in group.commands.values():
+        yield from commands(command) if isinstance(command, click.Group) else [command]
+
+
+def test_a_range_in_a_help_text_has_its_limits() -> None:
+    options = [one for command in commands(app) for one in command.params]
+    texts = [str(one.type) for one in options if isinstance(one.type, click.IntRange | click.FloatRange)]
+    assert "<FloatRange 0<=x<=1>" in texts, "that of --prior"
+    assert not [text for text in texts if "None" in text]
+
+
+def test_a_key_of_a_protocol_that_is_given_as_an_option_is_named(bench: Bench) -> None:
+    result = bench("run", "--method", "cafe", "--fraction", "0.5")
+    assert (result.code, result.out) == (2, "")
+    assert "no option --fraction: a protocol sets it. Write protocols/NAME.yaml with the key `fraction`" in result.err
+    assert "protocol" not in bench("run", "--method", "cafe", "--fractoin", "0.5").err
 
 
 def test_errors_about_pairs_name_the_option() -> None:

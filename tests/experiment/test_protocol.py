@@ -27,7 +27,7 @@ def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
     [
         ("about: x\nseed: [0]\n", r"p\.yaml:2: there is no key 'seed'; did you mean seeds\?"),
         ("about: x\nseeds: [1:30]\n", r"p\.yaml:2: seeds\.0: takes a whole number, not '1:30'"),
-        ("about: x\nfraction: 1_0\n", r"p\.yaml:2: fraction\S*: takes a number, not '1_0'"),
+        ("about: x\nfraction: 1_0\n", r"p\.yaml:2: fraction: takes a number, not '1_0'"),
         ("about: x\nseeds: [zero]\n", r"p\.yaml:2: seeds\.0: takes a whole number, not 'zero'"),
         ("about: x\nseeds: [0, -1]\n", r"p\.yaml:2: seeds\.1: "),
         ("seeds: [0]\n", r"p\.yaml: the key 'about' is missing"),
@@ -39,7 +39,8 @@ def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
         ("about: x\nabout: y\n", r"p\.yaml:2: this is not valid YAML: the key 'about' occurs twice"),
         ("about: [x\n", r"p\.yaml:\d: this is not valid YAML"),
         ("- a\n", r"p\.yaml: a protocol is a mapping"),
-        ("about: x\nfraction: 2\n", r"p\.yaml:2: fraction"),
+        ("about: x\nfraction: 2\n", r"p\.yaml:2: fraction: must be less than or equal to 1, not 2"),
+        ("about: x\nfraction: [0.5, 2]\n", r"p\.yaml:2: fraction\.1: must be less than or equal to 1, not 2"),
         ("about: x\nprior: 1.5\n", r"p\.yaml:2: prior: "),
         ("about: x\nprior: .nan\n", r"p\.yaml:2: prior: "),
         ("about: x\nviews: [plain, miror]\n", r"p\.yaml:2: views\.1: there is no 'miror'"),
