@@ -91,13 +91,13 @@ class OnRay:
 
     def start(self, job: Job, listen: Listen) -> None:
         """Submit a run."""
-        text = Path(job.method_file).read_bytes()
+        texts = {path: Path(path).read_bytes() for path in _method_files(job)}
         # The task carries the record and the checkpoint to restore, for nodes that do not share the results folder.
         runs = Path(job.runs)
         kept = files_of(job.spec, runs) if job.restore else []
         kept += [] if job.spec.base is None else files_of(job.spec.base, runs)
         files = {file.relative_to(runs).as_posix(): file.read_bytes() for file in kept}
-        self._running[self._task.remote(job, text, files, str(self._marker), self._token)] = job
+        self._running[self._task.remote(job, texts, files, str(self._marker), self._token)] = job
 
     def ended(self, timeout: float | None) -> list[Outcome]:
         """Return the runs that ended; see `Engine.ended`."""
@@ -125,12 +125,19 @@ class OnRay:
         self._ray.shutdown()
 
 
-def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: str) -> tuple[Outcome, dict[str, bytes]]:
+def _method_files(job: Job) -> dict[str, str]:
+    """Return the digest of the method file of a run, and that of its base, by path."""
+    return {job.method_file: job.method_digest} | ({} if job.base is None else {job.base.path: job.base.digest})
+
+
+def _run(
+    job: Job, methods: dict[str, bytes], kept: dict[str, bytes], marker: str, token: str
+) -> tuple[Outcome, dict[str, bytes]]:
     """Execute a run on a node.
 
     Args:
         job: The run.
-        method: Text of the method file, which the node may lack.
+        methods: Texts of the method files by path, which the node may lack.
         kept: Files of the existing record where its checkpoint is to be restored, and of the base of an online run, by
             their paths below the folder of records.
         marker: Path of a file that the driver wrote into its results folder.
@@ -142,11 +149,15 @@ def _run(job: Job, method: bytes, kept: dict[str, bytes], marker: str, token: st
     path = Path(marker)
     shared = path.is_file() and path.read_text(encoding="utf-8") == token
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
-        own = Path(job.method_file)
-        if not own.is_file() or digest_of_method(own) != job.method_digest:
-            own = Path(folder, own.name)
-            own.write_bytes(method)
-        here = replace(job, method_file=str(own))
+        paths = {}
+        for number, (there, digest) in enumerate(_method_files(job).items()):
+            paths[there] = own = Path(there)
+            if not own.is_file() or digest_of_method(own) != digest:
+                paths[there] = own = Path(folder, f"methods-{number}", own.name)  # two files may have one name
+                own.parent.mkdir()
+                own.write_bytes(methods[there])
+        base = None if job.base is None else job.base._replace(path=str(paths[job.base.path]))
+        here = replace(job, method_file=str(paths[job.method_file]), base=base)
         if not shared:
             runs = Path(folder, "results", "runs")
             here = replace(here, runs=str(runs), replaces=job.replaces if job.restore else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import execute_on, numbers, plan_noted, trainings
+from running import FOLLOW, MINE, execute_on, make_plan, numbers, plan_noted, trainings
 
 from fergen_bench.data.corruption import VERSION
 from fergen_bench.error import BenchError
@@ -33,9 +34,8 @@ def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(noted_l
     runs = Path(job.runs)
     before = store.load(job.spec.path(runs))
     kept = {file.relative_to(runs).as_posix(): file.read_bytes() for file in store.files_of(job.spec, runs)}
-    outcome, files = on_ray._run(
-        job, Path(job.method_file).read_bytes(), kept, str(noted_lab.root / "nowhere"), "token"
-    )
+    texts = {job.method_file: Path(job.method_file).read_bytes()}
+    outcome, files = on_ray._run(job, texts, kept, str(noted_lab.root / "nowhere"), "token")
     assert outcome.failure is None
     assert not outcome.refused, outcome.refused
     path = store.receive(job, files)
@@ -44,6 +44,34 @@ def test_a_kept_model_goes_along_to_a_node_that_does_not_see_the_results(noted_l
     assert [cell.shift for cell in after.shifted] == [shift]
     store.RecordFile.open_whole(path)
     assert sum(trainings(noted_lab).values()) == 1
+
+
+class Sent:
+    """A task of Ray that keeps what is sent to a node."""
+
+    def remote(self, *arguments: Any) -> str:
+        self.arguments = arguments
+        return "reference"
+
+
+def test_the_file_of_a_base_goes_along_to_a_node_that_lacks_it(project: Project) -> None:
+    methods = project.root / "methods"
+    methods.mkdir()
+    (methods / "mine.py").write_text(MINE)
+    (methods / "follow.py").write_text(FOLLOW)
+    plan = make_plan(project, protocol={"sources": ["web"]}, method="follow")
+    execute_on(replace(plan, missing=plan.missing[:1]), project, local.InProcess())
+    job = plan.missing[1]
+    assert job.spec.method == "follow"
+    engine = on_ray.OnRay.__new__(on_ray.OnRay)  # without a cluster
+    engine._task, engine._running = Sent(), {}
+    engine._marker, engine._token = project.root / "nowhere", "token"
+    engine.start(job, lambda job, message: None)
+    shutil.rmtree(methods)
+    outcome, files = on_ray._run(*engine._task.arguments)
+    assert (outcome.refused, outcome.failure) == (None, None)
+    record = store.load(store.receive(job, files))
+    assert (record.method_digest, record.base_digest) == (job.method_digest, job.base and job.base.digest)
 
 
 def test_without_ray_it_is_said_how_to_get_it(noted_lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
