@@ -38,6 +38,7 @@ class RunState:
         complete: True where nothing remains to be done.
         corruptions: The corruptions to evaluate.
         restore: True where only corruption scores are missing and a checkpoint exists to compute them.
+        keep_model: The run writes a checkpoint.
     """
 
     spec: Run
@@ -46,6 +47,7 @@ class RunState:
     complete: bool
     corruptions: list[Corruption]
     restore: bool
+    keep_model: bool
 
 
 class ExistingRecords:
@@ -62,7 +64,7 @@ class ExistingRecords:
         self.copied = 0
         """records that were copied from those offered; in a dry run, those that would be"""
 
-    def find(self, outlined: Outline, wanted: Corruptions | None, with_model: bool = False) -> RunState:
+    def find(self, outlined: Outline, wanted: Corruptions | None, keep_model: bool) -> RunState:
         """Return the state of an outlined run.
 
         The method counts a record again where other images are to be left out, and sets damaged records aside.
@@ -70,7 +72,7 @@ class ExistingRecords:
         Args:
             outlined: The run, with empty fingerprints.
             wanted: The corruptions that the protocol evaluates, or None.
-            with_model: The run needs a checkpoint, as with the option to keep models.
+            keep_model: The run needs a checkpoint. An online method leaves none: it is fitted to a stream.
         """
         domains, rerun = self._domains, self._options.rerun
         spec = outlined.run.with_fingerprints(domains.fingerprints)
@@ -79,9 +81,10 @@ class ExistingRecords:
         if record is not None and not rerun:
             record = self._counted_again(record, spec, left_out)
         has_model = spec.model_path(self._runs).is_file()
-        complete = record is not None and record.answers(spec) and not rerun
-        # An online method leaves no checkpoint: it is fitted to a stream, and starts from that of its base.
-        complete = complete and (has_model or spec.online or not (with_model or self._options.keep_models))
+        # Where a checkpoint exists, the run writes one again: a checkpoint of another run must not lie next to the new
+        # record.
+        keep_model = (keep_model or has_model) and not spec.online
+        complete = record is not None and record.answers(spec) and not rerun and has_model >= keep_model
         corruptions, restore = domains.corruptions(spec, wanted), False
         if record is not None and complete:
             lacking = [one for one in corruptions if one not in record.shifts_of(spec)]
@@ -94,7 +97,7 @@ class ExistingRecords:
             known = [one for one in record.shifts_of(spec) if one.version == VERSION]
             corruptions += [one for one in known if one not in corruptions]
         ids = {target: sorted(images.values()) for target, images in left_out.items()}
-        return RunState(spec, ids, record, complete, corruptions, restore)
+        return RunState(spec, ids, record, complete, corruptions, restore, keep_model)
 
     def _undamaged(self, spec: Run) -> RunRecord | None:
         """Return the record of a run, or None. A damaged record is set aside, with a note."""

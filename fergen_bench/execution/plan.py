@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,15 +104,26 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     notes += domains.audit(planned, progress, options.audit and not options.dry_run)
 
     records = ExistingRecords(planned.suite, domains, project.results / "runs", options)
-    chosen = planned.outlines[options.shard[0] - 1 :: options.shard[1]]
-    states = [records.find(outlined, planned.corruptions) for outlined in chosen]
-    adapting = [one for one, state in zip(chosen, states, strict=True) if one.base is not None and not state.complete]
+    outlines = planned.outlines[options.shard[0] - 1 :: options.shard[1]]
+    # Runs that start from others come first, since those that are to be executed decide which others keep their models.
+    online = {
+        place: records.find(one, planned.corruptions, False)
+        for place, one in enumerate(outlines)
+        if one.base is not None
+    }
+    adapting = [outlines[place] for place, state in online.items() if not state.complete]
     bases = bases_to_train(adapting, domains.fingerprints, project.results / "runs", options.keep_models)
     notes += note_on_bases(bases, adapting)
+
+    def found(one: Outline) -> RunState:
+        key = one.run.with_fingerprints(domains.fingerprints).key
+        return records.find(one, planned.corruptions, options.keep_models or key in bases)
+
+    states = [online.get(place) or found(one) for place, one in enumerate(outlines)]
     planned_keys = {state.spec.key for state in states}
     more = [base for key, base in bases.items() if key not in planned_keys]
-    chosen, states = (*more, *chosen), [*(records.find(base, None, with_model=True) for base in more), *states]
-    jobs = [_job(project, domains, one, state, options, bases) for one, state in zip(chosen, states, strict=True)]
+    chosen, states = (*more, *outlines), [*(records.find(base, None, True) for base in more), *states]
+    jobs = [_job(project, domains, one, state, options) for one, state in zip(chosen, states, strict=True)]
 
     missing = [job for job, state in zip(jobs, states, strict=True) if not state.complete]
     notes += [*records.notes, *_notes_on_copies(records, options)]
@@ -132,17 +143,9 @@ def make_plan(project: Project, planned: Planned, options: PlanOptions, progress
     )
 
 
-def _job(
-    project: Project,
-    domains: PreparedDomains,
-    outlined: Outline,
-    state: RunState,
-    options: PlanOptions,
-    bases: Container[str],
-) -> Job:
-    """Return a run with its circumstances. bases: keys of the runs that online methods of the plan start from."""
+def _job(project: Project, domains: PreparedDomains, outlined: Outline, state: RunState, options: PlanOptions) -> Job:
+    """Return a run with its circumstances."""
     spec, runs, base = state.spec, project.results / "runs", outlined.base
-    keep = options.keep_models or spec.key in bases or spec.model_path(runs).is_file()
     return Job(
         spec=spec,
         method_file=str(outlined.method.path),
@@ -154,9 +157,7 @@ def _job(
         device=options.device,
         threads=1 if options.device == "cpu" else options.gpu_threads,
         excluded=state.left_out,
-        # Where a checkpoint exists, the run writes one again: a checkpoint of another run must not lie next to the new
-        # record.
-        keep_model=keep and not spec.online,
+        keep_model=state.keep_model,
         save_every=project.settings.save_every,
         capture_steps=project.settings.record_steps,
         corruptions=state.corruptions,

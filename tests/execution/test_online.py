@@ -234,6 +234,17 @@ def test_a_base_among_offered_records_is_trained_since_records_have_no_checkpoin
     assert plan.missing[0].spec.model_path(runs).is_file()
 
 
+def test_a_planned_base_among_offered_records_is_trained_in_the_same_command(adapting: Project, bench: Bench) -> None:
+    execute(make_plan(adapting, protocol=WEB, method="mine"), adapting, 0)
+    pack(RecordFolder(adapting.results / "runs"), adapting.root / "packed")
+    shutil.rmtree(adapting.results / "runs")
+    web = ("--sources", "web", "--targets", "web,film", "--seeds", "0", "--jobs", "0", "--no-track")
+    done = bench("run", "-m", "mine", "-m", "follow", *web, "--records", "packed")
+    assert done.code == 0, done.err
+    assert "1 run is trained first, with models kept (mine)" in done.err
+    assert "Nothing to do" in bench("run", "-m", "mine", "-m", "follow", *web).err
+
+
 def edit_base(adapting: Project) -> None:
     """Change the text of the base's file, and nothing that it does."""
     (adapting.root / "methods" / "mine.py").write_text(MINE + "# edited\n")
