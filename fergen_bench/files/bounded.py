@@ -240,7 +240,13 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
 
     found: dict[str, bytes] = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path, MOST_ARRAYS))) as archive:
+        whole = read_bytes(path, MOST_ARRAYS)
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            # zipfile looks for the archive in a file, whatever lies before and after it.
+            end = len(whole) - 22 - len(archive.comment)
+            first = min((entry.header_offset for entry in archive.infolist()), default=0)
+            if first or whole[max(end, 0) :][:4] != b"PK\5\6":
+                raise ValueError("it has bytes that belong to no file of the archive, before or after them")
             entries = [entry for entry in archive.infolist() if wanted(entry.filename)]
             if len({entry.filename for entry in entries}) < len(entries) or len(entries) > MOST_NAMES:
                 raise ValueError(f"it contains a name twice, or more than {MOST_NAMES:,} names")

@@ -104,6 +104,11 @@ def test_an_archive_is_read_within_its_limits(tmp_path: Path, monkeypatch: pytes
         path.write_bytes(zipped(large))
         with pytest.raises(ValueError, match="more than 10,000 bytes"):
             bounded.read_archive(path)
+    whole = zipped({"b": b"b"})
+    for more in (whole + b"\0", b"#!" + whole, whole + whole[:-1]):
+        path.write_bytes(more)
+        with pytest.raises(ValueError, match=r"bytes that belong to no file of the archive|not a complete archive"):
+            bounded.read_archive(path)
     path.write_bytes(zipped({"b": bytes(range(250))})[:-30])
     with pytest.raises(ValueError, match="not a complete archive"):
         bounded.read_archive(path)
