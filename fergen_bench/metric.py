@@ -51,6 +51,20 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float((2 * true_positive[present] / involved[present]).mean()) if present.any() else math.nan
 
 
+COLLAPSED = 0.95
+"""The share of the images of a target from which on one predicted class says that a training collapsed."""
+
+
+def collapsed(confusion: np.ndarray) -> int | None:
+    """Return the class that is predicted for nearly all images of a matrix (K, K), or None.
+
+    It is None too where nearly all images have that class, since the prediction is right then.
+    """
+    predicted, true = confusion.sum(0), confusion.sum(1)
+    place, most = int(predicted.argmax()), COLLAPSED * confusion.sum()
+    return place if predicted[place] > most >= true[place] else None
+
+
 CONFIDENCE_BINS = 15
 """The number of confidence bins of equal width, as in Guo et al. (ICML 2017)."""
 

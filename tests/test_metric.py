@@ -14,6 +14,19 @@ from fergen_bench import metric
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60)
 
 
+@pytest.mark.parametrize(
+    ("confusion", "found"),
+    [
+        ([[3, 97], [0, 100]], 1),
+        ([[10, 90], [0, 100]], None),
+        ([[0, 4], [0, 96]], None),  # nearly all images have that class
+        ([[0, 0], [0, 0]], None),
+    ],
+)
+def test_a_classifier_with_one_answer_has_collapsed(confusion: list[list[int]], found: int | None) -> None:
+    assert metric.collapsed(np.array(confusion)) == found
+
+
 @given(pairs)
 def test_metrics_agree_with_scikit_learn(answers: list[tuple[int, int]]) -> None:
     labels, predicted = (np.array(column) for column in zip(*answers, strict=True))

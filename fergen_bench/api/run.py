@@ -281,6 +281,7 @@ def execute(resolved: Resolved, plan: Plan, shown: Display) -> Finished:
     """Execute the missing runs of a plan, and mirror their records."""
     from fergen_bench.api import mirror
     from fergen_bench.execution import run_plan
+    from fergen_bench.records.counting import collapse_note
 
     project, track = resolved.project, resolved.options.track
     engine = resolved.fleet.engine(resolved.device, len(plan.missing), project.results)
@@ -313,6 +314,8 @@ def execute(resolved: Resolved, plan: Plan, shown: Display) -> Finished:
         finished.stopped, finished.unmirrored = True, following.close(patience=0)
         finished.begun = sum(job.spec.unfinished_path(project.results / "runs").is_file() for job in plan.missing)
     finished.seconds = time.monotonic() - began
+    if said := collapse_note(finished.records):
+        shown.note(said)
     if track and not finished.stopped:
         late = [] if beside else finished.records
         for record in (*map(count, plan.recounted), *late):

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import Run, digest_of
+from fergen_bench.metric import COLLAPSED, collapsed
 from fergen_bench.records.collection import Records
 from fergen_bench.records.frame import current
 from fergen_bench.records.packed import open_records
 from fergen_bench.records.record import Cell, Predictions, RunRecord, scored_cell
-from fergen_bench.wording import many
+from fergen_bench.wording import listed, many
 
 if TYPE_CHECKING:
     from fergen_bench.datasets.comparisons import Comparisons
@@ -231,3 +233,28 @@ def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool)
     if include and standing.left_out:
         about["mark"] = f"{near} scored"
     return replace(fresh, **about)
+
+
+MOST_NAMED = 3
+"""The largest number of runs that a sentence on collapsed trainings names."""
+
+
+def collapse_note(records: Iterable[RunRecord]) -> str:
+    """Return a sentence on the runs that predict one expression for nearly all images of a target, or ""."""
+    import numpy as np
+
+    found = []
+    for record in records:
+        targets: dict[str, list[str]] = {}
+        for cell in record.cells:
+            if (place := collapsed(np.array(cell.confusion))) is not None:
+                targets.setdefault(EXPRESSIONS[place], []).append(cell.target)
+        said = [
+            f"{name} for over {100 * COLLAPSED:.0f} % of the images of {listed(of)}" for name, of in targets.items()
+        ]
+        found += [f"{record.spec.title}, answers {' and '.join(said)}"] if said else []
+    if not found:
+        return ""
+    more = f"; and {many(len(found) - MOST_NAMED, 'run')} more" if len(found) > MOST_NAMED else ""
+    which = "the training" if len(found) == 1 else "these trainings"
+    return f"{'; '.join(found[:MOST_NAMED])}{more}: {which} collapsed"

@@ -11,10 +11,11 @@ import pandas as pd
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.standing import DECLARED, NOT_AUDITED, PRETRAINED, SAME
 from fergen_bench.experiment.run import percent
+from fergen_bench.metric import COLLAPSED
 from fergen_bench.report import data
 from fergen_bench.report.markers import ALIKE, HARDLY, markers
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import ABOVE, CELL, COLLAPSED, ONE_CLASS, Board, annotators, unevenly_scored
+from fergen_bench.report.tables import ABOVE, CELL, ONE_CLASS, Board, annotators, unevenly_scored
 from fergen_bench.wording import listed, many
 
 SHORT = {

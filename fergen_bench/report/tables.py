@@ -17,7 +17,7 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.run import percent
-from fergen_bench.metric import METRICS
+from fergen_bench.metric import METRICS, collapsed
 from fergen_bench.records.frame import SOURCE_VAL, cells_frame
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.averages import mean, seed_means, spread
@@ -38,11 +38,8 @@ CELL = ["source", "target", "adapted_to"]
 it adapted to; a matrix shows the mean of these.
 """
 
-COLLAPSED = 0.95
-"""The share of a cell's faces with the same predicted expression above which the classifier is uninformative."""
-
 ONE_CLASS = "one class"
-"""The mark of such a cell."""
+"""The mark of a cell whose faces are nearly all predicted as one expression, see `metric.collapsed`."""
 
 ABOVE = "above one annotator"
 """The mark of an accuracy above the agreement of a single annotator with the labels of the target."""
@@ -165,17 +162,10 @@ class Board:
 def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return the cells of records, see `cells_frame`, with `collapsed`.
 
-    `collapsed` is the expression that was predicted for nearly all faces of a cell, "" for most cells. It is "" too
-    where nearly all faces have that expression, since the prediction is right then.
+    `collapsed` is the expression that was predicted for nearly all faces of a cell, see `metric.collapsed`; else "".
     """
-    found = []
-    for record in records:
-        for cell in record.cells:
-            confusion = np.array(cell.confusion)
-            said, true = confusion.sum(0), confusion.sum(1)
-            place, most = int(said.argmax()), COLLAPSED * confusion.sum()
-            found.append(EXPRESSIONS[place] if said[place] > most >= true[place] else "")
-    return cells_frame(records).assign(collapsed=found)
+    places = [collapsed(np.array(cell.confusion)) for record in records for cell in record.cells]
+    return cells_frame(records).assign(collapsed=["" if place is None else EXPRESSIONS[place] for place in places])
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:

@@ -23,6 +23,7 @@ from fergen_bench.error import BenchError
 from fergen_bench.experiment.method_file import MethodFile
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.shipped import methods_behind
+from fergen_bench.records.counting import collapse_note
 from fergen_bench.records.frame import row_of
 from fergen_bench.wording import listed, many
 
@@ -77,7 +78,8 @@ def faults_of(
     ]
     found, notes = _data(submission, records, project, progress)
     doubtful, more = _predictions(submission, records, project)
-    return [*faults, *found, *doubtful], [*notes, *more]
+    said = collapse_note(records)
+    return [*faults, *found, *doubtful], [*notes, *more, *([said] if said else [])]
 
 
 def _methods(submission: Submission, records: Sequence[RunRecord], project: SubmittedProject) -> Iterator[str]:

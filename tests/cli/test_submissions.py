@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,26 @@ def test_a_submission_is_written_checked_and_repeated(made: Project, bench: Benc
     assert "mine.zip: sound" in text
     assert "100% of the runs were repeated" in text
     assert "| nearest_prototype |" in text
+
+
+def test_a_collapsed_training_is_named_by_run_and_submit(mine: Project, bench: Bench) -> None:
+    web = ("--sources", "web", "--targets", "web,film", "--seeds", "0", "--jobs", "0", "--no-track")
+    expected = r"mine on web, seed 0, answers \w+ for over 95 % of the images of web and film: the training collapsed"
+    ran = bench("run", "-m", "mine", *web)
+    assert ran.code == 0, ran.err
+    assert re.search(f"note: {expected}", ran.err), ran.err
+    done = bench("submit", "--to", "mine.zip")
+    assert done.code == 0, done.err
+    assert re.search(f"note: {expected}", " ".join(done.out.split())), done.out
+
+
+def test_bytes_behind_a_submission_are_refused(made: Project, bench: Bench) -> None:
+    assert bench("submit", "--to", "mine.zip").code == 0
+    with Path("mine.zip").open("ab") as file:
+        file.write(b"more")
+    checked = bench("verify", "mine.zip")
+    assert checked.code == 2
+    assert "mine.zip: this submission cannot be read (it has bytes that belong to no file of the archive" in checked.err
 
 
 def test_results_that_verify_refuses_are_not_submitted(made: Project, bench: Bench) -> None:
