@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +71,7 @@ def completed(
     found = dict(values)
     if protocol.epochs is not None and "epochs" in found:
         found["epochs"] = min(found["epochs"], protocol.epochs)
-    _check_training(method, found, places)
-    if method.online and found["stream_batch"] < 1:
-        raise BenchError(
-            f"{places['stream_batch']}: {method.name}: stream_batch is {found['stream_batch']}; it takes 1 or more"
-        )
+    _check_ranges(method, found, places)
     return found
 
 
@@ -84,15 +80,31 @@ def lacks(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:
     return _lacks_text_tower(method, parameters) or _lacks_file(method, parameters)
 
 
-def _check_training(method: MethodFile, values: Mapping[str, Any], places: Mapping[str, str]) -> None:
-    """Raise for parameters that no training can start with, before anything is prepared for it."""
-    if not method.trains:
-        return
-    for name, least in (("epochs", 1), ("batch_size", 2)):
-        if values[name] < least:
-            raise BenchError(f"{places[name]}: {method.name}: {name} is {values[name]}; it takes {least} or more")
-    if (rate := values["learning_rate"]) <= 0:
-        raise BenchError(f"{places['learning_rate']}: {method.name}: learning_rate is {rate:g}; it must be above 0")
+_Range = tuple[str, Callable[[Any], bool], str]
+"""The name of a parameter, a function that returns True for values that a run can start with, and these in words."""
+
+_TRAINING: Sequence[_Range] = (
+    ("epochs", lambda value: value >= 1, "it takes 1 or more"),
+    ("batch_size", lambda value: value >= 2, "it takes 2 or more"),
+    ("learning_rate", lambda value: value > 0, "it must be above 0"),
+)
+_ONLINE: Sequence[_Range] = (
+    ("stream_batch", lambda value: value >= 1, "it takes 1 or more"),
+    ("learning_rate", lambda value: value > 0, "it must be above 0"),
+    ("steps", lambda value: value >= 1, "it takes 1 or more"),
+    ("momentum", lambda value: 0 <= value < 1, "it must be 0 or more, and less than 1"),
+    ("rho", lambda value: value >= 0, "it must be 0 or more"),
+    ("supports", lambda value: value >= 1, "it takes 1 or more"),
+)
+"""Parameters that mean the same in every method that has them. Others are checked by their method when it starts."""
+
+
+def _check_ranges(method: MethodFile, values: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Raise for parameters that no training or adaptation can start with, before anything is prepared for it."""
+    for name, fits, wanted in _TRAINING if method.trains else _ONLINE if method.online else ():
+        value = values.get(name)
+        if isinstance(value, int | float) and not fits(value):
+            raise BenchError(f"{places[name]}: {method.name}: {name} is {value:g}; {wanted}")
 
 
 def _lacks_text_tower(method: MethodFile, parameters: Mapping[str, Any]) -> str | None:

@@ -210,6 +210,26 @@ def test_bad_input_is_refused_in_the_plan(
     assert re.search(message, result.err), result.err
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "message"),
+    [
+        ("tent", "steps=0", "steps is 0; it takes 1 or more"),
+        ("tent", "learning_rate=-0.1", "learning_rate is -0.1; it must be above 0"),
+        ("sar", "momentum=1.0", "momentum is 1; it must be 0 or more, and less than 1"),
+        ("sar", "rho=-1.0", "rho is -1; it must be 0 or more"),
+        ("t3a", "supports=0", "supports is 0; it takes 1 or more"),
+    ],
+)
+def test_a_value_that_no_stream_starts_with_is_refused_in_the_plan(
+    project: Project, bench: Bench, method: str, setting: str, message: str
+) -> None:
+    web = ("--sources", "web", "--seeds", "0", "--dry-run")
+    result = bench("run", "-m", method, *web, "--set", setting)
+    assert (result.code, result.err) == (2, f"fergen-bench: --set: {method}: {message}\n")
+    if method == "t3a":
+        assert bench("run", "-m", method, *web, "--set", "supports=null").code == 0
+
+
 def test_a_base_that_was_not_kept_is_refused_and_trained_again_on_request(adapting: Project) -> None:
     execute(planned(adapting), adapting, 0)
     base = planned(adapting).runs[-1].spec.base
