@@ -1,8 +1,9 @@
 """Write the numbers of a table, without pictures or predictions, as one row of CSV per method.
 
 The licences of most datasets forbid to pass pictures on. The two domains of photographs of `docs/findings.md` are shown
-by this table alone: the mean accuracy on unseen domains with its interval, and the difference from the linear probe;
-the number of scored faces, and the mean accuracy of an answer that is always the commonest expression of the domain.
+by this table alone: the mean accuracy on unseen domains with its interval, and the difference from the linear probe on
+the same frozen network, or from the suite's where a row has none; the number of scored faces, and the mean accuracy of
+an answer that is always the commonest expression of the domain.
 
     python benchmarks/photographs.py results --suite photographs --csv results/reference/photographs.csv
 """
@@ -43,9 +44,11 @@ def main(argv: list[str] | None = None) -> None:
     frame = frame[frame.unseen.notna()].copy()
     if not (frame.method == FIRST).any():
         parser.error(f"{options.results}: suite {options.suite} has no row {FIRST}, which the others are compared with")
+    probes = {row.pretraining: row.method for row in frame[frame.base_method == FIRST].itertuples()}
     over: dict[str, list[float]] = {"over_linear_probe": [], "over_low": [], "over_high": []}
-    for name in frame.method:
-        compared = None if name == FIRST else results.compare(FIRST, name)
+    for row in frame.itertuples():
+        first = next((probes[name] for name in str(row.pretraining).split(", ") if name in probes), FIRST)
+        compared = None if row.method == FIRST else results.compare(FIRST if row.method == first else first, row.method)
         values = (np.nan,) * 3 if compared is None else (compared.difference, *compared.interval)
         for column, value in zip(over, values, strict=True):
             over[column].append(value)
