@@ -40,7 +40,8 @@ def fair(results: fb.Results) -> Finding | None:
         return None
     best = frame.index[0]
     tied = [name for name in frame.index[1:] if frame.standing[name] == "tied"]
-    others = f"not significantly different: {', '.join(tied)}" if tied else "every row with as many seeds is behind it"
+    compared = "other" if (frame.standing != "not compared").all() else "compared"
+    others = f"not significantly different: {', '.join(tied)}" if tied else f"every {compared} row is behind it"
     if frame.standing[best] == "not compared":
         others = f"95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}, one seed"
     missing = [name for name in planned(BASE) if name not in set(frame.base_method)]
@@ -100,7 +101,8 @@ def sources_of(results: fb.Results, names: Sequence[str]) -> list[str]:
 def adaptation(results: fb.Results) -> Finding | None:
     """Do unlabelled images of the target help more than CAFE does?"""
     frame = leaderboard(results)
-    adapted = list(frame[frame.adaptation & frame.unseen.notna()].method)
+    frame = frame[frame.adaptation & frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    adapted = list(frame.index)
     if not adapted:
         return None
     found = differences(results, "cafe", adapted)
@@ -121,6 +123,7 @@ def adaptation(results: fb.Results) -> Finding | None:
     for title, several in (("CAFE", found), ("plain fine-tuning", plain)):
         if several:
             shown[f"difference from {title}"], shown[f"95 %{' ' * (title != 'CAFE')}"] = signed(several)
+    shown["seeds"] = [str(frame.seeds[name]) for name in found]
     return Finding(
         "Do unlabelled images of the target help more than CAFE?",
         answer,
@@ -139,7 +142,9 @@ def online(results: fb.Results) -> Finding | None:
     found = {name: results.compare(bases[name], name) for name in frame.index}
     plain = [name for name in frame.index if "stream" not in name]
     words = {"linear_probe": "the linear probe", TRUNK: "the fine-tuned trunk"}
-    sentences = [apart(short(name), f"{words[bases[name]]} that it starts from", found[name]) for name in plain]
+    sentences = [
+        apart(short(name), f"{words.get(bases[name], bases[name])} that it starts from", found[name]) for name in plain
+    ]
     sizes, intervals = signed(found)
     helped = [short(name) for name in plain if found[name].interval[0] > 0]
     answer = (
@@ -200,6 +205,13 @@ def several(results: fb.Results) -> Finding | None:
     )
 
 
+PHOTOGRAPHS = (
+    "grep -vE '^(suite|fraction):' protocols/synth5-all.yaml > protocols/photographs.yaml && "
+    "fergen-bench run --suite photographs --protocol photographs"
+)
+"""The command of the runs on photographs: `synth5-all` on all training faces of the suite of docs/results.md."""
+
+
 def photographs(results: fb.Results) -> Finding | None:
     """Does the order on synth5 hold on photographs?"""
     path = REFERENCE / "photographs.csv"
@@ -212,13 +224,14 @@ def photographs(results: fb.Results) -> Finding | None:
     best = real.unseen.idxmax()
     inside = "says little about" if low <= 0 else "agrees with"
     one = real.loc["cafe"]
+    once = min(one.seeds, real.seeds["linear_probe"]) == 1
     answer = (
         f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
         f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
         f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
         f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if one.seeds == 1 else ''}). The lowest "
+        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if once else ''}). The lowest "
         f"row there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
         f"expression of a domain has {tenth(one.commonest)}. {int(one.faces):,} faces are scored."
     )
@@ -245,7 +258,7 @@ def photographs(results: fb.Results) -> Finding | None:
     return Finding(
         "Does the order on synth5 hold on photographs?",
         answer,
-        "fergen-bench run --suite photographs --protocol all --seeds 0",
+        PHOTOGRAPHS,
         shown,
         figure,
         "findings-photographs",

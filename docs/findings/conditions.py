@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
-from finding import OWN, TRUNK, Finding, apart, differences, leaderboard, rows, short, table
+from finding import OWN, TRUNK, Finding, apart, differences, leaderboard, paired_seeds, rows, short, table, trainings
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
 from fergen_bench.report.comparison import range_text
+from fergen_bench.report.intervals import ALPHA, Difference, freedom_of, t_quantile, t_tail
 from fergen_bench.report.rounding import tenth
 from fergen_bench.wording import listed
 
@@ -26,15 +28,15 @@ def networks(results: fb.Results) -> Finding | None:
     if len(frame) < len(named):
         return None
     mean = dict(zip((named[name] for name in frame.index), frame.unseen, strict=True))
-    network = mean["linear probe, face encoder"] - mean["linear probe, face-attribute trunk"]
-    method = mean["CAFE, face encoder"] - mean["linear probe, face encoder"]
+    network = results.compare("linear_probe", "linear_probe (backbone=synth-trunk)", fraction=0.5)
+    method = results.compare("linear_probe", "cafe", fraction=0.5)
+    word = "more" if abs(network.difference) > abs(method.difference) else "less"
     answer = (
-        f"The frozen network decides more than the method: between the two packaged networks a linear probe differs by "
-        f"{tenth(abs(network))} points, and CAFE differs from the linear probe on the better one by "
-        f"{tenth(method, signed=True)}. "
-        f"On random weights a linear probe has {tenth(mean['linear probe, random weights'])} and CAFE, which also "
-        f"trains a "
-        f"trunk, {tenth(mean['CAFE, random weights'])}."
+        f"The frozen network decides {word} than the method: on the trunk a linear probe differs by "
+        f"{tenth(network.difference, signed=True)} points (95 %: {range_text(*network.interval)}) from one on the face "
+        f"encoder, on which CAFE differs from it by {tenth(method.difference, signed=True)}. On random weights a "
+        f"linear probe has {tenth(mean['linear probe, random weights'])} and CAFE, which also trains a trunk, "
+        f"{tenth(mean['CAFE, random weights'])}."
     )
     shown = table(frame.rename(index=named)).drop(columns=["standing", "worst unseen"])
     return Finding(
@@ -61,7 +63,7 @@ def scale(results: fb.Results) -> Finding | None:
     answer = (
         f"{apart('With ' + f'{low:.0%} of the faces CAFE', 'the linear probe', at[low])}; "
         f"{apart(f'with {high:.0%} CAFE', 'the linear probe', at[high])}. From {low:.0%} to {high:.0%} the rows gain, "
-        f"in points: {gains}; full_finetune trains the encoder."
+        f"in points: {gains}{'; full_finetune trains the encoder' if 'full_finetune' in curves else ''}."
     )
     lines = {
         name: [
@@ -71,7 +73,11 @@ def scale(results: fb.Results) -> Finding | None:
         for name, part in curves.items()
     }
     shown = pd.DataFrame(
-        [[name, *values] for name, values in lines.items()], columns=["row", *(f"{s:.0%}" for s in shares)]
+        [
+            [name, *values, ", ".join(str(curves[name].seeds[share]) for share in shares)]
+            for name, values in lines.items()
+        ],
+        columns=["row", *(f"{share:.0%}" for share in shares), "seeds at these shares"],
     )
     with styled():
         figure = blank(5.6, 3.2, "constrained")
@@ -114,33 +120,70 @@ def extremes(results: fb.Results) -> Finding | None:
     frame = results.corruptions
     if frame.empty:
         return None
-    means = frame.groupby(["method", "factor", "level"]).accuracy.mean().reset_index()
-    names = [name for name in ("cafe", "linear_probe", TRUNK, *OWN) if name in set(means.method)]
+    frame = frame[(frame.fraction == 0.5) & (frame.relation == "source")]
+    there = {name: set(part.source) for name, part in frame.groupby("method")}
+    shared = there.get("cafe", set()) & there.get("linear_probe", set())
+    sources = [name for name in results.domains if name in shared]
+    if not sources:
+        return None
+    names = [name for name in ("cafe", "linear_probe", "even_probe", TRUNK, *OWN) if shared <= there.get(name, set())]
+    frame = frame[frame.source.isin(sources) & frame.method.isin(names)]
+    of_source = frame.groupby(["method", "factor", "level", "source"]).accuracy.mean()
+    means = of_source.groupby(["method", "factor", "level"]).mean().reset_index()
     clean = means[means.factor == "clean"].set_index("method").accuracy
-    hardest, lines = {}, [["unchanged", "—", *(tenth(clean[name]) for name in names)]]
+    hardest, gaps = {}, {}
+    lines = [["unchanged", "—", *(tenth(clean[name]) for name in names), "—", "—"]]
     for factor in [name for name in dict.fromkeys(means.factor) if name != "clean"]:
         part = means[means.factor == factor].pivot_table(index="level", columns="method", values="accuracy")[names]
         level = part.mean(axis=1).idxmin()
         hardest[factor] = part.loc[level]
-        lines.append([factor, f"{level:g}", *(tenth(part.loc[level, name]) for name in names)])
-    faces = frame[(frame.method == "cafe") & (frame.factor == "clean")].asked.sum()
-    chance = 196 * (0.5 / faces) ** 0.5
-    gaps = {factor: row.cafe - row.linear_probe for factor, row in hardest.items()}
+        at = frame[(frame.factor == factor) & (frame.level == level)]
+        gaps[factor] = gap = on_changed_faces(at[at.method == "linear_probe"], at[at.method == "cafe"])
+        both = tenth(gap.value, signed=True), range_text(gap.low, gap.high)
+        lines.append([factor, f"{level:g}", *(tenth(part.loc[level, name]) for name in names), *both])
     least = min(hardest, key=lambda factor: hardest[factor].cafe)
-    within = max(abs(gap) for gap in gaps.values() if abs(gap) <= chance)
-    told = [f"{factor} ({tenth(gap, signed=True)})" for factor, gap in gaps.items() if abs(gap) > chance]
-    answer = (
-        f"At the hardest level of a factor CAFE differs from the linear probe in {listed(told) or 'no factor'}; the "
-        f"other differences are at most {tenth(within)} points, and {tenth(chance)} may be due to the {faces:,} faces "
-        f"of a number. CAFE loses most against unchanged faces by {least}."
-    )
-    shown = pd.DataFrame(lines, columns=["factor", "hardest level", *names])
-    sources = listed(dict.fromkeys(frame.source))
+    told = {factor: gap for factor, gap in gaps.items() if gap.low > 0 or gap.high < 0}
+    others = [abs(gap.value) for factor, gap in gaps.items() if factor not in told]
+    named = listed(f"{factor} ({tenth(gap.value, signed=True)})" for factor, gap in told.items()) or "no factor"
+    rest = f"; the other differences are at most {tenth(max(others))} points, and may be chance" if others else ""
+    one_seed = ", for these trainings," if any(np.isnan(gap.p) for gap in gaps.values()) else ""
+    seeds = frame.groupby(["method", "source"]).seed.nunique()
     return Finding(
         "Who bears an extreme change of the face best?",
-        f"{answer} Sources: {sources}, each scored on its own test faces, drawn again; one training.",
+        f"At the hardest level of a factor{one_seed} CAFE differs from the linear probe in {named}{rest}. No "
+        f"predictions of faces that are drawn again are stored, so the intervals count the faces of the two rows as "
+        f"different ones, and are wider than those of pairs. CAFE loses most against unchanged faces by {least}. "
+        f"Sources: {listed(sources)}, each scored on {frame.asked.max():,} of its own test faces, drawn again; "
+        f"{trainings(seeds)} of each.",
         "fergen-bench run --protocol synth5-shift",
-        shown,
+        pd.DataFrame(lines, columns=["factor", "hardest level", *names, "cafe minus linear_probe", "95 %"]),
+    )
+
+
+def on_changed_faces(first: pd.DataFrame, second: pd.DataFrame) -> Difference:
+    """Return second minus first in accuracy on changed faces, the mean over sources, in points.
+
+    Trainings vary as the seeds of a source do that both rows have. Of changed faces only confusion matrices are stored,
+    so those of both rows count as drawn apart, which overestimates the variance of their difference.
+
+    Args:
+        first: Cells of `Results.corruptions` at one level, one per source and seed.
+        second: Those of the other row.
+    """
+    both = first.merge(second, on=["source", "seed"], suffixes=("", "_second"))
+    parts = [part for _, part in both.groupby("source")]
+    seeds = [(part.accuracy_second - part.accuracy).to_numpy() / len(part) / len(parts) for part in parts]
+    variance = sum(len(own) * np.var(own, ddof=1) for own in seeds if len(own) > 1)
+    for part in parts:
+        for name in ("accuracy", "accuracy_second"):
+            right = part[name].mean()
+            variance += right * (100 - right) / part.faces.min() / len(parts) ** 2
+    value, error = float(sum(own.sum() for own in seeds)), float(np.sqrt(variance))
+    freedom = freedom_of(seeds, variance)
+    reach = t_quantile(ALPHA / 2, freedom) * error
+    several = all(len(own) > 1 for own in seeds)
+    return Difference(
+        value, value - reach, value + reach, 2 * t_tail(abs(value) / error, freedom) if several else np.nan
     )
 
 
@@ -163,6 +206,7 @@ def sampling(results: fb.Results) -> Finding | None:
             "95 %": [range_text(*one.interval) for one in found.values()],
             "balanced accuracy": [tenth(one.difference, signed=True) for one in balanced.values()],
             "95 % ": [range_text(*one.interval) for one in balanced.values()],
+            "seeds": paired_seeds(found),
         }
     )
     return Finding(

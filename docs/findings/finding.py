@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,14 @@ def apart(second: str, first: str, compared: fb.Compared) -> str:
         f"{second} is not significantly different from {first} "
         f"({tenth(compared.difference, signed=True)} points, 95 %: {range_text(low, high)}{one_seed})"
     )
+
+
+def trainings(seeds: Iterable[int]) -> str:
+    """Return the number of trainings of each source in words, from the number of seeds of each row."""
+    counts = sorted(set(seeds))
+    if len(counts) > 1:
+        return f"{counts[0]} to {counts[-1]} trainings"
+    return "one training" if counts == [1] else f"{counts[0]} trainings"
 
 
 _BOARDS: dict[int, tuple[fb.Results, pd.DataFrame]] = {}
@@ -137,6 +145,11 @@ def signed(found: Mapping[str, fb.Compared]) -> tuple[list[str], list[str]]:
     """Return the differences of rows and their intervals as two columns of text."""
     several = found.values()
     return [tenth(one.difference, signed=True) for one in several], [range_text(*one.interval) for one in several]
+
+
+def paired_seeds(found: Mapping[str, fb.Compared]) -> list[str]:
+    """Return the number of seeds that each row shares with the one it is compared with, as a column of text."""
+    return [str(one.found.seeds) for one in found.values()]
 
 
 def short(name: str) -> str:

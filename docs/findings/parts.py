@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from finding import REFERENCE, ROOT, Finding, differences, forest, forest_of
+from finding import REFERENCE, ROOT, Finding, differences, forest, forest_of, paired_seeds
 
 import fergen_bench as fb
 from fergen_bench.data.labels import EXPRESSIONS
@@ -53,9 +53,12 @@ def ablation(results: fb.Results) -> Finding | None:
         )
         if names
     ]
-    one_seed = any(np.isnan(one.p) for one in found.values())
+    once = [ABLATION[name] for name, one in found.items() if np.isnan(one.p)]
+    limit = ", for the trainings of one seed" if len(once) == len(found) else ""
     sizes, paper = {ABLATION[name]: one for name, one in found.items()}, published()
-    answer = f"On synth5{', for the trainings of one seed' if one_seed else ''}, {'; '.join(parts)}."
+    answer = f"On synth5{limit}, {'; '.join(parts)}."
+    if once and not limit:
+        answer += f" With one seed, so for these trainings alone: {', '.join(once)}."
     if "no mask" in sizes:
         one = sizes["no mask"]
         answer += (
@@ -71,6 +74,7 @@ def ablation(results: fb.Results) -> Finding | None:
             "variant": list(sizes),
             "difference from CAFE": [tenth(one.difference, signed=True) for one in sizes.values()],
             "95 %": [range_text(*one.interval) for one in sizes.values()],
+            "seeds": paired_seeds(sizes),
             "published, trained on RAF-DB": [
                 tenth(paper[PUBLISHED[name]] - paper["full"], signed=True) if name in PUBLISHED else "—"
                 for name in sizes
