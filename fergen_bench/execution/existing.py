@@ -84,7 +84,7 @@ class ExistingRecords:
         # Where a checkpoint exists, the run writes one again: a checkpoint of another run must not lie next to the new
         # record.
         keep_model = (keep_model or has_model) and not spec.online
-        complete = record is not None and record.answers(spec) and not rerun and has_model >= keep_model
+        complete = record is not None and record.answers(spec) and not rerun and (has_model or not keep_model)
         corruptions, restore = domains.corruptions(spec, wanted), False
         if record is not None and complete:
             lacking = [one for one in corruptions if one not in record.shifts_of(spec)]
