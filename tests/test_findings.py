@@ -26,7 +26,9 @@ import comparisons
 import conditions
 import finding
 import parts
+import photographic
 
+import fergen_bench as fb
 from fergen_bench.api import run as api
 from fergen_bench.api.results import load, records_at
 from fergen_bench.cli.parameters import run_options
@@ -74,11 +76,25 @@ def test_one_seed_limits_a_sentence_to_its_trainings() -> None:
     assert "for these trainings" in finding.apart("B", "A", compared)
 
 
+@pytest.mark.parametrize(("low", "high", "said"), [(1.0, 3.0, "Yes"), (-3.0, -1.0, "No"), (-1.0, 1.0, "It cannot")])
+def test_the_gain_over_another_network_is_told_as_its_interval_says(
+    low: float, high: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photographs", "photographs-imagenet"):
+        table = pd.read_csv(finding.REFERENCE / f"{name}.csv")
+        table.loc[table.method.str.startswith("cafe"), ["over_low", "over_high"]] = low, high
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    monkeypatch.setattr(photographic, "REFERENCE", tmp_path)
+    found = photographic.imagenet(fb.load_results("reference", project=ROOT))
+    assert found is not None
+    assert found.answer.startswith(said)
+
+
 def test_the_rank_correlation_of_equal_orders_is_one() -> None:
     values = np.arange(12.0)
-    order, low, high = comparisons.rank_correlation(values, values**2)
+    order, low, high = photographic.rank_correlation(values, values**2)
     assert (order, low, high) == pytest.approx((1.0, 1.0, 1.0))
-    assert comparisons.rank_correlation(values, -values)[0] == pytest.approx(-1.0)
+    assert photographic.rank_correlation(values, -values)[0] == pytest.approx(-1.0)
 
 
 def test_a_table_aligns_its_numbers_to_the_right() -> None:
@@ -144,7 +160,7 @@ def test_the_command_for_photographs_has_the_rows_of_the_fair_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    line = comparisons.PHOTOGRAPHS.partition(" && ")[0].replace("> protocols/", f"> {shlex.quote(str(tmp_path))}/")
+    line = photographic.PHOTOGRAPHS.partition(" && ")[0].replace("> protocols/", f"> {shlex.quote(str(tmp_path))}/")
     subprocess.run(line, shell=True, check=True)
     found, whole = read_protocol(tmp_path / "photographs.yaml"), read_protocol(ROOT / "protocols" / "synth5-all.yaml")
     assert (found.suite, found.fraction, found.seeds) == (None, [1.0], [0, 1, 2])

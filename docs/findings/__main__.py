@@ -14,10 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import pandas as pd
-from comparisons import adaptation, fair, online, photographs, several
+from comparisons import adaptation, fair, online, several
 from conditions import extremes, networks, sampling, scale
 from finding import BASE, ROOT, Finding, Section
 from parts import ablation, expressions, masks
+from photographic import imagenet, photographs
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import styled
@@ -55,6 +56,7 @@ SECTIONS: tuple[Section, ...] = (
     masks,
     sampling,
     photographs,
+    imagenet,
 )
 
 

@@ -1,15 +1,13 @@
-"""Which method generalises best: under equal conditions, with images of the target, with several sources, elsewhere."""
+"""Which method generalises best: under equal conditions, with images of the target, with several sources."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import yaml
 from finding import (
     BASE,
-    REFERENCE,
     ROOT,
     TRUNK,
     Finding,
@@ -25,8 +23,6 @@ from finding import (
 )
 
 import fergen_bench as fb
-from fergen_bench.report.canvas import blank, sns, styled
-from fergen_bench.report.comparison import range_text
 from fergen_bench.report.rounding import tenth
 from fergen_bench.wording import listed
 
@@ -203,78 +199,3 @@ def several(results: fb.Results) -> Finding | None:
         "findings-sources",
         "Trained on four domains together, scored on the fifth; a quarter of each domain's training faces.",
     )
-
-
-PHOTOGRAPHS = (
-    "grep -vE '^(suite|fraction):' protocols/synth5-all.yaml > protocols/photographs.yaml && "
-    "fergen-bench run --suite photographs --protocol photographs"
-)
-"""The command of the runs on photographs: `synth5-all` on all training faces of the suite of docs/results.md."""
-
-
-def photographs(results: fb.Results) -> Finding | None:
-    """Does the order on synth5 hold on photographs?"""
-    path = REFERENCE / "photographs.csv"
-    if not path.is_file():
-        return None
-    real = pd.read_csv(path).set_index("method")
-    frame = rows(results, list(real.index), fraction=0.5)
-    names = [name for name in real.index if name in frame.index]
-    order, low, high = rank_correlation(frame.unseen[names].to_numpy(), real.unseen[names].to_numpy())
-    best = real.unseen.idxmax()
-    inside = "says little about" if low <= 0 else "agrees with"
-    one = real.loc["cafe"]
-    once = min(one.seeds, real.seeds["linear_probe"]) == 1
-    answer = (
-        f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
-        f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
-        f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
-        f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
-        f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if once else ''}). The lowest "
-        f"row there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
-        f"expression of a domain has {tenth(one.commonest)}. {int(one.faces):,} faces are scored."
-    )
-    shown = pd.DataFrame(
-        {
-            "row": names,
-            "synth5": [tenth(frame.unseen[name]) for name in names],
-            "photographs": [tenth(real.unseen[name]) for name in names],
-            "95 %": [f"{tenth(real.unseen_low[name])} to {tenth(real.unseen_high[name])}" for name in names],
-            "seeds": [str(real.seeds[name]) for name in names],
-        }
-    )
-    with styled():
-        figure = blank(4.6, 3.6, "constrained")
-        axes = figure.subplots()
-        axes.scatter(frame.unseen[names], real.unseen[names], s=14, color="#0072b2")
-        for name in ("cafe", "linear_probe", best):
-            axes.annotate(
-                name, (frame.unseen[name], real.unseen[name]), xytext=(4, 3), textcoords="offset points", fontsize=7
-            )
-        axes.set_xlabel("synth5, unseen (%)")
-        axes.set_ylabel("photographs, unseen (%)")
-        sns.despine(figure)
-    return Finding(
-        "Does the order on synth5 hold on photographs?",
-        answer,
-        PHOTOGRAPHS,
-        shown,
-        figure,
-        "findings-photographs",
-        "Mean accuracy on unseen domains: one point per row of the fair table.",
-    )
-
-
-def rank_correlation(first: np.ndarray, second: np.ndarray, replicates: int = 2000) -> tuple[float, float, float]:
-    """Return Spearman's correlation of two arrays (N,) and its 95 % interval by bootstrap over the N rows."""
-    from scipy.stats import spearmanr
-
-    random = np.random.default_rng(0)
-    found = []
-    for _ in range(replicates):
-        taken = random.integers(0, len(first), len(first))
-        if len(np.unique(taken)) > 2:
-            found.append(spearmanr(first[taken], second[taken]).statistic)
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return float(spearmanr(first, second).statistic), float(low), float(high)

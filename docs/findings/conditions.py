@@ -145,7 +145,8 @@ def extremes(results: fb.Results) -> Finding | None:
     told = {factor: gap for factor, gap in gaps.items() if gap.low > 0 or gap.high < 0}
     others = [abs(gap.value) for factor, gap in gaps.items() if factor not in told]
     named = listed(f"{factor} ({tenth(gap.value, signed=True)})" for factor, gap in told.items()) or "no factor"
-    rest = f"; the other differences are at most {tenth(max(others))} points, and may be chance" if others else ""
+    which = "the other differences" if told else "the differences"
+    rest = f"; {which} are at most {tenth(max(others))} points, and may be chance" if others else ""
     one_seed = ", for these trainings," if any(np.isnan(gap.p) for gap in gaps.values()) else ""
     seeds = frame.groupby(["method", "source"]).seed.nunique()
     return Finding(
