@@ -121,7 +121,7 @@ def test_every_factor_may_differ_and_none() -> None:
     assert every is not None
     assert none is not None
     assert "differs from the linear probe in light (+15.0) and pose (+15.0). No" in every.answer
-    assert "in no factor; the other differences are at most 0.5 points, and may be chance. No" in none.answer
+    assert "in no factor; the differences are at most 0.5 points, and may be chance. No" in none.answer
 
 
 @pytest.mark.parametrize(("seeds", "words"), [(1, "one training of each."), (3, "3 trainings of each.")])
