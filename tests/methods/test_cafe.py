@@ -9,7 +9,8 @@ import pytest
 import torch
 from test_golden import method_module
 
-from fergen_bench.data.source import Source
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.source import open_source
 from fergen_bench.error import BenchError
 from fergen_bench.training.contract import Context
 
@@ -56,7 +57,8 @@ def test_the_distinctness_loss_has_a_gradient_with_uneven_groups() -> None:
 
 
 @pytest.mark.parametrize("selection", ["last", "source-val"])
-def test_cached_features_are_those_of_unchanged_images(source: Source, tmp_path: Path, selection: str) -> None:
+def test_cached_features_are_those_of_unchanged_images(web: Domain, tmp_path: Path, selection: str) -> None:
+    source = open_source([web], 0, 0.3)
     ctx = Context("test", 0, selection, torch.device("cpu"), tmp_path, lambda what, done, total: None)
     method = cafe.Cafe(backbone="synth", trunk="synth-trunk", features="cached", epochs=2, optimizer="adamw")
     method.fit(source, ctx)

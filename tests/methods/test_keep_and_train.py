@@ -9,7 +9,9 @@ from test_golden import method_module
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fergen_bench import Context, Source
+from fergen_bench import Context
+from fergen_bench.data.domain import Domain
+from fergen_bench.data.source import open_source
 from fergen_bench.execution.runner import TrackedSource
 from fergen_bench.training.augment import SampleDraws
 
@@ -81,8 +83,9 @@ def test_without_style_an_image_keeps_its_place_and_brightness() -> None:
 
 @pytest.mark.parametrize("selection", ["last", "source-val"])
 def test_the_held_out_images_decide_the_shares_and_are_not_learned_from(
-    source: Source, ctx: Context, selection: str
+    web: Domain, ctx: Context, selection: str
 ) -> None:
+    source = open_source([web], 0, 0.3)
     method = loaded("keep_and_train", trunk="synth-trunk", epochs=1)
     ctx.selection = selection
     tracked = TrackedSource.over(source)
