@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +15,17 @@ import pytest
 import torch
 from browsing import browser  # noqa: F401  (fixture)
 from filelock import FileLock
-from matplotlib.figure import Figure
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
 from running import exported, kept_run, lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
 from small_models import small, weights  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip
 
+import sketching
 from fergen_bench import cli
 from fergen_bench.data.domain import Domain
 from fergen_bench.data.source import Source, open_source
 from fergen_bench.experiment.project import Project, find_project
+from fergen_bench.files.atomic import atomically
 from fergen_bench.synth import DOMAINS
 from fergen_bench.training.contract import Context
 from lasting import lasting_processes, own_processes  # noqa: F401  (fixtures)
@@ -57,6 +59,25 @@ def _golden_files_are_accounted_for() -> Iterator[None]:
         golden.account()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow_creates_its_tables_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Begin every new database as a copy of the first one, since creating the tables takes seconds."""
+    first = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+    @contextmanager
+    def copied(path: Path) -> Iterator[Path]:
+        with atomically(path) as draft:
+            if first.is_file():
+                shutil.copy(first, draft)
+            yield draft
+        if not first.is_file():
+            shutil.copy(path, first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fergen_bench.records.mlflow_mirror.atomically", copied)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache that contains synth5-tiny. Processes of pytest-xdist render it once, and have a copy each."""
@@ -87,28 +108,15 @@ class Result(NamedTuple):
 Bench = Callable[..., Result]
 
 
-def without_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave PDF files empty, whose fonts take most of the time of a report. tests/report examines real ones."""
-    complete = Figure.savefig
-
-    def savefig(figure: Figure, file: Any, **options: Any) -> None:
-        if isinstance(file, Path) and file.suffix == ".pdf":
-            file.touch()
-        else:
-            complete(figure, file, **options)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-
-
 @pytest.fixture
-def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave PDF files empty in this test."""
-    without_pdf(monkeypatch)
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make figures and do not draw them in this test. tests/report examines real ones."""
+    monkeypatch.setattr("fergen_bench.report.figures.save", sketching.save)
 
 
 @pytest.fixture
 def bench(
-    project: Project, quick_figures: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    project: Project, sketched: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Bench:
     """Return a function that runs a command in this process: bench("run", "--method", "cafe") → code, out, err."""
     monkeypatch.setenv("COLUMNS", "200")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from filelock import FileLock
 
 import fergen_bench as fb
+from fergen_bench import cli
 from fergen_bench.data.domain import Domain
 from fergen_bench.datasets.comparisons import Comparison, Comparisons, Pair, Rule, Side, State
 from fergen_bench.execution import fleet, run_plan
@@ -283,18 +287,28 @@ PROBES = ["linear_probe", "nearest_prototype"]
 PROBE_RUN: dict[str, Any] = {"seeds": [0], "sources": ["web", "film"], "jobs": 0, "track": False}
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, cache: Path, make: Callable[[], None]) -> Path:
+    """Return a project folder that `make`, called in it, fills once for all processes of pytest-xdist."""
+    root = (factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.mktemp("projects")) / name
+    with FileLock(f"{root}.lock"):
+        if not (root / "complete").exists():
+            root.mkdir()
+            (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
+            with contextlib.chdir(root):
+                make()
+            (root / "complete").touch()
+    return root
+
+
 @pytest.fixture(scope="session")
 def probe_runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """Return a folder with the records of two methods on two sources."""
-    root = tmp_path_factory.mktemp("runs")
-    (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
-    with contextlib.chdir(root):
-        fb.run(methods=PROBES, **PROBE_RUN)
+    root = made_once(tmp_path_factory, "probes", cache, lambda: fb.run(methods=PROBES, **PROBE_RUN))
     return root / "results" / "runs"
 
 
 @pytest.fixture
-def results(project: Project, probe_runs: Path, quick_figures: None) -> fb.Results:
+def results(project: Project, probe_runs: Path, sketched: None) -> fb.Results:
     """Return the results in a project of its own."""
     shutil.copytree(probe_runs, project.results / "runs")
     return fb.run(methods=PROBES, **PROBE_RUN)
@@ -302,16 +316,16 @@ def results(project: Project, probe_runs: Path, quick_figures: None) -> fb.Resul
 
 @pytest.fixture(scope="session")
 def kept_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """Return a folder with `runs`, which contains a trained network's record and checkpoint, and its model.onnx."""
-    root = tmp_path_factory.mktemp("kept")
-    (root / "bench.toml").write_text(f'suite = "synth5-tiny"\ncache = "{cache}"\ndevice = "cpu"\n')
-    training = {"parameters": {"epochs": 1}, "selection": "source-val", "keep_models": True}
-    once = {**PROBE_RUN, "sources": ["web"], "targets": ["web", "film"]}
-    with contextlib.chdir(root):
-        fb.run(methods="full_finetune", **training, **once)
-        (record,) = (root / "results" / "runs").glob("*/*/*.json")
-        fb.export(record, root / "results" / "model.onnx")
-    return root / "results"
+    """Return a folder with `runs`, a trained network's record and checkpoint, its model.onnx and what that printed."""
+
+    def train_and_export() -> None:
+        training = {"parameters": {"epochs": 1}, "selection": "source-val", "keep_models": True}
+        fb.run(methods="full_finetune", **training, **{**PROBE_RUN, "sources": ["web"], "targets": ["web", "film"]})
+        (record,) = Path("results", "runs").glob("*/*/*.json")
+        export = ["export", str(record), "--to", "results/model.onnx"]
+        Path("results", "export.txt").write_text(CliRunner().invoke(cli.app, export, catch_exceptions=False).output)
+
+    return made_once(tmp_path_factory, "kept", cache, train_and_export) / "results"
 
 
 @pytest.fixture

@@ -17,12 +17,28 @@ from fergen_bench.records.store import save
 ENCODINGS = ("cp932", "ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cp949", "cp850", "latin-1")))
 
 
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+UNDRAWN = """
+import sketching
+from fergen_bench import cli
+from fergen_bench.report import figures
+figures.save = sketching.save
+cli.main()
+"""
+
+
+def process(*arguments: str) -> list[str]:
+    """Return the command line as a process of its own. Reports have figures that are not drawn."""
+    program = ["-c", UNDRAWN] if arguments[0] == "report" else ["-m", "fergen_bench"]
+    return [sys.executable, *program, *arguments]
+
+
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """The command line as a process of its own, with its output as bytes."""
+    """Run a command, with its output as bytes."""
     return subprocess.run(
-        [sys.executable, "-m", "fergen_bench", *arguments],
+        process(*arguments),
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1", **environment},
+        env={**os.environ, "PYTHONPATH": PATHS, "COLUMNS": "120", "NO_COLOR": "1", **environment},
         capture_output=True,
         check=False,
     )
@@ -71,9 +87,9 @@ def _into_a_closed_pipe(folder: Path, *arguments: str, remarks: bool = False) ->
     os.close(reader)
     try:
         result = subprocess.run(
-            [sys.executable, "-m", "fergen_bench", *arguments],
+            process(*arguments),
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": PATHS},
             stdout=writer,
             stderr=writer if remarks else subprocess.PIPE,
             check=False,

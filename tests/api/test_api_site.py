@@ -11,7 +11,8 @@ import pytest
 
 import fergen_bench as fb
 import links
-from conftest import Bench, without_pdf
+import sketching
+from conftest import Bench
 from fergen_bench.api import site
 from fergen_bench.api.display import Display
 
@@ -21,7 +22,7 @@ def finished_site(probe_runs: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Return the folder of a site about the results of two methods."""
     folder = tmp_path_factory.mktemp("site") / "public"
     with pytest.MonkeyPatch.context() as patch:
-        without_pdf(patch)
+        patch.setattr("fergen_bench.report.figures.save", sketching.save)
         patch.chdir(probe_runs.parents[1])
         fb.site(folder, records=probe_runs.parent)
     return folder
@@ -59,9 +60,7 @@ def test_a_second_site_replaces_the_first_and_nothing_else(public: Path, results
     assert (public / "CNAME").read_text() == outside.read_text() == "mine"
 
 
-def test_a_link_in_the_folder_does_not_lead_a_page_out_of_it(
-    results: fb.Results, quick_figures: None, tmp_path: Path
-) -> None:
+def test_a_link_in_the_folder_does_not_lead_a_page_out_of_it(results: fb.Results, tmp_path: Path) -> None:
     (tmp_path / "public").mkdir()
     (tmp_path / "public" / site.LISTING).write_text("")
     (tmp_path / "elsewhere").mkdir()

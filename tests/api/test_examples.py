@@ -29,8 +29,7 @@ def execute(cells: list[str]) -> list[Any]:
     return shown
 
 
-@pytest.mark.usefixtures("quick_figures")
-def test_the_examples_of_the_page_run(project: Project) -> None:
+def test_the_examples_of_the_page_run(project: Project, sketched: None) -> None:
     text = (ROOT / "docs" / "python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     assert text.count(WHOLE) == 1

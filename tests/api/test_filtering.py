@@ -91,7 +91,7 @@ def test_the_command_line_names_the_filter_in_every_output(halves: Project, benc
     assert (refused.code, "--seeds: no record of s has 4" in refused.err) == (2, True)
 
 
-def test_a_report_names_its_filter_in_every_file(halves: Project, bench: Bench, quick_figures: None) -> None:
+def test_a_report_names_its_filter_in_every_file(halves: Project, bench: Bench) -> None:
     said = bench("report", "--suite", "s", "--sources", "a", "-m", "good", "--fraction", "1")
     assert said.code == 0, said.err
     assert "Report of s, only good; only fraction 100%, source a: " in " ".join(said.out.split())

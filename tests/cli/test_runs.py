@@ -15,6 +15,8 @@ from fergen_bench.execution.local import visible_gpus
 from fergen_bench.experiment.project import Project
 from fergen_bench.records.counting import load_all
 from fergen_bench.records.frame import cells_frame
+from fergen_bench.report import figures
+from fergen_bench.report.figures import layout
 
 DIVERGING = '''"""Mine."""
 from dataclasses import dataclass
@@ -42,12 +44,15 @@ def test_run_then_run_again_then_report(mine: Project, bench: Bench) -> None:
     second = bench("run", "--method", "mine", "--seeds", "0")
     assert second.code == 0
     assert "Nothing to do: all 5 runs have records" in second.err
-    report = bench("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", layout.save)  # this report is drawn; see the fixture `sketched`
+        report = bench("report")
     assert report.code == 0
     assert "Leaderboard, accuracy (%)" in report.out
     assert (mine.results / "report" / "leaderboard.md").is_file()
     assert "mine" in (mine.results / "report" / "index.html").read_text(encoding="utf-8")
-    assert (mine.results / "report" / "synth5-tiny-mine.png").is_file()
+    for ending, head in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
+        assert (mine.results / "report" / f"synth5-tiny-mine{ending}").read_bytes().startswith(head)
     assert "Report of synth5-tiny: results/report/index.html, and beside it" in report.out
     assert bench("report", "--metric", "macro_f1", "--to", str(mine.root / "f1")).code == 0
     assert "macro F1" in (mine.root / "f1" / "leaderboard.md").read_text()

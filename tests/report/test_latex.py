@@ -17,7 +17,7 @@ from fergen_bench.report.rounding import tenth
 UNESCAPED = r"(?<!\\)(?:\\\\)*"
 
 
-def test_latex_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
+def test_latex_is_well_formed_whatever_the_names(tmp_path: Path, sketched: None) -> None:
     odd = r"a&b_c%d#e{f}g\h~i^j$k<l>m|n" + "\n\n" + "…" * 30
     records = [
         *MATRIX,
@@ -42,7 +42,7 @@ def test_latex_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
     assert rows[-1].endswith(r"& 1 (3/9 cells) \\")
 
 
-def test_captions_explain_standings_and_matrix_and_differences_are_tables_too(tmp_path: Path) -> None:
+def test_captions_explain_standings_and_matrix_and_differences_are_tables_too(tmp_path: Path, sketched: None) -> None:
     records = [*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "fair_one", 0.699), *matrix(tmp_path, "poor", 0.5)]
     evidence, cells = gathered(records, tmp_path)
     (board,) = verdicts.judged(tables.boards(cells, "accuracy"), evidence, "accuracy")

@@ -17,7 +17,7 @@ from fergen_bench.report import folder, tables, terminal
 from fergen_bench.report.leaderboard import leaderboard_frame
 
 
-def test_frame_equals_leaderboard_csv_to_the_digit(tmp_path: Path) -> None:
+def test_frame_equals_leaderboard_csv_to_the_digit(tmp_path: Path, sketched: None) -> None:
     shown = views(ranked(MATRIX))
     folder.write(tmp_path, shown)
     leaderboard_frame(shown).to_csv(tmp_path / "frame.csv", index=False, float_format="%.4f")
@@ -65,7 +65,7 @@ def test_an_agreement_is_compared_with_no_other_metric_than_accuracy() -> None:
     assert not any("annotator" in note for note in (*view.notes, *view.matrices[0][1].marks.to_numpy().ravel()))
 
 
-def test_every_writer_has_the_row_of_a_single_annotator(tmp_path: Path) -> None:
+def test_every_writer_has_the_row_of_a_single_annotator(tmp_path: Path, sketched: None) -> None:
     shown = views(ranked(KNOWN))
     folder.write(tmp_path, shown)
     text = (tmp_path / "leaderboard.md").read_text()

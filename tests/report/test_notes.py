@@ -22,14 +22,16 @@ def test_runs_that_left_near_duplicates_out_do_not_stand_beside_others_in_silenc
     assert any(said in note for note in LeaderboardView(board([plain[0], mixed]), "accuracy").notes)
 
 
-def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table(tmp_path: Path) -> None:
+def test_a_method_that_is_not_all_that_its_name_promises_says_so_below_the_table(
+    tmp_path: Path, sketched: None
+) -> None:
     noted = [entry("a", {"a": 90, "b": 60}, note="the classifier alone")]
     assert "cafe: the classifier alone" in LeaderboardView(board(noted), "accuracy").notes
     folder.write(tmp_path, views(ranked(noted)))
     assert "cafe: the classifier alone" in (tmp_path / "leaderboard.md").read_text()
 
 
-def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_path: Path) -> None:
+def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_path: Path, sketched: None) -> None:
     seen = entry("c", {"a": 50, "b": 40, "c": 60}, seen="a")
     marked = replace(seen, cells=(replace(seen.cells[0], mark="seen (declared)"), *seen.cells[1:]))
     records = [collapsing(MATRIX[0], "b"), MATRIX[1], collapsing(marked, "a")]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import SPEC, finished
-from matplotlib.figure import Figure
 from sample_records import views, with_annotators
 
 from fergen_bench.data.domain import Domain
@@ -99,17 +98,6 @@ def written(folder: Path, runs: Path, records: list[RunRecord], **changes: Any) 
         folder, Content(views=ranked, records=records, stored=RecordFolder(runs), evidence=evidence, **changes)
     )
     return path.read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made and not drawn, which is most of the time that a page takes."""
-
-    def save(figure: Figure, folder: Path, name: str) -> Path:
-        (folder / f"{name}.svg").write_text(f'<svg width="9pt" height="9pt"><text>{name}</text></svg>')
-        return folder / f"{name}.png"
-
-    monkeypatch.setattr(figures, "save", save)
 
 
 @pytest.fixture(scope="module")

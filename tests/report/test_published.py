@@ -62,7 +62,7 @@ def test_only_whole_lines_of_a_published_table_are_comments(tmp_path: Path) -> N
     assert published.read_published_ablation(tmp_path, "knn") == ("S", {"k #1": 55.0})
 
 
-def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: Path) -> None:
+def test_published_cells_stand_beside_measured_ones_where_both_exist(tmp_path: Path, sketched: None) -> None:
     table = shipped_table("cafe_table1")
     records = [entry("rafdb", {"rafdb": 90, "ferplus": 70, "own": 50})]
     ((name, printed, difference),) = published.beside(table, board(records))
@@ -88,7 +88,7 @@ def test_published_cells_stand_beside_those_of_one_precision() -> None:
         assert not list(published.beside(table, board([changed])))
 
 
-def test_published_tables_stand_where_a_domain_of_theirs_was_measured(tmp_path: Path) -> None:
+def test_published_tables_stand_where_a_domain_of_theirs_was_measured(tmp_path: Path, sketched: None) -> None:
     table = shipped_table("cafe_table1")
     rendered = [replace(item, spec=replace(item.spec, synthetic=True)) for item in REAL]
     for name, records, there in (("near", REAL, True), ("own", MATRIX, False), ("rendered", rendered, False)):

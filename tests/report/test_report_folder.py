@@ -73,7 +73,7 @@ def test_a_report_takes_the_place_of_the_one_before_and_of_nothing_else(tmp_path
     assert {path.name for path in (tmp_path / "report").iterdir()} == {*found, folder.WRITTEN}
 
 
-def test_the_report_says_what_adapted_runs_saw(tmp_path: Path) -> None:
+def test_the_report_says_what_adapted_runs_saw(tmp_path: Path, sketched: None) -> None:
     text = shown(ADAPTED, width=200)
     assert "with unlabelled target images" in text
     assert "Each run also learned from the training images of its target, without their labels" in text

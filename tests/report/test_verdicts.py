@@ -79,7 +79,7 @@ def test_rows_of_one_training_or_without_predictions_are_not_compared_and_do_not
     assert [verdict.reason for verdict in alone] == [verdicts.ONE_TRAINING, verdicts.ALONE]
 
 
-def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path) -> None:
+def test_a_leaderboard_says_who_is_tied_with_the_best(tmp_path: Path, sketched: None) -> None:
     records = [
         *matrix(tmp_path, "good", 0.7),
         *matrix(tmp_path, "fair", 0.699),
@@ -142,7 +142,7 @@ def test_without_an_unseen_target_no_row_is_best_or_behind(tmp_path: Path) -> No
     assert not any("best" in note for note in LeaderboardView(board, "accuracy").notes)
 
 
-def test_without_predictions_nothing_is_compared(tmp_path: Path) -> None:
+def test_without_predictions_nothing_is_compared(tmp_path: Path, sketched: None) -> None:
     records = [*matrix(tmp_path, "good", 0.7, kept=False), *matrix(tmp_path, "poor", 0.55, kept=False)]
     found, cells = gathered(records, tmp_path)
     (board,) = verdicts.judged(tables.boards(cells, "accuracy"), found, "accuracy")
