@@ -121,11 +121,12 @@ def fitted(
     method = loaded(candidate, values | {name: network for name, network in networks.items() if name in values})
     few: dict[str, Any] = {}
     if "epochs" in values:
-        # With a pre-trained encoder, half of the time is enough, except for attention heads that start at random.
-        share = 0.3 if "backbone" in values and not isinstance(method, AttentionMethod) else 0.6
-        # Of the ten that most small recipes have; slow and unsteady ones need them all.
-        most = 6 if 2e-3 <= values.get("learning_rate", 2e-3) <= 4e-3 else 10
-        few["epochs"] = min(most, round(share * values["epochs"] * most / 6))
+        # Of the ten that most small recipes have; slow and unsteady ones need them all. With a pre-trained encoder half
+        # of the time is enough, except for attention heads that start at random.
+        pretrained = "backbone" in values and not isinstance(method, AttentionMethod)
+        steady = pretrained or 2e-3 <= values.get("learning_rate", 2e-3) <= 4e-3
+        share, most = (0.3 if pretrained else 0.6 if steady else 1.0), (6 if steady else 10)
+        few["epochs"] = min(most, round(share * values["epochs"]))
     if "batch_size" in values:
         few["batch_size"] = 16
     if isinstance(method, AttentionMethod):
