@@ -64,6 +64,7 @@ def test_cached_features_are_those_of_unchanged_images(web: Domain, tmp_path: Pa
     method.fit(source, ctx)
     learned = source.fit if selection == "source-val" else source.train
     fresh = ctx.backbone("synth")
+    assert len(method._cached) == len(learned)
     torch.testing.assert_close(method._cached[:8], fresh(learned.faces(slice(0, 8))), atol=1e-4, rtol=1e-4)
     assert len(ctx.history) == 2
     assert method.predict(learned.faces(slice(0, 4))).shape == (4, 7)

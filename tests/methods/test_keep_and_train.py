@@ -85,7 +85,7 @@ def test_without_style_an_image_keeps_its_place_and_brightness() -> None:
 def test_the_held_out_images_decide_the_shares_and_are_not_learned_from(
     web: Domain, ctx: Context, selection: str
 ) -> None:
-    source = open_source([web], 0, 0.3)
+    source = open_source([web], 0, 0.5)
     method = loaded("keep_and_train", trunk="synth-trunk", epochs=1)
     ctx.selection = selection
     tracked = TrackedSource.over(source)
