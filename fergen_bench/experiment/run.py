@@ -275,19 +275,25 @@ class Run:
         values = {name: value for name, value in content.items() if name in known}
         values["sources"] = tuple(values["sources"])
         values["views"] = tuple(values.get("views", PLAIN))
-        values["parameters"] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
-        }
-        values["defaults"] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.get("defaults", {}).items()
-        }
         if isinstance(base := values.get("base"), Mapping):
             values["base"] = cls.from_json(base)
         if isinstance(seen := values.get("exposure"), Mapping):
             trained = {name: None if names is None else tuple(names) for name, names in seen.items()}
             values["exposure"] = Exposure(trained["trained_on"], trained["pretrained_on"])
-        return cls(**values)
+        return cls(**values).with_tuples()
+
+    def with_tuples(self) -> Run:
+        """Return the run with tuples in place of the lists among its parameters, which JSON has for both."""
+        return replace(
+            self,
+            parameters=_with_tuples(self.parameters),
+            defaults=_with_tuples(self.defaults),
+            base=None if self.base is None else self.base.with_tuples(),
+        )
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _without_path(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def counted(
     suites = project.suites()
     comparisons = Comparisons(project.comparisons) if comparisons is None else comparisons
     standings: dict[str, Standings] = {}
+    dataset_of = cache(project.dataset_of)
     found = []
     for record in records:
         if (suite := suites.get(record.spec.suite)) is None:
@@ -84,7 +86,7 @@ def counted(
             continue
         if suite.name not in standings:
             standings[suite.name] = Standings(suite, comparisons, project.settings.seen_share)
-        found.append(_counted(record, standings[suite.name], project, stored, include_near_duplicates))
+        found.append(_counted(record, standings[suite.name], project, dataset_of, stored, include_near_duplicates))
     return found, comparisons.faults
 
 
@@ -96,24 +98,28 @@ def _not_audited(cell: Cell) -> Cell:
 
 
 def _counted(
-    record: RunRecord, standings: Standings, project: Project, stored: Records | None, include: bool
+    record: RunRecord,
+    standings: Standings,
+    project: Project,
+    dataset_of: Callable[[str], str],
+    stored: Records | None,
+    include: bool,
 ) -> RunRecord:
     spec, predictions, cells = record.spec, None, []
     for cell in record.cells:
         facts = record.data.get(cell.target)  # the part that was scored, wherever the domain is now
         recorded = facts.scored if facts is not None else ""
         part = recorded or spec.scored_part(cell.target, project.scored_parts(cell.target))
-        standing = standing_of(spec, standings, project.dataset_of, cell.target, cell.fingerprint, part)
-        saw = pretrained(record, project.dataset_of(cell.target), project.settings.pretraining)
+        standing = standing_of(spec, standings, dataset_of, cell.target, cell.fingerprint, part)
+        saw = pretrained(record, dataset_of(cell.target), project.settings.pretraining)
         standing = seen_before(standing, saw)
         left_out = {} if include else standing.left_out
-        fresh: Cell | None = replace(cell, left_out=tuple(sorted(left_out)))
+        fresh: Cell | None = cell
         if cell.excluded != digest_of(left_out.values()):
             if predictions is None:
                 predictions = _predictions_of(record, stored)
             fresh = recounted(spec, cell, predictions.get(cell.target), left_out)
-        stood = _standing(fresh, cell, standing, include)
-        cells.append(replace(stood, pretraining_saw=saw.saw, pretraining_reason=saw.because))
+        cells.append(_standing(fresh, cell, standing, saw, include))
     relations = {cell.target: cell.relation for cell in cells}
     shifted = (replace(cell, relation=relations.get(cell.target, cell.relation)) for cell in record.shifted)
     return replace(record, cells=tuple(cells), shifted=tuple(shifted))
@@ -216,14 +222,16 @@ def _partial(cell: Cell) -> str:
     return f"partial, {cell.count:,} of {cell.count + cell.absent:,}" if cell.absent else ""
 
 
-def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool) -> Cell:
-    """Return a cell with the standing of its target. `fresh` is the cell counted again, or None if that failed."""
+def _standing(fresh: Cell | None, cell: Cell, standing: Standing, saw: PriorExposure, include: bool) -> Cell:
+    """Return a cell with the standing of its target. `fresh` is the cell as it counts now, or None if that failed."""
     about: dict[str, Any] = {
         "relation": standing.relation,
         "mark": ", ".join(filter(None, (standing.mark, _partial(cell)))),
         "audited": standing.compared,
         "stale": standing.stale,
         "seen_share": standing.share,
+        "pretraining_saw": saw.saw,
+        "pretraining_reason": saw.because,
     }
     near = many(len(standing.left_out), "near-duplicate")
     if fresh is None:
@@ -232,7 +240,7 @@ def _standing(fresh: Cell | None, cell: Cell, standing: Standing, include: bool)
         return replace(cell, **{**about, "mark": scored}, uncounted=max(1, len(standing.left_out)))
     if include and standing.left_out:
         about["mark"] = f"{near} scored"
-    return replace(fresh, **about)
+    return replace(fresh, **about, left_out=() if include else tuple(sorted(standing.left_out)))
 
 
 MOST_NAMED = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +55,6 @@ def _shared_identity(spec: Run) -> str:
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return a table with a row per cell: the identity of the run, the metrics in per cent and the counts."""
-    import pandas as pd
-
     rows = []
     for record in records:
         run = _run_columns(record)
@@ -66,13 +64,11 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
             about |= {"seen_share": cell.seen_share, "annotator": _annotator(record, cell.target)}
             about |= {"pretraining_saw": cell.pretraining_saw, "pretraining_reason": cell.pretraining_reason}
             rows.append({**run, **about, **_score_columns(cell.confusion)})
-    return pd.DataFrame(rows)
+    return _table(rows)
 
 
 def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return a table like that of `cells_frame` with a row per corrupted cell, its factor and its level."""
-    import pandas as pd
-
     rows = []
     for record in records:
         run = _run_columns(record) if record.shifted else {}
@@ -81,7 +77,18 @@ def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
             about |= {"factor": cell.factor, "level": cell.level}
             about |= {"asked": cell.faces, "factor_version": cell.version}
             rows.append({**run, **about, **_score_columns(cell.confusion)})
-    return pd.DataFrame(rows)
+    return _table(rows)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows with equal columns as a table. Texts are Python objects, since those of Arrow take long to select."""
+    import pandas as pd
+
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    table = pd.DataFrame(
+        {name: pd.Series(of, dtype=object) if isinstance(of[0], str) else of for name, of in columns.items()}
+    )
+    return table.set_axis(pd.Index([*columns], dtype=object), axis=1)
 
 
 def _run_columns(record: RunRecord) -> dict[str, Any]:

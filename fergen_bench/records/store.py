@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,7 +278,7 @@ def parsed(content: Mapping[str, Any], text: str | bytes) -> RunRecord:
     """
     record = _reader().validate_json(text, strict=True)
     # Integers in a history stay integers, and tuples among the parameters become tuples again.
-    record = replace(record, spec=Run.from_json(asdict(record.spec)), history=tuple(content["history"]))
+    record = replace(record, spec=record.spec.with_tuples(), history=tuple(content["history"]))
     if fault := _fault(record, content.get("key")):
         raise ValueError(fault)
     return record
@@ -342,6 +342,6 @@ def _confusion_fault(confusion: list[list[int]], name: str) -> str | None:
     classes = len(EXPRESSIONS)
     if len(confusion) != classes or any(len(row) != classes for row in confusion):
         return f"the confusion matrix of {name} is not {classes} x {classes}"
-    if not all(0 <= count < 1 << 40 for row in confusion for count in row):
+    if min(map(min, confusion)) < 0 or max(map(max, confusion)) >= 1 << 40:
         return f"the confusion matrix of {name} contains values that are not counts"
     return None

@@ -95,10 +95,15 @@ def freedom_of(seeds: Iterable[np.ndarray], variance: float) -> float:
     seeds that differ by chance alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
     """
     several = [values for values in seeds if len(values) > 1]
-    squares = sum((len(values) * np.var(values, ddof=1)) ** 2 / (len(values) + 1) for values in several)
+    counts = np.array([len(values) for values in several])
+    variances = np.empty(len(counts))
+    for count in {*counts.tolist()}:  # numpy takes as long for one training as for many
+        those = np.flatnonzero(counts == count)
+        variances[those] = np.var([several[place] for place in those], axis=1, ddof=1)
+    squares = sum((counts * variances) ** 2 / (counts + 1))
     if not squares > 0:
         return np.inf
-    return float(max(variance**2 / squares - 2, min(len(values) - 1 for values in several)))
+    return float(max(variance**2 / squares - 2, counts.min() - 1))
 
 
 def limits(value: float, sampled: Sampled) -> tuple[float, float]:

@@ -64,7 +64,7 @@ def compared_pairs(board: Board, evidence: Evidence, metric: str) -> Iterator[tu
                     str(target): (float(own[metric].mean()), int(own.faces.max()))
                     for target, own in unseen.groupby("target", sort=False)
                 },
-                unseen=evidence.row_means(whole, metric)["unseen"],
+                unseen=evidence.row_means(whole, metric, ["unseen"])["unseen"],
                 by_target=evidence.target_means(whole, metric),
             )
     for first, second in combinations(rows, 2):

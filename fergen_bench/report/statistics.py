@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -32,7 +33,7 @@ from fergen_bench.records.frame import source_val_columns
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, with_source_val
 from fergen_bench.report.averages import coded
 from fergen_bench.report.intervals import Difference, Parts, Sampled, domain_error, domain_limits, limits, tested
-from fergen_bench.report.tables import CALIBRATION, CELL
+from fergen_bench.report.tables import CALIBRATION, CELL, MEANS
 
 DRAWS = 2000
 
@@ -72,6 +73,7 @@ class Evidence:
         self._places: dict[tuple[str, str], tuple[_Faces, int]] = {}
         self._scores: dict[tuple[int, str], np.ndarray] = {}
         self._rows: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
+        self._trainings: dict[tuple[tuple[str, ...], tuple[str, ...]], _Trainings] = {}
         self._targets: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
         for record in records:
             try:
@@ -96,11 +98,11 @@ class Evidence:
             predictions = without(predictions, cell.left_out)
         if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.unscored) != cell.count:
             return  # the record is early, or the predictions are those of another run
-        logits, labels = predictions.scored
         said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
         said[predictions.unscored] = _LEFT_OUT
         self.add(key, cell.target, predictions.labels, said, cell.fingerprint)
         if (tables := predictions.reliability) is None:
+            logits, labels = predictions.scored
             tempered = None if temperature is None else reliability(logits, labels, temperature)
             self.reliability[key, cell.target] = reliability(logits, labels), tempered
         elif len(tables) and np.array_equal(recorded, predictions.unscored):  # else they cover other faces
@@ -157,8 +159,7 @@ class Evidence:
         In a replicate, a cell has the score of another seed of the same training, on other faces. Each training must
         have all of its targets for every one of its seeds.
         """
-        places = [self._places[place] for place in zip(cells.key, cells.target, strict=True)]
-        scores = np.stack([self._scores_on(faces, metric)[row] for faces, row in places], 1)
+        scores = self._resampled_faces(cells, metric)
         seeds, targets = cells.seed.to_numpy(), cells.target.to_numpy()
         trainings: dict[tuple[str, str], list[int]] = {}
         for run, training in enumerate(zip(cells.source, cells.adapted_to, strict=True)):
@@ -168,12 +169,24 @@ class Evidence:
             count = len(np.unique(seeds[runs]))
             if count > 1:
                 grid = runs[np.lexsort((targets[runs], seeds[runs]))].reshape(count, -1)  # (seeds, targets)
-                random = np.random.default_rng(seed_of("bootstrap seeds", *training, count))
-                taken = grid[random.integers(0, count, (DRAWS, count))]  # (DRAWS, seeds, targets)
+                taken = grid[_drawn_seeds(training, count, DRAWS)]  # (DRAWS, seeds, targets)
                 drawn = np.take_along_axis(scores, taken.reshape(DRAWS, -1), 1).reshape(taken.shape)
                 middle = scores[:, grid].mean(1, keepdims=True)
                 drawn = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
                 scores[:, grid.ravel()] = drawn.reshape(DRAWS, -1)
+        return scores
+
+    def _resampled_faces(self, cells: pd.DataFrame, metric: str) -> np.ndarray:
+        """Return the scores of cells in every replicate of the faces, (DRAWS, cells), in per cent."""
+        places: dict[int, tuple[_Faces, list[int], list[int]]] = {}
+        for column, place in enumerate(zip(cells.key, cells.target, strict=True)):
+            faces, row = self._places[place]
+            _, columns, rows = places.setdefault(id(faces), (faces, [], []))
+            columns.append(column)
+            rows.append(row)
+        scores = np.empty((DRAWS, len(cells)), np.float32)
+        for faces, columns, rows in places.values():
+            scores[:, columns] = self._scores_on(faces, metric)[rows].T
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
@@ -199,21 +212,25 @@ class Evidence:
                 self._scores[id(faces), name] = np.concatenate(parts).T.astype(np.float32, order="C")
         return self._scores[id(faces), metric]
 
-    def row_means(self, cells: pd.DataFrame, metric: str) -> dict[str, Sampled]:
-        """Return the means of a leaderboard's row, `in_domain`, `all`, `unseen` and `worst`, in every replicate.
+    def row_means(self, cells: pd.DataFrame, metric: str, names: Sequence[str] = MEANS) -> dict[str, Sampled]:
+        """Return means of a leaderboard's row in every replicate.
 
         Args:
             cells: The cells of complete seeds, all covered.
             metric: The name of the metric.
+            names: The means, of `in_domain`, `all`, `unseen` and `worst`.
         """
-        known = metric, tuple(cells.key), tuple(cells.target)
-        if known not in self._rows:
+        place = tuple(cells.key), tuple(cells.target)
+        known = self._rows.setdefault((metric, *place), {})
+        if not known.keys() >= {*names}:
+            if place not in self._trainings:
+                self._trainings[place] = _Trainings(cells)
             scores, weights = cells[metric].to_numpy(), _weights(cells)
-            drawn = means(cells, self.resampled(cells, metric), weights)
-            parts = _by_training(cells, {mean: each * scores for mean, each in weights.items()})
+            drawn = means(cells, self.resampled(cells, metric), weights, names)
+            parts = self._trainings[place].sums({mean: each * scores for mean, each in weights.items()})
             parts["worst"] = parts["unseen"]
-            self._rows[known] = {mean: Sampled(values, parts[mean]) for mean, values in drawn.items()}
-        return self._rows[known]
+            known |= {mean: Sampled(values, parts[mean]) for mean, values in drawn.items()}
+        return known
 
     def target_means(self, cells: pd.DataFrame, metric: str) -> dict[str, Sampled]:
         """Return the mean over the unseen cells of each target in every replicate.
@@ -228,7 +245,7 @@ class Evidence:
             counted = {
                 name: (unseen & (cells.target == name)).to_numpy() for name in dict.fromkeys(cells.target[unseen])
             }
-            parts = _by_training(cells, {name: each * scores / each.sum() for name, each in counted.items()})
+            parts = _Trainings(cells).sums({name: each * scores / each.sum() for name, each in counted.items()})
             self._targets[known] = {
                 name: Sampled(drawn[:, each].mean(1), parts[name]) for name, each in counted.items()
             }
@@ -239,7 +256,7 @@ class Evidence:
         if not self.covers(cells):
             return np.nan, np.nan
         scores = cells[metric].to_numpy()
-        parts = _by_training(cells, {"mean": scores / len(cells)})
+        parts = _Trainings(cells).sums({"mean": scores / len(cells)})
         return limits(float(scores.mean()), Sampled(self.resampled(cells, metric).mean(1), parts["mean"]))
 
     def difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Difference:
@@ -264,7 +281,7 @@ class Evidence:
         with np.errstate(invalid="ignore"):
             means = np.where(there, drawn, 0) @ weights / (there @ weights)
         finished = "sources" in first and bool(((first.sources == 0) & (second.sources == 0).to_numpy()).all())
-        parts = _by_training(first, {"mean": apart * weights})
+        parts = _Trainings(first).sums({"mean": apart * weights})
         found = tested(value, Sampled(means, parts["mean"]), finished)
         return replace(found, domains_low=over[0], domains_high=over[1])
 
@@ -320,25 +337,43 @@ def _predicted(weights: np.ndarray, said: np.ndarray, total: np.ndarray) -> Iter
 
 def _mean_of(shares: Sequence[np.ndarray]) -> np.ndarray:
     """Return the mean of shares of expressions, without those that are nan; nan where all are."""
+    total = sum(shares)
+    if np.isfinite(total).all():
+        return np.divide(total, len(shares), dtype=np.float64)
     stacked = np.stack(shares)
     present = np.isfinite(stacked)
     return np.where(present, stacked, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
 
 
-def _by_training(cells: pd.DataFrame, added: Mapping[str, np.ndarray]) -> dict[str, Parts]:
-    """Return the sums of the contributions of cells to several means, by training and seed.
+class _Trainings:
+    """The trainings of some cells, with the seeds of each."""
 
-    Args:
-        cells: The cells of the means.
-        added: The contribution of each cell, by mean.
-    """
-    runs, codes = coded(zip(cells.source, cells.adapted_to, cells.seed, strict=True))
-    places: dict[tuple[str, str], list[int]] = {}
-    for place in sorted(range(len(runs)), key=lambda place: runs[place][2]):
-        places.setdefault(runs[place][:2], []).append(place)
-    seeds = {training: tuple(runs[place][2] for place in of) for training, of in places.items()}
-    sums = {mean: np.bincount(codes, each, len(runs)) for mean, each in added.items()}
-    return {mean: {one: (seeds[one], total[of]) for one, of in places.items()} for mean, total in sums.items()}
+    def __init__(self, cells: pd.DataFrame) -> None:
+        runs, self._codes = coded(zip(cells.source, cells.adapted_to, cells.seed, strict=True))
+        self._places: dict[tuple[str, str], list[int]] = {}
+        for place in sorted(range(len(runs)), key=lambda place: runs[place][2]):
+            self._places.setdefault(runs[place][:2], []).append(place)
+        self._seeds = {training: tuple(runs[place][2] for place in of) for training, of in self._places.items()}
+        self._runs = len(runs)
+
+    def sums(self, added: Mapping[str, np.ndarray]) -> dict[str, Parts]:
+        """Return the sums of the contributions of cells to several means, by training and seed.
+
+        Args:
+            added: The contribution of each cell, by mean.
+        """
+        sums = {mean: np.bincount(self._codes, each, self._runs) for mean, each in added.items()}
+        return {
+            mean: {one: (self._seeds[one], total[of]) for one, of in self._places.items()}
+            for mean, total in sums.items()
+        }
+
+
+@lru_cache(maxsize=256)
+def _drawn_seeds(training: tuple[str, str], count: int, draws: int) -> np.ndarray:
+    """Return the indices of the seeds of a training in every replicate, (draws, count)."""
+    random = np.random.default_rng(seed_of("bootstrap seeds", *training, count))
+    return random.integers(0, count, (draws, count))
 
 
 def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -350,19 +385,25 @@ def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
     return {mean: weights / max(weights.sum(), 1e-12) for mean, weights in found.items()}
 
 
-def means(cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the means of a leaderboard's row in every bootstrap replicate.
+def means(
+    cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndarray], names: Sequence[str] = MEANS
+) -> dict[str, np.ndarray]:
+    """Return means of a leaderboard's row in every bootstrap replicate.
 
     Args:
         cells: The cells of complete seeds.
         scores: Float (draws, cells), in per cent.
         weights: The weight of each cell, by mean.
+        names: The means to return.
     """
     nothing = np.full(len(scores), np.nan)
     found = {}
     for mean, each in weights.items():
         counted = each > 0
-        found[mean] = scores[:, counted] @ each[counted] if counted.any() else nothing
+        if mean in names:
+            found[mean] = scores[:, counted] @ each[counted] if counted.any() else nothing
+    if "worst" not in names:
+        return found
     unseen, seeds, targets = (cells.relation == "unseen").to_numpy(), cells.seed.to_numpy(), cells.target.to_numpy()
     worst = []
     for seed in np.unique(seeds):

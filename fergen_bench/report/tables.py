@@ -165,7 +165,8 @@ def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
     `collapsed` is the expression that was predicted for nearly all faces of a cell, see `metric.collapsed`; else "".
     """
     places = [collapsed(np.array(cell.confusion)) for record in records for cell in record.cells]
-    return cells_frame(records).assign(collapsed=["" if place is None else EXPRESSIONS[place] for place in places])
+    found = pd.Series(["" if place is None else EXPRESSIONS[place] for place in places], dtype=object)
+    return cells_frame(records).assign(collapsed=found)
 
 
 def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
@@ -222,8 +223,9 @@ def with_data(some: Iterable[Board], records: Iterable[RunRecord], only: str = "
 def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
     """Return one line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
     whole = complete(rows, asked)
+    unseen = (whole.relation == "unseen").to_numpy()
     by_seed = seed_means(whole, metric)
-    once = whole.loc[~whole.key.duplicated(), [*SOURCE_VAL]]
+    once = ~whole.key.duplicated().to_numpy()
     return {
         "method": name[0],
         "base_method": rows.base_method.iloc[0],
@@ -239,7 +241,7 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "seeds": whole.seed.nunique(),
         "cells": len(rows),
         "asked": asked * rows.seed.nunique(),
-        "unseen_cells": int((whole.relation == "unseen").sum()),
+        "unseen_cells": int(unseen.sum()),
         "unseen_not_audited": int((~whole.audited).sum()),
         "near_duplicates_left_out": int(rows.left_out.sum()),
         "seen_share": rows.seen_share.iloc[0],
@@ -247,8 +249,8 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "fit_seconds": rows.fit_seconds[~rows.key.duplicated()].mean() if len(devices) == 1 else np.nan,
         "texts": rows.digest.nunique(),
         "base_texts": rows.base_digest[rows.base_digest != ""].nunique(),
-        **once.mean(skipna=False).to_dict(),
-        **_beside(whole[whole.relation == "unseen"]),
+        **{name: _mean_of_all(whole[name].to_numpy()[once]) for name in SOURCE_VAL},
+        **_beside(whole, unseen),
         **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},
     }
 
@@ -283,15 +285,25 @@ def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
     return cells if whole.all() else cells[whole]
 
 
-def _beside(unseen: pd.DataFrame) -> dict[str, float]:
+def _beside(cells: pd.DataFrame, unseen: np.ndarray) -> dict[str, float]:
     """Return means over unseen targets of all other measures of a cell.
 
     A recall is the mean of the cells with faces of the expression; a calibration error exists only where all cells have
     one.
+
+    Args:
+        cells: The cells of complete seeds.
+        unseen: The cells of unseen targets, bool (cells,).
     """
-    found = {name: mean(unseen[name].to_numpy()) for name in [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]}
-    found |= {name: unseen[name].mean(skipna=False) for name in CALIBRATION if name in unseen}
-    return {f"unseen_{name}": float(value) for name, value in found.items()}
+    names = [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]
+    found = {name: mean(cells[name].to_numpy()[unseen]) for name in names}
+    found |= {name: _mean_of_all(cells[name].to_numpy()[unseen]) for name in CALIBRATION if name in cells}
+    return {f"unseen_{name}": value for name, value in found.items()}
+
+
+def _mean_of_all(values: np.ndarray) -> float:
+    """Return the mean of values; nan where one of them is nan, and without any."""
+    return float(values.mean()) if len(values) else np.nan
 
 
 class Place(NamedTuple):

@@ -61,13 +61,14 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         metric: The metric of the leaderboards.
     """
     for board in boards:
-        rows = [complete(cells, board.asked) for _, cells in replace(board, cells=_light(board.cells)).rows()]
-        covered = [evidence if evidence is not None and evidence.covers(cells) else None for cells in rows]
-        columns = _limits_of_means(board.table, rows, covered, metric)
+        rows = [
+            _row(complete(cells, board.asked), evidence)
+            for _, cells in replace(board, cells=_light(board.cells)).rows()
+        ]
+        columns = _limits_of_means(board.table, rows, metric)
         for name in METRICS:
             columns |= {
-                f"unseen_{name}_{column}": values
-                for column, values in _unseen(rows, covered, name, board.finished).items()
+                f"unseen_{name}_{column}": values for column, values in _unseen(rows, name, board.finished).items()
             }
         own = {column: columns[f"unseen_{metric}_{column}"] for column in ("standing", "standing_reason", "p")}
         over = {f"unseen_domains_{end}": columns[f"unseen_{metric}_domains_{end}"] for end in ("low", "high")}
@@ -80,13 +81,38 @@ def _light(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[[*texts, "seed", *METRICS]].astype(dict.fromkeys(texts, object))
 
 
-def _limits_of_means(
-    table: pd.DataFrame, rows: Sequence[pd.DataFrame], covered: Sequence[Evidence | None], metric: str
-) -> dict[str, Sequence[object]]:
+@dataclass(frozen=True)
+class _Row:
+    """A row of a leaderboard: its complete seeds, and the groups of its unseen cells, which all metrics share.
+
+    Attributes:
+        cells: The cells of complete seeds.
+        evidence: The stored predictions; None where some of these cells lack them.
+        unseen: The cells of unseen targets, bool (cells,).
+        seeds: The number of their seeds, and the index of the seed of each.
+        pairs: Their sources and targets, and the index of the pair of each.
+    """
+
+    cells: pd.DataFrame
+    evidence: Evidence | None
+    unseen: np.ndarray
+    seeds: tuple[int, np.ndarray]
+    pairs: tuple[list[tuple[str, str]], np.ndarray]
+
+
+def _row(cells: pd.DataFrame, evidence: Evidence | None) -> _Row:
+    covered = evidence if evidence is not None and evidence.covers(cells) else None
+    unseen = (cells.relation == "unseen").to_numpy()
+    seeds, of_seed = coded(cells.seed.to_numpy()[unseen])
+    pairs = coded(zip(cells.source.to_numpy()[unseen], cells.target.to_numpy()[unseen], strict=True))
+    return _Row(cells, covered, unseen, (len(seeds), of_seed), pairs)
+
+
+def _limits_of_means(table: pd.DataFrame, rows: Sequence[_Row], metric: str) -> dict[str, Sequence[object]]:
     """Return the limits of the means of each row over trainings and faces, as columns."""
     found: dict[str, list[object]] = {f"{name}_{end}": [] for name in MEANS for end in ("low", "high")}
-    for place, (cells, evidence) in enumerate(zip(rows, covered, strict=True)):
-        sampled = {} if evidence is None else evidence.row_means(cells, metric)
+    for place, row in enumerate(rows):
+        sampled = {} if row.evidence is None else row.evidence.row_means(row.cells, metric)
         for name in MEANS:
             ends = limits(table[name][place], sampled[name]) if sampled else (np.nan, np.nan)
             found[f"{name}_low"].append(ends[0])
@@ -94,26 +120,22 @@ def _limits_of_means(
     return {**found}
 
 
-def _unseen(
-    rows: Sequence[pd.DataFrame], covered: Sequence[Evidence | None], metric: str, finished: bool
-) -> dict[str, Sequence[object]]:
+def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequence[object]]:
     """Return the columns of the mean over unseen targets under one metric.
 
     Args:
-        rows: The cells of each row.
-        covered: The evidence for each row; None where predictions are missing.
+        rows: The rows.
         metric: The name of the metric.
         finished: True for finished models, see `compared`.
     """
     lines, values, sampled, averaged = [], [], [], []
-    for cells, evidence in zip(rows, covered, strict=True):
-        unseen = (cells.relation == "unseen").to_numpy()
-        scores = cells[metric].to_numpy()[unseen]
-        seeds, of_seed = coded(cells.seed.to_numpy()[unseen])
-        pairs, of_pair = coded(zip(cells.source[unseen], cells.target[unseen], strict=True))
-        by_seed = group_means(of_seed, len(seeds), scores)
-        value = mean(by_seed)
-        drawn = None if evidence is None or np.isnan(value) else evidence.row_means(cells, metric)["unseen"]
+    for row in rows:
+        scores = row.cells[metric].to_numpy()[row.unseen]
+        (seeds, of_seed), (pairs, of_pair) = row.seeds, row.pairs
+        by_seed = group_means(of_seed, seeds, scores)
+        value, drawn = mean(by_seed), None
+        if row.evidence is not None and not np.isnan(value):
+            drawn = row.evidence.row_means(row.cells, metric, ["unseen"])["unseen"]
         over = domain_limits(value, *domain_error(pairs, group_means(of_pair, len(pairs), scores)))
         lines.append(
             {

@@ -38,12 +38,21 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         ('{"a": 1, "a": 2}', "a key twice"),
         ("[" * 100_000, "nested too deeply"),
         ('"\\u202e"', "control"),
-        ("{", "Expecting property name"),
+        ('{"\\u001b[2J": 1}', "control"),
+        ('"\u202e"', "control"),
+        ('["\x7f"]', "control"),
+        ('"\\ud800"', "surrogates"),
+        ("{", "Expecting"),
     ],
 )
 def test_ambiguous_json_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bounded.parse_json(text)
+    for given in (text, text.encode()):
+        with pytest.raises(ValueError, match=message):
+            bounded.parse_json(given)
+
+
+def test_json_with_line_breaks_and_other_letters_is_read() -> None:
+    assert bounded.parse_json('{\r\n "a": "é\\n",\t"b": [1.5]}\n'.encode()) == {"a": "é\n", "b": [1.5]}
 
 
 def test_the_checksum_of_content_ignores_order_and_spaces() -> None:
@@ -79,6 +88,11 @@ def test_arrays_are_mapped_or_read_and_objects_are_refused(tmp_path: Path) -> No
     np.testing.assert_array_equal(bounded.map_array(tmp_path / "a.npy"), values)
     np.savez(tmp_path / "a.npz", values=values)
     np.testing.assert_array_equal(bounded.read_arrays(tmp_path / "a.npz")["values"], values)
+    others = {"columns": np.asfortranarray(values), "none": np.zeros((0, 7)), "one": np.array(3), "text": np.array("é")}
+    np.savez_compressed(tmp_path / "b.npz", **others)
+    for name, array in bounded.read_arrays(tmp_path / "b.npz").items():
+        np.testing.assert_array_equal(array, others[name])
+        assert (array.dtype, array.shape, array.flags.writeable) == (others[name].dtype, others[name].shape, True)
     with pytest.raises(ValueError, match="exceed 5 bytes"):
         bounded.read_arrays(tmp_path / "a.npz", limit=5)
     np.save(tmp_path / "b.npy", np.array([{}], dtype=object))

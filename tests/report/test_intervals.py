@@ -20,6 +20,10 @@ def test_freedom_lies_between_that_of_one_training_and_that_of_all() -> None:
     assert freedom(1.0, 1.0, 1.0, 1.0, 1.0) == pytest.approx(18)
     assert freedom(1.0, faces=100.0) > 1000
     assert freedom(0.0) == np.inf
+    # Trainings with three and two seeds: as many terms of their own.
+    pair, variance = (0.5, -0.5), 3 * 1.0 + 2 * 0.5
+    mixed = [np.array([-1.0, 0.0, 1.0]), np.array(pair), np.zeros(1)]
+    assert intervals.freedom_of(mixed, variance) == pytest.approx(variance**2 / (9 / 4 + 1 / 3) - 2)
 
 
 def test_holm_corrects_for_the_tests_that_there_are() -> None:

@@ -115,6 +115,17 @@ def test_seeds_are_found_to_vary_as_much_as_they_do(sources: int, seeds: int) ->
     assert drawn.var() == pytest.approx((scores.var(1, ddof=1) / seeds).sum() / sources**2, rel=0.1)
 
 
+def test_a_mean_of_a_row_is_the_same_alone_and_among_the_others() -> None:
+    scores = np.random.default_rng(0).normal(70, 2, (1, 3, 3))
+    alone, among = (Scored(scores) for _ in range(2))
+    (unseen,) = alone.row_means(alone.cells, "accuracy", ["unseen"]).values()
+    found = among.row_means(among.cells, "accuracy")
+    assert list(found) == ["in_domain", "all", "unseen", "worst"]
+    np.testing.assert_array_equal(found["unseen"].drawn, unseen.drawn)
+    again = alone.row_means(alone.cells, "accuracy")
+    np.testing.assert_array_equal(again["worst"].drawn, found["worst"].drawn)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sources", "seeds"), [(1, 3), (5, 2), (5, 3)])
 def test_equally_good_rows_are_rarely_said_to_differ(sources: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
