@@ -32,9 +32,9 @@ def accuracy(confusion: np.ndarray) -> float:
 
 
 def recalls(confusion: np.ndarray) -> np.ndarray:
-    """Return the recall of each expression (K,) of a matrix (K, K); nan for absent expressions."""
+    """Return the recall of each expression (…, K) of matrices (…, K, K); nan for absent expressions."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.diag(confusion) / confusion.sum(1)
+        return np.diagonal(confusion, axis1=-2, axis2=-1) / confusion.sum(-1)
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
@@ -145,3 +145,26 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
 """The metrics of a cell, by the names used in tables, records and tracking."""
+
+
+def metrics_of_many(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Return `METRICS` of many matrices at once, to the bit as of each alone.
+
+    Args:
+        confusions: Matrices of counts, integers (N, K, K).
+
+    Returns:
+        Each metric, float (N,).
+    """
+    found = {name: np.empty(len(confusions)) for name in METRICS}
+    true = confusions.sum(2)
+    whole = (true > 0).all(1)  # every expression is there, so it counts in every mean
+    parts = np.diagonal(confusions, axis1=1, axis2=2), true, confusions.sum(1)
+    right, true, said = (values[whole] for values in parts)
+    found["accuracy"][whole] = right.sum(1) / true.sum(1)
+    found["balanced_accuracy"][whole] = (right / true).mean(1)
+    found["macro_f1"][whole] = (2 * right / (said + true)).mean(1)
+    for place in np.flatnonzero(~whole):
+        for name, function in METRICS.items():
+            found[name][place] = function(confusions[place])
+    return found

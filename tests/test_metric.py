@@ -94,3 +94,14 @@ def test_the_calibration_floor_is_the_error_of_calibrated_predictions() -> None:
         found.append(metric.calibration_error(metric.reliability(logits, labels)))
     assert metric.calibration_floor(metric.reliability(logits, labels)) == pytest.approx(np.mean(found), rel=0.05)
     assert np.isnan(metric.calibration_floor(np.zeros((15, 3))))
+
+
+def test_metrics_of_many_matrices_are_those_of_each_to_the_bit() -> None:
+    random = np.random.default_rng(0)
+    confusions = random.integers(0, 40, (200, 7, 7))
+    confusions[::3, 2] = 0  # an expression without images
+    confusions[::6, :, 2] = 0  # which is not predicted either
+    confusions[0] = 0
+    for name, values in metric.metrics_of_many(confusions).items():
+        np.testing.assert_array_equal(values, [metric.METRICS[name](confusion) for confusion in confusions])
+    np.testing.assert_array_equal(metric.recalls(confusions), [metric.recalls(confusion) for confusion in confusions])

@@ -11,6 +11,7 @@ from fergen_bench.experiment.run import Run
 from fergen_bench.records.record import RunRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -55,7 +56,7 @@ def _shared_identity(spec: Run) -> str:
 
 def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return a table with a row per cell: the identity of the run, the metrics in per cent and the counts."""
-    rows = []
+    rows, confusions = [], []
     for record in records:
         run = _run_columns(record)
         for cell in record.cells:
@@ -63,28 +64,35 @@ def cells_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
             about |= {"stale": ", ".join(cell.stale), "left_out": len(cell.left_out or ()), "uncounted": cell.uncounted}
             about |= {"seen_share": cell.seen_share, "annotator": _annotator(record, cell.target)}
             about |= {"pretraining_saw": cell.pretraining_saw, "pretraining_reason": cell.pretraining_reason}
-            rows.append({**run, **about, **_score_columns(cell.confusion)})
-    return _table(rows)
+            rows.append({**run, **about})
+            confusions.append(cell.confusion)
+    return _table(rows, confusions)
 
 
 def shifted_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return a table like that of `cells_frame` with a row per corrupted cell, its factor and its level."""
-    rows = []
+    rows, confusions = [], []
     for record in records:
         run = _run_columns(record) if record.shifted else {}
         for cell in record.shifted:
             about: dict[str, Any] = {"target": cell.target, "relation": cell.relation}
             about |= {"factor": cell.factor, "level": cell.level}
             about |= {"asked": cell.faces, "factor_version": cell.version}
-            rows.append({**run, **about, **_score_columns(cell.confusion)})
-    return _table(rows)
+            rows.append({**run, **about})
+            confusions.append(cell.confusion)
+    return _table(rows, confusions)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows with equal columns as a table. Texts are Python objects, since those of Arrow take long to select."""
+def _table(rows: Sequence[Mapping[str, Any]], confusions: Sequence[list[list[int]]]) -> pd.DataFrame:
+    """Return rows with equal columns as a table, with the scores of each.
+
+    Texts are Python objects, since those of Arrow take long to select.
+    """
     import pandas as pd
 
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    if not rows:
+        return pd.DataFrame()
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]} | _score_columns(confusions)
     table = pd.DataFrame(
         {name: pd.Series(of, dtype=object) if isinstance(of[0], str) else of for name, of in columns.items()}
     )
@@ -167,16 +175,15 @@ def _annotator(record: RunRecord, target: str) -> float:
     return float("nan") if facts is None or facts.annotator is None else 100.0 * facts.annotator
 
 
-def _score_columns(confusion: list[list[int]]) -> dict[str, float]:
+def _score_columns(confusions: Sequence[list[list[int]]]) -> dict[str, np.ndarray]:
     import numpy as np
 
     from fergen_bench.data.labels import EXPRESSIONS
-    from fergen_bench.metric import METRICS, recalls
+    from fergen_bench.metric import metrics_of_many, recalls
 
-    counts = np.array(confusion)
-    shares = (100.0 * recalls(counts)).tolist()
+    counts = np.array(confusions)
     return {
-        "faces": int(counts.sum()),
-        **{name: 100.0 * function(counts) for name, function in METRICS.items()},
-        **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)},
+        "faces": counts.sum((1, 2)),
+        **{name: 100.0 * values for name, values in metrics_of_many(counts).items()},
+        **{f"recall_{name}": share for name, share in zip(EXPRESSIONS, 100.0 * recalls(counts).T, strict=True)},
     }
