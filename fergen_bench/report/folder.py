@@ -141,7 +141,10 @@ def _write_tables(
         "leaderboard.tex": "\n".join([PACKAGES, *map(leaderboard_table, views)]),
         "matrix.tex": "\n".join([PACKAGES, *(table for view in views for table in _matrices(view, evidence))]),
     }
-    pairs = [{(one, two): found for one, two, found in compared_pairs(v.board, evidence, v.metric)} for v in views]
+    pairs = (
+        {} if v.best is None else {two: found for _, two, found in compared_pairs(v.board, evidence, v.metric, v.best)}
+        for v in views
+    )
     if differences := list(filter(None, map(difference_table, views, pairs))):
         texts["difference.tex"] = "\n".join([PACKAGES, *differences])
     for name, text in texts.items():

@@ -179,6 +179,9 @@ def tested(value: float, sampled: Sampled, finished: bool) -> Difference:
 
 def holm(p: pd.Series) -> pd.Series:
     """Return p values corrected for as many tests as there are (Holm 1979); nan stays nan and does not count."""
-    known = p.dropna().astype(float).sort_values()
-    corrected = (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1.0)
-    return corrected.reindex(p.index)
+    values = p.to_numpy(float)
+    ascending = np.argsort(values)[: np.sum(~np.isnan(values))]  # nan comes last
+    corrected = np.full(len(values), np.nan)
+    factors = np.arange(len(ascending), 0, -1)
+    corrected[ascending] = np.minimum(np.maximum.accumulate(values[ascending] * factors), 1.0)
+    return pd.Series(corrected, p.index)

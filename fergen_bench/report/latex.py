@@ -78,17 +78,16 @@ def matrix_table(view: LeaderboardView, name: str, found: Matrix) -> str:
     return _table(columns, _escape(said), f"tab:{view.board.slug}-{_plain_label(name)}")
 
 
-def difference_table(view: LeaderboardView, pairs: Mapping[tuple[int, int], Comparison]) -> str:
+def difference_table(view: LeaderboardView, found: Mapping[int, Comparison]) -> str:
     """Return the differences of the best row from every other one on unseen targets; "" where none is known.
 
     Args:
         view: The leaderboard.
-        pairs: By the indices of two rows the first minus the second, see `pairs.compared_pairs`.
+        found: The best row minus each other one, by the index of the other, see `pairs.compared_pairs`.
     """
-    best = next((index for index, row in enumerate(view.rows) if row.standing == "best"), None)
-    found = {other: result for (one, other), result in pairs.items() if one == best}
-    if best is None or not found:
+    if view.best is None or not found:
         return ""
+    best = view.rows[view.best].name
     known = [target for target in view.board.targets if target in set(next(iter(found.values())).targets.target)]
     by_target = {
         target: [
@@ -105,7 +104,7 @@ def difference_table(view: LeaderboardView, pairs: Mapping[tuple[int, int], Comp
         **{_escape(target): texts for target, texts in by_target.items()},
     }
     said = (
-        f"{view.title}; {view.rows[best].name} minus each other row on unseen targets, points of {view.metric_name}, "
+        f"{view.title}; {best} minus each other row on unseen targets, points of {view.metric_name}, "
         f"with 95 % interval and p of each difference by itself; then the points by target"
     )
     return _table(columns, _escape(said), f"tab:{view.board.slug}-difference")

@@ -243,6 +243,11 @@ class LeaderboardView:
                 ece_floor=getattr(row, "unseen_ece_floor", np.nan),
             )
 
+    @property
+    def best(self) -> int | None:
+        """Return the index of the row whose standing is best; None where no row is compared."""
+        return next((index for index, row in enumerate(self.rows) if row.standing == "best"), None)
+
     @cached_property
     def annotator(self) -> Mapping[str, float]:
         """Return the agreement of a single annotator with the labels, by the keys of COLUMNS; empty where unknown.

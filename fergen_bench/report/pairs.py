@@ -38,7 +38,9 @@ class _Row:
         return {training: seeds for training, (seeds, _) in self.unseen.parts.items()}
 
 
-def compared_pairs(board: Board, evidence: Evidence, metric: str) -> Iterator[tuple[int, int, Comparison]]:
+def compared_pairs(
+    board: Board, evidence: Evidence, metric: str, better: int | None = None
+) -> Iterator[tuple[int, int, Comparison]]:
     """Yield the indices of two rows, the better one first, and the first minus the second on unseen domains.
 
     Rows that differ in sources or seeds are left out, and so are rows without predictions: `comparison.compare`
@@ -48,6 +50,7 @@ def compared_pairs(board: Board, evidence: Evidence, metric: str) -> Iterator[tu
         board: The leaderboard.
         evidence: The stored predictions.
         metric: The name of the metric.
+        better: The index of the better row of all pairs to yield; None for all pairs.
     """
     rows: dict[int, _Row] = {}
     for index, (_, cells) in zip(range(MOST_ROWS), board.rows(), strict=False):
@@ -68,7 +71,7 @@ def compared_pairs(board: Board, evidence: Evidence, metric: str) -> Iterator[tu
                 by_target=evidence.target_means(whole, metric),
             )
     for first, second in combinations(rows, 2):
-        if rows[first].trainings == rows[second].trainings:
+        if better in {None, first} and rows[first].trainings == rows[second].trainings:
             yield first, second, _difference(rows[first], rows[second], board, metric)
 
 

@@ -22,6 +22,7 @@ def test_a_pair_has_the_numbers_of_compare(tmp_path: Path, metric: str) -> None:
     rows = list(board.rows())
     found = list(compared_pairs(board, evidence, metric))
     assert [(one, two) for one, two, _ in found] == [(0, 1), (0, 2), (1, 2)]
+    assert [(one, two) for one, two, _ in compared_pairs(board, evidence, metric, 1)] == [(1, 2)]
     for one, two, result in found:
         expected = compare(rows[two][1], rows[one][1], evidence, metric)
         numbers = ("value", "low", "high", "p", "domains_low", "domains_high")

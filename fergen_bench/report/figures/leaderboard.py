@@ -51,7 +51,7 @@ def heatmap(board: Board, method: str, cells: pd.DataFrame, metric: str) -> Figu
         targets = [wrapped(str(target), 9) for target in found.mean.columns]
         axes.set_xticks([*np.arange(columns) + 0.5, columns + 0.7, columns + 1.7], [*targets, "unseen", "gap"])
         axes.set_yticks(np.append(np.arange(rows) + 0.5, rows + 0.4), [*shown, "gap"])
-        axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+        axes.tick_params(length=0, left=False, bottom=False, labeltop=True, labelbottom=False)
         axes.set(xlim=(0, columns + 2.1), ylim=(rows + 0.8, 0), ylabel="trained on")
         axes.set_xlabel(f"scored on; {NAMES[metric]} (%)")
         axes.xaxis.set_label_position("top")
@@ -145,7 +145,7 @@ def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
             axes.text(column + 0.5, float(places[row]), value, ha="center", va="center", color=INK, fontsize=7)
         axes.set_yticks(places, shown)
         axes.set_xticks(np.arange(columns) + 0.5, recalls.columns, rotation=45, ha="right", rotation_mode="anchor")
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, left=False, bottom=False)
         axes.invert_yaxis()
         sns.despine(ax=axes, left=True, bottom=True)
         title = titled(board, "Recall of each expression (%), mean over unseen targets", 56)

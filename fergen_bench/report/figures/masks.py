@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,17 +80,24 @@ def mask_similarity(board: Board, method: str, entries: Sequence[Inspected]) -> 
             cosine, correlation = similarity(stacked, np.nanmean(stacked, axis=0))
             above = np.triu(np.ones_like(cosine, dtype=bool))
             names = [textwrap.shorten(name, 12, placeholder="…") for name in vectors]
-            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "cbar": False, "square": True, "linewidths": 0.5}
-            labels = {"xticklabels": names, "yticklabels": names}
-            small = {"fontsize": 6, "color": INK}
-            sns.heatmap(correlation, mask=above, annot=True, fmt=".2f", annot_kws=small, ax=axes, **look, **labels)
+            # seaborn's heatmap would draw the whole figure again for every panel.
+            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "edgecolor": "white", "linewidths": 0.5}
+            axes.pcolormesh(np.ma.masked_where(above | np.isnan(correlation), correlation), **look)
+            # Numbers are inside their cells, so the layout need not measure them.
+            small: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6, "in_layout": False}
+            for row, column in zip(*np.tril_indices(len(names), -1), strict=True):
+                if not np.isnan(value := correlation[row, column]):
+                    axes.text(column + 0.5, row + 0.5, f"{value:.2f}", color=INK, **small)
             for row, column in zip(*np.triu_indices(len(names), 1), strict=True):
                 apart = 1000 * (1 - cosine[row, column])
                 text = f"{apart:.1f}" if apart >= 0.05 else f"{max(apart, 0):.2g}"
-                axes.annotate(text, (column + 0.5, row + 0.5), ha="center", va="center", fontsize=6)
-            axes.tick_params(labelsize=7, length=0)
-            axes.tick_params(axis="x", rotation=90)
-            axes.tick_params(axis="y", rotation=0)
+                axes.text(column + 0.5, row + 0.5, text, **small)
+            axes.set(xlim=(0, len(names)), ylim=(len(names), 0), aspect="equal")
+            places = np.arange(len(names)) + 0.5
+            axes.set_xticks(places, names, fontsize=7, rotation=90)
+            axes.set_yticks(places, names, fontsize=7)
+            axes.tick_params(length=0, left=False, bottom=False)
+            sns.despine(ax=axes, left=True, bottom=True)
             axes.set_title(title, fontsize=8)
         said = (
             "above the diagonal: 1 - cosine, in thousandths; below: correlation without the channels' means "

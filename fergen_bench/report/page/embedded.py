@@ -20,7 +20,7 @@ from fergen_bench.report.comparison import Comparison, answer
 from fergen_bench.report.leaderboard import LeaderboardView
 from fergen_bench.report.pairs import compared_pairs
 from fergen_bench.report.statistics import Evidence
-from fergen_bench.report.tables import Board, matrix, ordered
+from fergen_bench.report.tables import Board, Matrix, ordered
 
 
 def as_json(content: Any) -> Markup:
@@ -46,32 +46,47 @@ def board_data(
     first = next(iter(views.values()))
     sources, targets = ordered(first.board.cells.source, first.board.cells.target)
     by_key = {record.spec.key: record for record in records}
+    matrices = {
+        metric: dict(zip(view.board.names(), (found for _, found in view.matrices), strict=True))
+        for metric, view in views.items()
+    }
     return {
         "sources": sources,
         "targets": targets,
         "title": first.title,
-        "rows": [_row(name, cells, [*views], by_key) for name, cells in first.board.rows()],
+        "rows": [
+            _row(name, cells, {metric: found[row] for metric, found in matrices.items()}, by_key)
+            for row, (name, cells) in zip(first.board.names(), first.board.rows(), strict=True)
+        ],
         "pairs": {metric: _pairs(view, row_indices(first.board), evidence) for metric, view in views.items()},
     }
 
 
-def _row(name: str, cells: pd.DataFrame, metrics: list[str], by_key: Mapping[str, RunRecord]) -> dict[str, Any]:
+def _row(
+    name: str, cells: pd.DataFrame, by_metric: Mapping[str, Matrix], by_key: Mapping[str, RunRecord]
+) -> dict[str, Any]:
     """Return a row: for each cell its numbers by metric, its runs and the sum of their confusions."""
-    by_metric = {metric: matrix(cells, metric) for metric in metrics}
-    sources, targets = ordered(cells.source, cells.target)
+    runs: dict[tuple[str, str], list[Any]] = {}
+    for cell in cells[["source", "target", "relation", "key", "seed", "faces", *by_metric]].itertuples():
+        runs.setdefault((cell.source, cell.target), []).append(cell)
+    first = next(iter(by_metric.values()))
+    sources, targets = (list(names) for names in (first.mean.index, first.mean.columns))
+    marks = first.marks.to_numpy()
+    numbers = {metric: (found.mean.to_numpy(), found.spread.to_numpy()) for metric, found in by_metric.items()}
     parts = {}
-    for (source, target), own in cells.groupby(["source", "target"], sort=False):
-        marks, relation = by_metric[metrics[0]].marks.loc[source, target], own.relation.iloc[0]
+    for (source, target), own in runs.items():
+        place = sources.index(source), targets.index(target)
+        relation, mark = own[0].relation, marks[place]
         parts[f"{source}|{target}"] = {
-            "mean": {metric: _plain(found.mean.loc[source, target]) for metric, found in by_metric.items()},
-            "sd": {metric: _plain(found.spread.loc[source, target]) for metric, found in by_metric.items()},
+            "mean": {metric: _plain(mean[place]) for metric, (mean, _) in numbers.items()},
+            "sd": {metric: _plain(spread[place]) for metric, (_, spread) in numbers.items()},
             "relation": relation,
-            "said": marks if relation in marks else ", ".join(filter(None, [relation, marks])),
+            "said": mark if relation in mark else ", ".join(filter(None, [relation, mark])),
             "runs": [
-                [cell.key, cell.seed, {metric: _plain(getattr(cell, metric)) for metric in metrics}, cell.faces]
-                for cell in own.itertuples()
+                [cell.key, cell.seed, {metric: _plain(getattr(cell, metric)) for metric in by_metric}, cell.faces]
+                for cell in own
             ],
-            "confusion": np.sum([_confusion(by_key[key], target) for key in own.key], axis=0).ravel().tolist(),
+            "confusion": np.sum([_confusion(by_key[cell.key], target) for cell in own], axis=0).ravel().tolist(),
         }
     spec = by_key[cells.key.iloc[0]].spec
     return {
