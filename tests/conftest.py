@@ -15,6 +15,7 @@ import pytest
 import torch
 from browsing import browser  # noqa: F401  (fixture)
 from filelock import FileLock
+from hypothesis import settings
 from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
 from running import exported, kept_run, lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
 from small_models import small, weights  # noqa: F401  (fixtures)
@@ -31,6 +32,8 @@ from fergen_bench.training.contract import Context
 from lasting import lasting_processes, own_processes  # noqa: F401  (fixtures)
 
 torch.set_num_threads(1)
+settings.register_profile("untimed", deadline=None)  # on a busy machine a limit of time fails right code
+settings.load_profile("untimed")
 ROOT = Path(__file__).parents[1]
 
 

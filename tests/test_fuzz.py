@@ -212,7 +212,7 @@ def fuzz(kind: str, cases: int) -> int:
     attempt, _ = EXAMPLES[kind]
     accepted = 0
 
-    @settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=cases, database=None, suppress_health_check=list(HealthCheck))
     @given(contents(kind))
     def one(content: bytes) -> None:
         nonlocal accepted

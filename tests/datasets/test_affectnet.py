@@ -367,9 +367,7 @@ def damaged() -> st.SearchStrategy[bytes]:
     return st.binary(max_size=200) | st.builds(spoil, whole, st.integers(0, 140), st.binary(max_size=9) | header)
 
 
-@settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=damaged())
 def test_arbitrary_bytes_are_a_label_or_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "1_exp.npy"
@@ -639,9 +637,7 @@ def rows() -> st.SearchStrategy[str]:
     return st.text(max_size=80) | lines | lines.map(lambda text: ",".join(HEADER) + "\n" + text)
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=rows(), other=st.binary(max_size=40))
 def test_arbitrary_lists_end_in_faces_or_in_one_sentence(tmp_path: Path, text: str, other: bytes) -> None:
     lists = tmp_path / "Manually_Annotated_file_lists"

@@ -207,7 +207,7 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(text=WILD, header=st.sampled_from(["", "image,label\n", "image,label,split\nimg/0.png,sad,train\n"]))
 def test_any_csv_gives_faces_or_one_sentence(wild: Path, text: str, header: str) -> None:
     (wild / "a.csv").write_text(header + text, encoding="utf-8")

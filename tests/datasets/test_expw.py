@@ -116,7 +116,7 @@ def lines() -> st.SearchStrategy[str]:
     return st.lists(st.lists(cell, min_size=6, max_size=9).map(" ".join), max_size=4).map("\n".join)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=lines() | st.text(max_size=60), other=st.binary(max_size=20), whole=st.booleans())
 def test_arbitrary_lists_end_in_faces_or_in_one_sentence(tmp_path: Path, text: str, other: bytes, whole: bool) -> None:
     pictures, path = tmp_path / "image" / "origin", tmp_path / "label" / "label.lst"

@@ -165,7 +165,7 @@ def test_other_bad_copies_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "c")
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     text=st.text(alphabet=st.one_of(st.sampled_from('0123 ,"\n'), st.characters(codec="utf-8"))),
     header=st.sampled_from(["", "emotion,pixels,Usage\n", "emotion,pixels,Usage\n3," + "0 " * 2304]),

@@ -405,7 +405,7 @@ def test_a_bad_list_is_refused(tmp_path: Path, name: str, text: str, message: st
         read(tmp_path)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(begin=st.text(max_size=8), numbers=st.sampled_from([0, 2303, 2304, 2305]), end=st.text(max_size=4))
 def test_any_text_as_pixels_gives_a_face_or_one_sentence(begin: str, numbers: int, end: str) -> None:
     text = begin + " 7" * numbers + end

@@ -19,7 +19,7 @@ from fergen_bench.datasets.reader import Dataset, Layout, Listing, read
 from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError, NeedsKey
 
-few = settings(max_examples=100, deadline=None, derandomize=True)
+few = settings(max_examples=100, derandomize=True)
 
 
 def outcome(call: Callable[[], object]) -> tuple[Any, str]:

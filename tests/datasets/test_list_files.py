@@ -15,7 +15,7 @@ from fergen_bench.datasets.list_files import list_layout, split_named
 from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
 
-few = settings(max_examples=100, deadline=None, derandomize=True)
+few = settings(max_examples=100, derandomize=True)
 TEXTS = some.one_of(
     some.binary(max_size=200),
     some.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),

@@ -176,7 +176,7 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(text=WILD, begin=st.sampled_from(["", "img/0.png sad\n"]), end=st.sampled_from(["", " happy"]))
 def test_any_list_gives_faces_or_one_sentence(wild: Path, text: str, begin: str, end: str) -> None:
     (wild / "a.txt").write_text(begin + text + end, encoding="utf-8")

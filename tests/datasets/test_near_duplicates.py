@@ -186,7 +186,7 @@ def test_every_face_of_a_crowd_is_paired_in_every_split(
     assert len(audit.pairs) < 19 * 18 // 2
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=7), min_size=1, max_size=3), st.integers(1, 40))
 def test_a_thinned_crowd_pairs_every_face_with_the_same_parts(groups: list[list[int]], crowd: int) -> None:
     """groups: classes of equal faces, each face by its part; the first two classes are near each other."""

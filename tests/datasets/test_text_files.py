@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from fergen_bench.datasets.text_files import list_file, table, whole_number
 from fergen_bench.error import BenchError
 
-few = settings(max_examples=100, deadline=None, derandomize=True)
+few = settings(max_examples=100, derandomize=True)
 TEXTS = some.one_of(
     some.binary(max_size=200),
     some.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),

@@ -126,7 +126,7 @@ def test_rules_on_votes(votes: tuple[int, ...], expected: tuple[str, ...]) -> No
 CSV_TEXT = st.text(alphabet=st.one_of(st.sampled_from('0123456789,,,"\n\n;. ferpng'), st.characters(codec="utf-8")))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(text=CSV_TEXT, header=st.sampled_from(["", HEADER + "\n"]), row=st.sampled_from(["", "Training,a.png,1,2"]))
 def test_any_text_as_votes_gives_ballots_or_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, text: str, header: str, row: str

@@ -138,7 +138,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=3), max_size=3))
 def test_whatever_tomllib_reads_has_lines_for_all_of_it(content: dict[str, dict[str, Any]]) -> None:
     text = "".join(
