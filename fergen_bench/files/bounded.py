@@ -27,6 +27,7 @@ MOST_ARRAYS = 256 << 20
 """The largest total size in bytes of the arrays of a record. The logits of ten million images are smaller."""
 MOST_NAMES = 10_000
 """The largest number of arrays in a file."""
+_BOUNDED = {0, 8}  # stored and deflated: zipfile expands every other kind as a whole, whatever size it states
 
 _FILE_NAME = re.compile(r"\w[\w.@-]{0,99}")
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -211,7 +212,7 @@ def parse_arrays(file: IO[bytes], limit: int = MOST_ARRAYS) -> dict[str, np.ndar
                 raise ValueError(f"its arrays exceed {limit:,} bytes or {MOST_NAMES:,} names")
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
-                if name in found or entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                if name in found or entry.compress_type not in _BOUNDED:
                     raise ValueError(f"it contains {name} twice, or with an unsupported compression")
                 with archive.open(entry) as member:
                     shape, dtype, fortran = _header(member)
@@ -255,6 +256,8 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
             entries = [entry for entry in archive.infolist() if wanted(entry.filename)]
             if len({entry.filename for entry in entries}) < len(entries) or len(entries) > MOST_NAMES:
                 raise ValueError(f"it contains a name twice, or more than {MOST_NAMES:,} names")
+            if odd := [entry.filename for entry in entries if entry.compress_type not in _BOUNDED]:
+                raise ValueError(f"{printable(odd[0][:100])} has an unsupported compression; use deflate")
             room = MOST_ARRAYS - sum(entry.file_size for entry in entries)
             for entry in entries if room >= 0 else ():
                 content = found[entry.filename] = archive.read(entry)

@@ -131,3 +131,18 @@ def test_an_archive_is_read_within_its_limits(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(zipped({"b": bytes(range(250))})[:-30])
     with pytest.raises(ValueError, match="not a complete archive"):
         bounded.read_archive(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_is_not_expanded_beyond_the_size_that_it_states(compression: int, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        archive.writestr("b", bytes(1 << 24))
+    data = bytearray(stream.getvalue())
+    for place in (22, data.find(b"PK\1\2") + 24):  # the size before compression
+        data[place : place + 4] = (1).to_bytes(4, "little")
+    path = tmp_path / "a.zip"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="b has an unsupported compression"):
+        bounded.read_archive(path)
+    assert bounded.read_archive(path, lambda name: name != "b") == {}
