@@ -90,6 +90,44 @@ def test_the_gain_over_another_network_is_told_as_its_interval_says(
     assert found.answer.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("over_low", 0.5, "This network helps by itself"), ("seeds", 1, "for these trainings")],
+)
+def test_what_another_network_gives_is_told_as_its_probe_has_it(
+    column: str, value: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photographs", "photographs-imagenet"):
+        table = pd.read_csv(finding.REFERENCE / f"{name}.csv")
+        table.loc[table.method.str.startswith("linear_probe (back"), column] = value
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    results = fb.load_results("reference", project=ROOT)
+    before = photographic.imagenet(results)
+    monkeypatch.setattr(photographic, "REFERENCE", tmp_path)
+    after = photographic.imagenet(results)
+    assert before is not None
+    assert after is not None
+    assert said not in before.answer
+    assert said in after.answer
+
+
+@pytest.mark.parametrize(
+    "rows", [("cafe",), ("cafe", "coral (adapt=True)", "tent"), ("coral (adapt=True)", "t3a"), ("linear_probe",)]
+)
+def test_sections_without_the_row_that_others_are_compared_with_are_left_out(rows: tuple[str, ...]) -> None:
+    whole = fb.load_results("reference/synth5", project=ROOT)
+    some = [one for one in whole.records if one.spec.label in rows and one.spec.seed == 0 and one.spec.fraction == 0.5]
+    results = replace(whole, records=tuple(some))
+    for section in (comparisons.online, photographic.photographs, parts.expressions, conditions.sampling):
+        assert section(results) is None, section
+    found = comparisons.adaptation(results)
+    assert (found is not None) == ({"cafe", "coral (adapt=True)"} <= {*rows})
+    if found is not None:  # without plain fine-tuning, nothing tells how much of the difference is the network
+        assert "most of the difference" not in found.answer
+    if (fair := comparisons.fair(results)) is not None:
+        assert "; not compared: one training" in fair.answer or "no other row" in fair.answer, fair.answer
+
+
 def test_the_rank_correlation_of_equal_orders_is_one() -> None:
     values = np.arange(12.0)
     order, low, high = photographic.rank_correlation(values, values**2)
@@ -148,6 +186,17 @@ def test_the_interval_on_changed_faces_has_faces_and_trainings() -> None:
     assert several.p < 0.05
     assert several.high - several.low == pytest.approx(2 * reach, abs=0.2)
     assert varied.high - varied.low > 4 * reach
+
+
+def test_changed_faces_of_a_source_need_a_seed_that_both_rows_have() -> None:
+    results = changed(2, 6.0)
+    frame = results.corruptions
+    there = (frame.source == "web") | (frame.seed == (frame.method == "cafe"))
+    found = conditions.extremes(SimpleNamespace(corruptions=frame[there], domains=results.domains))
+    assert found is not None
+    assert "Sources: web, each" in found.answer
+    apart = frame[frame.seed == (frame.method == "cafe")]
+    assert conditions.extremes(SimpleNamespace(corruptions=apart, domains=results.domains)) is None
 
 
 def test_trainings_are_counted_in_words() -> None:

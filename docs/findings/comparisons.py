@@ -29,6 +29,8 @@ from fergen_bench.wording import listed
 
 def fair(results: fb.Results) -> Finding | None:
     """Which method is best under equal conditions?"""
+    if rows(results, ["cafe"], fraction=0.5).empty:
+        return None
     results = results.filtered(protocol=BASE)
     names = [row.name for view in results.views() if not view.board.adaptation for row in view.rows]
     frame = rows(results, [name for name in names if not changed(name)], fraction=0.5)
@@ -39,7 +41,8 @@ def fair(results: fb.Results) -> Finding | None:
     compared = "other" if (frame.standing != "not compared").all() else "compared"
     others = f"not significantly different: {', '.join(tied)}" if tied else f"every {compared} row is behind it"
     if frame.standing[best] == "not compared":
-        others = f"95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}, one seed"
+        others = f"95 %: {tenth(frame.unseen_low[best])} to {tenth(frame.unseen_high[best])}; not compared: "
+        others += frame.standing_reason[best]
     missing = [name for name in planned(BASE) if name not in set(frame.base_method)]
     answer = f"{best} has the highest mean, {tenth(frame.unseen[best])} ({others})."
     if (pair := differences(results, "linear_probe", ["cafe"])) and best != "cafe":
@@ -99,9 +102,9 @@ def adaptation(results: fb.Results) -> Finding | None:
     frame = leaderboard(results)
     frame = frame[frame.adaptation & frame.unseen.notna()].drop_duplicates("method").set_index("method")
     adapted = list(frame.index)
-    if not adapted:
-        return None
     found = differences(results, "cafe", adapted)
+    if not found:
+        return None
     plain = differences(results, TRUNK, adapted)
     above = [short(name) for name, one in found.items() if one.interval[0] > 0]
     sizes = [one.difference for one in found.values()]
@@ -109,8 +112,10 @@ def adaptation(results: fb.Results) -> Finding | None:
     answer = (
         f"{lead}; their differences from it are {tenth(min(sizes), signed=True)} to {tenth(max(sizes), signed=True)} "
         f"points, on the same sources ({listed(sources_of(results, adapted))}) and targets. They train the trunk, and "
-        f"CAFE keeps the encoder's features: most of the difference is the network."
+        f"CAFE keeps the encoder's features"
     )
+    most = plain and all(2 * abs(one.difference) < abs(found[name].difference) for name, one in plain.items())
+    answer += ": most of the difference is the network." if most else "."
     if plain:
         gains = [apart(short(name), "it", one) for name, one in plain.items()]
         answer += f" Against plain fine-tuning of the same trunk: {'; '.join(gains)}."
@@ -131,10 +136,11 @@ def adaptation(results: fb.Results) -> Finding | None:
 def online(results: fb.Results) -> Finding | None:
     """Does it help to adapt to the test images while they are predicted?"""
     frame = leaderboard(results)
-    frame = frame[frame.online & frame.unseen.notna()].drop_duplicates("method").set_index("method")
+    bases = {record.spec.label: record.spec.base.label for record in results.records if record.spec.base is not None}
+    based = frame.method.map(bases).isin(frame.method)  # others have nothing to be compared with
+    frame = frame[frame.online & frame.unseen.notna() & based].drop_duplicates("method").set_index("method")
     if frame.empty:
         return None
-    bases = {record.spec.label: record.spec.base.label for record in results.records if record.spec.base is not None}
     found = {name: results.compare(bases[name], name) for name in frame.index}
     plain = [name for name in frame.index if "stream" not in name]
     words = {"linear_probe": "the linear probe", TRUNK: "the fine-tuned trunk"}

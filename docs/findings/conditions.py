@@ -122,7 +122,8 @@ def extremes(results: fb.Results) -> Finding | None:
         return None
     frame = frame[(frame.fraction == 0.5) & (frame.relation == "source")]
     there = {name: set(part.source) for name, part in frame.groupby("method")}
-    shared = there.get("cafe", set()) & there.get("linear_probe", set())
+    runs = {name: {*zip(part.source, part.seed, strict=True)} for name, part in frame.groupby("method")}
+    shared = {source for source, _ in runs.get("cafe", set()) & runs.get("linear_probe", set())}
     sources = [name for name in results.domains if name in shared]
     if not sources:
         return None

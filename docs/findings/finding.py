@@ -113,9 +113,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(results: fb.Results, first: str, others: Sequence[str]) -> dict[str, fb.Compared]:
-    """Return the comparisons of rows with one row, without the rows that are missing."""
+    """Return the comparisons of rows with one row, without the rows that are missing; none where that row is."""
     there = set(leaderboard(results).method)
-    return {name: results.compare(first, name) for name in others if name in there and name != first}
+    known = [name for name in others if name in there and name != first] if first in there else []
+    return {name: results.compare(first, name) for name in known}
 
 
 def forest(names: Sequence[str], values: Sequence[float], limits: Sequence[tuple[float, float]], label: str) -> Figure:
