@@ -19,7 +19,7 @@ slow: install  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
 submissions: install  ## check the submissions that this branch adds to BASE, and repeat SHARE of their runs
-	.ci/submissions $(or $(BASE),main) $(or $(SHARE),10%)
+	.ci/submissions "$(or $(BASE),main)" "$(or $(SHARE),10%)"
 
 lint: install  ## style, format, types
 	$(BIN)/ruff check .

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     frame = frame[frame.unseen.notna()].copy()
     if not (frame.method == FIRST).any():
         parser.error(f"{options.results}: suite {options.suite} has no row {FIRST}, which the others are compared with")
-    probes = {row.pretraining: row.method for row in frame[frame.base_method == FIRST].itertuples()}
+    longest_first = sorted(frame[frame.base_method == FIRST].itertuples(), key=lambda row: -len(str(row.method)))
+    probes = {row.pretraining: row.method for row in longest_first}  # the plainest probe of each network
     over: dict[str, list[float]] = {"over_linear_probe": [], "over_low": [], "over_high": []}
     for row in frame.itertuples():
         first = next((probes[name] for name in str(row.pretraining).split(", ") if name in probes), FIRST)
