@@ -6,6 +6,7 @@ A declaration is a flag of `fergen-bench run`, a keyword of `fergen_bench.run` a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -184,7 +185,7 @@ class RunOptions:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise BenchError(f"{name}: {value!r} is not a number.")
             if value < 0:
                 raise BenchError(f"{name}: {value} is below 0. Give a larger number.")

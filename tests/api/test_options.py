@@ -77,6 +77,8 @@ def test_a_command_line_and_keywords_give_the_same_options() -> None:
         ({"shard": (3, 2)}, r"shard: \(3, 2\) is not a share"),
         ({"precision": "fp16"}, r"precision: 'fp16' is not a precision; did you mean"),
         ({"jobs": -1}, "jobs: -1 is below 0"),
+        ({"gpus_per_run": float("nan")}, "gpus_per_run: nan is not a number"),
+        ({"cpus_per_run": float("inf")}, "cpus_per_run: inf is not a number"),
         ({"views": ["plain", "miror"]}, "views: 'miror' is not a view; did you mean mirror"),
         ({"views": []}, "views: none: give plain, mirror or both, each once"),
         ({"views": "plain,plain"}, "views: 'plain,plain' is not a view"),
