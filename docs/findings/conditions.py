@@ -30,12 +30,14 @@ def networks(results: fb.Results) -> Finding | None:
     mean = dict(zip((named[name] for name in frame.index), frame.unseen, strict=True))
     network = results.compare("linear_probe", "linear_probe (backbone=synth-trunk)", fraction=0.5)
     method = results.compare("linear_probe", "cafe", fraction=0.5)
+    on_trunk = results.compare("linear_probe (backbone=synth-trunk)", "cafe (backbone=synth-trunk)", fraction=0.5)
     word = "more" if abs(network.difference) > abs(method.difference) else "less"
     answer = (
         f"The frozen network decides {word} than the method: on the trunk a linear probe differs by "
         f"{tenth(network.difference, signed=True)} points (95 %: {range_text(*network.interval)}) from one on the face "
-        f"encoder, on which CAFE differs from it by {tenth(method.difference, signed=True)}. On random weights a "
-        f"linear probe has {tenth(mean['linear probe, random weights'])} and CAFE, which also trains a trunk, "
+        f"encoder, on which CAFE differs from it by {tenth(method.difference, signed=True)} (on the trunk by "
+        f"{tenth(on_trunk.difference, signed=True)}). On random weights a linear probe has "
+        f"{tenth(mean['linear probe, random weights'])} and CAFE, which also trains a trunk, "
         f"{tenth(mean['CAFE, random weights'])}."
     )
     shown = table(frame.rename(index=named)).drop(columns=["standing", "worst unseen"])
@@ -204,16 +206,17 @@ def sampling(results: fb.Results) -> Finding | None:
     shown = pd.DataFrame(
         {
             "row": list(found),
-            "accuracy": [tenth(one.difference, signed=True) for one in found.values()],
+            "difference in accuracy": [tenth(one.difference, signed=True) for one in found.values()],
             "95 %": [range_text(*one.interval) for one in found.values()],
-            "balanced accuracy": [tenth(one.difference, signed=True) for one in balanced.values()],
+            "difference in balanced accuracy": [tenth(one.difference, signed=True) for one in balanced.values()],
             "95 % ": [range_text(*one.interval) for one in balanced.values()],
             "seeds": paired_seeds(found),
         }
     )
     return Finding(
         "What do balanced sampling, the mirror image and the class prior change?",
-        "; ".join(sentences) + ".",
+        f"{'; '.join(sentences)}. In balanced accuracy the differences are "
+        f"{listed([f'{name} {tenth(one.difference, signed=True)}' for name, one in balanced.items()])}.",
         "fergen-bench run --protocol synth5-sampling; fergen-bench run --protocol synth5-all-views",
         shown,
     )

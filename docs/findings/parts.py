@@ -131,7 +131,7 @@ def expressions(results: fb.Results) -> Finding | None:
             "linear probe": [tenth(frame["first"][name]) for name in EXPRESSIONS],
             "CAFE": [tenth(frame.second[name]) for name in EXPRESSIONS],
             "difference": [tenth(frame.difference[name], signed=True) for name in EXPRESSIONS],
-            "95 %": [range_text(frame.low[name], frame.high[name]) for name in EXPRESSIONS],
+            "95 %, unadjusted": [range_text(frame.low[name], frame.high[name]) for name in EXPRESSIONS],
         }
     )
     limits = [(frame.low[name], frame.high[name]) for name in EXPRESSIONS]

@@ -73,7 +73,7 @@ def photographs(results: fb.Results) -> Finding | None:
         shown,
         figure,
         "findings-photographs",
-        "Mean accuracy on unseen domains: one point per row of the fair table.",
+        "Mean accuracy on unseen domains: one point for each row of the fair table with runs on photographs.",
     )
 
 
@@ -110,8 +110,9 @@ def imagenet(results: fb.Results) -> Finding | None:
         f"{verdict}: over an EfficientNet-Lite0 that was trained on ImageNet, CAFE differs from the linear probe on "
         f"the same features by {tenth(cafe.over_linear_probe, signed=True)} points (95 %: "
         f"{range_text(cafe.over_low, cafe.over_high)}{limit}), on the two domains of photographs. It has "
-        f"{tenth(cafe.unseen)}, where plain fine-tuning of its trunk has {tenth(trunk)}. This network {helps} by "
-        f"itself: its linear probe differs from that on the face encoder, which saw rendered faces alone, by "
+        f"{tenth(cafe.unseen)}, where the probe has {tenth(probe.unseen)} and plain fine-tuning of its trunk alone "
+        f"{tenth(trunk)}. This network {helps} by itself: its linear probe differs from that on the face encoder, "
+        f"which saw rendered faces alone, by "
         f"{tenth(probe.over_linear_probe, signed=True)} points (95 %: "
         f"{range_text(probe.over_low, probe.over_high)}{limit}). "
         f"CAFE's frozen features are those of unchanged images here, for both networks."
@@ -139,6 +140,6 @@ def imagenet(results: fb.Results) -> Finding | None:
     return Finding(
         "Does CAFE gain over a network that was trained on photographs?",
         answer,
-        f"{PHOTOGRAPHS} --method cafe --set features=cached --backbone timm:{IMAGENET}//lite0.safetensors",
+        f"{PHOTOGRAPHS} --method cafe --set features=cached --backbone timm:{IMAGENET}/./lite0.safetensors",
         shown,
     )
