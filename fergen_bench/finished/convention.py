@@ -281,7 +281,7 @@ def parse_classes(value: str | Iterable[str], place: str) -> tuple[str, ...]:
         place: The option, key or file that contains them, for errors.
 
     Raises:
-        BenchError: A name occurs twice, or fewer than two are expressions.
+        BenchError: A name occurs twice, is similar to an expression without a class, or fewer than two are expressions.
     """
     if isinstance(value, str):
         if value.strip().lower() in ORDERS:
@@ -294,6 +294,12 @@ def parse_classes(value: str | Iterable[str], place: str) -> tuple[str, ...]:
     classes = tuple(UNUSED if name in {"-", ""} else ALIASES.get(name, name) for name in plain)
     if twice := [name for name in classes if name != UNUSED and classes.count(name) > 1]:
         raise BenchError(f"{place}: {twice[0]} occurs twice; name each class once, in the order of the outputs")
+    for name in set(classes) - {UNUSED, *EXPRESSIONS}:
+        if meant := _misspelt(name, classes):
+            raise BenchError(
+                f"{place}: {name!r} is not an expression; did you mean {meant}? Write - for an output that "
+                f"belongs to no class."
+            )
     if sum(name in EXPRESSIONS for name in classes) < 2:
         orders = f"or a known order: {listed(ORDERS)}"
         raise BenchError(
@@ -301,6 +307,16 @@ def parse_classes(value: str | Iterable[str], place: str) -> tuple[str, ...]:
             f"the outputs, such as anger,disgust,fear,happiness,sadness,surprise,neutral, {orders}"
         )
     return classes
+
+
+def _misspelt(name: str, classes: Iterable[str]) -> str | None:
+    """Return the expression without a class whose spelling is similar to a name, or None."""
+    import difflib
+
+    # Short spellings such as sad are left out: they are similar to too many other words.
+    free = {alias: meant for alias, meant in ALIASES.items() if meant not in classes and len(alias) > 3}
+    found = difflib.get_close_matches(name, free, n=1, cutoff=0.75)
+    return free[found[0]] if found else None
 
 
 def stated_by_metadata(metadata: Mapping[str, str], outputs: int | None, place: str) -> dict[str, Any]:

@@ -156,3 +156,15 @@ def test_faults_name_the_field(content: dict[str, object], words: str) -> None:
 def test_orders_have_names() -> None:
     assert parse_classes("FER2013", "x") == ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
     assert parse_classes(["-", "happy", "sad"], "x") == (UNUSED, "happiness", "sadness")
+
+
+@pytest.mark.parametrize(
+    ("last", "meant"), [("surpris", "surprise"), ("suprised", "surprise"), ("anegr", None), ("contempt", None)]
+)
+def test_a_class_spelt_like_an_expression_that_lacks_a_class_is_refused(last: str, meant: str | None) -> None:
+    names = f"neutral,anger,disgust,fear,happiness,sadness,{last}"
+    if meant is None:
+        assert parse_classes(names, "x")[-1] == last
+        return
+    with pytest.raises(BenchError, match=rf"x: '{last}' is not an expression; did you mean {meant}\?"):
+        parse_classes(names, "x")
