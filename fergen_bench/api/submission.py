@@ -12,7 +12,7 @@ from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.files.atomic import atomically
 from fergen_bench.files.bounded import MOST_TEXT, read_bytes
 from fergen_bench.progress import silent
-from fergen_bench.wording import many, near
+from fergen_bench.wording import listed, many, near
 
 if TYPE_CHECKING:
     from fergen_bench.api.display import Display
@@ -71,17 +71,20 @@ def submit(
     everything, faults = stored.read()
     if faults:
         raise BenchError(f"nothing is submitted: {faults[0]}")
-    there = {name for one in everything for name in (one.spec.method, one.spec.suite)}
-    for name in (*methods, *([] if suite is None else [suite])):
-        if name not in there:
-            raise BenchError(f"{near(stored.path)}: no record of {name!r}{did_you_mean(name, there)}")
+    if not everything:
+        method = f" --method {methods[0]}" if methods else ""
+        raise BenchError(f"{near(stored.path)}: there are no records. Make some with: fergen-bench run{method}")
+    known = {"method": {one.spec.method for one in everything}, "suite": {one.spec.suite for one in everything}}
+    for option, name in (*(("method", name) for name in methods), *([("suite", suite)] if suite else [])):
+        if name not in known[option]:
+            raise BenchError(f"{near(stored.path)}: no record of {name!r}{did_you_mean(name, known[option])}")
     records = [
         one
         for one in frames.current(everything)
         if suite in {None, one.spec.suite} and (not methods or one.spec.method in methods)
     ]
     if not records:
-        raise BenchError(f"{near(stored.path)}: there are no records. Make some with: fergen-bench run")
+        raise BenchError(f"{near(stored.path)}: no record of {listed(methods)} on {suite}; leave out --suite")
     bases = {one.spec.base.method for one in records if one.spec.base is not None}
     texts = _texts(project, sorted(bases | {one.spec.method for one in records}), method_files)
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
@@ -215,8 +218,8 @@ def summarised(project: Project, path: Path, verdict: Verdict, share: float | No
 
     count = many(len(verdict.records), "run")
     if verdict.faults:
-        listed = "\n".join(f"- {fault}" for fault in verdict.faults[:50])
-        return f"### {path.name}: not sound\n\n{count}, {many(len(verdict.faults), 'fault')}:\n\n{listed}\n"
+        faults = "\n".join(f"- {fault}" for fault in verdict.faults[:50])
+        return f"### {path.name}: not sound\n\n{count}, {many(len(verdict.faults), 'fault')}:\n\n{faults}\n"
     repeated = "" if share is None else f" {share:.0%} of the runs were repeated with the submitted files."
     parts = [f"### {path.name}: sound\n\n{count}, every score counted again from the predictions.{repeated}\n"]
     parts += [f"- {note}\n" for note in verdict.notes]

@@ -48,6 +48,14 @@ def test_a_collapsed_training_is_named_by_run_and_submit(mine: Project, bench: B
     assert re.search(f"note: {expected}", " ".join(done.out.split())), done.out
 
 
+def test_a_method_without_records_is_answered_with_the_next_step(project: Project, bench: Bench) -> None:
+    empty = bench("submit", "--method", "cafe")
+    assert (empty.code, "Make some with: fergen-bench run --method cafe" in empty.err) == (2, True), empty.err
+    fb.run(methods=["nearest_prototype"], sources=["web"], seeds=[0], jobs=0, track=False, project=project.root)
+    other = bench("submit", "--method", "cafe")
+    assert "no record of 'cafe'; there is nearest_prototype." in other.err
+
+
 def test_bytes_behind_a_submission_are_refused(made: Project, bench: Bench) -> None:
     assert bench("submit", "--to", "mine.zip").code == 0
     with Path("mine.zip").open("ab") as file:
