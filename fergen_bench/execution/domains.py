@@ -86,11 +86,11 @@ class PreparedDomains:
         opened = [Domain(self.folders[name], name) for name in concerned.values()]
         seconds = auditing.estimated_seconds(opened, self._project.sketches)
         command = f"fergen-bench data audit --suite {self._suite.name}"
-        names = ", ".join(concerned.values())
+        names, were = ", ".join(concerned.values()), "was" if len(concerned) == 1 else "were"
         if not wanted or seconds >= QUICK:
             takes = f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
             return [
-                f"not audited: {names} were never compared for near-duplicates; compare them once, in {takes}, with: "
+                f"not audited: {names} {were} never compared for near-duplicates; compare them once, in {takes}, with: "
                 f"{command}"
             ]
         try:
@@ -102,8 +102,8 @@ class PreparedDomains:
         found = [comparison for pair in missing if (comparison := self.comparisons.find(*pair)) is not None]
         count = sum(len(comparison.pairs) for comparison in found)
         return [
-            f"audited {names}, which were never compared for near-duplicates: {many(count, 'pair of images', 'were')} "
-            f"found; see them with: {command}"
+            f"audited {names}, which {were} never compared for near-duplicates: "
+            f"{many(count, 'pair of images', 'were')} found; see them with: {command}"
         ]
 
     def _never_compared(self, planned: Planned) -> list[tuple[str, str]]:

@@ -40,12 +40,15 @@ def test_a_missing_expression_is_refused_in_a_source_and_noted_in_a_target(proje
     lab = find_project(project.root)
     mine, probe = lab.suite("mine"), lab.method("linear_probe")
 
-    def plan(sources: list[str], **options: Any) -> planning.Plan:
-        planned = outline(Protocol(about="x", sources=sources), "p", mine, [probe], Request(seeds=[0]))
+    def plan(sources: list[str], targets: Any = "all", **options: Any) -> planning.Plan:
+        protocol = Protocol(about="x", sources=sources, targets=targets)
+        planned = outline(protocol, "p", mine, [probe], Request(seeds=[0]))
         return planning.make_plan(lab, planned, planning.PlanOptions(**options))
 
     with pytest.raises(BenchError, match=r"the source part has no training images of fear; add some, or pass --allow"):
         plan(["part"])
+    (alone,) = plan(["whole"], ["whole"]).notes
+    assert alone.startswith("audited whole, which was never compared for near-duplicates: ")
     allowed = plan(["part"], allow_missing_class=True)
     said, audited = allowed.notes
     assert said == "the target part has no images of fear: its balanced accuracy is the mean over the other expressions"
