@@ -6,7 +6,7 @@ import codecs
 import io
 import sys
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fergen_bench.files.bounded import printable
 
@@ -85,13 +85,20 @@ def _plain_ascii(name: str) -> codecs.CodecInfo | None:
 
 
 def console_on(stderr: bool = False) -> Console:
-    """Return a console without markup: standard output for results, standard error for progress and remarks."""
+    """Return a console without markup: standard output for results, standard error for progress and remarks.
+
+    Sentences in a pipe or a log have no line breaks, which would break a command or a path in two.
+    """
     from rich.console import Console
+    from rich.text import Text
 
     class PipeConsole(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            if not self.is_terminal and all(isinstance(one, str | Text) for one in objects):
+                options.setdefault("soft_wrap", True)
+            super().print(*objects, **options)
+
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # main() exits with the status of SIGPIPE; rich would exit with 1
 
-    console = PipeConsole(stderr=stderr, highlight=False, markup=False)
-    console.soft_wrap = stderr and not console.is_terminal  # no line breaks in a log
-    return console
+    return PipeConsole(stderr=stderr, highlight=False, markup=False)

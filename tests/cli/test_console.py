@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
-from fergen_bench.cli.console import plain
+from fergen_bench.cli.console import console_on, plain
 
 
 @pytest.mark.parametrize(
@@ -19,3 +21,19 @@ from fergen_bench.cli.console import plain
 )
 def test_characters_have_an_equivalent_in_ascii(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+def test_a_sentence_in_a_pipe_is_one_line_and_a_table_keeps_its_width(
+    stderr: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = f"Compare them with: fergen-bench data audit {'--domains web ' * 10}"
+    table = Table("words")
+    table.add_row("word " * 40)
+    console = console_on(stderr)
+    for one in (sentence, Text(sentence), table):
+        console.print(one)
+    out, err = capsys.readouterr()
+    lines = (err if stderr else out).splitlines()
+    assert [line.rstrip() for line in lines[:2]] == [sentence.rstrip()] * 2
+    assert max(map(len, lines[2:])) <= console.width
