@@ -71,7 +71,8 @@ def report(
     only = RecordFilter(**filters)
     # Text comes after the files: its reader may be head, which closes the pipe before its end.
     with _Later(console_on(stderr=True)) as shown:
-        results = _results(records, suite, only, include_near_duplicates, shown)
+        with shown.busy("reading records"):
+            results = _results(records, suite, only, include_near_duplicates, shown)
         written = write(results, to, metric, faces, shown)
     terminal.show(console, results.views(metric), written.published, results.corruptions, matrices)
     what = ", only ".join([results.suite, *only.methods[:1]]) + "".join(f", {name}" for name in only.methods[1:])

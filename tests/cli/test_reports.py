@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from examples import SPEC, finished, litter
 
 from conftest import Bench
 from fergen_bench.api import prepared
+from fergen_bench.cli import reports
 from fergen_bench.cli.templates import method_template
 from fergen_bench.data.prepared import write_prepared
 from fergen_bench.experiment.project import Project
@@ -106,3 +108,15 @@ def test_copies_of_record_files_change_no_number(project: Project, bench: Bench)
             assert "4 of 4 records" in said.err
     one, other = ((project.root / folder / "leaderboard.csv").read_bytes() for folder in ("before", "after"))
     assert one == other
+
+
+def test_a_report_shows_that_it_reads_records(project: Project, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    def busy(console: object, what: str) -> AbstractContextManager[None]:
+        shown.append(what)
+        return nullcontext()
+
+    monkeypatch.setattr(reports, "busy", busy)
+    assert bench("report").code == 2  # there are no records
+    assert shown == ["reading records"]
