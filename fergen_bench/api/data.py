@@ -130,7 +130,8 @@ def check(project: Project, names: Sequence[str], suite: str | None, quick: bool
     checks = []
     for name in wanted:
         if name not in known:
-            raise BenchError(f"{project.root / 'bench.toml'}: no domain {name!r}{did_you_mean(name, known)}")
+            step = "" if known else " Prepare it with: fergen-bench data prepare"
+            raise BenchError(f"{project.root / 'bench.toml'}: no domain {name!r}{did_you_mean(name, known)}{step}")
         kind = datasets.dataset(project.dataset_of(name), name)
         reading = partial(shown.preparation, f"checking {name}")
         if is_prepared(known[name]):

@@ -92,6 +92,9 @@ def check_copy(
         progress: Called with the number of decoded images and the total.
         decode: Decode every image; False checks labels and names only.
     """
+    if not settings.path.exists():
+        gone = f"domains.{domain}.path: {settings.path} does not exist; correct the path or remove the table"
+        return _failed(domain, kind, settings.path, BenchError(gone))
     try:
         layout, listing = read(kind, settings)
     except BenchError as error:

@@ -17,3 +17,14 @@ def test_describe_with_a_contact_sheet(project: Project, bench: Bench) -> None:
     result = bench("data", "describe", "web", "--suite", "synth5-tiny", "--sheet", "sheet.gif")
     assert result.code == 2
     assert "sheet.gif: a contact sheet is an image. Choose a name that ends in .png or .jpg" in result.err
+
+
+def test_a_copy_that_does_not_exist_is_answered_with_the_next_step(project: Project, bench: Bench) -> None:
+    unknown = bench("data", "check", "gone")
+    assert "no domain 'gone'. Prepare it with: fergen-bench data prepare" in unknown.err
+    with (project.root / "bench.toml").open("a") as file:
+        file.write('\n[domains.gone]\npath = "nowhere"\n')
+    checked = bench("data", "check", "gone")
+    path = project.root / "nowhere"
+    assert checked.code == 1
+    assert f"domains.gone.path: {path} does not exist; correct the path or remove the table" in checked.out
