@@ -51,6 +51,7 @@ def run(**values: Any) -> None:
     resolved = api.resolve(options, project)
     with Bars(console) as shown:
         if options.dry_run and not resolved.prepared:
+            project.require_copies(resolved.suite, resolved.planned.domains)
             api.check_weights(resolved, resolved.planned.runs, shown)
             _show_outlines(resolved, shown)
             return

@@ -331,6 +331,19 @@ class Project:
         """Return True where all of some domains are prepared."""
         return all(is_prepared(self._folder(suite, domain)) for domain in domains)
 
+    def require_copies(self, suite: Suite, domains: Iterable[str]) -> None:
+        """Raise where the copy of a domain that is to be prepared is missing or empty; its files are not read.
+
+        Raises:
+            BenchError: A domain is not configured, or its copy does not exist or is an empty folder.
+        """
+        for domain in () if suite.synthetic else domains:
+            if not is_prepared(self._folder(suite, domain)):
+                path = self.domain_settings(domain).path
+                if path.is_dir() and not any(path.iterdir()):
+                    place = self.root / "bench.toml"
+                    raise BenchError(f"{place}: domains.{domain}.path: {path} is empty; put the images there")
+
     def _folder(self, suite: Suite, domain: str) -> Path:
         """Return the folder of a prepared domain, which may not exist yet."""
         if suite.synthetic:

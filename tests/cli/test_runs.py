@@ -274,3 +274,13 @@ def test_a_method_on_a_shipped_one_runs_in_a_worker_and_is_replayed(mine: Projec
     assert json.loads(record.read_text())["method_digest"] == mine.method("mine").digest
     replayed = bench("run", "--replay", str(record))
     assert replayed.code == 0, replayed.err
+
+
+def test_a_dry_run_refuses_an_empty_copy(project: Project, bench: Bench) -> None:
+    suite = '[suites.s]\ndomains = ["lab"]\nbackbone = "synth"\ntrunk = "synth-trunk"\nrecipe = "small"\n'
+    with (project.root / "bench.toml").open("a") as file:
+        file.write(f'\n[domains.lab]\npath = "lab"\n{suite}')
+    (project.root / "lab").mkdir()
+    refused = bench("run", "--suite", "s", "--method", "linear_probe", "--dry-run")
+    assert refused.code == 2
+    assert f"domains.lab.path: {project.root / 'lab'} is empty; put the images there" in refused.err
