@@ -11,6 +11,7 @@ import click
 from fergen_bench.api.display import busy
 from fergen_bench.cli.console import console_on
 from fergen_bench.cli.parameters import Group, Words, complete, pairs
+from fergen_bench.files.bounded import printable
 from fergen_bench.wording import in_words, many, near
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ def _show_check(entry: Check) -> None:
     from fergen_bench.datasets.statistics import described
 
     console = console_on()
-    console.print(f"\n{entry.domain}  {entry.dataset}, layout {entry.layout or '—'}  {entry.path}", style="bold")
+    console.print(
+        f"\n{entry.domain}  {entry.dataset}, layout {entry.layout or '—'}  {printable(str(entry.path))}", style="bold"
+    )
     there = dict(entry.found)
     if "all" in entry.expected:  # the owner gave no split
         there["all"] = {name: sum(counts[name] for counts in entry.found.values()) for name in EXPRESSIONS}

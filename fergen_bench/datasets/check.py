@@ -32,6 +32,7 @@ from fergen_bench.datasets.verdict import (
     verdict,
 )
 from fergen_bench.error import BenchError
+from fergen_bench.files.bounded import printable
 from fergen_bench.files.pool import worker_pool
 from fergen_bench.wording import many
 
@@ -93,8 +94,7 @@ def check_copy(
         decode: Decode every image; False checks labels and names only.
     """
     if not settings.path.exists():
-        gone = f"domains.{domain}.path: {settings.path} does not exist; correct the path or remove the table"
-        return _failed(domain, kind, settings.path, BenchError(gone))
+        return _failed(domain, kind, settings.path, BenchError(_gone(domain, settings.path)))
     try:
         layout, listing = read(kind, settings)
     except BenchError as error:
@@ -169,6 +169,15 @@ def check_prepared(
         _settled(findings, expected),
         seen.pixels,
     )
+
+
+def _gone(domain: str, path: Path) -> str:
+    """Return the sentence on a copy that does not exist."""
+    shown = printable(str(path))
+    step = "correct the path or remove the table"
+    if shown != str(path):  # the n of C:\new, for one, became a line break
+        step = "a backslash in double quotes begins an escape, so write the path in single quotes"
+    return f"bench.toml: domains.{domain}.path: {shown} does not exist; {step}"
 
 
 def _failed(domain: str, kind: Dataset, path: Path, error: BenchError) -> Check:

@@ -27,4 +27,12 @@ def test_a_copy_that_does_not_exist_is_answered_with_the_next_step(project: Proj
     checked = bench("data", "check", "gone")
     path = project.root / "nowhere"
     assert checked.code == 1
-    assert f"domains.gone.path: {path} does not exist; correct the path or remove the table" in checked.out
+    assert f"bench.toml: domains.gone.path: {path} does not exist; correct the path or remove the table" in checked.out
+
+
+def test_a_path_of_windows_in_double_quotes_is_shown_as_it_was_read(project: Project, bench: Bench) -> None:
+    with (project.root / "bench.toml").open("a") as file:
+        file.write('\n[domains.lab]\npath = "C:\\new\\table"\n')
+    checked = bench("data", "check", "lab")
+    assert checked.code == 1
+    assert r"C:\x0aew\x09able does not exist; a backslash in double quotes begins an escape, so" in checked.out
