@@ -31,6 +31,19 @@ VOTES = tuple(f"votes_{name}" for name in EXPRESSIONS)
 """Columns of labels.csv in domains whose images were labelled by several annotators."""
 
 
+def meant_by(name: str, spellings: Mapping[str, str], cutoff: float) -> str | None:
+    """Return the expression that an unknown name may mean, for a suggestion only; None where none is similar.
+
+    Args:
+        name: The name, in lower case.
+        spellings: Expressions by the spellings that are compared. Short ones are similar to too many other words.
+        cutoff: The least similarity, from 0 to 1, see `difflib.get_close_matches`.
+    """
+    from difflib import get_close_matches
+
+    return next((spellings[near] for near in get_close_matches(name, spellings, n=1, cutoff=cutoff)), None)
+
+
 def expression_index(name: str, place: str) -> int:
     """Return the index of an expression in EXPRESSIONS. All labels enter through this function.
 

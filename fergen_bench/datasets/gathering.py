@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from fergen_bench.data.labels import ALIASES, EXPRESSIONS
+from fergen_bench.data.labels import ALIASES, EXPRESSIONS, meant_by
 from fergen_bench.datasets.files import Files, images
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, Labels, UnknownNumbers, is_number, own_numbers, plain
 from fergen_bench.datasets.reader import Box, Face, Fault, Listing
@@ -74,10 +74,7 @@ def _unknown_label(native: str, labels: Labels, place: str) -> NeedsKey:
 
 def _near_expression(name: str) -> str | None:
     """Return the expression that an unknown label in lower case may mean, for a suggestion only."""
-    from difflib import get_close_matches
-
-    guesses = {alias: meant for alias, meant in {**ALIASES, **SYNONYMS}.items() if len(alias) > 2}
-    return next((guesses[near] for near in get_close_matches(name, guesses, n=1, cutoff=0.7)), None)
+    return meant_by(name, {alias: meant for alias, meant in {**ALIASES, **SYNONYMS}.items() if len(alias) > 2}, 0.7)
 
 
 def add_named_face(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fergen_bench.data.labels import ALIASES, EXPRESSIONS
+from fergen_bench.data.labels import ALIASES, EXPRESSIONS, meant_by
 from fergen_bench.datasets.numbering import ORDERS
 from fergen_bench.error import BenchError, did_you_mean
 from fergen_bench.wording import listed
@@ -311,12 +311,8 @@ def parse_classes(value: str | Iterable[str], place: str) -> tuple[str, ...]:
 
 def _misspelt(name: str, classes: Iterable[str]) -> str | None:
     """Return the expression without a class whose spelling is similar to a name, or None."""
-    import difflib
-
-    # Short spellings such as sad are left out: they are similar to too many other words.
     free = {alias: meant for alias, meant in ALIASES.items() if meant not in classes and len(alias) > 3}
-    found = difflib.get_close_matches(name, free, n=1, cutoff=0.75)
-    return free[found[0]] if found else None
+    return meant_by(name, free, 0.75)
 
 
 def stated_by_metadata(metadata: Mapping[str, str], outputs: int | None, place: str) -> dict[str, Any]:
