@@ -31,7 +31,7 @@ def fair(results: fb.Results) -> Finding | None:
     """Which method is best under equal conditions?"""
     if rows(results, ["cafe"], fraction=0.5).empty:
         return None
-    whole, results = results.filtered(fraction=(0.5,)), results.filtered(protocol=BASE)
+    whole, results = results, results.filtered(protocol=BASE)
     names = [row.name for view in results.views() if not view.board.adaptation for row in view.rows]
     frame = rows(results, [name for name in names if not changed(name)], fraction=0.5)
     if "cafe" not in frame.index:
@@ -55,8 +55,9 @@ def fair(results: fb.Results) -> Finding | None:
             f"more; plain fine-tuning of the trunk has {tenth(frame.unseen[TRUNK])}, and of the other rows that train "
             f"the trunk alone {top} has the most, {tenth(frame.unseen[top])}."
         )
-    if tuned := differences(whole, "full_finetune", ["cafe"]):
-        answer += f" Not a row of this table: {apart('CAFE', 'fine-tuning of the whole encoder', tuned['cafe'])}."
+    if not rows(whole, ["full_finetune"], fraction=0.5).empty:
+        tuned = whole.compare("full_finetune", "cafe", fraction=0.5)
+        answer += f" Not a row of this table: {apart('CAFE', 'fine-tuning of the whole encoder', tuned)}."
     if missing:
         answer += f" Without complete runs yet: {listed(missing)}."
     limits = list(zip(frame.unseen_low, frame.unseen_high, strict=True))

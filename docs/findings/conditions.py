@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from finding import OWN, TRUNK, Finding, apart, differences, leaderboard, paired_seeds, rows, short, table, trainings
+from finding import (
+    OWN,
+    TRUNK,
+    Finding,
+    apart,
+    differences,
+    leaderboard,
+    paired_seeds,
+    rows,
+    short,
+    signed,
+    table,
+    trainings,
+)
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -203,16 +216,10 @@ def sampling(results: fb.Results) -> Finding | None:
         return None
     balanced = {name: results.compare(short(name), name, "balanced_accuracy") for name in found}
     sentences = [apart(name, short(name), one) for name, one in found.items()]
-    shown = pd.DataFrame(
-        {
-            "row": list(found),
-            "difference in accuracy": [tenth(one.difference, signed=True) for one in found.values()],
-            "95 %": [range_text(*one.interval) for one in found.values()],
-            "difference in balanced accuracy": [tenth(one.difference, signed=True) for one in balanced.values()],
-            "95 % ": [range_text(*one.interval) for one in balanced.values()],
-            "seeds": paired_seeds(found),
-        }
-    )
+    shown = pd.DataFrame({"row": list(found)})
+    shown["difference in accuracy"], shown["95 %"] = signed(found)
+    shown["difference in balanced accuracy"], shown["95 % "] = signed(balanced)
+    shown["seeds"] = paired_seeds(found)
     return Finding(
         "What do balanced sampling, the mirror image and the class prior change?",
         f"{'; '.join(sentences)}. In balanced accuracy the differences are "

@@ -98,18 +98,22 @@ def rows(results: fb.Results, names: Sequence[str], **conditions: object) -> pd.
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of a table from rows of leaderboards, as text."""
-    spread = [f"{tenth(low)} to {tenth(high)}" for low, high in zip(frame.unseen_low, frame.unseen_high, strict=True)]
     return pd.DataFrame(
         {
             "row": frame.index,
             "unseen": [tenth(value) for value in frame.unseen],
-            "95 %": spread,
+            "95 %": ranges(frame),
             "standing": list(frame.standing),
             "in-domain": [tenth(value) for value in frame.in_domain],
             "worst unseen": [tenth(value) for value in frame.worst],
             "seeds": [str(value) for value in frame.seeds],
         }
     )
+
+
+def ranges(frame: pd.DataFrame) -> list[str]:
+    """Return the intervals of rows' means on unseen domains as a column of text."""
+    return [f"{tenth(low)} to {tenth(high)}" for low, high in zip(frame.unseen_low, frame.unseen_high, strict=True)]
 
 
 def differences(results: fb.Results, first: str, others: Sequence[str]) -> dict[str, fb.Compared]:

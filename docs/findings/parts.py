@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from finding import REFERENCE, ROOT, Finding, differences, forest, forest_of, paired_seeds
+from finding import REFERENCE, ROOT, Finding, differences, forest, forest_of, paired_seeds, signed
 
 import fergen_bench as fb
 from fergen_bench.data.labels import EXPRESSIONS
@@ -69,18 +69,12 @@ def ablation(results: fb.Results) -> Finding | None:
         )
     if "channel head" in sizes:
         answer += " The channel head scores the largest channel of each group, without a trained linear layer."
-    shown = pd.DataFrame(
-        {
-            "variant": list(sizes),
-            "difference from CAFE": [tenth(one.difference, signed=True) for one in sizes.values()],
-            "95 %": [range_text(*one.interval) for one in sizes.values()],
-            "seeds": paired_seeds(sizes),
-            "published, trained on RAF-DB": [
-                tenth(paper[PUBLISHED[name]] - paper["full"], signed=True) if name in PUBLISHED else "—"
-                for name in sizes
-            ],
-        }
-    )
+    shown = pd.DataFrame({"variant": list(sizes)})
+    shown["difference from CAFE"], shown["95 %"] = signed(sizes)
+    shown["seeds"] = paired_seeds(sizes)
+    shown["published, trained on RAF-DB"] = [
+        tenth(paper[PUBLISHED[name]] - paper["full"], signed=True) if name in PUBLISHED else "—" for name in sizes
+    ]
     near = {name: one for name, one in sizes.items() if abs(one.difference) < FAR}
     beyond = f", without {listed(name for name in sizes if name not in near)}" if len(near) < len(sizes) else ""
     return Finding(

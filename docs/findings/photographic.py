@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from finding import REFERENCE, TRUNK, Finding, rows
+from finding import REFERENCE, TRUNK, Finding, ranges, rows
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -51,7 +51,7 @@ def photographs(results: fb.Results) -> Finding | None:
             "row": names,
             "synth5": [tenth(frame.unseen[name]) for name in names],
             "photographs": [tenth(real.unseen[name]) for name in names],
-            "95 %": [f"{tenth(real.unseen_low[name])} to {tenth(real.unseen_high[name])}" for name in names],
+            "95 %": ranges(real.loc[names]),
             "seeds": [str(real.seeds[name]) for name in names],
         }
     )
@@ -123,9 +123,7 @@ def imagenet(results: fb.Results) -> Finding | None:
             "row": [name for name, _ in real.index],
             "frozen network": [network for _, network in real.index],
             "unseen": [tenth(value) for value in real.unseen],
-            "95 %": [
-                f"{tenth(low)} to {tenth(high)}" for low, high in zip(real.unseen_low, real.unseen_high, strict=True)
-            ],
+            "95 %": ranges(real),
             "difference from the linear probe on the same network": [
                 tenth(value, signed=True) if known else "—"
                 for value, known in zip(real.over_linear_probe, paired, strict=True)
