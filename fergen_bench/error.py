@@ -171,7 +171,7 @@ def explain(
     fault = next((f for f in faults if f["type"] != "literal_error" or isinstance(f["input"], str)), faults[0])
     unknown = {"extra_forbidden", "unexpected_keyword_argument"}
     fault = next((f for f in faults if f["type"] in unknown), fault)
-    path = [part for part in fault["loc"] if not (isinstance(part, str) and _is_kind(part))]
+    path = _in_file(fault["loc"], lines, named=fault["type"] in {"missing", *unknown})
     keys = tuple(str(part) for part in path)
     if path and isinstance(path[-1], int) and keys not in lines and keys[:-1] in lines:
         path, keys = path[:-1], keys[:-1]  # the file has one value where a list of values could stand, and no item 0
@@ -209,6 +209,22 @@ def explain(
     # For a list or a table the message itself contains the invalid part.
     ending = "" if fault["type"] == "value_error" and isinstance(fault["input"], list | dict) else f", not {given}"
     return f"{where}: {key}: {message[0].lower()}{message[1:]}{ending}{more}"
+
+
+def _in_file(location: tuple[int | str, ...], lines: dict[tuple[str, ...], int], named: bool) -> list[int | str]:
+    """Return a pydantic location without the members of unions, which the file does not contain.
+
+    Args:
+        location: Keys, positions in lists and members of unions, from the outside to the inside.
+        lines: The line of each key, by its path. A file may have a key that is called like a member of a union.
+        named: Whether the last part is a key for certain.
+    """
+    path: list[int | str] = []
+    for n, part in enumerate(location, start=1):
+        kept = (*map(str, path), str(part)) in lines or (named and n == len(location))
+        if kept or not (isinstance(part, str) and _is_kind(part)):
+            path.append(part)
+    return path
 
 
 def _as_written(value: object) -> str:

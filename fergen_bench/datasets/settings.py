@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,11 +76,15 @@ class DomainSettings(Table):
     @field_validator("subject")
     @classmethod
     def _pattern(cls, subject: str | None) -> str | None:
+        if subject is None:
+            return None
         try:
-            if subject is not None and re.compile(subject).groups != 1:
-                raise ValueError("the pattern needs exactly one (group)")
-        except re.error as error:
+            with warnings.catch_warnings(action="error"):  # of what later versions of Python would read otherwise
+                groups = re.compile(subject).groups
+        except (re.error, FutureWarning, OverflowError, RecursionError) as error:
             raise ValueError(f"this is not a regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError("the pattern needs exactly one (group)")
         return subject
 
     @field_validator("labels")

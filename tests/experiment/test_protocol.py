@@ -26,6 +26,9 @@ def test_every_shipped_protocol_can_be_planned(path: Path) -> None:
     ("text", "message"),
     [
         ("about: x\nseed: [0]\n", r"p\.yaml:2: there is no key 'seed'; did you mean seeds\?"),
+        ("str:\n", r"p\.yaml:1: there is no key 'str'"),
+        ("about: x\nshifts: {int: 1}\n", r"p\.yaml:2: there is no key 'shifts\.int'"),
+        ("about: x\nmethod: {str: 3}\n", r"p\.yaml:2: method\.str: takes a table"),
         ("about: x\nseeds: [1:30]\n", r"p\.yaml:2: seeds\.0: takes a whole number, not '1:30'"),
         ("about: x\nfraction: 1_0\n", r"p\.yaml:2: fraction: takes a number, not '1_0'"),
         ("about: x\nseeds: [zero]\n", r"p\.yaml:2: seeds\.0: takes a whole number, not 'zero'"),

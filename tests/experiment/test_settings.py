@@ -15,6 +15,9 @@ from fergen_bench.error import BenchError
     [
         ("suite = \n", r"bench\.toml:1: this is not valid TOML"),
         ('\nsuit = "x"\n', r"bench\.toml:2: there is no key 'suit'; did you mean suite\?"),
+        ("float = 3\n", r"bench\.toml:1: there is no key 'float'"),
+        ("[domains.int]\npth = 3\n", r"bench\.toml:2: there is no key 'domains\.int\.pth'; did you mean path\?"),
+        ("[suites.bool]\ndomains = 'a'\n", r"bench\.toml:2: suites\.bool\.domains: takes a list, not 'a'$"),
         ('jobs = "two"\n', r"bench\.toml:1: jobs: takes a whole number, not 'two'"),
         ("device = 'tpu'\n", r"bench\.toml:1: device: .*not 'tpu'"),
         ("[domains.a]\n", r"bench\.toml:1: the key 'domains\.a\.path' is missing"),
@@ -35,6 +38,14 @@ from fergen_bench.error import BenchError
         ),
         ('[suites.s]\ndomains = ["a"]\nrecipe = "smal"\n', r"bench\.toml:3: suites\.s\.recipe: .*did you mean small\?"),
         ('[domains.a]\npath = "x"\nsubject = "("\n', r"bench\.toml:3: domains\.a\.subject: this is not a regular expr"),
+        *(
+            (f'[domains.a]\npath = "x"\nsubject = "{pattern}"\n', rf"bench\.toml:3: domains\.a\.subject: .*: {why}")
+            for pattern, why in [
+                ("(a{99999999999})", "the repetition number is too large"),
+                ("([[a]x)", "Possible nested set at position 2"),
+                ("(" * 5000 + ")" * 5000, "maximum recursion depth exceeded"),
+            ]
+        ),
         ('[tracking]\nurl = "x"\n', r"bench\.toml:2: there is no key 'tracking\.url'; did you mean uri\?"),
         (
             'suite = "synth5"\n[domains.a]\npth = "x"\n',
