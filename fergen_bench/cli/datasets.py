@@ -10,7 +10,7 @@ import click
 
 from fergen_bench.api.display import busy
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import Group, Words, complete, pairs
+from fergen_bench.cli.parameters import Group, NumberRange, Words, complete, pairs
 from fergen_bench.files.bounded import printable
 from fergen_bench.wording import in_words, many, near
 
@@ -66,11 +66,11 @@ Examples:
 @click.option(
     "--crop", type=click.Choice(["faces"]), help="For whole photographs: find the largest face of each and cut it out."
 )
-@click.option("--margin", type=click.FloatRange(0, 1), help="Margin on each side of a box, as a share of its side.")
+@click.option("--margin", type=NumberRange(0, 1), help="Margin on each side of a box, as a share of its side.")
 @click.option("--emulate-bgr", is_flag=True, help="Reverse the colour channels, as published code did.")
 @click.option(
     "--white",
-    type=click.FloatRange(0, 65535, min_open=True),
+    type=NumberRange(0, 65535, min_open=True),
     help="The level of white in images of more than 8 bits, such as 4095. Default: found from all of them.",
 )
 @click.option("--allow-missing", is_flag=True, help="Leave out files that are missing or cannot be read.")
@@ -201,7 +201,7 @@ def _show_check(entry: Check) -> None:
 @click.option("--backbone", "-b", help="Decide on pairs with similar pixels by the features of this frozen encoder.")
 @click.option(
     "--limit",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.95,
     show_default=True,
     help="With --backbone: the least cosine of features of near-duplicates.",

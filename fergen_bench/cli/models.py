@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import weights_option
+from fergen_bench.cli.parameters import NumberRange, weights_option
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many, near
 
@@ -83,18 +83,18 @@ Examples:
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(-0.3, 1),
+    type=NumberRange(-0.3, 1),
     help="Share of its side added on each side of a face. Default: that of the training images.",
 )
 @click.option(
     "--at-least",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.0,
     help="Lowest probability of an expression; faces below are uncertain.",
 )
 @click.option(
     "--per-second",
-    type=click.FloatRange(0.01, 1000),
+    type=NumberRange(0.01, 1000),
     default=5.0,
     show_default=True,
     help="Pictures of each second of a video that are answered.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field
@@ -96,16 +97,30 @@ class Integers(Words):
 
 
 class Numbers(Words):
-    """Comma-separated numbers."""
+    """Comma-separated finite numbers."""
 
     name = "0.5,0.5,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the text of an option."""
         try:
-            return [float(part) for part in super().convert(value, param, ctx)]
+            numbers = [float(part) for part in super().convert(value, param, ctx)]
         except ValueError:
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)):
             self.fail(f"{value!r} is not a list of numbers; write 0.485,0.456,0.406")
+        return numbers
+
+
+class NumberRange(click.FloatRange):
+    """A finite number in a range, which nan would pass in click's own type."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the text of an option."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number; write one such as 0.5", param, ctx)
+        return number
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]
@@ -188,8 +203,8 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
         return {"type": click.Choice(option.choices)}
     arguments: dict[str, Callable[[], dict[str, Any]]] = {
         "bool": lambda: {"is_flag": True},
-        "int | None": lambda: {"type": _range(click.IntRange, click.INT, option)},
-        "float | None": lambda: {"type": _range(click.FloatRange, click.FLOAT, option)},
+        "int | None": lambda: {"type": _range(click.IntRange, option)},
+        "float | None": lambda: {"type": _range(NumberRange, option)},
         "tuple[str, ...]": lambda: {"multiple": True},
         "tuple[str, ...] | None": lambda: {"type": Words()},
         "tuple[View, ...] | None": lambda: {"type": Words()},
@@ -204,13 +219,9 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
     return arguments.get(str(one.type), dict)()
 
 
-def _range(
-    kind: Callable[..., click.ParamType[Any]], plain: click.ParamType[Any], option: Option
-) -> click.ParamType[Any]:
-    """Return the type of an option that takes a number: a range where it has a limit, else `plain`."""
+def _range(kind: Callable[..., click.ParamType[Any]], option: Option) -> click.ParamType[Any]:
+    """Return the type of an option that takes a number, with its limits."""
     least = option.least if option.above is None else option.above
-    if least is None and option.most is None:
-        return plain
     return kind(min=least, max=option.most, min_open=option.above is not None)
 
 

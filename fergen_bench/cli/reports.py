@@ -12,7 +12,7 @@ import click
 from fergen_bench.api.display import Display, busy
 from fergen_bench.api.filtering import RecordFilter
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import complete, include_near_duplicates, options_of
+from fergen_bench.cli.parameters import NumberRange, complete, include_near_duplicates, options_of
 from fergen_bench.cli.submissions import Share
 from fergen_bench.submission import TOLERANCE
 from fergen_bench.wording import many, near
@@ -206,7 +206,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 @click.option("--device", help="With --replay: auto, cpu, cuda or cuda:1. Default: that of bench.toml.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 100),
+    type=NumberRange(0, 100),
     default=TOLERANCE,
     show_default=True,
     help="With --replay: points by which the accuracy of a cell may differ.",

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Bench
 from fergen_bench.cli import app
-from fergen_bench.cli.parameters import Integers, Pairs, Setting, Shard, Words, pairs
+from fergen_bench.cli.parameters import Integers, NumberRange, Numbers, Pairs, Setting, Shard, Words, pairs
 from fergen_bench.error import BenchError
 
 
@@ -38,6 +38,11 @@ def test_text_becomes_a_value(kind: click.ParamType, text: str, value: Any) -> N
         (Setting(), "=1", "not a setting; write name=value"),
         (Shard(), "0/2", "not a share"),
         (Shard(), "2", "not a share"),
+        (Numbers(), "0.5,nan", "not a list of numbers"),
+        (Numbers(), "inf", "not a list of numbers"),
+        (NumberRange(0), "nan", "'nan' is not a finite number"),
+        (NumberRange(0), "inf", "'inf' is not a finite number"),
+        (NumberRange(0, 1), "2", "not in the range"),
     ],
 )
 def test_other_text_is_refused(kind: click.ParamType, text: str, message: str) -> None:
@@ -54,8 +59,17 @@ def commands(group: click.Group) -> Iterator[click.Command]:
 def test_a_range_in_a_help_text_has_its_limits() -> None:
     options = [one for command in commands(app) for one in command.params]
     texts = [str(one.type) for one in options if isinstance(one.type, click.IntRange | click.FloatRange)]
-    assert "<FloatRange 0<=x<=1>" in texts, "that of --prior"
+    assert "<NumberRange 0<=x<=1>" in texts, "that of --prior"
     assert not [text for text in texts if "None" in text]
+
+
+def test_each_option_that_takes_a_number_refuses_one_that_is_not_finite() -> None:
+    options = [one for command in commands(app) for one in command.params]
+    numbers = [one for one in options if isinstance(one.type, click.FloatRange | click.types.FloatParamType)]
+    assert {one.name for one in numbers} >= {"prior", "tolerance", "margin", "per_second", "limit", "white"}
+    for one in numbers:
+        with pytest.raises(click.BadParameter):
+            one.type.convert("nan", one, None)
 
 
 def test_a_key_of_a_protocol_that_is_given_as_an_option_is_named(bench: Bench) -> None:
