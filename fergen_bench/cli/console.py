@@ -89,13 +89,18 @@ def console_on(stderr: bool = False) -> Console:
 
     Sentences in a pipe or a log have no line breaks, which would break a command or a path in two.
     """
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.text import Text
 
     class PipeConsole(Console):
         def print(self, *objects: Any, **options: Any) -> None:
-            if not self.is_terminal and all(isinstance(one, str | Text) for one in objects):
-                options.setdefault("soft_wrap", True)
+            if not self.is_terminal:
+                if len(objects) == 1 and isinstance(objects[0], Group):
+                    for part in objects[0].renderables:  # such as a table and the notes below it
+                        self.print(part, **options)
+                    return
+                if all(isinstance(one, str | Text) for one in objects):
+                    options.setdefault("soft_wrap", True)
             super().print(*objects, **options)
 
         def on_broken_pipe(self) -> None:

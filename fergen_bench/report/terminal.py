@@ -89,7 +89,7 @@ def _fitting(console: Console, draw: Callable[[bool], tuple[Table, list[str]]]) 
 
 
 def _noted(tables: Iterable[Table], notes: Iterable[str]) -> RenderableType:
-    return Padding(Group(*tables, *(Text(note, style="dim") for note in notes)), (1, 0, 0, 0))
+    return Group("", *tables, *(Text(note, style="dim") for note in notes))
 
 
 LEAST_NAME = 14
@@ -249,7 +249,7 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
     for row in frame.itertuples(index=False):
         table.add_row(row[0], *(number(value) for value in row[1:]))
     notes = [published.explained, *published.notes, *above_annotator(published, real)]
-    parts: list[RenderableType] = [table, *(Text(note, style="grey50") for note in notes)]
+    parts: list[RenderableType] = ["", table, *(Text(note, style="grey50") for note in notes)]
     for title, rows in differences(published, real, metric):
         grid = Table(style="dim")
         for name in rows[0]:
@@ -257,7 +257,7 @@ def _published(published: Published, real: list[Board], metric: str) -> Renderab
         for line in rows[1:]:
             grid.add_row(*(cell.replace(" ", "\n") for cell in line))
         parts += [Text(f"\n{title}", style="dim italic"), grid]
-    return Padding(Group(*parts), (1, 0, 0, 0))
+    return Group(*parts)
 
 
 def show_comparison(console: Console, first: Row, second: Row, found: Comparison) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -31,9 +32,9 @@ def test_a_sentence_in_a_pipe_is_one_line_and_a_table_keeps_its_width(
     table = Table("words")
     table.add_row("word " * 40)
     console = console_on(stderr)
-    for one in (sentence, Text(sentence), table):
+    for one in (sentence, Group(Text(sentence), table, Text(sentence))):
         console.print(one)
     out, err = capsys.readouterr()
     lines = (err if stderr else out).splitlines()
-    assert [line.rstrip() for line in lines[:2]] == [sentence.rstrip()] * 2
-    assert max(map(len, lines[2:])) <= console.width
+    assert [line.rstrip() for line in (*lines[:2], lines[-1])] == [sentence.rstrip()] * 3
+    assert max(map(len, lines[2:-1])) <= console.width
