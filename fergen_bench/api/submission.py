@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from fergen_bench.api.display import Display
     from fergen_bench.experiment.project import Project
     from fergen_bench.progress import Progress
+    from fergen_bench.records.collection import Records
     from fergen_bench.records.record import RunRecord
     from fergen_bench.records.verify import Verdict
     from fergen_bench.submission.repeat import Repeated
+    from fergen_bench.submission.rows import Row
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Submitted:
         path: The archive.
         size: Its size in bytes.
         records: Its records.
+        rows: The rows of leaderboards that they make.
         notes: Sentences on what could not be checked.
     """
 
     path: Path
     size: int
     records: Sequence[RunRecord]
+    rows: Sequence[Row]
     notes: Sequence[str]
 
 
@@ -47,7 +51,9 @@ def submit(
     to: Path = Path("submission.zip"),
     suite: str | None = None,
     methods: Sequence[str] = (),
+    complete_rows: bool = False,
     progress: Progress = silent,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Submitted:
     """Write results with the methods that made them to one file.
 
@@ -58,16 +64,47 @@ def submit(
         to: The file.
         suite: Only this suite. Default: all.
         methods: Only these methods. Default: all.
+        complete_rows: Leave out rows that lack cells of another row in their leaderboard, and seeds that a training of
+            their row lacks.
         progress: Receives the progress of rendering embedded suites, with which labels are compared.
+        warn: Receives a sentence on each incomplete row that is packed.
 
     Raises:
         BenchError: The records do not exist or are faulty, and then no file is written; or it cannot be written.
     """
     from fergen_bench.api.results import records_at
-    from fergen_bench.records import frame as frames
+    from fergen_bench.submission import rows
     from fergen_bench.submission.archive import write_submission
 
     stored = records_at(results, project)
+    records = _chosen(stored, suite, methods, complete_rows)
+    lacking = [sentence for _, sentence in rows.incomplete(rows.rows_of(records))]
+    for sentence in lacking:
+        warn(sentence)
+    bases = {one.spec.base.method for one in records if one.spec.base is not None}
+    texts = _texts(project, sorted(bases | {one.spec.method for one in records}), method_files)
+    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
+        draft = Path(folder, "submission.zip")
+        size = write_submission(draft, stored, records, texts, _about(records))
+        verdict = check(project, draft, progress)
+        if verdict.faults:
+            more = f" (and {len(verdict.faults) - 1:,} more)" if len(verdict.faults) > 1 else ""
+            raise BenchError(f"nothing is submitted: {verdict.faults[0].replace(f'{draft}/', '')}{more}")
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with atomically(to) as whole:
+                whole.write_bytes(draft.read_bytes())
+        except OSError as error:
+            raise BenchError(f"{near(to)}: cannot be written ({error.strerror}); name another file with --to") from None
+    notes = [note for note in verdict.notes if note not in lacking]
+    return Submitted(to, size, records, rows.rows_of(records), notes)
+
+
+def _chosen(stored: Records, suite: str | None, methods: Sequence[str], complete_rows: bool) -> list[RunRecord]:
+    """Return the records to submit; see `submit`."""
+    from fergen_bench.records import frame as frames
+    from fergen_bench.submission.rows import complete
+
     everything, faults = stored.read()
     if faults:
         raise BenchError(f"nothing is submitted: {faults[0]}")
@@ -85,22 +122,11 @@ def submit(
     ]
     if not records:
         raise BenchError(f"{near(stored.path)}: no record of {listed(methods)} on {suite}; leave out --suite")
-    bases = {one.spec.base.method for one in records if one.spec.base is not None}
-    texts = _texts(project, sorted(bases | {one.spec.method for one in records}), method_files)
-    with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
-        draft = Path(folder, "submission.zip")
-        size = write_submission(draft, stored, records, texts, _about(records))
-        verdict = check(project, draft, progress)
-        if verdict.faults:
-            more = f" (and {len(verdict.faults) - 1:,} more)" if len(verdict.faults) > 1 else ""
-            raise BenchError(f"nothing is submitted: {verdict.faults[0].replace(f'{draft}/', '')}{more}")
-        try:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            with atomically(to) as whole:
-                whole.write_bytes(draft.read_bytes())
-        except OSError as error:
-            raise BenchError(f"{near(to)}: cannot be written ({error.strerror}); name another file with --to") from None
-    return Submitted(to, size, records, verdict.notes)
+    if complete_rows:
+        records = complete(records)
+        if not records:
+            raise BenchError(f"{near(stored.path)}: no row has a seed in all of its trainings; run what they lack")
+    return records
 
 
 def _texts(project: Project, names: Sequence[str], files: Sequence[Path]) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ from fergen_bench.cli.parameters import complete
 from fergen_bench.wording import many, near
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fergen_bench.experiment.project import Project
+    from fergen_bench.submission.rows import Row
 
 EXAMPLES = """
 \b
@@ -50,9 +54,19 @@ class Share(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--method", "-m", "methods", multiple=True, shell_complete=complete("method"), help="Only these methods.")
 @click.option("--suite", "-s", shell_complete=complete("suite"), help="Only this suite.")
+@click.option(
+    "--complete-rows",
+    is_flag=True,
+    help="Leave out rows that lack cells of another row of their leaderboard, and seeds that lack a training.",
+)
 @click.option("--to", type=click.Path(path_type=Path, dir_okay=False), default="submission.zip", show_default=True)
 def submit(
-    results: Path, method_files: tuple[Path, ...], methods: tuple[str, ...], suite: str | None, to: Path
+    results: Path,
+    method_files: tuple[Path, ...],
+    methods: tuple[str, ...],
+    suite: str | None,
+    complete_rows: bool,
+    to: Path,
 ) -> None:
     """Pack results for a leaderboard that others keep: rows, predicted classes, method files and environments.
 
@@ -64,16 +78,32 @@ def submit(
     from fergen_bench.experiment.project import find_project
 
     with Bars(console_on(stderr=True)) as shown:
-        done = submission.submit(find_project(), results, method_files, to, suite, methods, shown.preparation)
+        done = submission.submit(
+            find_project(), results, method_files, to, suite, methods, complete_rows, shown.preparation, shown.warn
+        )
     console = console_on()
     for note in done.notes:
         console.print(f"note: {note}", style="dim")
-    names = sorted({f"{one.spec.suite}: {one.spec.label}" for one in done.records})
+    console.print(_packed(done.rows))
     console.print(
-        f"{near(done.path)}: {many(len(done.records), 'run')} of {'; '.join(names)}, {done.size / 1e6:.2f} MB\n"
+        f"{near(done.path)}: {many(len(done.records), 'run')} in {many(len(done.rows), 'row')}, "
+        f"{done.size / 1e6:.2f} MB\n"
         f"Check it as others will: fergen-bench verify {near(done.path)} --replay 10%",
         highlight=False,
     )
+
+
+def _packed(rows: Iterable[Row]) -> Table:
+    """Return a table of the rows of a submission."""
+    from rich.table import Table
+
+    table = Table(title="Rows", title_justify="left")
+    for column in ("suite", "method", "trained on", "seeds", "cells"):
+        table.add_column(column, overflow="fold", justify="right" if column == "cells" else "left")
+    for row in rows:
+        seeds = ", ".join(map(str, row.seeds))
+        table.add_row(row.spec.suite, row.spec.label, row.trained_on, seeds, f"{len(row.cells):,}")
+    return table
 
 
 def replay_and_show(

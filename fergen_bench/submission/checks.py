@@ -24,7 +24,7 @@ from fergen_bench.experiment.method_file import MethodFile
 from fergen_bench.experiment.project import Project
 from fergen_bench.experiment.shipped import methods_behind
 from fergen_bench.records.counting import collapse_note
-from fergen_bench.records.frame import row_of
+from fergen_bench.submission.rows import Row, incomplete, rows_of
 from fergen_bench.wording import listed, many
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def faults_of(
         project: The project that finds its methods; embedded suites are rendered for it where they are not yet.
         progress: Receives the progress of rendering.
     """
-    faults = [*_methods(submission, records, project), *_incomplete(records)]
+    rows = rows_of(records)
+    faults = [*_methods(submission, records, project), *_unfinished(rows)]
     faults += [
         f"{submission.records.place(one)}: was made with numerics {one.spec.numerics}, and leaderboards have "
         f"{NUMERICS}; run it again"
@@ -79,7 +80,8 @@ def faults_of(
     found, notes = _data(submission, records, project, progress)
     doubtful, more = _predictions(submission, records, project)
     said = collapse_note(records)
-    return [*faults, *found, *doubtful], [*notes, *more, *([said] if said else [])]
+    lacking = [sentence for _, sentence in incomplete(rows)]
+    return [*faults, *found, *doubtful], [*lacking, *notes, *more, *([said] if said else [])]
 
 
 def _methods(submission: Submission, records: Sequence[RunRecord], project: SubmittedProject) -> Iterator[str]:
@@ -161,24 +163,13 @@ def _installed() -> frozenset[str]:
     return frozenset(packages_distributions())
 
 
-def _incomplete(records: Sequence[RunRecord]) -> Iterator[str]:
-    """Yield a sentence for each row whose sources do not have the same seeds and targets."""
-    rows: dict[object, list[RunRecord]] = {}
-    for one in records:
-        rows.setdefault(row_of(one.spec), []).append(one)
-    for entries in rows.values():
-        label = f"{entries[0].spec.suite}: {entries[0].spec.label}"
-        seeds = {one.spec.seed for one in entries}
-        by_source: dict[tuple[str, ...], set[int]] = {}
-        for one in entries:
-            training = (*one.spec.sources, *([one.spec.adaptation_target] if one.spec.adaptation_target else []))
-            by_source.setdefault(training, set()).add(one.spec.seed)
-        if short := {source: own for source, own in by_source.items() if own != seeds}:
-            source, own = next(iter(short.items()))
-            missing = ", ".join(map(str, sorted(seeds - own)))
-            yield f"{label}: the training on {'+'.join(source)} lacks seed {missing}; submit whole rows"
-        if not any(one.cells for one in entries):
-            yield f"{label}: has no scores; submit runs that scored a target"
+def _unfinished(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a sentence for each row whose trainings do not have the same seeds, or that has no scores."""
+    for row in rows:
+        if row.uneven:
+            yield row.uneven
+        if not row.cells:
+            yield f"{row.name}: has no scores; submit runs that scored a target"
 
 
 def _data(

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click import BadParameter
@@ -27,7 +28,8 @@ def made(project: Project) -> Project:
 def test_a_submission_is_written_checked_and_repeated(made: Project, bench: Bench) -> None:
     done = bench("submit", "--to", "mine.zip")
     assert done.code == 0, done.err
-    assert "mine.zip: 1 run of synth5-tiny: nearest_prototype" in done.out
+    assert "mine.zip: 1 run in 1 row" in done.out
+    assert re.search(r"synth5-tiny\W+nearest_prototype\W+web\W+0\W+5\W", done.out)
     checked = bench("verify", "mine.zip", "--replay", "100%", "--summary", "summary.md")
     assert checked.code == 0, checked.out + checked.err
     assert "Sound: 1 record" in checked.out
@@ -35,6 +37,27 @@ def test_a_submission_is_written_checked_and_repeated(made: Project, bench: Benc
     assert "mine.zip: sound" in text
     assert "100% of the runs were repeated" in text
     assert "| nearest_prototype |" in text
+
+
+def test_an_incomplete_row_is_named_and_left_out_on_request(made: Project, bench: Bench) -> None:
+    options: dict[str, Any] = {"jobs": 0, "track": False, "project": made.root}
+    fb.run(methods=["linear_probe"], sources=["web", "film"], seeds=[0], **options)
+    named = (
+        "synth5-tiny: nearest_prototype is an incomplete row: trained on web, it has 5 of 10 cells of linear_probe; "
+        "run the rest, or pack with --complete-rows to leave the row out"
+    )
+    done = bench("submit")
+    assert done.code == 0, done.err
+    assert f"warning: {named}\n" in done.err
+    assert f"note: {named}\n" in bench("verify", "submission.zip").out
+    done = bench("submit", "--complete-rows")
+    assert (done.code, "incomplete" in done.err, "nearest_prototype" in done.out) == (0, False, False), done.err
+    assert "submission.zip: 2 runs in 1 row" in done.out
+    fb.run(methods=["linear_probe"], sources=["web"], seeds=[5], **options)
+    done = bench("submit", "--method", "linear_probe")
+    assert "the training on film lacks seed 5; run it, or pack with --complete-rows" in done.err
+    done = bench("submit", "--method", "linear_probe", "--complete-rows")
+    assert "submission.zip: 2 runs in 1 row" in done.out
 
 
 def test_a_collapsed_training_is_named_by_run_and_submit(mine: Project, bench: Bench) -> None:
