@@ -97,11 +97,19 @@ _ONLINE: Sequence[_Range] = (
     ("supports", lambda value: value >= 1, "it takes 1 or more"),
 )
 """Parameters that mean the same in every method that has them. Others are checked by their method when it starts."""
+_RECOVERING: Sequence[_Range] = (
+    ("margin", lambda value: value > 0, "it must be above 0"),
+    ("recovery", lambda value: value >= 0, "it must be 0 or more"),
+)
+"""Parameters of an online method that has both: SAR, or one that is derived from it."""
 
 
 def _check_ranges(method: MethodFile, values: Mapping[str, Any], places: Mapping[str, str]) -> None:
     """Raise for parameters that no training or adaptation can start with, before anything is prepared for it."""
-    for name, fits, wanted in _TRAINING if method.trains else _ONLINE if method.online else ():
+    ranges = _TRAINING if method.trains else _ONLINE if method.online else ()
+    if method.online and all(name in values for name, *_ in _RECOVERING):
+        ranges = (*ranges, *_RECOVERING)
+    for name, fits, wanted in ranges:
         value = values.get(name)
         if isinstance(value, int | float) and not fits(value):
             raise BenchError(f"{places[name]}: {method.name}: {name} is {value:g}; {wanted}")

@@ -212,9 +212,10 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
                 "nobody stated what one of the two was trained on, so no target is known to be unseen for both; state "
                 "it with fergen-bench evaluate … --trained-on"
             )
+        one, other = (f"{row.method.iloc[0]} ({_named(_trainings(row))})" for row in rows)
         raise BenchError(
-            "the two share no source, seed and unseen target, so nothing can be compared; run both with the same "
-            "--sources, --targets and --seeds"
+            f"{one} and {other} share no source, seed and unseen target, so nothing can be compared; run both with the "
+            f"same --sources, --targets and --seeds"
         )
     one, other = first[unseen], second[unseen]
     cells = [

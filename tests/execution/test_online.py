@@ -217,6 +217,8 @@ def test_bad_input_is_refused_in_the_plan(
         ("tent", "learning_rate=-0.1", "learning_rate is -0.1; it must be above 0"),
         ("sar", "momentum=1.0", "momentum is 1; it must be 0 or more, and less than 1"),
         ("sar", "rho=-1.0", "rho is -1; it must be 0 or more"),
+        ("sar", "margin=0.0", "margin is 0; it must be above 0"),
+        ("sar", "recovery=-0.1", "recovery is -0.1; it must be 0 or more"),
         ("t3a", "supports=0", "supports is 0; it takes 1 or more"),
     ],
 )
