@@ -73,14 +73,9 @@ def follow(project: Project, warn: Callable[[str], None]) -> Following:
 
 
 def finish(following: Following, warn: Callable[[str], None]) -> None:
-    """Wait up to `PATIENCE` seconds for a mirror to write its records, and warn about those that are left."""
-    from fergen_bench.records.mlflow_following import PATIENCE
-
+    """Wait a limited time for a mirror to write its records, and warn about those that are left."""
     if left := following.close():
-        warn(
-            f"{many(left, 'record', 'are')} not in MLflow (the wait is at most {PATIENCE:.0f} s). They are safe in "
-            "results/runs; mirror them with: fergen-bench sync"
-        )
+        warn(f"{many(left, 'record', 'are')} complete, but not in MLflow yet; mirror with: fergen-bench sync")
 
 
 def _open_mirror(project: Project) -> Mirror:

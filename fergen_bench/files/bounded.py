@@ -17,6 +17,8 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
+
     import numpy as np
 
 MOST_TEXT = 64 << 20
@@ -228,16 +230,16 @@ def parse_arrays(file: IO[bytes], limit: int = MOST_ARRAYS) -> dict[str, np.ndar
     return found
 
 
-def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, bytes]:
+def read_archive(path: Path, wanted: Callable[[str], bool] | None = None) -> dict[str, bytes]:
     """Return the content of each file of a zip archive by its name. Nothing is extracted.
 
     Args:
         path: The archive.
-        wanted: Returns whether a file with this name is read.
+        wanted: Returns whether a file with this name is read. Default: all are, and comments are refused.
 
     Raises:
-        ValueError: The archive is damaged, contains a name twice, or exceeds the limits. Archives of arrays count with
-            the size of their arrays.
+        ValueError: The archive is damaged, contains a name twice, has bytes that belong to no file, or exceeds the
+            limits. Archives of arrays count with the size of their arrays.
         OSError: The file cannot be read.
     """
     import struct
@@ -248,12 +250,10 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
     try:
         whole = read_bytes(path, MOST_ARRAYS)
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            # zipfile looks for the archive in a file, whatever lies before and after it.
-            end = len(whole) - 22 - len(archive.comment)
-            first = min((entry.header_offset for entry in archive.infolist()), default=0)
-            if first or whole[max(end, 0) :][:4] != b"PK\5\6":
-                raise ValueError("it has bytes that belong to no file of the archive, before or after them")
-            entries = [entry for entry in archive.infolist() if wanted(entry.filename)]
+            _refuse_other_bytes(whole, archive)
+            if wanted is None and (archive.comment or any(entry.comment for entry in archive.infolist())):
+                raise ValueError("it has a comment, which is part of no file; make the archive without comments")
+            entries = [entry for entry in archive.infolist() if wanted is None or wanted(entry.filename)]
             if len({entry.filename for entry in entries}) < len(entries) or len(entries) > MOST_NAMES:
                 raise ValueError(f"it contains a name twice, or more than {MOST_NAMES:,} names")
             if odd := [entry.filename for entry in entries if entry.compress_type not in _BOUNDED]:
@@ -261,14 +261,47 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
             room = MOST_ARRAYS - sum(entry.file_size for entry in entries)
             for entry in entries if room >= 0 else ():
                 content = found[entry.filename] = archive.read(entry)
+                if entry.compress_type == zipfile.ZIP_DEFLATED:
+                    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+                    stream.decompress(whole[slice(*_span(whole, entry))], entry.file_size + 1)
+                    if stream.unused_data:
+                        raise ValueError(f"{printable(entry.filename[:100])} has bytes after its compressed content")
                 if entry.filename.endswith(".npz") and zipfile.is_zipfile(io.BytesIO(content)):
                     with zipfile.ZipFile(io.BytesIO(content)) as arrays:
+                        _refuse_other_bytes(content, arrays)
                         room -= sum(inner.file_size for inner in arrays.infolist())
             if room < 0:
                 raise ValueError(f"its files have more than {MOST_ARRAYS:,} bytes")
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError) as error:
         raise ValueError(f"it is not a complete archive ({error})") from None
     return found
+
+
+def _span(whole: bytes, entry: ZipInfo) -> tuple[int, int]:
+    """Return where the content of a file begins and ends in its archive: after its header, name and extra field."""
+    import struct
+
+    begin = entry.header_offset + 30 + sum(struct.unpack_from("<HH", whole, entry.header_offset + 26))
+    return begin, begin + entry.compress_size
+
+
+def _refuse_other_bytes(whole: bytes, archive: ZipFile) -> None:
+    """Raise ValueError for bytes before, between or after the files of an archive, and for files that overlap.
+
+    zipfile finds files by the offsets at the end of an archive, and ignores all other bytes.
+    """
+    import struct
+
+    place = 0
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        place = _span(whole, entry)[1] if entry.header_offset == place else len(whole)
+        sizes = entry.CRC, entry.compress_size, entry.file_size
+        if entry.flag_bits & 8:  # written to a stream: checksum and sizes follow the content
+            ways = (mark + struct.pack(form, *sizes) for mark in (b"PK\7\10", b"") for form in ("<III", "<IQQ"))
+            place += next((len(way) for way in ways if whole.startswith(way, place)), 0)
+    end = len(whole) - 22 - len(archive.comment)
+    if place != archive.start_dir or whole[max(end, 0) :][:4] != b"PK\5\6":
+        raise ValueError("it has bytes that belong to no file of the archive: before, between or after them")
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

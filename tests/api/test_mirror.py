@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from examples import SPEC, finished
@@ -72,3 +74,25 @@ def test_sync_ends_where_mlflow_does_not_respond(project: Project, monkeypatch: 
     with pytest.raises(BenchError, match="MLflow does not respond"):
         api.sync(project, warnings.append)
     assert warnings == ["2 of 4 records were written before the mirror failed"]
+
+
+def test_records_that_the_mirror_has_not_written_in_time_are_named_in_one_sentence(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    class Slow(Stub):
+        def mirror(self, record: RunRecord) -> bool:
+            begun.wait()
+            return super().mirror(record)
+
+    monkeypatch.setattr(api, "_open_mirror", lambda project: Slow())
+    warnings: list[str] = []
+    following = api.follow(project, warnings.append)
+    monkeypatch.setattr(following, "close", partial(following.close, patience=0.0))
+    for seed in range(2):
+        following.add(finished(replace(SPEC, seed=seed)))
+    api.finish(following, warnings.append)
+    assert warnings == ["2 records are complete, but not in MLflow yet; mirror with: fergen-bench sync"]
+    begun.set()
+    assert type(following).close(following, 30.0) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,6 +132,74 @@ def test_an_archive_is_read_within_its_limits(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(zipped({"b": bytes(range(250))})[:-30])
     with pytest.raises(ValueError, match="not a complete archive"):
         bounded.read_archive(path)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def lengthened(archive: bytes, place: int, more: bytes, grown: bool = False) -> bytes:
+    """Return an archive of two files with bytes at a place, which the offsets behind it allow for.
+
+    Args:
+        archive: The archive.
+        place: Where its second file begins, or its directory.
+        more: The bytes.
+        grown: Whether the first file counts them as its own.
+    """
+    data = bytearray(archive[:place] + more + archive[place:])
+    first = data.find(b"PK\1\2")
+    second = data.find(b"PK\1\2", first + 1)
+    spots = [data.find(b"PK\5\6") + 16]  # the offset of the directory
+    spots += [second + 42] if struct.unpack_from("<I", data, second + 42)[0] >= place else []
+    spots += [18, first + 20] if grown else []  # the compressed size of the first file
+    for spot in spots:
+        struct.pack_into("<I", data, spot, struct.unpack_from("<I", data, spot)[0] + len(more))
+    return bytes(data)
+
+
+def test_bytes_that_nobody_would_read_are_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.zip", zipped({"a": b"aaaa", "b": b"b"})
+    second = whole.find(b"PK\3\4", 1)
+    assert bounded.read_archive(written(path, lengthened(whole, second, b""))) == {"a": b"aaaa", "b": b"b"}
+    for gap in (lengthened(whole, second, b"more"), lengthened(whole, whole.find(b"PK\1\2"), b"more")):
+        with pytest.raises(ValueError, match=r"bytes that belong to no file of the archive|not a complete archive"):
+            bounded.read_archive(written(path, gap))
+    with pytest.raises(ValueError, match="a has bytes after its compressed content"):
+        bounded.read_archive(written(path, lengthened(whole, second, b"more", grown=True)))
+    arrays = lengthened(whole, second, b"more")
+    with pytest.raises(ValueError, match="bytes that belong to no file of the archive"):
+        bounded.read_archive(written(path, zipped({"a.npz": arrays})))
+
+
+def test_comments_are_refused_where_every_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    entry = zipfile.ZipInfo("a")
+    for comments in ((b"", b"of a file"), (b"of the archive", b"")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.comment, entry.comment = comments
+            archive.writestr(entry, b"a")
+        assert bounded.read_archive(path, lambda name: True) == {"a": b"a"}, "as in an archive that git makes"
+        with pytest.raises(ValueError, match="it has a comment"):
+            bounded.read_archive(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000])
+def test_an_archive_that_was_written_to_a_stream_is_read(size: int, tmp_path: Path) -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError
+
+    stream = Pipe()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "ab":
+            archive.writestr(name, bytes(size))
+    path = written(tmp_path / "a.zip", stream.getvalue())
+    assert bounded.read_archive(path) == {"a": bytes(size), "b": bytes(size)}
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
