@@ -51,6 +51,8 @@ class NoRoom(BenchError):
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The errno of a full disk, of a full quota and of a limit on the size of a file."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_UNFIT = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""The errno of a name that is too long, of a file in place of a folder and the reverse, and of links in a circle."""
 
 
 def circumstance(error: BaseException) -> BenchError | None:
@@ -75,6 +77,10 @@ def circumstance(error: BaseException) -> BenchError | None:
                 f"{place}{error.strerror}; change the permissions, or set `results` and `cache` in bench.toml to other "
                 f"folders"
             )
+        if error.errno in _UNFIT and error.filename is not None:
+            shown = str(error.filename)
+            where = shown if len(shown) <= 200 else f"…{shown[-200:]}"
+            return BenchError(f"{where}: {error.strerror}; give another name or folder")
         if error.errno == errno.EMFILE:
             return BenchError(f"{place}{error.strerror}; lower --jobs, or raise the limit with ulimit -n")
     if kind == "BrokenProcessPool":

@@ -34,6 +34,12 @@ def test_other_errors_are_not_translated() -> None:
             "/r: Read-only file system; change the permissions",
         ),
         (OSError(errno.EACCES, "Permission denied", "/r"), BenchError, "/r: Permission denied; change the permissions"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", f"/r/{'a' * 300}.py"),
+            BenchError,
+            f"…{'a' * 197}.py: File name too long; give another name or folder",
+        ),
+        (OSError(errno.ENOTDIR, "Not a directory", "/r/a"), BenchError, "/r/a: Not a directory; give another name"),
         (OSError(errno.EMFILE, "Too many open files"), BenchError, "lower --jobs, or raise the limit with ulimit"),
         (MemoryError(), RunError, "the machine ran out of memory; lower --jobs, or batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), RunError, "the GPU ran out of memory; lower batch_size"),

@@ -62,7 +62,10 @@ def test_a_comparison_says_where_and_on_which_expressions(tmp_path: Path) -> Non
 
 def test_rows_that_share_nothing_cannot_be_compared(tmp_path: Path) -> None:
     found, cells = gathered([*matrix(tmp_path, "good", 0.7), *matrix(tmp_path, "poor", 0.55)], tmp_path)
-    good, poor = cells[(cells.method == "good") & (cells.seed == 0)], cells[(cells.method == "poor") & (cells.seed == 1)]
+    good, poor = (
+        cells[(cells.method == "good") & (cells.seed == 0)],
+        cells[(cells.method == "poor") & (cells.seed == 1)],
+    )
     named = r"good \(a, seed 0; b, seed 0; .*\) and poor \(a, seed 1; .*\) share no source, seed and unseen target"
     with pytest.raises(BenchError, match=named):
         comparison.compare(good, poor, found, "accuracy")
