@@ -89,9 +89,11 @@ def require(networks: Iterable[tuple[str, str]]) -> list[str]:
     if missing and (why := unreachable(missing.values())) is not None:
         listed = " and ".join(f"of {name} ({address})" for name, address in missing.items())
         files = " ".join(f"{named[name]}{name.partition('/')[0]}//path/to/file" for name in missing)
+        packaged = {f"{option}{'synth' if 'backbone' in option else 'synth-trunk'}": None for option in named.values()}
         raise BenchError(
             f"the weights {listed} are not on this machine, and {why}; download them elsewhere and name the files "
-            f"({files}), or use the packaged networks, synth and synth-trunk"
+            f"({files}), or use the packaged networks ({' '.join(packaged)}; for a suite, its keys backbone "
+            f"and trunk in bench.toml)"
         )
     return [f"the weights of {name} are downloaded first, from {address}" for name, address in missing.items()]
 

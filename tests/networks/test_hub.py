@@ -96,7 +96,8 @@ def test_without_a_network_missing_weights_are_refused_with_where_to_get_them() 
         f"the weights of {CLIP} ({ADDRESSES[0]}) and of {RESNET} ({ADDRESSES[1]}) are not on this machine, and "
         f"huggingface.co cannot be reached; download them elsewhere and name the files (--set backbone="
         f"open_clip:ViT-B-32-quickgelu//path/to/file --set trunk={RESNET}//path/to/file), or use the "
-        f"packaged networks, synth and synth-trunk"
+        f"packaged networks (--set backbone=synth --set trunk=synth-trunk; for a suite, its keys backbone and trunk in "
+        f"bench.toml)"
     )
 
 
