@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -18,7 +17,6 @@ from fergen_bench.datasets.standing import NOT_AUDITED
 from fergen_bench.experiment.run import percent
 from fergen_bench.report import data
 from fergen_bench.report.comparison import Comparison, Row, answer, caveats, p_text, range_text
-from fergen_bench.report.intervals import ALPHA
 from fergen_bench.report.leaderboard import COLUMNS, LeaderboardView, Mean
 from fergen_bench.report.notes import GAP, mark_notes, short_mark, standing_notes
 from fergen_bench.report.published import Published, above_annotator, concerned, differences, summary
@@ -277,8 +275,8 @@ def show_comparison(console: Console, first: Row, second: Row, found: Comparison
         console.print(data.block(second.board.data, second.board.synthetic))
     console.print(
         Text(
-            f"Points are those of the second minus the first. *: p < {ALPHA:.2g} after Holm, within its table. "
-            f"Single cells are not tested: each has only one training a seed"
+            "Points are those of the second minus the first. p is corrected after Holm, within its table. "
+            "Single cells are not tested: each has only one training a seed"
         ),
         style="dim",
     )
@@ -306,9 +304,14 @@ def _how(found: Comparison) -> str:
     return "\n".join(notes)
 
 
-def _points(value: float, p_holm: float = np.nan) -> str:
-    """Return a difference as text: +1.2, with a star where it is significant."""
-    return "—" if pd.isna(value) else f"{tenth(value, signed=True)}{'*' if p_holm < ALPHA else ' '}"
+def _points(value: float) -> str:
+    """Return a difference as text, such as +1.2."""
+    return "—" if pd.isna(value) else tenth(value, signed=True)
+
+
+def _p(value: float) -> str:
+    """Return p without its name, for a column of them."""
+    return "—" if pd.isna(value) else p_text(value).removeprefix("p ").removeprefix("= ")
 
 
 def _where(found: Comparison) -> Table:
@@ -337,18 +340,16 @@ def _by_target(found: Comparison) -> Table:
     for column in ("target", "points", "95 %", "faces", "p after Holm"):
         table.add_column(column, justify="left" if column == "target" else "right")
     for row in found.targets.itertuples():
-        p = p_text(row.p_holm).removeprefix("p ").removeprefix("= ") if pd.notna(row.p_holm) else "—"
-        table.add_row(
-            row.target, tenth(row.difference, signed=True), range_text(row.low, row.high), f"{row.faces:,}", p
-        )
+        points, ends = tenth(row.difference, signed=True), range_text(row.low, row.high)
+        table.add_row(row.target, points, ends, f"{row.faces:,}", _p(row.p_holm))
     return table
 
 
 def _by_expression(found: Comparison) -> Table:
     table = Table(title="\nBy expression: recall on unseen targets (%)", title_justify="left")
-    for column in ("expression", "first", "second", "points", "95 %"):
+    for column in ("expression", "first", "second", "points", "95 %", "p after Holm"):
         table.add_column(column, justify="left" if column == "expression" else "right")
     for row in found.expressions.itertuples():
-        points = _points(row.difference, row.p_holm)
-        table.add_row(row.expression, number(row.first), number(row.second), points, range_text(row.low, row.high))
+        recalls, points = (number(row.first), number(row.second)), _points(row.difference)
+        table.add_row(row.expression, *recalls, points, range_text(row.low, row.high), _p(row.p_holm))
     return table

@@ -56,6 +56,13 @@ def test_a_comparison_says_where_and_on_which_expressions(tmp_path: Path) -> Non
     assert (result.targets.p_holm >= result.targets.p).all()
     assert "good is better than poor on unseen targets: +1" in comparison.answer("poor", "good", result)
     assert "poor is worse" in comparison.answer("good", "poor", comparison.compare(other, one, found, "accuracy"))
+    rows = [comparison.Row(board, *row) for board in tables.boards(cells, "accuracy") for row in board.rows()]
+    console = Console(width=80, record=True, file=StringIO())
+    terminal.show_comparison(console, *sorted(rows, key=lambda row: row.name, reverse=True), result)
+    by_target, by_expression = console.export_text().split("By unseen target")[1].split("By expression")
+    assert "p after Holm" in by_target
+    assert "p after Holm" in by_expression
+    assert "*" not in by_expression
     same = comparison.compare(one, one, found, "accuracy")
     assert "poor again is not significantly different from poor" in comparison.answer("poor", "poor again", same)
 
