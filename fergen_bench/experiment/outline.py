@@ -27,6 +27,7 @@ from fergen_bench.experiment.parameters import (
 )
 from fergen_bench.experiment.protocol import Corruptions, Protocol
 from fergen_bench.experiment.run import PLAIN, Precision, Run, Selection, View
+from fergen_bench.wording import listed
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def outline(
     part = _part(protocol, place, suite)
     targets = _targets(protocol, place, part, request)
     domains = _domains(protocol, place, part, targets, request)
+    _check_settings(methods, request.settings)
     find = find or among(methods)
     expansion = _Expansion(protocol, place, suite, request, skip_unfit, domains, find)
     outlines = tuple(outlined for method in methods for outlined in expansion.of(method))
@@ -162,6 +164,19 @@ def outline(
         for outlined in outlines:
             _check_corruptions_apply(protocol, protocol.shifts, place, outlined.run)
     return Planned(suite, Path(place).stem, outlines, tuple(expansion.left_out), protocol.rename, protocol.shifts)
+
+
+def _check_settings(methods: Sequence[MethodFile], settings: Mapping[str, Any]) -> None:
+    """Raise for a parameter from --set that only some of several methods have."""
+    for name in settings:
+        having = [one.name for one in methods if name in {parameter.name for parameter in one.parameters}]
+        lacking = [one.name for one in methods if one.name not in having]
+        if having and lacking:
+            raise BenchError(
+                f"--set: {listed(having)} {'has' if len(having) == 1 else 'have'} a parameter {name!r}, and "
+                f"{listed(lacking)} {'does' if len(lacking) == 1 else 'do'} not; run them in separate commands, or set "
+                f"it in a protocol (docs/protocols.md): method: {{{having[0]}: {{{name}: …}}, {lacking[0]}: {{}}}}"
+            )
 
 
 class _Expansion:

@@ -187,6 +187,18 @@ def test_adaptation_without_another_target_is_refused() -> None:
         plan(ADAPTED)
 
 
+def test_a_parameter_of_one_of_two_methods_is_refused_with_the_ways_to_set_it() -> None:
+    with pytest.raises(BenchError) as caught:
+        plan({}, Request(settings={"gate": "linear"}), (PROBE, CAFE))
+    assert str(caught.value) == (
+        "--set: cafe has a parameter 'gate', and linear_probe does not; run them in separate commands, or set it in a "
+        "protocol (docs/protocols.md): method: {cafe: {gate: …}, linear_probe: {}}"
+    )
+    assert plan({"method": {"cafe": {"gate": "linear"}, "linear_probe": {}}}, methods=(PROBE, CAFE))
+    with pytest.raises(BenchError, match="the method linear_probe has no parameter 'gat'"):
+        plan({}, Request(settings={"gat": 1}), (PROBE, CAFE))
+
+
 def test_a_method_that_compares_domains_is_refused_with_one() -> None:
     with pytest.raises(
         BenchError, match=r"coral compares domains .* leave-one-out\), .* adaptation\), .* pseudo_domains=3"
