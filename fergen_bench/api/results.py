@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fergen_bench.api.compared import Compared
+from fergen_bench.api.display import display
 from fergen_bench.api.filtering import RecordFilter
 from fergen_bench.api.options import from_keywords
 from fergen_bench.error import BenchError, did_you_mean
-from fergen_bench.wording import many, near
+from fergen_bench.wording import listed, many, near
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ def load_results(
     *,
     include_near_duplicates: bool = False,
     project: Project | str | Path | None = None,
+    progress: bool = True,
     **filters: Any,
 ) -> Results:
     """Load the records of one suite as `fergen-bench report` counts them.
@@ -63,6 +65,7 @@ def load_results(
         suite: The suite. Default: the only one with records, else that of bench.toml.
         include_near_duplicates: Also count images with a near-duplicate in the sources.
         project: The project with the suites and audits, or a folder in it. Default: that of the working directory.
+        progress: Show on a terminal that records are read.
         **filters: The fields of `RecordFilter`: `methods`, `selection`, `protocol`, `fraction`, `seeds`, `sources` and
             `targets`, such as `seeds=[0, 1]`. docs/python.md lists them.
 
@@ -74,7 +77,8 @@ def load_results(
 
     where = open_project(project)
     only = from_keywords(filters, RecordFilter, "load_results")
-    return load(where, records_at(path, where), suite, only, include_near_duplicates)
+    with display(progress).busy("reading records"):
+        return load(where, records_at(path, where), suite, only, include_near_duplicates)
 
 
 def records_at(path: str | os.PathLike[str], project: Project) -> Records:
@@ -404,8 +408,15 @@ class Results:
         return found[0]
 
     def __repr__(self) -> str:
-        methods = sorted({record.spec.label for record in self.records})
-        return f"Results({self.suite}: {len(self.records)} records of {', '.join(methods)})"
+        specs = [record.spec for record in self.records]
+        rows, protocols = {spec.label for spec in specs}, {spec.protocol for spec in specs} - {""}
+        lines = [
+            f"Results of {self.suite} in {near(self.folder)}: {many(len(specs), 'run')}, {many(len(rows), 'row')}",
+            f"methods: {listed(sorted({spec.method for spec in specs}))}",
+            f"protocols: {listed(sorted(protocols)) or 'unknown'}",
+            "next: .leaderboard(), .matrix(method), .compare(method, other), .cells, .notes, .filtered(methods=…)",
+        ]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         """Return the leaderboards as HTML tables, rounded as the report rounds them."""

@@ -70,6 +70,15 @@ def test_a_comparison_is_that_of_the_command(results: fb.Results, bench: Bench) 
     assert len(found.cells) == 10
 
 
+def test_results_are_printed_in_a_few_short_lines(results: fb.Results) -> None:
+    first, methods, protocols, following = repr(results).splitlines()
+    assert first == "Results of synth5-tiny in results/runs: 4 runs, 2 rows"
+    assert methods == "methods: linear_probe and nearest_prototype"
+    assert protocols == "protocols: leave-none"
+    assert ".leaderboard(), " in following
+    assert all(hasattr(results, name.partition("(")[0]) for name in following.removeprefix("next: .").split(", ."))
+
+
 def test_a_notebook_shows_tables_and_figures(results: fb.Results) -> None:
     shown = results._repr_html_()
     assert "<h4>synth5-tiny (synthetic faces): trained on one source" in shown
