@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def evaluate(
         model: An ONNX file; a network with the file of its weights, such as "timm:resnet18//data/fer.pth"; or a
             callable that returns scores (B, classes) for images uint8 (B, height, width, 3).
         project: The project, or a folder in it. Default: that of the working directory.
-        progress: Show bars in a terminal and in a notebook. Elsewhere the call prints nothing.
+        progress: Show bars and notes in a terminal and in a notebook. Elsewhere the call prints nothing.
         **options: The fields of `EvaluateOptions`, such as `predictions="mine.csv"` in place of a model,
             `suite="wild5"`, `trained_on=["rafdb"]`, `classes=["anger", …]`. docs/evaluate.md lists all of them.
 
@@ -158,20 +158,27 @@ def execute(model: Model | None, options: EvaluateOptions, project: Project, sho
 
 @dataclass
 class _Task:
-    """An evaluation with its options resolved and its domains prepared."""
+    """An evaluation with its options resolved."""
 
     options: EvaluateOptions
     project: Project
     suite: Suite
-    domains: dict[str, Domain]  # the targets
+    targets: tuple[str, ...]
     exposure: Exposure
-    known: dict[str, Domain]  # the prepared domains among those that the model has seen
     claims: list[Claim]
     device: str
     threads: int
     shown: Display
-    notes: list[str]
-    warnings: list[str]
+    domains: dict[str, Domain] = field(default_factory=dict)  # the targets, once they are prepared
+    known: dict[str, Domain] = field(default_factory=dict)  # the prepared domains among those that the model has seen
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def note(self, sentences: Iterable[str]) -> None:
+        """Show sentences at once, and keep them."""
+        for sentence in sentences:
+            self.shown.note(sentence)
+            self.notes.append(sentence)
 
 
 @dataclass(frozen=True)
@@ -185,8 +192,7 @@ class _Opened:
 
 
 def _resolve(options: EvaluateOptions, project: Project, shown: Display) -> _Task:
-    """Resolve the names in options, and prepare the targets."""
-    from fergen_bench.data.domain import Domain
+    """Resolve the names in options."""
     from fergen_bench.execution.fleet import resolve_device
     from fergen_bench.experiment.project import available_cores
     from fergen_bench.experiment.run import Exposure
@@ -201,12 +207,20 @@ def _resolve(options: EvaluateOptions, project: Project, shown: Display) -> _Tas
     claims = parse_claims(options.claims, targets)
     exposure = Exposure(options.trained_on, options.pretrained_on)
     _check_names(exposure, project, suite)
-    folders = project.prepared(suite, targets, shown.preparation)
-    seen = [name for name in options.trained_on or () if name in suite.domains and project.is_prepared(suite, [name])]
-    known = {name: Domain(folder, name) for name, folder in project.prepared(suite, seen).items()}
     device = resolve_device(check_device(options.device or project.settings.device))
-    domains = {name: Domain(folder, name) for name, folder in folders.items()}
-    return _Task(options, project, suite, domains, exposure, known, claims, device, available_cores(), shown, [], [])
+    return _Task(options, project, suite, targets, exposure, claims, device, available_cores(), shown)
+
+
+def _prepare(task: _Task) -> None:
+    """Prepare the targets, which may take minutes, after the model or the file of predictions was read."""
+    from fergen_bench.data.domain import Domain
+
+    project, suite = task.project, task.suite
+    folders = project.prepared(suite, task.targets, task.shown.preparation)
+    task.domains = {name: Domain(folder, name) for name, folder in folders.items()}
+    seen = [name for name in task.exposure.trained_on or () if name in suite.domains]
+    there = [name for name in seen if project.is_prepared(suite, [name])]
+    task.known = {name: Domain(folder, name) for name, folder in project.prepared(suite, there).items()}
 
 
 def _check_names(exposure: Exposure, project: Project, suite: Suite) -> None:
@@ -229,30 +243,32 @@ def _check_names(exposure: Exposure, project: Project, suite: Suite) -> None:
 
 
 def _open_model(model: Model, task: _Task) -> _Opened:
-    """Open a model, and decide its convention from what is stated and, where wanted, from a search."""
+    """Open a model, decide its convention from what is stated and, where wanted, from a search; prepare the targets."""
     from fergen_bench.finished import record
-    from fergen_bench.finished.convention import checked
-    from fergen_bench.finished.model import check_classes, open_model
+    from fergen_bench.finished.stated import assumed, left_over, open_stated, stated_convention
 
     options = task.options
     value = model if callable(model) else str(model)
-    opened = open_model(value, device=task.device, threads=task.threads, output=options.output)
-    task.notes += opened.notes
-    stated = {**opened.stated, **checked(options.stated, "evaluate")}
-    opened.check(stated)
+    opened, stated = open_stated(
+        value, options.stated, "evaluate", device=task.device, threads=task.threads, output=options.output
+    )
+    name = record.name_of(options.name or opened.name)
+    task.note(opened.notes)
     found = None
     if options.find_convention is not None:
         found = _search(opened, stated, options.find_convention, task)
-    convention = _convention(opened, stated, found, task)
-    if opened.outputs is not None:
-        check_classes(opened, convention, opened.outputs)
-    name = record.name_of(options.name or opened.name)
+        convention = found.stated.convention
+    else:
+        convention = stated_convention(opened, stated)
+        task.note(assumed(opened, stated, convention))
+    task.note(left_over(convention))
     subject = record.subject_of_model(opened, convention, name, options.output)
 
     def predict(domains: Mapping[str, Domain]) -> dict[str, Predictions]:
         splits = record.exams(task.suite, domains, task.exposure)
         return record.predict(opened, convention, splits, task.shown.preparation)
 
+    _prepare(task)
     return _Opened(subject, predict, convention, found)
 
 
@@ -273,32 +289,12 @@ def _search(model: FinishedModel, stated: Mapping[str, Any], name: str, task: _T
     sentences = list(found.sentences)
     faults = len(found.faults) if found.fits else 1
     task.warnings += sentences[:faults]
-    task.notes += sentences[faults:]
+    task.note(sentences[faults:])
     return found
 
 
-def _convention(model: FinishedModel, stated: Mapping[str, Any], found: Found | None, task: _Task) -> Convention:
-    """Return the convention under which a model is scored."""
-    if found is None and "classes" not in stated:
-        raise BenchError(
-            f"{model.value}: the order of its classes is not stated; name it with --classes, such as "
-            f"anger,disgust,fear,happiness,sadness,surprise,neutral, or find it with --find-convention DOMAIN"
-        )
-    convention = model.fitting(stated) if found is None else found.stated.convention
-    if found is None and model.kind == "onnx" and not {"range", "mean", "deviation"} & stated.keys():
-        task.notes.append(
-            f"assumed, since nothing states it: {convention}; compare it with other conventions with --find-convention "
-            f"DOMAIN"
-        )
-    if convention.dropped:
-        task.notes.append(f"dropped, and its share given to the others: {listed(convention.dropped)}")
-    if convention.lacking:
-        task.notes.append(f"the model has no class for {listed(convention.lacking)}, which it never predicts")
-    return convention
-
-
 def _open_file(task: _Task) -> _Opened:
-    """Read a file of predictions, and match it with the targets."""
+    """Read a file of predictions, prepare the targets, and match both."""
     from fergen_bench.finished import record
     from fergen_bench.finished.convention import parse_classes
     from fergen_bench.finished.predictions import match, read_predictions
@@ -313,11 +309,13 @@ def _open_file(task: _Task) -> _Opened:
     classes = None if stated is None else parse_classes(stated, "--classes")
     path = options.predictions.expanduser().resolve()
     file = read_predictions(path, classes)
+    name = record.name_of(options.name or path.stem)
+    _prepare(task)
     splits = record.exams(task.suite, task.domains, task.exposure)
     matches, notes = match(file, splits)
     predictions, lacking = record.taken(file, matches, splits, options.partial)
-    task.notes += [*file.notes, *notes, *lacking]
-    subject = record.subject_of_file(file, record.name_of(options.name or path.stem), classes)
+    task.note([*file.notes, *notes, *lacking])
+    subject = record.subject_of_file(file, name, classes)
 
     def predict(domains: Mapping[str, Domain]) -> dict[str, Predictions]:
         return {name: predictions[name] for name in domains if name in predictions}
@@ -375,7 +373,7 @@ def _earlier(task: _Task, spec: Run) -> tuple[RunRecord, dict[str, Predictions]]
         file = RecordFile.open_whole(path)
         predictions = file.predictions()
     except BenchError as error:
-        task.notes.append(f"{str(error).partition(';')[0]}; all targets are scored again")
+        task.note([f"{str(error).partition(';')[0]}; all targets are scored again"])
         return None
     domains = _domains_of(task, list(predictions))
     sizes = {name: len(split) for name, split in record.exams(task.suite, domains, task.exposure).items()}

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fergen_bench.api.convention_options import ConventionOptions
 from fergen_bench.api.options import option
 from fergen_bench.error import BenchError
 
-CONVENTION = ("classes", "colour", "size", "filter", "range", "mean", "deviation", "margin", "layout", "scores")
-"""The options that state a part of a model's convention."""
-
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(ConventionOptions):
     """The options of `fergen-bench evaluate` and the keywords of `fergen_bench.evaluate`, besides the model.
 
     Lists become tuples, and one name stands for a list of one.
     """
 
+    margin: float | None = option(
+        None, "--margin", "Share of the side to add around each image; below 0, to cut off.", above=-0.46
+    )
     predictions: Path | None = option(  # noqa: RUF009 - returns a field
         None,
         "--predictions",
@@ -49,36 +50,6 @@ class EvaluateOptions:
         "Try the usual conventions on the training images of this domain; what is stated is checked.",
         metavar="DOMAIN",
     )
-    classes: tuple[str, ...] | None = option(
-        None,
-        "--classes",
-        "The classes in the order of the outputs: anger,disgust,…; - for an output of no class; or an order: fer2013.",
-    )
-    colour: str | None = option(None, "--colour", "Order of the colours.", choices=("rgb", "bgr", "grey"))
-    size: str | int | tuple[int, int] | None = option(
-        None, "--size", "Input size in pixels: 224, or 48x64 for height and width."
-    )
-    filter: str | None = option(
-        None, "--filter", "Filter of resizing.", choices=("nearest", "bilinear", "bicubic", "area", "lanczos")
-    )
-    range: str | None = option(
-        None,
-        "--range",
-        "Values of black and white before the normalisation.",
-        choices=("0-1", "0-255", "per-image", "uint8"),
-    )
-    mean: tuple[float, ...] | None = option(None, "--mean", "Mean that is subtracted: one number, or one per channel.")
-    deviation: tuple[float, ...] | None = option(
-        None, "--deviation", "Standard deviation that is divided by: one number, or one per channel."
-    )
-    margin: float | None = option(
-        None, "--margin", "Share of the side to add around each image; below 0, to cut off.", above=-0.46
-    )
-    layout: str | None = option(None, "--layout", "Order of the axes of a batch.", choices=("nchw", "nhwc"))
-    scores: str | None = option(
-        None, "--scores", "Kind of the outputs. Default: by their values.", choices=("logits", "probabilities")
-    )
-    output: str | None = option(None, "--output", "Name of the output with the scores, if a model has several.")
     device: str | None = option(None, "--device", "auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
     rerun: bool = option(False, "--rerun", "Score again what has a record.")
     include_near_duplicates: bool = option(
@@ -89,9 +60,10 @@ class EvaluateOptions:
     track: bool = option(True, "--no-track", "Do not mirror the record to MLflow.", negates=True)
 
     def __post_init__(self) -> None:
-        for name in ("targets", "trained_on", "pretrained_on", "classes", "mean", "deviation"):
+        super().__post_init__()
+        for name in ("targets", "trained_on", "pretrained_on"):
             value = getattr(self, name)
-            if isinstance(value, str | int | float):
+            if isinstance(value, str):
                 object.__setattr__(self, name, (value,))
             elif value is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -102,7 +74,6 @@ class EvaluateOptions:
                 object.__setattr__(self, name, None)
         if self.predictions is not None:
             object.__setattr__(self, "predictions", Path(self.predictions))
-        object.__setattr__(self, "size", _size(self.size))
         if self.claims is None:
             object.__setattr__(self, "claims", {})
         if isinstance(self.claims, str) or not isinstance(self.claims, Mapping):
@@ -111,18 +82,4 @@ class EvaluateOptions:
     @property
     def stated(self) -> dict[str, Any]:
         """The parts of the convention that are stated, by the names of the fields of a `Convention`."""
-        fields = {name: getattr(self, name) for name in CONVENTION if getattr(self, name) is not None}
-        if "scores" in fields:
-            fields["output"] = fields.pop("scores")
-        if len(fields.get("classes", ())) == 1:  # a known order, such as fer2013
-            fields["classes"] = fields["classes"][0]
-        return fields
-
-
-def _size(value: Any) -> Any:
-    if not isinstance(value, str):
-        return tuple(value) if isinstance(value, Iterable) else value
-    sides = value.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
-        raise BenchError(f"--size: {value!r} is not a size; write 224, or 48x64 for height and width")
-    return tuple(int(side) for side in (sides * 2)[:2])
+        return super().stated | ({} if self.margin is None else {"margin": self.margin})

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fergen_bench.api.convention_options import ConventionOptions
 from fergen_bench.api.display import Display, display
 from fergen_bench.api.export import RUN_KEY
+from fergen_bench.api.options import from_keywords, keywords
 from fergen_bench.api.run import check_device, open_project
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many
@@ -83,6 +85,7 @@ def predict(
     device: str | None = None,
     project: Project | str | Path | None = None,
     progress: bool = True,
+    **convention: Any,
 ) -> pd.DataFrame:
     """Predict the expressions of the faces in photographs and videos.
 
@@ -90,8 +93,8 @@ def predict(
 
     Args:
         paths: A photograph, a video, a folder with such files, or several of them.
-        model: The record of a run with `keep_models=True` or of an evaluated model, by path or key; or an ONNX file
-            that states its convention, as those of `export` do.
+        model: The record of a run with `keep_models=True` or of an evaluated model, by path or key; or a model file
+            as `evaluate` takes it: ONNX, such as those of `export`, or "timm:resnet18//data/fer.pth".
         crop: "faces" finds the faces in a picture; "none" takes every picture as a face.
         margin: Share of its side that is added on each side of a face. Default: that of the training images.
         at_least: Faces whose highest probability is lower are "uncertain".
@@ -101,6 +104,8 @@ def predict(
         device: "auto", "cpu", "cuda" or "cuda:1". Default: that of bench.toml.
         project: The project, or a folder in it. Default: that of the working directory.
         progress: Show a bar in a terminal and in a notebook.
+        **convention: What the file of the model does not state: `classes`, such as "affectnet-7" or a list, `mean`,
+            `deviation` and the other fields of `ConventionOptions`, as in `evaluate`. A note names what is used.
 
     Returns:
         One row per face: file, seconds (of a video), face, left, top, width, height, expression, confidence, score (of
@@ -108,11 +113,13 @@ def predict(
 
     Raises:
         BenchError: The model cannot be opened, a package is missing, or no file can be read.
+        TypeError: A keyword does not exist.
     """
+    stated: ConventionOptions = from_keywords(convention, ConventionOptions, "predict")
     where = open_project(project)
     request = Request(crop, margin, at_least, per_second, None if show is None else Path(show))
     files = named_files([paths] if isinstance(paths, str | os.PathLike) else paths, request)
-    classifier = open_classifier(where, str(model), device, parameters or {}, crop)
+    classifier = open_classifier(where, str(model), device, parameters or {}, crop, stated)
     for note in classifier.notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     with display(progress) as shown:
@@ -171,16 +178,22 @@ def predicted(
 
 
 def open_classifier(
-    project: Project, model: str, device: str | None, parameters: Mapping[str, Any], crop: Crop
+    project: Project,
+    model: str,
+    device: str | None,
+    parameters: Mapping[str, Any],
+    crop: Crop,
+    stated: ConventionOptions,
 ) -> Classifier:
-    """Open a checkpoint, an ONNX file, or the finished model of a record.
+    """Open a checkpoint, a file of a finished model, or the finished model of a record.
 
     Args:
         project: The project, for the device and for keys of records.
-        model: A record, its key, or an ONNX file.
+        model: A record, its key, an ONNX file, or a network with the file of its weights.
         device: The device; None for that of the project.
         parameters: Paths of weights on this machine, for a checkpoint.
         crop: The way in which faces will be cropped.
+        stated: The convention of a model whose file does not state it.
 
     Raises:
         BenchError: The model cannot be opened.
@@ -188,14 +201,17 @@ def open_classifier(
     from fergen_bench.execution.fitted import find_record
     from fergen_bench.execution.fleet import resolve_device
     from fergen_bench.experiment.run import EXTERNAL
+    from fergen_bench.finished.model import is_network
     from fergen_bench.records.store import RecordFile
 
     chosen = resolve_device(check_device(device or project.settings.device))
-    if model.endswith(".onnx"):
+    if model.endswith(".onnx") or is_network(model):
         if parameters:
-            raise BenchError("--set: is ineffective with an ONNX file. Leave it out.")
-        return _from_file(model, chosen, crop)
+            raise BenchError("--set: is ineffective with the file of a finished model. Leave it out.")
+        return _from_file(model, chosen, crop, stated)
     path = find_record(project, model)
+    if given := [name for name in keywords(ConventionOptions) if getattr(stated, name) is not None]:
+        raise BenchError(f"--{given[0]}: is ineffective with a record, which states it. Leave it out.")
     if RecordFile.open(path).record.spec.method.startswith(EXTERNAL):
         return _from_evaluation(path, chosen, crop)
     return _kept(project, path, chosen, parameters)
@@ -212,18 +228,13 @@ def _kept(project: Project, path: Path, device: str, parameters: Mapping[str, An
     return Classifier(fitted.record.spec.title, fitted.probabilities, FaceCrop.of(fitted.trained_on), notes)
 
 
-def _from_file(path: str, device: str, crop: Crop) -> Classifier:
-    """Return the classifier of an ONNX file that states its convention."""
-    from fergen_bench.finished.convention import Convention
-    from fergen_bench.finished.model import open_model
+def _from_file(value: str, device: str, crop: Crop, own: ConventionOptions) -> Classifier:
+    """Return the classifier of a finished model under what its file and the user state of its convention."""
+    from fergen_bench.finished.stated import assumed, open_stated, stated_convention
 
-    model = open_model(path, device=device)
-    if "classes" not in model.stated:
-        raise BenchError(
-            f"{path}: the file does not state the order of its classes. Evaluate it once with --classes (fergen-bench "
-            f"evaluate --help), and name the record of that here"
-        )
-    return _finished(model, Convention(**model.stated), crop)
+    model, stated = open_stated(value, own.stated, "predict", device=device, output=own.output)
+    convention = stated_convention(model, stated)
+    return _finished(model, convention, crop, assumed(model, stated, convention))
 
 
 def _from_evaluation(path: Path, device: str, crop: Crop) -> Classifier:
@@ -244,22 +255,24 @@ def _run_of(model: FinishedModel) -> Mapping[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _finished(model: FinishedModel, convention: Convention, crop: Crop) -> Classifier:
-    """Return the classifier of a finished model.
+def _finished(model: FinishedModel, convention: Convention, crop: Crop, notes: Sequence[str] = ()) -> Classifier:
+    """Return the classifier of a finished model. A note names its convention, unless the file was exported here.
 
     A margin of the convention repeats the edges of images that are cropped already. Around a face that is cropped here,
     it is cut out of the photograph instead.
     """
     from fergen_bench.data.facts import FaceCrop
+    from fergen_bench.finished.stated import left_over
     from fergen_bench.prediction.predictor import Classifier
 
     about = _run_of(model)
+    used = [] if about else [*(notes or [f"convention: {convention.whole}"]), *left_over(convention)]
     faces = FaceCrop.from_json(about.get("faces"))
     faces = replace(faces, size=faces.size or convention.size)
     if crop == "faces" and convention.margin:
         faces = replace(faces, margin=(faces.margin or 0.0) + convention.margin)
         convention = replace(convention, margin=0.0)
-    notes = (UNCALIBRATED,) if about.get("temperature") is None else ()
+    calibrated = about.get("temperature") is not None
 
     def probabilities(faces: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -268,7 +281,7 @@ def _finished(model: FinishedModel, convention: Convention, crop: Crop) -> Class
         shares = np.exp(logits - logits.max(1, keepdims=True))
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
-    return Classifier(model.name, probabilities, faces, notes)
+    return Classifier(model.name, probabilities, faces, (*model.notes, *used, *([] if calibrated else [UNCALIBRATED])))
 
 
 UNCALIBRATED = "the probabilities are not calibrated: predictions on images held out of the training are missing"

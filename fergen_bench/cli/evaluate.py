@@ -22,7 +22,7 @@ EXAMPLES = """
 Examples:
   fergen-bench evaluate model.onnx --suite wild5 --classes fer2013 --trained-on rafdb
   fergen-bench evaluate model.onnx --suite wild5 --find-convention rafdb --claims rafdb=92.2
-  fergen-bench evaluate timm:resnet18//data/fer.pth --suite wild5 --classes affectnet
+  fergen-bench evaluate timm:resnet18//data/fer.pth --suite wild5 --classes affectnet-7 --size 112
   fergen-bench evaluate --predictions mine.csv --suite wild5 --name GPT-4V
 """
 
@@ -45,8 +45,6 @@ def evaluate(model: str | None, **values: Any) -> None:
         done = api.execute(model, EvaluateOptions(**negated(values, EvaluateOptions)), project, shown)
     for warning in done.warnings:
         console.print(f"warning: {warning}", style="yellow")
-    for note in done.notes:
-        console.print(f"note: {note}", style="dim")
     _show(done, console_on())
 
 
@@ -57,8 +55,7 @@ def _show(done: Evaluation, console: Console) -> None:
     spec = done.record.spec
     console.print(_scores(done))
     if done.convention is not None:
-        classes = ",".join(name or "-" for name in done.convention.classes)
-        console.print(f"Convention: {done.convention}; classes {classes}", highlight=False)
+        console.print(f"Convention: {done.convention.whole}", highlight=False)
     console.print(f"{scored_in_words(done.record)}; {spec.exposure}", highlight=False)
     if done.verdicts:
         console.print(_claims(done))

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fergen_bench.api.convention_options import ConventionOptions
+from fergen_bench.api.options import keywords
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import NumberRange, weights_option
+from fergen_bench.cli.parameters import NumberRange, options_of, weights_option
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many, near
 
@@ -67,13 +69,16 @@ PREDICT_EXAMPLES = """
 Examples:
   fergen-bench predict photo.jpg --model model.onnx
   fergen-bench predict holiday/ clip.mp4 --model 3f9a12cc40e7 --at-least 0.6 --to faces.csv --show seen
+  fergen-bench predict photo.jpg --model other.onnx --classes affectnet-7 --mean 0.5 --deviation 0.5
   fergen-bench predict crops/ --model model.onnx --crop none --to faces.json
 """
 
 
 @click.command(epilog=PREDICT_EXAMPLES)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "-m", required=True, help="An ONNX file; or a record with a checkpoint, or its key.")
+@click.option(
+    "--model", "-m", required=True, help="An ONNX file, or timm:NAME//path; or a record with a checkpoint, or its key."
+)
 @click.option(
     "--crop",
     type=click.Choice(["faces", "none"]),
@@ -107,6 +112,7 @@ Examples:
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")
 @weights_option
+@options_of(ConventionOptions)
 def predict(
     paths: tuple[Path, ...],
     model: str,
@@ -126,10 +132,11 @@ def predict(
 
     if to is not None and to.suffix not in {".csv", ".json"}:
         raise BenchError(f"--to: {to} must end in .csv or .json")
+    stated = ConventionOptions(**{name: options.pop(name) for name in keywords(ConventionOptions)})
     log, request = console_on(stderr=True), Request(**options)
     files = named_files(paths, request)
     with busy(log, "opening the model"):
-        classifier = open_classifier(find_project(), model, device, dict(weights), request.crop)
+        classifier = open_classifier(find_project(), model, device, dict(weights), request.crop, stated)
     with Bars(log) as shown:
         for note in classifier.notes:
             shown.note(note)

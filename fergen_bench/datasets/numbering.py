@@ -22,6 +22,7 @@ LEFT_OUT = ""
 ORDERS: Mapping[str, tuple[str, ...]] = {
     "rafdb": EXPRESSIONS,
     "affectnet": ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", CONTEMPT),
+    "affectnet-7": ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"),
     "fer2013": ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
     "ferplus": ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", CONTEMPT),
     "ckplus": ("neutral", "anger", CONTEMPT, "disgust", "fear", "happiness", "sadness", "surprise"),

@@ -180,14 +180,24 @@ class Convention:
         return {CLASSES_KEY: json.dumps(content.pop("classes")), CONVENTION_KEY: json.dumps(content)}
 
     def __str__(self) -> str:
-        """Return the convention in words, such as "rgb 3 x 224 x 224, bilinear, 0-1, mean 0.5, deviation 0.5, nchw"."""
+        """Return the convention in words, such as "rgb 3 x 224 x 224, bilinear, 0-1, mean 0.5, deviation 0.5, nchw".
+
+        Values whose mean and standard deviation are neither stated nor those of each image have words for it.
+        """
         size = "any size" if self.size is None else "{} x {}".format(*self.size)
         parts = [f"{self.colour} {self.channels} x {size}", self.filter, self.range]
         for name, values, neutral in (("mean", self.mean, 0.0), ("deviation", self.deviation, 1.0)):
             if set(values) != {neutral}:
                 parts.append(f"{name} {' '.join(f'{value:g}' for value in values)}")
+        if len(parts) == 3 and self.range in {"0-1", "0-255"}:
+            parts.append("no mean is subtracted")
         parts += [f"margin {self.margin:g}"] if self.margin else []
         return ", ".join([*parts, self.layout])
+
+    @property
+    def whole(self) -> str:
+        """The convention in words, with the order of the classes."""
+        return f"{self}; classes {','.join(name or '-' for name in self.classes)}"
 
 
 def output_kind(outputs: np.ndarray) -> Output:

@@ -303,7 +303,7 @@ class _Search:
         """Yield orders of classes, and the logarithm of the number of orders that each is chosen from."""
         count, seven = outputs.shape[1], len(EXPRESSIONS)
         if (stated := self._stated.get("classes")) is not None:
-            check_classes(self._model, replace(Convention(), classes=stated), count)
+            check_classes(self._model, stated, count)
             yield stated, 0.0
         elif count < seven:
             raise BenchError(

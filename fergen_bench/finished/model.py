@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fergen_bench.error import BenchError, RunError
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.datasets.numbering import ORDERS
+from fergen_bench.error import BenchError, RunError, reason
 from fergen_bench.files.bounded import is_path
 from fergen_bench.wording import many
 
@@ -73,6 +75,7 @@ class FinishedModel:
         metadata: Texts that an ONNX file carries, by key.
         provider: The program that computes, for the record: its name and version.
         notes: Sentences for the user.
+        resizes: It may compute images of another height and width than those in `shape`.
     """
 
     kind: Kind
@@ -87,6 +90,7 @@ class FinishedModel:
     metadata: Mapping[str, str] = field(default_factory=dict)
     provider: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    resizes: bool = False
 
     def check(self, stated: Mapping[str, Any]) -> None:
         """Raise where stated fields of a convention contradict the shape of the input.
@@ -113,6 +117,26 @@ class FinishedModel:
                     f"{self.value}: {name}: {len(stated[name])} numbers are stated, and the model has "
                     f"{many(channels, 'channel')}; state one number, or one for each channel"
                 )
+
+    def at_size(self, size: tuple[int, int] | None) -> FinishedModel:
+        """Return the model for images of a stated height and width, where it computes more sizes than that of `shape`.
+
+        Raises:
+            BenchError: It cannot compute images of this size.
+        """
+        import numpy as np
+
+        if size is None or not self.resizes:
+            return self
+        try:
+            self.run(np.zeros((1, self.shape.channels or 3, *size), np.float32))
+        except Exception as error:  # networks raise errors of many types
+            raise BenchError(
+                f"{self.value}: size: {size[0]} x {size[1]} is stated, which this network cannot compute "
+                f"({reason(error)}); leave --size out for {self.shape.height} x {self.shape.width}"
+            ) from None
+        stated = {**self.stated, "size": size}
+        return replace(self, shape=replace(self.shape, height=size[0], width=size[1]), stated=stated)
 
     def fitting(self, stated: Mapping[str, Any]) -> Convention:
         """Return a convention with the stated fields, the shape of the input, and defaults for the rest."""
@@ -187,7 +211,7 @@ def open_model(
         name = getattr(value, "__name__", type(value).__name__)
         return FinishedModel("callable", name.strip("<>"), name, "", value, stated={"range": "uint8", "layout": "nhwc"})
     text = str(value)
-    if text.partition(":")[0] in {"timm", "open_clip"} and not Path(text).exists():
+    if is_network(text):
         from fergen_bench.finished.network import open_network
 
         return open_network(text, device, threads)
@@ -196,6 +220,11 @@ def open_model(
     from fergen_bench.finished.onnx_file import open_onnx
 
     return open_onnx(path, device, threads, output)
+
+
+def is_network(value: str) -> bool:
+    """Return True for the name of a network with its weights, such as timm:resnet18//data/fer.pth."""
+    return value.partition(":")[0] in {"timm", "open_clip"} and not Path(value).exists()
 
 
 def _refuse_other_formats(path: Path) -> None:
@@ -265,18 +294,23 @@ def outputs_of(
         if report is not None:
             report(what, min(start + BATCH, len(split)), len(split))
     outputs = np.concatenate(found)
-    check_classes(model, convention, outputs.shape[1])
+    check_classes(model, convention.classes, outputs.shape[1])
     return outputs
 
 
-def check_classes(model: FinishedModel, convention: Convention, outputs: int) -> None:
-    """Raise where a model has another number of outputs than its convention has classes."""
-    if outputs != len(convention.classes):
-        raise BenchError(
-            f"{model.value}: the model has {many(outputs, 'output')}, and {len(convention.classes)} classes are "
-            f"stated ({', '.join(name or '-' for name in convention.classes)}); state one class for each output with "
-            f"--classes, and - for an output that belongs to none"
-        )
+def check_classes(model: FinishedModel, classes: Sequence[str], outputs: int) -> None:
+    """Raise where a model has another number of outputs than classes are stated."""
+    if outputs == len(classes):
+        return
+    expressions = tuple(name for name in classes if name in EXPRESSIONS)
+    without = next((name for name, order in ORDERS.items() if order == expressions), ",".join(expressions))
+    step = "state one class for each output with --classes, and - for an output that belongs to none"
+    if outputs == len(expressions):
+        step = f"for the order without the classes that are not expressions: --classes {without}"
+    raise BenchError(
+        f"{model.value}: the model has {many(outputs, 'output')}, and {len(classes)} classes are stated "
+        f"({', '.join(name or '-' for name in classes)}); {step}"
+    )
 
 
 def pixels(split: Split, start: int, stop: int) -> np.ndarray:

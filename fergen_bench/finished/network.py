@@ -50,6 +50,8 @@ def open_network(name: str, device: str, threads: int) -> FinishedModel:
         digest_of(str(parsed), "model"),
         run,
         InputShape(3, expected.size, expected.size, "nchw"),
+        outputs=body.num_classes,  # type: ignore[arg-type]
+        resizes=True,
         stated=stated,
         provider={"torch": torch.__version__},
         notes=notes,

@@ -25,7 +25,7 @@ class TowerWithHead(nn.Module):
 
     def __init__(self, tower: nn.Module, head: str, features: int, classes: int) -> None:
         super().__init__()
-        self.visual, self._head = tower, head
+        self.visual, self._head, self.num_classes = tower, head, classes  # num_classes as networks of timm have it
         setattr(self, head, nn.Linear(features, classes))
 
     def forward(self, images: Tensor) -> Tensor:

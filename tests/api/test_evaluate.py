@@ -51,6 +51,27 @@ def test_scores_are_those_of_the_model(project: Project, small: Path, web: Domai
     assert store.load(records(project)[0]).spec == spec
 
 
+def test_a_bad_model_is_refused_before_a_target_is_prepared(
+    project: Project, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Project, "prepared", lambda *arguments: pytest.fail("a target is prepared"))
+    for faulty in ({}, {"classes": "affectnet"}, {"classes": "rafdb", "mean": [1, 2]}, {"classes": "rafdb", "size": 9}):
+        with pytest.raises(fb.BenchError):
+            fb.evaluate(small, **faulty, track=False)
+    with pytest.raises(fb.BenchError, match="does not exist"):
+        fb.evaluate(predictions="absent.csv", track=False)
+
+
+def test_what_is_assumed_is_printed_before_the_scores(project: Project, small: Path, bench: Bench) -> None:
+    done = bench("evaluate", str(small), "--classes", "rafdb", "--targets", "web", "--no-track")
+    assert done.code == 0, done.err
+    first, *others = done.err.splitlines()
+    assert first.startswith("note: assumed, since nothing states it: rgb 3 x 32 x 32, bilinear, 0-1, no mean is subtr")
+    assert others == ["scoring web: 100 images"]
+    stated = bench("evaluate", str(small), "--classes", "rafdb", "--targets", "web", "--no-track", "--mean", "0")
+    assert "assumed" not in stated.err
+
+
 def test_the_record_opens_its_model_again(project: Project, small: Path, web: Domain) -> None:
     done = fb.evaluate(small, targets="web", classes=EXPRESSIONS, track=False)
     model, convention = recorded_model(done.record)

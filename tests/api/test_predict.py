@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from small_models import SIDE, write_model
 
 import fergen_bench as fb
 from conftest import Bench
@@ -17,8 +19,10 @@ from fergen_bench.data.domain import Domain
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import detector
 from fergen_bench.datasets.detector import Detection
+from fergen_bench.datasets.numbering import ORDERS
 from fergen_bench.execution.fitted import open_fitted
 from fergen_bench.experiment.project import Project
+from fergen_bench.finished.convention import Convention
 
 
 @pytest.fixture
@@ -107,7 +111,7 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
         (("a.jpg", "b.jpg"), "none of 2 files can be read"),
         (("gone.jpg",), "gone.jpg: does not exist"),
         (("a.jpg", "--to", "x.xls"), "must end in .csv or .json"),
-        (("a.jpg", "--set", "backbone=synth"), "--set: is ineffective with an ONNX file"),
+        (("a.jpg", "--set", "backbone=synth"), "--set: is ineffective with the file of a finished model"),
     ):
         done = bench("predict", *arguments, "--model", "model.onnx", "--crop", "none")
         assert (done.code, done.err.count(fault)) == (2, 1), done.err
@@ -121,5 +125,32 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
     model = onnx.load("model.onnx")
     del model.metadata_props[:]
     onnx.save(model, "bare.onnx")
-    with pytest.raises(fb.BenchError, match=r"does not state the order of its classes\. Evaluate it once with"):
+    with pytest.raises(fb.BenchError, match=r"the order of its classes is not stated; name it with --classes"):
         fb.predict("a.jpg", "bare.onnx")
+
+
+def test_a_file_from_elsewhere_is_read_as_stated(
+    project: Project, weights: Any, faces: list[Path], bench: Bench
+) -> None:
+    right = Convention(classes=ORDERS["affectnet-7"], size=(SIDE, SIDE), mean=(0.5,), deviation=(0.25,))
+    write_model(Path("other.onnx"), weights, right)
+    write_model(Path("labelled.onnx"), weights, right, metadata=right.metadata())
+    paths = [str(path) for path in faces]
+    stated = ("--classes", "affectnet-7", "--mean", "0.5", "--deviation", "0.25")
+    done = bench("predict", *paths, "--crop", "none", "--to", "faces.csv", "--model", "other.onnx", *stated)
+    assert done.code == 0, done.err
+    used = "convention: rgb 3 x 32 x 32, bilinear, 0-1, mean 0.5, deviation 0.25, nchw; classes neutral,happiness,sad"
+    assert f"note: {used}" in done.err
+    expected = fb.predict(paths, "labelled.onnx", crop="none", progress=False)
+    found = pd.read_csv("faces.csv")
+    np.testing.assert_allclose(found[list(EXPRESSIONS)], expected[list(EXPRESSIONS)], atol=1e-5)
+    with pytest.warns(UserWarning, match="assumed, since nothing states it: .*no mean is subtracted"):
+        bare = fb.predict(paths, "other.onnx", crop="none", progress=False, classes="affectnet-7")
+    assert not np.allclose(bare[list(EXPRESSIONS)], expected[list(EXPRESSIONS)], atol=1e-3)
+    with pytest.raises(TypeError, match=r"predict\(\) has no keyword 'clases'; did you mean classes"):
+        fb.predict(paths, "other.onnx", clases="affectnet-7")
+
+
+def test_a_record_states_the_convention(project: Project, exported: Path, faces: list[Path]) -> None:
+    with pytest.raises(fb.BenchError, match="--classes: is ineffective with a record, which states it"):
+        fb.predict(faces[0], exported, crop="none", classes="rafdb")

@@ -168,3 +168,22 @@ def test_a_class_spelt_like_an_expression_that_lacks_a_class_is_refused(last: st
         return
     with pytest.raises(BenchError, match=rf"x: '{last}' is not an expression; did you mean {meant}\?"):
         parse_classes(names, "x")
+
+
+@pytest.mark.parametrize(
+    ("convention", "words"),
+    [
+        (Convention(), "0-1, no mean is subtracted, nchw"),
+        (Convention(range="0-255"), "0-255, no mean is subtracted, nchw"),
+        (Convention(mean=(0.5,)), "0-1, mean 0.5, nchw"),
+        (Convention(deviation=(0.5,)), "0-1, deviation 0.5, nchw"),
+        (Convention(range="per-image"), "per-image, nchw"),
+        (Convention(range="uint8"), "uint8, nchw"),
+    ],
+)
+def test_words_for_the_normalisation(convention: Convention, words: str) -> None:
+    assert str(convention) == f"rgb 3 x any size, bilinear, {words}"
+
+
+def test_an_order_of_seven_classes_has_a_name() -> None:
+    assert parse_classes("affectnet-7", "--classes") == parse_classes("affectnet", "--classes")[:7]

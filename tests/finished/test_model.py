@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from small_models import IR, OPSET
 
+from fergen_bench.data.labels import EXPRESSIONS
+from fergen_bench.datasets.numbering import ORDERS
 from fergen_bench.error import BenchError
 from fergen_bench.finished.convention import Convention
 from fergen_bench.finished.model import check_classes, open_model, reopen
@@ -95,7 +98,15 @@ def test_a_wrong_size_is_one_sentence(tmp_path: Path) -> None:
 def test_the_number_of_classes_must_be_that_of_the_outputs(tmp_path: Path) -> None:
     model = open_model(linear(tmp_path / "m.onnx", classes=8))
     with pytest.raises(BenchError, match="8 outputs, and 7 classes are stated"):
-        check_classes(model, Convention(), 8)
+        check_classes(model, EXPRESSIONS, 8)
+
+
+def test_an_order_without_other_classes_is_offered_where_it_fits(tmp_path: Path) -> None:
+    model = open_model(linear(tmp_path / "m.onnx"))
+    with pytest.raises(BenchError, match=r"7 outputs, and 8 classes are stated .*: --classes affectnet-7$"):
+        check_classes(model, ORDERS["affectnet"], 7)
+    with pytest.raises(BenchError, match=r"--classes neutral,happiness,surprise,sadness,anger,disgust,fear$"):
+        check_classes(model, ORDERS["ferplus"], 7)
 
 
 def test_scores_must_be_finite_and_one_row_per_image() -> None:
@@ -175,11 +186,28 @@ def test_a_network_of_timm_with_its_classifier(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = own(torch.from_numpy(batch)).numpy()
     assert np.allclose(model(batch), expected, atol=1e-5)
-    assert model.name == "resnet10t-w"
+    assert (model.name, model.outputs) == ("resnet10t-w", 8)
+    smaller = model.at_size((64, 48))
+    smaller.check({"size": (64, 48)})
+    assert smaller.fitting(smaller.stated).size == (64, 48)
+    small = replace(convention, size=(64, 48)).prepare(IMAGES)
+    with torch.no_grad():
+        assert np.allclose(smaller(small), own(torch.from_numpy(small)).numpy(), atol=1e-5)
     del own.fc
     torch.save(own.state_dict(), tmp_path / "no-head.pth")
     with pytest.raises(BenchError, match="no classifier of 2 to 64 classes"):
         open_model(f"timm:resnet10t/{tmp_path}/no-head.pth")
+
+
+def test_a_size_that_a_network_cannot_compute_is_one_sentence(tmp_path: Path) -> None:
+    import timm
+
+    own = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=7)
+    torch.save(own.state_dict(), tmp_path / "w.pth")
+    model = open_model(f"timm:vit_tiny_patch16_224/{tmp_path}/w.pth")
+    side = model.shape.height
+    with pytest.raises(BenchError, match=rf"size: 64 x 64 is stated.*cannot compute.*leave --size out for {side} x"):
+        model.at_size((64, 64))
 
 
 def test_a_tower_of_open_clip_with_a_linear_head(tmp_path: Path) -> None:
