@@ -9,7 +9,8 @@ It writes JSON lines to its standard output: {"what": …, "done": …, "total":
 executes this run; then {"ended": exit status} about the fork. The output of a method goes to standard error. Exit
 status: 0 done, 1 failed, 2 refused (bad input, or no room left), 3 the driver is gone, 4 elsewhere.
 
-Standard input shows that the driver is alive: the worker and its fork end when it closes.
+Standard input shows that the driver is alive: the worker and its fork end when it closes. While the worker loads torch,
+it watches its parent instead.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +56,11 @@ def main() -> int:
 
 def _perform_in_fork(job: Job, send: Send, trains: mmap.mmap) -> int:
     """Execute a run in a fork, and return its exit status, or the negative number of the signal that killed it."""
-    import fergen_bench.execution.runner  # noqa: F401  loads torch, once for all forks
+    with _ending_with_driver():
+        import fergen_bench.execution.runner  # noqa: F401  loads torch, once for all forks
 
-    if trains[0]:
-        import torch._dynamo  # noqa: F401  every optimiser loads it, which takes as long as torch itself
+        if trains[0]:
+            import torch._dynamo  # noqa: F401  every optimiser loads it, which takes as long as torch itself
 
     fork = os.fork()
     if fork == 0:
@@ -124,6 +128,22 @@ def execute(job: Job, progress: Progress) -> Path | None:
         from fergen_bench.execution.runner import run_one  # loads torch
 
         return run_one(job, progress)
+
+
+@contextmanager
+def _ending_with_driver() -> Iterator[None]:
+    """Return a context in which this process ends a second after its driver: loading torch may take a minute.
+
+    There is no thread in it, which a fork must not have.
+    """
+    driver = os.getppid()
+    signal.signal(signal.SIGALRM, lambda *_: None if os.getppid() == driver else os._exit(3))
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _end_with_driver() -> None:

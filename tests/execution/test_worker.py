@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +34,25 @@ def test_a_worker_whose_driver_is_gone_ends(lab: Project) -> None:
     process.stdin.close()
     assert '"ended": 3' in process.stdout.read()  # the fork
     assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no forks here")
+def test_a_worker_whose_driver_is_killed_while_torch_loads_ends() -> None:
+    loading = (
+        "import time\n"
+        "from fergen_bench.execution.worker import _ending_with_driver\n"
+        "with _ending_with_driver():\n"
+        "    print('loading', flush=True)\n"
+        "    time.sleep(300)\n"
+    )
+    driver = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {loading!r}])"
+    process = subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.kill()
+    began = time.monotonic()
+    assert process.stdout.read() == ""  # closed by the end of the worker
+    assert time.monotonic() - began < 60
 
 
 def test_outside_linux_a_worker_executes_one_run_and_ends(lab: Project) -> None:
