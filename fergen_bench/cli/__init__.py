@@ -71,7 +71,9 @@ def new_method(name: str, kind: str) -> None:
     path = project.root / "methods" / f"{stem}.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text(method_template(stem, kind), encoding="utf-8")
-    console_on().print(f"{near(path)} is written. Try it: fergen-bench run --method {stem} --protocol smoke")
+    console_on().print(
+        f"{near(path)} is written. Try it: fergen-bench run --method {stem} --protocol smoke --suite synth5-tiny"
+    )
 
 
 @app.command()
