@@ -202,10 +202,11 @@ def open_classifier(
     from fergen_bench.execution.fleet import resolve_device
     from fergen_bench.experiment.run import EXTERNAL
     from fergen_bench.finished.model import is_network
+    from fergen_bench.records.sidecar import CHECKPOINT
     from fergen_bench.records.store import RecordFile
 
     chosen = resolve_device(check_device(device or project.settings.device))
-    if model.endswith(".onnx") or is_network(model):
+    if is_network(model) or Path(model).suffix not in {"", ".json", CHECKPOINT}:
         if parameters:
             raise BenchError("--set: is ineffective with the file of a finished model. Leave it out.")
         return _from_file(model, chosen, crop, stated)

@@ -120,6 +120,11 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
         fb.predict("a.jpg", "model.onnx", crop="face")  # type: ignore[arg-type]
     with pytest.raises(fb.BenchError, match="at_least: 2 is not a probability"):
         fb.predict("a.jpg", "model.onnx", at_least=2)
+    Path("other.pth").write_bytes(b"x")
+    with pytest.raises(
+        fb.BenchError, match=r"other\.pth: this file has weights without a network; name both, as timm:"
+    ):
+        fb.predict("a.jpg", "other.pth")
     import onnx
 
     model = onnx.load("model.onnx")
