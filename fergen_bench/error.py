@@ -118,6 +118,8 @@ def reason(error: BaseException, line: Literal["first", "last"] = "first") -> st
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name.
 
+    Names are compared without regard to case, blanks and punctuation, so RAF-DB is rafdb; + reads as plus.
+
     Args:
         name: The unknown name.
         known: The names that exist.
@@ -128,10 +130,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib
 
     known = sorted(set(known))
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    spelled = {_squeezed(other): other for other in known}
+    near = difflib.get_close_matches(_squeezed(name), spelled, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean {near[0]}?"
+        return f"; did you mean {spelled[near[0]]}?"
     return f"; there {'is' if len(known) == 1 else 'are'} {listed(known)}." if known else "."
+
+
+def _squeezed(name: str) -> str:
+    """Return a name in lower case without blanks and punctuation, with + as plus."""
+    return re.sub(r"[\W_]", "", name.casefold().replace("+", "plus")) or name
 
 
 def _is_kind(part: str) -> bool:

@@ -8,13 +8,30 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import torch
 
-from fergen_bench.error import BenchError, NoRoom, RunError, circumstance
+from fergen_bench.datasets import NAMES
+from fergen_bench.error import BenchError, NoRoom, RunError, circumstance, did_you_mean
 
 
 def test_torch_out_of_memory_on_the_cpu_is_a_sentence() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert type(circumstance(caught.value)) is RunError
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *(("RAF-DB", "rafdb"), ("RAFDB", "rafdb"), ("raf_db", "rafdb"), ("FER+", "ferplus"), ("FERPlus", "ferplus")),
+        *(("FER 2013", "fer2013"), ("SFEW 2.0", "sfew"), ("AffectNet-7", "affectnet"), ("CK+", "ckplus")),
+        *(("CAER_S", "caer-s"), ("Mma ExpW", "mma-expw"), ("KDEF", "kdef"), ("Exp-W", "expw")),
+    ],
+)
+def test_names_as_people_write_them_are_recognised_in_errors(name: str, known: str) -> None:
+    assert did_you_mean(name, NAMES) == f"; did you mean {known}?"
+
+
+def test_a_name_of_punctuation_alone_is_similar_to_nothing() -> None:
+    assert did_you_mean("--", ["-x", "..."]) == "; there are -x and ...."
 
 
 def test_other_errors_are_not_translated() -> None:

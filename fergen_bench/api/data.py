@@ -274,16 +274,29 @@ def next_steps(project: Project, name: str, folder: Path) -> NextSteps:
 def _suite_lines(project: Project, name: str) -> list[str]:
     """Return a table of bench.toml for a suite of a domain and a few others.
 
-    The suite has at most one domain per dataset, and datasets of the literature come first.
+    The suite has at most one domain per dataset, and datasets of the literature come first. Of several domains of a
+    dataset, it has the one just prepared, or else the one with the most expressions and faces; a comment lists the
+    others.
     """
     from fergen_bench import datasets
+    from fergen_bench.wording import listed
 
     known = dict.fromkeys((*project.settings.domains, *project.prepared_here()))
     kinds = {domain: project.dataset_of(domain) for domain in (name, *known)}
-    chosen: dict[str, str] = {}  # dataset, or the domain where it is the user's own → domain
+    groups: dict[str, list[str]] = {}  # dataset, or the domain where it is the user's own → domains
     for domain in sorted(kinds, key=lambda domain: (domain != name, domain not in datasets.WILD5)):
-        chosen.setdefault(domain if kinds[domain] in datasets.GENERIC else kinds[domain], domain)
-    domains = ", ".join(f'"{domain}"' for domain in [*chosen.values()][:SUGGESTED])
+        groups.setdefault(domain if kinds[domain] in datasets.GENERIC else kinds[domain], []).append(domain)
+    chosen = {
+        name if name in group else max(group, key=project.extent_of): group
+        for group in [*groups.values()][:SUGGESTED]
+    }
+    domains = ", ".join(f'"{domain}"' for domain in chosen)
+    others = [
+        f"# {domain} is one of {len(group)} domains of {kinds[domain]}; it can be replaced by "
+        f"{listed([other for other in group if other != domain])}"
+        for domain, group in chosen.items()
+        if len(group) > 1
+    ]
     suite, number = "mine", 1
     while suite in project.settings.suites:
         number += 1
@@ -291,6 +304,7 @@ def _suite_lines(project: Project, name: str) -> list[str]:
     return [
         "",
         f"[suites.{suite}]",
+        *others,
         f"domains = [{domains}]",
         f"# fergen-bench run --suite {suite} --method linear_probe",
     ]

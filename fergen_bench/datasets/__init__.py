@@ -36,6 +36,8 @@ _HOME = {
     "csv": "tables.DATASET",
     "list": "lists.DATASET",
 }
+_ALSO_CALLED = {"mmafedb": "mma", "fer2013+": "ferplus"}
+"""Another name of a dataset in lower case, which resembles a wrong one → its name, for errors."""
 NAMES = tuple(_HOME)
 NAMED = tuple(name for name in NAMES if name not in GENERIC)
 """Datasets that are known by name."""
@@ -70,7 +72,7 @@ def dataset(name: str, place: str) -> Dataset:
         BenchError: The name is unknown.
     """
     if name not in _HOME:
-        raise BenchError(f"{place}: {name!r} is not a known dataset{did_you_mean(name, NAMES)}")
+        raise BenchError(f"{place}: {name!r} is not a known dataset{did_you_mean(_ALSO_CALLED.get(name.casefold(), name), NAMES)}")
     module, _, attribute = _HOME[name].partition(".")
     found: Dataset = getattr(import_module(f"fergen_bench.datasets.{module}"), attribute)
     return found

@@ -20,10 +20,10 @@ from fergen_bench.datasets.class_folders import (
     report_others,
     split_folders,
 )
-from fergen_bench.datasets.files import Files, at, entries, first_file, images, inside
+from fergen_bench.datasets.files import Files, at, entries, first_file, folders, images, inside, unpack_first
 from fergen_bench.datasets.gathering import Gathering, Labelling, expression_of
 from fergen_bench.datasets.list_files import lists_in, read_lists
-from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
+from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, is_number, label_map, next_step, spelled
 from fergen_bench.datasets.reader import Box, Dataset, Face, Fault, Layout, Listing
 from fergen_bench.datasets.splits import draw_test_split
 from fergen_bench.datasets.text_files import table, whole_number
@@ -45,11 +45,20 @@ NATIVE: Mapping[str, str] = {
 }
 NOT_ONE_OF_SEVEN: Mapping[str, str] = {"7": CONTEMPT, "8": "none", "9": "uncertain", "10": "non-face"}
 """Native label that is not one of the seven → its name by the owner."""
+LARGEST_LABEL = 11
+"""Largest label of the owner, 10, where it is counted from 1."""
 TEST_IS_VALIDATION = "the owner's validation set, which the literature scores: AffectNet lacks a public test set"
 
 
 def _labels(settings: DomainSettings) -> Mapping[str, str]:
     return label_map({**NATIVE, **dict.fromkeys(NOT_ONE_OF_SEVEN, LEFT_OUT)}, settings)
+
+
+def _reasons(settings: DomainSettings) -> Mapping[str, str]:
+    """Return label → its name by the owner, for the labels that are left out in the numbering of the settings."""
+    first = int((settings.numbering or "").endswith("1-based"))
+    shifted = {str(int(native) + first): name for native, name in NOT_ONE_OF_SEVEN.items()}
+    return {native: name for native, name in shifted.items() if native not in settings.labels}
 
 
 # ----------------------------------------------------------------------------------------------------- original release
@@ -78,22 +87,26 @@ def _read_original(base: Path, settings: DomainSettings) -> Listing:
     """Read whole photographs and the face boxes in a csv of nine columns, which may lack its first line."""
     pictures = _pictures(base)
     if pictures is None:
-        raise BenchError(f"{base}: this folder has the lists of AffectNet, but not their images; expected {PICTURES}/")
+        raise BenchError(
+            f"{base}: this folder has the lists of AffectNet, but not their images; expected {PICTURES}/"
+            f"{unpack_first(base, base)}"
+        )
     listing = Listing(about={"test": TEST_IS_VALIDATION})
-    gathering = Gathering(listing, pictures, _labels(settings), NOT_ONE_OF_SEVEN)
+    gathering = Gathering(listing, pictures, _labels(settings), _reasons(settings))
     # Read validation first: a face in both lists is a test face and not a training face.
     for split, name in (("test", "validation"), ("train", "training")):
         path = _rows(base, name)
         if path is None:
             raise BenchError(
                 f"{base}: {name}.csv is missing, both in {LISTS}/ and next to it. AffectNet needs both lists"
+                f"{unpack_first(base, base)}"
             )
         for place, row in table(path, NEEDED, HEADER):
             wanted = inside(pictures, row["subDirectory_filePath"], place)
             if _number(row["expression"]) is None:
                 gathering.leave_out(wanted, UNREADABLE)
                 continue
-            native = str(whole_number(row["expression"], 0, 10, place, "expression"))
+            native = str(whole_number(row["expression"], 0, LARGEST_LABEL, place, "expression"))
             box = _box(row)
             unusable = UNREADABLE if box is None else NO_BOX if min(box[2:]) <= 0 else None
             gathering.add(place, wanted, native, split, box=box, unusable=unusable)
@@ -137,14 +150,14 @@ def _is_2021(path: Path) -> bool:
 def _read_2021(base: Path, settings: DomainSettings) -> Listing:
     """Read crops of 224×224 pixels, with one npy file of one value per image."""
     listing = Listing(about={"test": TEST_IS_VALIDATION})
-    labelling = Labelling(listing, _labels(settings))
+    labelling, reasons = Labelling(listing, label_map(NATIVE, settings)), _reasons(settings)
     for part, split in (("train_set", "train"), ("val_set", "test")):
         pictures, annotations = at(base, f"{part}/images"), at(base, f"{part}/annotations")
         for needed in (pictures, annotations):
             if not needed.is_dir():
                 raise BenchError(
                     f"{needed}: this folder is missing. AffectNet of 2021 has images and annotations in train_set and "
-                    f"in val_set"
+                    f"in val_set{unpack_first(base, base)}"
                 )
         ending = "_exp.npy"
         annotated = {entry.name[: -len(ending)]: entry.path for entry in entries(annotations, base, ending)}
@@ -161,7 +174,7 @@ def _read_2021(base: Path, settings: DomainSettings) -> Listing:
                 continue
             expression = labelling.expression(native, split, annotation)
             if expression == LEFT_OUT:
-                listing.dropped[NOT_ONE_OF_SEVEN.get(native, native)] += 1
+                listing.dropped[reasons.get(native, native)] += 1
             else:
                 listing.faces.append(Face(image.relative_to(base).as_posix(), split, expression, native, image))
         for stem in annotated:
@@ -190,7 +203,7 @@ def annotation_label(path: str) -> int:
     text = _value(content)
     if text is None:
         raise BenchError(f"{path}: this is not an npy file with one value. Unpack this file of AffectNet again")
-    return whole_number(text, 0, 7, path, "the expression")
+    return whole_number(text, 0, LARGEST_LABEL, path, "the expression")
 
 
 @lru_cache(maxsize=256)
@@ -260,16 +273,25 @@ def _read_parts(base: Path, settings: DomainSettings, native: bool, scored: str 
         listing.notes.append(f"{parts['test']} is this copy's own test part: AffectNet lacks a public test set.")
     labels = label_map(NATIVE if native else {}, settings)
     for part, split in splits.items():
-        if native and not (parts[part] / "0").is_dir():
-            raise BenchError(
-                f"{parts[part]}: there is no class folder 0, which is neutral. Folders 1 to 7 would be RAF-DB's, "
-                f"not "
-                f"AffectNet's"
-            )
+        if native:
+            _require_zero(parts[part], base, settings)
         listing.faces += class_folders(parts[part], base, split, labels, listing)
-    if (contempt := listing.dropped.pop("7", None)) is not None:
-        listing.dropped[CONTEMPT] += contempt
+    for number, reason in _reasons(settings).items():
+        if (count := listing.dropped.pop(number, None)) is not None:
+            listing.dropped[reason] += count
     return listing
+
+
+def _require_zero(part: Path, base: Path, settings: DomainSettings) -> None:
+    """Refuse numbered folders without 0, since they may count from 1, unless the settings give their meaning."""
+    natives = set(filter(is_number, (folder.name for folder in folders(part, base))))
+    if "0" in natives or settings.numbering is not None or natives <= set(settings.labels):
+        return
+    rafdb = ". RAF-DB's folders are 1 to 7, prepared as rafdb" if natives <= set(map(str, range(1, 8))) else ""
+    raise BenchError(
+        f"{part}: there is no class folder 0, which is AffectNet's neutral; found {spelled(natives)}{rafdb}"
+        f"{next_step(natives, NATIVE)}"
+    )
 
 
 # ----------------------------------------------------------------------------------------- a pack that is not AffectNet
@@ -305,7 +327,7 @@ def _read_kaggle_96(base: Path, settings: DomainSettings) -> Listing:
 
 def _read_list(base: Path, settings: DomainSettings) -> Listing:
     """Read lines of a path and a native label, as CAFE's evaluation does; its only list has test faces."""
-    listing = read_lists(base, settings, NATIVE, reasons=NOT_ONE_OF_SEVEN)
+    listing = read_lists(base, settings, NATIVE, reasons=_reasons(settings))
     if listing.about["splits"] != "as given":
         raise BenchError(f"{base}: the split to score is unknown. Name the list, or its folders, val or test")
     splits = {face.split for face in listing.faces}

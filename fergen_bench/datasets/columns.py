@@ -53,6 +53,7 @@ def labelled_lines(lists: Sequence[Path], labels: Labels, settings: DomainSettin
         fault = f"{lists[0]}: columns has no effect for {other}: of a list, only the column of the label can be named."
         raise NeedsKey(fault, f"Remove {other} from columns = …", f"Remove {other} from --columns")
     rows = [(path, place, *_split(place, line, labels)) for path in lists for place, line in _lines(path)]
+    _refuse_swapped(*rows[0][1:], labels)
     width = len(rows[0][3])
     for _, place, _, cells in rows:
         if len(cells) != width:
@@ -91,10 +92,24 @@ def _split(place: str, line: str, labels: Labels) -> tuple[str, list[str]]:
             f"{place}: expected 2 columns with blanks between them, such as `train_00001.jpg 5`; found {line[:60]!r}"
         )
     start = len(words) - 1
-    while start > 1 and (_meaning(words[start - 1], labels) is not None or is_number(plain(words[start - 1]))):
+    while start > 1 and _is_value(words[start - 1], labels):
         start -= 1
     name = line.rsplit(maxsplit=len(words) - start)[0]
     return name, words[start:]
+
+
+def _refuse_swapped(place: str, name: str, cells: Sequence[str], labels: Labels) -> None:
+    """Refuse a line that begins with a label or a number, followed by a name with digits instead of a label."""
+    named = next((cell for cell in cells if re.search(r"\d", cell) and not _is_value(cell, labels)), None)
+    if named is not None and _is_value(name, labels) and all(_meaning(cell, labels) is None for cell in cells):
+        raise BenchError(
+            f"{place}: column 1 is {name[:40]!r} and {named[:40]!r} comes after it: the columns may be swapped. Write "
+            f"the path first in every line, such as `train_00001.jpg 5`"
+        )
+
+
+def _is_value(cell: str, labels: Labels) -> bool:
+    return _meaning(cell, labels) is not None or is_number(plain(cell))
 
 
 def _meaning(cell: str, labels: Labels) -> str | None:
@@ -110,7 +125,9 @@ def _label_column(path: Path, columns: Sequence[list[str]], labels: Labels, sett
     numbers = [str(number) for number in range(2, len(columns) + 2)]
     if (chosen := settings.columns.get("label")) is not None:
         if chosen not in numbers:
-            raise BenchError(f"{path}: the label cannot be column {chosen!r}; it is one of {', '.join(numbers)}")
+            why = "column 1 is the path" if chosen == "1" else f"the list has {len(columns) + 1} columns"
+            choice = f"column {numbers[0]}" if len(numbers) == 1 else f"one of the columns {', '.join(numbers)}"
+            raise BenchError(f"{path}: the label cannot be in column {chosen!r}, because {why}. Name {choice}")
         return numbers.index(chosen)
     seen = [_seen(column, labels) for column in columns]
     varied = [index for index, (_, known, _) in enumerate(seen) if len(known) > 1]

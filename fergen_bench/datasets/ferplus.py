@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.class_folders import has_split_classes, split_class_folders
 from fergen_bench.datasets.fer2013 import PART_IN_NAME, image_rows, image_table
-from fergen_bench.datasets.files import Files, first_file, images, inside, nearest
+from fergen_bench.datasets.files import Files, first_file, images, inside, nearest, unpack_first
 from fergen_bench.datasets.gathering import Gathering
 from fergen_bench.datasets.list_files import lists_in, read_lists
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, label_map
@@ -66,7 +66,7 @@ def _read_csv(base: Path, settings: DomainSettings) -> Listing:
     if pixels is None or files.fer2013new is None:
         raise BenchError(
             f"{base}: this folder has the images of FER2013 without {VOTES_FILE}, which has their names. Put that file "
-            f"of github.com/microsoft/FERPlus next to them"
+            f"of github.com/microsoft/FERPlus next to them{unpack_first(base, base)}"
         )
     listing = Listing()
     source = files.choose(settings, base, listing)

@@ -104,6 +104,25 @@ def at(base: Path, relative: str) -> Path:
     return place
 
 
+def similar(base: Path, relative: str) -> Path | None:
+    """Return the file or folder below a base whose path is most like the wanted one, as images/a is like Image/a.
+
+    Names with an ending are those of files, which must be more alike: the names of two lists may differ in one word.
+    """
+    from difflib import get_close_matches
+
+    place = base
+    for name in relative.split("/"):
+        is_file = "." in name
+        alike = [entry for entry in entries(place, base) if entry.is_dir() != is_file and not is_archive(entry.name)]
+        there = {folded(entry.name): Path(entry.path) for entry in alike}
+        near = get_close_matches(folded(name), there, n=1, cutoff=0.9 if is_file else 0.75)
+        if not near:
+            return None
+        place = there[near[0]]
+    return place
+
+
 def _same_name(folder: Path, name: str) -> Iterator[Path]:
     """Yield the entries of a folder that have a name, in any case."""
     try:
@@ -188,6 +207,11 @@ def packed(path: Path, root: Path, depth: int = 2) -> list[Path]:
     archives = [Path(entry.path) for entry in found if entry.is_file() and is_archive(entry.name)]
     inner = [Path(entry.path) for entry in found if depth and entry.is_dir()][:MOST_LOOKED_INTO]
     return archives + [archive for folder in inner for archive in packed(folder, root, depth - 1)]
+
+
+def unpack_first(path: Path, root: Path) -> str:
+    """Return the end of a sentence about missing files that may still be packed; the arguments are as in `packed`."""
+    return f". Unpack {', '.join(map(str, found[:3]))} first" if (found := packed(path, root)) else ""
 
 
 def folders(folder: Path, root: Path) -> list[Path]:

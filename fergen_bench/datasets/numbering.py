@@ -72,10 +72,10 @@ class UnknownNumbers(BenchError):
         natives = _numbers(found) | {native}
         fault = f"{place}: {native!r} is not a known expression; "
         if own:
-            fault += f"the labels of {title} are {_spelled(own)} ({_meanings(own)}), those here {_spelled(natives)}"
+            fault += f"the labels of {title} are {spelled(own)} ({_meanings(own)}), those here {spelled(natives)}"
         else:
-            fault += f"the labels here are numbers ({_spelled(natives)}), whose order is unknown"
-        super().__init__(fault + _next_step(natives, own, _by_counts(found, own, own, expected or {})))
+            fault += f"the labels here are numbers ({spelled(natives)}), whose order is unknown"
+        super().__init__(fault + next_step(natives, own, _by_counts(found, own, own, expected or {})))
 
     def of(self, title: str, expected: Counts) -> UnknownNumbers:
         """Return the error with what is known of the dataset."""
@@ -169,7 +169,7 @@ def check_numbers(
     if not natives or natives <= mapped:
         return
     likely = _by_counts(found, own, used, expected)
-    fault = f"{place}: the labels here are numbers ({_spelled(natives)})"
+    fault = f"{place}: the labels here are numbers ({spelled(natives)})"
     if mapped and settings.numbering is None:
         fault += (
             f", and the map gives the meaning of {_listed(mapped)} only; the other numbers would retain their meaning"
@@ -178,14 +178,20 @@ def check_numbers(
     elif likely is not None or (
         settings.numbering is None and own and len(natives) >= len(EXPRESSIONS) and _least(natives) != _least(own)
     ):
-        fault += f", those of {title} {_spelled(own)} ({_meanings(own)})"
+        fault += f", those of {title} {spelled(own)} ({_meanings(own)})"
     else:
         return
-    raise BenchError(fault + _next_step(natives, own, likely))
+    raise BenchError(fault + next_step(natives, own, likely))
 
 
-def _next_step(natives: set[str], own: Labels, likely: str | None) -> str:
-    """Return the advice to the user. It never maps some numbers and leaves the others."""
+def next_step(natives: set[str], own: Labels, likely: str | None = None) -> str:
+    """Return the end of a sentence with the advice to the user. It never maps some numbers and leaves the others.
+
+    Args:
+        natives: The labels that were found, numbers.
+        own: The meaning of the dataset's own numbers.
+        likely: The numbering to which the counts per class point.
+    """
     keys = " (options of data prepare, keys of bench.toml)"
     every = f"set labels to the meaning of every one of them: {','.join(f'{number}=…' for number in _sorted(natives))}"
     if likely == OTHER:
@@ -279,7 +285,7 @@ def _sorted(numbers: Iterable[str]) -> list[str]:
     return sorted(numbers, key=int)
 
 
-def _spelled(numbers: Iterable[str]) -> str:
+def spelled(numbers: Iterable[str]) -> str:
     """Return numbers as 0 to 6, or each of them where some in between are missing."""
     order = _sorted(numbers)
     whole = int(order[-1]) - int(order[0]) == len(order) - 1

@@ -7,13 +7,15 @@ A reader does not decode images. It lists the faces with their labels and report
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fergen_bench.datasets.files import at, folders, following_links, nearest, packed
+from fergen_bench.datasets.files import at, folders, following_links, nearest, packed, similar, unpack_first
 from fergen_bench.datasets.kinds import PassedOver, is_archive
 from fergen_bench.datasets.numbering import UnknownNumbers, check_numbers
 from fergen_bench.error import BenchError, NeedsKey, did_you_mean
@@ -167,14 +169,14 @@ class Dataset:
         except OSError as error:
             raise BenchError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
         if not found:
-            if nearly := _nearly(self, asked, path):
+            if nearly := _nearly(self, asked, path) or _part_of_copy(self, path):
                 raise BenchError(nearly)
             shapes = "".join(
                 f"\n  {layout.name}: {layout.shape}" + (" (only with --layout)" if layout.asked_only else "")
                 for layout in asked
             )
             raise BenchError(
-                f"{path}: this is not a known layout of {self.title}. {glimpse}{_unpack(path, path)}; "
+                f"{path}: this is not a known layout of {self.title}. {glimpse}{unpack_first(path, path)}; "
                 f"expected one of{shapes}"
             )
         if len(found) > 1 and not _first_holds_all(found, path):
@@ -276,20 +278,37 @@ def _nearly(kind: Dataset, layouts: Iterable[Layout], path: Path) -> str | None:
         return None
     others = [other for other in kind.layouts if other.asked_only and other.fits(base)]
     instead = "".join(f", or read {other.shape} with --layout {other.name}" for other in others)
-    lacks, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-    return (
-        f"{base}: {' and '.join(missing)} {lacks} missing, without which it is not {kind.title} in the layout "
-        f"{layout.name}. Put {them} there{instead}{_unpack(base, path)}"
+    fault = (
+        f"{base}: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, without which it is not "
+        f"{kind.title} in the layout {layout.name}"
     )
+    alike = {part: found for part in missing if (found := similar(base, part)) is not None}
+    fault += "".join(f". Rename {found.relative_to(base)} to {part}" for part, found in alike.items())
+    rest = [part for part in missing if part not in alike]
+    if not rest:
+        return fault
+    them = "it" if len(missing) == 1 else " and ".join(rest) if alike else "them"
+    return f"{fault}. Put {them} there{instead}{unpack_first(base, path)}"
+
+
+def _part_of_copy(kind: Dataset, path: Path) -> str | None:
+    """Return a sentence about the copy of which the path is a part, at most two folders up, or None."""
+    whole = Path(os.path.abspath(path))
+    for layout in kind.layouts if kind.request else ():
+        shape = re.sub(r"(\w*)\{([^}]*)\}", lambda m: " ".join(m[1] + name for name in m[2].split(",")), layout.shape)
+        names = re.findall(r"[\w.-]+", shape.casefold())
+        for folder in whole.parents[:2]:
+            with suppress(OSError, BenchError):  # the folder above is not the user's choice, so its faults do not matter
+                if whole.relative_to(folder).parts[0].casefold() in names and layout.fits(folder):
+                    return (
+                        f"{path}: this is a part of a copy of {kind.title} in the layout {layout.name}. Name the "
+                        f"folder above, {folder}"
+                    )
+    return None
 
 
 def _present(layout: Layout, base: Path) -> list[str]:
     return [part for part in layout.parts if at(base, part).exists()]
-
-
-def _unpack(path: Path, root: Path) -> str:
-    """Return the end of a sentence about missing files that may still be packed."""
-    return f". Unpack {', '.join(map(str, found[:3]))} first" if (found := packed(path, root)) else ""
 
 
 def _in_both(faces: Iterable[Face]) -> list[str]:

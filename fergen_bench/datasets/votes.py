@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.class_folders import split_folders
 from fergen_bench.datasets.fer2013 import split_of
-from fergen_bench.datasets.files import at, first_file, nearest
+from fergen_bench.datasets.files import at, first_file, nearest, unpack_first
 from fergen_bench.datasets.numbering import CONTEMPT
 from fergen_bench.datasets.reader import Listing
 from fergen_bench.datasets.text_files import table, whole_number
@@ -145,7 +145,7 @@ class VoteFiles(NamedTuple):
         if not there:
             raise BenchError(
                 f"{base}: the votes are missing, without which these images do not have FERPlus labels. Put "
-                f"{VOTES_FILE} of github.com/microsoft/FERPlus there"
+                f"{VOTES_FILE} of github.com/microsoft/FERPlus there{unpack_first(base, base)}"
             )
         source = settings.label_source or there[0]
         if source not in there:

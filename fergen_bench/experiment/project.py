@@ -254,12 +254,23 @@ class Project:
             return table.dataset
         if domain in datasets.NAMES:
             return domain
+        made_of = self._about(domain).get("dataset")
+        return made_of if made_of in datasets.NAMES else "folder"
+
+    def extent_of(self, domain: str) -> tuple[int, int]:
+        """Return the number of expressions and of faces of a domain, or zeros where it is not prepared by hand."""
+        splits = self._about(domain).get("counts", {}).values()
+        classes = {name for counts in splits for name, count in counts.items() if count}
+        return len(classes), sum(sum(counts.values()) for counts in splits)
+
+    def _about(self, domain: str) -> dict[str, Any]:
+        """Return the content of domain.json of a folder that is prepared by hand, or nothing where there is none."""
+        table = self.settings.domains.get(domain)
         place = self.data / domain if table is None else self._anchored(table.path)
         try:
-            made_of = read_about(place).get("dataset") if is_prepared(place) else None
+            return read_about(place) if is_prepared(place) else {}
         except BenchError:
-            made_of = None  # using the domain raises the full error
-        return made_of if made_of in datasets.NAMES else "folder"
+            return {}  # using the domain raises the full error
 
     def domain_settings(self, domain: str) -> DomainSettings:
         """Return the table of a domain with absolute paths."""

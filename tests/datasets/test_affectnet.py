@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.affectnet import DATASET, HEADER, annotation_label
 from fergen_bench.datasets.reader import Face, Listing
+from fergen_bench.datasets.reader import read as whole_read
 from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
 from greyfaces import counts, draw, level, pixels, read, shows_what_it_says
@@ -221,7 +224,7 @@ def replace(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t, v: replace(t, ",1,-0.5", ",11,-0.5"), r"training\.csv:3: expression is '11'; expected a whole nu"),
+        (lambda t, v: replace(t, ",1,-0.5", ",12,-0.5"), r"training\.csv:3: expression is '12'; expected a whole nu"),
         (lambda t, v: replace(t, ",1,-0.5", ",1.5,-0.5"), r"training\.csv:3: expression is '1\.5'; expected a whole"),
         (
             lambda t, v: replace(t, "face_width", "width"),
@@ -325,7 +328,7 @@ def test_images_and_annotations_without_each_other_are_named(tmp_path: Path) -> 
         (b"", r"1_exp\.npy: this is not an npy file with one value"),
         (b"3", r"1_exp\.npy: this is not an npy file with one value"),
         (np.zeros(2), r"1_exp\.npy: this is not an npy file with one value"),
-        (np.array(9), r"1_exp\.npy: the expression is '9'; expected a whole number from 0 to 7"),
+        (np.array(12), r"1_exp\.npy: the expression is '12'; expected a whole number from 0 to 11"),
         (np.array("joy"), r"1_exp\.npy: the expression is 'joy'; expected a whole number"),
         (np.array(None, dtype=object), r"1_exp\.npy: this is not an npy file with one value"),  # a pickle is not opened
         (np.zeros(10_000), r"1_exp\.npy: this is not an npy file with one value"),
@@ -377,7 +380,7 @@ def test_arbitrary_bytes_are_a_label_or_one_sentence(tmp_path: Path, content: by
         label = annotation_label(str(path))
     except BenchError as error:
         sentence = str(error)
-    assert label in range(8) if sentence is None else "1_exp.npy" in sentence
+    assert label in range(12) if sentence is None else "1_exp.npy" in sentence
 
 
 def test_annotations_are_read_in_bounded_time(tmp_path: Path) -> None:
@@ -417,6 +420,69 @@ def test_folders_of_native_numbers(tmp_path: Path, val: str) -> None:
     assert counts(listing)["test"] == ONE_OF_EACH
     assert listing.dropped == {"contempt": 3}
     assert "validation" in str(listing.about["test"])
+
+
+# ---------------------------------------------------------------------------------------------------- numbers from one
+
+FROM_ONE = [
+    ({"numbering": "1-based"}, "contempt"),
+    ({"numbering": "affectnet-1-based"}, "contempt"),
+    ({"labels": {str(number): name for number, name in enumerate((*NATIVE[:7], ""), start=1)}}, "8"),
+]
+
+
+def folders_from_one(root: Path) -> None:
+    native_folders(root, {"train": 2, "val": 1})
+    for folder in sorted(root.glob("*/[0-7]"), reverse=True):
+        folder.rename(folder.with_name(str(int(folder.name) + 1)))
+
+
+def release_2021_from_one(root: Path) -> None:
+    for path in release_2021(root).glob("*/annotations/*_exp.npy"):
+        np.save(path, np.array(str(annotation_label(str(path)) + 1)))
+
+
+def original_from_one(root: Path) -> None:
+    for path in original(root):
+        path.write_text(re.sub(r"(?m),(\d+)(,[^,]+,[^,]+)$", lambda row: f",{int(row[1]) + 1}{row[2]}", path.read_text()))
+
+
+MAKERS = [folders_from_one, release_2021_from_one, original_from_one]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(("chosen", "reason"), FROM_ONE)
+def test_numbers_from_one_are_read_where_the_user_names_them(
+    tmp_path: Path, make: Callable[[Path], object], chosen: dict[str, Any], reason: str
+) -> None:
+    make(tmp_path)
+    _, listing = read(DATASET, tmp_path, **chosen)
+    assert counts(listing) == {"train": TWO_OF_EACH, "test": ONE_OF_EACH}
+    assert listing.dropped == {reason: 3}
+    assert not listing.faults
+    for face in listing.faces:
+        assert shows_what_it_says(face)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_numbers_from_one_are_refused_with_the_way_that_works(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path)
+    with pytest.raises(BenchError, match=r"1 to 8.* counted from 1, set numbering to 1-based; if not, .*1=…,.*,8=…"):
+        whole_read(DATASET, DomainSettings(path=tmp_path))
+
+
+def test_folders_from_one_without_contempt_need_no_eighth(tmp_path: Path) -> None:
+    folders_from_one(tmp_path)
+    for part in ("train", "val"):
+        shutil.rmtree(tmp_path / part / "8")
+    _, listing = read(DATASET, tmp_path, numbering="1-based")
+    assert counts(listing) == {"train": TWO_OF_EACH, "test": ONE_OF_EACH}
+
+
+def test_a_map_of_some_folders_does_not_hide_a_missing_zero(tmp_path: Path) -> None:
+    folders_from_one(tmp_path)
+    with pytest.raises(BenchError, match="no class folder 0"):
+        read(DATASET, tmp_path, labels={"8": ""})
 
 
 @pytest.mark.parametrize("make", [native_folders, named_folders])
@@ -510,7 +576,7 @@ def test_folders_one_to_seven_are_not_taken_for_affectnet(tmp_path: Path) -> Non
     for part in ("train", "val"):
         (tmp_path / part / "0" / "00.jpg").unlink()
         (tmp_path / part / "0").rmdir()
-    refused(tmp_path, r"there is no class folder 0, which is neutral. Folders 1 to 7 would be RAF-DB's")
+    refused(tmp_path, r"no class folder 0, which is AffectNet's neutral; found 1 to 7\. RAF-DB's folders are 1 to 7, .* rafdb")
 
 
 def test_a_folder_beside_the_parts_is_named(tmp_path: Path) -> None:

@@ -57,8 +57,9 @@ def test_where_two_columns_fit_the_user_chooses(tmp_path: Path, name: str) -> No
     for column, label in (("2", 0), ("3", 5)):
         listing = taken(DATASETS[name], path, columns={"label": column}, **given)
         assert next(face for face in listing.faces if face.id == "img/a 5.png").expression == OWN[name][str(label)]
-    with pytest.raises(BenchError, match="the label cannot be column '1'; it is one of 2, 3"):
-        taken(DATASETS[name], path, columns={"label": "1"}, **given)
+    for column, why in (("1", "column 1 is the path"), ("4", "the list has 3 columns")):
+        with pytest.raises(BenchError, match=f"cannot be in column '{column}', because {why}. Name one of the columns 2"):
+            taken(DATASETS[name], path, columns={"label": column}, **given)
 
 
 def test_a_column_with_one_unknown_label_is_still_the_labels(tmp_path: Path) -> None:
@@ -90,6 +91,34 @@ def test_the_list_of_raf_db_with_more_columns(tmp_path: Path, line: str) -> None
     (tmp_path / "EmoLabel").mkdir()
     (tmp_path / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(rows))
     assert Counter(face.expression for face in taken(rafdb.DATASET, tmp_path).faces) == dict.fromkeys(EXPRESSIONS, 6)
+
+
+@pytest.mark.parametrize("line", ["{label} img/a{n}.png", "{label} a{n}", "{expression} a{n}.png"])
+def test_swapped_columns_are_named_as_such(tmp_path: Path, line: str) -> None:
+    path = listed(tmp_path, "")
+    path.write_text("\n".join(line.format(label=n // 6, expression=EXPRESSIONS[n // 6], n=n) for n in range(42)))
+    with pytest.raises(BenchError, match=r"test\.txt:1: column 1 is '\w+' and '.*' comes after it: .* may be swapped"):
+        taken(lists.DATASET, path, labels=NUMBERS)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ""])
+def test_swapped_columns_of_the_list_of_raf_db(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "Image" / "aligned").mkdir(parents=True)
+    (tmp_path / "EmoLabel").mkdir()
+    path = tmp_path / "EmoLabel" / "list_patition_label.txt"
+    path.write_text("\n".join(f"{number % 7 + 1} train_{number:05d}{ending}" for number in range(42)))
+    for columns in ({}, {"label": "1"}):
+        with pytest.raises(BenchError, match=r"column 1 is '1' and 'train_00000.*the columns may be swapped"):
+            taken(rafdb.DATASET, tmp_path, columns=columns)
+
+
+def test_a_number_is_the_name_of_an_image_where_a_label_follows(tmp_path: Path) -> None:
+    path = listed(tmp_path, "")
+    for image in (tmp_path / "img").iterdir():
+        image.rename(tmp_path / image.name.removeprefix("a "))
+    path.write_text("\n".join(f"{n} {n // 6} S{n % 5:03d}" for n in range(42)))
+    listing = taken(lists.DATASET, path, labels=NUMBERS)
+    assert Counter(face.expression for face in listing.faces) == dict.fromkeys(EXPRESSIONS, 6)
 
 
 def test_a_role_that_lists_do_not_have_is_refused(tmp_path: Path) -> None:

@@ -250,3 +250,9 @@ def test_a_misspelt_domain_is_recognised_among_the_prepared_ones(folder: Path, b
     result = bench("data", "describe", "lablst")
     assert result.code == 2
     assert "no domain 'lablst', and no prepared folder of that name; did you mean lablist?" in result.err
+
+
+@pytest.mark.parametrize(("name", "known"), [("RAF-DB", "rafdb"), ("MMAFEDB", "mma"), ("FER2013+", "ferplus")])
+def test_a_dataset_by_the_name_that_people_write_is_suggested(name: str, known: str) -> None:
+    with pytest.raises(BenchError, match=rf"is not a known dataset; did you mean {known}\?"):
+        dataset(name, "data prepare")

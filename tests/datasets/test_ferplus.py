@@ -353,8 +353,11 @@ def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read(tmp_path, label_source="label.csv")
     part_images(tmp_path / "png")
     with pytest.raises(
-        BenchError, match=r"the votes are missing, .* Put fer2013new.csv of github.com/microsoft/FERPlus"
+        BenchError, match=r"the votes are missing, .* Put fer2013new.csv of github.com/microsoft/FERPlus there$"
     ):
+        read(tmp_path / "png")
+    (tmp_path / "png" / "fer2013new.csv.gz").touch()
+    with pytest.raises(BenchError, match=r"the votes are missing, .* there\. Unpack .*/fer2013new\.csv\.gz first$"):
         read(tmp_path / "png")
 
 

@@ -245,6 +245,43 @@ def test_what_is_missing_from_a_layout_is_named_alone(tmp_path: Path) -> None:
     assert str(caught.value).endswith(f"with --layout raf-original. Unpack {base / 'Image' / 'aligned.zip'} first")
 
 
+def test_what_is_there_under_a_similar_name_is_named(tmp_path: Path) -> None:
+    base = raf(tmp_path)
+    draw(base / "images" / "aligned" / "train_00001_aligned.jpg", "sadness")
+    with pytest.raises(BenchError, match=r"Image/aligned is missing, .* raf-official\. Rename images/aligned to Image/al"):
+        RAFDB.layout(tmp_path)
+    (base / "images").rename(base / "Image")
+    (base / "EmoLabel" / "list_patition_label.txt").rename(base / "EmoLabel" / "list_partition_label.txt")
+    with pytest.raises(BenchError, match=r"\. Rename EmoLabel/list_partition_label\.txt to EmoLabel/list_patition_lab"):
+        RAFDB.layout(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["list_train_label.txt", "list_patition_label.txt.gz"])
+def test_another_list_and_a_packed_one_are_not_renamed(tmp_path: Path, other: str) -> None:
+    base = raf(tmp_path)
+    draw(base / "Image" / "aligned" / "train_00001_aligned.jpg", "sadness")
+    (base / "EmoLabel" / "list_patition_label.txt").rename(base / "EmoLabel" / other)
+    with pytest.raises(BenchError, match="Put it there") as caught:
+        RAFDB.layout(tmp_path, "raf-official")
+    assert "Rename" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["Image", "Image/aligned", "EmoLabel", "EmoLabel/list_patition_label.txt"])
+def test_a_part_of_a_copy_leads_to_the_folder_above(tmp_path: Path, part: str) -> None:
+    base = raf(tmp_path / "RAF")
+    draw(base / "Image" / "aligned" / "train_00001_aligned.jpg", "sadness")
+    with pytest.raises(BenchError, match=rf"a part of a copy of RAF-DB in the layout raf-official\..* above, {base}$"):
+        RAFDB.layout(base / part)
+
+
+def test_a_folder_beside_a_copy_is_no_part_of_it(tmp_path: Path) -> None:
+    base = raf(tmp_path)
+    draw(base / "Image" / "aligned" / "train_00001_aligned.jpg", "sadness")
+    (base / "mine").mkdir()
+    with pytest.raises(BenchError, match=r"mine: this is not a known layout of RAF-DB\. The folder is empty"):
+        RAFDB.layout(base / "mine")
+
+
 def test_what_is_still_packed_is_named(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "basic.zip").touch()
