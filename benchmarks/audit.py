@@ -1,10 +1,12 @@
 """Measure the time and memory of the audit, and the share of planted near-duplicates that it finds.
 
-    python benchmarks/audit.py [--faces 10000 50000 100000] [--processes 2] [--domain FOLDER …]
+    python benchmarks/audit.py [--faces 10000 50000 100000] [--processes 2] [--domain FOLDER …] [--crops 300]
 
 It generates two prepared domains with images of 48 pixels. Each image is a mixture of two images of the embedded suite
 (or of the named prepared domains), cropped, lit from a side and with noise. A few are mixtures of the same two and
 count as other pairs. One in a hundred has a copy: unchanged, as a JPEG of quality 60, a sixth darker, or mirrored.
+
+With --crops it measures instead the share of images that are found in another crop, over so many images of each domain.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from fergen_bench.experiment.project import Project
 from fergen_bench.synth import DOMAINS
 
 SIZE, BLOCK, EVERY = 48, 500, 100
+SHARES = (0.98, 0.95, 0.92, 0.85)
+"""Shares of the side of an image that crops have."""
 KINDS = ("equal", "jpeg", "darker", "mirrored")
 
 
@@ -40,12 +44,16 @@ def main() -> None:
     parser.add_argument("--faces", type=int, nargs="+", default=[10_000, 50_000, 100_000])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--domain", type=Path, nargs="+", help="prepared domains whose images are mixed")
+    parser.add_argument("--crops", type=int, help="images of each domain that are cropped")
     choices = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fergen-bench-audit-") as name:
         folders = choices.domain
         if folders is None:
             project = Project(Path(name), configured=False)
             folders = list(project.prepared(project.suite("synth5-tiny"), DOMAINS).values())
+        if choices.crops is not None:
+            measure_crops([Domain(folder) for folder in folders], choices.crops, choices.processes, Path(name))
+            return
         seeds = np.concatenate([_small(Domain(folder)) for folder in folders])
         print(f"made of {len(seeds):,} faces", flush=True)
         for count in choices.faces:
@@ -79,6 +87,38 @@ def measure(seeds: np.ndarray, count: int, processes: int, folder: Path) -> None
         sep="\n  ",
         flush=True,
     )
+
+
+def measure_crops(domains: Sequence[Domain], most: int, processes: int, folder: Path) -> None:
+    """Print the share of images that are found in crops with a share of the side, centred and off-centre."""
+    cases = [(share, moved) for share in SHARES for moved in (False, True)]
+    found: Counter[tuple[float, bool]] = Counter()
+    total = 0
+    for number, domain in enumerate(domains):
+        random = np.random.default_rng(number)
+        rows = np.sort(random.permutation(len(domain.faces))[:most])
+        faces = np.asarray(domain.faces[rows])
+        one = _domain(folder / f"one-{number}", "train", faces)
+        for share, moved in cases:
+            cropped = np.stack([_cropped(face, share, moved, random) for face in faces])
+            two = _domain(folder / f"two-{number}-{share}-{moved}", "test", cropped)
+            audit = audited(one, two, folder / f"audit-{number}-{share}-{moved}", processes)[0]
+            pairs = {(row.id_a, row.id_b) for row in audit.pairs if row.domain_a != row.domain_b}
+            found[share, moved] += sum((str(row), str(row)) in pairs for row in range(len(faces)))
+        total += len(faces)
+    for share, moved in cases:
+        where = "anywhere" if moved else "centred"
+        hits = found[share, moved]
+        print(f"{share:.0%} of the side, {where}: {hits:,} of {total:,} ({hits / total:.1%})")
+
+
+def _cropped(face: np.ndarray, share: float, moved: bool, random: np.random.Generator) -> np.ndarray:
+    """Return a square of an image, at the size of the image."""
+    side = round(share * len(face))
+    space = len(face) - side
+    top, left = random.integers(0, space + 1, 2) if moved else (space // 2, space // 2)
+    part = Image.fromarray(face[top : top + side, left : left + side])
+    return np.asarray(part.resize((len(face), len(face)), Image.Resampling.BICUBIC))
 
 
 def audited(one: Path, two: Path, folder: Path, processes: int) -> tuple[Audit, float, float, int]:

@@ -287,8 +287,7 @@ def _suite_lines(project: Project, name: str) -> list[str]:
     for domain in sorted(kinds, key=lambda domain: (domain != name, domain not in datasets.WILD5)):
         groups.setdefault(domain if kinds[domain] in datasets.GENERIC else kinds[domain], []).append(domain)
     chosen = {
-        name if name in group else max(group, key=project.extent_of): group
-        for group in [*groups.values()][:SUGGESTED]
+        name if name in group else max(group, key=project.extent_of): group for group in [*groups.values()][:SUGGESTED]
     }
     domains = ", ".join(f'"{domain}"' for domain in chosen)
     others = [

@@ -209,7 +209,8 @@ def _show_check(entry: Check) -> None:
 def audit(suite: str | None, domains: list[str] | None, backbone: str | None, limit: float) -> None:
     """Find near-duplicates: images of one picture, within and between the domains of a suite.
 
-    Pairs of domains that were compared before, in any suite, are not compared again. Tables then leave out target
+    Other crops of a picture are not found. Pairs of domains that were compared before, in any suite, are not compared
+    again. Tables then leave out target
     images with a near-duplicate in the source, and mark a target with many of them as seen.
     """
     from fergen_bench.api.data import audit as audit_suite
@@ -228,6 +229,8 @@ def audit(suite: str | None, domains: list[str] | None, backbone: str | None, li
 
 def _show_audit(found: Audit) -> None:
     from rich.table import Table
+
+    from fergen_bench.datasets.comparisons import NOT_FOUND
 
     console = console_on()
     between = [overlap for overlap in found.overlaps if overlap.a != overlap.b]
@@ -248,6 +251,7 @@ def _show_audit(found: Audit) -> None:
     domains = f"{many(found.compared, 'pair')} of domains compared, each domain with itself among them"
     before = f"; {found.known:,} were compared before" if found.known else ""
     console.print(f"{domains}{before}. Decided by: {'; '.join(rule.refined_by for rule in found.rules)}", style="dim")
+    console.print(f"note: {NOT_FOUND}")
     for note in found.notes:
         console.print(f"note: {note}", style="dim")
 

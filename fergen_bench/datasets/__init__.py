@@ -72,7 +72,9 @@ def dataset(name: str, place: str) -> Dataset:
         BenchError: The name is unknown.
     """
     if name not in _HOME:
-        raise BenchError(f"{place}: {name!r} is not a known dataset{did_you_mean(_ALSO_CALLED.get(name.casefold(), name), NAMES)}")
+        raise BenchError(
+            f"{place}: {name!r} is not a known dataset{did_you_mean(_ALSO_CALLED.get(name.casefold(), name), NAMES)}"
+        )
     module, _, attribute = _HOME[name].partition(".")
     found: Dataset = getattr(import_module(f"fergen_bench.datasets.{module}"), attribute)
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fergen_bench.datasets.comparisons import (
+    NOT_FOUND,
     Comparison,
     Comparisons,
     Rule,
@@ -221,6 +222,7 @@ def _markdown(audit: Audit) -> str:
         f"hashes that differ in at most {bits} of 64 bits (also mirrored), and {rules}.",
         "",
     ]
+    lines += [f"{NOT_FOUND}.", ""]
     for title, inside in (("Between domains and splits", False), ("Inside a split", True)):
         overlaps = [overlap for overlap in audit.overlaps if (overlap.a == overlap.b) == inside]
         lines += [f"## {title}", "", *(_table(overlaps, size) if overlaps else ["No near-duplicates."]), ""]

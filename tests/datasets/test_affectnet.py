@@ -444,7 +444,9 @@ def release_2021_from_one(root: Path) -> None:
 
 def original_from_one(root: Path) -> None:
     for path in original(root):
-        path.write_text(re.sub(r"(?m),(\d+)(,[^,]+,[^,]+)$", lambda row: f",{int(row[1]) + 1}{row[2]}", path.read_text()))
+        path.write_text(
+            re.sub(r"(?m),(\d+)(,[^,]+,[^,]+)$", lambda row: f",{int(row[1]) + 1}{row[2]}", path.read_text())
+        )
 
 
 MAKERS = [folders_from_one, release_2021_from_one, original_from_one]
@@ -576,7 +578,10 @@ def test_folders_one_to_seven_are_not_taken_for_affectnet(tmp_path: Path) -> Non
     for part in ("train", "val"):
         (tmp_path / part / "0" / "00.jpg").unlink()
         (tmp_path / part / "0").rmdir()
-    refused(tmp_path, r"no class folder 0, which is AffectNet's neutral; found 1 to 7\. RAF-DB's folders are 1 to 7, .* rafdb")
+    refused(
+        tmp_path,
+        r"no class folder 0, which is AffectNet's neutral; found 1 to 7\. RAF-DB's folders are 1 to 7, .* rafdb",
+    )
 
 
 def test_a_folder_beside_the_parts_is_named(tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def test_the_text_of_an_audit(audit: Audit) -> None:
     assert "## Inside a split\n\nNo near-duplicates." in page
 
 
+def test_a_crop_is_not_found_and_the_text_says_so(
+    prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]
+) -> None:
+    cropped = [np.asarray(Image.fromarray(face[:54, :54]).resize((64, 64))) for face in drawn[:4]]
+    found = made(prepared("one", train=drawn[:4]), prepared("two", test=cropped))
+    assert found.pairs == ()
+    page = (found.folder / "audit.md").read_text()
+    assert "Other crops of a picture are not found: of crops to 95 % of its side 6 % are found" in page
+
+
 def test_five_domains_under_another_name_or_with_one_more_compare_only_what_is_new(
     prepared: Prepared, store: Comparisons, drawn: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

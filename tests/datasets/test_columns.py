@@ -58,7 +58,9 @@ def test_where_two_columns_fit_the_user_chooses(tmp_path: Path, name: str) -> No
         listing = taken(DATASETS[name], path, columns={"label": column}, **given)
         assert next(face for face in listing.faces if face.id == "img/a 5.png").expression == OWN[name][str(label)]
     for column, why in (("1", "column 1 is the path"), ("4", "the list has 3 columns")):
-        with pytest.raises(BenchError, match=f"cannot be in column '{column}', because {why}. Name one of the columns 2"):
+        with pytest.raises(
+            BenchError, match=f"cannot be in column '{column}', because {why}. Name one of the columns 2"
+        ):
             taken(DATASETS[name], path, columns={"label": column}, **given)
 
 

@@ -248,7 +248,9 @@ def test_what_is_missing_from_a_layout_is_named_alone(tmp_path: Path) -> None:
 def test_what_is_there_under_a_similar_name_is_named(tmp_path: Path) -> None:
     base = raf(tmp_path)
     draw(base / "images" / "aligned" / "train_00001_aligned.jpg", "sadness")
-    with pytest.raises(BenchError, match=r"Image/aligned is missing, .* raf-official\. Rename images/aligned to Image/al"):
+    with pytest.raises(
+        BenchError, match=r"Image/aligned is missing, .* raf-official\. Rename images/aligned to Image/al"
+    ):
         RAFDB.layout(tmp_path)
     (base / "images").rename(base / "Image")
     (base / "EmoLabel" / "list_patition_label.txt").rename(base / "EmoLabel" / "list_partition_label.txt")
