@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +49,18 @@ class Sampled:
 
     drawn: np.ndarray
     parts: Parts
+
+    @cached_property
+    def grid(self) -> tuple[list[tuple[tuple[str, str], tuple[int, ...]]], np.ndarray] | None:
+        """Return the trainings by name, with their seeds, and the contributions (trainings, seeds).
+
+        None where one training has more seeds than another.
+        """
+        if len({len(seeds) for seeds, _ in self.parts.values()}) != 1:
+            return None
+        order = sorted(self.parts)
+        trainings = [(training, self.parts[training][0]) for training in order]
+        return trainings, np.array([self.parts[training][1] for training in order])
 
     def minus(self, other: Sampled) -> Sampled:
         """Return the difference from another mean over the same sources, targets and seeds."""
@@ -106,6 +120,34 @@ def freedom_of(seeds: Iterable[np.ndarray], variance: float) -> float:
     return float(max(variance**2 / squares - 2, counts.min() - 1))
 
 
+def freedoms_of(first: Sampled, others: Sequence[Sampled], variances: np.ndarray) -> np.ndarray:
+    """Return `freedom_of` of the difference of a mean from each of several others.
+
+    Args:
+        first: The mean.
+        others: The others.
+        variances: The variance of each difference, (others,).
+    """
+    found, alike, grids = np.empty(len(others)), [], []
+    own = first.grid
+    for place, other in enumerate(others):
+        if own is not None and other.grid is not None and other.grid[0] == own[0]:
+            alike.append(place)
+            grids.append(other.grid[1])
+        else:
+            found[place] = freedom_of(seeds_of(other.parts, first.parts), float(variances[place]))
+    if own is not None and alike:  # numpy takes as long for one difference as for many
+        apart = own[1] - np.array(grids)  # (differences, trainings, seeds)
+        seeds = apart.shape[2]
+        squares = np.zeros(len(alike))
+        if seeds > 1:
+            squares += ((seeds * np.var(apart, axis=2, ddof=1)) ** 2 / (seeds + 1)).sum(1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            several = np.maximum(variances[alike] ** 2 / squares - 2, seeds - 1)
+        found[alike] = np.where(squares > 0, several, np.inf)
+    return found
+
+
 def limits(value: float, sampled: Sampled) -> tuple[float, float]:
     """Return the 95 % interval of a mean: the middle 95 % of its replicates, without their bias, widened for few seeds.
 
@@ -114,15 +156,28 @@ def limits(value: float, sampled: Sampled) -> tuple[float, float]:
     interval is moved by as much the other way. It is widened by the ratio of Student's t to a normal distribution. The
     limits are nan where nothing varies: if the few faces of a cell are all right, the next one may still be wrong.
     """
-    from scipy.special import ndtri
+    return limits_of([value], [sampled])[0]
 
-    known = sampled.drawn[~np.isnan(sampled.drawn)]  # a replicate may lack faces of a rare expression
-    if not len(known) or np.ptp(known) == 0:
-        return np.nan, np.nan
-    low, middle, high = np.quantile(known, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    wider = t_quantile(ALPHA / 2, freedom_of(seeds_of(sampled.parts), np.var(known, ddof=1))) / -ndtri(ALPHA / 2)
-    centre = 2 * value - float(known.mean(dtype=np.float64))
-    return float(max(0.0, centre - wider * (middle - low))), float(min(100.0, centre + wider * (high - middle)))
+
+def limits_of(values: Sequence[float], sampled: Sequence[Sampled]) -> list[tuple[float, float]]:
+    """Return the `limits` of several means."""
+    known = [one.drawn[~np.isnan(one.drawn)] for one in sampled]  # a replicate may lack faces of a rare expression
+    found = [(np.nan, np.nan)] * len(known)
+    normal = t_quantile(ALPHA / 2, np.inf)
+    groups: dict[tuple[int, np.dtype[Any]], list[int]] = {}  # numpy takes as long for one mean as for many
+    for place, drawn in enumerate(known):
+        if len(drawn) and np.ptp(drawn) > 0:
+            groups.setdefault((len(drawn), drawn.dtype), []).append(place)
+    for those in groups.values():
+        drawn = np.stack([known[place] for place in those])  # (means, replicates)
+        ends = np.quantile(drawn, [ALPHA / 2, 0.5, 1 - ALPHA / 2], axis=1).T
+        averages, variances = drawn.mean(1, dtype=np.float64), np.var(drawn, axis=1, ddof=1)
+        for place, (low, middle, high), average, variance in zip(those, ends, averages, variances, strict=True):
+            wider = t_quantile(ALPHA / 2, freedom_of(seeds_of(sampled[place].parts), variance)) / normal
+            centre = 2 * values[place] - float(average)
+            below, above = centre - wider * (middle - low), centre + wider * (high - middle)
+            found[place] = float(max(0.0, below)), float(min(100.0, above))
+    return found
 
 
 def domain_error(pairs: Sequence[tuple[str, str]], values: np.ndarray) -> tuple[float, int]:

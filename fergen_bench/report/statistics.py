@@ -31,7 +31,7 @@ from fergen_bench.records.collection import Records
 from fergen_bench.records.counting import without
 from fergen_bench.records.frame import source_val_columns
 from fergen_bench.records.record import HELD_OUT, Cell, Predictions, RunRecord, with_source_val
-from fergen_bench.report.averages import coded
+from fergen_bench.report.averages import Columns, coded
 from fergen_bench.report.intervals import Difference, Parts, Sampled, domain_error, domain_limits, limits, tested
 from fergen_bench.report.tables import CALIBRATION, CELL, MEANS
 
@@ -73,7 +73,7 @@ class Evidence:
         self._places: dict[tuple[str, str], tuple[_Faces, int]] = {}
         self._scores: dict[tuple[int, str], np.ndarray] = {}
         self._rows: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
-        self._trainings: dict[tuple[tuple[str, ...], tuple[str, ...]], _Trainings] = {}
+        self._arranged: dict[tuple[tuple[str, ...], tuple[str, ...]], _Arranged] = {}
         self._targets: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Sampled]] = {}
         for record in records:
             try:
@@ -149,44 +149,30 @@ class Evidence:
             cells = cells.fillna(known)
         return cells
 
-    def covers(self, cells: pd.DataFrame) -> bool:
-        """Return True where every one of these cells has predictions."""
-        return len(cells) > 0 and all(place in self._places for place in zip(cells.key, cells.target, strict=True))
+    def covers(self, cells: Columns | pd.DataFrame) -> bool:
+        """Return True where there are cells and every one of them has predictions."""
+        places = [*zip(cells["key"], cells["target"], strict=True)]
+        return bool(places) and all(place in self._places for place in places)
 
     def resampled(self, cells: pd.DataFrame, metric: str) -> np.ndarray:
-        """Return the scores of cells in every bootstrap replicate, (DRAWS, cells), in per cent.
+        """Return the scores of cells in every bootstrap replicate, float32 (DRAWS, cells), in per cent.
 
         In a replicate, a cell has the score of another seed of the same training, on other faces. Each training must
         have all of its targets for every one of its seeds.
         """
-        scores = self._resampled_faces(cells, metric)
-        seeds, targets = cells.seed.to_numpy(), cells.target.to_numpy()
-        trainings: dict[tuple[str, str], list[int]] = {}
-        for run, training in enumerate(zip(cells.source, cells.adapted_to, strict=True)):
-            trainings.setdefault(training, []).append(run)
-        for training, indices in trainings.items():
-            runs = np.array(indices)
-            count = len(np.unique(seeds[runs]))
-            if count > 1:
-                grid = runs[np.lexsort((targets[runs], seeds[runs]))].reshape(count, -1)  # (seeds, targets)
-                taken = grid[_drawn_seeds(training, count, DRAWS)]  # (DRAWS, seeds, targets)
-                drawn = np.take_along_axis(scores, taken.reshape(DRAWS, -1), 1).reshape(taken.shape)
-                middle = scores[:, grid].mean(1, keepdims=True)
-                drawn = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
-                scores[:, grid.ravel()] = drawn.reshape(DRAWS, -1)
-        return scores
+        return np.ascontiguousarray(self._replicates(_Arranged(cells, self._places), metric).T)
 
-    def _resampled_faces(self, cells: pd.DataFrame, metric: str) -> np.ndarray:
-        """Return the scores of cells in every replicate of the faces, (DRAWS, cells), in per cent."""
-        places: dict[int, tuple[_Faces, list[int], list[int]]] = {}
-        for column, place in enumerate(zip(cells.key, cells.target, strict=True)):
-            faces, row = self._places[place]
-            _, columns, rows = places.setdefault(id(faces), (faces, [], []))
-            columns.append(column)
-            rows.append(row)
-        scores = np.empty((DRAWS, len(cells)), np.float32)
-        for faces, columns, rows in places.values():
-            scores[:, columns] = self._scores_on(faces, metric)[rows].T
+    def _replicates(self, cells: _Arranged, metric: str) -> np.ndarray:
+        """Return the scores of cells in every bootstrap replicate, float32 (cells, DRAWS), in per cent."""
+        scores = np.empty((cells.count, DRAWS), np.float32)
+        for faces, own, rows in cells.on_faces:
+            scores[own] = self._scores_on(faces, metric)[rows]
+        for training, grid in cells.grids.items():
+            if (count := len(grid)) > 1:
+                found = scores[grid]  # (seeds, targets, DRAWS)
+                drawn = np.take_along_axis(found, _drawn_seeds(training, count, DRAWS).T[:, None], 0)
+                middle = found.mean(0, keepdims=True)
+                scores[grid] = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
@@ -212,7 +198,7 @@ class Evidence:
                 self._scores[id(faces), name] = np.concatenate(parts).T.astype(np.float32, order="C")
         return self._scores[id(faces), metric]
 
-    def row_means(self, cells: pd.DataFrame, metric: str, names: Sequence[str] = MEANS) -> dict[str, Sampled]:
+    def row_means(self, cells: Columns | pd.DataFrame, metric: str, names: Sequence[str] = MEANS) -> dict[str, Sampled]:
         """Return means of a leaderboard's row in every replicate.
 
         Args:
@@ -220,14 +206,14 @@ class Evidence:
             metric: The name of the metric.
             names: The means, of `in_domain`, `all`, `unseen` and `worst`.
         """
-        place = tuple(cells.key), tuple(cells.target)
+        place = tuple(cells["key"]), tuple(cells["target"])
         known = self._rows.setdefault((metric, *place), {})
         if not known.keys() >= {*names}:
-            if place not in self._trainings:
-                self._trainings[place] = _Trainings(cells)
-            scores, weights = cells[metric].to_numpy(), _weights(cells)
-            drawn = means(cells, self.resampled(cells, metric), weights, names)
-            parts = self._trainings[place].sums({mean: each * scores for mean, each in weights.items()})
+            if place not in self._arranged:
+                self._arranged[place] = _Arranged(cells, self._places)
+            row, scores = self._arranged[place], np.asarray(cells[metric])
+            drawn = row.means(self._replicates(row, metric), names)
+            parts = row.trainings.sums({mean: each * scores for mean, each in row.weights.items()})
             parts["worst"] = parts["unseen"]
             known |= {mean: Sampled(values, parts[mean]) for mean, values in drawn.items()}
         return known
@@ -348,8 +334,8 @@ def _mean_of(shares: Sequence[np.ndarray]) -> np.ndarray:
 class _Trainings:
     """The trainings of some cells, with the seeds of each."""
 
-    def __init__(self, cells: pd.DataFrame) -> None:
-        runs, self._codes = coded(zip(cells.source, cells.adapted_to, cells.seed, strict=True))
+    def __init__(self, cells: Columns | pd.DataFrame) -> None:
+        runs, self._codes = coded(zip(cells["source"], cells["adapted_to"], cells["seed"], strict=True))
         self._places: dict[tuple[str, str], list[int]] = {}
         for place in sorted(range(len(runs)), key=lambda place: runs[place][2]):
             self._places.setdefault(runs[place][:2], []).append(place)
@@ -369,6 +355,66 @@ class _Trainings:
         }
 
 
+class _Arranged:
+    """The cells of a row as arrays: all that its replicates need, under whichever metric.
+
+    Attributes:
+        count: The number of cells.
+        on_faces: The faces of each target, the indices of the cells that are scored on them, and the row of each cell
+            among all predictions for these faces.
+        grids: By training, the indices of its cells, (seeds, targets), both in ascending order.
+        trainings: The trainings of the cells.
+        weights: The weight of each cell in the means that are sums, see `_weights`.
+    """
+
+    def __init__(self, cells: Columns | pd.DataFrame, places: Mapping[tuple[str, str], tuple[_Faces, int]]) -> None:
+        columns = {name: np.asarray(cells[name], object) for name in (*CELL, "seed", "relation", "key")}
+        self.count = len(columns["key"])
+        of_faces: dict[int, tuple[_Faces, list[int], list[int]]] = {}
+        for index, place in enumerate(zip(columns["key"], columns["target"], strict=True)):
+            faces, row = places[place]
+            _, own, rows = of_faces.setdefault(id(faces), (faces, [], []))
+            own.append(index)
+            rows.append(row)
+        self.on_faces = list(of_faces.values())
+        trained: dict[tuple[str, str], list[int]] = {}
+        for index, training in enumerate(zip(columns["source"], columns["adapted_to"], strict=True)):
+            trained.setdefault(training, []).append(index)
+        seeds, targets = columns["seed"], columns["target"]
+        self.grids = {
+            training: np.array(sorted(own, key=lambda index: (seeds[index], targets[index]))).reshape(
+                len({seeds[index] for index in own}), -1
+            )
+            for training, own in trained.items()
+        }
+        self.trainings = _Trainings(columns)
+        self.weights = _weights(columns)
+        self._columns = columns
+
+    def means(self, scores: np.ndarray, names: Sequence[str] = MEANS) -> dict[str, np.ndarray]:
+        """Return means of a leaderboard's row in every bootstrap replicate, float64 (DRAWS,).
+
+        Args:
+            scores: The scores of the cells of complete seeds, float32 (cells, DRAWS), in per cent.
+            names: The means to return.
+        """
+        nothing = np.full(scores.shape[1], np.nan)
+        found = {}
+        for mean, each in self.weights.items():
+            counted = each > 0
+            if mean in names:
+                found[mean] = scores[counted].T @ each[counted] if counted.any() else nothing
+        if "worst" not in names:
+            return found
+        unseen, seeds, targets = self._columns["relation"] == "unseen", self._columns["seed"], self._columns["target"]
+        worst = []
+        for seed in np.unique(seeds):
+            here = unseen & (seeds == seed)
+            worst.append([scores[here & (targets == name)].mean(0) for name in dict.fromkeys(targets[here])])
+        found["worst"] = np.mean([np.min(seed, axis=0) for seed in worst], axis=0) if unseen.any() else nothing
+        return found
+
+
 @lru_cache(maxsize=256)
 def _drawn_seeds(training: tuple[str, str], count: int, draws: int) -> np.ndarray:
     """Return the indices of the seeds of a training in every replicate, (draws, count)."""
@@ -376,38 +422,10 @@ def _drawn_seeds(training: tuple[str, str], count: int, draws: int) -> np.ndarra
     return random.integers(0, count, (draws, count))
 
 
-def _weights(cells: pd.DataFrame) -> dict[str, np.ndarray]:
+def _weights(cells: Columns) -> dict[str, np.ndarray]:
     """Return the weight of each cell in those means of a leaderboard's row that are sums; all zero without cells."""
-    relation = cells.relation.to_numpy(object)
-    pairs = coded(zip(cells.source, cells.target, strict=True))[1]
+    relation = cells["relation"]
+    pairs = coded(zip(cells["source"], cells["target"], strict=True))[1]
     in_pair = np.bincount(pairs)[pairs]
     found = {"in_domain": 1.0 * (relation == "source"), "all": 1.0 / in_pair, "unseen": 1.0 * (relation == "unseen")}
     return {mean: weights / max(weights.sum(), 1e-12) for mean, weights in found.items()}
-
-
-def means(
-    cells: pd.DataFrame, scores: np.ndarray, weights: Mapping[str, np.ndarray], names: Sequence[str] = MEANS
-) -> dict[str, np.ndarray]:
-    """Return means of a leaderboard's row in every bootstrap replicate.
-
-    Args:
-        cells: The cells of complete seeds.
-        scores: Float (draws, cells), in per cent.
-        weights: The weight of each cell, by mean.
-        names: The means to return.
-    """
-    nothing = np.full(len(scores), np.nan)
-    found = {}
-    for mean, each in weights.items():
-        counted = each > 0
-        if mean in names:
-            found[mean] = scores[:, counted] @ each[counted] if counted.any() else nothing
-    if "worst" not in names:
-        return found
-    unseen, seeds, targets = (cells.relation == "unseen").to_numpy(), cells.seed.to_numpy(), cells.target.to_numpy()
-    worst = []
-    for seed in np.unique(seeds):
-        here = unseen & (seeds == seed)
-        worst.append([scores[:, here & (targets == name)].mean(1) for name in dict.fromkeys(targets[here])])
-    found["worst"] = np.mean([np.min(seed, axis=0) for seed in worst], axis=0) if unseen.any() else nothing
-    return found

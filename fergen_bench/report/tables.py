@@ -20,7 +20,7 @@ from fergen_bench.experiment.run import percent
 from fergen_bench.metric import METRICS, collapsed
 from fergen_bench.records.frame import SOURCE_VAL, cells_frame
 from fergen_bench.records.record import RunRecord
-from fergen_bench.report.averages import mean, seed_means, spread
+from fergen_bench.report.averages import Columns, by_row, mean, seed_means, spread
 from fergen_bench.report.data import Data, described
 from fergen_bench.report.rounding import tenth
 
@@ -196,7 +196,7 @@ def boards(cells: pd.DataFrame, metric: str) -> Iterator[Board]:
         # Records of early versions lack this fact about the same faces.
         group = group.assign(annotator=group.groupby("target").annotator.transform("max"))
         asked = group.drop_duplicates(CELL)
-        rows = [_summary(name, rows, len(asked), metric) for name, rows in group.groupby(ROW, sort=False)]
+        rows = [_summary(name, rows, len(asked), metric) for name, rows in by_row(group, ROW, group.columns).items()]
         table = pd.DataFrame(rows).sort_values(
             ["unseen", "all", "in_domain"], ascending=False, na_position="last", ignore_index=True
         )
@@ -220,15 +220,25 @@ def with_data(some: Iterable[Board], records: Iterable[RunRecord], only: str = "
         yield replace(board, data=data, only=only)
 
 
-def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str) -> dict[str, object]:
-    """Return one line of a leaderboard: means of each complete seed, then mean and spread over seeds."""
-    whole = complete(rows, asked)
-    unseen = (whole.relation == "unseen").to_numpy()
+def _summary(name: tuple[str, ...], rows: Columns, asked: int, metric: str) -> dict[str, object]:
+    """Return one line of a leaderboard: means of each complete seed, then mean and spread over seeds.
+
+    Args:
+        name: The method and the pre-training.
+        rows: The cells of the row.
+        asked: The number of cells of a complete seed.
+        metric: The name of the metric.
+    """
+    whole = complete_columns(rows, asked)
+    unseen = whole["relation"] == "unseen"
     by_seed = seed_means(whole, metric)
-    once = ~whole.key.duplicated().to_numpy()
+    devices = sorted(set(rows["device"]))
+    seconds = dict(zip(rows["key"], rows["fit_seconds"], strict=True))
+    once = np.unique(whole["key"], return_index=True)[1]
+    once.sort()
     return {
         "method": name[0],
-        "base_method": rows.base_method.iloc[0],
+        "base_method": rows["base_method"][0],
         "pretraining": name[1],
         **{column: mean(by_seed[column]) for column in MEANS},
         **{f"{column}_sd": spread(by_seed[column]) for column in MEANS},
@@ -238,18 +248,18 @@ def _summary(name: tuple[str, str], rows: pd.DataFrame, asked: int, metric: str)
         "standing": NOT_COMPARED,
         "standing_reason": "",
         "p": np.nan,
-        "seeds": whole.seed.nunique(),
-        "cells": len(rows),
-        "asked": asked * rows.seed.nunique(),
+        "seeds": len(set(whole["seed"])),
+        "cells": len(rows["seed"]),
+        "asked": asked * len(set(rows["seed"])),
         "unseen_cells": int(unseen.sum()),
-        "unseen_not_audited": int((~whole.audited).sum()),
-        "near_duplicates_left_out": int(rows.left_out.sum()),
-        "seen_share": rows.seen_share.iloc[0],
-        "device": "; ".join(devices := sorted(set(rows.device))),
-        "fit_seconds": rows.fit_seconds[~rows.key.duplicated()].mean() if len(devices) == 1 else np.nan,
-        "texts": rows.digest.nunique(),
-        "base_texts": rows.base_digest[rows.base_digest != ""].nunique(),
-        **{name: _mean_of_all(whole[name].to_numpy()[once]) for name in SOURCE_VAL},
+        "unseen_not_audited": int((~whole["audited"]).sum()),
+        "near_duplicates_left_out": int(rows["left_out"].sum()),
+        "seen_share": rows["seen_share"][0],
+        "device": "; ".join(devices),
+        "fit_seconds": mean(np.array([*seconds.values()])) if len(devices) == 1 else np.nan,
+        "texts": len(set(rows["digest"])),
+        "base_texts": len(set(rows["base_digest"]) - {""}),
+        **{name: _mean_of_all(whole[name][once]) for name in SOURCE_VAL},
         **_beside(whole, unseen),
         **{f"unseen_{name}_{part}": value for name in METRICS for part, value in _UNJUDGED.items()},
     }
@@ -280,12 +290,22 @@ def unevenly_scored(cells: pd.DataFrame) -> list[str]:
 
 def complete(cells: pd.DataFrame, asked: int) -> pd.DataFrame:
     """Return the cells of a row's seeds that have the full number of cells."""
-    _, place, sizes = np.unique(cells.seed.to_numpy(), return_inverse=True, return_counts=True)
-    whole = sizes[place] == asked
+    whole = _in_complete_seeds(cells.seed.to_numpy(), asked)
     return cells if whole.all() else cells[whole]
 
 
-def _beside(cells: pd.DataFrame, unseen: np.ndarray) -> dict[str, float]:
+def complete_columns(cells: Columns, asked: int) -> Columns:
+    """Return the same cells as `complete`, from columns."""
+    whole = _in_complete_seeds(cells["seed"], asked)
+    return cells if whole.all() else {name: column[whole] for name, column in cells.items()}
+
+
+def _in_complete_seeds(seeds: np.ndarray, asked: int) -> np.ndarray:
+    _, place, sizes = np.unique(seeds, return_inverse=True, return_counts=True)
+    return np.asarray(sizes[place] == asked)
+
+
+def _beside(cells: Columns, unseen: np.ndarray) -> dict[str, float]:
     """Return means over unseen targets of all other measures of a cell.
 
     A recall is the mean of the cells with faces of the expression; a calibration error exists only where all cells have
@@ -296,8 +316,8 @@ def _beside(cells: pd.DataFrame, unseen: np.ndarray) -> dict[str, float]:
         unseen: The cells of unseen targets, bool (cells,).
     """
     names = [*METRICS, *(f"recall_{name}" for name in EXPRESSIONS)]
-    found = {name: mean(cells[name].to_numpy()[unseen]) for name in names}
-    found |= {name: _mean_of_all(cells[name].to_numpy()[unseen]) for name in CALIBRATION if name in cells}
+    found = {name: mean(cells[name][unseen]) for name in names}
+    found |= {name: _mean_of_all(cells[name][unseen]) for name in CALIBRATION if name in cells}
     return {f"unseen_{name}": value for name, value in found.items()}
 
 
@@ -376,6 +396,8 @@ def annotator_means(board: Board, metric: str) -> dict[str, float]:
     between rows, and has none. The result is empty without any mean.
     """
     of = annotators(board.cells, metric)
+    if of.isna().all():
+        return {}
     cells = board.cells.drop_duplicates(CELL)
     own, unseen = (cells[cells.relation == relation] for relation in ("source", "unseen"))
     everything = cells.drop_duplicates(["source", "target"])

@@ -15,10 +15,10 @@ import pandas as pd
 
 from fergen_bench.data.randomness import seed_of
 from fergen_bench.metric import METRICS
-from fergen_bench.report.averages import coded, group_means, mean, spread
-from fergen_bench.report.intervals import ALPHA, Sampled, domain_error, domain_limits, freedom_of, limits, seeds_of
+from fergen_bench.report.averages import Columns, by_row, coded, group_means, mean, spread
+from fergen_bench.report.intervals import ALPHA, Sampled, domain_error, domain_limits, freedoms_of, limits_of
 from fergen_bench.report.statistics import Evidence
-from fergen_bench.report.tables import CELL, MEANS, NOT_COMPARED, ROW, Board, complete
+from fergen_bench.report.tables import CELL, MEANS, NOT_COMPARED, ROW, Board, complete_columns
 
 BEST, TIED, BEHIND = "best", "tied", "behind"
 """The standings of rows that are compared."""
@@ -61,10 +61,8 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         metric: The metric of the leaderboards.
     """
     for board in boards:
-        rows = [
-            _row(complete(cells, board.asked), evidence)
-            for _, cells in replace(board, cells=_light(board.cells)).rows()
-        ]
+        cells = by_row(board.cells, ROW, [*CELL, "relation", "key", "seed", *METRICS])
+        rows = [_row(complete_columns(cells[name], board.asked), evidence) for name in board.names()]
         columns = _limits_of_means(board.table, rows, metric)
         for name in METRICS:
             columns |= {
@@ -73,12 +71,6 @@ def judged(boards: Iterable[Board], evidence: Evidence | None, metric: str) -> I
         own = {column: columns[f"unseen_{metric}_{column}"] for column in ("standing", "standing_reason", "p")}
         over = {f"unseen_domains_{end}": columns[f"unseen_{metric}_domains_{end}"] for end in ("low", "high")}
         yield replace(board, table=board.table.assign(**columns, **over, **own))
-
-
-def _light(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of cells that verdicts need, with texts as Python objects, which are faster to compare."""
-    texts = [*ROW, *CELL, "relation", "key"]
-    return cells[[*texts, "seed", *METRICS]].astype(dict.fromkeys(texts, object))
 
 
 @dataclass(frozen=True)
@@ -93,31 +85,38 @@ class _Row:
         pairs: Their sources and targets, and the index of the pair of each.
     """
 
-    cells: pd.DataFrame
+    cells: Columns
     evidence: Evidence | None
     unseen: np.ndarray
     seeds: tuple[int, np.ndarray]
     pairs: tuple[list[tuple[str, str]], np.ndarray]
 
 
-def _row(cells: pd.DataFrame, evidence: Evidence | None) -> _Row:
+def _row(cells: Columns, evidence: Evidence | None) -> _Row:
     covered = evidence if evidence is not None and evidence.covers(cells) else None
-    unseen = (cells.relation == "unseen").to_numpy()
-    seeds, of_seed = coded(cells.seed.to_numpy()[unseen])
-    pairs = coded(zip(cells.source.to_numpy()[unseen], cells.target.to_numpy()[unseen], strict=True))
+    unseen = cells["relation"] == "unseen"
+    seeds, of_seed = coded(cells["seed"][unseen])
+    pairs = coded(zip(cells["source"][unseen], cells["target"][unseen], strict=True))
     return _Row(cells, covered, unseen, (len(seeds), of_seed), pairs)
 
 
 def _limits_of_means(table: pd.DataFrame, rows: Sequence[_Row], metric: str) -> dict[str, Sequence[object]]:
     """Return the limits of the means of each row over trainings and faces, as columns."""
-    found: dict[str, list[object]] = {f"{name}_{end}": [] for name in MEANS for end in ("low", "high")}
-    for place, row in enumerate(rows):
-        sampled = {} if row.evidence is None else row.evidence.row_means(row.cells, metric)
-        for name in MEANS:
-            ends = limits(table[name][place], sampled[name]) if sampled else (np.nan, np.nan)
-            found[f"{name}_low"].append(ends[0])
-            found[f"{name}_high"].append(ends[1])
-    return {**found}
+    sampled = [None if row.evidence is None else row.evidence.row_means(row.cells, metric) for row in rows]
+    found: dict[str, Sequence[object]] = {}
+    for name in MEANS:
+        ends = _limits(table[name].to_numpy(), [None if drawn is None else drawn[name] for drawn in sampled])
+        found |= {f"{name}_low": ends[:, 0], f"{name}_high": ends[:, 1]}
+    return found
+
+
+def _limits(values: Sequence[float], sampled: Sequence[Sampled | None]) -> np.ndarray:
+    """Return the limits of means, (means, 2); nan for those without replicates."""
+    found = np.full((len(sampled), 2), np.nan)
+    known = {place: drawn for place, drawn in enumerate(sampled) if drawn is not None}
+    if known:
+        found[[*known]] = limits_of([values[place] for place in known], [*known.values()])
+    return found
 
 
 def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequence[object]]:
@@ -130,7 +129,7 @@ def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequ
     """
     lines, values, sampled, averaged = [], [], [], []
     for row in rows:
-        scores = row.cells[metric].to_numpy()[row.unseen]
+        scores = row.cells[metric][row.unseen]
         (seeds, of_seed), (pairs, of_pair) = row.seeds, row.pairs
         by_seed = group_means(of_seed, seeds, scores)
         value, drawn = mean(by_seed), None
@@ -140,7 +139,6 @@ def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequ
         lines.append(
             {
                 "sd": spread(by_seed),
-                **dict(zip(("low", "high"), (np.nan, np.nan) if drawn is None else limits(value, drawn), strict=True)),
                 **dict(zip(("domains_low", "domains_high"), np.clip(over, 0.0, 100.0), strict=True)),
             }
         )
@@ -149,8 +147,11 @@ def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequ
         averaged.append(frozenset(pairs))
     verdicts = compared(values, sampled, finished, [] if finished else _others(averaged))
     columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
+    ends = _limits(values, sampled)
     return {
         **columns,
+        "low": ends[:, 0],
+        "high": ends[:, 1],
         "standing": [verdict.standing for verdict in verdicts],
         "standing_reason": [verdict.reason for verdict in verdicts],
         "p": [verdict.p for verdict in verdicts],
@@ -219,36 +220,46 @@ def against_best(rows: Mapping[int, tuple[float, Sampled]]) -> dict[int, float]:
     Returns:
         p by the index of a row; without rows that cannot be tested since no replicate differs.
     """
-    (first, (best, of_best)), *others = rows.items()
-    count = len(of_best.drawn)
-    centred = {place: sampled.drawn - np.nanmean(sampled.drawn) for place, (_, sampled) in rows.items()}
-
-    def apart(place: int, other: int) -> tuple[float, np.ndarray]:
-        """Return the standard error of the difference of two rows, and its replicates in standard errors."""
-        draws = centred[place] - centred[other]
-        variance = float(np.nanvar(draws, ddof=1))
-        if variance == 0:
-            return 0.0, np.zeros_like(draws)
-        freedom = freedom_of(seeds_of(rows[other][1].parts, rows[place][1].parts), variance)
-        return np.sqrt(variance), np.abs(draws) * (_too_small(float(f"{freedom:.2g}"), count) / np.sqrt(variance))
-
+    places, (best, *values) = [*rows], [value for value, _ in rows.values()]
+    sampled = [drawn for _, drawn in rows.values()]
+    centred = np.stack([one.drawn - np.nanmean(one.drawn) for one in sampled])  # (rows, DRAWS)
+    errors = np.sqrt(np.nanvar(centred - centred[0], axis=1, ddof=1))  # of the distance of each row from the best
     distances: dict[int, float] = {}
     p: dict[int, float] = {}
-    for place, (value, _) in others:
-        error, _ = apart(place, first)
-        if error > 0:
-            distances[place] = (best - value) / error
+    for row, value in enumerate(values, 1):
+        if errors[row] > 0:
+            distances[row] = (best - value) / errors[row]
         elif best - value < 1e-9:  # equal predictions
-            p[place] = 1.0
-    inside = [first]
-    for place in sorted(distances, key=lambda place: distances[place]):
-        farthest = np.fmax.reduce([apart(place, other)[1] for other in inside])
-        p[place] = float((farthest >= distances[place]).mean())
-        inside.append(place)
+            p[row] = 1.0
+    inside = [0]
+    for row in sorted(distances, key=lambda row: distances[row]):
+        draws = centred[row] - centred[inside]
+        variances = np.nanvar(draws, axis=1, ddof=1)
+        freedoms = freedoms_of(sampled[row], [sampled[other] for other in inside], variances)
+        p[row] = _share_beyond(distances[row], np.abs(draws), np.sqrt(variances), freedoms)
+        inside.append(row)
     highest = 0.0
-    for place in reversed(inside[1:]):
-        p[place] = highest = max(highest, p[place])
-    return p
+    for row in reversed(inside[1:]):
+        p[row] = highest = max(highest, p[row])
+    return {places[row]: value for row, value in p.items()}
+
+
+def _share_beyond(distance: float, draws: np.ndarray, errors: np.ndarray, freedoms: np.ndarray) -> float:
+    """Return the share of replicates in which some row is at least as far away as a distance.
+
+    Args:
+        distance: The distance, in standard errors.
+        draws: The distance from each of some rows in every replicate, (rows, DRAWS).
+        errors: The standard error of each of these distances, (rows,).
+        freedoms: Its degrees of freedom, (rows,).
+    """
+    count = draws.shape[1]
+    beyond = np.zeros(count, bool) | (distance <= 0)
+    for drawn, error, freedom in zip(draws, errors, (float(f"{one:.2g}") for one in freedoms), strict=True):
+        # Most rows are so far away that not even the largest factor matters, and computing 2,000 factors takes long.
+        if error > 0 and np.nanmax(drawn) * (_largest(freedom, count) / error) >= distance:
+            beyond |= drawn * (_too_small(freedom, count) / error) >= distance
+    return float(beyond.mean())
 
 
 @lru_cache(maxsize=256)
@@ -257,7 +268,21 @@ def _too_small(freedom: float, count: int) -> np.ndarray:
 
     They turn normal replicates into those of Student's t.
     """
+    return _factor(freedom, _luck(count))
+
+
+@lru_cache(maxsize=1024)
+def _largest(freedom: float, count: int) -> float:
+    """Return the largest of these factors."""
+    return float(_factor(freedom, _luck(count).min(keepdims=True))[0])
+
+
+@lru_cache(maxsize=8)
+def _luck(count: int) -> np.ndarray:
+    return np.random.default_rng(seed_of("bootstrap scale")).random(count)
+
+
+def _factor(freedom: float, luck: np.ndarray) -> np.ndarray:
     from scipy.special import gammaincinv
 
-    luck = np.random.default_rng(seed_of("bootstrap scale")).random(count)
-    return np.sqrt(freedom / (2 * gammaincinv(freedom / 2, luck))) if np.isfinite(freedom) else np.ones(count)
+    return np.sqrt(freedom / (2 * gammaincinv(freedom / 2, luck))) if np.isfinite(freedom) else np.ones(len(luck))
