@@ -60,9 +60,15 @@ def collapsed(confusion: np.ndarray) -> int | None:
 
     It is None too where nearly all images have that class, since the prediction is right then.
     """
-    predicted, true = confusion.sum(0), confusion.sum(1)
-    place, most = int(predicted.argmax()), COLLAPSED * confusion.sum()
-    return place if predicted[place] > most >= true[place] else None
+    return collapsed_of_many(confusion[None])[0]
+
+
+def collapsed_of_many(confusions: np.ndarray) -> list[int | None]:
+    """Return the `collapsed` class of each of many matrices, integers (N, K, K)."""
+    predicted, true, rows = confusions.sum(1), confusions.sum(2), np.arange(len(confusions))
+    places, most = predicted.argmax(1), COLLAPSED * true.sum(1)
+    fell = (predicted[rows, places] > most) & (most >= true[rows, places])
+    return [place if is_one else None for place, is_one in zip(places.tolist(), fell.tolist(), strict=True)]
 
 
 CONFIDENCE_BINS = 15
@@ -90,30 +96,36 @@ def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
     return np.stack([np.bincount(bins, weights, CONFIDENCE_BINS) for weights in (None, confidence, right)], 1)
 
 
-def calibration_error(table: np.ndarray) -> float:
+def calibration_error(table: np.ndarray) -> np.ndarray:
     """Return the expected calibration error (ECE): the mean over images of |confidence - accuracy| of their bins.
 
     Args:
-        table: A table of `reliability`, float (bins, 3).
+        table: One table of `reliability` or many, float (…, bins, 3).
+
+    Returns:
+        Float (…); nan without images.
     """
-    images = table[:, 0].sum()
-    return float(np.abs(table[:, 1] - table[:, 2]).sum() / images) if images else math.nan
+    images, confidence, right = np.moveaxis(table, -1, 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(confidence - right).sum(-1) / images.sum(-1))
 
 
-def calibration_floor(table: np.ndarray) -> float:
+def calibration_floor(table: np.ndarray) -> np.ndarray:
     """Return the expected calibration error that perfectly calibrated predictions would show on so few images.
 
     The accuracy of a bin of n images with mean confidence p then differs from p by sqrt(2 p (1 - p) / (pi n)) on
     average, the mean distance of a normal distribution.
 
     Args:
-        table: A table of `reliability`, float (bins, 3).
+        table: One table of `reliability` or many, float (…, bins, 3).
+
+    Returns:
+        Float (…); nan without images.
     """
-    images, confidence, _ = table.T
-    if not images.sum():
-        return math.nan
+    images, confidence, _ = np.moveaxis(table, -1, 0)
     share = np.divide(confidence, images, out=np.zeros_like(confidence), where=images > 0)
-    return float(np.sqrt(2 * images * share * (1 - share) / math.pi).sum() / images.sum())
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(2 * images * share * (1 - share) / math.pi).sum(-1) / images.sum(-1))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -193,7 +193,7 @@ class Run:
             if name not in self.defaults or self.defaults[name] != value
         }
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The name of the method in tables: cafe, or cafe (gate=linear)."""
         changed = ", ".join(f"{name}={value}" for name, value in (self.changes | self._conditions).items())

@@ -25,22 +25,23 @@ def current(records: Iterable[RunRecord]) -> list[RunRecord]:
     given = list(records)
     rows: dict[Any, Any] = {}
     states: dict[Any, str] = {}
+    shared = {id(record): (row_of(record.spec), _shared_identity(record.spec)) for record in given}
     for record in sorted(given, key=lambda entry: entry.started, reverse=True):
         spec = record.spec
-        rows.setdefault(row_of(spec), _shared_identity(spec))
+        rows.setdefault(*shared[id(record)])
         for name, fingerprint in {**spec.targets, **spec.fingerprints}.items():
             states.setdefault((spec.suite, spec.profile, name), fingerprint)
     kept = []
     for record in given:
         spec = record.spec
         fresh = {name: states[spec.suite, spec.profile, name] for name in {*spec.fingerprints, *spec.targets}}
-        if rows[row_of(spec)] != _shared_identity(spec) or any(
-            fresh[name] != was for name, was in spec.fingerprints.items()
-        ):
+        row, identity = shared[id(record)]
+        if rows[row] != identity or any(fresh[name] != was for name, was in spec.fingerprints.items()):
             continue
         cells = tuple(cell for cell in record.cells if cell.fingerprint == fresh[cell.target])
         shifted = tuple(cell for cell in record.shifted if cell.fingerprint == fresh.get(cell.target))
-        kept.append(replace(record, cells=cells, shifted=shifted))
+        whole = len(cells) == len(record.cells) and len(shifted) == len(record.shifted)
+        kept.append(record if whole else replace(record, cells=cells, shifted=shifted))
     return kept
 
 

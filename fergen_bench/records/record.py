@@ -199,6 +199,17 @@ class Predictions:
     # float32 (T, 15, 3), where the logits are those of classes alone, else None: the table of `metric.reliability` as
     # predicted, and with the run's temperature. T is 0, 1 or 2, as many as are known.
     reliability: np.ndarray | None = None
+    classes: np.ndarray | None = None  # uint8 (N,), where the logits are those of classes alone, else None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """A copy of the predicted classes, uint8 (N,)."""
+        import numpy as np
+
+        if self.classes is not None:
+            return self.classes.copy()
+        # numpy is many times faster over few rows than over few columns
+        return self.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
 
     @property
     def unscored(self) -> np.ndarray:

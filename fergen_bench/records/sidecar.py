@@ -82,11 +82,11 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
     for name, logits in stored.items():
         if "." in name:
             continue
-        reliability = stored.get(f"{name}.reliability")
+        reliability, known = stored.get(f"{name}.reliability"), None
         if reliability is not None and logits.ndim == 1 and logits.dtype == np.uint8:
             if (logits >= classes).any() or not _are_tables(reliability):
                 raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
-            logits = np.eye(classes, dtype=np.float16)[logits]
+            known, logits = logits, np.eye(classes, dtype=np.float16)[logits]
         count = len(logits) if logits.ndim else 0
         left_out = stored.get(f"{name}.left_out", np.zeros(count, bool))
         labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))
@@ -95,9 +95,10 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
         absent = stored.get(f"{name}.absent")
         masks = (left_out,) if absent is None else (left_out, absent)
         valid = valid and all(mask.shape == (count,) and mask.dtype == bool for mask in masks)
-        if not valid or not np.isfinite(logits).all() or (labels.size and labels.max() >= classes):
+        valid = valid and (known is not None or bool(np.isfinite(logits).all()))
+        if not valid or (labels.size and labels.max() >= classes):
             raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
-        found[name] = Predictions(logits, labels, left_out, absent, reliability)
+        found[name] = Predictions(logits, labels, left_out, absent, reliability, known)
     return found
 
 

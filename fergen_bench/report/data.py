@@ -76,13 +76,12 @@ def filled(
     """
     found = []
     for record in records:
-        states = {**record.spec.targets, **record.spec.fingerprints}
-        data = dict(record.data)
-        for name in states if not data else ():
+        states, data = {**record.spec.targets, **record.spec.fingerprints}, {}
+        for name in states if not record.data else ():
             here = at_hand(record.spec.suite, name, record)
             if here is not None and here[0] == states[name]:
                 data[name] = here[1]
-        found.append(replace(record, data=data))
+        found.append(replace(record, data=data) if data else record)
     return found
 
 

@@ -15,10 +15,11 @@ docs/statistics.md has the measured error rates of all statements.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,7 +99,7 @@ class Evidence:
             predictions = without(predictions, cell.left_out)
         if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.unscored) != cell.count:
             return  # the record is early, or the predictions are those of another run
-        said = predictions.logits.T.astype(np.float32, order="C").argmax(0).astype(np.uint8)
+        said = predictions.predicted
         said[predictions.unscored] = _LEFT_OUT
         self.add(key, cell.target, predictions.labels, said, cell.fingerprint)
         if (tables := predictions.reliability) is None:
@@ -133,17 +134,11 @@ class Evidence:
         Runs whose records lack the scores on held-out faces have them from their predictions, see
         `frame.source_val_columns`.
         """
-        errors = {
-            place: [
-                calibration_error(plain),
-                np.nan if tempered is None else calibration_error(tempered),
-                calibration_floor(plain),
-            ]
-            for place, (plain, tempered) in self.reliability.items()
-        }
-        places = zip(cells.key, cells.target, strict=True)
-        found = 100.0 * np.array([errors.get(place, [np.nan] * 3) for place in places]).reshape(-1, 3)
-        cells = cells.assign(**dict(zip(CALIBRATION, found.T, strict=True)))
+        tables = [self.reliability.get(place, (None, None)) for place in zip(cells.key, cells.target, strict=True)]
+        plain, tempered = ([pair[which] for pair in tables] for which in (0, 1))
+        found = _of_tables(calibration_error, plain), _of_tables(calibration_error, tempered)
+        found = *found, _of_tables(calibration_floor, plain)
+        cells = cells.assign(**{name: 100.0 * values for name, values in zip(CALIBRATION, found, strict=True)})
         if self._source_val:
             known = pd.DataFrame.from_dict(self._source_val, orient="index").reindex(cells.key).set_index(cells.index)
             cells = cells.fillna(known)
@@ -270,6 +265,18 @@ class Evidence:
         parts = _Trainings(first).sums({"mean": apart * weights})
         found = tested(value, Sampled(means, parts["mean"]), finished)
         return replace(found, domains_low=over[0], domains_high=over[1])
+
+
+def _of_tables(function: Callable[[np.ndarray], np.ndarray], tables: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return the values of a function of tables of reliability, float64 (tables,); nan where there is no table."""
+    groups: dict[np.dtype[Any], list[int]] = {}  # numpy takes as long for one table as for many
+    for place, table in enumerate(tables):
+        if table is not None:
+            groups.setdefault(table.dtype, []).append(place)
+    found = np.full(len(tables), np.nan)
+    for places in groups.values():
+        found[places] = function(np.stack([tables[place] for place in places]))
+    return found
 
 
 def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, recalls: bool) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.experiment.run import percent
-from fergen_bench.metric import METRICS, collapsed
+from fergen_bench.metric import METRICS, collapsed_of_many
 from fergen_bench.records.frame import SOURCE_VAL, cells_frame
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report.averages import Columns, by_row, mean, seed_means, spread
@@ -164,7 +164,8 @@ def scored_cells(records: Sequence[RunRecord]) -> pd.DataFrame:
 
     `collapsed` is the expression that was predicted for nearly all faces of a cell, see `metric.collapsed`; else "".
     """
-    places = [collapsed(np.array(cell.confusion)) for record in records for cell in record.cells]
+    confusions = [cell.confusion for record in records for cell in record.cells]
+    places = collapsed_of_many(np.array(confusions)) if confusions else []
     found = pd.Series(["" if place is None else EXPRESSIONS[place] for place in places], dtype=object)
     return cells_frame(records).assign(collapsed=found)
 
