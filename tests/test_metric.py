@@ -105,3 +105,14 @@ def test_metrics_of_many_matrices_are_those_of_each_to_the_bit() -> None:
     for name, values in metric.metrics_of_many(confusions).items():
         np.testing.assert_array_equal(values, [metric.METRICS[name](confusion) for confusion in confusions])
     np.testing.assert_array_equal(metric.recalls(confusions), [metric.recalls(confusion) for confusion in confusions])
+
+
+def test_metrics_of_many_tables_and_matrices_are_those_of_each() -> None:
+    random = np.random.default_rng(0)
+    tables = random.uniform(0, 50, (4, metric.CONFIDENCE_BINS, 3)).astype(np.float32)
+    tables[1] = 0.0  # no images
+    tables[2, 3:] = 0.0
+    for function in (metric.calibration_error, metric.calibration_floor):
+        np.testing.assert_array_equal(function(tables), [function(table) for table in tables])
+    matrices = np.array([np.eye(7), np.eye(7)[[0] * 7], np.zeros((7, 7))], int)
+    assert metric.collapsed_of_many(matrices) == [None, 0, None]

@@ -61,8 +61,7 @@ def by_row(cells: pd.DataFrame, row: Sequence[str], names: Iterable[str]) -> dic
     """
     rows, codes = coded(zip(*(cells[name].to_numpy(object) for name in row), strict=True))
     columns = {name: cells[name].to_numpy() for name in names}
-    places = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    return {one: {name: column[own] for name, column in columns.items()} for one, own in zip(rows, places, strict=True)}
+    return {one: {name: column[codes == number] for name, column in columns.items()} for number, one in enumerate(rows)}
 
 
 def seed_means(cells: Columns | pd.DataFrame, metric: str) -> dict[str, np.ndarray]:

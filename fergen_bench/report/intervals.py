@@ -51,6 +51,11 @@ class Sampled:
     parts: Parts
 
     @cached_property
+    def squares(self) -> tuple[float, int]:
+        """Return the part of this mean in the degrees of freedom of a difference without paired seeds."""
+        return _squares(seeds_of(self.parts))
+
+    @cached_property
     def grid(self) -> tuple[list[tuple[tuple[str, str], tuple[int, ...]]], np.ndarray] | None:
         """Return the trainings by name, with their seeds, and the contributions (trainings, seeds).
 
@@ -108,16 +113,31 @@ def freedom_of(seeds: Iterable[np.ndarray], variance: float) -> float:
     Welch's formula (Biometrika 1947, appendix), with n + 1 and then two less: it allows for variances of two or three
     seeds that differ by chance alone, which Satterthwaite's (1946), with n - 1, takes for real ones.
     """
+    return _freedom(variance, *_squares(seeds))
+
+
+def _squares(seeds: Iterable[np.ndarray]) -> tuple[float, int]:
+    """Return the divisor of Welch's formula and the smallest number of seeds; 0 and 0 where no seeds vary."""
     several = [values for values in seeds if len(values) > 1]
     counts = np.array([len(values) for values in several])
     variances = np.empty(len(counts))
     for count in {*counts.tolist()}:  # numpy takes as long for one training as for many
         those = np.flatnonzero(counts == count)
         variances[those] = np.var([several[place] for place in those], axis=1, ddof=1)
-    squares = sum((counts * variances) ** 2 / (counts + 1))
-    if not squares > 0:
-        return np.inf
-    return float(max(variance**2 / squares - 2, counts.min() - 1))
+    # A number of numpy keeps the division by it in float64 where the variance is that of float32 replicates.
+    return np.float64(sum((counts * variances) ** 2 / (counts + 1))), int(min(counts, default=0))
+
+
+def _freedom(variance: float, squares: float, least: int) -> float:
+    return float(max(variance**2 / squares - 2, least - 1)) if squares > 0 else np.inf
+
+
+def _squares_apart(first: Sampled, second: Sampled) -> tuple[float, int]:
+    """Return the `_squares` of a difference; where no training has the same seeds in both means, their parts add up."""
+    if any(training in first.parts and first.parts[training][0] == own[0] for training, own in second.parts.items()):
+        return _squares(seeds_of(second.parts, first.parts))
+    one, other = first.squares, second.squares
+    return one[0] + other[0], min((least for _, least in (one, other) if least), default=0)
 
 
 def freedoms_of(first: Sampled, others: Sequence[Sampled], variances: np.ndarray) -> np.ndarray:
@@ -135,7 +155,7 @@ def freedoms_of(first: Sampled, others: Sequence[Sampled], variances: np.ndarray
             alike.append(place)
             grids.append(other.grid[1])
         else:
-            found[place] = freedom_of(seeds_of(other.parts, first.parts), float(variances[place]))
+            found[place] = _freedom(float(variances[place]), *_squares_apart(first, other))
     if own is not None and alike:  # numpy takes as long for one difference as for many
         apart = own[1] - np.array(grids)  # (differences, trainings, seeds)
         seeds = apart.shape[2]

@@ -25,3 +25,12 @@ def test_means_leave_out_missing_values() -> None:
     assert averages.spread(values) == np.sqrt(2)
     assert np.isnan([averages.mean(values[1:2]), averages.spread(values[:2])]).all()
     assert not averages.coded([])[0]
+
+
+def test_rows_have_their_cells_in_order_whatever_their_number() -> None:
+    cells = pd.DataFrame({"method": list("babbc"), "kind": ["x"] * 5, "score": [1.0, 2.0, np.nan, 4.0, 5.0]})
+    found = averages.by_row(cells, ["method", "kind"], ["score"])
+    assert list(found) == [("b", "x"), ("a", "x"), ("c", "x")]
+    np.testing.assert_array_equal(found["b", "x"]["score"], [1, np.nan, 4])
+    assert [len(columns["score"]) for columns in found.values()] == [3, 1, 1]
+    assert averages.by_row(cells[:0], ["method", "kind"], ["score"]) == {}

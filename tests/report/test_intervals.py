@@ -50,3 +50,36 @@ def test_an_interval_is_moved_against_the_bias_of_its_replicates() -> None:
     drawn = np.random.default_rng(0).normal(67, 1, 100_000)  # on average three points below the value
     sampled = intervals.Sampled(drawn, {("web", ""): ((0, 1), np.zeros(2))})
     assert intervals.limits(70.0, sampled) == pytest.approx((73 - 1.96, 73 + 1.96), abs=0.05)
+
+
+def test_the_freedom_of_many_differences_is_that_of_each() -> None:
+    """Means of other trainings, other numbers of seeds, uneven seeds and one seed are among them."""
+    random = np.random.default_rng(0)
+
+    def sampled(seeds: dict[str, int]) -> intervals.Sampled:
+        parts = {(name, ""): (tuple(range(count)), random.normal(size=count)) for name, count in seeds.items()}
+        return intervals.Sampled(random.normal(size=50), parts)
+
+    kinds = [{"a": 3, "b": 3}, {"b": 3, "a": 3}, {"a": 5, "b": 5}, {"a": 3, "b": 2}, {"c": 3}, {"a": 1, "b": 1}]
+    means, variances = [sampled(seeds) for seeds in kinds], random.uniform(1, 2, len(kinds))
+    for first in means:
+        found = intervals.freedoms_of(first, means, variances)
+        expected = [
+            intervals.freedom_of(intervals.seeds_of(other.parts, first.parts), variance)
+            for other, variance in zip(means, variances, strict=True)
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_the_limits_of_many_means_are_those_of_each() -> None:
+    random = np.random.default_rng(0)
+    drawn = [random.normal(50, 3, 400) for _ in range(5)]
+    drawn[1][:7] = np.nan  # replicates without faces of a rare expression
+    drawn[2] = drawn[2].astype(np.float32)
+    drawn[3][:] = 50.0  # nothing varies
+    drawn[4][:] = np.nan
+    parts = {("a", ""): ((0, 1, 2), np.array([1.0, 2.0, 3.0]))}
+    sampled = [intervals.Sampled(one, parts) for one in drawn]
+    found = intervals.limits_of([50.0] * 5, sampled)
+    assert [np.isnan(low) for low, _ in found] == [False, False, False, True, True]
+    np.testing.assert_array_equal(found, [intervals.limits(50.0, one) for one in sampled])

@@ -62,6 +62,19 @@ def test_rows_far_behind_do_not_change_the_p_of_rows_near_the_best() -> None:
     assert max(among[place] for place in far) < 0.001
 
 
+def test_rows_whose_largest_factor_cannot_matter_have_the_p_of_all_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    rows = {}
+    for place, value in enumerate((9.0, 8.0, 6.0, 3.0, -20.0)):
+        seeds = (0, 1, 2) if place % 2 else (0, 1)  # rows of other seeds are not paired
+        parts = {("web", ""): (seeds, random.normal(size=len(seeds)))}
+        rows[place] = value, Sampled(random.normal(0, 1, 2000), parts)
+    found = verdicts.against_best(rows)
+    monkeypatch.setattr(verdicts, "_largest", lambda freedom, count: np.inf)
+    assert verdicts.against_best(rows) == found
+    assert found[1] > 0.05 > found[4]
+
+
 def test_rows_of_one_training_or_without_predictions_are_not_compared_and_do_not_hinder_others() -> None:
     random = np.random.default_rng(4)
     drawn = [Sampled(value + random.normal(0, 0.1, 500), SEEDS) for value in (90, 80, 70, 60)]
