@@ -123,7 +123,8 @@ def calibration_floor(table: np.ndarray) -> np.ndarray:
         Float (…); nan without images.
     """
     images, confidence, _ = np.moveaxis(table, -1, 0)
-    share = np.divide(confidence, images, out=np.zeros_like(confidence), where=images > 0)
+    share = np.zeros(images.shape, np.result_type(confidence, np.float32))  # a table without images has integers
+    np.divide(confidence, images, out=share, where=images > 0)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.sqrt(2 * images * share * (1 - share) / math.pi).sum(-1) / images.sum(-1))
 

@@ -94,6 +94,7 @@ def test_the_calibration_floor_is_the_error_of_calibrated_predictions() -> None:
         found.append(metric.calibration_error(metric.reliability(logits, labels)))
     assert metric.calibration_floor(metric.reliability(logits, labels)) == pytest.approx(np.mean(found), rel=0.05)
     assert np.isnan(metric.calibration_floor(np.zeros((15, 3))))
+    assert np.isnan(metric.calibration_floor(metric.reliability(np.zeros((0, 7)), np.zeros(0, int))))
 
 
 def test_metrics_of_many_matrices_are_those_of_each_to_the_bit() -> None:

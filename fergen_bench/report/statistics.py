@@ -136,8 +136,8 @@ class Evidence:
         """
         tables = [self.reliability.get(place, (None, None)) for place in zip(cells.key, cells.target, strict=True)]
         plain, tempered = ([pair[which] for pair in tables] for which in (0, 1))
-        found = _of_tables(calibration_error, plain), _of_tables(calibration_error, tempered)
-        found = *found, _of_tables(calibration_floor, plain)
+        functions = (calibration_error, plain), (calibration_error, tempered), (calibration_floor, plain)
+        found = [_of_tables(function, some) for function, some in functions]
         cells = cells.assign(**{name: 100.0 * values for name, values in zip(CALIBRATION, found, strict=True)})
         if self._source_val:
             known = pd.DataFrame.from_dict(self._source_val, orient="index").reindex(cells.key).set_index(cells.index)
@@ -269,13 +269,15 @@ class Evidence:
 
 def _of_tables(function: Callable[[np.ndarray], np.ndarray], tables: Sequence[np.ndarray | None]) -> np.ndarray:
     """Return the values of a function of tables of reliability, float64 (tables,); nan where there is no table."""
-    groups: dict[np.dtype[Any], list[int]] = {}  # numpy takes as long for one table as for many
+    groups: dict[np.dtype[Any], tuple[list[int], list[np.ndarray]]] = {}  # numpy takes as long for one as for many
     for place, table in enumerate(tables):
         if table is not None:
-            groups.setdefault(table.dtype, []).append(place)
+            places, some = groups.setdefault(table.dtype, ([], []))
+            places.append(place)
+            some.append(table)
     found = np.full(len(tables), np.nan)
-    for places in groups.values():
-        found[places] = function(np.stack([tables[place] for place in places]))
+    for places, some in groups.values():
+        found[places] = function(np.stack(some))
     return found
 
 

@@ -100,10 +100,12 @@ def _row(cells: Columns, evidence: Evidence | None) -> _Row:
     return _Row(cells, covered, unseen, (len(seeds), of_seed), pairs)
 
 
-def _limits_of_means(table: pd.DataFrame, rows: Sequence[_Row], metric: str) -> dict[str, Sequence[object]]:
+def _limits_of_means(
+    table: pd.DataFrame, rows: Sequence[_Row], metric: str
+) -> dict[str, Sequence[object] | np.ndarray]:
     """Return the limits of the means of each row over trainings and faces, as columns."""
     sampled = [None if row.evidence is None else row.evidence.row_means(row.cells, metric) for row in rows]
-    found: dict[str, Sequence[object]] = {}
+    found: dict[str, Sequence[object] | np.ndarray] = {}
     for name in MEANS:
         ends = _limits(table[name].to_numpy(), [None if drawn is None else drawn[name] for drawn in sampled])
         found |= {f"{name}_low": ends[:, 0], f"{name}_high": ends[:, 1]}
@@ -119,7 +121,7 @@ def _limits(values: Sequence[float], sampled: Sequence[Sampled | None]) -> np.nd
     return found
 
 
-def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequence[object]]:
+def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequence[object] | np.ndarray]:
     """Return the columns of the mean over unseen targets under one metric.
 
     Args:
