@@ -77,10 +77,6 @@ def circumstance(error: BaseException) -> BenchError | None:
                 f"{place}{error.strerror}; change the permissions, or set `results` and `cache` in bench.toml to other "
                 f"folders"
             )
-        if error.errno in _UNFIT and error.filename is not None:
-            shown = str(error.filename)
-            where = shown if len(shown) <= 200 else f"…{shown[-200:]}"
-            return BenchError(f"{where}: {error.strerror}; give another name or folder")
         if error.errno == errno.EMFILE:
             return BenchError(f"{place}{error.strerror}; lower --jobs, or raise the limit with ulimit -n")
     if kind == "BrokenProcessPool":
@@ -96,6 +92,18 @@ def circumstance(error: BaseException) -> BenchError | None:
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return RunError("the machine ran out of memory; lower --jobs, or batch_size (--set batch_size=16)")
     return None
+
+
+def unfit(error: BaseException) -> BenchError | None:
+    """Return an error about a path that cannot exist with a message for its user, or None for other errors.
+
+    It is no `circumstance`: a path in a method's file is a fault of that file, and not of the machine.
+    """
+    if not isinstance(error, OSError) or error.errno not in _UNFIT or error.filename is None:
+        return None
+    shown = str(error.filename)
+    where = shown if len(shown) <= 200 else f"…{shown[-200:]}"
+    return BenchError(f"{where}: {error.strerror}; give another name or folder")
 
 
 def reason(error: BaseException, line: Literal["first", "last"] = "first") -> str:

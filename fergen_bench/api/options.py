@@ -223,13 +223,16 @@ def keywords(kind: type = RunOptions) -> list[str]:
     return [one.name for one, option in declared(kind) if not option.command_only]
 
 
-def from_keywords(values: Mapping[str, Any], kind: type = RunOptions, function: str = "run") -> Any:
+def from_keywords(
+    values: Mapping[str, Any], kind: type = RunOptions, function: str = "run", others: Iterable[str] = ()
+) -> Any:
     """Return the options of a call.
 
     Args:
         values: The keywords.
         kind: The class of the options.
         function: The name of the function, for errors.
+        others: Its keywords that are not options of the class, for errors.
 
     Raises:
         TypeError: A keyword does not exist.
@@ -238,7 +241,7 @@ def from_keywords(values: Mapping[str, Any], kind: type = RunOptions, function: 
     known = keywords(kind)
     for name in values:
         if name not in known:
-            raise TypeError(f"{function}() has no keyword {name!r}{did_you_mean(name, known)}")
+            raise TypeError(f"{function}() has no keyword {name!r}{did_you_mean(name, [*known, *others])}")
     return kind(**values)
 
 

@@ -106,6 +106,7 @@ def predict(
         progress: Show a bar in a terminal and in a notebook.
         **convention: What the file of the model does not state: `classes`, such as "affectnet-7" or a list, `mean`,
             `deviation` and the other fields of `ConventionOptions`, as in `evaluate`. A note names what is used.
+            Records and files of `export` state theirs, and refuse another.
 
     Returns:
         One row per face: file, seconds (of a video), face, left, top, width, height, expression, confidence, score (of
@@ -115,7 +116,7 @@ def predict(
         BenchError: The model cannot be opened, a package is missing, or no file can be read.
         TypeError: A keyword does not exist.
     """
-    stated: ConventionOptions = from_keywords(convention, ConventionOptions, "predict")
+    stated: ConventionOptions = from_keywords(convention, ConventionOptions, "predict", others=predict.__kwdefaults__)
     where = open_project(project)
     request = Request(crop, margin, at_least, per_second, None if show is None else Path(show))
     files = named_files([paths] if isinstance(paths, str | os.PathLike) else paths, request)
@@ -211,8 +212,7 @@ def open_classifier(
             raise BenchError("--set: is ineffective with the file of a finished model. Leave it out.")
         return _from_file(model, chosen, crop, stated)
     path = find_record(project, model)
-    if given := [name for name in keywords(ConventionOptions) if getattr(stated, name) is not None]:
-        raise BenchError(f"--{given[0]}: is ineffective with a record, which states it. Leave it out.")
+    _refuse(stated, "a record")
     if RecordFile.open(path).record.spec.method.startswith(EXTERNAL):
         return _from_evaluation(path, chosen, crop)
     return _kept(project, path, chosen, parameters)
@@ -229,13 +229,22 @@ def _kept(project: Project, path: Path, device: str, parameters: Mapping[str, An
     return Classifier(fitted.record.spec.title, fitted.probabilities, FaceCrop.of(fitted.trained_on), notes)
 
 
+def _refuse(stated: ConventionOptions, what: str) -> None:
+    """Refuse a convention that the user states for a model whose convention is known."""
+    if given := [name for name in keywords(ConventionOptions) if getattr(stated, name) is not None]:
+        raise BenchError(f"--{given[0]}: is ineffective with {what}, which states it. Leave it out.")
+
+
 def _from_file(value: str, device: str, crop: Crop, own: ConventionOptions) -> Classifier:
     """Return the classifier of a finished model under what its file and the user state of its convention."""
     from fergen_bench.finished.stated import assumed, open_stated, stated_convention
 
     model, stated = open_stated(value, own.stated, "predict", device=device, output=own.output)
+    if _run_of(model):
+        _refuse(own, "a file of export")
     convention = stated_convention(model, stated)
-    return _finished(model, convention, crop, assumed(model, stated, convention))
+    named = [f"convention: {convention.whole}"] if own.stated else []
+    return _finished(model, convention, crop, assumed(model, stated, convention) or named)
 
 
 def _from_evaluation(path: Path, device: str, crop: Crop) -> Classifier:
@@ -257,7 +266,7 @@ def _run_of(model: FinishedModel) -> Mapping[str, Any]:
 
 
 def _finished(model: FinishedModel, convention: Convention, crop: Crop, notes: Sequence[str] = ()) -> Classifier:
-    """Return the classifier of a finished model. A note names its convention, unless the file was exported here.
+    """Return the classifier of a finished model, with notes on its convention unless the file was exported here.
 
     A margin of the convention repeats the edges of images that are cropped already. Around a face that is cropped here,
     it is cut out of the photograph instead.
@@ -267,7 +276,7 @@ def _finished(model: FinishedModel, convention: Convention, crop: Crop, notes: S
     from fergen_bench.prediction.predictor import Classifier
 
     about = _run_of(model)
-    used = [] if about else [*(notes or [f"convention: {convention.whole}"]), *left_over(convention)]
+    used = [] if about else [*notes, *left_over(convention)]
     faces = FaceCrop.from_json(about.get("faces"))
     faces = replace(faces, size=faces.size or convention.size)
     if crop == "faces" and convention.margin:

@@ -409,9 +409,9 @@ class Results:
 
     def __repr__(self) -> str:
         specs = [record.spec for record in self.records]
-        rows, protocols = {spec.label for spec in specs}, {spec.protocol for spec in specs} - {""}
+        protocols = {spec.protocol for spec in specs} - {""}
         lines = [
-            f"Results of {self.suite} in {near(self.folder)}: {many(len(specs), 'run')}, {many(len(rows), 'row')}",
+            f"Results of {self.suite} in {near(self.folder)}: {many(len(specs), 'run')}",
             f"methods: {listed(sorted({spec.method for spec in specs}))}",
             f"protocols: {listed(sorted(protocols)) or 'unknown'}",
             "next: .leaderboard(), .matrix(method), .compare(method, other), .cells, .notes, .filtered(methods=…)",

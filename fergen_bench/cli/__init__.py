@@ -22,7 +22,7 @@ from fergen_bench.cli.parameters import Group, PipeClosed
 from fergen_bench.cli.reports import choose, compare, report, site, verify
 from fergen_bench.cli.runs import run
 from fergen_bench.cli.submissions import submit
-from fergen_bench.error import BenchError, circumstance
+from fergen_bench.error import BenchError, circumstance, unfit
 from fergen_bench.wording import near
 
 EXAMPLES = """
@@ -134,7 +134,7 @@ def _call_app() -> None:
     except Exception as error:
         if asked.get("debug"):
             raise
-        if (known := circumstance(error)) is not None:
+        if (known := circumstance(error) or unfit(error)) is not None:
             click.echo(f"fergen-bench: {known}", err=True)
             sys.exit(2)
         click.echo(

@@ -251,7 +251,7 @@ def _show_audit(found: Audit) -> None:
     domains = f"{many(found.compared, 'pair')} of domains compared, each domain with itself among them"
     before = f"; {found.known:,} were compared before" if found.known else ""
     console.print(f"{domains}{before}. Decided by: {'; '.join(rule.refined_by for rule in found.rules)}", style="dim")
-    console.print(f"note: {NOT_FOUND}")
+    console.print(f"note: {NOT_FOUND}", style="dim")
     for note in found.notes:
         console.print(f"note: {note}", style="dim")
 

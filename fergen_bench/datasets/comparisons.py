@@ -34,8 +34,8 @@ MOST_BYTES = 256 << 20
 """Largest size of a stored comparison, which is enough for two million pairs."""
 PIXELS = "correlation of edges in 32 x 32 grey pixels"
 NOT_FOUND = (
-    "Other crops of a picture are not found: of crops to 95 % of its side 6 % are found, of crops to 92 % or less "
-    "none, so two releases of a dataset in different crops look unrelated"
+    "Crops of a picture to 92 % of its side or less are not found, and of those to 95 % only 6 %, so two releases of a "
+    "dataset in different crops look unrelated"
 )
 """The limit of what a comparison finds. benchmarks/README.md, Audit, describes the measurement."""
 

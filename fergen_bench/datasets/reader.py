@@ -298,9 +298,7 @@ def _part_of_copy(kind: Dataset, path: Path) -> str | None:
         shape = re.sub(r"(\w*)\{([^}]*)\}", lambda m: " ".join(m[1] + name for name in m[2].split(",")), layout.shape)
         names = re.findall(r"[\w.-]+", shape.casefold())
         for folder in whole.parents[:2]:
-            with suppress(
-                OSError, BenchError
-            ):  # the folder above is not the user's choice, so its faults do not matter
+            with suppress(OSError, BenchError):  # nobody chose the folder above, so its faults do not matter
                 if whole.relative_to(folder).parts[0].casefold() in names and layout.fits(folder):
                     return (
                         f"{path}: this is a part of a copy of {kind.title} in the layout {layout.name}. Name the "

@@ -79,9 +79,9 @@ class DomainSettings(Table):
         if subject is None:
             return None
         try:
-            with warnings.catch_warnings(action="error"):  # of what later versions of Python would read otherwise
+            with warnings.catch_warnings(action="ignore"):  # of what later versions of Python may read otherwise
                 groups = re.compile(subject).groups
-        except (re.error, FutureWarning, OverflowError, RecursionError) as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"this is not a regular expression: {error}") from None
         if groups != 1:
             raise ValueError("the pattern needs exactly one (group)")

@@ -103,7 +103,8 @@ class PreparedDomains:
         count = sum(len(comparison.pairs) for comparison in found)
         return [
             f"audited {names}, which {were} never compared for near-duplicates: "
-            f"{many(count, 'pair of images', 'were')} found, without other crops of a picture; see them with: {command}"
+            f"{many(count, 'pair of images', 'were')} found (other crops of a picture cannot be found); see them with: "
+            f"{command}"
         ]
 
     def _never_compared(self, planned: Planned) -> list[tuple[str, str]]:

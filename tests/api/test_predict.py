@@ -112,6 +112,7 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
         (("gone.jpg",), "gone.jpg: does not exist"),
         (("a.jpg", "--to", "x.xls"), "must end in .csv or .json"),
         (("a.jpg", "--set", "backbone=synth"), "--set: is ineffective with the file of a finished model"),
+        (("a.jpg", "--mean", "0.5"), "--mean: is ineffective with a file of export, which states it"),
     ):
         done = bench("predict", *arguments, "--model", "model.onnx", "--crop", "none")
         assert (done.code, done.err.count(fault)) == (2, 1), done.err
@@ -154,6 +155,8 @@ def test_a_file_from_elsewhere_is_read_as_stated(
     assert not np.allclose(bare[list(EXPRESSIONS)], expected[list(EXPRESSIONS)], atol=1e-3)
     with pytest.raises(TypeError, match=r"predict\(\) has no keyword 'clases'; did you mean classes"):
         fb.predict(paths, "other.onnx", clases="affectnet-7")
+    with pytest.raises(TypeError, match=r"predict\(\) has no keyword 'at_leest'; did you mean at_least"):
+        fb.predict(paths, "other.onnx", at_leest=0.5)
 
 
 def test_a_record_states_the_convention(project: Project, exported: Path, faces: list[Path]) -> None:

@@ -72,7 +72,7 @@ def test_a_comparison_is_that_of_the_command(results: fb.Results, bench: Bench) 
 
 def test_results_are_printed_in_a_few_short_lines(results: fb.Results) -> None:
     first, methods, protocols, following = repr(results).splitlines()
-    assert first == "Results of synth5-tiny in results/runs: 4 runs, 2 rows"
+    assert first == "Results of synth5-tiny in results/runs: 4 runs"
     assert methods == "methods: linear_probe and nearest_prototype"
     assert protocols == "protocols: leave-none"
     assert ".leaderboard(), " in following
