@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Any
@@ -238,8 +238,9 @@ def read_archive(path: Path, wanted: Callable[[str], bool] | None = None) -> dic
         wanted: Returns whether a file with this name is read. Default: all are, and comments are refused.
 
     Raises:
-        ValueError: The archive is damaged, contains a name twice, has bytes that belong to no file, or exceeds the
-            limits. Archives of arrays count with the size of their arrays.
+        ValueError: The archive is damaged, contains a name twice, has bytes before, between or after the contents of
+            its files, or exceeds the limits. Archives of arrays are examined too, and count with the size of their
+            arrays. Extra fields, which zip allows beside each name, are not examined.
         OSError: The file cannot be read.
     """
     import struct
@@ -250,31 +251,30 @@ def read_archive(path: Path, wanted: Callable[[str], bool] | None = None) -> dic
     try:
         whole = read_bytes(path, MOST_ARRAYS)
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            _refuse_other_bytes(whole, archive)
-            if wanted is None and (archive.comment or any(entry.comment for entry in archive.infolist())):
-                raise ValueError("it has a comment, which is part of no file; make the archive without comments")
             entries = [entry for entry in archive.infolist() if wanted is None or wanted(entry.filename)]
             if len({entry.filename for entry in entries}) < len(entries) or len(entries) > MOST_NAMES:
                 raise ValueError(f"it contains a name twice, or more than {MOST_NAMES:,} names")
             if odd := [entry.filename for entry in entries if entry.compress_type not in _BOUNDED]:
                 raise ValueError(f"{printable(odd[0][:100])} has an unsupported compression; use deflate")
-            room = MOST_ARRAYS - sum(entry.file_size for entry in entries)
-            for entry in entries if room >= 0 else ():
+            room = _less(MOST_ARRAYS, entries)
+            _refuse_other_bytes(whole, archive, entries, comments=wanted is not None)
+            for entry in entries:
                 content = found[entry.filename] = archive.read(entry)
-                if entry.compress_type == zipfile.ZIP_DEFLATED:
-                    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-                    stream.decompress(whole[slice(*_span(whole, entry))], entry.file_size + 1)
-                    if stream.unused_data:
-                        raise ValueError(f"{printable(entry.filename[:100])} has bytes after its compressed content")
                 if entry.filename.endswith(".npz") and zipfile.is_zipfile(io.BytesIO(content)):
                     with zipfile.ZipFile(io.BytesIO(content)) as arrays:
-                        _refuse_other_bytes(content, arrays)
-                        room -= sum(inner.file_size for inner in arrays.infolist())
-            if room < 0:
-                raise ValueError(f"its files have more than {MOST_ARRAYS:,} bytes")
+                        room = _less(room, arrays.infolist())
+                        _refuse_other_bytes(content, arrays, arrays.infolist(), comments=wanted is not None)
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError) as error:
         raise ValueError(f"it is not a complete archive ({error})") from None
     return found
+
+
+def _less(room: int, entries: Sequence[ZipInfo]) -> int:
+    """Return the bytes that files leave of `room`, or raise ValueError where they have more."""
+    room -= sum(entry.file_size for entry in entries)
+    if room < 0:
+        raise ValueError(f"its files have more than {MOST_ARRAYS:,} bytes")
+    return room
 
 
 def _span(whole: bytes, entry: ZipInfo) -> tuple[int, int]:
@@ -285,10 +285,16 @@ def _span(whole: bytes, entry: ZipInfo) -> tuple[int, int]:
     return begin, begin + entry.compress_size
 
 
-def _refuse_other_bytes(whole: bytes, archive: ZipFile) -> None:
-    """Raise ValueError for bytes before, between or after the files of an archive, and for files that overlap.
+def _refuse_other_bytes(whole: bytes, archive: ZipFile, entries: Sequence[ZipInfo], comments: bool) -> None:
+    """Raise ValueError for bytes before, between or after the contents of files, and for files that overlap.
 
     zipfile finds files by the offsets at the end of an archive, and ignores all other bytes.
+
+    Args:
+        whole: The archive.
+        archive: The same, opened.
+        entries: The files whose contents are examined, within the limits.
+        comments: Whether comments are allowed.
     """
     import struct
 
@@ -302,6 +308,24 @@ def _refuse_other_bytes(whole: bytes, archive: ZipFile) -> None:
     end = len(whole) - 22 - len(archive.comment)
     if place != archive.start_dir or whole[max(end, 0) :][:4] != b"PK\5\6":
         raise ValueError("it has bytes that belong to no file of the archive: before, between or after them")
+    if not comments and (archive.comment or any(entry.comment for entry in archive.infolist())):
+        raise ValueError("it has a comment, which is part of no file; make the archive without comments")
+    for entry in entries:
+        if _has_more(whole[slice(*_span(whole, entry))], entry):
+            raise ValueError(f"{printable(entry.filename[:100])} has bytes after its content")
+
+
+def _has_more(stored: bytes, entry: ZipInfo) -> bool:
+    """Return True where a file in an archive has bytes after its content, whose size its entry states."""
+    import zipfile
+    import zlib
+
+    if entry.compress_type == zipfile.ZIP_STORED:
+        return len(stored) != entry.file_size
+    if entry.compress_type != zipfile.ZIP_DEFLATED:
+        return False  # no reader of this module accepts it
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    return len(stream.decompress(stored, entry.file_size + 1)) > entry.file_size or bool(stream.unused_data)
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

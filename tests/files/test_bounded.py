@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -104,9 +105,10 @@ def test_arrays_are_mapped_or_read_and_objects_are_refused(tmp_path: Path) -> No
         bounded.map_array(tmp_path / "a.npy")
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
+def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        archive.comment = comment
         for name, content in files.items():
             archive.writestr(name, content)
     return stream.getvalue()
@@ -166,11 +168,29 @@ def test_bytes_that_nobody_would_read_are_refused(tmp_path: Path) -> None:
     for gap in (lengthened(whole, second, b"more"), lengthened(whole, whole.find(b"PK\1\2"), b"more")):
         with pytest.raises(ValueError, match=r"bytes that belong to no file of the archive|not a complete archive"):
             bounded.read_archive(written(path, gap))
-    with pytest.raises(ValueError, match="a has bytes after its compressed content"):
-        bounded.read_archive(written(path, lengthened(whole, second, b"more", grown=True)))
     arrays = lengthened(whole, second, b"more")
     with pytest.raises(ValueError, match="bytes that belong to no file of the archive"):
         bounded.read_archive(written(path, zipped({"a.npz": arrays})))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_bytes_that_a_file_counts_as_its_own_are_refused(compression: int, nested: bool, tmp_path: Path) -> None:
+    whole = zipped({"a": b"aaaa", "b": b"b"}, compression)
+    grown = lengthened(whole, whole.find(b"PK\3\4", 1), b"more", grown=True)
+    path = written(tmp_path / "a.zip", zipped({"a.npz": grown}) if nested else grown)
+    for wanted in (None, lambda name: True):
+        with pytest.raises(ValueError, match="a has bytes after its content"):
+            bounded.read_archive(path, wanted)
+
+
+def test_compressed_content_beyond_the_size_that_the_archive_states_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a": b"aaaamore"}))
+    for place in (14, data.find(b"PK\1\2") + 16):
+        struct.pack_into("<I", data, place, zlib.crc32(b"aaaa"))
+        struct.pack_into("<I", data, place + 8, 4)  # the size before compression
+    with pytest.raises(ValueError, match="a has bytes after its content"):
+        bounded.read_archive(written(tmp_path / "a.zip", bytes(data)))
 
 
 def test_comments_are_refused_where_every_file_is_read(tmp_path: Path) -> None:
@@ -183,6 +203,10 @@ def test_comments_are_refused_where_every_file_is_read(tmp_path: Path) -> None:
         assert bounded.read_archive(path, lambda name: True) == {"a": b"a"}, "as in an archive that git makes"
         with pytest.raises(ValueError, match="it has a comment"):
             bounded.read_archive(path)
+    path.write_bytes(zipped({"a.npz": (arrays := zipped({"a.npy": b"a"}, comment=b"of the archive"))}))
+    assert bounded.read_archive(path, lambda name: True) == {"a.npz": arrays}
+    with pytest.raises(ValueError, match="it has a comment"):
+        bounded.read_archive(path)
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000])
