@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fergen_bench.data.labels import ALIASES
-from fergen_bench.datasets.kinds import IMAGES
+from fergen_bench.datasets.kinds import IMAGES, has_image_ending
 from fergen_bench.datasets.numbering import CONTEMPT, LEFT_OUT, Labels, is_number, plain
 from fergen_bench.datasets.text_files import lines_of
 from fergen_bench.error import BenchError, NeedsKey
@@ -53,7 +53,7 @@ def labelled_lines(lists: Sequence[Path], labels: Labels, settings: DomainSettin
         fault = f"{lists[0]}: columns has no effect for {other}: of a list, only the column of the label can be named."
         raise NeedsKey(fault, f"Remove {other} from columns = …", f"Remove {other} from --columns")
     rows = [(path, place, *_split(place, line, labels)) for path in lists for place, line in _lines(path)]
-    _refuse_swapped(*rows[0][1:], labels)
+    _refuse_swapped(rows, labels)
     width = len(rows[0][3])
     for _, place, _, cells in rows:
         if len(cells) != width:
@@ -98,14 +98,25 @@ def _split(place: str, line: str, labels: Labels) -> tuple[str, list[str]]:
     return name, words[start:]
 
 
-def _refuse_swapped(place: str, name: str, cells: Sequence[str], labels: Labels) -> None:
-    """Refuse a line that begins with a label or a number, followed by a name with digits instead of a label."""
-    named = next((cell for cell in cells if re.search(r"\d", cell) and not _is_value(cell, labels)), None)
-    if named is not None and _is_value(name, labels) and all(_meaning(cell, labels) is None for cell in cells):
+def _refuse_swapped(rows: Sequence[tuple[Path, str, str, list[str]]], labels: Labels) -> None:
+    """Refuse lists whose lines all begin with a label or a number, followed by a file name instead of a label."""
+
+    def swapped(name: str, cells: Sequence[str]) -> bool:
+        values = _is_value(name, labels) and all(_meaning(cell, labels) is None for cell in cells)
+        return values and any(map(_is_file_name, cells))
+
+    if all(swapped(name, cells) for _, _, name, cells in rows):
+        _, place, name, cells = rows[0]
+        named = next(filter(_is_file_name, cells))
         raise BenchError(
             f"{place}: column 1 is {name[:40]!r} and {named[:40]!r} comes after it: the columns may be swapped. Write "
             f"the path first in every line, such as `train_00001.jpg 5`"
         )
+
+
+def _is_file_name(cell: str) -> bool:
+    """Return True for a name with the ending of an image, or with letters and digits and _ or /."""
+    return has_image_ending(cell) or all(re.search(part, cell) for part in (r"[^\W\d_]", r"\d", "[_/]"))
 
 
 def _is_value(cell: str, labels: Labels) -> bool:

@@ -95,7 +95,7 @@ def test_the_list_of_raf_db_with_more_columns(tmp_path: Path, line: str) -> None
     assert Counter(face.expression for face in taken(rafdb.DATASET, tmp_path).faces) == dict.fromkeys(EXPRESSIONS, 6)
 
 
-@pytest.mark.parametrize("line", ["{label} img/a{n}.png", "{label} a{n}", "{expression} a{n}.png"])
+@pytest.mark.parametrize("line", ["{label} img/a{n}.png", "{label} a_{n}", "{expression} a{n}.png"])
 def test_swapped_columns_are_named_as_such(tmp_path: Path, line: str) -> None:
     path = listed(tmp_path, "")
     path.write_text("\n".join(line.format(label=n // 6, expression=EXPRESSIONS[n // 6], n=n) for n in range(42)))
@@ -112,6 +112,22 @@ def test_swapped_columns_of_the_list_of_raf_db(tmp_path: Path, ending: str) -> N
     for columns in ({}, {"label": "1"}):
         with pytest.raises(BenchError, match=r"column 1 is '1' and 'train_00000.*the columns may be swapped"):
             taken(rafdb.DATASET, tmp_path, columns=columns)
+
+
+@pytest.mark.parametrize("line", ["{n:04d} 9 0.93", "{n:04d} contempt2", "7 -1", "7 1e-5"])
+def test_numbers_and_words_with_a_digit_are_not_taken_for_swapped_columns(tmp_path: Path, line: str) -> None:
+    path = listed(tmp_path, "")
+    path.write_text("\n".join(line.format(n=n) for n in range(42)))
+    with pytest.raises(BenchError) as raised:
+        taken(lists.DATASET, path, labels=NUMBERS)
+    assert "swapped" not in str(raised.value)
+
+
+def test_one_line_does_not_make_columns_swapped(tmp_path: Path) -> None:
+    path = listed(tmp_path, "img/{path} {label}")
+    path.write_text("7 S_001\n" + path.read_text())
+    with pytest.raises(BenchError, match=r"test\.txt:1: 'S_001' is not a known expression"):
+        taken(lists.DATASET, path, labels=NUMBERS)
 
 
 def test_a_number_is_the_name_of_an_image_where_a_label_follows(tmp_path: Path) -> None:
