@@ -67,7 +67,8 @@ def submit(
         complete_rows: Leave out rows that lack cells of another row in their leaderboard, and seeds that a training of
             their row lacks.
         progress: Receives the progress of rendering embedded suites, with which labels are compared.
-        warn: Receives a sentence on each incomplete row that is packed.
+        warn: Receives a sentence on each incomplete row that is packed, and on each row that complete_rows leaves out,
+            as a whole or in part.
 
     Raises:
         BenchError: The records do not exist or are faulty, and then no file is written; or it cannot be written.
@@ -77,7 +78,11 @@ def submit(
     from fergen_bench.submission.archive import write_submission
 
     stored = records_at(results, project)
-    records = _chosen(stored, suite, methods, complete_rows)
+    records = _chosen(stored, suite, methods)
+    if complete_rows:
+        records = rows.complete(records, warn)
+        if not records:
+            raise BenchError(f"{near(stored.path)}: no row has a seed in all of its trainings; run what they lack")
     lacking = [sentence for _, sentence in rows.incomplete(rows.rows_of(records))]
     for sentence in lacking:
         warn(sentence)
@@ -100,10 +105,9 @@ def submit(
     return Submitted(to, size, records, rows.rows_of(records), notes)
 
 
-def _chosen(stored: Records, suite: str | None, methods: Sequence[str], complete_rows: bool) -> list[RunRecord]:
+def _chosen(stored: Records, suite: str | None, methods: Sequence[str]) -> list[RunRecord]:
     """Return the records to submit; see `submit`."""
     from fergen_bench.records import frame as frames
-    from fergen_bench.submission.rows import complete
 
     everything, faults = stored.read()
     if faults:
@@ -122,10 +126,6 @@ def _chosen(stored: Records, suite: str | None, methods: Sequence[str], complete
     ]
     if not records:
         raise BenchError(f"{near(stored.path)}: no record of {listed(methods)} on {suite}; leave out --suite")
-    if complete_rows:
-        records = complete(records)
-        if not records:
-            raise BenchError(f"{near(stored.path)}: no row has a seed in all of its trainings; run what they lack")
     return records
 
 

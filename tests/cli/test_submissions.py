@@ -52,12 +52,14 @@ def test_an_incomplete_row_is_named_and_left_out_on_request(made: Project, bench
     assert f"note: {named}\n" in bench("verify", "submission.zip").out
     done = bench("submit", "--complete-rows")
     assert (done.code, "incomplete" in done.err, "nearest_prototype" in done.out) == (0, False, False), done.err
+    assert "warning: synth5-tiny: nearest_prototype: the whole row is left out: trained on web, it has 5 of" in done.err
     assert "submission.zip: 2 runs in 1 row" in done.out
     fb.run(methods=["linear_probe"], sources=["web"], seeds=[5], **options)
     done = bench("submit", "--method", "linear_probe")
     assert "the training on film lacks seed 5; run it, or pack with --complete-rows" in done.err
     done = bench("submit", "--method", "linear_probe", "--complete-rows")
     assert "submission.zip: 2 runs in 1 row" in done.out
+    assert "linear_probe: 1 run is left out, because the training on film lacks seed 5\n" in done.err
 
 
 def test_a_collapsed_training_is_named_by_run_and_submit(mine: Project, bench: Bench) -> None:
