@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from finding import (
+    IMAGENET,
     OWN,
     TRUNK,
     Finding,
@@ -37,9 +38,13 @@ def networks(results: fb.Results) -> Finding | None:
         "linear_probe (backbone=synth-trunk)": "linear probe, face-attribute trunk",
         "linear_probe (backbone=synth/scratch)": "linear probe, random weights",
     }
-    frame = rows(results, list(named), fraction=0.5)
-    if len(frame) < len(named):
+    if len(rows(results, list(named), fraction=0.5)) < len(named):
         return None
+    photographic = [name for name in leaderboard(results).method.unique() if IMAGENET in name]
+    for name in ["cafe (features=cached)", *photographic] if photographic else []:
+        network = "ImageNet network" if name in photographic else "face encoder"
+        named[name] = f"{'CAFE, cached features' if short(name) == 'cafe' else 'linear probe'}, {network}"
+    frame = rows(results, list(named), fraction=0.5)
     mean = dict(zip((named[name] for name in frame.index), frame.unseen, strict=True))
     network = results.compare("linear_probe", "linear_probe (backbone=synth-trunk)", fraction=0.5)
     method = results.compare("linear_probe", "cafe", fraction=0.5)
@@ -53,6 +58,14 @@ def networks(results: fb.Results) -> Finding | None:
         f"{tenth(mean['linear probe, random weights'])} and CAFE, which also trains a trunk, "
         f"{tenth(mean['CAFE, random weights'])}."
     )
+    if len(photographic) > 1:
+        probe, cafe = sorted(photographic, key=lambda name: short(name) == "cafe")
+        gain = results.compare(probe, cafe, fraction=0.5)
+        answer += (
+            f" Over EfficientNet-Lite0, which was trained on the photographs of ImageNet and never saw a rendered "
+            f"face, a linear probe has {tenth(mean[named[probe]])}; "
+            f"{apart('there CAFE with cached features', 'it', gain)}."
+        )
     shown = table(frame.rename(index=named)).drop(columns=["standing", "worst unseen"])
     return Finding(
         "How much does the frozen network decide?", answer, "fergen-bench run --protocol synth5-backbones", shown

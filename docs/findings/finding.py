@@ -19,6 +19,8 @@ REFERENCE = ROOT / "results" / "reference"
 BASE = "synth5-all"
 TRUNK = "full_finetune (learning_rate=0.004, backbone=synth-trunk)"
 OWN = ("keep_and_train",)
+IMAGENET = "tf_efficientnet_lite0"
+"""Part of the name of rows over the network that benchmarks/imagenet.py writes."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from finding import REFERENCE, TRUNK, Finding, ranges, rows
+from finding import IMAGENET, REFERENCE, TRUNK, Finding, ranges, rows
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -18,7 +18,6 @@ PHOTOGRAPHS = (
     "fergen-bench run --suite photographs --protocol photographs"
 )
 """The command of the runs on photographs: `synth5-all` on all training faces of the suite of docs/results.md."""
-IMAGENET = "tf_efficientnet_lite0"
 
 
 def photographs(results: fb.Results) -> Finding | None:
