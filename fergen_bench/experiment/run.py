@@ -126,6 +126,15 @@ class Run:
             base=None if self.base is None else self.base.with_fingerprints(fingerprints),
         )
 
+    def without_folders(self) -> Run:
+        """Return the run without the folders of its files of weights, which others need not know. Its key stays."""
+        parameters, defaults = (
+            {name: _without_folder(value) if name in self.weights else value for name, value in values.items()}
+            for values in (self.parameters, self.defaults)
+        )
+        base = None if self.base is None else self.base.without_folders()
+        return replace(self, parameters=parameters, defaults=defaults, base=base)
+
     def identity(self) -> dict[str, Any]:
         """Return what changes the numbers: the digest of a file counts, its path does not.
 
@@ -301,6 +310,14 @@ def _without_path(value: Any) -> Any:
     if value is None:
         return None
     return "file" if is_path(value) else value.partition("/")[0]
+
+
+def _without_folder(value: Any) -> Any:
+    """Return a network or a file with the name of a file in place of its absolute path: timm:resnet18//w.pth, /w.pth."""
+    if is_path(str(value)):
+        return f"/{PureWindowsPath(value).name}"
+    base, _, weights = str(value).partition("/")
+    return f"{base}//{PureWindowsPath(weights).name}" if weights.startswith("/") else value
 
 
 def shown_value(value: Any, digest: str) -> Any:

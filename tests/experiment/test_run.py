@@ -50,6 +50,23 @@ def test_circumstances_do_not_change_the_key(change: dict[str, Any]) -> None:
     assert replace(SPEC, **change).key == SPEC.key
 
 
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("timm:resnet18//home/me/w.pth", "timm:resnet18//w.pth"),
+        ("/home/me/w.onnx", "/w.onnx"),
+        (r"C:\Users\me\w.onnx", "/w.onnx"),
+        ("synth/scratch", "synth/scratch"),
+        ("synth", "synth"),
+    ],
+)
+def test_folders_of_weights_can_be_left_out_and_the_row_stays(written: str, left: str) -> None:
+    run = replace(SPEC, parameters={**SPEC.parameters, "backbone": written}, base=SPEC)
+    told = run.without_folders()
+    assert told.parameters["backbone"] == left
+    assert (told.key, told.label) == (run.key, run.label)
+
+
 def test_the_key_of_a_run_is_pinned() -> None:
     """Keys must never drift between versions unnoticed: every record would be lost."""
     assert SPEC.key == "18f769ed9350"

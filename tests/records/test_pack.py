@@ -55,6 +55,16 @@ def test_the_score_on_held_out_images_of_an_early_record_is_packed(tmp_path: Pat
     assert row.source_val == confusion_of(runs.predictions(record)[HELD_OUT])
 
 
+def test_folders_of_this_machine_are_not_packed(tmp_path: Path) -> None:
+    own = replace(RUN, parameters={**RUN.parameters, "backbone": "synth//home/me/w.pt"})
+    made(tmp_path / "runs", own)
+    pack(RecordFolder(tmp_path / "runs"), tmp_path / "packed")
+    ((row,), faults) = PackedRecords(tmp_path / "packed").read()
+    assert not faults
+    assert row.spec.parameters["backbone"] == "synth//w.pt"
+    assert (row.spec.key, row.spec.label) == (own.key, own.label)
+
+
 def test_the_folder_of_a_suite_is_not_packed_into(tmp_path: Path) -> None:
     folder = packed(tmp_path)
     before = files(folder)
