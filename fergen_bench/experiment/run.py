@@ -313,7 +313,7 @@ def _without_path(value: Any) -> Any:
 
 
 def _without_folder(value: Any) -> Any:
-    """Return a network or a file with the name of a file in place of its absolute path: timm:resnet18//w.pth, /w.pth."""
+    """Return a network or a file with the name of a file in place of its path: timm:resnet18//w.pth, /w.pth."""
     if is_path(str(value)):
         return f"/{PureWindowsPath(value).name}"
     base, _, weights = str(value).partition("/")
