@@ -47,5 +47,5 @@ def test_the_notebook_runs(project: Project) -> None:
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(not cell["outputs"] for cell in cells)
     shown = execute(["".join(cell["source"]) for cell in cells])
-    assert "20 records of linear_probe, nearest_prototype" in repr(shown[1])
+    assert "20 runs\nmethods: linear_probe and nearest_prototype\n" in repr(shown[1])
     assert shown[-1].is_file()
