@@ -116,7 +116,9 @@ def predict(
         BenchError: The model cannot be opened, a package is missing, or no file can be read.
         TypeError: A keyword does not exist.
     """
-    stated: ConventionOptions = from_keywords(convention, ConventionOptions, "predict", others=predict.__kwdefaults__)
+    stated: ConventionOptions = from_keywords(
+        convention, ConventionOptions, "predict", others=predict.__kwdefaults__ or ()
+    )
     where = open_project(project)
     request = Request(crop, margin, at_least, per_second, None if show is None else Path(show))
     files = named_files([paths] if isinstance(paths, str | os.PathLike) else paths, request)
