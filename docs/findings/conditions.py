@@ -40,10 +40,11 @@ def networks(results: fb.Results) -> Finding | None:
     }
     if len(rows(results, list(named), fraction=0.5)) < len(named):
         return None
-    photographic = [name for name in leaderboard(results).method.unique() if IMAGENET in name]
-    for name in ["cafe (features=cached)", *photographic] if photographic else []:
-        network = "ImageNet network" if name in photographic else "face encoder"
-        named[name] = f"{'CAFE, cached features' if short(name) == 'cafe' else 'linear probe'}, {network}"
+    over = {short(name): name for name in leaderboard(results).method.unique() if IMAGENET in name}
+    if {"cafe", "linear_probe"} <= over.keys():
+        named["cafe (features=cached)"] = "CAFE, cached features, face encoder"
+        named[over["cafe"]] = "CAFE, cached features, ImageNet network"
+        named[over["linear_probe"]] = "linear probe, ImageNet network"
     frame = rows(results, list(named), fraction=0.5)
     mean = dict(zip((named[name] for name in frame.index), frame.unseen, strict=True))
     network = results.compare("linear_probe", "linear_probe (backbone=synth-trunk)", fraction=0.5)
@@ -58,12 +59,11 @@ def networks(results: fb.Results) -> Finding | None:
         f"{tenth(mean['linear probe, random weights'])} and CAFE, which also trains a trunk, "
         f"{tenth(mean['CAFE, random weights'])}."
     )
-    if len(photographic) > 1:
-        probe, cafe = sorted(photographic, key=lambda name: short(name) == "cafe")
-        gain = results.compare(probe, cafe, fraction=0.5)
+    if over.get("linear_probe") in named:
+        gain = results.compare(over["linear_probe"], over["cafe"], fraction=0.5)
         answer += (
             f" Over EfficientNet-Lite0, which was trained on the photographs of ImageNet and never saw a rendered "
-            f"face, a linear probe has {tenth(mean[named[probe]])}; "
+            f"face, a linear probe has {tenth(mean['linear probe, ImageNet network'])}; "
             f"{apart('there CAFE with cached features', 'it', gain)}."
         )
     shown = table(frame.rename(index=named)).drop(columns=["standing", "worst unseen"])

@@ -47,13 +47,17 @@ class ConventionOptions:
     output: str | None = option(None, "--output", "Name of the output with the scores, if a model has several.")
 
     def __post_init__(self) -> None:
-        for name in ("classes", "mean", "deviation"):
+        self._make_tuples("classes", "mean", "deviation")
+        object.__setattr__(self, "size", _size(self.size))
+
+    def _make_tuples(self, *names: str) -> None:
+        """Make tuples of the values of these fields; one value stands for a list of one."""
+        for name in names:
             value = getattr(self, name)
             if isinstance(value, str | int | float):
                 object.__setattr__(self, name, (value,))
             elif value is not None:
                 object.__setattr__(self, name, tuple(value))
-        object.__setattr__(self, "size", _size(self.size))
 
     @property
     def stated(self) -> dict[str, Any]:

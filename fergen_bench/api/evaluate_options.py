@@ -61,12 +61,7 @@ class EvaluateOptions(ConventionOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("targets", "trained_on", "pretrained_on"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                object.__setattr__(self, name, (value,))
-            elif value is not None:
-                object.__setattr__(self, name, tuple(value))
+        self._make_tuples("targets", "trained_on", "pretrained_on")
         for name in ("trained_on", "pretrained_on"):
             if getattr(self, name) in {("none",), ("nothing",)}:
                 object.__setattr__(self, name, ())

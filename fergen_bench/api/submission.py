@@ -83,7 +83,8 @@ def submit(
         records = rows.complete(records, warn)
         if not records:
             raise BenchError(f"{near(stored.path)}: no row has a seed in all of its trainings; run what they lack")
-    lacking = [sentence for _, sentence in rows.incomplete(rows.rows_of(records))]
+    packed = rows.rows_of(records)
+    lacking = [sentence for _, sentence in rows.incomplete(packed)]
     for sentence in lacking:
         warn(sentence)
     bases = {one.spec.base.method for one in records if one.spec.base is not None}
@@ -102,7 +103,7 @@ def submit(
         except OSError as error:
             raise BenchError(f"{near(to)}: cannot be written ({error.strerror}); name another file with --to") from None
     notes = [note for note in verdict.notes if note not in lacking]
-    return Submitted(to, size, records, rows.rows_of(records), notes)
+    return Submitted(to, size, records, packed, notes)
 
 
 def _chosen(stored: Records, suite: str | None, methods: Sequence[str]) -> list[RunRecord]:

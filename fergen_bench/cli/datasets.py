@@ -209,9 +209,9 @@ def _show_check(entry: Check) -> None:
 def audit(suite: str | None, domains: list[str] | None, backbone: str | None, limit: float) -> None:
     """Find near-duplicates: images of one picture, within and between the domains of a suite.
 
-    Other crops of a picture are not found. Pairs of domains that were compared before, in any suite, are not compared
-    again. Tables then leave out target
-    images with a near-duplicate in the source, and mark a target with many of them as seen.
+    Crops to 92 % of the side of a picture or less are not found. Pairs of domains that were compared before, in any
+    suite, are not compared again. Tables then leave out target images with a near-duplicate in the source, and mark a
+    target with many of them as seen.
     """
     from fergen_bench.api.data import audit as audit_suite
     from fergen_bench.api.display import Bars
