@@ -266,7 +266,7 @@ def test_every_section_names_the_seeds_that_it_has(seeds: int) -> None:
         found = section(results)
         assert found is not None, section
         limits = re.findall("these trainings|one seed|one training", found.answer)
-        assert bool(limits) == (seeds == 1 and section is not conditions.networks), found.answer
+        assert bool(limits) == (seeds == 1), found.answer
         if section in of_pairs and seeds == 1:
             assert len(limits) == found.answer.count("(95 %") + found.answer.count("points, 95 %"), found.answer
         if found.table is not None and "seeds" in found.table:

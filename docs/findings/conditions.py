@@ -10,6 +10,7 @@ from finding import (
     TRUNK,
     Finding,
     apart,
+    confidence,
     differences,
     leaderboard,
     paired_seeds,
@@ -53,7 +54,7 @@ def networks(results: fb.Results) -> Finding | None:
     word = "more" if abs(network.difference) > abs(method.difference) else "less"
     answer = (
         f"The frozen network decides {word} than the method: on the trunk a linear probe differs by "
-        f"{tenth(network.difference, signed=True)} points (95 %: {range_text(*network.interval)}) from one on the face "
+        f"{tenth(network.difference, signed=True)} points ({confidence(network)}) from one on the face "
         f"encoder, on which CAFE differs from it by {tenth(method.difference, signed=True)} (on the trunk by "
         f"{tenth(on_trunk.difference, signed=True)}). On random weights a linear probe has "
         f"{tenth(mean['linear probe, random weights'])} and CAFE, which also trains a trunk, "

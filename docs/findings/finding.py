@@ -55,14 +55,19 @@ def apart(second: str, first: str, compared: fb.Compared) -> str:
     size = f"{tenth(abs(compared.difference))} points"
     if np.isnan(low):
         return f"{second} differs from {first} by {tenth(compared.difference, signed=True)} points"
-    one_seed = ", for these trainings" if np.isnan(compared.p) else ""
     if low > 0 or high < 0:
         word = "above" if low > 0 else "below"
-        return f"{second} is {size} {word} {first} (95 %: {range_text(low, high)}{one_seed})"
+        return f"{second} is {size} {word} {first} ({confidence(compared)})"
     return (
         f"{second} is not significantly different from {first} "
-        f"({tenth(compared.difference, signed=True)} points, 95 %: {range_text(low, high)}{one_seed})"
+        f"({tenth(compared.difference, signed=True)} points, {confidence(compared)})"
     )
+
+
+def confidence(compared: fb.Compared) -> str:
+    """Return the interval of a difference as text, which says so where it holds for one training of each source."""
+    one_seed = ", for these trainings" if np.isnan(compared.p) else ""
+    return f"95 %: {range_text(*compared.interval)}{one_seed}"
 
 
 def trainings(seeds: Iterable[int]) -> str:
