@@ -104,10 +104,10 @@ def _run_columns(record: RunRecord) -> dict[str, Any]:
     """Return the columns that all cells of a run share."""
     spec = record.spec
     # The name alone suffices for networks without weights, such as synth-trunk/scratch.
-    networks = (
+    networks = {
         network["name"] if network["name"].endswith(network["digest"]) else f"{network['name']} {network['digest'][:6]}"
         for network in record.networks.values()
-    )
+    }
     finished = spec.exposure is not None
     return {
         "suite": spec.suite,

@@ -65,3 +65,9 @@ def test_an_online_method_learns_in_the_seconds_of_scoring() -> None:
     assert frames.fit_seconds(finished(replace(SPEC, online=True))) == 1.5
     assert math.isnan(frames.fit_seconds(finished(environment={"profiled": True})))
     assert math.isnan(frames.fit_seconds(finished(seconds={})))
+
+
+def test_a_network_that_is_the_encoder_and_the_trunk_is_named_once() -> None:
+    network = {"name": "synth-trunk", "digest": "1fac82d0"}
+    record = replace(finished(), networks={"backbone": network, "trunk": network})
+    assert frames.cells_frame([record]).pretraining.unique().tolist() == ["synth-trunk 1fac82"]
