@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import pandas as pd
 from rich import box
@@ -52,7 +51,7 @@ def show(
         if near := concerned(table, boards):
             console.print(_published(table, near, metric))
     for board in shift_boards(pd.DataFrame() if shifted is None else shifted):
-        console.print(_shift(board, metric))
+        console.print(_shift(board, metric, console.width))
     for group in reversed(by_share(views, lambda view: view.board)):
         view, *others = group
         if others:
@@ -86,7 +85,7 @@ def _fitting(console: Console, draw: Callable[[bool], tuple[Table, list[str]]]) 
     return _noted([table], notes)
 
 
-def _noted(tables: Iterable[Table], notes: Iterable[str]) -> RenderableType:
+def _noted(tables: Iterable[RenderableType], notes: Iterable[str]) -> RenderableType:
     return Group("", *tables, *(Text(note, style="dim") for note in notes))
 
 
@@ -173,27 +172,30 @@ def _shares(whole: LeaderboardView, others: Sequence[LeaderboardView]) -> Render
     return _noted([table], notes)
 
 
-def _shift(board: Board, metric: str) -> RenderableType:
-    """Draw scores by factor level, one table for factors with the same levels."""
-    grids: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
+def _shift(board: Board, metric: str, width: int) -> RenderableType:
+    """Draw scores by factor level, one table for factors with the same levels; names take what numbers leave."""
+    grids: dict[tuple[str, ...], list[list[str]]] = {}
     for factor in factors(board):
         head, *lines = shift_rows(board, factor, metric, spread=False)
-        grids.setdefault(tuple(head), []).extend((factor, line) for line in lines)
+        first = [factor] + [""] * (len(lines) - 1)
+        grids.setdefault(tuple(head), []).extend([name, *line] for name, line in zip(first, lines, strict=True))
+    relations = {row[3] for rows in grids.values() for row in rows}
+    hidden = {"pre-training", "seeds", "targets"} if len(relations) == 1 else {"pre-training", "seeds"}
     parts: list[Table] = []
     for names, rows in grids.items():
-        kept = [place for place, name in enumerate(names) if name not in {"pre-training", "seeds"}]
         title = f"Under controlled shift, {NAMES[metric]} (%)"
-        table = Table(title=None if parts else title, title_justify="left")
-        table.add_column("factor")
-        for place in kept:
-            justify: Any = "left" if names[place] in {"method", "targets"} else "right"
-            table.add_column(names[place], justify=justify, overflow="fold")
-        previous = ""
-        for factor, line in rows:
-            table.add_row("" if factor == previous else factor, *(line[place] for place in kept))
-            previous = factor
+        table = Table(title=None if parts else title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+        table.show_edge = False
+        columns = {name: texts for name, *texts in zip(("factor", *names), *rows, strict=True) if name not in hidden}
+        taken = sum(1 + max(map(len, (name, *texts))) for name, texts in columns.items() if name != "method")
+        columns["method"] = [wrapped(name, max(LEAST_NAME, width - taken)) for name in columns["method"]]
+        for name in columns:
+            table.add_column(name, justify="left" if name in {"factor", "method", "targets"} else "right", no_wrap=True)
+        for row in zip(*columns.values(), strict=True):
+            table.add_row(*row)
         parts.append(table)
-    return _noted(parts, [board.title, shift_note(board)])
+    only = [f"Targets: {next(iter(relations))}"] if len(relations) == 1 else []
+    return _noted([Padding(part, (1, 0, 0, 0)) for part in parts], [board.title, *only, shift_note(board)])
 
 
 def _mean(mean: Mean, stacked: bool) -> Text:

@@ -96,13 +96,24 @@ def test_a_terminal_shows_what_shifts_do() -> None:
         for factor, level, right in (("blur", 2.0, 70), ("darkness", 2.0, 80))
     )
     clean = replace(blur, factor=CLEAN, level=0.0, confusion=confusion(90, 10))
-    shifted = shifted_frame([replace(MATRIX[0], shifted=(clean, blur, light))])
-    console = Console(file=StringIO(), width=80)
-    terminal.show(console, views(ranked(MATRIX)), [], shifted)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    assert re.search(r"factor +┃ method ┃ targets ┃ clean ┃ +2 ┃", text)
-    assert re.search(r"blur +│ cafe +│ source +│ +90.0 │ 70.0 │", text)
-    assert re.search(r"darkness +│ cafe +│ source +│ +90.0 │ 80.0 │", text)
+    long = MATRIX[0].spec.method + " (learning_rate=0.004, backbone=synth-trunk, features=cached, separation=0.0)"
+    named = [replace(MATRIX[0], spec=replace(MATRIX[0].spec, method=name)) for name in (MATRIX[0].spec.method, long)]
+
+    def lines(*scores: ShiftedCell) -> list[str]:
+        shifted = shifted_frame([replace(record, shifted=scores) for record in named])
+        console = Console(file=StringIO(), width=80)
+        terminal.show(console, views(ranked(MATRIX)), [], shifted)
+        return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    text = "\n".join(lines(clean, blur, light))
+    assert re.search(r"factor +method +clean +2", text)
+    assert re.search(r"blur +cafe +90.0 70.0", text)
+    assert re.search(r"darkness +cafe +90.0 80.0", text)
+    assert "\nTargets: source\n" in text
+    assert re.search(r" +cafe \(learning_rate=0.004, .* 90.0 80.0 *\n +features=cached, separation=0.0\) *\n", text)
+    both = lines(clean, blur, replace(clean, relation="unseen"), replace(blur, relation="unseen"))
+    assert re.search(r"factor +method +targets +clean +2", "\n".join(both))
+    assert max(map(len, both)) <= 80
 
 
 def test_a_row_that_lacks_cells_has_room_in_80_columns(tmp_path: Path) -> None:
