@@ -161,8 +161,11 @@ def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequ
 
 
 def _others(averaged: Sequence[frozenset[object]]) -> list[int]:
-    """Return the rows whose mean is over other cells than that of most rows; of equally many, those with more cells."""
-    common = max(averaged, key=lambda cells: (averaged.count(cells), len(cells)), default=None)
+    """Return the rows whose mean is over other cells than that of most rows; of equally many, those with more cells.
+
+    Rows without a mean, such as those without a complete seed, do not count.
+    """
+    common = max(filter(None, averaged), key=lambda cells: (averaged.count(cells), len(cells)), default=None)
     return [place for place, cells in enumerate(averaged) if cells and cells != common]
 
 

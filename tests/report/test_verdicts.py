@@ -172,6 +172,7 @@ def test_a_row_whose_mean_is_over_other_cells_is_not_compared() -> None:
     assert verdicts._others([cells("a", "b"), cells("a"), cells("a", "b")]) == [1]
     assert verdicts._others([cells("a"), cells("a", "b")]) == [0]
     assert verdicts._others([cells("a", "b"), cells()]) == []  # the second row lacks a mean
+    assert verdicts._others([cells(), cells(), cells("a", "b")]) == []  # and no number of such rows matters
     assert verdicts._others([]) == []
     (first, second) = verdicts.compared([80.0, 70.0], [None, None], others=[1])
     assert (first.standing, second.standing) == (verdicts.NOT_COMPARED, verdicts.NOT_COMPARED)
