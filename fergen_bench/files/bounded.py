@@ -269,6 +269,24 @@ def read_archive(path: Path, wanted: Callable[[str], bool] | None = None) -> dic
     return found
 
 
+def archive_names(path: Path) -> list[str]:
+    """Return the names of the files in a zip archive; none for another or a damaged file."""
+    import struct
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    # zipfile raises these for damaged archives, and for names and versions that it cannot read
+    except (OSError, ValueError, zipfile.BadZipFile, struct.error, RuntimeError, OverflowError):
+        return []
+
+
+def is_program(path: Path) -> bool:
+    """Return True for a TorchScript program, an archive with code."""
+    return any("/code/" in name for name in archive_names(path))
+
+
 def _less(room: int, entries: Sequence[ZipInfo]) -> int:
     """Return the bytes that files leave of `room`, or raise ValueError where they have more."""
     room -= sum(entry.file_size for entry in entries)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.numbering import ORDERS
 from fergen_bench.error import BenchError, RunError, reason
-from fergen_bench.files.bounded import is_path
+from fergen_bench.files.bounded import is_path, is_program
 from fergen_bench.wording import many
 
 if TYPE_CHECKING:
@@ -229,15 +229,11 @@ def is_network(value: str) -> bool:
 
 def _refuse_other_formats(path: Path) -> None:
     """Raise for a file that is not ONNX, with a way to convert it."""
-    import zipfile
-
     if not path.is_file():
         fault = "is not a file" if path.exists() else "does not exist"
         raise BenchError(f"{path}: {fault}; name an ONNX file, or a network with its weights: timm:NAME//path")
-    if path.suffix.lower() != ".pt2" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                raise BenchError(f"{path}: {_TORCHSCRIPT}")
+    if path.suffix.lower() != ".pt2" and is_program(path):
+        raise BenchError(f"{path}: {_TORCHSCRIPT}")
     for endings, how in _CONVERT.items():
         if path.suffix.lower() in endings:
             raise BenchError(f"{path}: {how}")

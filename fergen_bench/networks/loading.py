@@ -9,7 +9,6 @@ import hashlib
 import logging
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fergen_bench.error import BenchError, reason
+from fergen_bench.files.bounded import is_program
 from fergen_bench.networks.kernels import use_products
 from fergen_bench.networks.name import CAFFE, PACKAGED, parse_network
 from fergen_bench.networks.network import Network, Preprocessing
@@ -278,7 +278,7 @@ def _open_clip_file(name: NetworkName, path: Path) -> tuple[Any, tuple[str, ...]
     """Load a CLIP from a file: weights as they are, below prefixes, or in a format that open_clip converts."""
     import open_clip
 
-    if _is_openai_archive(path):
+    if is_program(path):
         model = name.model if "quickgelu" in name.model else f"{name.model}-quickgelu"
         raise BenchError(
             f"{path} is a program (TorchScript), the format of OpenAI's weights, and programs are not executed; name "
@@ -354,14 +354,6 @@ def _published_as(path: Path, sets: Mapping[str, Mapping[str, Tensor]], model: s
         return None
     tag = max(found, key=len)
     return found[tag], tag
-
-
-def _is_openai_archive(path: Path) -> bool:
-    """Return True for a TorchScript program, the format of OpenAI's checkpoints."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 # --------------------------------------------------------------------------------------------------- shared by families

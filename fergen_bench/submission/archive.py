@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fergen_bench.error import BenchError
 from fergen_bench.files.atomic import atomically
-from fergen_bench.files.bounded import parse_json, read_archive
+from fergen_bench.files.bounded import archive_names, parse_json, read_archive
 from fergen_bench.records.packed import PackedRecords, contents, files_of
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ class Submission:
 
 def is_submission(path: Path) -> bool:
     """Return whether a file is a zip archive with a manifest."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return MANIFEST in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    return MANIFEST in archive_names(path)
 
 
 def write_submission(

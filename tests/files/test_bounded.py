@@ -193,6 +193,23 @@ def test_compressed_content_beyond_the_size_that_the_archive_states_is_refused(t
         bounded.read_archive(written(tmp_path / "a.zip", bytes(data)))
 
 
+@pytest.mark.parametrize("damage", ["version", "name", "cut"])
+def test_an_archive_that_cannot_be_read_has_no_names(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é/code/x", "1")
+    assert (bounded.archive_names(path), bounded.is_program(path)) == (["é/code/x"], True)
+    whole = path.read_bytes()
+    needed = whole.index(b"PK\1\2") + 6  # the version of zip that is needed to read the file
+    damaged = {
+        "version": whole[:needed] + b"\xff" + whole[needed + 1 :],
+        "name": whole.replace("é".encode(), b"\xff\xfe"),
+        "cut": whole[-40:],
+    }
+    path.write_bytes(damaged[damage])
+    assert (bounded.archive_names(path), bounded.is_program(path)) == ([], False)
+
+
 def test_comments_are_refused_where_every_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     entry = zipfile.ZipInfo("a")

@@ -152,6 +152,7 @@ def archive(**members: bytes) -> bytes:
         ("m.safetensors", b"x", "timm:NAME"),
         ("m.jpg", b"x", "the format is unknown"),
         ("m.onnx", b"x", "not an ONNX file"),
+        ("m.onnx", archive(m__code__x=b"1")[-40:], "not an ONNX file"),
         ("m.onnx", b"", "no operator"),
     ],
 )
