@@ -195,7 +195,13 @@ def check(project: Project, path: Path, progress: Progress = silent) -> Verdict:
 
 
 def repeat(
-    project: Project, path: Path, share: float, device: str | None, seed: int | None, shown: Display
+    project: Project,
+    path: Path,
+    share: float,
+    device: str | None,
+    seed: int | None,
+    shown: Display,
+    weights: Path | None = None,
 ) -> list[Repeated]:
     """Execute a random share of the runs of a submission again.
 
@@ -208,6 +214,7 @@ def repeat(
         device: The device. Default: that of bench.toml.
         seed: The seed of the choice of runs. Default: a choice that cannot be known before.
         shown: Shows the progress.
+        weights: The folder with the files of weights that the runs name, if there are any.
     """
     from fergen_bench.api.run import check_device
     from fergen_bench.execution.fleet import resolve_device
@@ -228,6 +235,7 @@ def repeat(
             shown.preparation,
             lambda job, message: shown.listen(job.spec, message),
             lambda one: shown.end(one.record.spec, None),
+            weights and weights.resolve(),
         )
 
 

@@ -205,6 +205,11 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 @click.option("--seed", type=int, help="With --replay: choose the runs by this seed.")
 @click.option("--device", help="With --replay: auto, cpu, cuda or cuda:1. Default: that of bench.toml.")
 @click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="With --replay: the folder with the files of weights that the runs name.",
+)
+@click.option(
     "--tolerance",
     type=NumberRange(0, 100),
     default=TOLERANCE,
@@ -218,6 +223,7 @@ def verify(
     share: float | None,
     seed: int | None,
     device: str | None,
+    weights: Path | None,
     tolerance: float,
     summary: Path | None,
 ) -> None:
@@ -239,7 +245,7 @@ def verify(
         verdict = verify_folder(project, path, shown.preparation)
     _show_verdict(verdict, path, everything)
     if share is not None and not verdict.faults:
-        verdict.faults += replay_and_show(project, path, share, seed, device, tolerance)
+        verdict.faults += replay_and_show(project, path, share, seed, device, weights, tolerance)
         for fault in verdict.faults:
             console.print(f"fault: {fault}", style="red")
     if summary is not None:

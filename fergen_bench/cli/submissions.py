@@ -107,7 +107,13 @@ def _packed(rows: Iterable[Row]) -> Table:
 
 
 def replay_and_show(
-    project: Project, path: Path, share: float, seed: int | None, device: str | None, tolerance: float
+    project: Project,
+    path: Path,
+    share: float,
+    seed: int | None,
+    device: str | None,
+    weights: Path | None,
+    tolerance: float,
 ) -> list[str]:
     """Repeat a share of the runs of a submission, print a line for each, and return the faults.
 
@@ -117,6 +123,7 @@ def replay_and_show(
         share: The share of its runs.
         seed: The seed of the choice of runs, or None.
         device: The device, or None.
+        weights: The folder with the files of weights that the runs name, or None.
         tolerance: Points by which the accuracy of a cell may differ.
     """
     from rich.table import Table
@@ -125,7 +132,7 @@ def replay_and_show(
     from fergen_bench.api.display import Bars
 
     with Bars(console_on(stderr=True)) as shown:
-        repeated = submission.repeat(project, path, share, device, seed, shown)
+        repeated = submission.repeat(project, path, share, device, seed, shown, weights)
     table = Table(title="Repeated runs", title_justify="left")
     for column in ("run", "largest difference (points)", "target", "images that differ"):
         table.add_column(column, justify="left" if column in {"run", "target"} else "right")

@@ -128,12 +128,22 @@ class Run:
 
     def without_folders(self) -> Run:
         """Return the run without the folders of its files of weights, which others need not know. Its key stays."""
+        return self.with_weights_in("")
+
+    def with_weights_in(self, folder: str) -> Run:
+        """Return the run with its files of weights, and those of its base, in another folder. Its key stays."""
         parameters, defaults = (
-            {name: _without_folder(value) if name in self.weights else value for name, value in values.items()}
+            {name: _in_folder(value, folder) if name in self.weights else value for name, value in values.items()}
             for values in (self.parameters, self.defaults)
         )
-        base = None if self.base is None else self.base.without_folders()
+        base = None if self.base is None else self.base.with_weights_in(folder)
         return replace(self, parameters=parameters, defaults=defaults, base=base)
+
+    @property
+    def weight_files(self) -> list[Path]:
+        """The files of weights that the run and its base read."""
+        own = (_file_in(self.parameters[name]) for name in self.weights if name in self.parameters)
+        return [*map(Path, filter(None, own)), *([] if self.base is None else self.base.weight_files)]
 
     def identity(self) -> dict[str, Any]:
         """Return what changes the numbers: the digest of a file counts, its path does not.
@@ -312,12 +322,16 @@ def _without_path(value: Any) -> Any:
     return "file" if is_path(value) else value.partition("/")[0]
 
 
-def _without_folder(value: Any) -> Any:
-    """Return a network or a file with the name of a file in place of its path: timm:resnet18//w.pth, /w.pth."""
-    if is_path(str(value)):
-        return f"/{PureWindowsPath(value).name}"
-    base, _, weights = str(value).partition("/")
-    return f"{base}//{PureWindowsPath(weights).name}" if weights.startswith("/") else value
+def _in_folder(value: Any, folder: str) -> Any:
+    """Return a network or a file with its path in another folder, such as timm:resnet18//w.pth and /w.pth for ""."""
+    path = _file_in(value)
+    return f"{value.removesuffix(path)}{folder}/{PureWindowsPath(path).name}" if path else value
+
+
+def _file_in(value: Any) -> str:
+    """Return the path in the name of a network with a file of weights, or of a file; "" for other values."""
+    text = str(value)
+    return next((path for path in (text, text.partition("/")[2]) if is_path(path)), "")
 
 
 def shown_value(value: Any, digest: str) -> Any:

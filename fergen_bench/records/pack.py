@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +103,7 @@ def _sound(records: Records, found: Iterable[RunRecord], done: Packing) -> Itera
         done.refused += wrong
         without += not (wrong or counted)
         if not wrong:
-            yield replace(record, spec=record.spec.without_folders()), arrays
+            yield record, arrays
     if without:
         done.notes.append(f"{without:,} of the records have no predictions, so their rows have no intervals")
 

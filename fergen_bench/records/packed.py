@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,11 +67,14 @@ def contents(records: Records, record: RunRecord) -> dict[str, np.ndarray]:
 def files_of(runs: Iterable[tuple[RunRecord, Mapping[str, np.ndarray]]]) -> dict[str, bytes]:
     """Return the files of packed records by name, such as synth5/leave-none.jsonl.
 
+    They lack the folders of files of weights, which would name the machine of the runs.
+
     Args:
         runs: Each record with its `contents`.
     """
     groups: dict[str, list[tuple[RunRecord, Mapping[str, np.ndarray]]]] = {}
     for record, arrays in runs:
+        record = replace(record, spec=record.spec.without_folders())
         groups.setdefault(home(record), []).append((record, arrays))
     found = {}
     for name, members in sorted(groups.items()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from fergen_bench.execution.replay import Replay, replay
 from fergen_bench.metric import accuracy
 from fergen_bench.records.pack import copied
 from fergen_bench.records.record import NUMBERS
+from fergen_bench.wording import listed
 
 if TYPE_CHECKING:
     from fergen_bench.execution.engine import Listen
@@ -81,6 +82,7 @@ def repeat(
     progress: Progress,
     listen: Listen,
     done: Callable[[Repeated], None],
+    weights: Path | None = None,
 ) -> list[Repeated]:
     """Execute runs of a submission again.
 
@@ -92,12 +94,16 @@ def repeat(
         progress: Receives the progress of preparing domains.
         listen: Receives the progress of each run.
         done: Receives each repetition as it ends.
+        weights: The folder with the files of weights, whose folders a submission does not name.
     """
     found = []
     with tempfile.TemporaryDirectory(prefix="fergen-bench-") as folder:
         for record in records:
-            path = copied(submission.records, record, Path(folder))
+            here = record if weights is None else replace(record, spec=record.spec.with_weights_in(str(weights)))
+            path = copied(submission.records, here, Path(folder))
             try:
+                if missing := [file.name for file in here.spec.weight_files if not file.is_file()]:
+                    raise BenchError(f"{listed(missing)} not found; name the folder of the weights with --weights")
                 one = compared(replay(project, path, device, {}, progress, listen))
             except BenchError as error:
                 one = Repeated(record, failure=str(error).removeprefix(f"{path}: "))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import fergen_bench as fb
 from conftest import ROOT, Bench
 from fergen_bench.cli.submissions import Share
 from fergen_bench.experiment.project import Project
+from fergen_bench.networks.name import PACKAGED
 
 
 @pytest.fixture
@@ -37,6 +40,25 @@ def test_a_submission_is_written_checked_and_repeated(made: Project, bench: Benc
     assert "mine.zip: sound" in text
     assert "100% of the runs were repeated" in text
     assert "| nearest_prototype |" in text
+
+
+def test_a_submission_does_not_name_the_folders_of_weights(project: Project, bench: Bench) -> None:
+    private = project.root / "private"
+    private.mkdir()
+    shutil.copy(PACKAGED["synth"], private / "w.safetensors")
+    named = {"backbone": f"synth/{private}/w.safetensors"}
+    options: dict[str, Any] = {"jobs": 0, "track": False, "project": project.root, "parameters": named}
+    fb.run(methods=["nearest_prototype"], sources=["web"], targets=["web"], seeds=[0], **options)
+    assert bench("submit").code == 0
+    with zipfile.ZipFile("submission.zip") as archive:
+        rows = archive.read("synth5-tiny/leave-none.jsonl").decode()
+    assert "synth//w.safetensors" in rows
+    assert "private" not in rows
+    assert bench("verify", "submission.zip").code == 0
+    nowhere = bench("verify", "submission.zip", "--replay", "100%")
+    assert (nowhere.code, "cannot be repeated: w.safetensors not found; name the folder" in nowhere.out) == (1, True)
+    there = bench("verify", "submission.zip", "--replay", "100%", "--weights", "private")
+    assert there.code == 0, there.out + there.err
 
 
 def test_an_incomplete_row_is_named_and_left_out_on_request(made: Project, bench: Bench) -> None:

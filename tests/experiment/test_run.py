@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,15 @@ def test_folders_of_weights_can_be_left_out_and_the_row_stays(written: str, left
     told = run.without_folders()
     assert told.parameters["backbone"] == left
     assert (told.key, told.label) == (run.key, run.label)
+
+
+def test_weights_of_a_run_and_its_base_can_be_in_another_folder() -> None:
+    base = replace(SPEC, parameters={**SPEC.parameters, "backbone": "timm:resnet18//w.pth"})
+    run = replace(SPEC, parameters={**SPEC.parameters, "backbone": "/v.onnx"}, base=base).with_weights_in("/data")
+    assert run.weight_files == [Path("/data/v.onnx"), Path("/data/w.pth")]
+    assert run.base is not None
+    assert run.base.parameters["backbone"] == "timm:resnet18//data/w.pth"
+    assert replace(SPEC, parameters={**SPEC.parameters, "backbone": "synth"}).weight_files == []
 
 
 def test_the_key_of_a_run_is_pinned() -> None:
