@@ -210,12 +210,12 @@ def open_classifier(
 
     chosen = resolve_device(check_device(device or project.settings.device))
     if is_network(model) or Path(model).suffix not in {"", ".json", CHECKPOINT}:
-        if parameters:
-            raise BenchError("--set: is ineffective with the file of a finished model. Leave it out.")
+        _refuse_places(parameters)
         return _from_file(model, chosen, crop, stated)
     path = find_record(project, model)
     _refuse(stated, "a record")
     if RecordFile.open(path).record.spec.method.startswith(EXTERNAL):
+        _refuse_places(parameters)
         return _from_evaluation(path, chosen, crop)
     return _kept(project, path, chosen, parameters)
 
@@ -229,6 +229,12 @@ def _kept(project: Project, path: Path, device: str, parameters: Mapping[str, An
     fitted = open_fitted(project, path, device, parameters)
     notes = () if fitted.calibration is not None else (UNCALIBRATED,)
     return Classifier(fitted.record.spec.title, fitted.probabilities, FaceCrop.of(fitted.trained_on), notes)
+
+
+def _refuse_places(parameters: Mapping[str, Any]) -> None:
+    """Refuse the places of weights for a model that is no checkpoint."""
+    if parameters:
+        raise BenchError("--set: is ineffective with a finished model. Leave it out.")
 
 
 def _refuse(stated: ConventionOptions, what: str) -> None:

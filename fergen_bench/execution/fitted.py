@@ -121,7 +121,12 @@ def find_record(project: Project, name: str | Path) -> Path:
             f"evaluate` scores a model that was trained elsewhere"
         )
     if path.suffix == CHECKPOINT:
-        path = path.with_name(path.name.removesuffix(CHECKPOINT) + ".json")
+        weights, path = path, path.with_name(path.name.removesuffix(CHECKPOINT) + ".json")
+        if weights.is_file() and not path.is_file():
+            raise BenchError(
+                f"{weights}: has no record beside it, {path.name}, so its network is unknown; put the record there, or "
+                f"name both as timm:NAME//path or open_clip:NAME//path for `evaluate` or `predict`"
+            )
     if path.suffix == ".json" or len(path.parts) > 1:
         if not path.is_file():
             raise BenchError(f"{path}: this record does not exist; name one such as results/runs/…/….json, or a key")

@@ -111,7 +111,7 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
         (("a.jpg", "b.jpg"), "none of 2 files can be read"),
         (("gone.jpg",), "gone.jpg: does not exist"),
         (("a.jpg", "--to", "x.xls"), "must end in .csv or .json"),
-        (("a.jpg", "--set", "backbone=synth"), "--set: is ineffective with the file of a finished model"),
+        (("a.jpg", "--set", "backbone=synth"), "--set: is ineffective with a finished model"),
         (("a.jpg", "--mean", "0.5"), "--mean: is ineffective with a file of export, which states it"),
     ):
         done = bench("predict", *arguments, "--model", "model.onnx", "--crop", "none")
@@ -126,6 +126,11 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
         fb.BenchError, match=r"other\.pth: this file has weights without a network; name both, as timm:"
     ):
         fb.predict("a.jpg", "other.pth")
+    Path("other.safetensors").write_bytes(b"x")
+    with pytest.raises(
+        fb.BenchError, match=r"other\.safetensors: has no record beside it, other\.json, .*; .* timm:NAME//path"
+    ):
+        fb.predict("a.jpg", "other.safetensors")
     import onnx
 
     model = onnx.load("model.onnx")
@@ -162,3 +167,7 @@ def test_a_file_from_elsewhere_is_read_as_stated(
 def test_a_record_states_the_convention(project: Project, exported: Path, faces: list[Path]) -> None:
     with pytest.raises(fb.BenchError, match="--classes: is ineffective with a record, which states it"):
         fb.predict(faces[0], exported, crop="none", classes="rafdb")
+    fb.evaluate("model.onnx", targets="web", track=False, progress=False)
+    (evaluated,) = (project.results / "runs").rglob("external@*/*.json")
+    with pytest.raises(fb.BenchError, match="--set: is ineffective with a finished model"):
+        fb.predict(faces[0], evaluated, crop="none", parameters={"backbone": "synth"})
