@@ -60,7 +60,7 @@ class Row:
     def trained_on(self) -> str:
         """Its trainings in words."""
         share = "" if self.spec.fraction == 1 else f"{percent(self.spec.fraction)} of "
-        return share + listed(training for trainings in self.by_target.values() for training in trainings)
+        return share + listed(sorted(training for trainings in self.by_target.values() for training in trainings))
 
     @cached_property
     def gaps(self) -> list[str]:
@@ -105,7 +105,7 @@ def _smaller(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
     for row in rows:
         larger = [other for other in rows if other.board == row.board and other.cells > row.cells]
         if larger:
-            most = max(larger, key=lambda other: len(other.cells))
+            most = max(larger, key=lambda other: (len(other.cells), other.spec.label))
             have = many(len(row.cells), "cell", of=len(most.cells))
             yield row, f"trained on {row.trained_on}, it has {have} of {most.spec.label}"
 

@@ -25,6 +25,13 @@ def test_a_row_that_another_one_contains_is_incomplete() -> None:
     assert sentence.endswith("trial: the whole row is left out: trained on a, it has 2 of 4 cells of whole")
 
 
+def test_the_sentence_on_an_incomplete_row_does_not_depend_on_the_order_of_records() -> None:
+    whole = [*row("whole", ("a", 0), ("b", 0), ("c", 0)), *row("other", ("a", 0), ("b", 0), ("d", 0))]
+    records = [*row("trial", ("a", 0), ("b", 0)), *whole]
+    (sentence,) = (said for _, said in incomplete(rows_of(records)))
+    assert [said for _, said in incomplete(rows_of(reversed(records)))] == [sentence]
+
+
 def test_fewer_seeds_do_not_make_a_row_incomplete() -> None:
     records = [*row("three", ("a", 0), ("a", 1), ("a", 2)), *row("one", ("a", 0))]
     assert not list(incomplete(rows_of(records)))
