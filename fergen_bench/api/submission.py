@@ -249,15 +249,15 @@ def summarised(project: Project, path: Path, verdict: Verdict, share: float | No
         share: The share of the runs that was repeated, or None.
     """
     from fergen_bench.api.results import load, records_at
-    from fergen_bench.report.markdown import markdown
+    from fergen_bench.report.markdown import markdown, plain
 
     count = many(len(verdict.records), "run")
     if verdict.faults:
-        faults = "\n".join(f"- {fault}" for fault in verdict.faults[:50])
-        return f"### {path.name}: not sound\n\n{count}, {many(len(verdict.faults), 'fault')}:\n\n{faults}\n"
+        faults = "\n".join(f"- {plain(fault)}" for fault in verdict.faults[:50])
+        return f"### {plain(path.name)}: not sound\n\n{count}, {many(len(verdict.faults), 'fault')}:\n\n{faults}\n"
     repeated = "" if share is None else f" {share:.0%} of the runs were repeated with the submitted files."
-    parts = [f"### {path.name}: sound\n\n{count}, every score counted again from the predictions.{repeated}\n"]
-    parts += [f"- {note}\n" for note in verdict.notes]
+    parts = [f"### {plain(path.name)}: sound\n\n{count}, every score counted again from the predictions.{repeated}\n"]
+    parts += [f"- {plain(note)}\n" for note in verdict.notes]
     for suite in sorted({one.spec.suite for one in verdict.records}):
         results = load(project, records_at(path, project), suite)
         parts.append(markdown(results.views()).replace("# Leaderboard", f"#### {suite}: leaderboard", 1))

@@ -66,11 +66,11 @@ def _sections(view: LeaderboardView) -> list[str]:
     notes = [f"- pre-training {mark}: {kind}" for kind, mark in view.board.marks.items()]
     notes += [f"- {note}" for note in (*view.notes[1:], GAP.capitalize())]
     answers = " ".join(filter(None, (*view.answers, view.disagreement)))
-    parts = [f"## {_plain(view.title)}", _plain(answers), _table(rows), "\n".join(map(_plain, notes))]
+    parts = [f"## {plain(view.title)}", plain(answers), _table(rows), "\n".join(map(plain, notes))]
     if view.data_table:
         parts += ["### Data", _table(view.data_table)]
     for name, found in view.matrices:
-        parts += [f"### {_plain(name)}: {view.board.axes}", _matrix(found)]
+        parts += [f"### {plain(name)}: {view.board.axes}", _matrix(found)]
     return parts
 
 
@@ -90,11 +90,11 @@ def _matrix(found: Matrix) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = ([_plain(cell) for cell in row] for row in rows)
+    head, *body = ([plain(cell) for cell in row] for row in rows)
     line = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *body])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that is one Markdown cell and contains no HTML markup."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -108,10 +108,13 @@ def _bases(submission: Submission, records: Sequence[RunRecord], project: Submit
     """Yield a sentence for each base of online methods whose file is missing or another one than the records name."""
     for name in sorted({one.spec.base.method for one in records if one.spec.base is not None}):
         place = f"{submission.path}/methods/{name}.py"
+        if name not in project.methods():
+            yield f"{place}: is missing, and online methods start from it; name it with --method-file"
+            continue
         try:
             digest = project.method(name).digest
-        except BenchError:
-            yield f"{place}: is missing, and online methods start from it; name it with --method-file"
+        except BenchError as error:
+            yield str(error)
             continue
         of = [one for one in records if one.spec.base is not None and one.spec.base.method == name]
         if other := sum(one.base_digest not in ("", digest) for one in of):

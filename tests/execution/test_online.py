@@ -321,6 +321,9 @@ def test_a_submission_has_the_file_of_the_base(adapting: Project, bench: Bench) 
     (adapting.root / "methods" / "mine.py").unlink()
     checked = bench("verify", "follow.zip", "--replay", "100%")
     assert checked.code == 0, checked.out + checked.err
+    (adapting.root / "mine.py").write_text("def\n")
+    done = bench("submit", "--method", "follow", "--method-file", "mine.py", "--to", "other.zip")
+    assert "mine.py:1: this method file is not valid Python" in " ".join(done.err.split())
     (adapting.root / "methods" / "mine.py").write_text(MINE + "# edited\n")
     done = bench("submit", "--method", "follow", "--to", "other.zip")
     assert "mine.py: differs from the file that made the base of 1 of 1 record; submit that" in " ".join(

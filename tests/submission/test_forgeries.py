@@ -23,6 +23,7 @@ from fergen_bench.experiment.shipped import shipped
 from fergen_bench.metric import confusion_matrix
 from fergen_bench.records.collection import Records
 from fergen_bench.records.record import Predictions, RunRecord
+from fergen_bench.records.verify import Verdict
 from fergen_bench.submission import TOLERANCE
 from fergen_bench.submission.archive import MANIFEST, read_submission, write_archive, write_submission
 from fergen_bench.submission.checks import with_methods
@@ -513,6 +514,12 @@ def api_display() -> Any:
     from fergen_bench.api.display import Display
 
     return Display()
+
+
+def test_sentences_in_a_summary_contain_no_markup(host: Project) -> None:
+    verdict = Verdict(faults=["cafe (name=x\n\n# all is well <img>)"])
+    text = api.summarised(host, Path("sent.zip"), verdict, None)
+    assert "- cafe (name=x # all is well &lt;img>)\n" in text
 
 
 def test_a_share_has_at_least_one_run_and_follows_its_seed(sent: Sent) -> None:
