@@ -135,14 +135,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns:
         "; did you mean cafe?" if a known name is similar, else a list of the known names, and "." if there are none.
     """
+    known = sorted(set(known))
+    if (meant := similar(name, known)) is not None:
+        return f"; did you mean {meant}?"
+    return f"; there {'is' if len(known) == 1 else 'are'} {listed(known)}." if known else "."
+
+
+def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is most like another one, compared as in `did_you_mean`; None where none is.
+
+    Args:
+        name: The name.
+        known: The names that exist.
+        cutoff: The least similarity, from 0 to 1, see `difflib.get_close_matches`.
+    """
     import difflib
 
-    known = sorted(set(known))
     spelled = {_squeezed(other): other for other in known}
-    near = difflib.get_close_matches(_squeezed(name), spelled, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {spelled[near[0]]}?"
-    return f"; there {'is' if len(known) == 1 else 'are'} {listed(known)}." if known else "."
+    return next((spelled[near] for near in difflib.get_close_matches(_squeezed(name), spelled, 1, cutoff)), None)
 
 
 def _squeezed(name: str) -> str:

@@ -14,7 +14,7 @@ from fergen_bench.api.display import Display, display
 from fergen_bench.api.evaluate_options import EvaluateOptions
 from fergen_bench.api.options import from_keywords
 from fergen_bench.api.run import check_device, open_project
-from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.error import BenchError, did_you_mean, similar
 from fergen_bench.wording import listed, many
 
 if TYPE_CHECKING:
@@ -206,9 +206,11 @@ def _resolve(options: EvaluateOptions, project: Project, shown: Display) -> _Tas
     targets = tuple(name for name in suite.domains if name in targets)
     claims = parse_claims(options.claims, targets)
     exposure = Exposure(options.trained_on, options.pretrained_on)
-    _check_names(exposure, project, suite)
+    unknown = _unknown_names(exposure, project, suite)
     device = resolve_device(check_device(options.device or project.settings.device))
-    return _Task(options, project, suite, targets, exposure, claims, device, available_cores(), shown)
+    task = _Task(options, project, suite, targets, exposure, claims, device, available_cores(), shown)
+    task.note(unknown)
+    return task
 
 
 def _prepare(task: _Task) -> None:
@@ -223,23 +225,27 @@ def _prepare(task: _Task) -> None:
     task.known = {name: Domain(folder, name) for name, folder in project.prepared(suite, there).items()}
 
 
-def _check_names(exposure: Exposure, project: Project, suite: Suite) -> None:
-    """Raise for a dataset with a name like that of a known one: its overlaps would go unnoticed."""
-    import difflib
-
-    from fergen_bench.datasets import NAMED
+def _unknown_names(exposure: Exposure, project: Project, suite: Suite) -> list[str]:
+    """Return a sentence on each dataset that is unknown; raise for one whose name is like that of a known one."""
+    from fergen_bench.datasets import NAMED, usual_name
+    from fergen_bench.datasets.pretraining import known_names
     from fergen_bench.files.bounded import is_file_name
 
-    known = {*NAMED, *suite.domains, *project.settings.domains}
+    known = {*NAMED, *suite.domains, *project.settings.domains, *project.prepared_here()}
     options = (("--trained-on", exposure.trained_on), ("--pretrained-on", exposure.pretrained_on))
+    notes = []
     for option, name in ((option, name) for option, names in options for name in names or ()):
-        if not is_file_name(name):
-            raise BenchError(f"{option}: {name[:60]!r} is not the name of a dataset; use letters, digits, - and _")
-        if name not in known and (near := difflib.get_close_matches(name.lower(), known, 1, 0.8)):
+        meant = similar(usual_name(name), known, 0.8)  # a lower one would take MMI for mma, and DFEW for sfew
+        if name not in known and meant is not None:
             raise BenchError(
-                f"{option}: there is no dataset {name!r}; did you mean {near[0]}? Overlaps are known by name; write "
+                f"{option}: there is no dataset {name[:60]!r}; did you mean {meant}? Overlaps are known by name; write "
                 f"another name if it is another dataset"
             )
+        if not is_file_name(name):
+            raise BenchError(f"{option}: {name[:60]!r} is not the name of a dataset; use letters, digits, - and _")
+        if name not in (*known, *known_names()):
+            notes.append(f"{option}: {name} is unknown here, so images that it shares with a target stay unnoticed")
+    return notes
 
 
 def _open_model(model: Model, task: _Task) -> _Opened:

@@ -37,7 +37,7 @@ _HOME = {
     "list": "lists.DATASET",
 }
 _ALSO_CALLED = {"mmafedb": "mma", "fer2013+": "ferplus"}
-"""Another name of a dataset in lower case, which resembles a wrong one → its name, for errors."""
+"""Another name of a dataset in lower case, which resembles a wrong one → its name, see `usual_name`."""
 NAMES = tuple(_HOME)
 NAMED = tuple(name for name in NAMES if name not in GENERIC)
 """Datasets that are known by name."""
@@ -61,6 +61,11 @@ KNOWN_OVERLAPS = frozenset(
 precise."""
 
 
+def usual_name(name: str) -> str:
+    """Return the name here of a dataset under another one, for suggestions; names that are not known stay."""
+    return _ALSO_CALLED.get(name.casefold(), name)
+
+
 def dataset(name: str, place: str) -> Dataset:
     """Return a dataset by name.
 
@@ -72,9 +77,7 @@ def dataset(name: str, place: str) -> Dataset:
         BenchError: The name is unknown.
     """
     if name not in _HOME:
-        raise BenchError(
-            f"{place}: {name!r} is not a known dataset{did_you_mean(_ALSO_CALLED.get(name.casefold(), name), NAMES)}"
-        )
+        raise BenchError(f"{place}: {name!r} is not a known dataset{did_you_mean(usual_name(name), NAMES)}")
     module, _, attribute = _HOME[name].partition(".")
     found: Dataset = getattr(import_module(f"fergen_bench.datasets.{module}"), attribute)
     return found

@@ -205,6 +205,13 @@ def test_the_convention_is_found_and_faults_are_named(project: Project, weights:
         fb.evaluate(path, targets="web", find_convention="web", colour="rgb", track=False)
 
 
+def test_datasets_that_are_unknown_are_named(small: Path, project: Project) -> None:
+    seen: dict[str, Any] = {"trained_on": ["web", "dfew"], "pretrained_on": ["imagenet-1k", "mmi"]}
+    done = fb.evaluate(small, targets="web", classes="rafdb", track=False, **seen)
+    unknown = [note for note in done.notes if "is unknown here" in note]
+    assert [note.partition(" is ")[0] for note in unknown] == ["--trained-on: dfew", "--pretrained-on: mmi"]
+
+
 def test_metadata_state_the_convention(project: Project, weights: Any) -> None:
     right = replace(PLAIN, colour="bgr", classes=CONTEMPT, mean=(0.5,), deviation=(0.5,))
     path = write_model(project.root / "m.onnx", weights, right, metadata=right.metadata())
@@ -224,6 +231,8 @@ def test_metadata_state_the_convention(project: Project, weights: Any) -> None:
         ("MODEL --classes rafdb --mean 1,2", "mean: [1.0, 2.0] must be one number"),
         ("MODEL --classes rafdb --targets wbe", "'wbe' is not a domain of synth5-tiny; did you mean web?"),
         ("MODEL --classes rafdb --trained-on rafdbb", "there is no dataset 'rafdbb'; did you mean rafdb?"),
+        ("MODEL --classes rafdb --trained-on MMAFEDB", "there is no dataset 'MMAFEDB'; did you mean mma?"),
+        ("MODEL --classes rafdb --pretrained-on FER+", "there is no dataset 'FER+'; did you mean ferplus?"),
         ("MODEL --classes rafdb --trained-on ../x", "is not the name of a dataset"),
         ("MODEL --find-convention wbe", "'wbe' is not a domain of synth5-tiny"),
         ("MODEL --classes rafdb --claims web=0.9", "is a share; write it in per cent: 90"),
