@@ -105,7 +105,8 @@ def replay(
     method = project.method(done.spec.method)
     if not done.cells and not done.history:
         raise BenchError(f"{path}: has neither scores nor epochs, so nothing could be compared")
-    here = identified(done, method, path, changes)
+    of_base = {} if done.spec.base is None else {n: changes[n] for n in changes if n in done.spec.base.weights}
+    here = identified(done, method, path, {n: changes[n] for n in changes if n not in of_base})
     if done.spec.numerics != NUMERICS:
         raise BenchError(
             f"{path}: was made with numerics {done.spec.numerics}, and this version of fergen-bench has numerics "
@@ -134,15 +135,17 @@ def replay(
             corruptions=[shift for shift in done.shifts_of(done.spec) if shift.version == VERSION],
         )
         if done.spec.base is not None:
-            job = _with_base(project, job, done, path, listen)
+            job = _with_base(project, job, done, path, of_base, listen)
         return Replay(done, store.load(_executed(job, path, listen)))
 
 
-def _with_base(project: Project, job: Job, done: RunRecord, path: Path, listen: Listen) -> Job:
+def _with_base(
+    project: Project, job: Job, done: RunRecord, path: Path, changes: Mapping[str, Any], listen: Listen
+) -> Job:
     """Execute the run that an online method starts from, and return the online run that starts from its checkpoint."""
     assert done.spec.base is not None
     method = project.method(done.spec.base.method)
-    spec = identified(replace(done, spec=done.spec.base), method, path, {})
+    spec = identified(replace(done, spec=done.spec.base), method, path, changes)
     base = replace(
         job,
         spec=spec,

@@ -339,6 +339,22 @@ def test_a_replay_trains_the_base_and_gives_the_same_numbers(adapting: Project) 
     assert again.again.spec.key == record.spec.key
 
 
+def test_a_replay_takes_a_file_of_the_base_from_another_path(adapting: Project, bench: Bench) -> None:
+    own = "@dataclass\nclass Mine(Method):\n"
+    text = MINE.replace("import Method", "import File, Method").replace(own, f'{own}    file: File = "w.txt"\n')
+    (adapting.root / "methods" / "mine.py").write_text(text)
+    (adapting.root / "methods" / "w.txt").write_text("3")
+    record, _ = ran(adapting)
+    assert record.spec.base is not None
+    assert record.spec.base.weights
+    (adapting.root / "methods" / "w.txt").rename(adapting.root / "moved.txt")
+    path = str(record.spec.path(adapting.results / "runs"))
+    assert bench("run", "--replay", path).code == 2
+    replayed = bench("run", "--replay", path, "--set", "file=moved.txt")
+    assert replayed.code == 0, replayed.err
+    assert "Equal: every confusion matrix" in replayed.out
+
+
 def test_a_base_that_vanishes_before_the_run_is_one_sentence(adapting: Project) -> None:
     execute(planned(adapting), adapting, 0)
     plan = planned(adapting, {"stream": "sorted"})
