@@ -16,7 +16,7 @@ import torch
 from browsing import browser  # noqa: F401  (fixture)
 from filelock import FileLock
 from hypothesis import settings
-from planted import drawn, made, prepared, store  # noqa: F401  (fixtures)
+from planted import audit, drawn, made, prepared, store  # noqa: F401  (fixtures)
 from running import exported, kept_run, lab, mine, noted_lab, probe_runs, results  # noqa: F401  (fixtures)
 from small_models import small, weights  # noqa: F401  (fixtures)
 from tiny_clip import write_tiny_clip

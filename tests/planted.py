@@ -76,3 +76,19 @@ def compressed(face: np.ndarray, quality: int = 40) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(face).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file).convert("RGB"))
+
+
+@pytest.fixture
+def audit(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]) -> Audit:
+    """rafdb: a test face stands in train. mma: three faces of its train, and two of its test, are of rafdb's train;
+    one of its test is in its own val.
+    """
+    return made(
+        prepared("rafdb", train=drawn[:10], test=[drawn[0], *drawn[10:13]]),
+        prepared(
+            "mma",
+            train=[*drawn[1:4], *drawn[20:23]],
+            val=drawn[23:25],
+            test=[drawn[4], compressed(drawn[5]), drawn[23], drawn[30]],
+        ),
+    )

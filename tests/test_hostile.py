@@ -75,10 +75,6 @@ def npz(members: dict[str, bytes], packed: int = zipfile.ZIP_DEFLATED) -> bytes:
     return stream.getvalue()
 
 
-def flipped(whole: bytes, place: int) -> bytes:
-    return whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]
-
-
 def shaped(shape: str, dtype: str = "<f4") -> bytes:
     return f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
 

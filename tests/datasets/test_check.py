@@ -19,10 +19,6 @@ from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
 
 
-def known(name: str) -> dict[str, dict[str, int]]:
-    return {split: dict(counts) for split, counts in dataset(name, "test").expected.items()}
-
-
 def test_files_that_cannot_be_read_and_copies_are_found(tmp_path: Path) -> None:
     for part, level in (("train", 0), ("test", 100)):
         for label, name in enumerate(EXPRESSIONS):

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from touched import touch
 
 from fergen_bench.datasets.class_folders import class_folders, split_class_folders
 from fergen_bench.datasets.reader import Listing
 from fergen_bench.error import BenchError
 
 # -------------------------------------------------------------------------------------------------------------- folders
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 def test_unknown_and_empty_class_folders_are_refused(tmp_path: Path) -> None:

@@ -18,22 +18,6 @@ from fergen_bench.datasets.near_duplicates import Refinement
 # ------------------------------------------------------------------------------------------------------- what is stored
 
 
-@pytest.fixture
-def audit(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]) -> Audit:
-    """rafdb: a test face stands in train. mma: three faces of its train, and two of its test, are of rafdb's train;
-    one of its test is in its own val.
-    """
-    return made(
-        prepared("rafdb", train=drawn[:10], test=[drawn[0], *drawn[10:13]]),
-        prepared(
-            "mma",
-            train=[*drawn[1:4], *drawn[20:23]],
-            val=drawn[23:25],
-            test=[drawn[4], compressed(drawn[5]), drawn[23], drawn[30]],
-        ),
-    )
-
-
 def test_near_duplicates_of_a_target_in_its_sources(audit: Audit, store: Comparisons) -> None:
     assert near(audit, store, "mma", "test", "rafdb") == {"test-0", "test-1"}
     assert near(audit, store, "mma", "test", "mma") == {"test-2"}

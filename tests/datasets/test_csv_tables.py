@@ -9,40 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from touched import read, touch
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import lists, tables
-from fergen_bench.datasets.reader import Dataset, Listing
-from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
 
 NUMBERS = {str(number): name for number, name in enumerate(EXPRESSIONS)}
-
-
-def read(dataset: Dataset, path: Path, **options: Any) -> Listing:
-    layout, base = dataset.layout(path)
-    listing = layout.read(base, DomainSettings(path=path, **options))
-    assert len({face.id for face in listing.faces}) == len(listing.faces)
-    return listing
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-@pytest.fixture
-def faces(tmp_path: Path) -> Path:
-    """Ten files of each expression, of five people, in class folders with usual names."""
-    names = ("Suprise", "Afraid", "disgusted", "HA", "sad", "Angry", "NE")
-    touch(*(tmp_path / "faces" / name / f"p{number % 5}_{number}.png" for name in names for number in range(10)))
-    return tmp_path / "faces"
-
-
-def empty(path: Path) -> None:
-    for file in path.iterdir():
-        file.unlink()
 
 
 # ------------------------------------------------------------------------------------------------------------ csv files

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from touched import touch
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.fer2013 import DATASET, image_rows
@@ -61,11 +62,6 @@ def test_every_pixel_carries_its_expression_and_part(
 def test_the_numbers_expected_are_the_published_ones() -> None:
     assert [sum(row.values()) for row in DATASET.expected.values()] == [28709, 3589, 3589]
     assert all(tuple(row) == EXPRESSIONS for row in DATASET.expected.values())
-
-
-def touch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
 
 
 def test_a_merged_test_folder_is_split_by_the_name(tmp_path: Path) -> None:

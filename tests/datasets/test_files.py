@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from touched import outcome, touch
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import folder
@@ -20,14 +19,6 @@ from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError, NeedsKey
 
 few = settings(max_examples=100, derandomize=True)
-
-
-def outcome(call: Callable[[], object]) -> tuple[Any, str]:
-    """Return the result of a call, or the sentence of its error; any other exception fails the test."""
-    try:
-        return call(), ""
-    except BenchError as error:
-        return None, str(error)
 
 
 @few
@@ -128,12 +119,6 @@ def test_links_are_followed_where_the_user_allows_it(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- folders
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 def test_images_are_found_by_their_suffix_in_the_order_of_their_names(tmp_path: Path) -> None:

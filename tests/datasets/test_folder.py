@@ -7,26 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from touched import read, touch
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import folder
-from fergen_bench.datasets.reader import Dataset, Listing
 from fergen_bench.datasets.reader import read as read_whole
 from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
-
-
-def read(dataset: Dataset, path: Path, **options: Any) -> Listing:
-    layout, base = dataset.layout(path)
-    listing = layout.read(base, DomainSettings(path=path, **options))
-    assert len({face.id for face in listing.faces}) == len(listing.faces)
-    return listing
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as some
+from touched import TEXTS, outcome, touch
 
 from fergen_bench.datasets.class_folders import SPLITS
 from fergen_bench.datasets.list_files import list_layout, split_named
@@ -16,24 +14,11 @@ from fergen_bench.datasets.settings import DomainSettings
 from fergen_bench.error import BenchError
 
 few = settings(max_examples=100, derandomize=True)
-TEXTS = some.one_of(
-    some.binary(max_size=200),
-    some.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
-    some.text(alphabet='a.jpg 1"\r\n,;\t\0', max_size=200).map(str.encode),
-)
 
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch") / "file.txt"
-
-
-def outcome(call: Callable[[], object]) -> tuple[Any, str]:
-    """Return the result of a call, or the sentence of its error; any other exception fails the test."""
-    try:
-        return call(), ""
-    except BenchError as error:
-        return None, str(error)
 
 
 @few
@@ -46,12 +31,6 @@ def test_a_list_layout_of_anything_ends_in_a_listing_or_one_sentence(scratch: Pa
 
 
 # -------------------------------------------------------------------------------------------------------------- folders
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 @pytest.mark.parametrize(

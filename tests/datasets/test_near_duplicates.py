@@ -236,22 +236,3 @@ def test_progress_reaches_its_total(prepared: Prepared, drawn: list[np.ndarray],
         assert steps[0][0] == 0
         assert steps[-1][0] == steps[-1][1] > 0
         assert steps == sorted(steps)
-
-
-# ------------------------------------------------------------------------------------------------------- what is stored
-
-
-@pytest.fixture
-def audit(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]) -> Audit:
-    """rafdb: a test face stands in train. mma: three faces of its train, and two of its test, are of rafdb's train;
-    one of its test is in its own val.
-    """
-    return made(
-        prepared("rafdb", train=drawn[:10], test=[drawn[0], *drawn[10:13]]),
-        prepared(
-            "mma",
-            train=[*drawn[1:4], *drawn[20:23]],
-            val=drawn[23:25],
-            test=[drawn[4], compressed(drawn[5]), drawn[23], drawn[30]],
-        ),
-    )

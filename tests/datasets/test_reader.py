@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from touched import touch
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets import folder, tables
@@ -17,12 +18,6 @@ from fergen_bench.error import BenchError, NeedsKey
 from greyfaces import draw
 
 # -------------------------------------------------------------------------------------------------------------- folders
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 # -------------------------------------------------------------------------------------------------------------- layouts

@@ -7,30 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import Prepared, compressed, quiet
+from planted import Prepared, quiet
 
 from fergen_bench.data.domain import Domain
 from fergen_bench.datasets.audit import Audit, audit_domains
 from fergen_bench.datasets.comparisons import Comparisons
 from fergen_bench.error import BenchError
-
-# ------------------------------------------------------------------------------------------------------- what is stored
-
-
-@pytest.fixture
-def audit(prepared: Prepared, made: Callable[..., Audit], drawn: list[np.ndarray]) -> Audit:
-    """rafdb: a test face stands in train. mma: three faces of its train, and two of its test, are of rafdb's train;
-    one of its test is in its own val.
-    """
-    return made(
-        prepared("rafdb", train=drawn[:10], test=[drawn[0], *drawn[10:13]]),
-        prepared(
-            "mma",
-            train=[*drawn[1:4], *drawn[20:23]],
-            val=drawn[23:25],
-            test=[drawn[4], compressed(drawn[5]), drawn[23], drawn[30]],
-        ),
-    )
 
 
 def test_damaged_sketches_are_computed_again(

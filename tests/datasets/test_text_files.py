@@ -4,34 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from touched import TEXTS, outcome
 
 from fergen_bench.datasets.text_files import list_file, table, whole_number
 from fergen_bench.error import BenchError
 
 few = settings(max_examples=100, derandomize=True)
-TEXTS = some.one_of(
-    some.binary(max_size=200),
-    some.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
-    some.text(alphabet='a.jpg 1"\r\n,;\t\0', max_size=200).map(str.encode),
-)
 
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch") / "file.txt"
-
-
-def outcome(call: Callable[[], object]) -> tuple[Any, str]:
-    """Return the result of a call, or the sentence of its error; any other exception fails the test."""
-    try:
-        return call(), ""
-    except BenchError as error:
-        return None, str(error)
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.datasets.ferplus import EXPECTED, _split_of_number
-from fergen_bench.datasets.reader import Listing
 from fergen_bench.datasets.settings import LabelRule
 from fergen_bench.datasets.votes import COLUMNS, Ballot, ballots, label_of, part_ballots
 from fergen_bench.error import BenchError
@@ -25,11 +24,6 @@ PARTS = {
     "val": ("PublicTest", "FER2013Valid"),
     "test": ("PrivateTest", "FER2013Test"),
 }
-
-
-def labels(listing: Listing) -> dict[str, tuple[str, str]]:
-    assert len({face.id for face in listing.faces}) == len(listing.faces)
-    return {face.id: (face.split, face.expression) for face in listing.faces}
 
 
 # ----------------------------------------------------------------------------------------------------------- real files

@@ -21,7 +21,6 @@ SUITE = Suite("s", ("a", "b", "c"), "synth", "synth-trunk", recipe="small", synt
 CAFE, PROBE = read_method(ROOT / "methods" / "cafe.py"), read_method(ROOT / "methods" / "linear_probe.py")
 
 
-T3A = read_method(ROOT / "methods" / "t3a.py")
 CORAL, IRM = read_method(ROOT / "methods" / "coral.py"), read_method(ROOT / "methods" / "irm.py")
 
 
