@@ -78,6 +78,7 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
     from fergen_bench.data.labels import EXPRESSIONS
 
     classes = len(EXPRESSIONS)
+    one_hot = np.eye(classes, dtype=np.float16)
     found = {}
     for name, logits in stored.items():
         if "." in name:
@@ -86,7 +87,7 @@ def unpack_predictions(stored: Mapping[str, np.ndarray], file: Path) -> dict[str
         if reliability is not None and logits.ndim == 1 and logits.dtype == np.uint8:
             if (logits >= classes).any() or not _are_tables(reliability):
                 raise BenchError(f"{file}: the arrays of {name} are not predictions; {RERUN}")
-            known, logits = logits, np.eye(classes, dtype=np.float16)[logits]
+            known, logits = logits, one_hot.take(logits, 0)
         count = len(logits) if logits.ndim else 0
         left_out = stored.get(f"{name}.left_out", np.zeros(count, bool))
         labels = stored.get(f"{name}.labels", np.zeros(0, np.uint8))

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError
 from fergen_bench.experiment.run import EXTERNAL, Job, Run
 from fergen_bench.files.atomic import atomically
@@ -337,11 +339,10 @@ def _cell_fault(cell: Cell | ShiftedCell, spec: Run) -> str | None:
 
 
 def _confusion_fault(confusion: list[list[int]], name: str) -> str | None:
-    from fergen_bench.data.labels import EXPRESSIONS
-
     classes = len(EXPRESSIONS)
-    if len(confusion) != classes or any(len(row) != classes for row in confusion):
+    if [*map(len, confusion)] != [classes] * classes:
         return f"the confusion matrix of {name} is not {classes} x {classes}"
-    if min(map(min, confusion)) < 0 or max(map(max, confusion)) >= 1 << 40:
+    counts = [*chain.from_iterable(confusion)]
+    if min(counts) < 0 or max(counts) >= 1 << 40:
         return f"the confusion matrix of {name} contains values that are not counts"
     return None
