@@ -15,7 +15,7 @@ docs/statistics.md has the measured error rates of all statements.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -43,6 +43,9 @@ _BLOCK = 2**20
 
 _LEFT_OUT = 255
 """The code for the prediction of a face that is not scored."""
+
+_LAST = len(EXPRESSIONS) - 1
+"""The index of the last expression: what is not predicted as another one is predicted as this one."""
 
 
 @dataclass
@@ -94,19 +97,23 @@ class Evidence:
                         self.reliability.pop((record.spec.key, cell.target), None)
 
     def _take(self, key: str, cell: Cell, predictions: Predictions, temperature: float | None) -> None:
-        recorded = predictions.unscored
-        if cell.left_out is not None and max(cell.left_out, default=-1) < len(predictions.logits):
-            predictions = without(predictions, cell.left_out)
-        if len(predictions.labels) != len(predictions.logits) or np.sum(~predictions.unscored) != cell.count:
+        recorded = unscored = predictions.unscored
+        left_out = cell.left_out
+        # In most cells no face is left out, before or now: then they need no copy of their predictions.
+        changed = left_out is not None and bool(left_out or predictions.left_out.any())
+        if changed and max(left_out or (), default=-1) < len(predictions.logits):
+            predictions = without(predictions, left_out or ())
+            unscored = predictions.unscored
+        if len(predictions.labels) != len(predictions.logits) or np.count_nonzero(~unscored) != cell.count:
             return  # the record is early, or the predictions are those of another run
         said = predictions.predicted
-        said[predictions.unscored] = _LEFT_OUT
+        said[unscored] = _LEFT_OUT
         self.add(key, cell.target, predictions.labels, said, cell.fingerprint)
         if (tables := predictions.reliability) is None:
             logits, labels = predictions.scored
             tempered = None if temperature is None else reliability(logits, labels, temperature)
             self.reliability[key, cell.target] = reliability(logits, labels), tempered
-        elif len(tables) and np.array_equal(recorded, predictions.unscored):  # else they cover other faces
+        elif len(tables) and np.array_equal(recorded, unscored):  # else they cover other faces
             self.reliability[key, cell.target] = tables[0], tables[1] if len(tables) > 1 else None
 
     def add(self, key: str, target: str, labels: np.ndarray, said: np.ndarray, fingerprint: str = "") -> None:
@@ -164,10 +171,10 @@ class Evidence:
             scores[own] = self._scores_on(faces, metric)[rows]
         for training, grid in cells.grids.items():
             if (count := len(grid)) > 1:
-                found = scores[grid]  # (seeds, targets, DRAWS)
-                drawn = np.take_along_axis(found, _drawn_seeds(training, count, DRAWS).T[:, None], 0)
-                middle = found.mean(0, keepdims=True)
-                scores[grid] = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
+                found = scores[grid.T]  # (targets, seeds, DRAWS)
+                drawn = found.reshape(len(found), -1).take(_drawn_seeds(training, count), axis=1)
+                middle = found.mean(1, keepdims=True)
+                scores[grid.T] = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
         return scores
 
     def _scores_on(self, faces: _Faces, metric: str) -> np.ndarray:
@@ -177,20 +184,18 @@ class Evidence:
         """
         if (id(faces), metric) not in self._scores:
             order = np.argsort(faces.labels, kind="stable")
-            said, labels = np.stack(faces.said)[:, order], faces.labels[order]
-            count = len(labels)
+            coded = _Coded(np.stack(faces.said)[:, order], faces.labels[order])
+            cells, count = coded.shape
             random = np.random.default_rng(seed_of("bootstrap faces", faces.name, count))
-            size = max(1, _BLOCK // max(count, 4 * len(said)))
-            blocks: dict[str, list[np.ndarray]] = {}
+            size = max(1, _BLOCK // max(count, 4 * cells))
             for start in range(0, DRAWS, size):
                 drawn = random.integers(0, count, (min(size, DRAWS - start), count))
                 drawn += np.arange(len(drawn))[:, None] * count
                 times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-                found = _weighted(times[:, order].astype(np.float32), said, labels, recalls=metric not in METRICS)
+                found = _weighted(times[:, order].astype(np.float32), coded, recalls=metric not in METRICS)
                 for name, scores in found.items():
-                    blocks.setdefault(name, []).append(100.0 * scores)
-            for name, parts in blocks.items():
-                self._scores[id(faces), name] = np.concatenate(parts).T.astype(np.float32, order="C")
+                    whole = self._scores.setdefault((id(faces), name), np.empty((cells, DRAWS), np.float32))
+                    whole[:, start : start + len(drawn)] = 100.0 * scores.T
         return self._scores[id(faces), metric]
 
     def row_means(self, cells: Columns | pd.DataFrame, metric: str, names: Sequence[str] = MEANS) -> dict[str, Sampled]:
@@ -281,63 +286,82 @@ def _of_tables(function: Callable[[np.ndarray], np.ndarray], tables: Sequence[np
     return found
 
 
-def _weighted(weights: np.ndarray, said: np.ndarray, labels: np.ndarray, recalls: bool) -> dict[str, np.ndarray]:
+class _Coded:
+    """The predictions of cells on some faces as matrices, whose products with counts of faces count expressions.
+
+    These products take most of the time of a leaderboard. A float32 is exact up to 2 ** 24, so one product counts as
+    many expressions as have room in its 24 bits.
+
+    Attributes:
+        shape: The number of cells, and of faces.
+        of: The faces of each expression.
+        scored: 1 for faces that are scored, float32 (N, cells); one column where these are all faces.
+        bits: The bits of a count in a product.
+        codes: Some expressions, and a power of 2 for each prediction of one of them, float32 (N, cells).
+    """
+
+    def __init__(self, said: np.ndarray, labels: np.ndarray) -> None:
+        """Encode predictions, uint8 (cells, N); the true expressions (N,) are in ascending order."""
+        self.shape = said.shape
+        self.of = [slice(*pair) for pair in pairwise(np.searchsorted(labels, np.arange(len(EXPRESSIONS) + 1)))]
+        scored = said != _LEFT_OUT
+        self.scored = (scored[:1] if scored.all() else scored).T.astype(np.float32)
+        self.bits = len(labels).bit_length()
+        among = max(1, 24 // self.bits)
+        self.codes = []
+        for first in range(0, _LAST, among):
+            places = range(first, min(first + among, _LAST))
+            value = np.zeros(256, np.float32)
+            value[places] = [2.0 ** (self.bits * number) for number in range(len(places))]
+            self.codes.append((places, value.take(said).T))
+        self.last = (said[:, self.of[_LAST]] == _LAST).T.astype(np.float32)
+
+
+def _weighted(weights: np.ndarray, coded: _Coded, recalls: bool) -> dict[str, np.ndarray]:
     """Return metrics of cells under counts of faces, by name; an absent one is nan.
 
     Args:
         weights: How often each face counts, float32 (draws, N): integers, and those of a draw sum to N.
-        said: The predictions, uint8 (cells, N).
-        labels: The true expressions (N,), in ascending order.
+        coded: The predictions.
         recalls: Return the recall of each expression instead of `METRICS`.
 
     Returns:
         Each metric as (draws, cells).
     """
-    ends = np.searchsorted(labels, np.arange(len(EXPRESSIONS) + 1))
-    of = [slice(*pair) for pair in pairwise(ends)]  # the faces of each expression
-    scored = said != _LEFT_OUT
-    everyone = scored[:1] if scored.all() else scored  # one row for all cells where no cell leaves faces out
-    right = [weights[:, own] @ (said[:, own] == place).T.astype(np.float32) for place, own in enumerate(of)]
-    there = [weights[:, own] @ everyone[:, own].T.astype(np.float32) for own in of]
+    there = np.stack([weights[:, own] @ coded.scored[own] for own in coded.of])  # (expressions, draws, cells)
+    total = there.sum(0)
+    right, predicted = np.empty((2, len(EXPRESSIONS), len(weights), coded.shape[0]), np.float32)
+    mask = (1 << coded.bits) - 1
+    for places, codes in coded.codes:
+        begin, end = coded.of[places[0]].start, coded.of[places[-1]].stop
+        products = weights[:, :begin] @ codes[:begin]
+        products += weights[:, end:] @ codes[end:]
+        for number, place in enumerate(places):
+            own = weights[:, coded.of[place]] @ codes[coded.of[place]]
+            products += own
+            right[place] = own.astype(np.int32) >> (coded.bits * number) & mask
+        counts = products.astype(np.int32)
+        for place in places:
+            predicted[place] = counts & mask
+            counts >>= coded.bits
+    right[_LAST] = weights[:, coded.of[_LAST]] @ coded.last
+    predicted[_LAST] = total - predicted[:_LAST].sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = [found / own for found, own in zip(right, there, strict=True)]
+        recall = right / there
         if recalls:
-            return {f"recall_{name}": share for name, share in zip(EXPRESSIONS, shares, strict=True)}
-        total = sum(there)
-        both = [(own + called) / 2 for own, called in zip(there, _predicted(weights, said, total), strict=True)]
-        f1 = [found / own for found, own in zip(right, both, strict=True)]
-        return {"accuracy": sum(right) / total, "balanced_accuracy": _mean_of(shares), "macro_f1": _mean_of(f1)}
+            return {f"recall_{name}": share for name, share in zip(EXPRESSIONS, recall, strict=True)}
+        accuracy = right.sum(0) / total
+        f1 = np.divide(right, np.add(predicted, there, out=predicted), out=right)
+        return {"accuracy": accuracy, "balanced_accuracy": _mean_of(recall), "macro_f1": 2 * _mean_of(f1)}
 
 
-def _predicted(weights: np.ndarray, said: np.ndarray, total: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield how often each expression is predicted, (draws, cells).
-
-    These products take most of the time of a leaderboard. A float32 is exact up to 2 ** 24, so one product counts as
-    many expressions as have room in its 24 bits; the last count is the rest of the total.
-    """
-    bits = weights.shape[1].bit_length()
-    among = max(1, 24 // bits)
-    rest = total
-    for first in range(0, len(EXPRESSIONS) - 1, among):
-        places = range(first, min(first + among, len(EXPRESSIONS) - 1))
-        value = np.zeros(256, np.float32)
-        value[places] = [2.0 ** (bits * number) for number in range(len(places))]
-        counts = (weights @ value[said].T).astype(np.int32)
-        for number in range(len(places)):
-            found = (counts >> (bits * number) & ((1 << bits) - 1)).astype(np.float32)
-            rest = rest - found
-            yield found
-    yield rest
-
-
-def _mean_of(shares: Sequence[np.ndarray]) -> np.ndarray:
+def _mean_of(shares: np.ndarray) -> np.ndarray:
     """Return the mean of shares of expressions, without those that are nan; nan where all are."""
-    total = sum(shares)
+    total = shares.sum(0)
     if np.isfinite(total).all():
         return np.divide(total, len(shares), dtype=np.float64)
-    stacked = np.stack(shares)
-    present = np.isfinite(stacked)
-    return np.where(present, stacked, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
+    present = np.isfinite(shares)
+    return np.where(present, shares, 0).sum(0) / np.where(present.any(0), present.sum(0), np.nan)
 
 
 class _Trainings:
@@ -425,10 +449,10 @@ class _Arranged:
 
 
 @lru_cache(maxsize=256)
-def _drawn_seeds(training: tuple[str, str], count: int, draws: int) -> np.ndarray:
-    """Return the indices of the seeds of a training in every replicate, (draws, count)."""
+def _drawn_seeds(training: tuple[str, str], count: int) -> np.ndarray:
+    """Return the seeds of a training in every replicate, (count, DRAWS), as positions in scores (count, DRAWS)."""
     random = np.random.default_rng(seed_of("bootstrap seeds", *training, count))
-    return random.integers(0, count, (draws, count))
+    return random.integers(0, count, (DRAWS, count)).T * DRAWS + np.arange(DRAWS)
 
 
 def _weights(cells: Columns) -> dict[str, np.ndarray]:

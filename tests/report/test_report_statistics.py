@@ -30,14 +30,18 @@ def test_the_interval_of_one_cell_is_that_of_its_share(tmp_path: Path) -> None:
     assert low < cells.recall_surprise[0] < high
 
 
-def test_metrics_under_resampling_are_those_of_the_resampled_faces() -> None:
+@pytest.mark.parametrize("count", [40, 300, 5000])  # three counts in a product, two, one
+@pytest.mark.parametrize("left_out", [0, 5])
+def test_metrics_under_resampling_are_those_of_the_resampled_faces(count: int, left_out: int) -> None:
     random = np.random.default_rng(0)
-    labels, said = np.sort(random.integers(0, 6, 40)), random.integers(0, 7, (2, 40)).astype(np.uint8)
-    said[1, :5] = statistics._LEFT_OUT
-    weights = np.bincount(random.integers(0, 40, 40), minlength=40)[None].astype(np.float32)
-    found = {**statistics._weighted(weights, said, labels, True), **statistics._weighted(weights, said, labels, False)}
+    labels, said = np.sort(random.integers(0, 6, count)), random.integers(0, 7, (2, count)).astype(np.uint8)
+    labels[-count // 10 :] = 6 if count > 40 else 5
+    said[1, :left_out] = statistics._LEFT_OUT
+    weights = np.bincount(random.integers(0, count, count), minlength=count)[None].astype(np.float32)
+    coded = statistics._Coded(said, labels)
+    found = {**statistics._weighted(weights, coded, True), **statistics._weighted(weights, coded, False)}
     for row in range(2):
-        scored = np.repeat(np.arange(40), weights[0].astype(int))
+        scored = np.repeat(np.arange(count), weights[0].astype(int))
         scored = scored[said[row, scored] != statistics._LEFT_OUT]
         confusion = np.zeros((7, 7), int)
         np.add.at(confusion, (labels[scored], said[row, scored]), 1)
