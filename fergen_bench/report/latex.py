@@ -169,7 +169,7 @@ def _caption(view: LeaderboardView) -> str:
             else "All other rows are significantly lower"
         ]
     if "not compared" in standings and view.has_intervals:
-        said += ["(not compared): too few seeds or predictions for a test"]
+        said += ["(not compared): too few seeds or predictions for a test, or a mean over other cells"]
     others = [NAMES[metric] for metric in NAMES if metric != view.metric]
     said += [f"The columns {' and '.join(others)} are means over unseen targets too"]
     said += [note for note in standing_notes(board.suite, board.cells) if note.startswith(("Not", "Stale"))]

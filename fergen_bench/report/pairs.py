@@ -43,8 +43,8 @@ def compared_pairs(
 ) -> Iterator[tuple[int, int, Comparison]]:
     """Yield the indices of two rows, the better one first, and the first minus the second on unseen domains.
 
-    Rows that differ in sources or seeds are left out, and so are rows without predictions: `comparison.compare`
-    compares what two such rows share.
+    Rows that differ in sources, seeds or unseen cells are left out, and so are rows without predictions:
+    `comparison.compare` compares what two such rows share.
 
     Args:
         board: The leaderboard.
@@ -71,8 +71,9 @@ def compared_pairs(
                 by_target=evidence.target_means(whole, metric),
             )
     for first, second in combinations(rows, 2):
-        if better in {None, first} and rows[first].trainings == rows[second].trainings:
-            yield first, second, _difference(rows[first], rows[second], board, metric)
+        one, other = rows[first], rows[second]
+        if better in {None, first} and one.trainings == other.trainings and one.where == other.where:
+            yield first, second, _difference(one, other, board, metric)
 
 
 def _difference(row: _Row, other: _Row, board: Board, metric: str) -> Comparison:

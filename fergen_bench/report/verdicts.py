@@ -27,7 +27,7 @@ NO_UNSEEN = "no mean over unseen targets"
 NO_PREDICTIONS = "predictions are not beside all of its records"
 ONE_TRAINING = "one training of each source: its numbers hold for these trainings only"
 TOO_FEW = "so few faces that no bootstrap replicate differs"
-OTHER_CELLS = "its mean is over other cells than that of most rows, since its pre-training has seen some targets"
+OTHER_CELLS = "its mean is over other cells than that of most rows, since training or pre-training saw other targets"
 ALONE = "no other row can be compared"
 """The reasons why a row is not compared."""
 
@@ -147,7 +147,7 @@ def _unseen(rows: Sequence[_Row], metric: str, finished: bool) -> dict[str, Sequ
         values.append(value)
         sampled.append(drawn)
         averaged.append(frozenset(pairs))
-    verdicts = compared(values, sampled, finished, [] if finished else _others(averaged))
+    verdicts = compared(values, sampled, finished, _others(averaged))
     columns = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
     ends = _limits(values, sampled)
     return {

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from examples import SPEC
 
+from fergen_bench.experiment.run import Exposure
 from fergen_bench.records.collection import RecordFolder
 from fergen_bench.records.frame import cells_frame
 from fergen_bench.records.record import HELD_OUT, Predictions, RunRecord, scored_cell
@@ -63,6 +64,17 @@ def matrix(runs: Path, method: str, skill: float, seeds: int = 2, faces: int = 3
             }
             records.append(keep(runs, said, source, method=method, seed=seed, **changes))
     return records
+
+
+def elsewhere(runs: Path, said: Mapping[str, Predictions], name: str, *seen: str) -> RunRecord:
+    """A record of a finished model that was trained on some of the targets."""
+    record = keep(runs, said, method=f"external:{name}")
+    relations = {target: "source" if target in seen else "unseen" for target in said}
+    spec = replace(record.spec, sources=(), fingerprints={}, relations=relations, exposure=Exposure(seen, ()))
+    cells = tuple(replace(cell, relation=relations[cell.target]) for cell in record.cells)
+    finished = replace(record, spec=spec, cells=cells, networks={})
+    save(finished, runs, said)
+    return finished
 
 
 def gathered(records: list[RunRecord], runs: Path) -> tuple[statistics.Evidence, pd.DataFrame]:

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from sample_predictions import gathered, keep, matrix, predictions
+from sample_predictions import elsewhere, gathered, keep, matrix, predictions
 from sample_records import views
 from scipy import stats
 
 from fergen_bench.report import folder, tables, terminal, verdicts
 from fergen_bench.report.intervals import Sampled
 from fergen_bench.report.leaderboard import LeaderboardView
+from fergen_bench.report.pairs import compared_pairs
 
 SEEDS = {("web", ""): ((0, 1), np.zeros(2))}
 """Seeds that do not vary, so that p follows from the replicates alone."""
@@ -163,6 +164,23 @@ def test_without_predictions_nothing_is_compared(tmp_path: Path, sketched: None)
     folder.write(tmp_path / "report", views([board]))
     assert "95 % of unseen" not in (tmp_path / "report" / "leaderboard.md").read_text()
     assert np.isnan(board.table.unseen_ece).all()
+
+
+def test_finished_models_that_saw_other_targets_are_not_compared(tmp_path: Path, sketched: None) -> None:
+    labels, faces = np.arange(300) % 7, np.arange(300)
+    said = {name: predictions(labels, faces < right) for name, right in (("a", 280), ("b", 200), ("c", 150))}
+    records = [elsewhere(tmp_path, said, name, *seen) for name, *seen in (("x", "a"), ("y", "c"), ("z", "a", "c"))]
+    found, cells = gathered(records, tmp_path)
+    (board,) = verdicts.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    assert set(board.table.standing) == {"not compared"}  # equal predictions, unequal targets
+    assert set(board.table.standing_reason) == {verdicts.OTHER_CELLS, verdicts.ALONE}
+    assert not list(compared_pairs(board, found, "accuracy"))
+    folder.write(tmp_path / "report", views([board]), evidence=found)
+    same = [elsewhere(tmp_path, said, name, "c") for name in ("v", "w")]
+    found, cells = gathered([*records, *same], tmp_path)
+    (board,) = verdicts.judged(tables.boards(cells, "accuracy"), found, "accuracy")
+    assert sorted(board.table.standing) == ["best", "not compared", "not compared", "tied", "tied"]
+    assert len(list(compared_pairs(board, found, "accuracy"))) == 3
 
 
 def test_a_row_whose_mean_is_over_other_cells_is_not_compared() -> None:

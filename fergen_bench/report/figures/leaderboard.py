@@ -14,7 +14,7 @@ from fergen_bench.report.canvas import Figure, Line2D, Rectangle, blank, sns, st
 from fergen_bench.report.figures.layout import COLUMN, HEAT, INK, LINE, NEUTRAL, WIDTH, most_lines, stacked, titled
 from fergen_bench.report.notes import mark_notes, short_mark
 from fergen_bench.report.rounding import tenth
-from fergen_bench.report.tables import CELL, NAMES, Board, Place, comparable, matrix, number
+from fergen_bench.report.tables import NAMES, Board, Place, comparable, complete, matrix, number
 from fergen_bench.wording import wrapped
 
 
@@ -79,7 +79,6 @@ def unseen_means(board: Board, metric: str) -> Figure:
     The axis spans the intervals, so that rows a few points apart stand apart. Small marks are single seeds.
     """
     table = board.table.dropna(subset=["unseen"])
-    cells = board.cells[board.cells.relation == "unseen"]
     names, kinds = board.names(), list(dict.fromkeys(table.pretraining)) if len(board.marks) > 1 else []
     rows = list(zip(table.method, table.pretraining, strict=True))
     letters = [f" {board.marks[row[1]]}" if kinds and names[row] == row[0] else "" for row in rows]
@@ -94,7 +93,8 @@ def unseen_means(board: Board, metric: str) -> Figure:
             style: dict[str, Any] = {"color": NEUTRAL, "mec": NEUTRAL, "mew": 0.8, **look}
             if not pd.isna(row.unseen_low):
                 axes.plot([row.unseen_low, row.unseen_high], [place, place], color=NEUTRAL, lw=1)
-            axes.plot(_by_seed(cells, row, metric), [place] * row.seeds, "|", color="0.5", ms=4, mew=0.8)
+            by_seed = _by_seed(board, row, metric)
+            axes.plot(by_seed, [place] * len(by_seed), "|", color="0.5", ms=4, mew=0.8)
             axes.plot([row.unseen], [place], ls="", **style)
             there[word] = Line2D([], [], ls="", **style)
         axes.set_yticks(places, shown)
@@ -118,11 +118,11 @@ def unseen_means(board: Board, metric: str) -> Figure:
     return figure
 
 
-def _by_seed(cells: pd.DataFrame, row: Any, metric: str) -> list[float]:
+def _by_seed(board: Board, row: Any, metric: str) -> list[float]:
     """Return the mean over unseen targets of each complete seed of a row."""
-    own = cells[(cells.method == row.method) & (cells.pretraining == row.pretraining)]
-    whole = comparable({"all": cells.drop_duplicates(CELL), "own": own}).get("own", own[:0])
-    return list(whole.groupby("seed")[metric].mean())
+    cells = board.cells[(board.cells.method == row.method) & (board.cells.pretraining == row.pretraining)]
+    whole = complete(cells, board.asked)
+    return list(whole[whole.relation == "unseen"].groupby("seed")[metric].mean())
 
 
 def recall_heatmap(board: Board, recalls: pd.DataFrame) -> Figure:
