@@ -297,7 +297,7 @@ def parse_classes(value: str | Iterable[str], place: str) -> tuple[str, ...]:
         if value.strip().lower() in ORDERS:
             return ORDERS[value.strip().lower()]
         value = value.split(",")
-    names = list(value)
+    names = list(value) if isinstance(value, Iterable) else [value]
     if not all(isinstance(name, str) for name in names):
         raise BenchError(f"{place}: {names!r} are not the names of classes")
     plain = [name.strip().lower() for name in names]

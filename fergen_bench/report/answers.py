@@ -8,7 +8,7 @@ import pandas as pd
 
 from fergen_bench.report.rounding import tenth
 from fergen_bench.report.tables import NAMES, NOT_COMPARED, Board
-from fergen_bench.report.verdicts import BEHIND, BEST, NO_PREDICTIONS, ONE_TRAINING, TIED
+from fergen_bench.report.verdicts import BEHIND, BEST, NO_PREDICTIONS, ONE_TRAINING, OTHER_CELLS, TIED
 from fergen_bench.wording import listed
 
 MOST_NAMED = 4
@@ -43,6 +43,8 @@ def answer(board: Board, metric: str, first: bool = True) -> str:
     if len(rows) == 1:
         alone = f"On unseen domains {top.label} has {number} by {by}" if first else f"By {by} it has {number}"
         return f"{alone}{'; ' + _UNSURE[top.reason] if top.reason in _UNSURE else ''}."
+    if compared.empty and _are_apart(rows):
+        return f"{said}; the rows have means over different cells, which are not compared."
     if compared.empty:
         return f"{said}; {_UNSURE.get(top.reason, 'no other row can be compared with it')}."
     tied = rows[rows.standing == TIED].label.tolist()
@@ -61,8 +63,8 @@ def disagreement(board: Board, metrics: Sequence[str]) -> str:
     best: dict[str, list[str]] = {}
     for metric in metrics:
         rows = _rows(board, metric)
-        if not rows.empty:
-            chosen = rows[rows.standing == BEST]
+        chosen = rows[rows.standing == BEST]
+        if not rows.empty and not (chosen.empty and _are_apart(rows)):
             best.setdefault((rows if chosen.empty else chosen).label.iloc[0], []).append(NAMES[metric])
     if len(best) < 2:
         return ""
@@ -74,6 +76,11 @@ _UNSURE = {
     ONE_TRAINING: "one training of each source: this holds for these trainings only",
     NO_PREDICTIONS: "without an interval, as predictions are not beside all of its records",
 }
+
+
+def _are_apart(rows: pd.DataFrame) -> bool:
+    """Return True where some row has a mean over other cells."""
+    return bool((rows.reason == OTHER_CELLS).any())
 
 
 def _rows(board: Board, metric: str) -> pd.DataFrame:

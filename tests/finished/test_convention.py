@@ -146,6 +146,7 @@ def test_other_metadata_are_ignored(text: str) -> None:
         ({"classes": "happy,happiness,sad"}, "happiness occurs twice"),
         ({"classes": "cat,dog"}, "fewer than two"),
         ({"classes": [1, 2]}, "not the names of classes"),
+        ({"classes": 5}, "not the names of classes"),
     ],
 )
 def test_faults_name_the_field(content: dict[str, object], words: str) -> None:

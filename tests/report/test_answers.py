@@ -9,7 +9,7 @@ from sample_records import MATRIX, board, entry
 
 from fergen_bench.report.answers import answer, disagreement
 from fergen_bench.report.tables import Board
-from fergen_bench.report.verdicts import NO_PREDICTIONS, ONE_TRAINING
+from fergen_bench.report.verdicts import NO_PREDICTIONS, ONE_TRAINING, OTHER_CELLS
 
 ROWS = [
     entry(item.spec.sources[0], {cell.target: cell.confusion[0][0] - less for cell in item.cells}, method=name)
@@ -47,6 +47,16 @@ def test_a_row_that_is_not_compared_is_not_called_best() -> None:
         "trainings only."
     )
     assert "predictions are not beside" in answer(judged(["not compared"] * 3, NO_PREDICTIONS), "accuracy")
+
+
+def test_means_over_different_cells_have_no_order() -> None:
+    apart = judged(["not compared"] * 3, OTHER_CELLS)
+    assert answer(apart, "accuracy") == (
+        "On unseen domains cafe is highest by accuracy, 51.7; the rows have means over different cells, which are not "
+        "compared."
+    )
+    columns = {"unseen_macro_f1": [40.0, 45.0, 30.0], "unseen_macro_f1_standing_reason": OTHER_CELLS}
+    assert disagreement(replace(apart, table=apart.table.assign(**columns)), ["accuracy", "macro_f1"]) == ""
 
 
 def test_metrics_that_disagree_are_said_to() -> None:
