@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+# Before numpy is imported. Threads of several processes on few cores take processor time in waiting for each other.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import torch
 from browsing import browser  # noqa: F401  (fixture)
 from filelock import FileLock
