@@ -10,7 +10,7 @@ import click
 
 from fergen_bench.api.display import busy
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import Group, NumberRange, Words, complete, pairs
+from fergen_bench.cli.parameters import FilePath, Group, NumberRange, Words, complete, pairs
 from fergen_bench.files.bounded import printable
 from fergen_bench.wording import in_words, many, near
 
@@ -40,7 +40,7 @@ Examples:
 
 @data.command(epilog=PREPARE_EXAMPLES)
 @click.argument("dataset")
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", type=FilePath(exists=True))
 @click.option("--name", help="The name of the domain. Default: that of the dataset.")
 @click.option("--layout", help="The layout of the files. Default: the one that fits.")
 @click.option("--labels", type=Words(), help="Labels with unusual names: joy=happiness; contempt= leaves them out.")
@@ -55,7 +55,7 @@ Examples:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="For csv and list: the folder that paths are relative to. Absolute paths must lie in it; / allows all.",
 )
 @click.option("--follow-links", is_flag=True, help="Read through links that lead out of PATH.")
@@ -74,7 +74,7 @@ Examples:
     help="The level of white in images of more than 8 bits, such as 4095. Default: found from all of them.",
 )
 @click.option("--allow-missing", is_flag=True, help="Leave out files that are missing or cannot be read.")
-@click.option("--to", type=click.Path(path_type=Path), help="The prepared folder. Default: data/NAME in the project.")
+@click.option("--to", type=FilePath(), help="The prepared folder. Default: data/NAME in the project.")
 def prepare(
     dataset: str,
     path: Path,
@@ -261,11 +261,7 @@ def _show_audit(found: Audit) -> None:
 @click.option(
     "--suite", "-s", default="synth5", show_default=True, help="The embedded suite, for the size of rendered domains."
 )
-@click.option(
-    "--sheet",
-    type=click.Path(path_type=Path),
-    help="Write only the contact sheet of the test split, to this .png or .jpg.",
-)
+@click.option("--sheet", type=FilePath(), help="Write only the contact sheet of the test split, to this .png or .jpg.")
 def describe(domain: str, suite: str, sheet: Path | None) -> None:
     """Print counts, size and fingerprint of a domain (a name, or a prepared folder), and draw pictures of it.
 

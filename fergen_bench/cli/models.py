@@ -11,7 +11,7 @@ import click
 from fergen_bench.api.convention_options import ConventionOptions
 from fergen_bench.api.options import keywords
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import NumberRange, options_of, weights_option
+from fergen_bench.cli.parameters import FilePath, NumberRange, options_of, weights_option
 from fergen_bench.error import BenchError
 from fergen_bench.wording import many, near
 
@@ -29,7 +29,7 @@ Examples:
 
 @click.command(epilog=EXPORT_EXAMPLES)
 @click.argument("record")
-@click.option("--to", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
+@click.option("--to", required=True, type=FilePath(dir_okay=False), help="The file to write.")
 @weights_option
 def export(record: str, to: Path, weights: list[tuple[str, str]]) -> None:
     """Write the checkpoint of a run as an ONNX file, with its preprocessing inside.
@@ -75,7 +75,7 @@ Examples:
 
 
 @click.command(epilog=PREDICT_EXAMPLES)
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=FilePath())
 @click.option(
     "--model", "-m", required=True, help="An ONNX file, or timm:NAME//path; or a record with a checkpoint, or its key."
 )
@@ -104,10 +104,10 @@ Examples:
     show_default=True,
     help="Pictures of each second of a video that are answered.",
 )
-@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="Write the table: .csv or .json.")
+@click.option("--to", type=FilePath(dir_okay=False), help="Write the table: .csv or .json.")
 @click.option(
     "--show",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     help="Write pictures with boxes and expressions to this folder, and for videos the expressions over time.",
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:1. Default: that of bench.toml, then auto.")

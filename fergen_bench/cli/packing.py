@@ -9,7 +9,7 @@ import click
 
 from fergen_bench.api.display import busy
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import Group
+from fergen_bench.cli.parameters import FilePath, Group
 from fergen_bench.wording import many, near
 
 
@@ -19,8 +19,8 @@ def results() -> None:
 
 
 @results.command()
-@click.argument("records", metavar="RESULTS", type=click.Path(path_type=Path), default="results")
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), required=True, help="The packed folder.")
+@click.argument("records", metavar="RESULTS", type=FilePath(), default="results")
+@click.option("--to", type=FilePath(file_okay=False), required=True, help="The packed folder.")
 def pack(records: Path, to: Path) -> None:
     """Add the records of RESULTS to a packed folder, with their predicted classes. Exit status 1 if some are refused.
 
@@ -48,8 +48,8 @@ def pack(records: Path, to: Path) -> None:
 
 
 @results.command()
-@click.argument("packed", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), required=True, help="The results folder.")
+@click.argument("packed", type=FilePath())
+@click.option("--to", type=FilePath(file_okay=False), required=True, help="The results folder.")
 def unpack(packed: Path, to: Path) -> None:
     """Write packed records as a results folder with a file per run. Files that exist stay as they are.
 

@@ -70,6 +70,19 @@ def _closed_pipes() -> Iterator[None]:
         raise PipeClosed from error
 
 
+class FilePath(click.Path):
+    """A path, as `Path`. An empty one is refused: as a `Path` it would be the working directory."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the text of an option or an argument."""
+        if value == "":
+            self.fail("an empty path, such as of a shell variable that is not set; name a file or a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Words(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated words."""
 
@@ -108,7 +121,7 @@ class Numbers(Words):
         except ValueError:
             numbers = [math.nan]
         if not all(map(math.isfinite, numbers)):
-            self.fail(f"{value!r} is not a list of numbers; write 0.485,0.456,0.406")
+            self.fail(f"{value!r} is not a list of numbers; separate them with commas, as in 0.25,0.5")
         return numbers
 
 
@@ -214,7 +227,7 @@ def _click_type(one: Field[Any], option: Option) -> dict[str, Any]:
         "Mapping[str, str] | None": lambda: {"type": Pairs()},
         "Mapping[str, str]": lambda: {"type": Pairs()},
         "tuple[float, ...] | None": lambda: {"type": Numbers()},
-        "Path | None": lambda: {"type": click.Path(path_type=Path, exists=True, dir_okay=False)},
+        "Path | None": lambda: {"type": FilePath(exists=True, dir_okay=False)},
     }
     return arguments.get(str(one.type), dict)()
 

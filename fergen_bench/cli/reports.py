@@ -12,7 +12,7 @@ import click
 from fergen_bench.api.display import Display, busy
 from fergen_bench.api.filtering import RecordFilter
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import NumberRange, complete, include_near_duplicates, options_of
+from fergen_bench.cli.parameters import FilePath, NumberRange, complete, include_near_duplicates, options_of
 from fergen_bench.cli.submissions import Share
 from fergen_bench.submission import TOLERANCE
 from fergen_bench.wording import many, near
@@ -37,7 +37,7 @@ _metric = click.option(
 )
 _from_records = click.option(
     "--records",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Read records from here instead of results/runs: reference (the committed results), a folder, packed records.",
 )
 
@@ -48,7 +48,7 @@ _from_records = click.option(
 @options_of(RecordFilter)
 @_from_records
 @include_near_duplicates
-@click.option("--to", type=click.Path(path_type=Path), help="Write the files here instead of results/report.")
+@click.option("--to", type=FilePath(), help="Write the files here instead of results/report.")
 @click.option("--faces", is_flag=True, help="Show faces of real people on the page. Do not publish such a page.")
 @click.option("--matrices", is_flag=True, help="Print the source x target matrix of each row too.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
@@ -92,16 +92,14 @@ Examples:
 
 
 @click.command(epilog=SITE_EXAMPLES)
-@click.argument("to", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("to", metavar="DIR", type=FilePath())
 @click.option(
     "--records",
     default="reference",
     show_default=True,
     help="Read these records: reference (the committed results), results (the project's), a folder, packed records.",
 )
-@click.option(
-    "--docs", type=click.Path(path_type=Path), help="Also build the documentation of this mkdocs.yml into DIR/docs."
-)
+@click.option("--docs", type=FilePath(), help="Also build the documentation of this mkdocs.yml into DIR/docs.")
 @click.option("--open", "opened", is_flag=True, help="Open the index in a browser.")
 def site(to: Path, records: str, docs: Path | None, opened: bool) -> None:
     """Write a folder of static pages: the leaderboards of all suites with records, and a page for each method.
@@ -197,7 +195,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=FilePath())
 @click.option("--all", "everything", is_flag=True, help="Print all notes; the default is the first ten.")
 @click.option(
     "--replay", "share", type=Share(), help="Of a submission, repeat this random share of the runs. Executes its files."
@@ -216,7 +214,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
     show_default=True,
     help="With --replay: points by which the accuracy of a cell may differ.",
 )
-@click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write the result as Markdown too.")
+@click.option("--summary", type=FilePath(dir_okay=False), help="Write the result as Markdown too.")
 def verify(
     path: Path,
     everything: bool,

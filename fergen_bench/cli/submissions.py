@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fergen_bench.cli.console import console_on
-from fergen_bench.cli.parameters import complete
+from fergen_bench.cli.parameters import FilePath, complete
 from fergen_bench.wording import many, near
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class Share(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("results", type=click.Path(path_type=Path), default="results")
+@click.argument("results", type=FilePath(), default="results")
 @click.option(
     "--method-file",
     "method_files",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="The file of a method; repeat it for several. Default: those of the project.",
 )
 @click.option("--method", "-m", "methods", multiple=True, shell_complete=complete("method"), help="Only these methods.")
@@ -59,7 +59,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]
     is_flag=True,
     help="Leave out rows that lack cells of another row of their leaderboard, and seeds that lack a training.",
 )
-@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), default="submission.zip", show_default=True)
+@click.option("--to", type=FilePath(dir_okay=False), default="submission.zip", show_default=True)
 def submit(
     results: Path,
     method_files: tuple[Path, ...],

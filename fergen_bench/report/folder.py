@@ -54,8 +54,10 @@ def replaced(folder: Path, listing: str = WRITTEN) -> Iterator[Path]:
         listing: The name of the file in it that lists what is written.
 
     Raises:
-        BenchError: A link in the folder leads a file out of it.
+        BenchError: The folder is a file, or a link in it leads a file out of it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise BenchError(f"{folder}: is a file; name a folder for the pages and tables")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
         yield Path(draft)

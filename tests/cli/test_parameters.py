@@ -84,3 +84,11 @@ def test_errors_about_pairs_name_the_option() -> None:
         pairs("--labels", ["joy"])
     with pytest.raises(BenchError, match="--labels: 'a=2' occurs twice"):
         pairs("--labels", ["a=1", "a=2"])
+
+
+def test_an_empty_path_is_refused_by_every_command() -> None:
+    paths = [one for command in commands(app) for one in command.params if isinstance(one.type, click.Path)]
+    assert {one.name for one in paths} >= {"to", "path", "paths", "show", "predictions", "records", "results"}
+    for one in paths:
+        with pytest.raises(click.BadParameter, match="an empty path"):
+            one.type.convert("", one, None)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from sample_records import ADAPTED, MATRIX, entry, ranked, shown, views
 
+from fergen_bench.error import BenchError
 from fergen_bench.report import folder, notes
 from fergen_bench.report.folder import Ablation
 
@@ -68,6 +69,8 @@ def test_a_report_takes_the_place_of_the_one_before_and_of_nothing_else(tmp_path
     found = {path.name: path.read_text() for path in (tmp_path / "report").iterdir() if path.name != folder.WRITTEN}
     assert found == {"index.html": "index.html t-new.png", "t-new.png": "index.html t-new.png", "s-own.png": "mine"}
     assert outside.is_file()
+    with pytest.raises(BenchError, match=r"mine\.txt: is a file; name a folder"), folder.replaced(outside):
+        pass
     with pytest.raises(ValueError, match="drawing"), folder.replaced(tmp_path / "report"):
         raise ValueError("drawing")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {*found, folder.WRITTEN}
