@@ -14,6 +14,7 @@ import pandas as pd
 
 from fergen_bench.data.labels import EXPRESSIONS
 from fergen_bench.error import BenchError, did_you_mean
+from fergen_bench.experiment.run import EXTERNAL
 from fergen_bench.records.record import RunRecord
 from fergen_bench.report import data
 from fergen_bench.report.intervals import ALPHA, Difference, holm
@@ -207,10 +208,17 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, evidence: Evidence, metri
     # Finished models differ in the data that they have seen.
     unseen = ((first.relation == "unseen") & (second.relation == "unseen")).to_numpy()
     if not unseen.any():
-        if first.relation.eq("unknown").any() or second.relation.eq("unknown").any():
+        names = [str(row.method.iloc[0]) for row in rows]
+        finished = [name for name in names if name.startswith(EXTERNAL)]
+        if len(finished) == 1:
             raise BenchError(
-                "nobody stated what one of the two was trained on, so no target is known to be unseen for both; state "
-                "it with fergen-bench evaluate … --trained-on"
+                f"{finished[0]} was trained elsewhere, so it shares no training with a row of runs; compare it with "
+                f"another finished model. fergen-bench report shows both"
+            )
+        if unknown := [name for name, row in zip(names, rows, strict=True) if row.relation.eq("unknown").any()]:
+            raise BenchError(
+                f"nobody stated what {listed(unknown)} learned from, so no target is known to be unseen for both; "
+                f"state it with fergen-bench evaluate … --trained-on"
             )
         one, other = (f"{row.method.iloc[0]} ({_named(_trainings(row))})" for row in rows)
         raise BenchError(

@@ -266,7 +266,7 @@ def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[
     """
     newest = _newest(records)
     current = {record.spec.key for record in kept}
-    whole: dict[tuple[str, str], list[RunRecord]] = {}
+    whole: dict[tuple[str, str, bool], list[RunRecord]] = {}
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         spec = record.spec
@@ -276,13 +276,15 @@ def superseded(records: Sequence[RunRecord], kept: Sequence[RunRecord]) -> dict[
                 cells.setdefault((name, _how(name, record, of[name][1])), []).append(record)
         else:
             stale = next((name for name, was in spec.fingerprints.items() if of[name][0] != was), "")
-            whole.setdefault((stale, _how(stale, record, of[stale][1]) if stale else ""), []).append(record)
+            how = _how(stale, record, of[stale][1]) if stale else ""
+            whole.setdefault((stale, how, spec.exposure is not None and not stale), []).append(record)
     found = {}
-    for (name, how), left in whole.items():
+    for (name, how, finished), left in whole.items():
         where = f" on {name}" if name else ""
         said = f"{many(len(left), f'record{where}', 'are')} left out"
         rows = _methods(left)
-        found[f"{said} ({how}): {rows}; {_AGAIN}" if name else f"{said}, since {_OLDER}: {rows}"] = left
+        older = _RENAMED.format(rows) if finished else f"{_OLDER}: {rows}"
+        found[f"{said} ({how}): {rows}; {_AGAIN}" if name else f"{said}, since {older}"] = left
     for (name, how), left in cells.items():
         said = many(len(left), f"score on the target {name}", "are")
         found[f"{said} left out ({how}): {_methods(left)}; {_AGAIN}"] = left
@@ -296,6 +298,7 @@ def _methods(records: Iterable[RunRecord]) -> str:
 
 
 _OLDER = "newer ones have other defaults, versions, numerics or weights"
+_RENAMED = "a newer one of the same name has another model or convention: {}; to have both, give one another --name"
 _AGAIN = "to have this on the present data, give the command that made it once more"
 
 

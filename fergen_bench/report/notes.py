@@ -304,7 +304,8 @@ def _collapsed(board: Board) -> list[str]:
         for (source, said), part in cells[cells.collapsed != ""].groupby(["source", "collapsed"], sort=False):
             targets = ", ".join(dict.fromkeys(part.target))
             seeds = ", ".join(map(str, sorted(set(part.seed))))
-            found.append(f"{name} trained on {source} with seed {seeds} calls {targets} {said}")
+            training = "" if board.finished else f" trained on {source} with seed {seeds}"
+            found.append(f"{name}{training} calls {targets} {said}")
     if not found:
         return []
     more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""

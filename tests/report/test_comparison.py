@@ -76,6 +76,9 @@ def test_rows_that_share_nothing_cannot_be_compared(tmp_path: Path) -> None:
     named = r"good \(a, seed 0; b, seed 0; .*\) and poor \(a, seed 1; .*\) share no source, seed and unseen target"
     with pytest.raises(BenchError, match=named):
         comparison.compare(good, poor, found, "accuracy")
+    elsewhere = good.assign(method="external:net", source="their own data")
+    with pytest.raises(BenchError, match=r"external:net was trained elsewhere, so .* compare it with another finished"):
+        comparison.compare(elsewhere, poor, found, "accuracy")
 
 
 @pytest.fixture

@@ -45,6 +45,8 @@ def test_a_classifier_that_says_one_thing_alone_is_marked_and_said_to_be(tmp_pat
     assert note.endswith(
         "cafe trained on a with seed 0 calls b happiness; cafe trained on c with seed 0 calls a happiness"
     )
+    (note,) = (text for text in notes.board_cautions(replace(only, sources=0)) if "one class" in text)
+    assert note.endswith("cafe calls b happiness; cafe calls a happiness")
     folder.write(tmp_path, views([only]))
     assert "| a | **90.0** | 14.3, one class | 50.0 |" in (tmp_path / "leaderboard.md").read_text()
     (plain,) = tables.boards(tables.scored_cells([entry("a", {"a": 90, "b": 100})]), "accuracy")
