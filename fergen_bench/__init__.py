@@ -143,7 +143,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [name for name in sorted({*globals(), *__all__}) if name.startswith("__") or name in _HOME]
 
 
 class _Package(ModuleType):

@@ -27,7 +27,7 @@ BY_HAND = "by-hand"
 """The method of an opened run without a method; random streams derive from it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpenSuite:
     """A suite of a project, whose domains can be opened.
 
@@ -38,6 +38,9 @@ class OpenSuite:
 
     settings: Suite
     project: Project
+
+    def __repr__(self) -> str:
+        return f"OpenSuite({self.name}: {', '.join(self.domains)})"
 
     @property
     def name(self) -> str:
@@ -98,7 +101,7 @@ def _suite(name: str | None, project: Project | str | Path | None) -> OpenSuite:
     return OpenSuite(where.suite(name or where.settings.suite), where)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpenRun:
     """A run that was opened and not executed: what the method receives.
 
@@ -115,6 +118,12 @@ class OpenRun:
     method: Method | None
     suite: OpenSuite
     run: Run
+
+    def __repr__(self) -> str:
+        sources, method = " + ".join(self.source.names), "" if self.method is None else f", {self.run.label}"
+        return (
+            f"OpenRun({sources} of {self.suite.name}, seed {self.run.seed}: {len(self.source.train):,} images{method})"
+        )
 
     def target(self, name: str) -> Split:
         """Return the images of a target on which such a run is scored.

@@ -35,6 +35,8 @@ def test_a_method_fitted_by_hand_gives_the_numbers_of_its_run(
 def test_a_run_without_a_method_has_the_images_and_the_random_streams_of_its_seed(project: Project) -> None:
     first, again, other = (fb.open_run(source=["film", "web"], seed=seed, fraction=0.5) for seed in (0, 0, 1))
     assert first.source.names == ("film", "web")
+    assert repr(first) == f"OpenRun(film + web of synth5-tiny, seed 0: {len(first.source.train)} images)"
+    assert repr(first.suite) == "OpenSuite(synth5-tiny: web, grey48, wild, film, scrape)"
     assert first.source.train.ids.tolist() == again.source.train.ids.tolist() != other.source.train.ids.tolist()
     draws = [torch.rand(3, generator=run.ctx.generator("x")).tolist() for run in (first, again, other)]
     assert draws[0] == draws[1] != draws[2]

@@ -121,6 +121,10 @@ def test_the_committed_results_load_by_name() -> None:
     assert board.unseen.notna().any()
 
 
+def test_completion_offers_the_public_names_alone() -> None:
+    assert {name for name in dir(fb) if not name.startswith("__")} == set(fb.__all__)
+
+
 def test_importing_and_loading_results_load_nothing_heavy(results: fb.Results) -> None:
     code = (
         "import sys, fergen_bench as fb\n"
