@@ -100,7 +100,7 @@ class RecordFilter:
         for name, values, known in (
             ("fraction", self.fraction, {record.spec.fraction for record in records}),
             ("seeds", self.seeds, {record.spec.seed for record in records}),
-            ("sources", self.sources, {"+".join(record.spec.sources) for record in records}),
+            ("sources", self.sources, {"+".join(record.spec.sources) for record in records} - {""}),
             ("targets", self.targets, {cell.target for record in records for cell in record.cells}),
         ):
             _require(name, values, known, suite)

@@ -302,7 +302,8 @@ def _environments(records: list[RunRecord]) -> list[str]:
     """Return a note for each package whose version differs between runs, which can change numbers slightly."""
     notes = []
     for package in (*NUMBERS, "fergen-bench"):
-        versions = sorted({str(entry.environment.get(package)) for entry in records})
+        found = (entry.environment.get(package) for entry in records)
+        versions = sorted({str(version) for version in found if version is not None})  # None: it was not used
         if len(versions) > 1:
             notes.append(f"the runs used {package} {', '.join(versions)[:200]}")
     return notes

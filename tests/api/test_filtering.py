@@ -77,6 +77,10 @@ def test_a_filter_does_not_make_superseded_records_current(halves: Project) -> N
 def test_a_value_that_no_record_has_is_named(halves: Project, filters: dict[str, object], message: str) -> None:
     with pytest.raises(fb.BenchError, match=message):
         fb.load_results("results", "s", **filters)
+    records = fb.load_results("results", "s").records
+    finished = replace(records[0], spec=replace(records[0].spec, sources=()))
+    with pytest.raises(fb.BenchError, match=r"has 'zzz'; there are a, b and c\."):
+        fb.RecordFilter(sources=("zzz",)).chosen([*records, finished], halves, "s")
     with pytest.raises(TypeError, match=r"load_results\(\) has no keyword 'seed'; did you mean seeds\?"):
         fb.load_results("results", "s", seed=0)
 

@@ -22,7 +22,7 @@ from fergen_bench.experiment.run import Run
 from fergen_bench.records import store
 from fergen_bench.records.record import Predictions, scored_cell
 from fergen_bench.records.sidecar import SIDECARS, sidecar
-from fergen_bench.records.verify import Verdict, verify
+from fergen_bench.records.verify import Verdict, _environments, verify
 
 
 def made(runs: Path, spec: Run, **changes: Any) -> Path:
@@ -121,6 +121,15 @@ def test_early_records_and_half_a_matrix_are_notes(results: Path) -> None:
     assert not verdict.faults
     assert len(verdict.recounted) == 2
     assert [note for note in verdict.notes if "has 3 of 4 runs (2 trainings by 2 seeds)" in note]
+
+
+def test_versions_of_packages_are_those_that_were_used(results: Path) -> None:
+    record = store.load(one(results))
+    other, without = ({**record.environment, "timm": version} for version in ("0.1", None))
+    given = [replace(record, environment=environment) for environment in (other, without)]
+    assert _environments(given[:1] + given) == []
+    (note,) = _environments([replace(record, environment={**other, "timm": "0.2"}), *given])
+    assert note == "the runs used timm 0.1, 0.2"
 
 
 def test_prepared_domains_and_features_are_looked_at(results: Path, web: Domain) -> None:
