@@ -174,6 +174,8 @@ def predicted(
         shown.preparation("predicting", number, len(files))
     if len(predictor.unread) == len(files) and not answers:
         raise BenchError(f"none of {many(len(files), 'file')} can be read; name photographs or videos")
+    if detector is not None and not answers:
+        remark("no file has a face that the detector finds; if the pictures are cropped faces, take --crop none")
     return Prediction(table(answers, request.at_least), len(files), predictor.unread, written)
 
 

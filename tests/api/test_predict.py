@@ -96,6 +96,7 @@ def test_the_command_answers_what_it_can_and_names_the_rest(
     (row,) = json.loads(Path("faces.json").read_text())
     assert (row["expression"], row["face"], row["seconds"]) == ("uncertain", 0, None)
     assert row["happiness"] == pytest.approx(frame.happiness[0], abs=1e-4)
+    assert "--crop none" in bench("predict", str(folder / "small.png"), "--model", "model.onnx").err
     printed = bench("predict", str(folder / "0.png"), "--model", "model.onnx")
     assert printed.code == 0
     assert f"{folder / '0.png'}, face 0 at 70,52 60 × 60: {frame.expression[0]} ({frame.expression[0]} " in printed.out
