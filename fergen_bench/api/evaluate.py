@@ -148,6 +148,8 @@ def execute(model: Model | None, options: EvaluateOptions, project: Project, sho
     results = load(project, stored, task.suite.name, include_near_duplicates=include, keys={record.spec.key})
     (counted,) = results.records
     verdicts = tuple(_verdicts(task.claims, counted))
+    if opened.found is None:  # a search names the faults itself
+        task.warnings += _at_chance(counted, opened.convention is None)
     return Evaluation(
         counted, results, opened.convention, verdicts, opened.found, tuple(task.notes), tuple(task.warnings)
     )
@@ -435,6 +437,23 @@ def _verdicts(claims: list[Claim], record: RunRecord) -> list[Verdict]:
     from fergen_bench.finished.claims import verdict
 
     return [verdict(one, record.cell(one.target), record.data.get(one.target)) for one in claims]
+
+
+def _at_chance(record: RunRecord, from_file: bool) -> list[str]:
+    """Return a warning where the scores are those of guessing, as with classes in another order."""
+    import numpy as np
+
+    from fergen_bench.metric import balanced_accuracy
+
+    confusion = np.sum([cell.confusion for cell in record.cells], axis=0)
+    recall, chance = balanced_accuracy(confusion), 1 / len(confusion)
+    if not recall <= chance:
+        return []
+    step = "check the labels of the file" if from_file else "find the convention with --find-convention DOMAIN"
+    return [
+        f"the mean recall over all targets is {100 * recall:.1f} %, and guessing has {100 * chance:.1f} %: the classes "
+        f"may be in another order, or the pixels prepared in another way; {step}"
+    ]
 
 
 def scored_in_words(record: RunRecord) -> str:

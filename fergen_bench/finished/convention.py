@@ -312,9 +312,10 @@ def parse_classes(value: str | Iterable[str], place: str) -> tuple[str, ...]:
             )
     if sum(name in EXPRESSIONS for name in classes) < 2:
         orders = f"or a known order: {listed(ORDERS)}"
+        given = ", ".join(map(repr, plain))[:120]
         raise BenchError(
-            f"{place}: fewer than two of {', '.join(plain)[:120]} are expressions; name the classes in the order of "
-            f"the outputs, such as anger,disgust,fear,happiness,sadness,surprise,neutral, {orders}"
+            f"{place}: fewer than two of {given} are expressions; name the classes in the order of the outputs, such "
+            f"as anger,disgust,fear,happiness,sadness,surprise,neutral, {orders}"
         )
     return classes
 

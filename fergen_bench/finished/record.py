@@ -195,7 +195,9 @@ def taken(
     found, lacking = {}, []
     for name, split in splits.items():
         if name not in matches:
-            lacking.append(f"{name} is not scored: the file has no prediction for any of its images")
+            lacking.append(
+                f"{name} is not scored: the file has no prediction for any of its images, such as {split.ids[0]}"
+            )
             continue
         rows, missing = matches[name].rows, matches[name].missing
         if missing and not partial:

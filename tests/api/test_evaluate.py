@@ -112,7 +112,7 @@ def test_the_leaderboard_has_a_section_of_finished_models(project: Project, smal
     assert "Sound: 2 records" in verified.out, verified.out
     compared = bench("compare", "external:known", "external:unknown")
     assert compared.code == 2
-    assert "nobody stated what one of the two was trained on" in compared.err
+    assert "nobody stated what external:unknown learned from" in compared.err
     fb.evaluate(small, classes="fer2013", name="permuted", trained_on=["web", "film"], track=False)
     compared = bench("compare", "external:known", "external:permuted")
     assert compared.code == 0, compared.err
@@ -155,6 +155,29 @@ def test_a_file_of_predictions(project: Project, web: Domain, bench: Bench) -> N
     result = bench("evaluate", "--predictions", str(whole), "--suite", "synth5-tiny", "--no-track", "--targets", "web")
     assert result.code == 0, result.err
     assert "99.0" in result.out
+
+
+def test_scores_of_guessing_are_warned_of(project: Project, web: Domain, small: Path, bench: Bench) -> None:
+    split = web.split("test")
+    wrong = [EXPRESSIONS[(label + 1) % 7] for label in split.labels]
+    path = write(project.root / "wrong.csv", list(zip(split.ids.tolist(), wrong, strict=True)))
+    with pytest.warns(UserWarning, match="mean recall over all targets is 0.0 %, and guessing has 14.3 %.* labels of"):
+        fb.evaluate(predictions=path, targets="web", track=False)
+    right = [EXPRESSIONS[label] for label in split.labels]
+    write(path, list(zip(split.ids.tolist(), right, strict=True)))
+    assert not fb.evaluate(predictions=path, targets="web", track=False).warnings
+
+
+def test_a_file_of_other_images_names_one_that_it_lacks(project: Project, web: Domain) -> None:
+    path = write(project.root / "other.csv", [("mine-1", "fear")])
+    with pytest.raises(fb.BenchError, match=f"for any of its images, such as {web.split('test').ids[0]}$"):
+        fb.evaluate(predictions=path, targets="web", track=False)
+
+
+def test_two_conventions_under_one_name_are_one_row_and_a_note(project: Project, small: Path, bench: Bench) -> None:
+    for classes in ("rafdb", "fer2013"):
+        assert bench("evaluate", str(small), "--classes", classes, "--targets", "web", "--no-track").code == 0
+    assert "a newer one of the same name has another model or convention: external:small 1" in bench("report").err
 
 
 def test_a_target_is_scored_whole_or_marked(project: Project, web: Domain, bench: Bench) -> None:
