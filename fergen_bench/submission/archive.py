@@ -50,8 +50,8 @@ class Submission:
 
 
 def is_submission(path: Path) -> bool:
-    """Return whether a file is a zip archive with a manifest."""
-    return MANIFEST in archive_names(path)
+    """Return whether a file is a zip archive with a manifest or method files, which packed records lack."""
+    return any(name == MANIFEST or _METHOD.fullmatch(name) for name in archive_names(path))
 
 
 def write_submission(

@@ -25,7 +25,7 @@ from fergen_bench.records.collection import Records
 from fergen_bench.records.record import Predictions, RunRecord
 from fergen_bench.records.verify import Verdict
 from fergen_bench.submission import TOLERANCE
-from fergen_bench.submission.archive import MANIFEST, read_submission, write_archive, write_submission
+from fergen_bench.submission.archive import MANIFEST, is_submission, read_submission, write_archive, write_submission
 from fergen_bench.submission.checks import with_methods
 from fergen_bench.submission.repeat import chosen, repeat
 
@@ -442,6 +442,15 @@ def test_a_file_that_differs_from_the_manifest_is_refused(host: Project, place: 
     (tmp_path / "forged.zip").write_bytes(packed(files))
     with pytest.raises(BenchError, match=r"linear_probe\.py' is missing or differs from submission\.json"):
         api.check(host, tmp_path / "forged.zip")
+
+
+def test_without_its_manifest_a_submission_does_not_pass_as_packed_records(place: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(place / "submission.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name != MANIFEST}
+    (tmp_path / "forged.zip").write_bytes(packed(files))
+    assert is_submission(tmp_path / "forged.zip")
+    with pytest.raises(BenchError, match=r"the archive lacks submission\.json"):
+        read_submission(tmp_path / "forged.zip")
 
 
 @pytest.mark.parametrize("name", ["my-idea", "idée", "v1.2"])
