@@ -204,7 +204,7 @@ def choose(suite: str | None, methods: tuple[str, ...]) -> None:
 @click.option("--device", help="With --replay: auto, cpu, cuda or cuda:1. Default: that of bench.toml.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FilePath(exists=True, file_okay=False),
     help="With --replay: the folder with the files of weights that the runs name.",
 )
 @click.option(
