@@ -30,7 +30,7 @@ def test_the_interval_of_one_cell_is_that_of_its_share(tmp_path: Path) -> None:
     assert low < cells.recall_surprise[0] < high
 
 
-@pytest.mark.parametrize("count", [40, 300, 5000])  # three counts in a product, two, one
+@pytest.mark.parametrize("count", [40, 300, 5000])  # four counts in a product, two, one
 @pytest.mark.parametrize("left_out", [0, 5])
 def test_metrics_under_resampling_are_those_of_the_resampled_faces(count: int, left_out: int) -> None:
     random = np.random.default_rng(0)
