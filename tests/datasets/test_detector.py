@@ -78,6 +78,11 @@ def test_boxes_are_in_pixels_of_the_photograph_whatever_its_size(web: Domain) ->
     (small,) = find(in_picture(web.faces[row], 200, 300, 120))
     large = find(in_picture(web.faces[row], 200, 300, 120).resize((2560, 1920), Image.Resampling.BICUBIC))
     assert intersection_over_union(large[0].box, tuple(4 * side for side in small.box)) > 0.7  # type: ignore[arg-type]
+    left, top, width, height = small.box
+    close = in_picture(web.faces[row], 200, 300, 120).crop((left - 5, top - 5, left + width + 5, top + height + 5))
+    close = close.resize((10 * close.width, 10 * close.height), Image.Resampling.BICUBIC)  # as in a picture of oneself
+    (found,) = find(close)
+    assert intersection_over_union(found.box, (50, 50, 10 * width, 10 * height)) > 0.5
     narrow = find(in_picture(web.faces[row], 200, 20, 20, (240, 3000)))
     assert all(one.box[0] >= 0 and one.box[0] + one.box[2] <= 240 for one in narrow)
 
@@ -89,7 +94,7 @@ def test_real_faces_are_found() -> None:
     assert REALFACES
     for domain in sorted(path for path in Path(REALFACES).iterdir() if path.is_dir())[:2]:
         files = sorted(path for path in domain.rglob("*") if path.is_file())
-        found = 0
+        found = close = 0
         for file in files[:: max(1, len(files) // 60)][:60]:
             face = Image.open(file).convert("RGB")
             factor = 200 / max(face.size)
@@ -97,4 +102,6 @@ def test_real_faces_are_found() -> None:
             picture = Image.new("RGB", (640, 480), (90, 110, 130))
             picture.paste(face, (220, 140))
             found += len(open_detector()(picture)) == 1
+            close += len(open_detector()(face.resize((1200, 1200)))) > 0
         assert found >= 50, domain.name
+        assert close >= 45, domain.name
