@@ -136,7 +136,10 @@ def named_files(paths: Iterable[str | os.PathLike[str]], request: Request) -> li
     """Return the photographs and videos that paths name; see `prediction.media.media_files`."""
     from fergen_bench.prediction.media import media_files
 
-    return media_files(map(Path, paths), request.show)
+    named = list(paths)
+    if not named or "" in named:  # as a path, "" is the working directory
+        raise BenchError(f"predict: {named} names no file; name photographs, videos, or a folder with such files")
+    return media_files(map(Path, named), request.show)
 
 
 def predicted(

@@ -53,7 +53,7 @@ def target_table(view: LeaderboardView, targets: Sequence[str], lines: Sequence[
     columns = {"method": [_name(line.name) for line in lines]}
     for target in targets:
         means = [line.means.get(target) for line in lines]
-        columns[_escape(target)] = ["--" if mean is None else _with_interval(mean) for mean in means]
+        columns[_escape(target)] = ["---" if mean is None else _with_interval(mean) for mean in means]
     said = f"{view.title}; {view.metric_name} (%) by unseen target, mean over the sources that it is unseen for"
     said += "; in parentheses: 95 % interval" if view.has_intervals else _spread_said(view)
     return _table(columns, _escape(said), f"tab:{view.board.slug}-targets")
@@ -100,7 +100,7 @@ def difference_table(view: LeaderboardView, found: Mapping[int, Comparison]) -> 
         "method": [_name(view.rows[other].name, view.rows[other].side_mark) for other in found],
         "points": [_escape(tenth(result.unseen.value, signed=True)) for result in found.values()],
         r"95 \%": [_escape(range_text(result.unseen.low, result.unseen.high)) for result in found.values()],
-        "p": ["--" if pd.isna(r.unseen.p) else _escape(_bare(r.unseen.p)) for r in found.values()],
+        "p": ["---" if pd.isna(r.unseen.p) else _escape(_bare(r.unseen.p)) for r in found.values()],
         **{_escape(target): texts for target, texts in by_target.items()},
     }
     said = (
@@ -136,7 +136,7 @@ def _name(name: str, mark: str = "") -> str:
 
 
 def _number(mean: Mean) -> str:
-    return mean.text.replace("±", r"$\pm$").replace("—", "--")
+    return mean.text.replace("±", r"$\pm$").replace("—", "---")
 
 
 def _with_interval(mean: Mean) -> str:

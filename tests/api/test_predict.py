@@ -122,6 +122,10 @@ def test_what_cannot_be_answered_at_all_ends_with_one_sentence(
         fb.predict("a.jpg", "model.onnx", crop="face")  # type: ignore[arg-type]
     with pytest.raises(fb.BenchError, match="at_least: 2 is not a probability"):
         fb.predict("a.jpg", "model.onnx", at_least=2)
+    with pytest.raises(fb.BenchError, match="names no file; name photographs"):
+        fb.predict("", "model.onnx")
+    with pytest.raises(fb.BenchError, match="names no file; name photographs"):
+        fb.predict([], "model.onnx")
     Path("other.pth").write_bytes(b"x")
     with pytest.raises(
         fb.BenchError, match=r"other\.pth: this file has weights without a network; name both, as timm:"
