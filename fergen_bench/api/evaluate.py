@@ -353,6 +353,7 @@ def _scored(task: _Task, opened: _Opened) -> tuple[Run, dict[str, Predictions], 
         if old is not None:
             kept, earlier = old
             seconds = kept.seconds.get("score", 0.0)
+            task.note(_forgotten(kept.spec.exposure, task.exposure))
             others = [name for name in earlier if name not in domains]
             domains |= _domains_of(task, others)
     todo = {name: domain for name, domain in domains.items() if name not in earlier}
@@ -367,6 +368,18 @@ def _scored(task: _Task, opened: _Opened) -> tuple[Run, dict[str, Predictions], 
     spec, found = record.counted(spec, found, domains, standings, project, include)
     task.domains = {name: domains[name] for name in found}
     return spec, found, seconds
+
+
+def _forgotten(before: Exposure | None, now: Exposure) -> list[str]:
+    """Return a sentence on each kind of data that the earlier record states and the new one calls unknown."""
+    fields = (("--trained-on", "trained_on"), ("--pretrained-on", "pretrained_on"))
+    known = ((option, getattr(before, name)) for option, name in fields if getattr(now, name) is None)
+    return [
+        f"the earlier record of this model has {option} {','.join(names) or 'none'}, which the new one lacks: repeat "
+        f"the command with that option if it holds"
+        for option, names in known
+        if names is not None
+    ]
 
 
 def _earlier(task: _Task, spec: Run) -> tuple[RunRecord, dict[str, Predictions]] | None:

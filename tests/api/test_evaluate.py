@@ -94,6 +94,10 @@ def test_a_second_call_scores_only_what_is_new(project: Project, small: Path) ->
     assert again.record.cells[0].confusion == first.record.cells[0].confusion
     assert [cell.relation for cell in again.record.cells] == ["unseen", "source"]
     assert len(records(project)) == 1
+    forgotten = fb.evaluate(small, targets=["film"], classes="rafdb", pretrained_on="none", track=False)
+    (note,) = (note for note in forgotten.notes if "the earlier record" in note)
+    assert "--trained-on film, which the new one lacks" in note
+    assert not [note for note in again.notes if "the earlier record" in note]
     other = fb.evaluate(small, targets="web", classes="fer2013", name="other", track=False)
     assert other.record.spec.key != first.record.spec.key
 
