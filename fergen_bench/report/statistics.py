@@ -172,7 +172,7 @@ class Evidence:
         for training, grid in cells.grids.items():
             if (count := len(grid)) > 1:
                 found = scores[grid.T]  # (targets, seeds, DRAWS)
-                drawn = found.reshape(len(found), -1).take(_drawn_seeds(training, count), axis=1)
+                drawn = found.reshape(len(found), -1).take(_drawn_seeds(training, count, DRAWS), axis=1)
                 middle = found.mean(1, keepdims=True)
                 scores[grid.T] = middle + np.float32(np.sqrt(count / (count - 1))) * (drawn - middle)
         return scores
@@ -449,10 +449,10 @@ class _Arranged:
 
 
 @lru_cache(maxsize=256)
-def _drawn_seeds(training: tuple[str, str], count: int) -> np.ndarray:
-    """Return the seeds of a training in every replicate, (count, DRAWS), as positions in scores (count, DRAWS)."""
+def _drawn_seeds(training: tuple[str, str], count: int, draws: int) -> np.ndarray:
+    """Return the seeds of a training in every replicate, (count, draws), as positions in scores (count, draws)."""
     random = np.random.default_rng(seed_of("bootstrap seeds", *training, count))
-    return random.integers(0, count, (DRAWS, count)).T * DRAWS + np.arange(DRAWS)
+    return random.integers(0, count, (draws, count)).T * draws + np.arange(draws)
 
 
 def _weights(cells: Columns) -> dict[str, np.ndarray]:

@@ -19,9 +19,8 @@ SUITE = Suite("s", ("a", "b", "c"), "synth", "synth-trunk", recipe="small", synt
 
 
 CAFE, PROBE = read_method(ROOT / "methods" / "cafe.py"), read_method(ROOT / "methods" / "linear_probe.py")
-
-
 CORAL, IRM = read_method(ROOT / "methods" / "coral.py"), read_method(ROOT / "methods" / "irm.py")
+T3A = read_method(ROOT / "methods" / "t3a.py")
 
 
 ADAPTED = {"variants": {"adapted": {"adapt": True}}, "seeds": [0]}
