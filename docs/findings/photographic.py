@@ -35,13 +35,15 @@ def photographs(results: fb.Results) -> Finding | None:
     inside = "says little about" if low <= 0 else "agrees with"
     one = real.loc["cafe"]
     once = min(one.seeds, real.seeds["linear_probe"]) == 1
+    above, level = (real.over_cafe_low > 0).sum(), ((real.over_cafe_low <= 0) & (real.over_cafe_high >= 0)).sum()
     answer = (
         f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
         f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
         f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
         f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if once else ''}). The lowest "
+        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if once else ''}). Of the other rows "
+        f"{level} cannot be told from CAFE, and {above or 'none'} {'are' if above > 1 else 'is'} above it. The lowest "
         f"row there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
         f"expression of a domain has {tenth(one.commonest)}. {int(one.faces):,} faces are scored."
     )
@@ -51,6 +53,8 @@ def photographs(results: fb.Results) -> Finding | None:
             "synth5": [tenth(frame.unseen[name]) for name in names],
             "photographs": [tenth(real.unseen[name]) for name in names],
             "95 %": ranges(real.loc[names]),
+            "from CAFE": [tenth(real.over_cafe[name], signed=True) for name in names],
+            "95 % of it": [range_text(real.over_cafe_low[name], real.over_cafe_high[name]) for name in names],
             "seeds": [str(real.seeds[name]) for name in names],
         }
     )
