@@ -12,6 +12,7 @@ import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
 from fergen_bench.report.comparison import range_text
 from fergen_bench.report.rounding import tenth
+from fergen_bench.wording import listed
 
 PHOTOGRAPHS = (
     "grep -vE '^(suite|fraction):' protocols/synth5-all.yaml > protocols/photographs.yaml && "
@@ -35,16 +36,19 @@ def photographs(results: fb.Results) -> Finding | None:
     inside = "says little about" if low <= 0 else "agrees with"
     one = real.loc["cafe"]
     once = min(one.seeds, real.seeds["linear_probe"]) == 1
-    above, level = (real.over_cafe_low > 0).sum(), ((real.over_cafe_low <= 0) & (real.over_cafe_high >= 0)).sum()
+    above = [name for name in real.index if real.over_cafe_low[name] > 0]
+    level = [name for name in real.index if real.over_cafe_low[name] <= 0 <= real.over_cafe_high[name]]
+    others = real.over_cafe.notna().sum()
     answer = (
         f"The order on synth5 {inside} the order on photographs: over {len(names)} rows the rank correlation of their "
         f"means on unseen domains is {order:.2f} (95 %: {low:.2f} to {high:.2f}, bootstrap over rows). On the two "
         f"domains of photographs `news` and `web48`, with the networks of synth5, which never saw a photograph, {best} "
         f"has the highest mean, {tenth(real.unseen[best])}, and the linear probe {tenth(real.unseen['linear_probe'])}. "
         f"CAFE differs from the linear probe by {tenth(one.over_linear_probe, signed=True)} points there (95 %: "
-        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if once else ''}). Of the other rows "
-        f"{level} cannot be told from CAFE, and {above or 'none'} {'are' if above > 1 else 'is'} above it. The lowest "
-        f"row there is {real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
+        f"{range_text(one.over_low, one.over_high)}{', for these trainings' if once else ''}). Of {others} other rows, "
+        f"{len(above) or 'none'} {'are' if len(above) > 1 else 'is'} above CAFE, and {listed(level) or 'none'} "
+        f"cannot be told from it (each at 95 %, uncorrected). The lowest row there is "
+        f"{real.unseen.idxmin()}, {tenth(real.unseen.min())}; an answer that is always the commonest "
         f"expression of a domain has {tenth(one.commonest)}. {int(one.faces):,} faces are scored."
     )
     shown = pd.DataFrame(
