@@ -40,7 +40,8 @@ def test_a_killed_worker_is_one_failed_run(lab: Project) -> None:
 
 def workers() -> list[int]:
     """Processes of this machine that run a worker for a test and are children of this one."""
-    answer = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())]  # -ww: whatever the width of the terminal
+    answer = subprocess.run(command, capture_output=True, text=True)
     found = [int(line.split()[0]) for line in answer.stdout.splitlines() if "fergen_bench.execution.worker" in line]
     return [pid for pid in found if pid not in idle()]
 
