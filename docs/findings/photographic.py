@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from finding import IMAGENET, REFERENCE, TRUNK, Finding, ranges, rows
+from finding import IMAGENET, REFERENCE, TRUNK, Finding, ranges, rows, short
 
 import fergen_bench as fb
 from fergen_bench.report.canvas import blank, sns, styled
@@ -66,10 +66,9 @@ def photographs(results: fb.Results) -> Finding | None:
         figure = blank(4.6, 3.6, "constrained")
         axes = figure.subplots()
         axes.scatter(frame.unseen[names], real.unseen[names], s=14, color="#0072b2")
-        for name in [one for one in ("cafe", "linear_probe", best) if one in names]:
-            axes.annotate(
-                name, (frame.unseen[name], real.unseen[name]), xytext=(4, 3), textcoords="offset points", fontsize=7
-            )
+        for name in dict.fromkeys(one for one in ("cafe", "linear_probe", best, *level) if one in names):
+            point = frame.unseen[name], real.unseen[name]
+            axes.annotate(short(name), point, xytext=(4, 3), textcoords="offset points", fontsize=7)
         axes.set_xlabel("synth5, unseen (%)")
         axes.set_ylabel("photographs, unseen (%)")
         sns.despine(figure)
