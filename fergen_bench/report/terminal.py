@@ -177,16 +177,16 @@ def _shift(board: Board, metric: str, width: int) -> RenderableType:
     grids: dict[tuple[str, ...], list[list[str]]] = {}
     for factor in factors(board):
         head, *lines = shift_rows(board, factor, metric, spread=False)
-        first = [factor] + [""] * (len(lines) - 1)
-        grids.setdefault(tuple(head), []).extend([name, *line] for name, line in zip(first, lines, strict=True))
-    relations = {row[3] for rows in grids.values() for row in rows}
-    hidden = {"pre-training", "seeds", "targets"} if len(relations) == 1 else {"pre-training", "seeds"}
+        rows = grids.setdefault(("factor", *head), [])
+        rows += [["" if place else factor, *line] for place, line in enumerate(lines)]
+    relation, *others = board.cells.relation.unique()
+    hidden = {"pre-training", "seeds"} if others else {"pre-training", "seeds", "targets"}
     parts: list[Table] = []
     for names, rows in grids.items():
         title = f"Under controlled shift, {NAMES[metric]} (%)"
         table = Table(title=None if parts else title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
         table.show_edge = False
-        columns = {name: texts for name, *texts in zip(("factor", *names), *rows, strict=True) if name not in hidden}
+        columns = {name: texts for name, *texts in zip(names, *rows, strict=True) if name not in hidden}
         taken = sum(1 + max(map(len, (name, *texts))) for name, texts in columns.items() if name != "method")
         columns["method"] = [wrapped(name, max(LEAST_NAME, width - taken)) for name in columns["method"]]
         for name in columns:
@@ -194,7 +194,7 @@ def _shift(board: Board, metric: str, width: int) -> RenderableType:
         for row in zip(*columns.values(), strict=True):
             table.add_row(*row)
         parts.append(table)
-    only = [f"Targets: {next(iter(relations))}"] if len(relations) == 1 else []
+    only = [] if others else [f"Targets: {relation}"]
     return _noted([Padding(part, (1, 0, 0, 0)) for part in parts], [board.title, *only, shift_note(board)])
 
 

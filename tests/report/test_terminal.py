@@ -116,6 +116,18 @@ def test_a_terminal_shows_what_shifts_do() -> None:
     assert max(map(len, both)) <= 80
 
 
+def test_a_table_of_shifts_without_a_complete_seed_has_no_rows() -> None:
+    scores = [
+        ShiftedCell("c", "f", "unseen", factor, level, 100, VERSION, confusion(70, 30))
+        for factor, level in ((CLEAN, 0.0), ("blur", 2.0))
+    ]
+    one, other = (replace(MATRIX[place], shifted=(*scores,)) for place in (0, 1))
+    other = replace(other, spec=replace(other.spec, method="other"))
+    console = Console(file=StringIO(), width=80)
+    terminal.show(console, views(ranked(MATRIX)), [], shifted_frame([one, other]))
+    assert re.search(r"factor +method +clean", console.file.getvalue())  # type: ignore[attr-defined]
+
+
 def test_a_row_that_lacks_cells_has_room_in_80_columns(tmp_path: Path) -> None:
     records = [*matrix(tmp_path, "quite_a_long_name", 0.7), *matrix(tmp_path, "partial", 0.6)[:5]]
     found, cells = gathered(records, tmp_path)
