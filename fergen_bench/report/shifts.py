@@ -43,16 +43,24 @@ def shift_means(shifted: pd.DataFrame, factor: str, metric: str) -> pd.DataFrame
 
 
 def factors(board: Board) -> list[str]:
-    """Return the factors that a board has scores of, in the order of FACTORS."""
+    """Return the factors of which some seed on a board has every cell, in the order of FACTORS."""
+    return [name for name in _scored(board) if len(shift_means(board.cells, name, "accuracy"))]
+
+
+def _scored(board: Board) -> list[str]:
     there = set(board.cells.factor)
     return [name for name in FACTORS if name in there]
 
 
 def shift_note(board: Board) -> str:
-    """Return a sentence on the means of a table and the number of faces scored."""
+    """Return a sentence on the means of a table, the number of faces scored, and the factors that have no table."""
     counts = board.cells.groupby("target", sort=False).faces.max()
     faces = ", ".join(f"{target} {count:,}" for target, count in counts.items())
-    return f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
+    lacking = ", ".join(name for name in _scored(board) if name not in factors(board))
+    return (
+        f"Mean over the targets that were shifted; clean: the same faces as they are. Faces scored: {faces}"
+        f"{f'. Not shown, since no seed has every cell: {lacking}' if lacking else ''}"
+    )
 
 
 def shift_rows(board: Board, factor: str, metric: str, spread: bool = True) -> list[list[str]]:

@@ -14,7 +14,7 @@ from sample_records import MATRIX, confusion, entry, ranked, shown, views
 from fergen_bench.data.corruption import CLEAN, VERSION
 from fergen_bench.records.frame import shifted_frame
 from fergen_bench.records.record import ShiftedCell
-from fergen_bench.report import tables, terminal, verdicts
+from fergen_bench.report import folder, tables, terminal, verdicts
 
 
 def test_the_terminal_shows_what_a_reader_must_know() -> None:
@@ -116,7 +116,7 @@ def test_a_terminal_shows_what_shifts_do() -> None:
     assert max(map(len, both)) <= 80
 
 
-def test_a_table_of_shifts_without_a_complete_seed_has_no_rows() -> None:
+def test_a_factor_without_a_complete_seed_is_named_in_place_of_a_table(tmp_path: Path) -> None:
     scores = [
         ShiftedCell("c", "f", "unseen", factor, level, 100, VERSION, confusion(70, 30))
         for factor, level in ((CLEAN, 0.0), ("blur", 2.0))
@@ -124,8 +124,12 @@ def test_a_table_of_shifts_without_a_complete_seed_has_no_rows() -> None:
     one, other = (replace(MATRIX[place], shifted=(*scores,)) for place in (0, 1))
     other = replace(other, spec=replace(other.spec, method="other"))
     console = Console(file=StringIO(), width=80)
-    terminal.show(console, views(ranked(MATRIX)), [], shifted_frame([one, other]))
-    assert re.search(r"factor +method +clean", console.file.getvalue())  # type: ignore[attr-defined]
+    shifted = shifted_frame([one, other])
+    terminal.show(console, views(ranked(MATRIX)), [], shifted)
+    text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "Faces scored: c 100. Not shown, since no seed has every cell: blur" in text
+    assert not [file for file in folder.write(tmp_path, views(ranked(MATRIX)), shifted=shifted) if "blur" in file.name]
+    assert "since no seed has every cell: blur" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_a_row_that_lacks_cells_has_room_in_80_columns(tmp_path: Path) -> None:
