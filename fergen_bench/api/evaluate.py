@@ -353,6 +353,7 @@ def _scored(task: _Task, opened: _Opened) -> tuple[Run, dict[str, Predictions], 
         if old is not None:
             kept, earlier = old
             seconds = kept.seconds.get("score", 0.0)
+            assert kept.spec.exposure is not None
             task.note(_forgotten(kept.spec.exposure, task.exposure))
             others = [name for name in earlier if name not in domains]
             domains |= _domains_of(task, others)
@@ -370,7 +371,7 @@ def _scored(task: _Task, opened: _Opened) -> tuple[Run, dict[str, Predictions], 
     return spec, found, seconds
 
 
-def _forgotten(before: Exposure | None, now: Exposure) -> list[str]:
+def _forgotten(before: Exposure, now: Exposure) -> list[str]:
     """Return a sentence on each kind of data that the earlier record states and the new one calls unknown."""
     fields = (("--trained-on", "trained_on"), ("--pretrained-on", "pretrained_on"))
     known = ((option, getattr(before, name)) for option, name in fields if getattr(now, name) is None)

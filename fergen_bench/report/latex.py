@@ -22,7 +22,7 @@ def leaderboard_table(view: LeaderboardView) -> str:
     """Return a leaderboard across two columns of a paper, at 8 pt."""
     columns = {"method": [_name(row.name, row.side_mark) for row in view.rows]}
     for column, name in COLUMNS.items():
-        columns[name] = [_number(row.means[column]) for row in view.rows]
+        columns[name] = [_escape(row.means[column].text) for row in view.rows]
     best = next((index for index, row in enumerate(view.rows) if not pd.isna(row.means["unseen"].value)), None)
     if best is not None:
         columns["unseen"][best] = rf"\textbf{{{columns['unseen'][best]}}}"
@@ -33,7 +33,7 @@ def leaderboard_table(view: LeaderboardView) -> str:
         ]
     for metric in NAMES:
         if metric != view.metric:
-            columns[NAMES[metric]] = [_number(row.measures[metric].mean) for row in view.rows]
+            columns[NAMES[metric]] = [_escape(row.measures[metric].mean.text) for row in view.rows]
     columns["seeds"] = [row.seeds_text for row in view.rows]
     if view.annotator:
         known = {name: _escape(number(view.annotator[column])) for column, name in COLUMNS.items()}
@@ -135,13 +135,9 @@ def _name(name: str, mark: str = "") -> str:
     return _escape(name) + (f"$^{{{mark}}}$" if mark else "")
 
 
-def _number(mean: Mean) -> str:
-    return mean.text.replace("±", r"$\pm$").replace("—", "---")
-
-
 def _with_interval(mean: Mean) -> str:
     """Return a mean with its interval, which contains the noise of seeds; or with ± where there is none."""
-    return _escape(f"{tenth(mean.value)} ({mean.interval})") if mean.has_interval else _number(mean)
+    return _escape(f"{tenth(mean.value)} ({mean.interval})") if mean.has_interval else _escape(mean.text)
 
 
 def _plain_label(name: str) -> str:
